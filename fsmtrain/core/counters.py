@@ -1,0 +1,87 @@
+"""The extended state of a run: `Counters`, which effects change, and `Signals`, which come from outside.
+
+Both are plain whole numbers and flags, so that they can be saved, compared and reasoned about.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import Attribute, define, field, fields
+
+
+@define
+class Counters:
+    """Where a run stands, in numbers. Everything counts from 0; only the effects of the table's rows write here.
+
+    ``*_nb`` and ``*_i`` are indices of what is under way, ``*_done`` count what has finished, ``*_since_*`` start again.
+    """
+
+    current_epoch: int = 0
+    epochs_done: int = 0
+    batch_nb: int = 0  # in its epoch
+    batches_begun: int = 0  # in the whole run, the one under way included
+    split_nb: int = 0  # in its batch
+    optimizer_i: int = 0  # whose turn it is
+
+    window: int = 1  # K of this epoch: the backwards in a full window
+    gathered: int = 0  # backwards in the window of the optimizer whose turn it is, the one under way included
+    open_windows: int = 0  # optimizers that have gathered gradients and not stepped
+    stepped: int = 0  # 1 where an optimizer has visited `step` in this round
+    global_step: int = 0  # rounds with a visit to `step`
+
+    batches_since_check: int = 0  # begun since the epoch or the last check began
+    epochs_since_checks: int = 0  # begun since the last epoch with checks; `check_epochs` in one
+    checks_done: int = 0
+    eval_nb: int = 0  # batches done before this one in the pass over the val or test loaders, all loaders together
+    cut: bool = False  # whether the epoch ends before its last batch
+    saved: bool = False  # whether this batch's checkpoint has been written
+
+    gathered_by: list[int] = field(factory=lambda: [0])  # `gathered` of each optimizer while others take their turn
+    optimizer_steps: list[int] = field(factory=lambda: [0])  # of each optimizer, skipped ones left out
+
+    @classmethod
+    def begin(cls, optimizers: int) -> Counters:
+        """The counters of a run with this many optimizers before its first state."""
+        return cls(gathered_by=[0] * optimizers, optimizer_steps=[0] * optimizers)
+
+    def values(self) -> tuple[object, ...]:
+        """All values, to compare two moments of a run."""
+        return tuple(tuple(value) if isinstance(value, list) else value for value in map(self.__getattribute__, _NAMES))
+
+    def copy(self) -> Counters:
+        """The counters as they are now; later effects leave the copy alone."""
+        values = dict(zip(_NAMES, map(self.__getattribute__, _NAMES), strict=True))
+        return Counters(**{name: list(value) if isinstance(value, list) else value for name, value in values.items()})  # type: ignore[arg-type]
+
+
+_NAMES: tuple[str, ...] = tuple(f.name for f in fields(Counters))
+
+
+def _signal(seen_by: Literal["every rank", "one rank"]) -> dict[str, str]:
+    return {"seen_by": seen_by}
+
+
+@define
+class Signals:
+    """Facts that come from outside the counters. An action may write here, and nothing else.
+
+    Each declares who sees it: ``every rank`` the same, or ``one rank`` only, which needs an agreement before it may guide all.
+    """
+
+    stream_ended: bool = field(default=False, metadata=_signal("one rank"))  # the batch in hand is its stream's last
+    splits: int = field(default=1, metadata=_signal("one rank"))  # of the batch in hand
+    pass_ended: bool = field(default=False, metadata=_signal("one rank"))  # the last val or test batch is done
+    patience_exhausted: bool = field(default=False, metadata=_signal("every rank"))  # stays so until an improvement
+    step_skipped: bool = field(default=False, metadata=_signal("every rank"))  # the optimizer did not step
+    stop_requested: bool = field(default=False, metadata=_signal("one rank"))  # a person, or another program, asked
+
+    def copy(self) -> Signals:
+        """The signals as they are now."""
+        return Signals(*(getattr(self, f.name) for f in fields(Signals)))
+
+
+def seen_by(signal: str) -> str:
+    """Who sees a signal: ``"every rank"`` or ``"one rank"``."""
+    attribute: Attribute[object] = getattr(fields(Signals), signal)
+    return str(attribute.metadata["seen_by"])

@@ -1,0 +1,89 @@
+"""The guards of the table that have a user's guard in them: what `Guards` replaces, put together with what it cannot."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from fsmtrain.core import guards as ask
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.expressions import is_opaque, name_of, read
+from fsmtrain.core.guards import Checked, Guard, Guards
+from fsmtrain.core.limits import Limits
+
+
+@frozen(kw_only=True)
+class Decisions:
+    """The guards that are made for one configuration."""
+
+    step_is_due: Guard
+    check_is_due: Guard
+    save_is_due: Guard
+    stop_is_due: Guard
+    training_is_over: Guard
+    training_is_over_and_test_follows: Guard
+
+
+def decisions(guards: Guards) -> Decisions:
+    """The decisions with a user's guards in the places of the defaults."""
+    window_is_closed: Guard = ask.window_is_full
+    for index, own in sorted(guards.step.items(), reverse=True):
+        window_is_closed = _own_or_others(index, _checked(own, f"step={{{index}: {name_of(own)}}}"), window_is_closed)
+    check_is_wanted = _checked(guards.check, f"check={name_of(guards.check)}") if guards.check else ask.check_interval_is_over
+    save_is_wanted = _checked(guards.save, f"save={name_of(guards.save)}") if guards.save else ask.never
+    another_reason = _checked(guards.stop, f"stop={name_of(guards.stop)}") if guards.stop else ask.never
+
+    def step_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Whether the gathered gradients are to be stepped now: the window is closed, or the epoch has no more for it."""
+        return window_is_closed(limits, counters, signals) or ask.epoch_has_no_backward_left(limits, counters, signals)
+
+    def check_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Whether there is something to validate, and now."""
+        return limits.validates and check_is_wanted(limits, counters, signals)
+
+    def save_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Whether a checkpoint is wanted at the end of this batch, and not yet written."""
+        return not counters.saved and save_is_wanted(limits, counters, signals)
+
+    def stop_is_wanted(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Whether there is a reason to stop early and ``min_nb_epochs`` allows it."""
+        return ask.enough_epochs_are_done(limits, counters, signals) and (
+            ask.patience_is_exhausted(limits, counters, signals) or another_reason(limits, counters, signals)
+        )
+
+    def stop_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Whether the epoch is to be cut short here: never while an optimizer has a window open."""
+        return counters.open_windows == 0 and stop_is_wanted(limits, counters, signals)
+
+    def training_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Whether the epoch that has just finished was the last."""
+        return ask.epoch_is_finished(limits, counters, signals) and (
+            ask.epochs_are_exhausted(limits, counters, signals) or stop_is_wanted(limits, counters, signals)
+        )
+
+    def training_is_over_and_test_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Whether the run goes on to the test."""
+        return ask.test_follows(limits, counters, signals) and training_is_over(limits, counters, signals)
+
+    return Decisions(
+        step_is_due=step_is_due,
+        check_is_due=check_is_due,
+        save_is_due=save_is_due,
+        stop_is_due=stop_is_due,
+        training_is_over=training_is_over,
+        training_is_over_and_test_follows=training_is_over_and_test_follows,
+    )
+
+
+def _checked(guard: Guard, name: str) -> Guard:
+    return Checked(guard, name, is_opaque(read(guard)))
+
+
+def _own_or_others(index: int, own: Guard, others: Guard) -> Guard:
+    """One optimizer's own guard, and for the rest what they had."""
+
+    def window_is_closed(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return (counters.optimizer_i == index and own(limits, counters, signals)) or (
+            counters.optimizer_i != index and others(limits, counters, signals)
+        )
+
+    return window_is_closed

@@ -1,0 +1,198 @@
+"""The flat dispatcher: runs a table. It visits a state, asks its guards, takes a row, and enters the next state.
+
+It knows nothing of what the states do: the actions are handed in, one for each state that has something to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.effects import Effect
+from fsmtrain.core.expressions import name_of
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.states import State
+from fsmtrain.core.table import Row, Table
+from fsmtrain.core.trace import BLOCK, Trace, Transition, transition, where
+from fsmtrain.errors import GuardError, UsageError
+
+Action = Callable[[], None]
+Observer = Callable[[Transition], None]
+
+
+class _Case:
+    """A row as the dispatcher takes it: the guard that is still to be asked when its turn comes, and where it leads."""
+
+    __slots__ = ("effects", "guard", "row", "target")
+
+    def __init__(self, row: int, guard: Guard | None, effects: tuple[Effect, ...]) -> None:
+        self.row, self.guard, self.effects = row, guard, effects
+        self.target: _Node
+
+
+class _Node:
+    """A state with its action and its cases, in the order in which they are asked."""
+
+    __slots__ = ("action", "cases", "is_final", "state")
+
+    def __init__(self, state: State, action: Action | None, cases: tuple[_Case, ...]) -> None:
+        self.state, self.action, self.cases, self.is_final = state, action, cases, state.is_final
+
+
+class Dispatcher:
+    """One run of a table: its state, counters, signals and trace.
+
+    Args:
+        table: A configuration's table.
+        limits: What its guards see as ``limits``.
+        counters: Where the run begins; changed as it goes on.
+        signals: What its guards see as ``signals``; the actions write here.
+        actions: What is done at a visit to a state. A state without an action is passed through.
+        observer: Called with every transition after it has been taken.
+        state: The state that is visited first.
+
+    A guard is asked at most once a visit. Rows are asked in order and the first that holds is taken: the rows of a table
+    exclude each other by their ``unless``, so that no other could hold.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        limits: Limits,
+        counters: Counters,
+        signals: Signals,
+        actions: Mapping[State, Action],
+        *,
+        observer: Observer | None = None,
+        state: State = State.START,
+    ) -> None:
+        self.table, self.limits, self.counters, self.signals = table, limits, counters, signals
+        self.trace = Trace(table, limits, counters)
+        self.observer = observer
+        self._node = _nodes(table, actions)[state]
+
+    @property
+    def state(self) -> State:
+        """The state that is visited next, or under way; the final one when the run has ended."""
+        return self._node.state
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has ended."""
+        return self._node.is_final
+
+    def advance(self) -> Transition:
+        """One visit: the state's action, its guards, the effect of the row that holds.
+
+        Raises:
+            UsageError: The run has ended.
+        """
+        if self._node.is_final:
+            raise UsageError(
+                f"The run has ended in the state {self.state}: there is no further transition. Build a new machine."
+            )
+        if len(self.trace.rows) >= BLOCK:
+            self.trace.turn(self.counters)
+        node = self._node
+        try:
+            if node.action is not None:
+                node.action()
+            case = self._choose(node)
+        except BaseException as error:
+            self.say_where(error)
+            raise
+        taken = transition(self.table, case.row, self.counters)
+        self._take(case)
+        if self.observer is not None:
+            self.observer(taken)
+        return taken
+
+    def run(self) -> None:
+        """Visit one state after the other up to a final one."""
+        if self.observer is not None:
+            while not self._node.is_final:
+                self.advance()
+            return
+        limits, counters, signals = self.limits, self.counters, self.signals
+        node = self._node
+        try:
+            while not node.is_final:
+                record = self.trace.turn(counters).append
+                for _ in range(BLOCK):
+                    if node.action is not None:
+                        node.action()
+                    for case in node.cases:
+                        if case.guard is None or case.guard(limits, counters, signals):
+                            break
+                    else:
+                        raise self._none_holds(node)
+                    for effect in case.effects:
+                        effect(limits, counters)
+                    record(case.row)
+                    self._node = node = case.target
+                    if node.is_final:
+                        break
+        except BaseException as error:
+            self.say_where(error)
+            raise
+
+    def _choose(self, node: _Node) -> _Case:
+        for case in node.cases:
+            if case.guard is None or case.guard(self.limits, self.counters, self.signals):
+                return case
+        raise self._none_holds(node)
+
+    def _take(self, case: _Case) -> None:
+        for effect in case.effects:
+            effect(self.limits, self.counters)
+        self.trace.rows.append(case.row)
+        self._node = case.target
+
+    def _none_holds(self, node: _Node) -> GuardError:
+        asked = ", ".join(f"{name_of(case.guard)}: False" for case in node.cases)
+        return GuardError(
+            f"no transition leaves the state {node.state}: of its guards none holds ({asked or 'there is none'})."
+        )
+
+    def say_where(self, error: BaseException) -> None:
+        """Note on an error where the run stood, once."""
+        note = f"in state {self.state}, {where(self.counters)}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+
+
+def _nodes(table: Table, actions: Mapping[State, Action]) -> dict[State, _Node]:
+    rows = list(table)
+    nodes = {}
+    for state in table.states:
+        cases = _cases([(index, row) for index, row in enumerate(rows) if row.source is state])
+        nodes[state] = _Node(state, actions.get(state), cases)
+    for node in nodes.values():
+        for case in node.cases:
+            case.target = nodes[rows[case.row].to]
+    return nodes
+
+
+def _cases(rows: list[tuple[int, Row]]) -> tuple[_Case, ...]:
+    """The rows of one state in order, without the guards that have been asked, and have failed, when a row's turn comes."""
+    failed: list[Guard] = []
+    cases = []
+    for index, row in rows:
+        left = tuple(guard for guard in row.unless if guard not in failed)
+        cases.append(_Case(index, _both(row.when, left), row.then))
+        if row.when is not None and not left:
+            failed.append(row.when)
+    return tuple(cases)
+
+
+def _both(when: Guard | None, unless: tuple[Guard, ...]) -> Guard | None:
+    if not unless:
+        return when
+
+    def holds(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return (when is None or when(limits, counters, signals)) and not any(
+            guard(limits, counters, signals) for guard in unless
+        )
+
+    return holds

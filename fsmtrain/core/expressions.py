@@ -1,0 +1,340 @@
+"""Reads a guard's source as an expression: what it reads, what it says, and what is left of it in one configuration.
+
+The subset is what `guards` describes: a docstring, then one ``return`` of comparisons, arithmetic, ``and/or/not`` and
+other guards; closures over whole numbers and over guards included. A guard outside it is *opaque*: it runs all the same.
+Nothing is executed here. Source can be missing or misleading, so a reading is only ever used to simplify and to show.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import inspect
+import operator
+import textwrap
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from attrs import field, frozen
+
+from fsmtrain.core.guards import Checked, Guard
+
+RECORDS = ("limits", "counters", "signals")
+
+
+@frozen
+class Value:
+    """A number or a truth value."""
+
+    value: int | bool
+
+
+@frozen
+class Read:
+    """A field of one of the three records that a guard is given; `name` may end in an index, as in ``optimizer_steps[0]``."""
+
+    record: str
+    name: str
+
+
+@frozen
+class Apply:
+    """An operator and its operands: ``and or not``, comparisons, arithmetic."""
+
+    op: str
+    args: tuple[Expression, ...]
+
+
+@frozen
+class Opaque:
+    """A guard, or a part of one, that cannot be read, and why."""
+
+    name: str
+    reason: str
+    guard: object = field(repr=False, eq=id)
+
+
+Expression = Value | Read | Apply | Opaque
+Fact = int | bool
+Facts = Mapping[tuple[str, str], Fact]
+
+_COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
+}  # fmt: skip
+_ARITHMETIC: dict[type[ast.operator], str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%",
+}  # fmt: skip
+_COMPUTE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod,
+}  # fmt: skip
+_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+
+TRUE, FALSE = Value(True), Value(False)
+
+
+class _Unreadable(Exception):
+    """A construct outside the subset."""
+
+
+# ---- reading
+
+
+def read(guard: Guard) -> Expression:
+    """The guard as an expression over ``limits``, ``counters`` and ``signals``; `Opaque`, with the reason, where it has none.
+
+    >>> from fsmtrain.core.guards import window_is_full
+    >>> read(window_is_full)
+    Apply(op='==', args=(Read(record='counters', name='gathered'), Read(record='counters', name='window')))
+    """
+    try:
+        return _read(guard, ())
+    except _Unreadable as error:
+        return Opaque(name_of(guard), str(error), guard)
+
+
+def name_of(guard: object) -> str:
+    """The name by which a guard is drawn and named in errors."""
+    if isinstance(guard, Checked):
+        return name_of(guard.guard)
+    name = getattr(guard, "__name__", None) or type(guard).__name__
+    return "lambda" if name == "<lambda>" else str(name)
+
+
+def _read(guard: object, under_way: tuple[object, ...]) -> Expression:
+    if isinstance(guard, Checked):
+        guard = guard.guard
+    if not isinstance(guard, FunctionType):
+        raise _Unreadable("it is not a plain function")
+    if guard in under_way:
+        raise _Unreadable("it calls itself")
+    if getattr(guard, "__wrapped__", None) is not None:
+        raise _Unreadable("it is wrapped in a decorator")
+    parameters, body = _source(guard.__code__)
+    if guard.__defaults__ or guard.__kwdefaults__ or len(parameters) != len(RECORDS):
+        raise _Unreadable("its parameters are not (limits, counters, signals)")
+    return _Reader(_names(guard), dict(zip(parameters, RECORDS, strict=True)), (*under_way, guard)).expression(body)
+
+
+@functools.lru_cache(maxsize=1024)
+def _source(code: CodeType) -> tuple[tuple[str, ...], ast.expr]:
+    """The parameters' names and the returned expression of the function with this code."""
+    try:
+        text = textwrap.dedent(inspect.getsource(code))
+        tree = ast.parse(text)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _Unreadable("its source cannot be found") from error
+    function: ast.FunctionDef | ast.Lambda
+    if code.co_name == "<lambda>":
+        lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+        if len(lambdas) != 1:
+            raise _Unreadable("more than one lambda stands in its source")
+        function, body = lambdas[0], lambdas[0].body
+    else:
+        found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == code.co_name]
+        if len(found) != 1:
+            raise _Unreadable("its source is not one function")
+        function = found[0]
+        if function.decorator_list:
+            raise _Unreadable("it has a decorator")
+        body = _returned(function)
+    parameters = function.args
+    if parameters.vararg or parameters.kwarg or parameters.kwonlyargs:
+        raise _Unreadable("its parameters are not (limits, counters, signals)")
+    return tuple(a.arg for a in (*parameters.posonlyargs, *parameters.args)), body
+
+
+def _returned(function: ast.FunctionDef) -> ast.expr:
+    body = function.body
+    if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
+        body = body[1:]
+    if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
+        raise _Unreadable("its body is more than one return")
+    return body[0].value
+
+
+@frozen
+class _Reader:
+    names: Mapping[str, object]  # what the guard's free names stand for
+    records: dict[str, str]  # the parameter's name -> the record that it is
+    under_way: tuple[object, ...]
+
+    def expression(self, node: ast.expr) -> Expression:
+        match node:
+            case ast.Constant(value=bool() | int() as value):
+                return Value(value)
+            case ast.BoolOp(op=op, values=values):
+                return Apply("and" if isinstance(op, ast.And) else "or", tuple(map(self.expression, values)))
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return Apply("not", (self.expression(operand),))
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return Apply("-", (Value(0), self.expression(operand)))
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+                return Apply(_ARITHMETIC[type(op)], (self.expression(left), self.expression(right)))
+            case ast.Compare(left=left, ops=ops, comparators=others):
+                return self.comparison(left, ops, others)
+            case ast.Attribute(value=ast.Name(id=name), attr=field) if name in self.records:
+                return Read(self.records[name], field)
+            case ast.Subscript(value=ast.Attribute() as whole, slice=index):
+                found, at = self.expression(whole), self.expression(index)
+                if isinstance(found, Read) and isinstance(at, Value):
+                    return Read(found.record, f"{found.name}[{at.value}]")
+            case ast.Name(id=name):
+                named = self.value_of(name)
+                if isinstance(named, (bool, int)):
+                    return Value(named)
+            case ast.Call(func=(ast.Name() | ast.Attribute()) as called, args=args, keywords=[]):
+                given = [self.records.get(a.id) if isinstance(a, ast.Name) else None for a in args]
+                if given == list(RECORDS):
+                    return self.call(self.function_of(called))
+        raise _Unreadable(f"`{ast.unparse(node)}` is outside what can be read")
+
+    def call(self, guard: object) -> Expression:
+        """Another guard inside this one; where it cannot be read, it alone is opaque."""
+        try:
+            return _read(guard, self.under_way)
+        except _Unreadable as error:
+            return Opaque(name_of(guard), str(error), guard)
+
+    def function_of(self, node: ast.Name | ast.Attribute) -> object:
+        """The function that a call names: a name of the guard's, or a member of a module that it imports."""
+        if isinstance(node, ast.Name):
+            return self.value_of(node.id)
+        module = self.value_of(node.value.id) if isinstance(node.value, ast.Name) else None
+        if not isinstance(module, ModuleType) or node.attr not in vars(module):
+            raise _Unreadable(f"`{ast.unparse(node)}` is outside what can be read")
+        return vars(module)[node.attr]
+
+    def comparison(self, left: ast.expr, ops: list[ast.cmpop], others: list[ast.expr]) -> Expression:
+        parts: list[Expression] = []
+        operands = [self.expression(node) for node in (left, *others)]
+        for op, a, b in zip(ops, operands, operands[1:], strict=False):
+            if type(op) not in _COMPARISONS:
+                raise _Unreadable(f"`{type(op).__name__}` is outside what can be read")
+            parts.append(Apply(_COMPARISONS[type(op)], (a, b)))
+        return parts[0] if len(parts) == 1 else Apply("and", tuple(parts))
+
+    def value_of(self, name: str) -> object:
+        """What a free name of the guard stands for."""
+        if name not in self.names:
+            raise _Unreadable(f"`{name}` is unknown")
+        return self.names[name]
+
+
+def _names(guard: FunctionType) -> Mapping[str, object]:
+    """The variables that a function closes over, as far as they have a value yet, and its module's globals."""
+    closure: dict[str, object] = {}
+    for name, cell in zip(guard.__code__.co_freevars, guard.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):
+            closure[name] = cell.cell_contents
+    return ChainMap(closure, guard.__globals__)
+
+
+# ---- simplifying
+
+
+def fold(expression: Expression, facts: Facts) -> Expression:
+    """The expression with what is known put in, and everything that this decides worked out.
+
+    >>> fold(Apply("and", (Read("limits", "tests"), Read("signals", "stop_requested"))), {("limits", "tests"): True})
+    Read(record='signals', name='stop_requested')
+    """
+    match expression:
+        case Read(record=record, name=name):
+            known = facts.get((record, name))
+            return expression if known is None else Value(known)
+        case Apply(op=("and" | "or") as op, args=args):
+            return _fold_junction(op, args, facts)
+        case Apply(op="not", args=(arg,)):
+            return _negated(fold(arg, facts))
+        case Apply(op=op, args=args):
+            left, right = (fold(arg, facts) for arg in args)
+            if isinstance(left, Value) and isinstance(right, Value) and not (op in ("//", "%") and right.value == 0):
+                return Value(_COMPUTE[op](left.value, right.value))
+            return Apply(op, (left, right))
+    return expression
+
+
+def _fold_junction(op: str, args: tuple[Expression, ...], facts: Facts) -> Expression:
+    ends, passes = (FALSE, TRUE) if op == "and" else (TRUE, FALSE)
+    left: list[Expression] = []
+    for arg in args:
+        part = fold(arg, facts)
+        if part == ends and isinstance(part, Value):
+            return ends
+        if part != passes:
+            left.extend(part.args if isinstance(part, Apply) and part.op == op else (part,))
+    if not left:
+        return passes
+    return left[0] if len(left) == 1 else Apply(op, tuple(left))
+
+
+def _negated(expression: Expression) -> Expression:
+    match expression:
+        case Value(value=value):
+            return Value(not value)
+        case Apply(op="not", args=(arg,)):
+            return arg
+        case Apply(op=op, args=args) if op in _OPPOSITE:
+            return Apply(_OPPOSITE[op], args)
+        case Apply(op=("and" | "or") as op, args=args):
+            return Apply("or" if op == "and" else "and", tuple(_negated(arg) for arg in args))
+    return Apply("not", (expression,))
+
+
+def negation(expression: Expression) -> Expression:
+    """The opposite, with the ``not`` moved inwards as far as it goes."""
+    return _negated(expression)
+
+
+# ---- telling
+
+_BINDING = {"or": 1, "and": 2, "not": 3, **dict.fromkeys(_OPPOSITE, 4), "+": 5, "-": 5, "*": 6, "//": 6, "%": 6}
+
+
+def text(expression: Expression) -> str:
+    """The expression for a person: fields by their names alone, which are unique among the three records.
+
+    >>> few = Apply("<", (Read("counters", "gathered"), Value(4)))
+    >>> text(Apply("not", (Apply("or", (Read("signals", "stop_requested"), few)),)))
+    'not (stop_requested or gathered < 4)'
+    """
+    match expression:
+        case Value(value=value):
+            return str(value).lower() if isinstance(value, bool) else str(value)
+        case Read(name=name):
+            return name
+        case Opaque(name=name):
+            return name
+        case Apply(op="not", args=(arg,)):
+            return f"not {_operand(arg, _BINDING['not'])}"
+        case Apply(op=op, args=args):
+            first, *others = args
+            binding = _BINDING[op]
+            after = binding if op in ("and", "or") else binding + 1
+            return f" {op} ".join([_operand(first, binding), *(_operand(arg, after) for arg in others)])
+    raise TypeError(expression)
+
+
+def _operand(expression: Expression, binding: int) -> str:
+    inner = _BINDING[expression.op] if isinstance(expression, Apply) else 9
+    return text(expression) if inner >= binding else f"({text(expression)})"
+
+
+def reads_of(expression: Expression) -> frozenset[Read]:
+    """The fields that the expression looks at."""
+    if isinstance(expression, Read):
+        return frozenset({expression})
+    if isinstance(expression, Apply):
+        return frozenset().union(*map(reads_of, expression.args))
+    return frozenset()
+
+
+def is_opaque(expression: Expression) -> bool:
+    """Whether a part of the expression could not be read."""
+    if isinstance(expression, Apply):
+        return any(map(is_opaque, expression.args))
+    return isinstance(expression, Opaque)

@@ -1,0 +1,115 @@
+"""A configuration's own table: the full one, less the rows that can never be taken in it and the effects that do nothing.
+
+`facts` lists what is known of every moment of a run with these limits; each fact has its reason beside it. Folding only
+ever removes: what holds for the full table holds for the folded one, as long as the facts are true.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve, fields
+
+from fsmtrain.core import effects as do
+from fsmtrain.core.effects import Effect
+from fsmtrain.core.expressions import FALSE, TRUE, Fact, fold, read
+from fsmtrain.core.guards import Guard, Guards
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.states import State
+from fsmtrain.core.table import Row, Table
+
+Known = dict[tuple[str, str], Fact]
+
+
+def facts(limits: Limits, guards: Guards) -> Known:
+    """What every guard can take for granted in every state of this configuration."""
+    known: Known = {
+        ("limits", f.name): value for f in fields(Limits) if isinstance(value := getattr(limits, f.name), (bool, int))
+    }
+    if limits.optimizers == 1:
+        known["counters", "optimizer_i"] = 0
+    if not limits.splits_batches:  # a batch is one split
+        known["counters", "split_nb"] = 0
+        known["signals", "splits"] = 1
+    if not limits.train_is_stream:  # only a stream's end is a surprise
+        known["signals", "stream_ended"] = False
+    if not limits.evaluates_stream:
+        known["signals", "pass_ended"] = False
+    if not limits.stops_early:
+        known["signals", "patience_exhausted"] = False
+    if not limits.stops_early and guards.stop is None:
+        known["counters", "cut"] = False
+    if not limits.skips_steps:
+        known["signals", "step_skipped"] = False
+    if _never_accumulates(limits, guards):
+        known["counters", "window"] = 1
+    return known
+
+
+def facts_at(state: State, limits: Limits, guards: Guards) -> Known:
+    """What the guards of one state's rows can take for granted besides."""
+    if not _never_accumulates(limits, guards):
+        return {}
+    if state is State.BACKWARD:  # the window holds the backward that has just run
+        return {("counters", "gathered"): 1}
+    if state in (State.ROUND_END, State.EARLY_STOP):  # each backward has been stepped
+        return {("counters", "open_windows"): 0}
+    return {}
+
+
+def _never_accumulates(limits: Limits, guards: Guards) -> bool:
+    """Whether every window is one backward."""
+    return not guards.step and all(length == 1 for _, length in limits.windows)
+
+
+def _idle(limits: Limits, guards: Guards) -> frozenset[Effect]:
+    """The effects that change nothing here."""
+    idle: set[Effect] = set()
+    if limits.optimizers == 1:
+        idle.add(do.first_turn)
+    if not limits.splits_batches:
+        idle.add(do.begin_rounds)
+    if guards.save is None:
+        idle.add(do.forget_save)
+    return frozenset(idle)
+
+
+def folded(table: Table, limits: Limits, guards: Guards) -> Table:
+    """The table of one configuration, without the states that it cannot reach."""
+    known, idle = facts(limits, guards), _idle(limits, guards)
+    rows = []
+    for source in table.states:
+        here = {**known, **facts_at(source, limits, guards)}
+        for case in table.leaving(source):
+            kept = _fold_row(case, here)
+            if kept is not None:
+                rows.append(evolve(kept, then=tuple(effect for effect in kept.then if effect not in idle)))
+    return _reachable(Table(tuple(rows)))
+
+
+def _fold_row(case: Row, known: Known) -> Row | None:
+    """The row with the guards left that are not decided; None where it can never be taken."""
+    when: Guard | None = case.when
+    if when is not None:
+        decided = fold(read(when), known)
+        if decided == FALSE:
+            return None
+        if decided == TRUE:
+            when = None
+    unless = []
+    for guard in case.unless:
+        decided = fold(read(guard), known)
+        if decided == TRUE:
+            return None
+        if decided != FALSE:
+            unless.append(guard)
+    return evolve(case, when=when, unless=tuple(unless))
+
+
+def _reachable(table: Table) -> Table:
+    """The rows that can be come by from the start."""
+    met, new = {State.START}, [State.START]
+    while new:
+        for case in table.leaving(new.pop()):
+            if case.to not in met:
+                met.add(case.to)
+                new.append(case.to)
+    return Table(tuple(case for case in table if case.source in met))

@@ -1,0 +1,209 @@
+"""`Limits`: options and sizes resolved to whole numbers, once, before the first state. Guards see only these.
+
+Percentages and fractions of an epoch are computed on the decimal number as it is written (``0.29`` of 100 batches is 29,
+where binary floating point says 28), and a rule that needs a size is applied only to a loop that will run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from attrs import frozen
+
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.errors import SizesError
+from fsmtrain.flags import is_integer
+from fsmtrain.options import Options
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What bounds the loops of one run. All counts are of whole batches, epochs or optimizers.
+
+    A total of 0 batches where the loop runs means "unknown until its loader ends" (a stream).
+    """
+
+    epochs: int  # max_nb_epochs; 0 in a run that only tests
+    min_epochs: int
+    train_batches: int  # of one epoch; 0: a stream
+    train_is_stream: bool
+    validates: bool  # whether a check has anything to do
+    val_batches: int  # of one check, all loaders together; 0: a stream among them
+    sanity_batches: int  # of the sanity pass, all loaders together; 0: none, or a stream among them
+    has_sanity: bool
+    tests: bool  # whether the run goes on to the test state
+    test_batches: int  # all loaders together; 0: a stream among them
+    evaluates_stream: bool  # whether any val or test loader is a stream
+    check_batches: int  # train batches from one check to the next
+    check_epochs: int  # epochs from one epoch with checks to the next
+    optimizers: int
+    splits_batches: bool  # whether truncated BPTT is on
+    windows: tuple[tuple[int, int], ...]  # (first epoch, K), in the order of the epochs
+    stops_early: bool  # whether early stopping is on and has checks to watch
+    skips_steps: bool  # whether a step can be skipped (fp16's gradient scaler)
+
+    # For the runtime, which takes the batches: how many of each loader, None for a stream's whole length.
+    val_loaders: tuple[int | None, ...]
+    sanity_loaders: tuple[int | None, ...]  # an upper bound for a stream
+    test_loaders: tuple[int | None, ...]
+
+    def window_of(self, epoch: int) -> int:
+        """K, the backwards in a full window of the epoch with this index, from 0.
+
+        >>> from fsmtrain.core.sizes import Sizes
+        >>> limits = resolve(Options(accumulate_grad_batches={2: 4, 5: 1}), Sizes(train=8))
+        >>> [limits.window_of(epoch) for epoch in range(7)]
+        [1, 1, 4, 4, 4, 1, 1]
+        """
+        length = 1
+        for first, value in self.windows:
+            if first > epoch:
+                break
+            length = value
+        return length
+
+
+def fraction_of(batches: int, fraction: float) -> int:
+    """The whole batches in a fraction of `batches`, of the decimal number as written.
+
+    >>> fraction_of(100, 0.29), fraction_of(45, 0.1), fraction_of(10, 0.95)
+    (29, 4, 9)
+    """
+    return math.floor(batches * Decimal(str(fraction)))
+
+
+def resolve(options: Options, sizes: Sizes, *, skips_steps: bool = False) -> Limits:
+    """The limits of a run with these options on data of these sizes.
+
+    Raises:
+        SizesError: The options do not fit the sizes: an empty train loader, a percentage that rounds to no batch, a
+            percentage of a stream, a ``val_check_interval`` that would never fire.
+
+    Source: semantics, "Sizes".
+    """
+    epochs = options.max_nb_epochs if sizes.fits else 0
+    train = _train_batches(options, sizes) if epochs else 0
+    checks = epochs >= options.check_val_every_n_epoch  # else no epoch of this run has a check
+    sanity = _sanity_loaders(options, sizes) if sizes.fits else ()
+    val: tuple[int | None, ...] = ()
+    if sizes.fits and (checks or any(n != 0 for n in sanity)):
+        val = _evaluated(options, "val_percent_check", sizes.val)
+    if not any(n != 0 for n in val):  # nothing to validate, so nothing to try out beforehand either
+        val = sanity = ()
+    validates = checks and val != ()
+    test = _evaluated(options, "test_percent_check", sizes.test)
+    tests = any(n != 0 for n in test)
+    return Limits(
+        epochs=epochs,
+        min_epochs=options.min_nb_epochs,
+        train_batches=train or 0,
+        train_is_stream=train is None,
+        validates=validates,
+        val_batches=_total(val),
+        sanity_batches=0 if any(n is None for n in sizes.val) else _total(sanity),
+        has_sanity=any(n != 0 for n in sanity),
+        tests=tests,
+        test_batches=_total(test),
+        evaluates_stream=any(n is None for n in (*(sizes.val if val else ()), *test)),
+        check_batches=_check_batches(options, train) if validates else 0,
+        check_epochs=options.check_val_every_n_epoch,
+        optimizers=sizes.optimizers,
+        splits_batches=options.truncated_bptt_steps is not None,
+        windows=_windows(options),
+        stops_early=options.early_stopping is not None and validates,
+        skips_steps=skips_steps,
+        val_loaders=val,
+        sanity_loaders=sanity,
+        test_loaders=test,
+    )
+
+
+def _windows(options: Options) -> tuple[tuple[int, int], ...]:
+    length = options.accumulate_grad_batches
+    return tuple(sorted(length.items())) if isinstance(length, Mapping) else ((0, length),)
+
+
+def _total(loaders: Sequence[int | None]) -> int:
+    """The batches of all loaders together; 0 where a stream is among them."""
+    return 0 if any(n is None for n in loaders) else sum(n for n in loaders if n is not None)
+
+
+def _percentage(options: Options, flag: str) -> tuple[str, float]:
+    """The flag that decides, and its value: ``overfit_pct`` replaces the three percentages."""
+    if options.overfit_pct > 0:
+        return "overfit_pct", options.overfit_pct
+    return flag, float(getattr(options, flag))
+
+
+def _train_batches(options: Options, sizes: Sizes) -> int | None:
+    flag, fraction = _percentage(options, "train_percent_check")
+    if sizes.train == 0:
+        raise SizesError("train_dataloader: it has no batches, so there is nothing to train on. See its dataset and drop_last.")
+    return _part(flag, fraction, "train", sizes.train)
+
+
+def _evaluated(options: Options, own_flag: str, loaders: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    flag, fraction = _percentage(options, own_flag)
+    if fraction == 0:
+        return (0,) * len(loaders)
+    return tuple(_part(flag, fraction, own_flag.split("_")[0], n) for n in loaders)
+
+
+def _part(flag: str, fraction: float, loop: str, batches: int | None) -> int | None:
+    """The batches that a percentage > 0 leaves of one loader's; an empty loader stays empty."""
+    if batches is None:
+        if flag == "overfit_pct" or fraction != 1:
+            raise SizesError(
+                f"{flag}={fraction}: the {loop} loader has no length, so no part of it can be taken. "
+                f"Leave {flag} at its default, or give the loader a length."
+            )
+        return None
+    part = fraction_of(batches, fraction)
+    if part == 0 < batches:
+        raise SizesError(
+            f"{flag}={fraction!r}: of a {loop} loader with {_batches(batches)} that is less than one batch. "
+            f"The smallest percentage that works is {flag}={_smallest_fraction(batches)}."
+        )
+    return part
+
+
+def _batches(n: int) -> str:
+    return "1 batch" if n == 1 else f"{n} batches"
+
+
+def _smallest_fraction(batches: int) -> float:
+    """A fraction with few decimals that gives one batch.
+
+    >>> [_smallest_fraction(n) for n in (1, 2, 3, 7, 10, 45)]
+    [1.0, 0.5, 0.34, 0.15, 0.1, 0.023]
+    """
+    scale: int = 10 ** (len(str(batches)) + 1)
+    return math.ceil(scale / batches) / scale
+
+
+def _sanity_loaders(options: Options, sizes: Sizes) -> tuple[int | None, ...]:
+    """Batches of each val loader before the first epoch: the percentage may switch them off, never enlarge them."""
+    steps = max(0, options.nb_sanity_val_steps)
+    if _percentage(options, "val_percent_check")[1] == 0:
+        steps = 0
+    return tuple(steps if n is None else min(n, steps) for n in sizes.val)
+
+
+def _check_batches(options: Options, train: int | None) -> int:
+    """The train batches from one check to the next. `train` is None for a stream."""
+    interval = options.val_check_interval
+    if is_integer(interval):
+        if train is not None and interval > train:
+            raise SizesError(
+                f"val_check_interval={interval}: an epoch has {_batches(train)}, so the check would never be due. "
+                f"Pass an int <= {train}, or a fraction of the epoch such as val_check_interval=1.0."
+            )
+        return interval
+    if train is None:
+        raise SizesError(
+            f"val_check_interval={interval!r}: the train loader has no length, so there is no fraction of an epoch. "
+            f"Pass an int, a number of batches, as in val_check_interval=100; val_percent_check=0 validates nothing."
+        )
+    return max(1, fraction_of(train, interval))

@@ -1,0 +1,115 @@
+"""`Loop`: options, sizes and guards as one torch-free value. It has the table, and can be walked through by itself.
+
+Iterating over a loop drives a training loop that somebody else writes: it says what is next, and they do the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import field, frozen
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.decisions import decisions
+from fsmtrain.core.dispatch import Dispatcher
+from fsmtrain.core.folding import folded
+from fsmtrain.core.guards import Guards
+from fsmtrain.core.limits import Limits, resolve
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.states import State
+from fsmtrain.core.table import Table, full_table
+from fsmtrain.core.windows import gradient_scale, loss_divisor
+from fsmtrain.errors import GuardError
+from fsmtrain.options import Options
+
+
+@frozen(kw_only=True)
+class Visit:
+    """What is to be done now, and where the run stands. All positions count from 0.
+
+    `loss_scale`, in `backward`, is what the loss is multiplied by; `gradient_scale`, in `step`, what the gradients are
+    multiplied by before it. Together they make a window's gradient the mean over its backwards. `signals` is where the
+    code that does the work says what it found: ``visit.signals.stream_ended = True``.
+    """
+
+    state: State
+    current_epoch: int
+    batch_nb: int
+    split_nb: int
+    optimizer_i: int
+    global_step: int
+    loss_scale: float
+    gradient_scale: float
+    signals: Signals = field(eq=False, repr=False)
+
+
+@frozen
+class Loop:
+    """A training loop as a value: what will happen, given these options, sizes and guards.
+
+    Args:
+        options: The documented flags.
+        sizes: The batches of each loader, the optimizers, the splits.
+        guards: The decisions that are replaced.
+
+    Raises:
+        SizesError: The options do not fit the sizes.
+        GuardError: A guard for an optimizer that there is not.
+
+    Example:
+        >>> loop = Loop(Options(accumulate_grad_batches=2, max_nb_epochs=1), Sizes(train=3))
+        >>> " ".join(visit.state.value for visit in loop)  # doctest: +NORMALIZE_WHITESPACE
+        'start fetch train_batch backward accumulate round_end fetch train_batch backward step round_end
+         fetch train_batch backward step round_end epoch_end early_stop'
+    """
+
+    options: Options
+    sizes: Sizes
+    guards: Guards = field(factory=Guards, kw_only=True)
+    limits: Limits = field(init=False, repr=False, eq=False)
+    table: Table = field(init=False, repr=False, eq=False)
+
+    @limits.default
+    def _resolve(self) -> Limits:
+        return resolve(self.options, self.sizes)
+
+    @table.default
+    def _fold(self) -> Table:
+        return folded(full_table(decisions(self.guards)), self.limits, self.guards)
+
+    def __attrs_post_init__(self) -> None:
+        for index in self.guards.step:
+            if index >= self.limits.optimizers:
+                raise GuardError(
+                    f"Guards(step={{{index}: ...}}): there is no optimizer {index}; they count from 0, "
+                    f"and there {'is' if self.limits.optimizers == 1 else 'are'} {self.limits.optimizers}."
+                )
+
+    def __iter__(self) -> Iterator[Visit]:
+        """Each visit of a fresh run, before its work is done; what it found is asked for when the next one is."""
+        counters, signals = Counters.begin(self.limits.optimizers), Signals(splits=self.sizes.splits)
+        run, configured = Dispatcher(self.table, self.limits, counters, signals, {}), (self.limits, self.guards)
+        while not run.is_finished:
+            forget(signals, run.state)
+            yield Visit(
+                state=run.state,
+                current_epoch=counters.current_epoch,
+                batch_nb=counters.batch_nb,
+                split_nb=counters.split_nb,
+                optimizer_i=counters.optimizer_i,
+                global_step=counters.global_step,
+                loss_scale=1 / loss_divisor(*configured, counters) if run.state is State.BACKWARD else 1.0,
+                gradient_scale=gradient_scale(*configured, counters) if run.state is State.STEP else 1.0,
+                signals=signals,
+            )
+            run.advance()
+
+
+def forget(signals: Signals, state: State) -> None:
+    """Take back the signals that tell of one visit only, before the next visit to a state that gives them."""
+    if state is State.FETCH:
+        signals.stream_ended = False
+    elif state is State.STEP:
+        signals.step_skipped = False
+    elif state in (State.SANITY_VAL, State.VAL_CHECK, State.TEST):
+        signals.pass_ended = False

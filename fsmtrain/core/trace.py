@@ -1,0 +1,92 @@
+"""The trace: the last transitions of a run, kept as row numbers and told as `Transition`s.
+
+Only row numbers are written while the run goes on. The counters at each transition are worked out when somebody looks, by
+applying the rows' effects again to a copy from the beginning of the block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from fsmtrain.core.counters import Counters
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.states import State
+from fsmtrain.core.table import Table
+
+BLOCK = 512  # transitions; between one and two blocks are kept
+
+
+@frozen(kw_only=True)
+class Transition:
+    """One transition that was taken, and where the run stood when it left `source`.
+
+    `row` is its row's index in the table. All positions count from 0.
+    """
+
+    row: int
+    source: State
+    to: State
+    current_epoch: int
+    batch_nb: int
+    split_nb: int
+    optimizer_i: int
+    global_step: int
+
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.to} ({where(self)})"
+
+
+def where(position: Transition | Counters) -> str:
+    """A position for a person: ``epoch 3, batch 17, optimizer 0``. All count from 0."""
+    return f"epoch {position.current_epoch}, batch {position.batch_nb}, optimizer {position.optimizer_i}"
+
+
+def transition(table: Table, row: int, counters: Counters) -> Transition:
+    """The transition by this row from these counters."""
+    case = table.rows[row]
+    return Transition(
+        row=row,
+        source=case.source,
+        to=case.to,
+        current_epoch=counters.current_epoch,
+        batch_nb=counters.batch_nb,
+        split_nb=counters.split_nb,
+        optimizer_i=counters.optimizer_i,
+        global_step=counters.global_step,
+    )
+
+
+class Trace:
+    """The last transitions of a run, oldest first; `len` is how many are kept, `total` how many there were."""
+
+    def __init__(self, table: Table, limits: Limits, counters: Counters) -> None:
+        self._table, self._limits = table, limits
+        self._older: tuple[Counters, list[int]] = (counters.copy(), [])
+        self.rows: list[int] = []  # the block that is being filled: the run appends here
+        self._start = counters.copy()
+        self._dropped = 0
+
+    def turn(self, counters: Counters) -> list[int]:
+        """Begin a new block at these counters; returns it, with room for `BLOCK` rows."""
+        self._dropped += len(self._older[1])
+        self._older = (self._start, self.rows)
+        self._start, self.rows = counters.copy(), []
+        return self.rows
+
+    @property
+    def total(self) -> int:
+        """The transitions of the whole run."""
+        return self._dropped + len(self)
+
+    def __len__(self) -> int:
+        return len(self._older[1]) + len(self.rows)
+
+    def __iter__(self) -> Iterator[Transition]:
+        for start, rows in (self._older, (self._start, list(self.rows))):
+            counters = start.copy()
+            for row in rows:
+                yield transition(self._table, row, counters)
+                for effect in self._table.rows[row].then:
+                    effect(self._limits, counters)

@@ -1,0 +1,32 @@
+"""How the gradient of a window becomes the mean over its backwards: the two factors, from the counters alone.
+
+Where a window's length is known when it opens, each loss is divided by that length and nothing is left to do at the step.
+Where it is not, the gradients are rescaled once, at the step.
+
+Source: semantics, "accumulate_grad_batches".
+"""
+
+from __future__ import annotations
+
+from fsmtrain.core.counters import Counters
+from fsmtrain.core.guards import Guards
+from fsmtrain.core.limits import Limits
+
+
+def loss_divisor(limits: Limits, guards: Guards, counters: Counters) -> int:
+    """What the loss of the backward under way is divided by: its window's length, as far as it can be known.
+
+    K, and fewer for the last batches of an epoch whose length is known. A stream's last window, and those of truncated BPTT,
+    may turn out shorter than this. 1 for an optimizer with a guard of its own, whose window may close at any time.
+    """
+    if counters.optimizer_i in guards.step:
+        return 1
+    if limits.train_is_stream or limits.splits_batches:
+        return counters.window
+    first = counters.batch_nb + 1 - counters.gathered  # the batch with which the window opened
+    return min(counters.window, limits.train_batches - first)
+
+
+def gradient_scale(limits: Limits, guards: Guards, counters: Counters) -> float:
+    """What the gradients of the window that is being stepped are multiplied by; 1 where its length came out as foreseen."""
+    return loss_divisor(limits, guards, counters) / counters.gathered

@@ -1,0 +1,38 @@
+"""The tree of exceptions. Every error that fsmtrain itself raises is an `FsmtrainError`.
+
+Each class also inherits the builtin that a caller would expect, so that ``except ValueError`` goes on working.
+"""
+
+from __future__ import annotations
+
+
+class FsmtrainError(Exception):
+    """The base of every error that fsmtrain raises itself."""
+
+
+class OptionsError(FsmtrainError, ValueError):
+    """A flag, or two flags together, that no run could honour."""
+
+
+class SizesError(FsmtrainError, ValueError):
+    """Options that do not fit the data: an empty loader, a percentage that rounds to no batch."""
+
+
+class DataError(FsmtrainError, RuntimeError):
+    """A loader or a batch that is not what it promised to be, found while the run was under way."""
+
+
+class ModelError(FsmtrainError, TypeError):
+    """A model without a method that the run needs, or a hook that returned what it must not."""
+
+
+class MetricError(FsmtrainError, LookupError):
+    """A monitored metric that the check did not return."""
+
+
+class GuardError(FsmtrainError, RuntimeError):
+    """A guard that raised, returned no bool or changed its arguments; or not exactly one guard that holds."""
+
+
+class UsageError(FsmtrainError, RuntimeError):
+    """A call that makes no sense now, such as a test before there is a model."""
