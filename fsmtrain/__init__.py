@@ -1,0 +1,32 @@
+"""A PyTorch training loop that is an explicit finite-state machine."""
+
+from fsmtrain.core.guards import Guards, every_n_batches
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.states import State
+from fsmtrain.early_stopping import EarlyStopping
+from fsmtrain.errors import FsmtrainError
+from fsmtrain.loops import Loop
+from fsmtrain.machine import Machine, build
+from fsmtrain.module import LightningModule, TrainingModule
+from fsmtrain.options import Options
+from fsmtrain.runtime.callbacks import Callback
+from fsmtrain.trainer import Trainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "FsmtrainError",
+    "Guards",
+    "LightningModule",
+    "Loop",
+    "Machine",
+    "Options",
+    "Sizes",
+    "State",
+    "Trainer",
+    "TrainingModule",
+    "build",
+    "every_n_batches",
+]

@@ -6,6 +6,9 @@ It knows nothing of what the states do: the actions are handed in, one for each 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import perf_counter_ns
+
+from attrs import frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
@@ -34,10 +37,19 @@ class _Case:
 class _Node:
     """A state with its action and its cases, in the order in which they are asked."""
 
-    __slots__ = ("action", "cases", "is_final", "state")
+    __slots__ = ("action", "cases", "is_final", "nanoseconds", "state", "visits")
 
     def __init__(self, state: State, action: Action | None, cases: tuple[_Case, ...]) -> None:
         self.state, self.action, self.cases, self.is_final = state, action, cases, state.is_final
+        self.visits = self.nanoseconds = 0
+
+
+@frozen
+class Spent:
+    """How often a state was visited, and the wall time that all its visits took together, in seconds."""
+
+    visits: int
+    seconds: float
 
 
 class Dispatcher:
@@ -70,7 +82,8 @@ class Dispatcher:
         self.table, self.limits, self.counters, self.signals = table, limits, counters, signals
         self.trace = Trace(table, limits, counters)
         self.observer = observer
-        self._node = _nodes(table, actions)[state]
+        self._nodes = _nodes(table, actions)
+        self._node = self._nodes[state]
 
     @property
     def state(self) -> State:
@@ -81,6 +94,11 @@ class Dispatcher:
     def is_finished(self) -> bool:
         """Whether the run has ended."""
         return self._node.is_final
+
+    @property
+    def times(self) -> dict[State, Spent]:
+        """What each state has taken so far, in the order of `State`; states without a visit are left out."""
+        return {s: Spent(n.visits, n.nanoseconds / 1e9) for s, n in self._nodes.items() if n.visits}
 
     def advance(self) -> Transition:
         """One visit: the state's action, its guards, the effect of the row that holds.
@@ -95,6 +113,7 @@ class Dispatcher:
         if len(self.trace.rows) >= BLOCK:
             self.trace.turn(self.counters)
         node = self._node
+        begun = perf_counter_ns()
         try:
             if node.action is not None:
                 node.action()
@@ -103,7 +122,12 @@ class Dispatcher:
             self.say_where(error)
             raise
         taken = transition(self.table, case.row, self.counters)
-        self._take(case)
+        for effect in case.effects:
+            effect(self.limits, self.counters)
+        self.trace.rows.append(case.row)
+        self._node = case.target
+        node.visits += 1
+        node.nanoseconds += perf_counter_ns() - begun
         if self.observer is not None:
             self.observer(taken)
         return taken
@@ -114,8 +138,8 @@ class Dispatcher:
             while not self._node.is_final:
                 self.advance()
             return
-        limits, counters, signals = self.limits, self.counters, self.signals
-        node = self._node
+        limits, counters, signals, clock = self.limits, self.counters, self.signals, perf_counter_ns
+        node, last = self._node, clock()
         try:
             while not node.is_final:
                 record = self.trace.turn(counters).append
@@ -130,6 +154,10 @@ class Dispatcher:
                     for effect in case.effects:
                         effect(limits, counters)
                     record(case.row)
+                    now = clock()
+                    node.nanoseconds += now - last
+                    node.visits += 1
+                    last = now
                     self._node = node = case.target
                     if node.is_final:
                         break
@@ -142,12 +170,6 @@ class Dispatcher:
             if case.guard is None or case.guard(self.limits, self.counters, self.signals):
                 return case
         raise self._none_holds(node)
-
-    def _take(self, case: _Case) -> None:
-        for effect in case.effects:
-            effect(self.limits, self.counters)
-        self.trace.rows.append(case.row)
-        self._node = case.target
 
     def _none_holds(self, node: _Node) -> GuardError:
         asked = ", ".join(f"{name_of(case.guard)}: False" for case in node.cases)

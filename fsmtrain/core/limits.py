@@ -25,6 +25,7 @@ class Limits:
     A total of 0 batches where the loop runs means "unknown until its loader ends" (a stream).
     """
 
+    fits: bool  # whether the run was asked to train
     epochs: int  # max_nb_epochs; 0 in a run that only tests
     min_epochs: int
     train_batches: int  # of one epoch; 0: a stream
@@ -96,6 +97,7 @@ def resolve(options: Options, sizes: Sizes, *, skips_steps: bool = False) -> Lim
     test = _evaluated(options, "test_percent_check", sizes.test)
     tests = any(n != 0 for n in test)
     return Limits(
+        fits=sizes.fits,
         epochs=epochs,
         min_epochs=options.min_nb_epochs,
         train_batches=train or 0,

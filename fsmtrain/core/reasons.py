@@ -1,0 +1,36 @@
+"""Why a run ended: an enum of sentences, each with its way out."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.states import State
+
+
+class StopReason(Enum):
+    """Why a run ended. The value is a sentence for a person."""
+
+    MAX_EPOCHS = "all epochs are done; raise max_nb_epochs to train longer"
+    EARLY_STOPPING = "the monitored metric stopped improving; raise the patience, or min_nb_epochs, to go on regardless"
+    STOP_GUARD = "the guard given as Guards(stop=...) ended the training"
+    REQUESTED = "a stop was requested"
+    NO_EPOCHS = "there was no epoch to train (max_nb_epochs=0)"
+    TESTED = "the test is done; the run was not asked to train"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def stop_reason(state: State, limits: Limits, counters: Counters, signals: Signals) -> StopReason | None:
+    """Why the run ended that is in this state; None where it has not."""
+    if not state.is_final:
+        return None
+    if state is State.STOPPED:
+        return StopReason.REQUESTED
+    if limits.epochs == 0:
+        return StopReason.TESTED if limits.tests and not limits.fits else StopReason.NO_EPOCHS
+    if counters.epochs_done == limits.epochs:
+        return StopReason.MAX_EPOCHS
+    return StopReason.EARLY_STOPPING if signals.patience_exhausted else StopReason.STOP_GUARD

@@ -1,0 +1,88 @@
+"""Which arguments a step method of the user's gets: matched by name once, when the machine is built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fsmtrain.errors import ModelError
+
+Step = Callable[..., Any]
+
+# The names under which an argument may be asked for.
+NAMES: dict[str, tuple[str, ...]] = {
+    "batch": ("batch",),
+    "batch_nb": ("batch_nb", "batch_idx"),
+    "optimizer_i": ("optimizer_i", "optimizer_idx"),
+    "hiddens": ("hiddens",),
+    "dataloader_i": ("dataloader_i", "dataloader_idx"),
+}
+_ARGUMENT = {name: argument for argument, names in NAMES.items() for name in names}
+
+
+class Binding:
+    """A step method with its arguments matched.
+
+    Args:
+        method: The bound method.
+        name: Its name, for errors.
+        given: The arguments that there are, in the documented order. Parameters with other names get, by position, those
+            that no parameter asks for by name.
+        order: The arguments of a call, in the caller's order.
+
+    Raises:
+        ModelError: A parameter that nothing is given to.
+    """
+
+    def __init__(self, method: Step, name: str, *, given: Sequence[str], order: Sequence[str]) -> None:
+        self.takes, by_name = _match(method, name, given)
+        places = [order.index(argument) for argument in self.takes]
+        named = {parameter: order.index(argument) for parameter, argument in by_name.items()}
+        self.takes = (*self.takes, *by_name.values())
+        self.call = _caller(method, places, named)
+
+
+def _match(method: Step, name: str, given: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The arguments for the positional parameters in their order, and those for the keyword-only ones."""
+    parameters = list(inspect.signature(method).parameters.values())
+    by_name = {_ARGUMENT[p.name] for p in parameters if p.name in _ARGUMENT}
+    rest = [argument for argument in given if argument not in by_name]
+    positional: list[str] = []
+    keywords: dict[str, str] = {}
+    skipped = False  # once a parameter keeps its default, the later ones can only be given by name
+    for p in parameters:
+        if p.kind is p.VAR_POSITIONAL:
+            positional += rest
+            rest = []
+            continue
+        if p.kind is p.VAR_KEYWORD:
+            continue
+        if p.name in _ARGUMENT:
+            argument: str | None = _ARGUMENT[p.name]
+            if argument not in given and p.default is not p.empty:
+                argument = None
+        else:
+            argument = rest.pop(0) if rest else None
+        if argument is None:
+            if p.default is p.empty:
+                raise ModelError(
+                    f"{name}: nothing is given to its parameter {p.name!r}. It can take {', '.join(given)}, matched by name."
+                )
+            skipped = True
+        elif p.kind is p.KEYWORD_ONLY or (skipped and p.kind is not p.POSITIONAL_ONLY):
+            keywords[p.name] = argument
+        else:
+            positional.append(argument)
+    return tuple(positional), keywords
+
+
+def _caller(method: Step, places: list[int], named: dict[str, int]) -> Step:
+    """A function of all arguments in the caller's order that hands on those that the method takes."""
+    if named:
+        return lambda *args: method(*[args[i] for i in places], **{key: args[i] for key, i in named.items()})
+    if places == [0]:
+        return lambda batch, *_: method(batch)
+    if places == [0, 1]:
+        return lambda batch, batch_nb, *_: method(batch, batch_nb)
+    return lambda *args: method(*[args[i] for i in places])

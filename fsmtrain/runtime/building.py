@@ -1,0 +1,219 @@
+"""From options, a model and loaders to the parts of a run: the loop, the optimizers, the hooks, all checked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import nn
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.guards import Guards
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop import Loop
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.early_stopping import Patience
+from fsmtrain.errors import ModelError, OptionsError, UsageError
+from fsmtrain.options import Options
+from fsmtrain.runtime.batches import mover
+from fsmtrain.runtime.callbacks import hooks_of
+from fsmtrain.runtime.isolation import refuse_shared_parameters
+from fsmtrain.runtime.loaders import Loader, as_loader, as_loaders, length_of
+from fsmtrain.runtime.memory import Memory, Parts
+from fsmtrain.runtime.optimizers import Optimization, optimization
+from fsmtrain.runtime.training import refuse_bad_hooks
+from fsmtrain.runtime.windows import Window
+
+
+@frozen(kw_only=True)
+class Loaders:
+    """The loaders that a run is given. None asks the model's own method; an empty list is none at all."""
+
+    train: Any = None
+    val: Any = None
+    test: Any = None
+
+
+def parts_of(
+    options: Options,
+    model: nn.Module,
+    loaders: Loaders,
+    *,
+    fits: bool,
+    guards: Guards,
+    callbacks: Iterable[object],
+    machine: Any,
+    make_loop: type[Loop] = Loop,
+) -> Parts:
+    """The parts of a run, with every rule checked that can be checked before it begins.
+
+    Args:
+        options: The flags.
+        model: The module, moved to the device of the options.
+        loaders: The train, val and test loaders.
+        fits: Whether the run trains; otherwise it only tests.
+        guards: The user's.
+        callbacks: The user's.
+        machine: What hooks are given.
+        make_loop: The class of the loop.
+
+    Raises:
+        ModelError: A method is missing or cannot be called as documented, ``configure_optimizers`` returned an unknown form.
+        SizesError: The options do not fit the data.
+        OptionsError: A combination of flags and model that has no meaning.
+        UsageError: A run that only tests has nothing to test.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{model!r} is not a torch.nn.Module.")
+    hooks = hooks_of(model, callbacks)
+    device = device_of(options)
+    train = _train_loader(model, loaders.train) if fits and options.max_nb_epochs > 0 else None
+    val = as_loaders(_given(model, "val_dataloader", loaders.val), "val_dataloaders") if fits else ()
+    test = as_loaders(_given(model, "test_dataloader", loaders.test), "test_dataloaders")
+    model.to(device)
+    turns: Optimization | None = None
+    if fits and options.max_nb_epochs > 0:
+        _need(model, "training_step", "it is called with each train batch and returns the loss.")
+        _need(model, "configure_optimizers", "it returns the optimizer, or several.")
+        refuse_bad_hooks(model)
+        turns = optimization(model.configure_optimizers())  # type: ignore[operator]
+    sizes = Sizes(
+        train=length_of(train) if train is not None else 0,
+        val=_lengths(val) if callable(getattr(model, "validation_step", None)) else (),
+        test=_lengths(test) if callable(getattr(model, "test_step", None)) else (),
+        optimizers=len(turns.turns) if turns else 1,
+        fits=fits,
+    )
+    loop = make_loop(options, sizes, guards=guards)
+    if turns is not None:
+        _check_combinations(loop, turns)
+    if not fits and not loop.limits.tests:
+        raise UsageError(f"test: {_why_nothing_to_test(options, model, test)}.")
+    return Parts(
+        loop=loop,
+        model=model,
+        device=device,
+        move=mover(device),
+        optimization=turns,
+        train_loader=train,
+        val_loaders=val,
+        test_loaders=test,
+        hooks=hooks,
+        machine=machine,
+    )
+
+
+def memory_of(parts: Parts) -> Memory:
+    """The memory of a run before its first state."""
+    count = parts.loop.limits.optimizers
+    rule = parts.loop.options.early_stopping
+    return Memory(
+        counters=Counters.begin(count),
+        signals=Signals(),
+        patience=Patience(rule) if rule is not None and parts.loop.limits.stops_early else None,
+        windows=[Window() for _ in range(count)],
+        hiddens=[None] * count,
+    )
+
+
+def device_of(options: Options) -> torch.device:
+    """The device that the options name.
+
+    Raises:
+        OptionsError: There is no such device here.
+    """
+    if options.device == "auto":
+        return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(options.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise OptionsError(
+            f"device={options.device!r}: there is no such device here ({reason}). device='auto' takes what there is."
+        ) from error
+    return device
+
+
+def _given(model: nn.Module, method: str, given: Any) -> Any:
+    """Loaders that were given, or those of the model's own method."""
+    if given is not None:
+        return given
+    own = getattr(model, method, None)
+    return own() if callable(own) else own
+
+
+def _train_loader(model: nn.Module, given: Any) -> Loader:
+    loader = _given(model, "train_dataloader", given)
+    if loader is None:
+        raise ModelError(
+            f"train_dataloader: nothing to train on. Give {type(model).__name__} a method train_dataloader, or pass one: "
+            f"fit(model, train_dataloader=...)."
+        )
+    if (
+        isinstance(loader, (list, tuple))
+        and len(loader) == 1
+        and not isinstance(loader[0], torch.Tensor)
+        and hasattr(loader[0], "__iter__")
+    ):
+        loader = loader[0]
+    return as_loader(loader, "train_dataloader")
+
+
+def _lengths(loaders: tuple[Loader, ...]) -> tuple[int | None, ...]:
+    return tuple(map(length_of, loaders))
+
+
+def _need(model: nn.Module, method: str, why: str) -> None:
+    if not callable(getattr(model, method, None)):
+        raise ModelError(f"{type(model).__name__} has no method {method}: {why}")
+
+
+def _check_combinations(loop: Loop, turns: Optimization) -> None:
+    """The rules between flags and what the model returned.
+
+    Raises:
+        OptionsError: Optimizers that these windows cannot serve.
+    """
+    limits, guards = loop.limits, loop.guards
+    longest = _longest_window(limits)
+    refuse_shared_parameters(turns.turns, longest == 1 and not guards.step)
+    for turn in turns.turns:
+        if turn.needs_closure and (longest > 1 or turn.index in guards.step):
+            raise OptionsError(
+                f"accumulate_grad_batches={loop.options.accumulate_grad_batches}: {type(turn.optimizer).__name__} evaluates its "
+                f"loss several times a step, on one batch. Use accumulate_grad_batches=1 and no step guard with it."
+            )
+    if not limits.validates:
+        _warn_of_unfed(loop, turns)
+
+
+def _longest_window(limits: Limits) -> int:
+    """The largest K of any epoch that is trained."""
+    return max(limits.window_of(first) for first in {0, *(epoch for epoch, _ in limits.windows if epoch < limits.epochs)})
+
+
+def _warn_of_unfed(loop: Loop, turns: Optimization) -> None:
+    """Say so where something waits for a metric and no check will ever bring one."""
+    waiting = ["early_stop_callback"] if loop.options.early_stopping is not None else []
+    waiting += [type(s.scheduler).__name__ for s in turns.epoch_schedulings if s.monitor is not None]
+    for name in waiting:
+        warnings.warn(
+            f"{name} will never act: there is nothing to validate, so its metric never comes. It needs a val loader, a "
+            f"validation_step and val_percent_check > 0.",
+            stacklevel=4,
+        )
+
+
+def _why_nothing_to_test(options: Options, model: nn.Module, loaders: tuple[Loader, ...]) -> str:
+    name = type(model).__name__
+    if not callable(getattr(model, "test_step", None)):
+        return f"{name} has no method test_step"
+    if not loaders:
+        return f"there is no test loader. Give {name} a method test_dataloader, or pass test_dataloaders=..."
+    if options.test_percent_check == 0 and options.overfit_pct == 0:
+        return "test_percent_check=0 switches the test off"
+    return "the test loaders have no batches"

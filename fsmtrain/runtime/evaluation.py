@@ -1,0 +1,113 @@
+"""The actions of validation and testing: one batch a visit, and what is done with the outputs when the pass is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.runtime.binding import Binding
+from fsmtrain.runtime.loaders import Loader, evaluation_batches, length_of
+from fsmtrain.runtime.outputs import Averages, Metrics, group_in, metrics_in
+
+_ORDER = ("batch", "batch_nb", "dataloader_i")
+_NOTHING = object()
+
+
+class Evaluation:
+    """A pass over val or test loaders, a batch a visit.
+
+    Args:
+        kind: ``"val"`` or ``"test"``: the loaders' and the methods' names.
+        model: Has ``validation_step`` or ``test_step``, and may have ``validation_end`` or ``test_end``.
+        loaders: All loaders of this kind.
+        limits: The batches to take from each; None takes a stream to its end.
+        move: Brings a batch to the device; None where it is there already.
+        counters, signals: The run's.
+
+    Without an end method, every scalar in the returned dicts is averaged over the batches of all loaders, and nothing
+    else of them is kept.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["val", "test"],
+        model: nn.Module,
+        loaders: Sequence[Loader],
+        limits: Sequence[int | None],
+        move: Callable[[Any], Any] | None,
+        counters: Counters,
+        signals: Signals,
+    ) -> None:
+        self._kind, self._model, self._loaders, self._limits, self._move = kind, model, loaders, limits, move
+        self._counters, self._signals = counters, signals
+        streams = any(limit != 0 and length_of(loader) is None for loader, limit in zip(loaders, limits, strict=True))
+        self._total = None if streams else sum(n for n in limits if n is not None)
+        stem = "validation" if kind == "val" else "test"
+        several = len(loaders) > 1
+        given = ("batch", "batch_nb", "dataloader_i") if several else ("batch", "batch_nb")
+        self._step = Binding(getattr(model, f"{stem}_step"), f"{stem}_step", given=given, order=_ORDER).call
+        self._end: Callable[[Any], Any] | None = getattr(model, f"{stem}_end", None)
+        self._several = several
+        self._modes: list[tuple[nn.Module, bool]] = []
+        self._batches: Iterator[tuple[int, int, Any]] | None = None
+        self._ahead: Any = _NOTHING
+        self._outputs: list[list[Any]] = []
+        self._averages = Averages()
+        self.shown: Metrics = {}  # what the last pass wants to be shown while the run goes on
+
+    def visit(self) -> Metrics | None:
+        """Evaluate one batch; returns the pass's metrics after its last one, else None."""
+        if self._batches is None:
+            self._begin()
+        batches = self._batches
+        assert batches is not None
+        with torch.no_grad():
+            item = self._ahead if self._total is None else next(batches)
+            if item is not _NOTHING:
+                index, batch_nb, batch = item
+                output = self._step(batch if self._move is None else self._move(batch), batch_nb, index)
+                self._keep(index, output)
+            if self._total is None:
+                self._ahead = next(batches, _NOTHING)
+                is_last = self._ahead is _NOTHING
+                self._signals.pass_ended = is_last
+            else:
+                is_last = self._counters.eval_nb + 1 == self._total
+            return self._finish() if is_last else None
+
+    def _begin(self) -> None:
+        self._modes = [(module, module.training) for module in self._model.modules()]
+        self._model.eval()
+        self._outputs = [[] for _ in self._loaders]
+        self._averages = Averages()
+        self._signals.pass_ended = False
+        self._batches = evaluation_batches(self._loaders, self._limits, f"{self._kind}_dataloader")
+        if self._total is None:
+            self._ahead = next(self._batches, _NOTHING)
+
+    def _keep(self, loader: int, output: Any) -> None:
+        if self._end is not None:
+            self._outputs[loader].append(output)
+        elif isinstance(output, Tensor):
+            self._averages.add(metrics_in({f"{self._kind}_loss": output}))
+        else:
+            self._averages.add(metrics_in(output))
+
+    def _finish(self) -> Metrics:
+        if self._end is None:
+            metrics = self._averages.result()
+        else:
+            output = self._end(self._outputs if self._several else self._outputs[0])
+            metrics, self.shown = metrics_in(output), group_in(output, "progress_bar")
+        self.restore()
+        return metrics
+
+    def restore(self) -> None:
+        """Put every submodule's mode back as it was, and let go of the pass."""
+        for module, training in self._modes:
+            module.training = training
+        self._modes, self._batches, self._ahead, self._outputs = [], None, _NOTHING, []

@@ -1,0 +1,266 @@
+"""`Engine`: one run of a loop on a model, as an object that can be run, stepped, stopped and looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from attrs import frozen
+from torch import nn
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.dispatch import Dispatcher, Spent
+from fsmtrain.core.guards import Guards
+from fsmtrain.core.loop import Loop
+from fsmtrain.core.reasons import StopReason, stop_reason
+from fsmtrain.core.states import State
+from fsmtrain.core.trace import Trace, Transition
+from fsmtrain.errors import UsageError
+from fsmtrain.options import Options
+from fsmtrain.runtime import random_states
+from fsmtrain.runtime.actions import Actions
+from fsmtrain.runtime.building import Loaders, memory_of, parts_of
+from fsmtrain.runtime.outputs import Metrics, number
+
+
+@frozen(kw_only=True)
+class Result:
+    """How a run ended.
+
+    `metrics` holds the last value of each metric, wherever it came from: training, checks or the test. `times` says how often
+    each state was visited, and how long that took.
+    """
+
+    stop_reason: StopReason
+    state: State
+    counters: Counters
+    metrics: dict[str, float]
+    times: dict[State, Spent]
+
+
+class Engine:
+    """A run that has not begun, is under way, or has ended.
+
+    Args:
+        options: The flags.
+        model: The module, moved to the options' device.
+        loaders: Its train, val and test loaders.
+        fits: Whether the run trains; otherwise it only tests.
+        guards: The user's.
+        callbacks: The user's.
+        trainer: What the model finds as ``self.trainer``; None for the machine itself.
+
+    Raises:
+        FsmtrainError: Anything that is wrong and can be seen before the first batch.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        model: nn.Module,
+        loaders: Loaders,
+        *,
+        fits: bool = True,
+        guards: Guards | None = None,
+        callbacks: Iterable[object] = (),
+        trainer: Any = None,
+    ) -> None:
+        self._counters = Counters()  # all zero for what the model asks while the run is being built
+        self._lent_trainer = _lend_trainer(model, self if trainer is None else trainer)
+        parts = parts_of(
+            options,
+            model,
+            loaders,
+            fits=fits,
+            guards=guards or Guards(),
+            callbacks=callbacks,
+            machine=self,
+            make_loop=self.loop_class,
+        )
+        memory = memory_of(parts)
+        self._parts, self._memory, self._counters = parts, memory, memory.counters
+        self._actions = Actions(parts, memory)
+        observer = None
+        if parts.hooks.on_transition is not None:
+            hook = parts.hooks.on_transition
+
+            def observer(transition: Transition) -> None:
+                hook(self, transition)
+
+        self._dispatcher = Dispatcher(
+            parts.loop.table,
+            parts.loop.limits,
+            memory.counters,
+            memory.signals,
+            self._actions.by_state,
+            observer=observer,
+        )
+        self._begun = False
+        self._ended = False
+
+    loop_class: type[Loop] = Loop
+
+    # ---- running
+
+    def run(self) -> Result:
+        """Run to the end, from wherever the machine stands.
+
+        Raises:
+            FsmtrainError: A hook returned what it must not, a metric is missing, ...; any exception of a hook comes through.
+                Each carries a note that says in which state, epoch and batch it happened.
+        """
+        self._begin()
+        try:
+            self._dispatcher.run()
+        except BaseException:
+            self._end()
+            raise
+        self._end()
+        return self.result
+
+    def advance(self) -> Transition:
+        """Make one transition: a visit to the state in which the machine stands.
+
+        Raises:
+            UsageError: The run has ended.
+        """
+        self._begin()
+        try:
+            transition = self._dispatcher.advance()
+        except BaseException:
+            self._end()
+            raise
+        if self._dispatcher.is_finished:
+            self._end()
+        return transition
+
+    def __iter__(self) -> Iterator[Transition]:
+        """The transitions from here to the end, each made when it is asked for."""
+        while not self._dispatcher.is_finished:
+            yield self.advance()
+
+    def stop(self) -> None:
+        """Ask the run to stop: it does so at the end of the round, or of the val or test batch, that is under way."""
+        self._memory.signals.stop_requested = True
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        parts = self._parts
+        if parts.loop.options.seed is not None:
+            random_states.seed_all(parts.loop.options.seed)
+        if parts.optimization is not None:
+            parts.model.train()
+            for turn in parts.optimization.turns:  # what others left in .grad is in no window of this run
+                for parameter in turn.parameters:
+                    parameter.grad = None
+        if parts.hooks.on_run_start is not None:
+            parts.hooks.on_run_start(self)
+
+    def _end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._actions.restore()
+        if self._lent_trainer:
+            del self.model.trainer
+        if self._parts.hooks.on_run_end is not None:
+            self._parts.hooks.on_run_end(self)
+
+    # ---- looking
+
+    @property
+    def loop(self) -> Loop:
+        """The loop that is run: options, sizes, guards, limits and table."""
+        return self._parts.loop
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is trained."""
+        return self._parts.model
+
+    @property
+    def state(self) -> State:
+        """The state that is visited next, or under way; the final one when the run has ended."""
+        return self._dispatcher.state
+
+    @property
+    def counters(self) -> Counters:
+        """Where the run stands, in numbers; it goes on changing."""
+        return self._counters
+
+    @property
+    def signals(self) -> Signals:
+        """The facts from outside the counters."""
+        return self._memory.signals
+
+    @property
+    def trace(self) -> Trace:
+        """The last transitions."""
+        return self._dispatcher.trace
+
+    @property
+    def current_epoch(self) -> int:
+        """The index of the epoch, from 0; after the run, that of the last one trained."""
+        return self._counters.current_epoch
+
+    @property
+    def global_step(self) -> int:
+        """The rounds so far in which an optimizer stepped."""
+        return self._counters.global_step
+
+    @property
+    def times(self) -> dict[State, Spent]:
+        """How often each state was visited, and the wall time in it, in the order of `State`."""
+        return self._dispatcher.times
+
+    @property
+    def optimizers(self) -> list[Any]:
+        """The optimizers, in the order of their turns."""
+        return [turn.optimizer for turn in self._parts.optimization.turns] if self._parts.optimization else []
+
+    @property
+    def lr_schedulers(self) -> list[Any]:
+        """The learning-rate schedulers."""
+        return [s.scheduler for s in self._parts.optimization.schedulings] if self._parts.optimization else []
+
+    @property
+    def metrics(self) -> Metrics:
+        """The last value of each metric, as it came: tensors may still be on their device."""
+        return dict(self._memory.metrics)
+
+    @property
+    def progress_metrics(self) -> Metrics:
+        """The metrics that the model wants to be shown while the run goes on, as they came."""
+        return dict(self._memory.progress)
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the run ended; None while it has not."""
+        return stop_reason(self.state, self.loop.limits, self.counters, self.signals)
+
+    @property
+    def result(self) -> Result:
+        """How the run ended.
+
+        Raises:
+            UsageError: It has not.
+        """
+        reason = self.stop_reason
+        if reason is None:
+            raise UsageError(f"The run stands in the state {self.state} and has no result yet. Call run() first.")
+        metrics = {name: number(value) for name, value in self._memory.metrics.items()}
+        return Result(stop_reason=reason, state=self.state, counters=self.counters.copy(), metrics=metrics, times=self.times)
+
+
+def _lend_trainer(model: object, trainer: object) -> bool:
+    """Let the model find its trainer as ``self.trainer``; returns whether it has to be taken back after the run.
+
+    A class that has the attribute keeps it. Any other module has it for the run only, and one with a ``trainer`` of its own
+    keeps its own.
+    """
+    if not hasattr(type(model), "trainer") and hasattr(model, "trainer"):
+        return False
+    model.trainer = trainer  # type: ignore[attr-defined]
+    return not hasattr(type(model), "trainer")

@@ -1,0 +1,59 @@
+"""What a run is made of (`Parts`) and all that it remembers (`Memory`). What is not in the memory cannot be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from attrs import define, field, frozen
+from torch import Tensor, nn
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.loop import Loop
+from fsmtrain.early_stopping import Patience
+from fsmtrain.runtime.callbacks import Hooks
+from fsmtrain.runtime.loaders import Loader
+from fsmtrain.runtime.optimizers import Optimization
+from fsmtrain.runtime.outputs import Metrics
+from fsmtrain.runtime.windows import Window
+
+if TYPE_CHECKING:
+    from fsmtrain.runtime.machine import Engine
+
+
+@frozen(eq=False, kw_only=True)
+class Parts:
+    """What a run is made of. None of it changes while the run goes on."""
+
+    loop: Loop
+    model: nn.Module
+    device: torch.device
+    move: Callable[[Any], Any] | None  # brings a batch to the device; None where batches are there already
+    optimization: Optimization | None  # None in a run that only tests
+    train_loader: Loader | None
+    val_loaders: Sequence[Loader]
+    test_loaders: Sequence[Loader]
+    hooks: Hooks
+    machine: Engine  # what hooks are given
+
+
+@define(eq=False, kw_only=True)
+class Memory:
+    """All that a run remembers from one visit to the next."""
+
+    counters: Counters
+    signals: Signals
+    patience: Patience | None  # None where early stopping is off
+    windows: list[Window]  # of each optimizer
+    hiddens: list[Any]  # of each optimizer, detached, from the batch's last split; None before its first
+    metrics: Metrics = field(factory=dict)  # the last value of each metric, wherever it came from
+    progress: Metrics = field(factory=dict)  # those that are to be shown while the run goes on
+    checked: Metrics = field(factory=dict)  # what the last check returned
+    checked_epoch: int = -1  # the epoch of that check; -1 before the first
+
+    # In hand between two visits.
+    splits: list[Any] = field(factory=list)  # of the batch; the batch alone without truncated BPTT
+    loss: Tensor | None = None  # with its graph, from the forward to its backward
+    weight: Any = None  # of the loss in hand
+    output: Any = None  # what the closure's first call returns: the loss, without its graph

@@ -1,0 +1,165 @@
+"""What the user's step methods return: the loss, its weight, hiddens and metrics, checked; and metrics averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from attrs import define, field
+from torch import Tensor
+
+from fsmtrain.errors import MetricError, ModelError
+
+Scalar = Tensor | float
+Metrics = dict[str, Scalar]
+
+# Keys of training_step's dict that are not metrics.
+_NO_METRICS = frozenset({"loss", "weight", "hiddens", "log", "progress_bar"})
+_GROUPS = ("log", "progress_bar")
+
+
+def loss_of(output: Any) -> Tensor:
+    """The loss in what ``training_step`` returned: the tensor itself, or its ``"loss"``.
+
+    Raises:
+        ModelError: There is none, it has more than one element, or no gradient can flow from it.
+    """
+    loss = output.get("loss") if isinstance(output, Mapping) else output
+    if not isinstance(loss, Tensor):
+        if output is None:
+            what = "None"
+        elif isinstance(output, Mapping):
+            what = f"a dict without a loss tensor (its keys: {', '.join(map(repr, output)) or 'none'})"
+        else:
+            what = f"a {type(output).__name__}"
+        raise ModelError(
+            f"training_step returned {what}. It must return the loss, a tensor, or a dict with the loss under 'loss'."
+        )
+    if loss.numel() != 1:
+        raise ModelError(
+            f"training_step returned a loss of shape {tuple(loss.shape)}. A loss is one number: reduce it with .mean() or .sum()."
+        )
+    if not loss.requires_grad:
+        raise ModelError(
+            "training_step returned a loss from which no gradient flows: it was detached, computed under no_grad, or depends on "
+            "no parameter that requires one."
+        )
+    return loss
+
+
+def weight_of(output: Any) -> Scalar | None:
+    """The weight beside the loss, a positive number or a 0-d tensor; None where there is none.
+
+    Raises:
+        ModelError: It is neither, or not positive (a tensor on a device is not read, so as not to wait for it).
+    """
+    weight = output.get("weight") if isinstance(output, Mapping) else None
+    if weight is None:
+        return None
+    if isinstance(weight, Tensor):
+        if weight.numel() == 1 and (weight.device.type != "cpu" or weight.item() > 0):
+            return weight.detach().reshape(())
+    elif isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 < weight < math.inf:
+        return weight
+    raise ModelError(
+        f"training_step returned the weight {weight!r}. A weight is a positive number, or a tensor with one: the samples or "
+        f"tokens that the loss is the mean of."
+    )
+
+
+def scalar_of(value: Any) -> Scalar | None:
+    """A metric as it is kept: a tensor with one element, detached and left where it is, or a float; None for anything else."""
+    if isinstance(value, Tensor):
+        return value.detach().reshape(()) if value.numel() == 1 else None
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def metrics_in(output: Any, *, of_training: bool = False) -> Metrics:
+    """The scalars in a step's or an end hook's dict, those under ``"log"`` and ``"progress_bar"`` included."""
+    found: Metrics = {}
+    if not isinstance(output, Mapping):
+        return found
+    left_out = _NO_METRICS if of_training else frozenset(_GROUPS)
+    groups = [output[group] for group in _GROUPS if isinstance(output.get(group), Mapping)]
+    for group in (*groups, {key: value for key, value in output.items() if key not in left_out}):
+        for name, value in group.items():
+            scalar = scalar_of(value)
+            if scalar is not None:
+                found[str(name)] = scalar
+    return found
+
+
+def group_in(output: Any, group: str) -> Metrics:
+    """The scalars under ``"log"`` or ``"progress_bar"``."""
+    found = output.get(group) if isinstance(output, Mapping) else None
+    return metrics_in(found) if isinstance(found, Mapping) else {}
+
+
+@define
+class Averages:
+    """The mean of each metric over the batches of a pass, all loaders together; nothing else of the outputs is kept."""
+
+    sums: Metrics = field(factory=dict)
+    counts: dict[str, int] = field(factory=dict)
+
+    def add(self, metrics: Metrics) -> None:
+        """Take one batch's metrics."""
+        for name, value in metrics.items():
+            if isinstance(value, Tensor) and not value.is_floating_point():
+                value = value.to(torch.get_default_dtype())
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def result(self) -> Metrics:
+        """The means, in the order in which the metrics first came."""
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
+
+
+def number(value: Scalar) -> float:
+    """A metric as a number. Waits for the device that it is on."""
+    return float(value.item()) if isinstance(value, Tensor) else float(value)
+
+
+def monitored(metrics: Metrics, name: str, who: str) -> float:
+    """The metric that somebody watches, as a number.
+
+    Raises:
+        MetricError: The check did not return it.
+    """
+    if name not in metrics:
+        raise MetricError(
+            f"{who} watches {name!r}, which the check did not return. It returned {_listed(metrics)}. Return {name!r} from "
+            f"validation_step or validation_end, or watch another metric with monitor=..."
+        )
+    return number(metrics[name])
+
+
+def _listed(metrics: Metrics) -> str:
+    return ", ".join(map(repr, metrics)) if metrics else "no metric"
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in a nest of tuples, lists and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+
+
+def detached(value: Any) -> Any:
+    """Hiddens cut off from the graph that made them: tensors, and tuples, lists and mappings of them."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(detached, value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(detached, value))
+    if isinstance(value, Mapping):
+        return {key: detached(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,234 @@
+"""The actions of a train batch: fetch, forward, backward, accumulate, step, and the end of a round."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from fsmtrain.core.windows import gradient_scale, loss_divisor
+from fsmtrain.errors import ModelError
+from fsmtrain.runtime.batches import split_in_time
+from fsmtrain.runtime.binding import Binding
+from fsmtrain.runtime.isolation import Isolation
+from fsmtrain.runtime.loaders import SizedBatches, StreamedBatches, length_of
+from fsmtrain.runtime.memory import Memory, Parts
+from fsmtrain.runtime.optimizers import Turn
+from fsmtrain.runtime.outputs import detached, group_in, loss_of, metrics_in, weight_of
+from fsmtrain.runtime.windows import Seeds, rescale
+
+# What training_step may be given, in the order of its call.
+_ORDER = ("batch", "batch_nb", "optimizer_i", "hiddens")
+
+
+class Training:
+    """The actions that train. Everything that can be looked up once is looked up here, when the machine is built.
+
+    Raises:
+        ModelError: ``training_step`` or ``optimizer_step`` cannot be called as documented.
+    """
+
+    def __init__(self, parts: Parts, memory: Memory) -> None:
+        assert parts.optimization is not None
+        options, limits = parts.loop.options, parts.loop.limits
+        self._parts, self._memory = parts, memory
+        self._limits, self._guards = limits, parts.loop.guards
+        self._counters, self._signals = memory.counters, memory.signals
+        self._turns: list[Turn] = parts.optimization.turns
+        self._isolation = Isolation(self._turns) if len(self._turns) > 1 else None
+        self._seeds = Seeds()
+        self._clip = float(options.gradient_clip_val or 0)
+        self._split_size = options.truncated_bptt_steps
+        self._batches: SizedBatches | StreamedBatches | None = None
+        given = ["batch", "batch_nb"]
+        given += ["optimizer_i"] if limits.optimizers > 1 else []
+        given += ["hiddens"] if limits.splits_batches else []
+        binding = Binding(parts.model.training_step, "training_step", given=given, order=_ORDER)  # type: ignore[arg-type]
+        if limits.splits_batches and "hiddens" not in binding.takes:
+            raise ModelError(
+                f"truncated_bptt_steps={options.truncated_bptt_steps}: training_step has no parameter 'hiddens'. Add it: it is "
+                f"None on a batch's first split, then what the previous split returned under 'hiddens'."
+            )
+        self._training_step = binding.call
+        self._optimizer_step = getattr(parts.model, "optimizer_step", None) or default_optimizer_step
+        self._tbptt_split_batch = getattr(parts.model, "tbptt_split_batch", None) or split_in_time
+
+    # ---- fetch
+
+    def fetch(self) -> None:
+        """Fetch a batch, split it under truncated BPTT, and move it to the device."""
+        parts, memory, hooks = self._parts, self._memory, self._parts.hooks
+        if self._batches is None:
+            self._begin_epoch()
+        batches = self._batches
+        assert batches is not None
+        batch = batches.next()
+        if isinstance(batches, StreamedBatches):
+            self._signals.stream_ended = batches.ended
+        if parts.move is not None:
+            batch = parts.move(batch)
+        if hooks.on_batch_start is not None:
+            hooks.on_batch_start(parts.machine, batch)
+        if self._split_size is None:
+            memory.splits = [batch]
+        else:
+            memory.splits = self._split(batch, self._split_size)
+            self._signals.splits = len(memory.splits)
+
+    def _begin_epoch(self) -> None:
+        parts = self._parts
+        if parts.hooks.on_epoch_start is not None:
+            parts.hooks.on_epoch_start(parts.machine)
+        loader = parts.train_loader
+        assert loader is not None
+        if self._limits.train_is_stream:
+            self._batches = StreamedBatches(loader, "train_dataloader")
+        else:
+            self._batches = SizedBatches(loader, "train_dataloader", length_of(loader) or 0)
+
+    def _split(self, batch: Any, split_size: int) -> list[Any]:
+        splits = self._tbptt_split_batch(batch, split_size)
+        if not isinstance(splits, (list, tuple)) or not splits:
+            raise ModelError(f"tbptt_split_batch returned {splits!r}. It must return a list of splits, at least one.")
+        return list(splits)
+
+    def end_epoch(self) -> None:
+        """Let go of the epoch's batches."""
+        self._batches = None
+
+    # ---- forward and backward
+
+    def run_forward(self) -> None:
+        """Call ``training_step`` for this batch, or this split of it, and this optimizer."""
+        counters, memory = self._counters, self._memory
+        index = counters.optimizer_i
+        if self._isolation is not None:
+            self._isolation.enter(index)
+        if counters.split_nb == 0:
+            memory.hiddens[index] = None
+        output = self._training_step(memory.splits[counters.split_nb], counters.batch_nb, index, memory.hiddens[index])
+        memory.loss = loss_of(output)
+        if isinstance(output, Tensor):
+            memory.weight = None
+            return
+        memory.weight = weight_of(output)
+        if self._split_size is not None:
+            memory.hiddens[index] = detached(output.get("hiddens"))
+        memory.metrics.update(metrics_in(output, of_training=True))
+        memory.progress.update(group_in(output, "progress_bar"))
+
+    def run_backward(self) -> None:
+        """Send the loss's gradient back, scaled for its window, and let go of the graph."""
+        memory = self._memory
+        loss = memory.loss
+        assert loss is not None
+        window = memory.windows[self._counters.optimizer_i]
+        scale = window.add(memory.weight)
+        if memory.weight is None:
+            divisor = loss_divisor(self._limits, self._guards, self._counters)
+            if divisor != 1:
+                scale = 1 / divisor
+        if scale is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            loss.backward(self._seeds.of(loss, scale))  # type: ignore[no-untyped-call]
+        memory.loss, memory.output = None, loss.detach()
+
+    # ---- step, or not yet
+
+    def accumulate(self) -> None:
+        """Leave the gradients where they are: the optimizer's turn is over."""
+        if self._isolation is not None:
+            self._isolation.leave()
+
+    def run_step(self) -> None:
+        """Make the gradients the window's mean, clip them, and call ``optimizer_step``."""
+        memory, counters = self._memory, self._counters
+        turn = self._turns[counters.optimizer_i]
+        window = memory.windows[turn.index]
+        weighted = window.first is not None
+        scale = window.close()
+        if not weighted:
+            unforeseen = gradient_scale(self._limits, self._guards, counters)
+            scale = None if unforeseen == 1 else unforeseen
+        if scale is not None:
+            rescale(turn.parameters, scale)
+        self._clip_gradients(turn)
+        closure = self._closure(turn) if turn.needs_closure else None
+        self._optimizer_step(counters.current_epoch, counters.batch_nb, turn.optimizer, turn.index, closure)
+        if turn.step_schedulings:
+            steps = counters.optimizer_steps[turn.index] + 1
+            for scheduling in turn.step_schedulings:
+                if steps % scheduling.frequency == 0:
+                    scheduling.scheduler.step()
+        if self._isolation is not None:
+            self._isolation.leave()
+
+    def _clip_gradients(self, turn: Turn) -> None:
+        if self._clip > 0:
+            clip_grad_norm_(turn.parameters, self._clip)
+
+    def _closure(self, turn: Turn) -> Any:
+        """What an optimizer calls that evaluates the loss several times; the first call has nothing left to compute."""
+        first = True
+
+        def closure() -> Tensor:
+            nonlocal first
+            if first:
+                first = False
+                loss: Tensor = self._memory.output
+                return loss
+            turn.optimizer.zero_grad()
+            self.run_forward()
+            loss = self._memory.loss  # type: ignore[assignment]
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._clip_gradients(turn)
+            self._memory.loss = None
+            return loss.detach()
+
+        return closure
+
+    def end_round(self) -> None:
+        """After a batch's last round, call the hook. It is the action only where there is such a hook."""
+        counters, limits = self._counters, self._limits
+        is_last = counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 == self._signals.splits
+        hook = self._parts.hooks.on_batch_end
+        if hook is not None and is_last and not counters.saved:
+            hook(self._parts.machine)
+
+    def restore(self) -> None:
+        """Put every parameter's ``requires_grad`` back, whatever happened."""
+        if self._isolation is not None:
+            self._isolation.leave()
+        self._memory.loss = None
+
+
+def default_optimizer_step(
+    current_epoch: int, batch_nb: int, optimizer: Any, optimizer_i: int, second_order_closure: Any = None
+) -> None:
+    """Step and zero: what ``optimizer_step`` does where the model does not override it."""
+    if second_order_closure is None:
+        optimizer.step()
+    else:
+        optimizer.step(second_order_closure)
+    optimizer.zero_grad()
+
+
+def refuse_bad_hooks(model: object) -> None:
+    """See to it that an overridden ``optimizer_step`` can be called as documented.
+
+    Raises:
+        ModelError: It cannot.
+    """
+    hook = getattr(model, "optimizer_step", None)
+    if hook is None:
+        return
+    try:
+        inspect.signature(hook).bind(0, 0, None, 0, None)
+    except TypeError as error:
+        raise ModelError(
+            f"optimizer_step{inspect.signature(hook)}: it is called with (current_epoch, batch_nb, optimizer, optimizer_i, "
+            f"second_order_closure), positionally: {error}."
+        ) from None

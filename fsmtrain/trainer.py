@@ -1,0 +1,121 @@
+"""`Trainer`: the documented facade. It holds the flags, and builds a machine for each call."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import define, field, frozen
+from torch import nn
+
+from fsmtrain.core.guards import Guards
+from fsmtrain.errors import UsageError
+from fsmtrain.machine import Machine
+from fsmtrain.options import Options, refuses_unknown_flags
+from fsmtrain.runtime.building import Loaders
+from fsmtrain.runtime.machine import Result
+
+
+@define
+class _Runs:
+    """The runs of a trainer."""
+
+    fitted: Machine | None = None  # the last fit
+    active: Machine | None = None  # what runs now, or ran last
+
+
+@refuses_unknown_flags
+@frozen(kw_only=True, eq=False)
+class Trainer(Options):
+    """Fits and tests models with the documented flags, which are those of `Options`.
+
+    Args:
+        guards: The decisions that are replaced.
+        callbacks: Objects with any of the hooks of `Callback`.
+
+    Example:
+        >>> trainer = Trainer(max_nb_epochs=20, accumulate_grad_batches=4, val_check_interval=0.25)
+        >>> trainer.max_nb_epochs
+        20
+    """
+
+    guards: Guards = field(factory=Guards)
+    callbacks: Iterable[object] = field(default=(), converter=tuple)
+    _runs: _Runs = field(factory=_Runs, init=False, repr=False)
+
+    def fit(self, model: nn.Module, train_dataloader: Any = None, val_dataloaders: Any = None) -> Result:
+        """Train a model, from its first epoch to the end. It is not tested; call `test` for that.
+
+        Args:
+            model: An ``nn.Module`` with ``training_step`` and ``configure_optimizers``.
+            train_dataloader: Yields batches, anew in each epoch. None asks the model's method of that name.
+            val_dataloaders: One loader or a list of them. None asks the model's ``val_dataloader``.
+
+        Returns:
+            How the run ended. A trainer fits once: a second call does nothing, says so, and returns the first result.
+
+        Raises:
+            FsmtrainError: Anything that is wrong with the flags, the model and the data together.
+        """
+        done = self._runs.fitted
+        if done is not None and done.state.is_final:
+            warnings.warn(
+                "fit: this trainer has finished its run already, so nothing was done. Make a new Trainer to train again.",
+                stacklevel=2,
+            )
+            return done.result
+        machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), fits=True)
+        self._runs.fitted = machine
+        return machine.run()
+
+    def test(self, model: nn.Module | None = None, test_dataloaders: Any = None) -> dict[str, float]:
+        """Run the test set through a model, with this trainer's options.
+
+        Args:
+            model: The model to test as it is; None tests the fitted one.
+            test_dataloaders: One loader or a list of them. None asks the model's ``test_dataloader``.
+
+        Returns:
+            The metrics.
+
+        Raises:
+            UsageError: There is no model, or nothing to test it with; the message says which.
+        """
+        if model is None:
+            if self._runs.fitted is None:
+                raise UsageError("test: there is no model yet. Call fit(model) first, or test(model) to test a given one.")
+            model = self._runs.fitted.model
+        return self._machine(model, Loaders(test=test_dataloaders), fits=False).run().metrics
+
+    def stop(self) -> None:
+        """Ask the run that is under way to stop, whatever ``min_nb_epochs`` says."""
+        if self._runs.active is not None:
+            self._runs.active.stop()
+
+    def _machine(self, model: nn.Module, loaders: Loaders, *, fits: bool) -> Machine:
+        machine = Machine(self, model, loaders, fits=fits, guards=self.guards, callbacks=self.callbacks, trainer=self)
+        self._runs.active = machine
+        return machine
+
+    @property
+    def machine(self) -> Machine:
+        """The machine of the last fit; before any, that of the last test.
+
+        Raises:
+            UsageError: Nothing was run yet.
+        """
+        machine = self._runs.fitted or self._runs.active
+        if machine is None:
+            raise UsageError("There is no machine yet. Call fit(model) first.")
+        return machine
+
+    @property
+    def current_epoch(self) -> int:
+        """The index of the epoch, from 0; after `fit`, that of the last one trained."""
+        return self._runs.fitted.current_epoch if self._runs.fitted is not None else 0
+
+    @property
+    def global_step(self) -> int:
+        """The rounds so far in which an optimizer stepped."""
+        return self._runs.fitted.global_step if self._runs.fitted is not None else 0
