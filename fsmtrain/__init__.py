@@ -1,6 +1,6 @@
 """A PyTorch training loop that is an explicit finite-state machine."""
 
-from fsmtrain.core.guards import Guards, every_n_batches
+from fsmtrain.core.guards import Guard, Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.early_stopping import EarlyStopping
@@ -18,6 +18,7 @@ __all__ = [
     "Callback",
     "EarlyStopping",
     "FsmtrainError",
+    "Guard",
     "Guards",
     "LightningModule",
     "Loop",
@@ -27,6 +28,9 @@ __all__ = [
     "State",
     "Trainer",
     "TrainingModule",
+    "after_batches",
+    "after_steps",
     "build",
     "every_n_batches",
+    "every_n_steps_of",
 ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import warnings
+from typing import Any, Self
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from fsmtrain.runtime.batches import split_in_time
 from fsmtrain.runtime.training import default_optimizer_step
+from fsmtrain.runtime.weights import HParams, load_weights, plain_hparams, read_tags, restore_model
 
 
 class TrainingModule(nn.Module):
@@ -61,6 +65,64 @@ class TrainingModule(nn.Module):
     def tbptt_split_batch(self, batch: Any, split_size: int) -> list[Any]:
         """Cut a batch along its time dimension, dim 1, into splits of `split_size` steps; the last one may be shorter."""
         return split_in_time(batch, split_size)
+
+    def save_hyperparameters(self, hparams: Any = None, **values: Any) -> None:
+        """Keep hyperparameters as ``self.hparams``, readable by attribute and by item, and saved with every checkpoint.
+
+        Args:
+            hparams: A dict, a namespace, an attrs object or a dataclass of plain data.
+            values: More of them, by name.
+
+        Raises:
+            ModelError: A value is not plain data.
+        """
+        self.hparams = HParams(**{**plain_hparams(hparams), **plain_hparams(values)})
+
+    @classmethod
+    def load_from_checkpoint(cls, path: str | os.PathLike[str], map_location: Any = None) -> Self:
+        """The model in a file that ``trainer.save_checkpoint`` wrote, in eval mode.
+
+        Built as ``cls(hparams)`` with the saved hyperparameters, as ``cls()`` where there are none. Nothing in the file is
+        executed.
+
+        Args:
+            path: The file.
+            map_location: Where the tensors go, as for ``torch.load``.
+
+        Raises:
+            UsageError: The file holds anything but tensors and plain data.
+            ModelError: The class cannot be built so, or the weights do not fit it.
+        """
+        content = load_weights(path, map_location)
+        hparams = content.get("hparams")
+        return restore_model(cls, HParams(**hparams) if hparams else None, content["state_dict"])
+
+    @classmethod
+    def load_from_metrics(
+        cls,
+        weights_path: str | os.PathLike[str],
+        tags_csv: str | os.PathLike[str],
+        on_gpu: bool = False,
+        map_location: Any = None,
+    ) -> Self:
+        """The model with the weights of one file and the hyperparameters of another, in eval mode.
+
+        Args:
+            weights_path: A checkpoint with a ``state_dict``.
+            tags_csv: The hyperparameters, with the header ``key,value``; values read as bool, then int, float, str.
+            on_gpu: Whether to move the model to the first GPU; where there is none it stays on the CPU, and says so.
+            map_location: Where the tensors go, as for ``torch.load``.
+
+        Raises:
+            UsageError: A file is not what it should be.
+            ModelError: The class cannot be built so, or the weights do not fit it.
+        """
+        gpu = on_gpu and torch.cuda.is_available()
+        if on_gpu and not gpu:
+            warnings.warn("load_from_metrics(on_gpu=True): there is no GPU here, so the model stays on the CPU.", stacklevel=2)
+        content = load_weights(weights_path, map_location or ("cuda" if gpu else "cpu"))
+        model = restore_model(cls, read_tags(tags_csv), content["state_dict"])
+        return model.to("cuda") if gpu and map_location is None else model
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "trainer"}

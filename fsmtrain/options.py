@@ -9,7 +9,7 @@ import difflib
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from attrs import Attribute, AttrsInstance, field, fields, frozen
 
@@ -42,7 +42,10 @@ OTHER_NAMES: dict[str, str] = {
     "num_train_epochs": "max_nb_epochs",
     "overfit_batches": "overfit_pct",
     "show_progress_bar": "progress_bar",
+    "strategy": "distributed_backend",
+    "amp_level": "precision",
     "tbptt_steps": "truncated_bptt_steps",
+    "use_amp": "precision",
     "val_check_every_n_epoch": "check_val_every_n_epoch",
 }
 
@@ -143,6 +146,24 @@ def _check_switch(_: object, flag: Attribute[Any], value: object) -> None:
         raise OptionsError(f"{flag.name}={value!r}: True or False is needed.")
 
 
+def _precision(value: object) -> Any:
+    """16 and 32 as they are written."""
+    return str(value) if is_integer(value) else value
+
+
+def _check_precision(_: object, flag: Attribute[Any], value: object) -> None:
+    if value not in ("32", "bf16", "16"):
+        raise OptionsError(f"{flag.name}={value!r}: '32', 'bf16' and '16' are the precisions.")
+
+
+def _check_backend(_: object, flag: Attribute[Any], value: object) -> None:
+    if value not in (None, "dp"):
+        raise OptionsError(
+            f"{flag.name}={value!r}: a run uses one device for now. Leave {flag.name} at None; 'dp' is accepted and means the "
+            f"same on one device."
+        )
+
+
 def _check_device(_: object, flag: Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or not value:
         raise OptionsError(f"{flag.name}={value!r}: the name of a device is needed: 'auto', 'cpu', 'cuda', 'cuda:1', ...")
@@ -171,7 +192,10 @@ def refuses_unknown_flags(cls: C) -> C:
 
 def _no_such_flag(name: str, value: object, known: set[str]) -> str:
     if name == "max_steps":
-        return f"{name}={value!r}: there is no such flag. To stop after a number of steps pass a guard: Guards(stop=...)."
+        return (
+            f"{name}={value!r}: there is no such flag. To stop after {value} steps pass a guard and allow a stop in "
+            f"the first epoch: Guards(stop=after_steps({value})), min_nb_epochs=0."
+        )
     meant = OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
     if meant is None:
         return f"{name}={value!r}: there is no such flag. The flags are {', '.join(sorted(known))}."
@@ -200,6 +224,9 @@ class Options:
             (0.0, 1.0] is the fraction of an epoch.
         nb_sanity_val_steps: Batches of each val loader that run before the first epoch. 0 or less: none.
         device: Where the run happens: ``"auto"`` (the first GPU where there is one, else the CPU) or a device's name.
+        precision: ``"32"``, ``"bf16"`` or ``"16"``: the two latter run the model's steps under autocast, the last one with a
+            gradient scaler, which may skip a step. 16 and 32 may be ints.
+        distributed_backend: None, or ``"dp"``, which on one device is the same.
         seed: Seeds Python's, NumPy's and torch's generators when the run begins. None leaves them alone.
         progress_bar: Whether the run shows its progress: a bar on a terminal, a few plain lines elsewhere.
 
@@ -223,6 +250,8 @@ class Options:
     val_check_interval: float = field(default=0.95, validator=_check_interval)
     nb_sanity_val_steps: int = field(default=5, validator=_integer(None, 5, "batches"))
     device: str = field(default="auto", validator=_check_device)
+    precision: Literal["32", "bf16", "16"] = field(default="32", converter=_precision, validator=_check_precision)
+    distributed_backend: str | None = field(default=None, validator=_check_backend)
     seed: int | None = field(default=None, validator=_check_seed)
     progress_bar: bool = field(default=True, validator=_check_switch)
 
@@ -232,6 +261,10 @@ class Options:
                 f"min_nb_epochs={self.min_nb_epochs}, max_nb_epochs={self.max_nb_epochs}: the least number of epochs is "
                 f"larger than the greatest. Lower min_nb_epochs or raise max_nb_epochs."
             )
+
+    def plain(self) -> Options:
+        """These flags as `Options`, without what a subclass adds."""
+        return Options(**{f.name: getattr(self, f.name) for f in fields(Options)})
 
     @property
     def early_stopping(self) -> EarlyStopping | None:

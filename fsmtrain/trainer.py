@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from attrs import define, field, frozen
 from torch import nn
@@ -15,6 +16,7 @@ from fsmtrain.machine import Machine
 from fsmtrain.options import Options, refuses_unknown_flags
 from fsmtrain.runtime.building import Loaders
 from fsmtrain.runtime.machine import Result
+from fsmtrain.runtime.weights import save_weights
 
 
 @define
@@ -65,7 +67,7 @@ class Trainer(Options):
                 stacklevel=2,
             )
             return done.result
-        machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), fits=True)
+        machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), runs="fit")
         self._runs.fitted = machine
         return machine.run()
 
@@ -82,19 +84,54 @@ class Trainer(Options):
         Raises:
             UsageError: There is no model, or nothing to test it with; the message says which.
         """
-        if model is None:
-            if self._runs.fitted is None:
-                raise UsageError("test: there is no model yet. Call fit(model) first, or test(model) to test a given one.")
-            model = self._runs.fitted.model
-        return self._machine(model, Loaders(test=test_dataloaders), fits=False).run().metrics
+        return self._evaluate("test", model, test_dataloaders)
+
+    def validate(self, model: nn.Module | None = None, val_dataloaders: Any = None) -> dict[str, float]:
+        """Run the validation set through a model, with this trainer's options, without training.
+
+        Args:
+            model: The model as it is; None takes the fitted one.
+            val_dataloaders: One loader or a list of them. None asks the model's ``val_dataloader``.
+
+        Returns:
+            The metrics.
+
+        Raises:
+            UsageError: There is no model, or nothing to validate it with; the message says which.
+        """
+        return self._evaluate("val", model, val_dataloaders)
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model's weights and hyperparameters to a file, and ``meta_tags.csv`` beside it.
+
+        Read it with the model's ``load_from_checkpoint``, or with ``load_from_metrics``. It may be called in a hook while the
+        run goes on. The file appears whole or not at all.
+
+        Raises:
+            UsageError: Nothing was fitted yet.
+            ModelError: The hyperparameters are not plain data.
+        """
+        machine = self._runs.fitted
+        if machine is None:
+            raise UsageError("save_checkpoint: there is no model yet. Call fit(model) first.")
+        save_weights(path, machine.model, {"epoch": machine.current_epoch, "global_step": machine.global_step})
 
     def stop(self) -> None:
         """Ask the run that is under way to stop, whatever ``min_nb_epochs`` says."""
         if self._runs.active is not None:
             self._runs.active.stop()
 
-    def _machine(self, model: nn.Module, loaders: Loaders, *, fits: bool) -> Machine:
-        machine = Machine(self, model, loaders, fits=fits, guards=self.guards, callbacks=self.callbacks, trainer=self)
+    def _evaluate(self, kind: Literal["val", "test"], model: nn.Module | None, loaders: Any) -> dict[str, float]:
+        if model is None:
+            name = "test" if kind == "test" else "validate"
+            if self._runs.fitted is None:
+                raise UsageError(f"{name}: there is no model yet. Call fit(model) first, or {name}(model) with a given one.")
+            model = self._runs.fitted.model
+        given = Loaders(test=loaders) if kind == "test" else Loaders(val=loaders)
+        return self._machine(model, given, runs=kind).run().metrics
+
+    def _machine(self, model: nn.Module, loaders: Loaders, *, runs: Literal["fit", "val", "test"]) -> Machine:
+        machine = Machine(self, model, loaders, runs=runs, guards=self.guards, callbacks=self.callbacks, trainer=self)
         self._runs.active = machine
         return machine
 

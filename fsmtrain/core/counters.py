@@ -29,6 +29,7 @@ class Counters:
     open_windows: int = 0  # optimizers that have gathered gradients and not stepped
     stepped: int = 0  # 1 where an optimizer has visited `step` in this round
     global_step: int = 0  # rounds with a visit to `step`
+    steps_skipped: int = 0  # visits to `step` that left the weights alone, of all optimizers
 
     batches_since_check: int = 0  # begun since the epoch or the last check began
     epochs_since_checks: int = 0  # begun since the last epoch with checks; `check_epochs` in one
@@ -40,10 +41,14 @@ class Counters:
     gathered_by: list[int] = field(factory=lambda: [0])  # `gathered` of each optimizer while others take their turn
     optimizer_steps: list[int] = field(factory=lambda: [0])  # of each optimizer, skipped ones left out
 
+    # Kept only where a guard of the user's may look at them.
+    round_nb: int = 0  # of the round under way in the whole run, from 1
+    stepped_in: list[int] = field(factory=lambda: [-1])  # the round of each optimizer's last step; -1 before its first
+
     @classmethod
     def begin(cls, optimizers: int) -> Counters:
         """The counters of a run with this many optimizers before its first state."""
-        return cls(gathered_by=[0] * optimizers, optimizer_steps=[0] * optimizers)
+        return cls(gathered_by=[0] * optimizers, optimizer_steps=[0] * optimizers, stepped_in=[-1] * optimizers)
 
     def values(self) -> tuple[object, ...]:
         """All values, to compare two moments of a run."""

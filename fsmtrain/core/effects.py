@@ -66,6 +66,11 @@ def next_split(limits: Limits, counters: Counters) -> None:
     counters.split_nb += 1
 
 
+def begin_round(limits: Limits, counters: Counters) -> None:
+    """A pass over the optimizers begins."""
+    counters.round_nb += 1
+
+
 def first_turn(limits: Limits, counters: Counters) -> None:
     """The turn goes to the first optimizer, which finds its window as it left it."""
     counters.gathered_by[counters.optimizer_i] = counters.gathered
@@ -95,10 +100,16 @@ def close_window(limits: Limits, counters: Counters) -> None:
     counters.stepped = 1
 
 
+def note_step(limits: Limits, counters: Counters) -> None:
+    """The optimizer has stepped in this round."""
+    counters.stepped_in[counters.optimizer_i] = counters.round_nb
+
+
 def drop_window(limits: Limits, counters: Counters) -> None:
     """The optimizer's step was skipped: its window is closed, and no step is counted."""
     counters.gathered = 0
     counters.open_windows -= 1
+    counters.steps_skipped += 1
     counters.stepped = 1
 
 

@@ -223,6 +223,90 @@ def every_n_batches(n: int, first: int | None = None) -> Guard:
     return nth_batch_is_done
 
 
+def every_n_steps_of(i: int, n: int) -> Guard:
+    """A step guard that fires once for every n steps of another optimizer, in the round of the n-th or right after it.
+
+    A step by an optimizer that takes its turn earlier in the round counts in the same round, that of a later one in the
+    next round. So a GAN's generator (1) follows five steps of its critic (0) with ``Guards(step={1: every_n_steps_of(0, 5)})``.
+
+    Args:
+        i: The other optimizer's index, from 0.
+        n: Its steps from one firing to the next, >= 1.
+
+    Raises:
+        GuardError: `i` or `n` is not a whole number in its range.
+
+    Example:
+        >>> from fsmtrain.core.loop import Loop
+        >>> from fsmtrain.core.sizes import Sizes
+        >>> from fsmtrain.core.states import State
+        >>> from fsmtrain.options import Options
+        >>> guards = Guards(step={0: every_n_batches(2), 1: every_n_steps_of(0, 2)})
+        >>> loop = Loop(Options(max_nb_epochs=1), Sizes(train=9, optimizers=2), guards=guards)
+        >>> [(visit.optimizer_i, visit.batch_nb) for visit in loop if visit.state is State.STEP]
+        [(0, 1), (0, 3), (1, 3), (0, 5), (0, 7), (1, 7), (0, 8), (1, 8)]
+    """
+    if not is_integer(i) or i < 0:
+        raise GuardError(f"every_n_steps_of({i!r}, {n!r}): the index of an optimizer is needed, an int >= 0.")
+    if not is_integer(n) or n < 1:
+        raise GuardError(f"every_n_steps_of({i}, {n!r}): a number of steps is needed, an int >= 1.")
+
+    def nth_step_is_done(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.optimizer_steps[i] % n == 0 and (
+            (i < counters.optimizer_i and counters.stepped_in[i] == counters.round_nb)
+            or (i > counters.optimizer_i and counters.stepped_in[i] + 1 == counters.round_nb)
+        )
+
+    return nth_step_is_done
+
+
+def after_batches(n: int) -> Guard:
+    """A guard that holds from the run's n-th batch on: to stop there, or, with another guard, to begin there.
+
+    Args:
+        n: Train batches in the whole run, >= 0, the one under way included.
+
+    Raises:
+        GuardError: `n` is not a whole number in its range.
+
+    Example:
+        >>> from fsmtrain.core.loop import Loop
+        >>> from fsmtrain.core.sizes import Sizes
+        >>> from fsmtrain.core.states import State
+        >>> from fsmtrain.options import Options
+        >>> loop = Loop(Options(min_nb_epochs=0), Sizes(train=4), guards=Guards(stop=after_batches(6)))
+        >>> [(visit.current_epoch, visit.batch_nb) for visit in loop if visit.state is State.STEP]
+        [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
+    """
+    if not is_integer(n) or n < 0:
+        raise GuardError(f"after_batches({n!r}): a number of batches is needed, an int >= 0.")
+
+    def n_batches_are_begun(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.batches_begun >= n
+
+    return n_batches_are_begun
+
+
+def after_steps(n: int) -> Guard:
+    """A guard that holds once ``global_step`` has come to n, for ``Guards(stop=after_steps(10_000))``.
+
+    With the default ``min_nb_epochs=1`` a stop waits for the first epoch's end; pass ``min_nb_epochs=0`` to stop within it.
+
+    Args:
+        n: Rounds with a step in the whole run, >= 0.
+
+    Raises:
+        GuardError: `n` is not a whole number in its range.
+    """
+    if not is_integer(n) or n < 0:
+        raise GuardError(f"after_steps({n!r}): a number of steps is needed, an int >= 0.")
+
+    def n_steps_are_done(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.global_step >= n
+
+    return n_steps_are_done
+
+
 @frozen
 class Checked:
     """A user's guard, held to what a guard must be. `name` says where it was given.

@@ -75,7 +75,7 @@ def fraction_of(batches: int, fraction: float) -> int:
     return math.floor(batches * Decimal(str(fraction)))
 
 
-def resolve(options: Options, sizes: Sizes, *, skips_steps: bool = False) -> Limits:
+def resolve(options: Options, sizes: Sizes) -> Limits:
     """The limits of a run with these options on data of these sizes.
 
     Raises:
@@ -115,7 +115,7 @@ def resolve(options: Options, sizes: Sizes, *, skips_steps: bool = False) -> Lim
         splits_batches=options.truncated_bptt_steps is not None,
         windows=_windows(options),
         stops_early=options.early_stopping is not None and validates,
-        skips_steps=skips_steps,
+        skips_steps=options.precision == "16",
         val_loaders=val,
         sanity_loaders=sanity,
         test_loaders=test,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -36,7 +36,8 @@ def move_to(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
     if callable(getattr(batch, "to", None)):
-        return batch.to(device, non_blocking=True) if _takes_non_blocking(type(batch)) else batch.to(device)
+        method = getattr(type(batch), "to", batch.to)
+        return batch.to(device, non_blocking=True) if _takes_non_blocking(method) else batch.to(device)
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(move_to(item, device) for item in batch))
     if isinstance(batch, (tuple, list)):
@@ -48,10 +49,10 @@ def move_to(batch: Any, device: torch.device) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _takes_non_blocking(kind: Hashable) -> bool:
-    """Whether a class's ``.to`` takes ``non_blocking``."""
+def _takes_non_blocking(method: Callable[..., Any]) -> bool:
+    """Whether a ``.to`` method takes ``non_blocking``."""
     try:
-        parameters = inspect.signature(kind.to).parameters.values()  # type: ignore[attr-defined]
+        parameters = inspect.signature(method).parameters.values()
     except (TypeError, ValueError):
         return False
     return any(p.name == "non_blocking" or p.kind is p.VAR_KEYWORD for p in parameters)

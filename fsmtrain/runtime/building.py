@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import nn
 
 from fsmtrain.core.counters import Counters, Signals
@@ -22,7 +22,7 @@ from fsmtrain.runtime.batches import mover
 from fsmtrain.runtime.callbacks import hooks_of
 from fsmtrain.runtime.isolation import refuse_shared_parameters
 from fsmtrain.runtime.loaders import Loader, as_loader, as_loaders, length_of
-from fsmtrain.runtime.memory import Memory, Parts
+from fsmtrain.runtime.memory import Memory, Parts, Runs
 from fsmtrain.runtime.optimizers import Optimization, optimization
 from fsmtrain.runtime.training import refuse_bad_hooks
 from fsmtrain.runtime.windows import Window
@@ -42,7 +42,7 @@ def parts_of(
     model: nn.Module,
     loaders: Loaders,
     *,
-    fits: bool,
+    runs: Runs,
     guards: Guards,
     callbacks: Iterable[object],
     machine: Any,
@@ -54,7 +54,7 @@ def parts_of(
         options: The flags.
         model: The module, moved to the device of the options.
         loaders: The train, val and test loaders.
-        fits: Whether the run trains; otherwise it only tests.
+        runs: What is run.
         guards: The user's.
         callbacks: The user's.
         machine: What hooks are given.
@@ -70,20 +70,27 @@ def parts_of(
         raise ModelError(f"{model!r} is not a torch.nn.Module.")
     hooks = hooks_of(model, callbacks)
     device = device_of(options)
-    train = _train_loader(model, loaders.train) if fits and options.max_nb_epochs > 0 else None
+    fits = runs == "fit"
+    trains = fits and options.max_nb_epochs > 0
+    train = _train_loader(model, loaders.train) if trains else ()
     val = as_loaders(_given(model, "val_dataloader", loaders.val), "val_dataloaders") if fits else ()
-    test = as_loaders(_given(model, "test_dataloader", loaders.test), "test_dataloaders")
+    if runs == "val":
+        options = evolve(options, test_percent_check=options.val_percent_check)
+        test = as_loaders(_given(model, "val_dataloader", loaders.val), "val_dataloaders")
+    else:
+        test = as_loaders(_given(model, "test_dataloader", loaders.test), "test_dataloaders")
     model.to(device)
     turns: Optimization | None = None
-    if fits and options.max_nb_epochs > 0:
+    if trains:
         _need(model, "training_step", "it is called with each train batch and returns the loss.")
         _need(model, "configure_optimizers", "it returns the optimizer, or several.")
         refuse_bad_hooks(model)
         turns = optimization(model.configure_optimizers())  # type: ignore[operator]
+    test_step = "validation_step" if runs == "val" else "test_step"
     sizes = Sizes(
-        train=length_of(train) if train is not None else 0,
+        train=length_of(train),
         val=_lengths(val) if callable(getattr(model, "validation_step", None)) else (),
-        test=_lengths(test) if callable(getattr(model, "test_step", None)) else (),
+        test=_lengths(test) if callable(getattr(model, test_step, None)) else (),
         optimizers=len(turns.turns) if turns else 1,
         fits=fits,
     )
@@ -91,7 +98,7 @@ def parts_of(
     if turns is not None:
         _check_combinations(loop, turns)
     if not fits and not loop.limits.tests:
-        raise UsageError(f"test: {_why_nothing_to_test(options, model, test)}.")
+        raise UsageError(_why_nothing_to_run(runs, options, model, test))
     return Parts(
         loop=loop,
         model=model,
@@ -102,6 +109,7 @@ def parts_of(
         val_loaders=val,
         test_loaders=test,
         hooks=hooks,
+        evaluates="val" if runs == "val" else "test",
         machine=machine,
     )
 
@@ -182,10 +190,15 @@ def _check_combinations(loop: Loop, turns: Optimization) -> None:
     longest = _longest_window(limits)
     refuse_shared_parameters(turns.turns, longest == 1 and not guards.step)
     for turn in turns.turns:
+        if turn.needs_closure and loop.options.precision == "16":
+            raise OptionsError(
+                f"precision='16': {type(turn.optimizer).__name__} evaluates its loss several times a step, which a gradient "
+                f"scaler cannot follow. Use precision='bf16' or '32'."
+            )
         if turn.needs_closure and (longest > 1 or turn.index in guards.step):
             raise OptionsError(
-                f"accumulate_grad_batches={loop.options.accumulate_grad_batches}: {type(turn.optimizer).__name__} evaluates its "
-                f"loss several times a step, on one batch. Use accumulate_grad_batches=1 and no step guard with it."
+                f"accumulate_grad_batches={loop.options.accumulate_grad_batches}: {type(turn.optimizer).__name__} evaluates "
+                f"its loss several times a step, on one batch. Use accumulate_grad_batches=1 and no step guard with it."
             )
     if not limits.validates:
         _warn_of_unfed(loop, turns)
@@ -208,12 +221,14 @@ def _warn_of_unfed(loop: Loop, turns: Optimization) -> None:
         )
 
 
-def _why_nothing_to_test(options: Options, model: nn.Module, loaders: tuple[Loader, ...]) -> str:
+def _why_nothing_to_run(runs: Runs, options: Options, model: nn.Module, loaders: tuple[Loader, ...]) -> str:
+    """What a run that does not train lacks."""
     name = type(model).__name__
-    if not callable(getattr(model, "test_step", None)):
-        return f"{name} has no method test_step"
+    call, step = ("validate", "validation_step") if runs == "val" else ("test", "test_step")
+    if not callable(getattr(model, step, None)):
+        return f"{call}: {name} has no method {step}."
     if not loaders:
-        return f"there is no test loader. Give {name} a method test_dataloader, or pass test_dataloaders=..."
+        return f"{call}: there is no loader. Give {name} a method {runs}_dataloader, or pass {runs}_dataloaders=..."
     if options.test_percent_check == 0 and options.overfit_pct == 0:
-        return "test_percent_check=0 switches the test off"
-    return "the test loaders have no batches"
+        return f"{call}: {runs}_percent_check=0 switches it off."
+    return f"{call}: the {runs} loaders have no batches."

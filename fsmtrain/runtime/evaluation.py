@@ -8,10 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.runtime.binding import Binding
-from fsmtrain.runtime.loaders import Loader, evaluation_batches, length_of
+from fsmtrain.runtime.loaders import evaluation_batches, length_of
+from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.outputs import Averages, Metrics, group_in, metrics_in
+from fsmtrain.runtime.precision import in_precision
 
 _ORDER = ("batch", "batch_nb", "dataloader_i")
 _NOTHING = object()
@@ -22,34 +23,25 @@ class Evaluation:
 
     Args:
         kind: ``"val"`` or ``"test"``: the loaders' and the methods' names.
-        model: Has ``validation_step`` or ``test_step``, and may have ``validation_end`` or ``test_end``.
-        loaders: All loaders of this kind.
-        limits: The batches to take from each; None takes a stream to its end.
-        move: Brings a batch to the device; None where it is there already.
-        counters, signals: The run's.
+        parts: The model has ``validation_step`` or ``test_step``, and may have ``validation_end`` or ``test_end``.
+        memory: The run's.
+        limits: The batches to take from each loader; None takes a stream to its end.
 
     Without an end method, every scalar in the returned dicts is averaged over the batches of all loaders, and nothing
     else of them is kept.
     """
 
-    def __init__(
-        self,
-        kind: Literal["val", "test"],
-        model: nn.Module,
-        loaders: Sequence[Loader],
-        limits: Sequence[int | None],
-        move: Callable[[Any], Any] | None,
-        counters: Counters,
-        signals: Signals,
-    ) -> None:
-        self._kind, self._model, self._loaders, self._limits, self._move = kind, model, loaders, limits, move
-        self._counters, self._signals = counters, signals
+    def __init__(self, kind: Literal["val", "test"], parts: Parts, memory: Memory, limits: Sequence[int | None]) -> None:
+        model, loaders = parts.model, parts.val_loaders if kind == "val" else parts.test_loaders
+        self._kind, self._model, self._loaders, self._limits, self._move = kind, model, loaders, limits, parts.move
+        self._counters, self._signals = memory.counters, memory.signals
         streams = any(limit != 0 and length_of(loader) is None for loader, limit in zip(loaders, limits, strict=True))
         self._total = None if streams else sum(n for n in limits if n is not None)
         stem = "validation" if kind == "val" else "test"
         several = len(loaders) > 1
         given = ("batch", "batch_nb", "dataloader_i") if several else ("batch", "batch_nb")
-        self._step = Binding(getattr(model, f"{stem}_step"), f"{stem}_step", given=given, order=_ORDER).call
+        binding = Binding(getattr(model, f"{stem}_step"), f"{stem}_step", given=given, order=_ORDER)
+        self._step = in_precision(binding.call, parts.loop.options.precision, parts.device)
         self._end: Callable[[Any], Any] | None = getattr(model, f"{stem}_end", None)
         self._several = several
         self._modes: list[tuple[nn.Module, bool]] = []

@@ -20,6 +20,7 @@ from fsmtrain.options import Options
 from fsmtrain.runtime import random_states
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.building import Loaders, memory_of, parts_of
+from fsmtrain.runtime.memory import Runs
 from fsmtrain.runtime.outputs import Metrics, number
 
 
@@ -45,7 +46,8 @@ class Engine:
         options: The flags.
         model: The module, moved to the options' device.
         loaders: Its train, val and test loaders.
-        fits: Whether the run trains; otherwise it only tests.
+        runs: What is run: ``"fit"`` trains, and then tests where there are test loaders; ``"test"`` and ``"val"`` only take
+            the model through those loaders, in the state `test`.
         guards: The user's.
         callbacks: The user's.
         trainer: What the model finds as ``self.trainer``; None for the machine itself.
@@ -60,7 +62,7 @@ class Engine:
         model: nn.Module,
         loaders: Loaders,
         *,
-        fits: bool = True,
+        runs: Runs = "fit",
         guards: Guards | None = None,
         callbacks: Iterable[object] = (),
         trainer: Any = None,
@@ -68,10 +70,10 @@ class Engine:
         self._counters = Counters()  # all zero for what the model asks while the run is being built
         self._lent_trainer = _lend_trainer(model, self if trainer is None else trainer)
         parts = parts_of(
-            options,
+            options.plain(),
             model,
             loaders,
-            fits=fits,
+            runs=runs,
             guards=guards or Guards(),
             callbacks=callbacks,
             machine=self,

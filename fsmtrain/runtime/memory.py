@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from attrs import define, field, frozen
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from fsmtrain.runtime.machine import Engine
 
 
+Runs = Literal["fit", "val", "test"]
+
+
 @frozen(eq=False, kw_only=True)
 class Parts:
     """What a run is made of. None of it changes while the run goes on."""
@@ -31,10 +34,11 @@ class Parts:
     device: torch.device
     move: Callable[[Any], Any] | None  # brings a batch to the device; None where batches are there already
     optimization: Optimization | None  # None in a run that only tests
-    train_loader: Loader | None
+    train_loader: Loader  # empty in a run that only tests
     val_loaders: Sequence[Loader]
     test_loaders: Sequence[Loader]
     hooks: Hooks
+    evaluates: Literal["val", "test"]  # what the state `test` runs: the test, or validation by itself
     machine: Engine  # what hooks are given
 
 

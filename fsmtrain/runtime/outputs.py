@@ -39,12 +39,12 @@ def loss_of(output: Any) -> Tensor:
         )
     if loss.numel() != 1:
         raise ModelError(
-            f"training_step returned a loss of shape {tuple(loss.shape)}. A loss is one number: reduce it with .mean() or .sum()."
+            f"training_step returned a loss of shape {tuple(loss.shape)}. A loss is one number: reduce it, with .mean() say."
         )
     if not loss.requires_grad:
         raise ModelError(
-            "training_step returned a loss from which no gradient flows: it was detached, computed under no_grad, or depends on "
-            "no parameter that requires one."
+            "training_step returned a loss from which no gradient flows: it was detached, computed under no_grad, or depends "
+            "on no parameter that requires one."
         )
     return loss
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +18,7 @@ from fsmtrain.runtime.loaders import SizedBatches, StreamedBatches, length_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.optimizers import Turn
 from fsmtrain.runtime.outputs import detached, group_in, loss_of, metrics_in, weight_of
+from fsmtrain.runtime.precision import Scaling, in_precision
 from fsmtrain.runtime.windows import Seeds, rescale
 
 # What training_step may be given, in the order of its call.
@@ -30,13 +32,12 @@ class Training:
         ModelError: ``training_step`` or ``optimizer_step`` cannot be called as documented.
     """
 
-    def __init__(self, parts: Parts, memory: Memory) -> None:
-        assert parts.optimization is not None
+    def __init__(self, parts: Parts, memory: Memory, turns: Sequence[Turn]) -> None:
         options, limits = parts.loop.options, parts.loop.limits
         self._parts, self._memory = parts, memory
         self._limits, self._guards = limits, parts.loop.guards
         self._counters, self._signals = memory.counters, memory.signals
-        self._turns: list[Turn] = parts.optimization.turns
+        self._turns = turns
         self._isolation = Isolation(self._turns) if len(self._turns) > 1 else None
         self._seeds = Seeds()
         self._clip = float(options.gradient_clip_val or 0)
@@ -51,7 +52,8 @@ class Training:
                 f"truncated_bptt_steps={options.truncated_bptt_steps}: training_step has no parameter 'hiddens'. Add it: it is "
                 f"None on a batch's first split, then what the previous split returned under 'hiddens'."
             )
-        self._training_step = binding.call
+        self._training_step = in_precision(binding.call, options.precision, parts.device)
+        self._scaling = Scaling(turns, parts.device) if options.precision == "16" else None
         self._optimizer_step = getattr(parts.model, "optimizer_step", None) or default_optimizer_step
         self._tbptt_split_batch = getattr(parts.model, "tbptt_split_batch", None) or split_in_time
 
@@ -60,10 +62,9 @@ class Training:
     def fetch(self) -> None:
         """Fetch a batch, split it under truncated BPTT, and move it to the device."""
         parts, memory, hooks = self._parts, self._memory, self._parts.hooks
-        if self._batches is None:
-            self._begin_epoch()
-        batches = self._batches
-        assert batches is not None
+        if self._counters.batch_nb == 0:
+            self._batches = None  # the last epoch's
+        batches = self._batches or self._begin_epoch()
         batch = batches.next()
         if isinstance(batches, StreamedBatches):
             self._signals.stream_ended = batches.ended
@@ -77,26 +78,20 @@ class Training:
             memory.splits = self._split(batch, self._split_size)
             self._signals.splits = len(memory.splits)
 
-    def _begin_epoch(self) -> None:
-        parts = self._parts
+    def _begin_epoch(self) -> SizedBatches | StreamedBatches:
+        parts, loader = self._parts, self._parts.train_loader
         if parts.hooks.on_epoch_start is not None:
             parts.hooks.on_epoch_start(parts.machine)
-        loader = parts.train_loader
-        assert loader is not None
-        if self._limits.train_is_stream:
-            self._batches = StreamedBatches(loader, "train_dataloader")
-        else:
-            self._batches = SizedBatches(loader, "train_dataloader", length_of(loader) or 0)
+        length = length_of(loader)
+        name = "train_dataloader"
+        self._batches = StreamedBatches(loader, name) if length is None else SizedBatches(loader, name, length)
+        return self._batches
 
     def _split(self, batch: Any, split_size: int) -> list[Any]:
         splits = self._tbptt_split_batch(batch, split_size)
         if not isinstance(splits, (list, tuple)) or not splits:
             raise ModelError(f"tbptt_split_batch returned {splits!r}. It must return a list of splits, at least one.")
         return list(splits)
-
-    def end_epoch(self) -> None:
-        """Let go of the epoch's batches."""
-        self._batches = None
 
     # ---- forward and backward
 
@@ -111,7 +106,7 @@ class Training:
         output = self._training_step(memory.splits[counters.split_nb], counters.batch_nb, index, memory.hiddens[index])
         memory.loss = loss_of(output)
         if isinstance(output, Tensor):
-            memory.weight = None
+            memory.weight = memory.hiddens[index] = None
             return
         memory.weight = weight_of(output)
         if self._split_size is not None:
@@ -130,10 +125,11 @@ class Training:
             divisor = loss_divisor(self._limits, self._guards, self._counters)
             if divisor != 1:
                 scale = 1 / divisor
+        root = loss if self._scaling is None else self._scaling.scale(self._counters.optimizer_i, loss)
         if scale is None:
-            loss.backward()  # type: ignore[no-untyped-call]
+            root.backward()  # type: ignore[no-untyped-call]
         else:
-            loss.backward(self._seeds.of(loss, scale))  # type: ignore[no-untyped-call]
+            root.backward(self._seeds.of(root, scale))  # type: ignore[no-untyped-call]
         memory.loss, memory.output = None, loss.detach()
 
     # ---- step, or not yet
@@ -144,27 +140,33 @@ class Training:
             self._isolation.leave()
 
     def run_step(self) -> None:
-        """Make the gradients the window's mean, clip them, and call ``optimizer_step``."""
-        memory, counters = self._memory, self._counters
-        turn = self._turns[counters.optimizer_i]
-        window = memory.windows[turn.index]
-        weighted = window.first is not None
-        scale = window.close()
-        if not weighted:
-            unforeseen = gradient_scale(self._limits, self._guards, counters)
-            scale = None if unforeseen == 1 else unforeseen
-        if scale is not None:
-            rescale(turn.parameters, scale)
-        self._clip_gradients(turn)
-        closure = self._closure(turn) if turn.needs_closure else None
-        self._optimizer_step(counters.current_epoch, counters.batch_nb, turn.optimizer, turn.index, closure)
-        if turn.step_schedulings:
-            steps = counters.optimizer_steps[turn.index] + 1
+        """Make the gradients the window's mean, clip them, call ``optimizer_step``, then the schedulers that follow steps."""
+        turn = self._turns[self._counters.optimizer_i]
+        if self._scaling is None:
+            self._step(turn)
+            stepped = True
+        else:
+            stepped = self._scaling.step(turn.index, lambda: self._step(turn))
+            self._signals.step_skipped = not stepped
+        self._memory.windows[turn.index].close()
+        if turn.step_schedulings and stepped:
+            steps = self._counters.optimizer_steps[turn.index] + 1
             for scheduling in turn.step_schedulings:
                 if steps % scheduling.frequency == 0:
                     scheduling.scheduler.step()
         if self._isolation is not None:
             self._isolation.leave()
+
+    def _step(self, turn: Turn) -> None:
+        counters = self._counters
+        window = self._memory.windows[turn.index]
+        weighted = window.first is not None
+        scale = window.mean_scale if weighted else gradient_scale(self._limits, self._guards, counters)
+        if isinstance(scale, Tensor) or scale != 1:
+            rescale(turn.parameters, scale)
+        self._clip_gradients(turn)
+        closure = self._closure(turn) if turn.needs_closure else None
+        self._optimizer_step(counters.current_epoch, counters.batch_nb, turn.optimizer, turn.index, closure)
 
     def _clip_gradients(self, turn: Turn) -> None:
         if self._clip > 0:
@@ -199,10 +201,10 @@ class Training:
             hook(self._parts.machine)
 
     def restore(self) -> None:
-        """Put every parameter's ``requires_grad`` back, whatever happened."""
+        """Put every parameter's ``requires_grad`` back, and let go of batches and graphs."""
         if self._isolation is not None:
             self._isolation.leave()
-        self._memory.loss = None
+        self._batches, self._memory.loss, self._memory.splits = None, None, []
 
 
 def default_optimizer_step(

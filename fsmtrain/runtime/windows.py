@@ -45,11 +45,16 @@ class Window:
         self.total = self.total + weight
         return weight / self.first
 
-    def close(self) -> Scalar | None:
-        """What the gathered gradients are multiplied by to make them the weighted mean; None for 1. Forgets the window."""
-        first, total, several = self.first, self.total, self.backwards > 1
+    @property
+    def mean_scale(self) -> Scalar:
+        """What the gathered gradients are multiplied by to make them the weighted mean."""
+        if self.backwards == 1 or self.first is None or self.total is None:
+            return 1.0
+        return self.first / self.total
+
+    def close(self) -> None:
+        """Forget the window: its gradients have been stepped, or dropped."""
         self.first, self.total, self.backwards = None, None, 0
-        return first / total if several and first is not None and total is not None else None
 
 
 class Seeds:

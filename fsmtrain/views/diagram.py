@@ -1,14 +1,15 @@
 """State diagrams of one configuration's table, as text: Mermaid's, which a README can hold, and Graphviz' DOT.
 
-Shapes, colours and the order of things belong here; what the arrows say is in `labels`. Nothing is left out: each row of
-the table is one arrow, but for the requests to stop, which Mermaid's drawing gathers in one note.
+Shapes, colours and the order of things belong here; what the arrows say is in `labels`. Each row of the table is an arrow
+of its own, but for the requests to stop: an arrow from nearly every state would hide the others, so one note names them.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 from os import PathLike
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from fsmtrain.errors import OptionsError
 from fsmtrain.views.heading import heading
 from fsmtrain.views.labels import labels
 
+TITLE = "A training loop"
+
 # The way of a plain batch, which the eye is to follow.
 SPINE = tuple(pairwise((State.FETCH, State.TRAIN_BATCH, State.BACKWARD, State.STEP, State.ROUND_END, State.FETCH)))
 
@@ -26,12 +29,11 @@ KINDS: dict[State, str] = {
     **dict.fromkeys((State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP), "training"),
     **dict.fromkeys((State.SANITY_VAL, State.VAL_CHECK, State.TEST), "evaluation"),
     State.EARLY_STOP: "decision",
-}  # all others hold these together: "structural"
+}  # the others, which hold these together, are "structural"
 
-# Strong fills under white text, and a middle grey for all that stands on the page itself, which may be white or black.
+# Strong fills under white text; for all that stands on the page itself, which may be white or black, a middle grey.
 FILLS = {"training": "#2563a8", "evaluation": "#2e7d4f", "decision": "#a8601c"}
-GREY, FAINT, ACCENT = "#7a7f87", "#9aa0a8", "#4a90d9"
-WIDTH = 30  # characters in a line of a label
+GREY, ACCENT = "#7a7f87", "#4a90d9"
 
 
 def write(loop: Loop, path: str | PathLike[str]) -> None:
@@ -43,13 +45,20 @@ def write(loop: Loop, path: str | PathLike[str]) -> None:
     path = Path(path)
     if path.suffix not in FORMATS:
         raise OptionsError(
-            f"path={str(path)!r}: no drawing has the suffix {path.suffix!r}. Those that work are {', '.join(FORMATS)}, "
-            f"as in {str(path.with_suffix('.mmd'))!r}."
+            f"path={str(path)!r}: the suffix says what is drawn, and those that work are {', '.join(FORMATS)}. "
+            f"For Mermaid pass {str(path.with_suffix('.mmd'))!r}."
         )
     path.write_bytes(FORMATS[path.suffix](loop))
 
 
 # ---- Mermaid
+
+MERMAID_LABEL, MERMAID_LOOP, MERMAID_NOTE = 26, 16, 44  # characters in a line, so that Mermaid itself breaks none
+MERMAID_CONFIG = ("config:", "  flowchart:", "    wrappingWidth: 360")  # of notes, here
+MERMAID_CLASSES = {
+    **{kind: f"fill:{fill},stroke:{fill},color:#ffffff" for kind, fill in FILLS.items()},
+    "structural": f"fill:none,stroke:{GREY},color:{GREY}",
+}
 
 
 def mermaid(loop: Loop) -> str:
@@ -59,41 +68,44 @@ def mermaid(loop: Loop) -> str:
 
 def _mermaid(loop: Loop) -> Iterator[str]:
     states = loop.table.states
-    yield from ("---", "title: A training loop", "---", "stateDiagram-v2", "    direction TB")
-    for name, style in CLASSES.items():
-        yield f"    classDef {name} {style}"
-    for state in states:
-        yield f"    state {state}"
+    yield from ("---", f"title: {TITLE}", *MERMAID_CONFIG, "---", "stateDiagram-v2", "    direction TB")
+    yield from (f"    classDef {name} {style}" for name, style in MERMAID_CLASSES.items())
+    yield from (f"    state {state}" for state in states)
     yield f"    [*] --> {State.START}"
-    for row, label in zip(loop.table, labels(loop), strict=True):
-        if row.to is not State.STOPPED:
-            yield f"    {row.source} --> {row.to}" + (f" : {_mermaid_text(label, '<br/>')}" if label else "")
-    for state in states:
-        if state.is_final:
-            yield f"    {state} --> [*]"
-    yield from _mermaid_note(State.START, heading(loop))
-    sources = [str(row.source) for row in loop.table if row.to is State.STOPPED]
-    if sources:
-        yield from _mermaid_note(State.STOPPED, ("a stop request leads here from", ", ".join(sources)))
-    for name in CLASSES:
+    for row, label in _arrows(loop):
+        lines = _wrapped(label, MERMAID_LOOP if row.source is row.to else MERMAID_LABEL)
+        text = "<br/>".join(map(_mermaid_text, lines))
+        yield f"    {row.source} --> {row.to}" + (f" : {text}" if text else "")
+    yield from (f"    {state} --> [*]" for state in states if state.is_final)
+    yield from _mermaid_note(State.START, _filled(heading(loop), ", ", MERMAID_NOTE))
+    if State.STOPPED in states:
+        yield from _mermaid_note(State.STOPPED, _stop_request(loop))
+    for name in MERMAID_CLASSES:
         members = [str(state) for state in states if KINDS.get(state, "structural") == name]
         if members:
             yield f"    class {','.join(members)} {name}"
 
 
-def _mermaid_note(state: State, lines: Iterable[str]) -> Iterator[str]:
-    yield f"    note right of {state}"
-    yield from (f"        {_mermaid_text(line, chr(10) + ' ' * 8)}" for line in lines)
-    yield "    end note"
+def _mermaid_note(state: State, lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield f"    note left of {state}"
+        yield from (f"        {_mermaid_text(line)}" for line in lines)
+        yield "    end note"
 
 
-def _mermaid_text(text: str, end_of_line: str) -> str:
-    for mark, entity in (("#", "#35;"), ("<", "#lt;"), (">", "#gt;"), ('"', "#quot;")):
-        text = text.replace(mark, entity)
-    return end_of_line.join(_wrapped(text))
+def _mermaid_text(line: str) -> str:
+    return re.sub(r'[#;<>"]', lambda mark: f"#{ord(mark[0])};", line)
 
 
 # ---- DOT
+
+DOT_LABEL, DOT_TITLE = 30, 64  # characters in a line
+FONT = {"fontname": "Helvetica", "fontcolor": GREY, "color": GREY}
+GRAPH = {**FONT, "labelloc": "t", "rankdir": "TB", "bgcolor": "transparent", "nodesep": "0.4"}
+NODE = {**FONT, "shape": "box", "style": "rounded", "fontsize": "13"}
+EDGE = {**FONT, "fontsize": "11"}
+FINAL = {"shape": "doublecircle", "style": "solid", "fontsize": "11"}
+NOTE = {"shape": "note", "style": "solid", "fontsize": "11"}
 
 
 def dot(loop: Loop) -> str:
@@ -102,89 +114,86 @@ def dot(loop: Loop) -> str:
 
 
 def _dot(loop: Loop) -> Iterator[str]:
-    title = ["A training loop", *heading(loop)]
+    states = loop.table.states
+    title = [TITLE, *_filled(heading(loop), ", ", DOT_TITLE)]
     yield "digraph training_loop {"
-    yield f"    graph [{_attributes(GRAPH, label=_dot_text(title))}]"
-    yield f"    node [{_attributes(NODE)}]"
-    yield f"    edge [{_attributes(EDGE)}]"
-    yield f"    begin [{_attributes(BEGIN)}]"
-    for state in loop.table.states:
-        yield f"    {state} [{_attributes(_dot_node(state))}]"
+    yield f"    graph {_attributes(GRAPH, label=_dot_text(title))}"
+    yield f"    node {_attributes(NODE)}"
+    yield f"    edge {_attributes(EDGE)}"
+    yield from (f"    {state} {_attributes(_dot_state(state))}".rstrip() for state in states)
+    yield "    begin [shape=point, width=0.16]"
     yield f"    begin -> {State.START}"
-    for row, label in zip(loop.table, labels(loop), strict=True):
-        yield f"    {row.source} -> {row.to} [{_attributes(_dot_edge(row), label=_dot_text(_wrapped(label)))}]"
+    for row, label in _arrows(loop):
+        text = _dot_text(f"  {line}  " for line in _wrapped(label, DOT_LABEL))
+        yield f"    {row.source} -> {row.to} {_attributes(_dot_arrow(row), label=text)}".rstrip()
+    if State.STOPPED in states:
+        yield f"    stop_request {_attributes(NOTE, label=_dot_text(_stop_request(loop)))}"
+        yield f"    stop_request -> {State.STOPPED} [style=dashed]"
+    yield f"    {{rank=sink; {'; '.join(str(state) for state in states if state.is_final)}}}"
     yield "}"
 
 
-def _dot_node(state: State) -> dict[str, str]:
-    if state is State.STOPPED:
-        return {"shape": "doublecircle", "style": "dashed", "color": FAINT, "fontcolor": FAINT, "fontsize": "9"}
-    if state is State.DONE:
-        return {"shape": "doublecircle", "color": GREY, "fontcolor": GREY}
-    kind = KINDS.get(state)
-    group = {"group": "spine"} if any(state in ends for ends in SPINE) else {}
-    if kind is None:
-        return {"color": GREY, "fontcolor": GREY, **group}
-    return {"style": "rounded,filled", "fillcolor": FILLS[kind], "color": FILLS[kind], "fontcolor": "white", **group}
+def _dot_state(state: State) -> dict[str, str]:
+    fill = FILLS[KINDS[state]] if state in KINDS else None
+    look = FINAL if state.is_final else {}
+    if fill is not None:
+        look = {"style": "rounded,filled", "fillcolor": fill, "color": fill, "fontcolor": "white"}
+    on_spine = any(state in ends for ends in SPINE)
+    return {**look, "group": "spine"} if on_spine else look  # a group stands in one line
 
 
-def _dot_edge(row: Row) -> dict[str, str]:
-    ends = row.source, row.to
-    if row.to is State.STOPPED:
-        return {"style": "dashed", "color": FAINT, "penwidth": "0.7", "arrowsize": "0.6", "constraint": "false"}
-    if ends in SPINE:
-        return {"color": ACCENT, "penwidth": "2.4", "weight": "0" if row.to is State.FETCH else "20"}
-    return {}
+def _dot_arrow(row: Row) -> dict[str, str]:
+    if (row.source, row.to) not in SPINE:
+        return {}
+    return {"color": ACCENT, "penwidth": "2.4", "weight": "0" if row.to is State.FETCH else "20"}
 
 
-def _attributes(attributes: Mapping[str, str], **more: str) -> str:
-    return ", ".join(f'{name}="{value}"' for name, value in {**attributes, **more}.items() if value)
+def _attributes(attributes: Mapping[str, str], *, label: str = "") -> str:
+    both = {**attributes, "label": label} if label else attributes
+    written = ", ".join(f'{name}="{value}"' for name, value in both.items())
+    return f"[{written}]" if written else ""
 
 
 def _dot_text(lines: Iterable[str]) -> str:
-    return "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"') for line in lines)
+    return r"\n".join(line.replace("\\", r"\\").replace('"', r"\"") for line in lines)
 
 
-def _wrapped(text: str) -> list[str]:
-    """The text in lines, broken before an ``and`` or ``or`` where it would grow too long."""
+# ---- both
+
+
+def _arrows(loop: Loop) -> list[tuple[Row, str]]:
+    """The rows that are drawn as arrows, each with its label."""
+    return [(row, label) for row, label in zip(loop.table, labels(loop), strict=True) if row.to is not State.STOPPED]
+
+
+def _stop_request(loop: Loop) -> list[str]:
+    """The other rows."""
+    sources = [str(row.source) for row in loop.table if row.to is State.STOPPED]
+    return ["stop requested in", *_filled(sources, ", ", DOT_LABEL)]
+
+
+def _wrapped(label: str, width: int) -> list[str]:
+    """The label in lines of at most this many characters, broken before an ``and`` or ``or`` where one is near."""
     lines = []
-    for clause in text.split("\n"):
-        line = ""
-        for piece in re.split(r" (?=(?:and|or) )", clause):
-            if line and len(line) + len(piece) >= WIDTH:
-                lines.append(line)
-                line = piece
-            else:
-                line = f"{line} {piece}" if line else piece
-        lines.append(line)
+    for clause in label.split("\n"):
+        pieces = re.split(r" (?=(?:and|or) )|(?<=:) ", clause)
+        lines += _filled(chain.from_iterable(textwrap.wrap(piece, width) for piece in pieces), " ", width)
     return lines
 
 
-GRAPH = {
-    "labelloc": "t",
-    "rankdir": "TB",
-    "bgcolor": "transparent",
-    "fontname": "Helvetica",
-    "fontcolor": GREY,
-    "nodesep": "0.5",
-}
-NODE = {"shape": "box", "style": "rounded", "fontname": "Helvetica", "fontsize": "13"}
-EDGE = {"fontname": "Helvetica", "fontsize": "10", "color": GREY, "fontcolor": GREY}
-BEGIN = {
-    "shape": "circle",
-    "style": "filled",
-    "label": " ",
-    "width": "0.16",
-    "fixedsize": "true",
-    "fillcolor": GREY,
-    "color": GREY,
-}
-CLASSES = {
-    **{kind: f"fill:{fill},stroke:{fill},color:#ffffff" for kind, fill in FILLS.items()},
-    "structural": f"fill:none,stroke:{GREY},color:{GREY}",
-}
+def _filled(pieces: Iterable[str], glue: str, width: int) -> list[str]:
+    """The pieces in lines of at most this many characters, as far as no piece is longer."""
+    lines: list[str] = []
+    for piece in pieces:
+        if lines and len(lines[-1]) + len(glue) + len(piece) <= width:
+            lines[-1] += glue + piece
+        else:
+            lines[-1:] = [line + glue.rstrip() for line in lines[-1:]]
+            lines.append(piece)
+    return lines
 
-# What each suffix draws. A format that a program has to render belongs here too.
+
+# What each suffix draws. A format that another program has to render has its place here too.
 FORMATS: dict[str, Callable[[Loop], bytes]] = {
     ".mmd": lambda loop: mermaid(loop).encode(),
     ".dot": lambda loop: dot(loop).encode(),

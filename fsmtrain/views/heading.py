@@ -13,12 +13,12 @@ def heading(loop: Loop) -> tuple[str, ...]:
     >>> from fsmtrain.core.sizes import Sizes
     >>> from fsmtrain.options import Options
     >>> heading(Loop(Options(accumulate_grad_batches=4, val_check_interval=5), Sizes(train=45, val=[12])))
-    ('accumulate_grad_batches=4', 'val_check_interval=5', '45 train batches, 12 val batches')
+    ('accumulate_grad_batches=4', 'val_check_interval=5', '45 train batches', '12 val batches')
     """
-    return tuple(line for line in (*_changed(loop.options), _sizes(loop), _own_guards(loop)) if line)
+    return (*_changed(loop.options), *_sizes(loop), *_own_guards(loop))
 
 
-def _sizes(loop: Loop) -> str:
+def _sizes(loop: Loop) -> list[str]:
     limits = loop.limits
     passes = (
         ("train", limits.epochs > 0, limits.train_batches),
@@ -26,20 +26,18 @@ def _sizes(loop: Loop) -> str:
         ("test", limits.tests, limits.test_batches),
     )
     sizes = [_batches(name, n) for name, runs, n in passes if runs]
-    if limits.optimizers > 1:
-        sizes.append(f"{limits.optimizers} optimizers")
-    return ", ".join(sizes)
+    return [*sizes, f"{limits.optimizers} optimizers"] if limits.optimizers > 1 else sizes
 
 
 def _batches(name: str, n: int) -> str:
     return f"a {name} stream" if n == 0 else f"1 {name} batch" if n == 1 else f"{n} {name} batches"
 
 
-def _own_guards(loop: Loop) -> str:
+def _own_guards(loop: Loop) -> list[str]:
     guards = loop.guards
-    own = [f"step of optimizer {index}" for index in sorted(guards.step)]
+    own = [f"step[{index}]" for index in sorted(guards.step)]
     own += [name for name in ("check", "save", "stop") if getattr(guards, name) is not None]
-    return f"own guards: {', '.join(own)}" if own else ""
+    return [f"own guards: {', '.join(own)}"] if own else []
 
 
 def _changed(value: object) -> list[str]:

@@ -16,7 +16,7 @@ from fsmtrain.core.loop import Loop
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row
 
-# A flag, where it is set and where it is not. Everything else is spelled by its name.
+# A flag, where it is set and where it is not. Everything else is spelled by its name, with one exception.
 FLAGS: dict[str, tuple[str, str]] = {
     "cut": ("epoch cut", "epoch not cut"),
     "pass_ended": ("pass ended", "pass goes on"),
@@ -26,6 +26,7 @@ FLAGS: dict[str, tuple[str, str]] = {
     "stop_requested": ("stop requested", "no stop requested"),
     "stream_ended": ("stream ended", "stream goes on"),
 }
+NAMES = {"epochs_since_checks": "epochs since check"}  # like "batches since check", beside which it is read
 SIGNS = {"==": "=", "!=": "≠", "<=": "≤", ">=": "≥", "*": "·"}
 LONGEST_OPPOSITE = 60  # characters; a longer one is called "else"
 
@@ -57,13 +58,13 @@ def labels(loop: Loop) -> tuple[str, ...]:
 def _label(loop: Loop, row: Row) -> str:
     phrases = _phrases(loop.limits, row.source)
     if row.when is not None:
-        condition = _condition(loop, row.source, row.when)
+        condition = condition(loop, row.source, row.when)
         return "\n".join(_by_optimizer(condition, loop.limits, phrases) or [_spell(condition, phrases)])
     others = [r for r in loop.table.leaving(row.source) if r is not row and r.to is not State.STOPPED]
     if not others:
         return ""
     if len(others) == 1 and others[0].when is not None:
-        condition = _condition(loop, row.source, others[0].when)
+        condition = condition(loop, row.source, others[0].when)
         opposite = _spell(negation(condition), phrases)
         if len(opposite) <= LONGEST_OPPOSITE and not _has(condition, lambda part: part == OPTIMIZER_I or bool(_period(part))):
             return opposite
@@ -73,7 +74,8 @@ def _label(loop: Loop, row: Row) -> str:
 # ---- what is left of a guard
 
 
-def _condition(loop: Loop, state: State, guard: Guard) -> Expression:
+def condition(loop: Loop, state: State, guard: Guard) -> Expression:
+    """What is left of a guard that is asked in this state, in every moment of a run in which it can be asked."""
     limits = loop.limits
     known: Known = {**facts(limits, loop.guards), **facts_at(state, limits, loop.guards)}
     # These two are true from the first epoch's beginning on, and nothing asks for them before.
@@ -152,7 +154,7 @@ def _spell(expression: Expression, phrases: Phrases) -> str:
         case Opaque(name=name):
             return name
         case Read(name=name):
-            return FLAGS[name][0] if name in FLAGS else name.replace("_", " ")
+            return FLAGS[name][0] if name in FLAGS else NAMES.get(name, name.replace("_", " "))
         case Apply(op="not", args=(Read(name=name),)) if name in FLAGS:
             return FLAGS[name][1]
         case Apply(op="not", args=(arg,)):
@@ -213,4 +215,4 @@ def _by_optimizer(condition: Expression, limits: Limits, phrases: Phrases) -> li
         if own:
             whose.setdefault(_spell(fold(Apply("or", own), {}), phrases), []).append(index)
     lines = [f"optimizer{'s' * (len(who) > 1)} {', '.join(map(str, who))}: {own}" for own, who in whose.items()]
-    return [*lines, f"or {_spell(fold(Apply('or', shared), {}), phrases)}"] if shared else lines
+    return [*lines, *(f"or {part}" for part in _parts(Apply("or", shared), phrases))]

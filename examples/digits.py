@@ -1,0 +1,115 @@
+"""Reading handwritten digits: the whole loop on real data, and what its machine says of itself.
+
+    python examples/digits.py
+
+Accumulated gradients, four checks an epoch, early stopping, a learning-rate schedule, then the test set: the run visits all
+eight documented states. It ends with the accuracy on the test set, the time in each state, and the machine's diagram.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from digits_data import digits
+from fsmtrain.views.summary import states_table
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.utils.data import DataLoader
+
+from fsmtrain import EarlyStopping, Options, TrainingModule, build
+
+
+class Digits(TrainingModule):
+    """Two small convolutions and a linear layer on 8 x 8 images."""
+
+    def __init__(self, max_nb_epochs: int = 30) -> None:
+        super().__init__()
+        self.max_nb_epochs = max_nb_epochs
+        self.train_data, self.val_data, self.test_data = digits()
+        self.net = nn.Sequential(
+            nn.Unflatten(1, (1, 8, 8)),
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            nn.Linear(32 * 4 * 4, 10),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (batch, 64) to scores (batch, 10)."""
+        scores: Tensor = self.net(x)
+        return scores
+
+    def training_step(self, batch: list[Tensor], batch_nb: int) -> dict[str, Any]:
+        """The loss of a batch, weighted by its size: the last one of an epoch is smaller."""
+        x, y = batch
+        loss = cross_entropy(self(x), y)
+        return {"loss": loss, "weight": len(y), "progress_bar": {"loss": loss}}
+
+    def validation_step(self, batch: list[Tensor], batch_nb: int) -> dict[str, Tensor]:
+        """What early stopping watches."""
+        x, y = batch
+        scores = self(x)
+        return {"val_loss": cross_entropy(scores, y), "val_acc": (scores.argmax(1) == y).float().mean()}
+
+    def test_step(self, batch: list[Tensor], batch_nb: int) -> dict[str, Tensor]:
+        """How many of a batch's digits are read right."""
+        x, y = batch
+        return {"test_acc": (self(x).argmax(1) == y).float().mean()}
+
+    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[CosineAnnealingLR]]:
+        """Adam, whose learning rate falls along a cosine."""
+        adam = torch.optim.Adam(self.parameters(), lr=4e-3)
+        return [adam], [CosineAnnealingLR(adam, T_max=self.max_nb_epochs)]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """75 batches of 16, the last one smaller."""
+        return DataLoader(self.train_data, batch_size=16, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """3 batches of 100."""
+        return DataLoader(self.val_data, batch_size=100)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """3 batches of 100."""
+        return DataLoader(self.test_data, batch_size=100)
+
+
+def main() -> float:
+    """Train, test, and tell; returns the accuracy on the test set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out"), help="the folder for the diagram (default: out)")
+    args = parser.parse_args()
+
+    options = Options(
+        max_nb_epochs=30,
+        accumulate_grad_batches=2,
+        val_check_interval=0.25,
+        early_stop_callback=EarlyStopping(monitor="val_loss", patience=12),
+        gradient_clip_val=1.0,
+        seed=1,
+    )
+    torch.manual_seed(1)
+    machine = build(options, Digits(options.max_nb_epochs))
+    result = machine.run()
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in ("digits.mmd", "digits.dot"):
+        machine.draw(args.out / name)
+    print()
+    print(states_table(result.times, result.stop_reason))
+    print()
+    print(f"test accuracy {result.metrics['test_acc']:.3f} after {result.counters.global_step} steps")
+    print(f"the machine's diagram: {args.out / 'digits.mmd'}, {args.out / 'digits.dot'}")
+    return result.metrics["test_acc"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""A training loop of your own, driven by the state machine: it says what is next, you do the work.
+
+    python examples/own_loop.py
+
+Nothing of fsmtrain's runtime is used: no base class, no trainer. The options are the documented ones all the same, and the
+weights come out the same, bit for bit, as those of a machine that trains this model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from digits_data import digits
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+from fsmtrain import Loop, Options, Sizes, State
+
+
+def train(max_nb_epochs: int = 3) -> tuple[nn.Module, float]:
+    """Train on the digits; returns the model and its last accuracy on the validation images."""
+    train_data, val_data, _ = digits()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    train_loader = DataLoader(train_data, batch_size=16, shuffle=True)
+    val_loader = DataLoader(val_data, batch_size=100)
+
+    options = Options(max_nb_epochs=max_nb_epochs, accumulate_grad_batches=4, val_check_interval=0.5, nb_sanity_val_steps=0)
+    batches: Iterator[Any] = iter(())
+    loss, right = torch.zeros(()), 0
+
+    for visit in Loop(options, Sizes(train=len(train_loader), val=[1])):  # a whole check is one visit here
+        match visit.state:
+            case State.FETCH:
+                if visit.batch_nb == 0:
+                    batches = iter(train_loader)
+                x, y = next(batches)
+            case State.TRAIN_BATCH:
+                loss = cross_entropy(model(x), y)
+            case State.BACKWARD:
+                (loss * visit.loss_scale).backward()  # type: ignore[no-untyped-call]
+            case State.STEP:
+                optimizer.step()
+                optimizer.zero_grad()
+            case State.VAL_CHECK:
+                right = correct(model, val_loader)
+            case State.EPOCH_END:
+                print(f"epoch {visit.current_epoch}: {visit.global_step} steps, {right / len(val_data):.3f} right")
+    return model, right / len(val_data)
+
+
+def correct(model: nn.Module, loader: DataLoader[Any]) -> int:
+    """How many images of a loader are read right."""
+    model.eval()
+    with torch.no_grad():
+        right = sum(int(_hits(model(x), y)) for x, y in loader)
+    model.train()
+    return right
+
+
+def _hits(scores: Tensor, y: Tensor) -> Tensor:
+    return (scores.argmax(1) == y).sum()
+
+
+if __name__ == "__main__":
+    train()

@@ -1,0 +1,89 @@
+"""The three passes over val and test loaders, and what each does with its metrics: sanity pass, check, test."""
+
+from __future__ import annotations
+
+import logging
+
+from fsmtrain.runtime import random_states
+from fsmtrain.runtime.evaluation import Evaluation
+from fsmtrain.runtime.memory import Memory, Parts
+from fsmtrain.runtime.outputs import Metrics, monitored
+
+log = logging.getLogger("fsmtrain")
+
+
+class SanityPass:
+    """Tries validation out before the first epoch: its metrics are thrown away, and no random state is changed by it."""
+
+    def __init__(self, parts: Parts, memory: Memory) -> None:
+        self._evaluation = Evaluation("val", parts, memory, parts.loop.limits.sanity_loaders)
+        self._counters, self._loaders = memory.counters, parts.val_loaders
+        self._before: random_states.RandomStates | None = None
+
+    def visit(self) -> None:
+        """A batch of the sanity pass."""
+        if self._counters.eval_nb == 0:
+            self._before = random_states.take(self._loaders)
+        if self._evaluation.visit() is not None:
+            self.restore()
+
+    def restore(self) -> None:
+        """Put back the modes and the random states."""
+        self._evaluation.restore()
+        if self._before is not None:
+            random_states.put_back(self._before)
+            self._before = None
+
+
+class Check:
+    """Validates; after its last batch early stopping is fed, then the hooks are called."""
+
+    def __init__(self, parts: Parts, memory: Memory) -> None:
+        self._evaluation = Evaluation("val", parts, memory, parts.loop.limits.val_loaders)
+        self._parts, self._memory = parts, memory
+
+    def visit(self) -> None:
+        """A batch of a check."""
+        parts, memory = self._parts, self._memory
+        if memory.counters.eval_nb == 0 and parts.hooks.on_check_start is not None:
+            parts.hooks.on_check_start(parts.machine)
+        metrics = self._evaluation.visit()
+        if metrics is None:
+            return
+        memory.checked, memory.checked_epoch = metrics, memory.counters.current_epoch
+        memory.metrics.update(metrics)
+        memory.progress.update(self._evaluation.shown)
+        self._feed_early_stopping(metrics)
+        if parts.hooks.on_check_end is not None:
+            parts.hooks.on_check_end(parts.machine, metrics)
+
+    def _feed_early_stopping(self, metrics: Metrics) -> None:
+        patience, signals = self._memory.patience, self._memory.signals
+        if patience is None:
+            return
+        rule = patience.rule
+        signals.patience_exhausted = patience.feed(monitored(metrics, rule.monitor, "early_stop_callback"))
+        if rule.verbose and signals.patience_exhausted:
+            log.warning("early stopping: %s was best at %g, %d checks ago.", rule.monitor, patience.best, patience.wait)
+
+    def restore(self) -> None:
+        """Put back the modes."""
+        self._evaluation.restore()
+
+
+class Test:
+    """Runs the test set, or the validation set of a run that only validates."""
+
+    def __init__(self, parts: Parts, memory: Memory) -> None:
+        self._evaluation = Evaluation(parts.evaluates, parts, memory, parts.loop.limits.test_loaders)
+        self._memory = memory
+
+    def visit(self) -> None:
+        """A batch of the test."""
+        metrics = self._evaluation.visit()
+        if metrics is not None:
+            self._memory.metrics.update(metrics)
+
+    def restore(self) -> None:
+        """Put back the modes."""
+        self._evaluation.restore()
