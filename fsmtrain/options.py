@@ -196,10 +196,12 @@ def _no_such_flag(name: str, value: object, known: set[str]) -> str:
             f"{name}={value!r}: there is no such flag. To stop after {value} steps pass a guard and allow a stop in "
             f"the first epoch: Guards(stop=after_steps({value})), min_nb_epochs=0."
         )
-    meant = OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
-    if meant is None:
-        return f"{name}={value!r}: there is no such flag. The flags are {', '.join(sorted(known))}."
-    return f"{name}={value!r}: there is no such flag. Its name here is {meant}."
+    if name in OTHER_NAMES:
+        return f"{name}={value!r}: there is no such flag. Its name here is {OTHER_NAMES[name]}."
+    alike = difflib.get_close_matches(name, sorted(known), n=1)
+    if alike:
+        return f"{name}={value!r}: there is no such flag. Was {alike[0]} meant?"
+    return f"{name}={value!r}: there is no such flag. The flags are {', '.join(sorted(known))}."
 
 
 @refuses_unknown_flags

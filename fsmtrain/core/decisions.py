@@ -25,9 +25,7 @@ class Decisions:
 
 def decisions(guards: Guards) -> Decisions:
     """The decisions with a user's guards in the places of the defaults."""
-    window_is_closed: Guard = ask.window_is_full
-    for index, own in sorted(guards.step.items(), reverse=True):
-        window_is_closed = _own_or_others(index, _checked(own, f"step={{{index}: {name_of(own)}}}"), window_is_closed)
+    window_is_closed = _window_guard(guards)
     check_is_wanted = _checked(guards.check, f"check={name_of(guards.check)}") if guards.check else ask.check_interval_is_over
     save_is_wanted = _checked(guards.save, f"save={name_of(guards.save)}") if guards.save else ask.never
     another_reason = _checked(guards.stop, f"stop={name_of(guards.stop)}") if guards.stop else ask.never
@@ -72,6 +70,14 @@ def decisions(guards: Guards) -> Decisions:
         training_is_over=training_is_over,
         training_is_over_and_test_follows=training_is_over_and_test_follows,
     )
+
+
+def _window_guard(guards: Guards) -> Guard:
+    """Whether the window of the optimizer whose turn it is is closed: by its own guard, or by the default one."""
+    decision: Guard = ask.window_is_full
+    for index, own in sorted(guards.step.items(), reverse=True):
+        decision = _own_or_others(index, _checked(own, f"step={{{index}: {name_of(own)}}}"), decision)
+    return decision
 
 
 def _checked(guard: Guard, name: str) -> Guard:

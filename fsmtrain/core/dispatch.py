@@ -24,22 +24,22 @@ Action = Callable[[], None]
 Observer = Callable[[Transition], None]
 
 
-class _Case:
+class Case:
     """A row as the dispatcher takes it: the guard that is still to be asked when its turn comes, and where it leads."""
 
     __slots__ = ("effects", "guard", "row", "target")
 
     def __init__(self, row: int, guard: Guard | None, effects: tuple[Effect, ...]) -> None:
         self.row, self.guard, self.effects = row, guard, effects
-        self.target: _Node
+        self.target: Node
 
 
-class _Node:
+class Node:
     """A state with its action and its cases, in the order in which they are asked."""
 
     __slots__ = ("action", "cases", "is_final", "nanoseconds", "state", "visits")
 
-    def __init__(self, state: State, action: Action | None, cases: tuple[_Case, ...]) -> None:
+    def __init__(self, state: State, action: Action | None, cases: tuple[Case, ...]) -> None:
         self.state, self.action, self.cases, self.is_final = state, action, cases, state.is_final
         self.visits = self.nanoseconds = 0
 
@@ -82,7 +82,7 @@ class Dispatcher:
         self.table, self.limits, self.counters, self.signals = table, limits, counters, signals
         self.trace = Trace(table, limits, counters)
         self.observer = observer
-        self._nodes = _nodes(table, actions)
+        self._nodes = nodes_of(table, actions)
         self._node = self._nodes[state]
 
     @property
@@ -117,7 +117,7 @@ class Dispatcher:
         try:
             if node.action is not None:
                 node.action()
-            case = self._choose(node)
+            case = choose(node, self.limits, self.counters, self.signals)
         except BaseException as error:
             self.say_where(error)
             raise
@@ -150,7 +150,7 @@ class Dispatcher:
                         if case.guard is None or case.guard(limits, counters, signals):
                             break
                     else:
-                        raise self._none_holds(node)
+                        raise none_holds(node)
                     for effect in case.effects:
                         effect(limits, counters)
                     record(case.row)
@@ -165,18 +165,6 @@ class Dispatcher:
             self.say_where(error)
             raise
 
-    def _choose(self, node: _Node) -> _Case:
-        for case in node.cases:
-            if case.guard is None or case.guard(self.limits, self.counters, self.signals):
-                return case
-        raise self._none_holds(node)
-
-    def _none_holds(self, node: _Node) -> GuardError:
-        asked = ", ".join(f"{name_of(case.guard)}: False" for case in node.cases)
-        return GuardError(
-            f"no transition leaves the state {node.state}: of its guards none holds ({asked or 'there is none'})."
-        )
-
     def say_where(self, error: BaseException) -> None:
         """Note on an error where the run stood, once."""
         note = f"in state {self.state}, {where(self.counters)}"
@@ -184,25 +172,44 @@ class Dispatcher:
             error.add_note(note)
 
 
-def _nodes(table: Table, actions: Mapping[State, Action]) -> dict[State, _Node]:
+def choose(node: Node, limits: Limits, counters: Counters, signals: Signals) -> Case:
+    """The case of this state that holds.
+
+    Raises:
+        GuardError: None does.
+    """
+    for case in node.cases:
+        if case.guard is None or case.guard(limits, counters, signals):
+            return case
+    raise none_holds(node)
+
+
+def none_holds(node: Node) -> GuardError:
+    """The error for a state that no row leaves now."""
+    asked = ", ".join(f"{name_of(case.guard)}: False" for case in node.cases)
+    return GuardError(f"no transition leaves the state {node.state}: of its guards none holds ({asked or 'there is none'}).")
+
+
+def nodes_of(table: Table, actions: Mapping[State, Action]) -> dict[State, Node]:
+    """The table as a graph to walk along: each state with its action, its cases in order, and where they lead."""
     rows = list(table)
     nodes = {}
     for state in table.states:
         cases = _cases([(index, row) for index, row in enumerate(rows) if row.source is state])
-        nodes[state] = _Node(state, actions.get(state), cases)
+        nodes[state] = Node(state, actions.get(state), cases)
     for node in nodes.values():
         for case in node.cases:
             case.target = nodes[rows[case.row].to]
     return nodes
 
 
-def _cases(rows: list[tuple[int, Row]]) -> tuple[_Case, ...]:
+def _cases(rows: list[tuple[int, Row]]) -> tuple[Case, ...]:
     """The rows of one state in order, without the guards that have been asked, and have failed, when a row's turn comes."""
     failed: list[Guard] = []
     cases = []
     for index, row in rows:
         left = tuple(guard for guard in row.unless if guard not in failed)
-        cases.append(_Case(index, _both(row.when, left), row.then))
+        cases.append(Case(index, _both(row.when, left), row.then))
         if row.when is not None and not left:
             failed.append(row.when)
     return tuple(cases)

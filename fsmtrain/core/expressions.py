@@ -2,34 +2,32 @@
 
 The subset is what `guards` describes: a docstring, then one ``return`` of comparisons, arithmetic, ``and/or/not`` and
 other guards; closures over whole numbers and over guards included. A guard outside it is *opaque*: it runs all the same.
-Nothing is executed here. Source can be missing or misleading, so a reading is only ever used to simplify and to show.
+Nothing is executed here.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
-import functools
-import inspect
 import operator
-import textwrap
 from collections import ChainMap
 from collections.abc import Callable, Mapping
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from attrs import field, frozen
 
 from fsmtrain.core.guards import Checked, Guard
+from fsmtrain.core.sources import Function, Source, Unreadable, source_of
 
 RECORDS = ("limits", "counters", "signals")
 
 
 @frozen
 class Value:
-    """A number or a truth value."""
+    """A number or a truth value, which are never the same: 1 is not True."""
 
-    value: int | bool
+    value: int | bool = field(eq=lambda value: (type(value), value))
 
 
 @frozen
@@ -76,10 +74,6 @@ _OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 TRUE, FALSE = Value(True), Value(False)
 
 
-class _Unreadable(Exception):
-    """A construct outside the subset."""
-
-
 # ---- reading
 
 
@@ -92,7 +86,7 @@ def read(guard: Guard) -> Expression:
     """
     try:
         return _read(guard, ())
-    except _Unreadable as error:
+    except Unreadable as error:
         return Opaque(name_of(guard), str(error), guard)
 
 
@@ -108,56 +102,37 @@ def _read(guard: object, under_way: tuple[object, ...]) -> Expression:
     if isinstance(guard, Checked):
         guard = guard.guard
     if not isinstance(guard, FunctionType):
-        raise _Unreadable("it is not a plain function")
+        raise Unreadable("it is not a plain function")
     if guard in under_way:
-        raise _Unreadable("it calls itself")
+        raise Unreadable("it calls itself")
     if getattr(guard, "__wrapped__", None) is not None:
-        raise _Unreadable("it is wrapped in a decorator")
-    parameters, body = _source(guard.__code__)
-    if guard.__defaults__ or guard.__kwdefaults__ or len(parameters) != len(RECORDS):
-        raise _Unreadable("its parameters are not (limits, counters, signals)")
-    return _Reader(_names(guard), dict(zip(parameters, RECORDS, strict=True)), (*under_way, guard)).expression(body)
+        raise Unreadable("it is wrapped in a decorator")
+    source = source_of(guard.__code__)
+    given = source.function.args
+    parameters = [a.arg for a in (*given.posonlyargs, *given.args)]
+    if len(parameters) != len(RECORDS) or given.defaults or given.vararg or given.kwarg or given.kwonlyargs:
+        raise Unreadable("its parameters are not (limits, counters, signals)")
+    reader = _Reader(source, _names(guard), dict(zip(parameters, RECORDS, strict=True)), (*under_way, guard))
+    return reader.expression(_returned(source.function))
 
 
-@functools.lru_cache(maxsize=1024)
-def _source(code: CodeType) -> tuple[tuple[str, ...], ast.expr]:
-    """The parameters' names and the returned expression of the function with this code."""
-    try:
-        text = textwrap.dedent(inspect.getsource(code))
-        tree = ast.parse(text)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise _Unreadable("its source cannot be found") from error
-    function: ast.FunctionDef | ast.Lambda
-    if code.co_name == "<lambda>":
-        lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
-        if len(lambdas) != 1:
-            raise _Unreadable("more than one lambda stands in its source")
-        function, body = lambdas[0], lambdas[0].body
-    else:
-        found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == code.co_name]
-        if len(found) != 1:
-            raise _Unreadable("its source is not one function")
-        function = found[0]
-        if function.decorator_list:
-            raise _Unreadable("it has a decorator")
-        body = _returned(function)
-    parameters = function.args
-    if parameters.vararg or parameters.kwarg or parameters.kwonlyargs:
-        raise _Unreadable("its parameters are not (limits, counters, signals)")
-    return tuple(a.arg for a in (*parameters.posonlyargs, *parameters.args)), body
-
-
-def _returned(function: ast.FunctionDef) -> ast.expr:
+def _returned(function: Function) -> ast.expr:
+    """The expression that a function returns."""
+    if isinstance(function, ast.Lambda):
+        return function.body
+    if function.decorator_list:
+        raise Unreadable("it has a decorator")
     body = function.body
     if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
         body = body[1:]
     if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
-        raise _Unreadable("its body is more than one return")
+        raise Unreadable("its body is more than one return")
     return body[0].value
 
 
 @frozen
 class _Reader:
+    source: Source
     names: Mapping[str, object]  # what the guard's free names stand for
     records: dict[str, str]  # the parameter's name -> the record that it is
     under_way: tuple[object, ...]
@@ -190,13 +165,13 @@ class _Reader:
                 given = [self.records.get(a.id) if isinstance(a, ast.Name) else None for a in args]
                 if given == list(RECORDS):
                     return self.call(self.function_of(called))
-        raise _Unreadable(f"`{ast.unparse(node)}` is outside what can be read")
+        raise Unreadable(f"`{ast.unparse(node)}` is outside what can be read")
 
     def call(self, guard: object) -> Expression:
         """Another guard inside this one; where it cannot be read, it alone is opaque."""
         try:
             return _read(guard, self.under_way)
-        except _Unreadable as error:
+        except Unreadable as error:
             return Opaque(name_of(guard), str(error), guard)
 
     def function_of(self, node: ast.Name | ast.Attribute) -> object:
@@ -205,7 +180,7 @@ class _Reader:
             return self.value_of(node.id)
         module = self.value_of(node.value.id) if isinstance(node.value, ast.Name) else None
         if not isinstance(module, ModuleType) or node.attr not in vars(module):
-            raise _Unreadable(f"`{ast.unparse(node)}` is outside what can be read")
+            raise Unreadable(f"`{ast.unparse(node)}` is outside what can be read")
         return vars(module)[node.attr]
 
     def comparison(self, left: ast.expr, ops: list[ast.cmpop], others: list[ast.expr]) -> Expression:
@@ -213,14 +188,16 @@ class _Reader:
         operands = [self.expression(node) for node in (left, *others)]
         for op, a, b in zip(ops, operands, operands[1:], strict=False):
             if type(op) not in _COMPARISONS:
-                raise _Unreadable(f"`{type(op).__name__}` is outside what can be read")
+                raise Unreadable(f"`{type(op).__name__}` is outside what can be read")
             parts.append(Apply(_COMPARISONS[type(op)], (a, b)))
         return parts[0] if len(parts) == 1 else Apply("and", tuple(parts))
 
     def value_of(self, name: str) -> object:
         """What a free name of the guard stands for."""
         if name not in self.names:
-            raise _Unreadable(f"`{name}` is unknown")
+            raise Unreadable(f"`{name}` is unknown")
+        if not self.source.is_constant(name):
+            raise Unreadable(f"`{name}` may change")
         return self.names[name]
 
 
@@ -315,7 +292,9 @@ def text(expression: Expression) -> str:
             first, *others = args
             binding = _BINDING[op]
             after = binding if op in ("and", "or") else binding + 1
-            return f" {op} ".join([_operand(first, binding), *(_operand(arg, after) for arg in others)])
+            return f" {op} ".join(
+                [_operand(first, binding + 1 if op in _OPPOSITE else binding), *(_operand(arg, after) for arg in others)]
+            )
     raise TypeError(expression)
 
 

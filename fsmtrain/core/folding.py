@@ -10,7 +10,7 @@ from attrs import evolve, fields
 
 from fsmtrain.core import effects as do
 from fsmtrain.core.effects import Effect
-from fsmtrain.core.expressions import FALSE, TRUE, Fact, fold, read
+from fsmtrain.core.expressions import FALSE, TRUE, Expression, Fact, fold, read
 from fsmtrain.core.guards import Guard, Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
@@ -46,13 +46,17 @@ def facts(limits: Limits, guards: Guards) -> Known:
 
 def facts_at(state: State, limits: Limits, guards: Guards) -> Known:
     """What the guards of one state's rows can take for granted besides."""
-    if not _never_accumulates(limits, guards):
-        return {}
-    if state is State.BACKWARD:  # the window holds the backward that has just run
-        return {("counters", "gathered"): 1}
-    if state in (State.ROUND_END, State.EARLY_STOP):  # each backward has been stepped
-        return {("counters", "open_windows"): 0}
-    return {}
+    known: Known = {}
+    if state is State.ROUND_END and limits.check_epochs == 1:  # every epoch has checks
+        known["counters", "epochs_since_checks"] = 1
+    if state is State.BACKWARD and len(limits.windows) == 1 and limits.windows[0][0] == 0:  # K is the same in every epoch
+        known["counters", "window"] = limits.windows[0][1]
+    if _never_accumulates(limits, guards):
+        if state is State.BACKWARD:  # the window holds the backward that has just run
+            known["counters", "gathered"] = 1
+        elif state in (State.ROUND_END, State.EARLY_STOP):  # each backward has been stepped
+            known["counters", "open_windows"] = 0
+    return known
 
 
 def _never_accumulates(limits: Limits, guards: Guards) -> bool:
@@ -89,21 +93,19 @@ def folded(table: Table, limits: Limits, guards: Guards) -> Table:
 
 def _fold_row(case: Row, known: Known) -> Row | None:
     """The row with the guards left that are not decided; None where it can never be taken."""
-    when: Guard | None = case.when
-    if when is not None:
-        decided = fold(read(when), known)
-        if decided == FALSE:
-            return None
-        if decided == TRUE:
-            when = None
-    unless = []
+    asked = TRUE if case.when is None else fold(read(case.when), known)
+    if asked == FALSE:
+        return None
+    unless: list[Guard] = []
+    settled: list[Expression] = [FALSE]  # what need not be asked, or not again
     for guard in case.unless:
         decided = fold(read(guard), known)
-        if decided == TRUE:
+        if decided in (TRUE, asked):  # what must not hold is the very thing that must
             return None
-        if decided != FALSE:
+        if decided not in settled:
             unless.append(guard)
-    return evolve(case, when=when, unless=tuple(unless))
+            settled.append(decided)
+    return evolve(case, when=None if asked == TRUE else case.when, unless=tuple(unless))
 
 
 def _reachable(table: Table) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from fractions import Fraction
 
 from attrs import frozen
 
@@ -72,11 +72,16 @@ def fraction_of(batches: int, fraction: float) -> int:
     >>> fraction_of(100, 0.29), fraction_of(45, 0.1), fraction_of(10, 0.95)
     (29, 4, 9)
     """
-    return math.floor(batches * Decimal(str(fraction)))
+    return math.floor(batches * Fraction(str(fraction)))
 
 
-def resolve(options: Options, sizes: Sizes) -> Limits:
+def resolve(options: Options, sizes: Sizes, *, has_own_check: bool = False) -> Limits:
     """The limits of a run with these options on data of these sizes.
+
+    Args:
+        options: The flags.
+        sizes: Of data and model.
+        has_own_check: Whether a guard of the user's decides when to check, so that the flags that do are not asked.
 
     Raises:
         SizesError: The options do not fit the sizes: an empty train loader, a percentage that rounds to no batch, a
@@ -86,7 +91,7 @@ def resolve(options: Options, sizes: Sizes) -> Limits:
     """
     epochs = options.max_nb_epochs if sizes.fits else 0
     train = _train_batches(options, sizes) if epochs else 0
-    checks = epochs >= options.check_val_every_n_epoch  # else no epoch of this run has a check
+    checks = epochs > 0 and (has_own_check or epochs >= options.check_val_every_n_epoch)  # else no epoch has a check
     sanity = _sanity_loaders(options, sizes) if sizes.fits else ()
     val: tuple[int | None, ...] = ()
     if sizes.fits and (checks or any(n != 0 for n in sanity)):
@@ -109,7 +114,7 @@ def resolve(options: Options, sizes: Sizes) -> Limits:
         tests=tests,
         test_batches=_total(test),
         evaluates_stream=any(n is None for n in (*(sizes.val if val else ()), *test)),
-        check_batches=_check_batches(options, train) if validates else 0,
+        check_batches=_check_batches(options, train) if validates and not has_own_check else 0,
         check_epochs=options.check_val_every_n_epoch,
         optimizers=sizes.optimizers,
         splits_batches=options.truncated_bptt_steps is not None,
@@ -136,7 +141,8 @@ def _percentage(options: Options, flag: str) -> tuple[str, float]:
     """The flag that decides, and its value: ``overfit_pct`` replaces the three percentages."""
     if options.overfit_pct > 0:
         return "overfit_pct", options.overfit_pct
-    return flag, float(getattr(options, flag))
+    value: float = getattr(options, flag)
+    return flag, value
 
 
 def _train_batches(options: Options, sizes: Sizes) -> int | None:

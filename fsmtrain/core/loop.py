@@ -15,32 +15,14 @@ from fsmtrain.core.dispatch import Dispatcher
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits, resolve
+from fsmtrain.core.plan import Plan, plan_of
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table
+from fsmtrain.core.visit import Visit
 from fsmtrain.core.windows import gradient_scale, loss_divisor
 from fsmtrain.errors import GuardError
 from fsmtrain.options import Options
-
-
-@frozen(kw_only=True)
-class Visit:
-    """What is to be done now, and where the run stands. All positions count from 0.
-
-    `loss_scale`, in `backward`, is what the loss is multiplied by; `gradient_scale`, in `step`, what the gradients are
-    multiplied by before it. Together they make a window's gradient the mean over its backwards. `signals` is where the
-    code that does the work says what it found: ``visit.signals.stream_ended = True``.
-    """
-
-    state: State
-    current_epoch: int
-    batch_nb: int
-    split_nb: int
-    optimizer_i: int
-    global_step: int
-    loss_scale: float
-    gradient_scale: float
-    signals: Signals = field(eq=False, repr=False)
 
 
 @frozen
@@ -71,7 +53,7 @@ class Loop:
 
     @limits.default
     def _resolve(self) -> Limits:
-        return resolve(self.options, self.sizes)
+        return resolve(self.options, self.sizes, has_own_check=self.guards.check is not None)
 
     @table.default
     def _fold(self) -> Table:
@@ -85,9 +67,31 @@ class Loop:
                     f"and there {'is' if self.limits.optimizers == 1 else 'are'} {self.limits.optimizers}."
                 )
 
+    @property
+    def splits(self) -> int:
+        """The splits of each batch; 1 without truncated BPTT."""
+        return self.sizes.splits if self.limits.splits_batches else 1
+
+    def plan(self) -> Plan:
+        """The exact schedule of a run of this loop, without running anything.
+
+        Raises:
+            SizesError: A loader has no length.
+
+        Example:
+            >>> print(Loop(Options(accumulate_grad_batches=4, max_nb_epochs=3), Sizes(train=9)).plan())
+            sanity pass             none
+            epochs                  3
+            global_step at the end  9
+            optimizer 0             9 steps
+            checks                  none
+            epochs 0 to 2           9 batches; windows: 2 of 4, 1 of 1
+        """
+        return plan_of(self)
+
     def __iter__(self) -> Iterator[Visit]:
         """Each visit of a fresh run, before its work is done; what it found is asked for when the next one is."""
-        counters, signals = Counters.begin(self.limits.optimizers), Signals(splits=self.sizes.splits)
+        counters, signals = Counters.begin(self.limits.optimizers), Signals(splits=self.splits)
         run, configured = Dispatcher(self.table, self.limits, counters, signals, {}), (self.limits, self.guards)
         while not run.is_finished:
             forget(signals, run.state)
@@ -98,6 +102,7 @@ class Loop:
                 split_nb=counters.split_nb,
                 optimizer_i=counters.optimizer_i,
                 global_step=counters.global_step,
+                window=counters.gathered,
                 loss_scale=1 / loss_divisor(*configured, counters) if run.state is State.BACKWARD else 1.0,
                 gradient_scale=gradient_scale(*configured, counters) if run.state is State.STEP else 1.0,
                 signals=signals,

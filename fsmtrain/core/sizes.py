@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from attrs import field, frozen
 
@@ -18,6 +19,37 @@ def _loaders(value: int | Iterable[int | None] | None) -> object:
 
 
 @frozen(kw_only=True)
+class Schedule:
+    """When a learning-rate scheduler acts.
+
+    Args:
+        optimizer_i: The index of its optimizer, from 0.
+        interval: ``"epoch"``: after each finished epoch; ``"step"``: after each step of its optimizer.
+        frequency: How many of these from one step of the scheduler to the next.
+        needs_check: Whether it acts only where the epoch had a check (a plateau scheduler).
+    """
+
+    optimizer_i: int = 0
+    interval: Literal["epoch", "step"] = "epoch"
+    frequency: int = 1
+    needs_check: bool = False
+
+    def is_due(self, done: int) -> bool:
+        """Whether it acts, now that so many epochs, or steps of its optimizer, are done.
+
+        >>> [done for done in range(1, 8) if Schedule(frequency=3).is_due(done)]
+        [3, 6]
+        """
+        return done % self.frequency == 0
+
+    def steps(self, optimizer_steps: Sequence[int], epochs_done: int, epochs_with_checks: Sequence[int]) -> int:
+        """How often it acts in a run with so many steps of each optimizer, and epochs, and checks in these epochs."""
+        if self.needs_check:
+            return sum(self.is_due(epoch + 1) for epoch in epochs_with_checks)
+        return (optimizer_steps[self.optimizer_i] if self.interval == "step" else epochs_done) // self.frequency
+
+
+@frozen(kw_only=True)
 class Sizes:
     """The batches of each loader, the optimizers, the splits of a batch.
 
@@ -27,6 +59,7 @@ class Sizes:
         test: The same for the test loaders. Empty: the run ends without a test.
         optimizers: Optimizers that take turns at each batch.
         splits: Splits of each batch under ``truncated_bptt_steps``. A machine counts each batch's own splits instead.
+        schedulers: When each learning-rate scheduler acts; only a plan asks.
         fits: Whether the run trains. A run that only tests has no train loader.
 
     Raises:
@@ -38,6 +71,7 @@ class Sizes:
     test: tuple[int | None, ...] = field(default=(), converter=_loaders)
     optimizers: int = 1
     splits: int = 1
+    schedulers: tuple[Schedule, ...] = field(default=(), converter=tuple)
     fits: bool = True
 
     def __attrs_post_init__(self) -> None:

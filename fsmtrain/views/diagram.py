@@ -115,6 +115,7 @@ def dot(loop: Loop) -> str:
 
 def _dot(loop: Loop) -> Iterator[str]:
     states = loop.table.states
+    spine = {(row.source, row.to): row for row in loop.table if (row.source, row.to) in SPINE}.values()  # of two rows the last
     title = [TITLE, *_filled(heading(loop), ", ", DOT_TITLE)]
     yield "digraph training_loop {"
     yield f"    graph {_attributes(GRAPH, label=_dot_text(title))}"
@@ -125,7 +126,7 @@ def _dot(loop: Loop) -> Iterator[str]:
     yield f"    begin -> {State.START}"
     for row, label in _arrows(loop):
         text = _dot_text(f"  {line}  " for line in _wrapped(label, DOT_LABEL))
-        yield f"    {row.source} -> {row.to} {_attributes(_dot_arrow(row), label=text)}".rstrip()
+        yield f"    {row.source} -> {row.to} {_attributes(_dot_arrow(row, row in spine), label=text)}".rstrip()
     if State.STOPPED in states:
         yield f"    stop_request {_attributes(NOTE, label=_dot_text(_stop_request(loop)))}"
         yield f"    stop_request -> {State.STOPPED} [style=dashed]"
@@ -142,8 +143,8 @@ def _dot_state(state: State) -> dict[str, str]:
     return {**look, "group": "spine"} if on_spine else look  # a group stands in one line
 
 
-def _dot_arrow(row: Row) -> dict[str, str]:
-    if (row.source, row.to) not in SPINE:
+def _dot_arrow(row: Row, on_spine: bool) -> dict[str, str]:
+    if not on_spine:
         return {}
     return {"color": ACCENT, "penwidth": "2.4", "weight": "0" if row.to is State.FETCH else "20"}
 

@@ -16,7 +16,7 @@ from fsmtrain.core.loop import Loop
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row
 
-# A flag, where it is set and where it is not. Everything else is spelled by its name, with one exception.
+# A flag, where it is set and where it is not.
 FLAGS: dict[str, tuple[str, str]] = {
     "cut": ("epoch cut", "epoch not cut"),
     "pass_ended": ("pass ended", "pass goes on"),
@@ -26,11 +26,13 @@ FLAGS: dict[str, tuple[str, str]] = {
     "stop_requested": ("stop requested", "no stop requested"),
     "stream_ended": ("stream ended", "stream goes on"),
 }
-NAMES = {"epochs_since_checks": "epochs since check"}  # like "batches since check", beside which it is read
+# Other fields are spelled by their names, but for these.
+NAMES = {"epochs_since_checks": "epochs since check", "optimizer_steps": "steps"}
 SIGNS = {"==": "=", "!=": "≠", "<=": "≤", ">=": "≥", "*": "·"}
 LONGEST_OPPOSITE = 60  # characters; a longer one is called "else"
 
-BATCH_NB, OPTIMIZER_I = Read("counters", "batch_nb"), Read("counters", "optimizer_i")
+BATCH_NB, ROUND_NB = Read("counters", "batch_nb"), Read("counters", "round_nb")
+OPTIMIZER_I = Read("counters", "optimizer_i")
 EPOCHS_DONE, CURRENT_EPOCH = Read("counters", "epochs_done"), Read("counters", "current_epoch")
 EPOCH_FINISHED = Apply("==", (EPOCHS_DONE, Apply("+", (CURRENT_EPOCH, Value(1)))))
 ONE_EPOCH_DONE = Apply(">=", (EPOCHS_DONE, Value(1)))
@@ -58,15 +60,15 @@ def labels(loop: Loop) -> tuple[str, ...]:
 def _label(loop: Loop, row: Row) -> str:
     phrases = _phrases(loop.limits, row.source)
     if row.when is not None:
-        condition = condition(loop, row.source, row.when)
-        return "\n".join(_by_optimizer(condition, loop.limits, phrases) or [_spell(condition, phrases)])
+        asked = condition(loop, row.source, row.when)
+        return "\n".join(_by_optimizer(asked, loop.limits, phrases) or [_spell(asked, phrases)])
     others = [r for r in loop.table.leaving(row.source) if r is not row and r.to is not State.STOPPED]
     if not others:
         return ""
     if len(others) == 1 and others[0].when is not None:
-        condition = condition(loop, row.source, others[0].when)
-        opposite = _spell(negation(condition), phrases)
-        if len(opposite) <= LONGEST_OPPOSITE and not _has(condition, lambda part: part == OPTIMIZER_I or bool(_period(part))):
+        asked = condition(loop, row.source, others[0].when)
+        opposite = _spell(negation(asked), phrases)
+        if len(opposite) <= LONGEST_OPPOSITE and not _has(asked, lambda part: part == OPTIMIZER_I or bool(_period(part))):
             return opposite
     return "else"
 
@@ -134,7 +136,12 @@ def _phrases(limits: Limits, state: State) -> Phrases:
         (_after(name), Value(bound)): f"last {thing} of {bound}" for name, (thing, bound) in counted.items() if bound
     }
     lasts[_after("split_nb"), Read("signals", "splits")] = "last split"
+    steps: Phrases = {}
+    for i in range(limits.optimizers):
+        steps[Read("counters", f"stepped_in[{i}]"), ROUND_NB] = (f"optimizer {i} stepped", f"optimizer {i} did not step")
+        steps[_after(f"stepped_in[{i}]"), ROUND_NB] = (f"optimizer {i} just stepped", f"optimizer {i} did not just step")
     return {
+        **steps,
         **{sides: (last, f"not {last}") for sides, last in lasts.items()},
         (EPOCHS_DONE, _after("current_epoch")): ("epoch finished", "epoch not finished"),
         (Read("counters", "open_windows"), Value(0)): ("no window open", "a window open"),
@@ -154,7 +161,7 @@ def _spell(expression: Expression, phrases: Phrases) -> str:
         case Opaque(name=name):
             return name
         case Read(name=name):
-            return FLAGS[name][0] if name in FLAGS else NAMES.get(name, name.replace("_", " "))
+            return _name(name)
         case Apply(op="not", args=(Read(name=name),)) if name in FLAGS:
             return FLAGS[name][1]
         case Apply(op="not", args=(arg,)):
@@ -162,12 +169,19 @@ def _spell(expression: Expression, phrases: Phrases) -> str:
         case Apply(op=("and" | "or") as op):
             return f" {op} ".join(_parts(expression, phrases))
         case _ if (period := _period(expression)) is not None:
-            return _every(*period)
+            return period[0]
         case Apply(op=("==" | ">=" | "!=" | "<") as op, args=sides) if sides in phrases:
             return phrases[sides][op in ("!=", "<")]
         case Apply(op=op, args=(left, right)):
             return f"{_operand(left, phrases)} {SIGNS.get(op, op)} {_operand(right, phrases)}"
     raise TypeError(expression)
+
+
+def _name(name: str) -> str:
+    field, _, index = name.partition("[")
+    if index:
+        return f"{_name(field)} of optimizer {index.rstrip(']')}"
+    return FLAGS[name][0] if name in FLAGS else NAMES.get(name, name.replace("_", " "))
 
 
 def _operand(expression: Expression, phrases: Phrases) -> str:
@@ -185,21 +199,20 @@ def _parts(junction: Apply, phrases: Phrases) -> list[str]:
     ]
 
 
-def _period(expression: Expression) -> tuple[int, int] | None:
-    """How often the expression holds, in batches, and the first one's index, where it is one of two ways to say that."""
+def _period(expression: Expression) -> tuple[str, int] | None:
+    """How often the expression holds, in words, and the index of the first time, where it says nothing else."""
     match expression:
         case Apply(op="==", args=(Apply(op="%", args=(counted, Value(value=n))), Value(value=0))):
+            batches = "every batch" if n == 1 else f"every {n} batches"
             match counted:
                 case Apply(op="-", args=(nb, Value(value=first))) if nb == BATCH_NB:
-                    return n, first
+                    return batches if first == n - 1 else f"{batches} from batch nb {first} on", first
+                case Read(name=name) if name.startswith("optimizer_steps["):
+                    whose = _name(name).removeprefix("steps")
+                    return f"every step{whose}" if n == 1 else f"every {n} steps{whose}", n - 1
                 case _ if counted == _after("batch_nb"):
-                    return n, n - 1
+                    return batches, n - 1
     return None
-
-
-def _every(n: int, first: int) -> str:
-    every = "every batch" if n == 1 else f"every {n} batches"
-    return every if first == n - 1 else f"{every} from batch nb {first} on"
 
 
 def _by_optimizer(condition: Expression, limits: Limits, phrases: Phrases) -> list[str]:

@@ -1,0 +1,173 @@
+"""The last line of a terminal: redrawn in place, while what others print goes above it.
+
+What the line says does not belong here. One line is drawn at a time: of several, the one that was opened last.
+
+The line is redrawn from a thread, so others have to be kept out of its way, and it out of theirs:
+
+- **Who prints** (``print``, ``logging``, ``warnings``, another bar, in any thread) finds the line gone and the cursor where it
+  began. To see all of it, ``write`` and ``flush`` of the two standard streams are replaced while a line is open: on the
+  stream, not in ``sys``, for loggers keep the stream that they once got.
+- **Who asks** (``input``, a debugger) flushes the streams first, and then writes past them. So each flush counts as a question
+  (`LastLine.asked`), and the line is drawn only by someone who has seen all of them, and that something has happened since.
+- **Who forks** (a loader's workers) does not while the line is drawn: the child would have the lock and nobody to unlock it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TextIO
+
+from tqdm.utils import disp_len
+
+from fsmtrain.views.streams import is_terminal
+
+WIDTH = 80  # where a terminal does not tell its own
+MARGIN = 3  # columns that stay free, for the cursor and for the ^C of an impatient person
+
+_LOCK = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
+
+
+class _Shared:
+    """A stream of the terminal that others write to as well."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.write, self.flush = stream, stream.write, stream.flush
+
+        def write(text: str, /) -> int:
+            with _LOCK:
+                _give_way(text)
+                return self.write(text)
+
+        def flush() -> None:
+            with _LOCK:
+                _give_way("")
+                self.flush()
+
+        self._own = {"write": write, "flush": flush}
+        for name, method in self._own.items():
+            setattr(stream, name, method)
+
+    def put_back(self) -> None:
+        """Let the stream be as it was, unless somebody has replaced the replacement: with no line open it is harmless."""
+        for name, method in self._own.items():
+            if vars(self.stream).get(name) is method:
+                delattr(self.stream, name)
+
+
+_lines: list[LastLine] = []
+_shared: list[_Shared] = []
+_asked = 0  # how often others have flushed
+_column_is_known = True  # whether the cursor is at the beginning of a line, or of the drawn one's end
+
+
+class LastLine:
+    """One line at the bottom of a terminal.
+
+    Args:
+        stream: The terminal, usually ``sys.stderr``.
+
+    Nothing here raises where the terminal is gone: there is nobody left to tell.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._write, self._flush = stream.write, stream.flush
+        self._drawn = ""
+
+    @property
+    def columns(self) -> int:
+        """The columns of the terminal, as wide as it is now."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or WIDTH
+        except (OSError, ValueError):
+            return WIDTH
+
+    @property
+    def asked(self) -> int:
+        """How often somebody may have asked a person something."""
+        return _asked
+
+    def open(self) -> None:
+        """Take the last line; a line that was open already rests until this one is closed."""
+        global _column_is_known
+        with _LOCK:
+            if _lines:
+                _lines[-1].clear()
+            else:
+                _column_is_known = True
+                _shared.extend(_Shared(stream) for stream in _streams(self._stream))
+            for shared in _shared:
+                if shared.stream is self._stream:
+                    self._write, self._flush = shared.write, shared.flush
+            _lines.append(self)
+
+    def draw(self, text: str, asked: int) -> None:
+        """Show a text of at most ``columns - MARGIN`` columns, unless somebody has asked since `asked` was read."""
+        with _LOCK:
+            if text != self._drawn and _lines[-1:] == [self] and asked == _asked and _column_is_known:
+                self._put("\r" + self._filled(text))
+                self._drawn = text
+
+    def clear(self) -> None:
+        """Leave an empty line, with the cursor at its beginning."""
+        with _LOCK:
+            if self._drawn:
+                self._put("\r" + self._filled("") + "\r")
+                self._drawn = ""
+
+    def close(self, *texts: str) -> None:
+        """Leave these texts, a line each, and give the terminal back as it was."""
+        with _LOCK:
+            if self not in _lines:
+                return
+            begin = "\r" if _column_is_known else "\n"
+            if texts:
+                _lines[-1].clear()
+                for shared in _shared:
+                    shared.flush()
+                self._put(begin + "".join(self._filled(text) + "\n" for text in texts))
+            _lines.remove(self)
+            if not _lines:
+                while _shared:
+                    _shared.pop().put_back()
+
+    def _filled(self, text: str) -> str:
+        """The text, and blanks up to the last column but one, with the cursor after the text."""
+        blanks = max(0, self.columns - 1 - columns_of(text))
+        return text + " " * blanks + "\b" * blanks
+
+    def _put(self, text: str) -> None:
+        try:
+            self._write(text)
+            self._flush()
+        except (OSError, ValueError):
+            pass
+
+
+def columns_of(text: str) -> int:
+    """The columns that a text takes: some characters take two."""
+    return len(text) if text.isascii() else disp_len(text)
+
+
+def _streams(stream: TextIO) -> list[TextIO]:
+    """The streams of the terminal, each once, that can be shared."""
+    found: list[TextIO] = []
+    for candidate in (stream, sys.stderr, sys.stdout):
+        if is_terminal(candidate) and hasattr(candidate, "__dict__") and all(candidate is not known for known in found):
+            found.append(candidate)
+    return found
+
+
+def _give_way(text: str) -> None:
+    """Somebody else writes this text, or flushes (no text)."""
+    global _asked, _column_is_known
+    if _lines:
+        _lines[-1].clear()
+        if text:
+            _column_is_known = text[-1] in "\n\r"
+        else:
+            _asked += 1

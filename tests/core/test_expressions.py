@@ -1,0 +1,553 @@
+"""Guards as expressions: what is read means what the function answers, and folding, negating and telling keep the meaning."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attrs import fields
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fsmtrain.core import guards as ask
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.decisions import Decisions, decisions
+from fsmtrain.core.expressions import (
+    Apply,
+    Expression,
+    Facts,
+    Opaque,
+    Read,
+    Value,
+    fold,
+    is_opaque,
+    name_of,
+    negation,
+    read,
+    reads_of,
+    text,
+)
+from fsmtrain.core.guards import Checked, Guard, Guards, every_n_batches
+from fsmtrain.core.limits import Limits
+from tests.strategies import enough_steps, moments
+
+Moment = tuple[Limits, Counters, Signals]
+
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod,
+}  # fmt: skip
+
+
+def value_of(expression: Expression, moment: Moment) -> Any:
+    """What an expression comes to, by the rules of Python."""
+    match expression:
+        case Value(value=value):
+            return value
+        case Read(record=record, name=name):
+            field, _, index = name.removesuffix("]").partition("[")
+            value = getattr(dict(zip(("limits", "counters", "signals"), moment, strict=True))[record], field)
+            return value[int(index)] if index else value
+        case Opaque(guard=guard):
+            assert callable(guard)
+            return guard(*moment)
+        case Apply(op="and", args=args):
+            for arg in args:
+                result = value_of(arg, moment)
+                if not result:
+                    break
+            return result
+        case Apply(op="or", args=args):
+            for arg in args:
+                result = value_of(arg, moment)
+                if result:
+                    break
+            return result
+        case Apply(op="not", args=(arg,)):
+            return not value_of(arg, moment)
+        case Apply(op=op, args=(left, right)):
+            return OPERATORS[op](value_of(left, moment), value_of(right, moment))
+    raise AssertionError(expression)
+
+
+def names_of(record: type[Any]) -> list[str]:
+    """The fields of one of the records."""
+    return [f.name for f in fields(record)]
+
+
+def facts_of(moment: Moment, keep: Callable[[str], bool] = lambda name: True) -> Facts:
+    """What is true at a moment, of the fields whose names are kept."""
+    return {
+        (record, name): value
+        for record, values in zip(("limits", "counters", "signals"), moment, strict=True)
+        for name in names_of(type(values))
+        if isinstance(value := getattr(values, name), (bool, int)) and keep(name)
+    }
+
+
+def some_moment(**counters: Any) -> Moment:
+    """A moment with these counters."""
+    values: dict[str, Any] = {f.name: 0 for f in fields(Limits)} | {"windows": ()}
+    return Limits(**values), Counters(**counters), Signals()
+
+
+# ---- guards of every kind
+
+
+def chained(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """A comparison of three."""
+    return 0 < counters.batch_nb + 1 <= limits.train_batches != 3
+
+
+def arithmetic(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return (counters.batch_nb - 2) * 3 // 2 % 4 >= -1 + limits.check_batches - (counters.split_nb - 1)
+
+
+def by_index(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.optimizer_steps[1] > counters.gathered_by[0] or counters.optimizer_steps[2] == 0
+
+
+def with_other_names(a: Limits, b: Counters, c: Signals, /) -> bool:
+    return not (a.tests and b.batch_nb > 1) or c.stop_requested
+
+
+def through_a_module(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return ask.epoch_is_over(limits, counters, signals) and not ask.window_is_full(limits, counters, signals)
+
+
+EVERY = 2
+second_batch = every_n_batches(2, first=1)
+
+
+def through_others(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return second_batch(limits, counters, signals) != (counters.batch_nb % EVERY == 0) or chained(limits, counters, signals)
+
+
+def either(first: Guard, second: Guard) -> Guard:
+    """A combination in plain Python."""
+
+    def one_of_them(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return first(limits, counters, signals) or second(limits, counters, signals)
+
+    return one_of_them
+
+
+half_an_epoch: Guard = lambda limits, counters, signals: counters.batch_nb * 2 == limits.train_batches  # noqa: E731
+in_brackets = Guards(check=lambda a, b, c: (b.batch_nb == 2
+                                            and not c.splits > a.epochs))  # fmt: skip
+
+BUILT_IN: dict[str, Guard] = {
+    name: function
+    for name, function in vars(ask).items()
+    if inspect.isfunction(function) and list(inspect.signature(function).parameters) == ["limits", "counters", "signals"]
+}
+OWN = Guards(
+    step={0: every_n_batches(3), 2: arithmetic},
+    check=every_n_batches(2, first=0),
+    save=chained,
+    stop=enough_steps(3),
+)
+DECISIONS: dict[str, Guard] = {
+    f"{f.name}, {kind}": getattr(decisions(guards), f.name)
+    for kind, guards in (("by default", Guards()), ("by guards", OWN))
+    for f in fields(Decisions)
+}
+USERS: dict[str, Guard] = {
+    **{f.__name__: f for f in (chained, arithmetic, by_index, with_other_names, through_a_module, through_others)},
+    "every third": every_n_batches(3),
+    "every second from the fourth": every_n_batches(2, first=4),
+    "enough steps": enough_steps(2),
+    "either": either(chained, either(enough_steps(3), every_n_batches(2))),
+    "lambda": half_an_epoch,
+    "checked": Checked(chained, "stop=chained", watched=True),
+}
+assert in_brackets.check is not None
+USERS["lambda in brackets"] = in_brackets.check
+READABLE = BUILT_IN | DECISIONS | USERS
+
+
+def test_all_guards_of_the_package_are_among_them() -> None:
+    assert len(BUILT_IN) >= 20
+    assert {"window_is_full", "check_interval_is_over", "epoch_is_over", "never"} <= set(BUILT_IN)
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_a_guard_in_the_subset_is_read_to_its_last_part(name: str) -> None:
+    assert not is_opaque(read(READABLE[name]))
+
+
+@given(moments)
+@settings(max_examples=60, deadline=None)
+def test_what_is_read_means_what_the_guard_answers(moment: Moment) -> None:
+    """At any moment, also at those that no run ever meets; the guards of one file at a time."""
+    for name, guard in READABLE.items():
+        answer = guard(*moment)
+        assert value_of(read(guard), moment) == answer, name
+        assert value_of(negation(read(guard)), moment) == (not answer), name
+
+
+@given(moments, st.sets(st.sampled_from([*names_of(Limits), *names_of(Counters), *names_of(Signals)])))
+@settings(max_examples=60, deadline=None)
+def test_folding_with_facts_that_are_true_changes_no_answer(moment: Moment, known: set[str]) -> None:
+    facts = facts_of(moment, lambda name: name in known)
+    for name, guard in READABLE.items():
+        left = fold(read(guard), facts)
+        assert value_of(left, moment) == guard(*moment), name
+        assert not any((field.record, field.name) in facts for field in reads_of(left)), name
+
+
+@given(moments)
+@settings(max_examples=30, deadline=None)
+def test_folding_with_all_facts_leaves_a_truth_value(moment: Moment) -> None:
+    for name, guard in (BUILT_IN | DECISIONS).items():
+        left = fold(read(guard), facts_of(moment))
+        assert isinstance(left, Value), name
+        assert left.value is guard(*moment), name
+
+
+@given(moments)
+@settings(max_examples=30, deadline=None)
+def test_what_is_told_can_be_read_back(moment: Moment) -> None:
+    """The text of a guard is an expression of Python over the fields' bare names, with the same answer."""
+    for name, guard in READABLE.items():
+        if name != "by_index":  # names of fields with an index are no names to look up
+            assert evaluated(text(read(guard)), moment) == guard(*moment), name
+
+
+def evaluated(told: str, moment: Moment) -> Any:
+    """What a text comes to at a moment."""
+    names = {name: value for (_, name), value in facts_of(moment).items()}
+    return eval(told, {"__builtins__": {}, "true": True, "false": False}, names)
+
+
+def test_the_fields_of_the_three_records_have_different_names() -> None:
+    """So that a text can name them without their record."""
+    names = [*names_of(Limits), *names_of(Counters), *names_of(Signals)]
+    assert len(names) == len(set(names))
+
+
+# ---- expressions of any shape
+
+NUMBERS = [Read("counters", "batch_nb"), Read("counters", "split_nb"), Read("limits", "epochs"), Read("signals", "splits")]
+FLAGS = [Read("limits", "tests"), Read("counters", "cut"), Read("signals", "stop_requested"), Read("signals", "pass_ended")]
+
+
+def applied(ops: tuple[str, ...], *args: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
+    """One of the operators with its operands."""
+    return st.builds(Apply, st.sampled_from(ops), st.tuples(*args))
+
+
+def numbers_from(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
+    """Arithmetic."""
+    divisors: st.SearchStrategy[Expression] = st.builds(Value, st.integers(1, 4))
+    return applied(("+", "-", "*"), inner, inner) | applied(("//", "%"), inner, divisors)
+
+
+def truths_from(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
+    """``and``, ``or``, ``not``."""
+    more = st.lists(inner, min_size=2, max_size=4).map(tuple)
+    return st.builds(Apply, st.sampled_from(["and", "or"]), more) | st.builds(Apply, st.just("not"), st.tuples(inner))
+
+
+values: st.SearchStrategy[Expression] = st.builds(Value, st.integers(-2, 4))
+numbers = st.recursive(values | st.sampled_from(NUMBERS), numbers_from, max_leaves=4)
+comparisons = applied(("==", "!=", "<", "<=", ">", ">="), numbers, numbers)
+truths = st.recursive(
+    comparisons | st.sampled_from(FLAGS) | st.builds(Value, st.booleans()),
+    truths_from,
+    max_leaves=8,
+)
+known_names = st.sets(st.sampled_from([read.name for read in [*NUMBERS, *FLAGS]]))
+
+
+@given(truths, moments, known_names)
+@settings(max_examples=250, deadline=None)
+def test_folding_and_negating_keep_the_meaning_of_any_expression(
+    expression: Expression, moment: Moment, known: set[str]
+) -> None:
+    facts = facts_of(moment, lambda name: name in known)
+    whole, left = value_of(expression, moment), fold(expression, facts)
+    assert value_of(left, moment) is whole
+    assert value_of(negation(expression), moment) is (not whole)
+    assert value_of(negation(left), moment) is (not whole)
+    assert fold(left, facts) == left
+
+
+@given(truths, moments)
+@settings(max_examples=150, deadline=None)
+def test_the_text_of_any_expression_has_its_meaning(expression: Expression, moment: Moment) -> None:
+    assert evaluated(text(expression), moment) == value_of(expression, moment)
+
+
+mixed = st.recursive(
+    values | st.sampled_from([*NUMBERS, *FLAGS]) | st.builds(Value, st.booleans()),
+    lambda inner: truths_from(inner) | numbers_from(inner) | applied(("==", "<", ">="), inner, inner),
+    max_leaves=6,
+)
+
+
+@given(mixed, moments, known_names)
+@example(Apply("==", (Apply("or", (Read("counters", "batch_nb"), Value(1))), Value(5))), some_moment(batch_nb=5), set())
+@example(Apply("==", (Apply("and", (Read("counters", "batch_nb"), Value(1))), Value(1))), some_moment(batch_nb=2), set())
+@example(Apply("<", (Apply("<", (Value(2), Value(1))), Value(1))), some_moment(), set())
+@settings(max_examples=250, deadline=None)
+def test_truth_values_may_be_counted_and_numbers_may_be_asked(expression: Expression, moment: Moment, known: set[str]) -> None:
+    """As in Python: ``limits.check_batches or 1`` is a number, and ``not not n`` is 0 or 1."""
+    left = fold(expression, facts_of(moment, lambda name: name in known))
+    assert bool(value_of(left, moment)) == bool(value_of(expression, moment))
+    assert bool(value_of(negation(expression), moment)) == (not value_of(expression, moment))
+    assert bool(evaluated(text(expression), moment)) == bool(value_of(expression, moment))
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        lambda limits, counters, signals: (counters.batch_nb or 1) == 5,
+        lambda limits, counters, signals: (counters.batch_nb and 1) == 1,
+        lambda limits, counters, signals: (not not counters.batch_nb) == 1,  # noqa: SIM208
+    ],
+    ids=["or", "and", "not not"],
+)
+def test_folding_keeps_the_number_that_and_and_or_come_to(guard: Guard) -> None:
+    for batch in range(8):
+        moment = some_moment(batch_nb=batch)
+        assert value_of(fold(read(guard), {}), moment) == guard(*moment)
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        lambda limits, counters, signals: (counters.batch_nb == counters.split_nb) == signals.stop_requested,
+        lambda limits, counters, signals: (counters.batch_nb < counters.split_nb) < 1,
+    ],
+    ids=["equal", "less"],
+)
+def test_the_text_of_a_compared_comparison_keeps_its_brackets(guard: Guard) -> None:
+    """Without them Python reads a chain."""
+    for batch in range(3):
+        for split in range(3):
+            moment = some_moment(batch_nb=batch, split_nb=split)
+            assert evaluated(text(read(guard)), moment) == guard(*moment)
+
+
+# ---- a few readings word by word
+
+
+@pytest.mark.parametrize(
+    ("guard", "told"),
+    [
+        (ask.window_is_full, "gathered == window"),
+        (ask.epoch_is_over, "batch_nb + 1 == train_batches or stream_ended"),
+        (every_n_batches(4), "batch_nb >= 3 and (batch_nb - 3) % 4 == 0 and not split_nb + 1 < splits"),
+        (enough_steps(5), "global_step >= 5"),
+        (chained, "0 < batch_nb + 1 and batch_nb + 1 <= train_batches and train_batches != 3"),
+        (by_index, "optimizer_steps[1] > gathered_by[0] or optimizer_steps[2] == 0"),
+        (with_other_names, "not (tests and batch_nb > 1) or stop_requested"),
+    ],
+)
+def test_a_guard_is_told_by_its_source(guard: Guard, told: str) -> None:
+    assert text(read(guard)) == told
+
+
+def test_known_numbers_are_put_in_and_what_they_decide_is_left_out() -> None:
+    facts: Facts = {("limits", "train_batches"): 10, ("signals", "stream_ended"): False, ("signals", "splits"): 1}
+    assert text(fold(read(ask.epoch_is_over), facts)) == "batch_nb + 1 == 10"
+    assert text(fold(read(every_n_batches(4)), {("signals", "splits"): 1, ("counters", "split_nb"): 0})) == (
+        "batch_nb >= 3 and (batch_nb - 3) % 4 == 0"
+    )
+
+
+def test_a_division_by_a_known_zero_is_left_alone() -> None:
+    expression = Apply("==", (Apply("%", (Read("counters", "batch_nb"), Read("limits", "epochs"))), Value(0)))
+    facts: Facts = {("limits", "epochs"): 0, ("counters", "batch_nb"): 4}
+    assert text(fold(expression, facts)) == "4 % 0 == 0"
+
+
+def test_negation_moves_inwards() -> None:
+    guard: Guard = lambda limits, counters, signals: limits.tests and counters.batch_nb < 3 and not signals.pass_ended  # noqa: E731
+    assert text(negation(read(guard))) == "not tests or batch_nb >= 3 or pass_ended"
+
+
+def test_the_fields_that_a_guard_reads_are_known() -> None:
+    assert reads_of(read(ask.epoch_is_over)) == {
+        Read("counters", "batch_nb"),
+        Read("limits", "train_batches"),
+        Read("signals", "stream_ended"),
+    }
+
+
+# ---- what cannot be read
+
+
+class Callable_:
+    """A guard with a memory."""
+
+    def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.batch_nb > 1
+
+    def method(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """The same as a method."""
+        return counters.batch_nb > 1
+
+
+def decorated(function: Guard) -> Guard:
+    """A decorator that leaves traces."""
+
+    @functools.wraps(function)
+    def wrapper(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return function(limits, counters, signals)
+
+    return wrapper
+
+
+@decorated
+def with_a_decorator(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb > 1
+
+
+def in_two_statements(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    batch = counters.batch_nb
+    return batch > 1
+
+
+def with_a_default(limits: Limits, counters: Counters, signals: Signals, n: int = 1) -> bool:
+    return counters.batch_nb > n
+
+
+def with_any_arguments(*args: Any) -> bool:
+    return bool(args[1].batch_nb > 1)
+
+
+def with_a_call(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return max(counters.batch_nb, 0) > 1
+
+
+def with_a_fraction(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb > 1.5
+
+
+def with_a_choice(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb > 1 if limits else False
+
+
+def with_a_membership(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb in (2, 3, 4, 5)
+
+
+def with_a_name_that_there_is_not(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb > no_such_name  # type: ignore[name-defined, no-any-return]  # noqa: F821
+
+
+def that_calls_itself(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb > 1 or that_calls_itself(limits, counters, signals)
+
+
+def with_mixed_up_arguments(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return ask.epoch_is_over(limits, signals, counters)  # type: ignore[arg-type]
+
+
+made: dict[str, Any] = {}
+exec("def from_nowhere(limits, counters, signals):\n    return counters.batch_nb > 1", made)
+two_lambdas = [lambda limits, counters, signals: counters.batch_nb > 1, lambda limits, counters, signals: True]
+
+OPAQUE: dict[str, tuple[Any, str]] = {
+    "an object": (Callable_(), "not a plain function"),
+    "a method": (Callable_().method, "not a plain function"),
+    "a partial": (functools.partial(chained), "not a plain function"),
+    "a decorator": (with_a_decorator, "decorator"),
+    "two statements": (in_two_statements, "more than one return"),
+    "a default": (with_a_default, "parameters"),
+    "any arguments": (with_any_arguments, "parameters"),
+    "a call": (with_a_call, "`max(counters.batch_nb, 0)` is outside"),
+    "a fraction": (with_a_fraction, "`1.5` is outside"),
+    "a choice": (with_a_choice, "`counters.batch_nb > 1 if limits else False` is outside"),
+    "a membership": (with_a_membership, "outside"),
+    "an unknown name": (with_a_name_that_there_is_not, "`no_such_name` is unknown"),
+    "no source": (made["from_nowhere"], "its source cannot be found"),
+    "two lambdas in a line": (two_lambdas[0], "more than one lambda"),
+    "mixed up arguments": (with_mixed_up_arguments, "outside"),
+}
+
+
+@pytest.mark.parametrize("name", OPAQUE)
+def test_a_guard_outside_the_subset_is_opaque_and_says_why(name: str) -> None:
+    guard, reason = OPAQUE[name]
+    expression = read(guard)
+    assert isinstance(expression, Opaque)
+    assert re.search(re.escape(reason), expression.reason)
+    assert expression.name == name_of(guard) == text(expression)
+    assert is_opaque(expression)
+    assert reads_of(expression) == frozenset()
+    assert fold(expression, {}) == expression
+    assert text(negation(expression)) == f"not {name_of(guard)}"
+
+
+def test_a_guard_that_calls_itself_is_opaque_where_it_does() -> None:
+    expression = read(that_calls_itself)
+    assert isinstance(expression, Apply)
+    assert expression.args[0] == Apply(">", (Read("counters", "batch_nb"), Value(1)))
+    assert isinstance(expression.args[1], Opaque)
+    assert expression.args[1].reason == "it calls itself"
+
+
+def test_an_opaque_part_leaves_the_rest_readable() -> None:
+    """And where the rest decides, the part is of no interest."""
+    expression = read(either(in_two_statements, ask.test_follows))
+    assert is_opaque(expression)
+    assert text(expression) == "in_two_statements or tests"
+    assert fold(expression, {("limits", "tests"): True}) == Value(True)
+    assert text(fold(expression, {("limits", "tests"): False})) == "in_two_statements"
+
+
+@pytest.mark.parametrize("guard", [True, None, 3, "window_is_full"])
+def test_what_is_no_function_cannot_be_read(guard: Any) -> None:
+    assert isinstance(read(guard), Opaque)
+
+
+def test_names_are_those_of_the_functions() -> None:
+    assert name_of(chained) == "chained"
+    assert name_of(Checked(chained, "stop=chained", watched=False)) == "chained"
+    assert name_of(USERS["lambda"]) == "lambda"
+    assert name_of(Callable_()) == "Callable_"
+
+
+# ---- source that says something else than the function does
+
+
+def test_a_lambda_is_read_to_its_end_or_not_at_all() -> None:
+    """Python gives only the first line of one that goes on in the next line without brackets of its own."""
+    guards = Guards(
+        stop=lambda limits, counters, signals: counters.global_step >= 5
+        and counters.batch_nb > 2,
+        save=lambda limits, counters, signals: limits.tests
+        or counters.global_step == 1,
+    )  # fmt: skip
+    for guard in (guards.stop, guards.save):
+        assert guard is not None
+        for step in range(8):
+            for batch in range(4):
+                moment = some_moment(global_step=step, batch_nb=batch)
+                expression = read(guard)
+                assert is_opaque(expression) or value_of(expression, moment) == guard(*moment)
+
+
+def test_a_variable_that_may_change_is_not_read_as_the_number_that_it_is_now() -> None:
+    """A name that some function sets again later is no constant."""
+    enough = False
+
+    def somebody_said_so(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return enough
+
+    def say_so() -> None:
+        nonlocal enough
+        enough = True
+
+    expression = read(somebody_said_so)
+    say_so()
+    assert somebody_said_so(*some_moment()) is True
+    assert is_opaque(expression) or value_of(expression, some_moment()) is True

@@ -1,0 +1,303 @@
+"""The schedule of a run a second time, as nested loops: what the laws of the state machine are held against.
+
+Written from the rules alone, in the plainest way there is: one ``for`` for each loop of a training run, all decisions by
+``%`` and by looking ahead. It shares no code with the core: options and sizes come in as plain values, and it does its own
+arithmetic, in fractions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fsmtrain.core.sizes import Sizes
+    from fsmtrain.options import Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Every:
+    """A guard as plain data: it fires at every n-th batch of an epoch, from `first` on, at the batch's last split."""
+
+    n: int
+    first: int | None = None
+
+    def fires(self, batch: int) -> bool:
+        """Whether it fires at this batch, from 0."""
+        first = self.n - 1 if self.first is None else self.first
+        return batch in range(first, batch + 1, self.n)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replaced:
+    """The decisions that are replaced, as plain data. `stop` is a number of steps: the run is to end once they are done."""
+
+    step: Mapping[int, Every] = field(default_factory=dict)
+    check: Every | None = None
+    save: Every | None = None
+    stop: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """What comes from outside the loop. Tuples are read from the beginning again when they have been used up.
+
+    `improved` answers each check, `train` is the length of a train stream in each epoch, `val` and `test` the true lengths of
+    the loaders without one, `splits` the splits of each batch of the run. From visit `stop_at` on, counted from 0, the run is
+    asked to stop. `skipped` says of each visit to `step` whether the optimizer did not step; nothing is scheduled by it.
+    """
+
+    improved: tuple[bool, ...] = (True,)
+    stop_at: int | None = None
+    train: tuple[int, ...] = (1,)
+    val: tuple[int, ...] = (1, 1, 1)
+    test: tuple[int, ...] = (1, 1, 1)
+    splits: tuple[int, ...] = (1,)
+    skipped: tuple[bool, ...] = (False,)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One visit, with None for the positions that mean nothing in its state.
+
+    `scale` is what the loss is multiplied by in `backward`, and the gradients in `step`.
+    """
+
+    state: str
+    epoch: int | None
+    batch: int | None
+    split: int | None
+    optimizer: int | None
+    global_step: int
+    scale: Fraction = Fraction(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """All visits of a run in order, and how it ended."""
+
+    events: list[Event]
+    epochs_done: int
+    stopped: bool  # by a request
+
+
+# ---- sizes
+
+
+def part(batches: int, fraction: float) -> int:
+    """The whole batches in a fraction of them, of the decimal number as written."""
+    return math.floor(batches * Fraction(str(fraction)))
+
+
+def percentage(options: Options, own: float) -> float:
+    """A loop's own percentage, or what replaces it."""
+    return options.overfit_pct if options.overfit_pct > 0 else own
+
+
+def used(options: Options, own: float, loaders: tuple[int | None, ...], true: tuple[int, ...]) -> list[int]:
+    """The batches that each loader gives to one pass."""
+    share = percentage(options, own)
+    if share == 0:
+        return [0 for _ in loaders]
+    return [true[i] if loaders[i] is None else part(loaders[i] or 0, share) for i in range(len(loaders))]
+
+
+def sanity_batches(options: Options, sizes: Sizes, true: tuple[int, ...]) -> int:
+    """The batches of the sanity pass, of all loaders together."""
+    if percentage(options, options.val_percent_check) == 0 or not sizes.fits:
+        return 0
+    steps = max(0, options.nb_sanity_val_steps)
+    whole = [true[i] if n is None else n for i, n in enumerate(sizes.val)]
+    return sum(min(n, steps) for n in whole)
+
+
+def has_checks(options: Options, sizes: Sizes) -> bool:
+    """Whether some epoch of the run has a check, as far as the flags say."""
+    return sizes.fits and 1 <= options.check_val_every_n_epoch <= options.max_nb_epochs
+
+
+def refused(options: Options, sizes: Sizes) -> bool:
+    """Whether options and sizes, each legal by itself, do not fit each other."""
+
+    def does_not_fit(own: float, loaders: tuple[int | None, ...]) -> bool:
+        share = percentage(options, own)
+        for n in loaders:
+            if n is None and share != 0 and (share != 1 or options.overfit_pct > 0):
+                return True
+            if n is not None and n > 0 and share > 0 and part(n, share) == 0:
+                return True
+        return False
+
+    something_to_validate = any(n != 0 for n in sizes.val) and percentage(options, options.val_percent_check) > 0
+    if sizes.fits and options.max_nb_epochs > 0:
+        if sizes.train == 0 or does_not_fit(options.train_percent_check, (sizes.train,)):
+            return True
+        if something_to_validate and has_checks(options, sizes):
+            if isinstance(options.val_check_interval, float):
+                if sizes.train is None:
+                    return True
+            elif sizes.train is not None:
+                share = percentage(options, options.train_percent_check)
+                if options.val_check_interval > part(sizes.train, share):
+                    return True
+    sanity = sizes.fits and options.nb_sanity_val_steps > 0
+    if (has_checks(options, sizes) or sanity) and does_not_fit(options.val_percent_check, sizes.val):
+        return True
+    return does_not_fit(options.test_percent_check, sizes.test)
+
+
+# ---- the loops
+
+
+def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced) -> Schedule:
+    """Every visit of a run, in order."""
+    events: list[Event] = []
+    global_step = 0
+    epochs_done = 0
+    checks = 0
+    batches = 0
+    waited = 0
+
+    def visit(
+        state: str,
+        epoch: int | None = None,
+        batch: int | None = None,
+        split: int | None = None,
+        optimizer: int | None = None,
+        scale: Fraction = Fraction(1),
+    ) -> None:
+        events.append(Event(state, epoch, batch, split, optimizer, global_step, scale))
+
+    def asked_to_stop() -> bool:
+        return script.stop_at is not None and len(events) > script.stop_at
+
+    def end(stopped: bool) -> Schedule:
+        return Schedule(events=events, epochs_done=epochs_done, stopped=stopped)
+
+    def test_and_end() -> Schedule:
+        for _ in range(sum(used(options, options.test_percent_check, sizes.test, script.test))):
+            visit("test")
+            if asked_to_stop():
+                return end(stopped=True)
+        return end(stopped=False)
+
+    visit("start")
+    if asked_to_stop():
+        return end(stopped=True)
+    for _ in range(sanity_batches(options, sizes, script.val)):
+        visit("sanity_val")
+        if asked_to_stop():
+            return end(stopped=True)
+
+    epochs = options.max_nb_epochs if sizes.fits else 0
+    validated = sum(used(options, options.val_percent_check, sizes.val, script.val))
+    for epoch in range(epochs):
+        length = windows_of(options, epoch)
+        if sizes.train is None:
+            train_batches = script.train[epoch % len(script.train)]
+        else:
+            train_batches = part(sizes.train, percentage(options, options.train_percent_check))
+        if isinstance(options.val_check_interval, float):
+            check_batches = max(1, part(train_batches, options.val_check_interval))
+        else:
+            check_batches = options.val_check_interval
+        gathered = [0] * sizes.optimizers
+
+        for batch in range(train_batches):
+            is_last_batch = batch == train_batches - 1
+            splits = script.splits[batches % len(script.splits)] if options.truncated_bptt_steps else 1
+            visit("fetch", epoch, batch)
+            batches += 1
+            for split in range(splits):
+                has_stepped = False
+                for optimizer in range(sizes.optimizers):
+                    own = replaced.step.get(optimizer)
+                    foreseen = foreseen_window(options, sizes, length, batch, train_batches, own)
+                    visit("train_batch", epoch, batch, split, optimizer)
+                    gathered[optimizer] += 1
+                    visit("backward", epoch, batch, split, optimizer, Fraction(1, foreseen))
+                    is_last_split = split == splits - 1
+                    is_due = gathered[optimizer] == length if own is None else own.fires(batch) and is_last_split
+                    if is_due or (is_last_batch and is_last_split):
+                        visit("step", epoch, batch, split, optimizer, Fraction(foreseen, gathered[optimizer]))
+                        gathered[optimizer] = 0
+                        has_stepped = True
+                    else:
+                        visit("accumulate", epoch, batch, split, optimizer)
+                    if optimizer == sizes.optimizers - 1 and has_stepped:
+                        global_step += 1
+                    visit("round_end", epoch, batch, split, optimizer)
+                    if asked_to_stop():
+                        return end(stopped=True)
+
+            if replaced.save is not None and replaced.save.fires(batch):
+                visit("save", epoch, batch)
+                visit("round_end", epoch, batch, splits - 1, sizes.optimizers - 1)
+                if asked_to_stop():
+                    return end(stopped=True)
+
+            if replaced.check is not None:
+                check_is_due = replaced.check.fires(batch)
+            else:
+                check_is_due = (batch + 1) % check_batches == 0 and (epoch + 1) % options.check_val_every_n_epoch == 0
+            check_is_due = check_is_due and validated > 0
+            if check_is_due:
+                waited = 0 if script.improved[checks % len(script.improved)] else waited + 1
+                checks += 1
+                for _ in range(validated):
+                    visit("val_check", epoch, batch)
+                    if asked_to_stop():
+                        return end(stopped=True)
+
+            stop_is_wanted = epochs_done >= options.min_nb_epochs and (
+                patience_is_over(options, waited) or (replaced.stop is not None and global_step >= replaced.stop)
+            )
+            stop_is_due = stop_is_wanted and not any(gathered)
+            if not is_last_batch and (check_is_due or stop_is_due):
+                visit("early_stop", epoch, batch)
+                if asked_to_stop():
+                    return end(stopped=True)
+                if stop_is_due:
+                    visit("epoch_end", epoch, batch)
+                    return test_and_end()
+
+        assert not any(gathered)
+        visit("epoch_end", epoch, batch)
+        epochs_done += 1
+        visit("early_stop", epoch, batch)
+        if asked_to_stop():
+            return end(stopped=True)
+        stop_is_wanted = patience_is_over(options, waited) or (replaced.stop is not None and global_step >= replaced.stop)
+        if epochs_done >= options.min_nb_epochs and stop_is_wanted:
+            break
+    return test_and_end()
+
+
+def windows_of(options: Options, epoch: int) -> int:
+    """K in this epoch, from 0."""
+    lengths = options.accumulate_grad_batches
+    if isinstance(lengths, int):
+        return lengths
+    begun = [first for first in lengths if first <= epoch]
+    return lengths[max(begun)] if begun else 1
+
+
+def foreseen_window(options: Options, sizes: Sizes, length: int, batch: int, train_batches: int, own: Every | None) -> int:
+    """The length that the window of this batch is expected to have while it is open."""
+    if own is not None:
+        return 1  # it may close at any time, so the whole factor is left to the step
+    if sizes.train is None or options.truncated_bptt_steps is not None:
+        return length  # the last window may turn out shorter
+    begin = batch // length * length
+    return len(range(begin, min(begin + length, train_batches)))
+
+
+def patience_is_over(options: Options, waited: int) -> bool:
+    """Whether early stopping is on and has waited long enough."""
+    rule = options.early_stop_callback
+    if rule is None or rule is False:
+        return False
+    return waited >= max(1, 3 if rule is True else rule.patience)

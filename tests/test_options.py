@@ -1,0 +1,249 @@
+"""Each flag by itself: its default, what it takes, what it refuses, and how it says so."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from typing import Any
+
+import attrs
+import pytest
+
+from fsmtrain.early_stopping import EarlyStopping
+from fsmtrain.errors import FsmtrainError, OptionsError
+from fsmtrain.options import Options
+
+FLAGS = [f.name for f in attrs.fields(Options)]
+NAN, INFINITY = math.nan, math.inf
+
+DOCUMENTED_DEFAULTS: dict[str, Any] = {
+    "accumulate_grad_batches": 1,
+    "truncated_bptt_steps": None,
+    "min_nb_epochs": 1,
+    "max_nb_epochs": 1000,
+    "early_stop_callback": None,
+    "gradient_clip_val": 0,
+    "train_percent_check": 1.0,
+    "val_percent_check": 1.0,
+    "test_percent_check": 1.0,
+    "overfit_pct": 0.0,
+    "check_val_every_n_epoch": 1,
+    "val_check_interval": 0.95,
+    "nb_sanity_val_steps": 5,
+}
+
+NO_PERCENTAGES = [-0.1, 1.1, 2, -1, True, False, None, "0.5", NAN, INFINITY, -INFINITY, [0.5], 0.5j]
+NO_COUNTS = [-1, True, False, 1.0, 2.5, None, "1", NAN, INFINITY, [1]]
+
+ILLEGAL: dict[str, list[Any]] = {
+    "accumulate_grad_batches": [
+        0, *NO_COUNTS, {0: 0}, {0: -2}, {0: True}, {0: 1.5}, {0: None}, {0: "2"}, {-1: 2}, {True: 2}, {0.0: 2}, {"0": 2},
+        {0: 2, 1: 0}, {-3: 1, 0: 2},
+    ],
+    "truncated_bptt_steps": [0, -1, True, False, 1.0, "2", NAN],
+    "min_nb_epochs": NO_COUNTS,
+    "max_nb_epochs": NO_COUNTS,
+    "early_stop_callback": [0, 1, "val_loss", EarlyStopping, object, {"patience": 3}],
+    "gradient_clip_val": [-1, -0.1, True, False, "1", NAN, -INFINITY],
+    "train_percent_check": [0, 0.0, *NO_PERCENTAGES],
+    "val_percent_check": NO_PERCENTAGES,
+    "test_percent_check": NO_PERCENTAGES,
+    "overfit_pct": NO_PERCENTAGES,
+    "check_val_every_n_epoch": [0, *NO_COUNTS],
+    "val_check_interval": [0, -1, 0.0, -0.5, 1.5, 2.0, True, False, None, "0.5", NAN, INFINITY, -INFINITY],
+    "nb_sanity_val_steps": [True, False, 1.0, None, "5", NAN],
+    "device": ["", None, 0, True, b"cpu"],
+    "precision": ["64", "fp16", "", 16.0, True, None],
+    "distributed_backend": ["gloo", "", 0, True],
+    "seed": [-1, 2**32, True, 1.5, "1", NAN],
+    "progress_bar": [0, 1, None, "yes"],
+}  # fmt: skip
+
+LEGAL: dict[str, list[Any]] = {
+    "accumulate_grad_batches": [1, 2, 10**6, {}, {0: 1}, {3: 4, 0: 2}],
+    "truncated_bptt_steps": [None, 1, 7],
+    "min_nb_epochs": [0, 1, 1000],
+    "max_nb_epochs": [0, 1, 10**9],
+    "early_stop_callback": [None, False, True, EarlyStopping(patience=0)],
+    "gradient_clip_val": [None, 0, 0.0, 1, 0.5, INFINITY],
+    "train_percent_check": [1, 1.0, 0.5, 1e-9],
+    "val_percent_check": [0, 0.0, 1, 1.0, 1e-9],
+    "test_percent_check": [0, 0.0, 1, 1.0, 1e-9],
+    "overfit_pct": [0, 0.0, 1, 1.0, 1e-9],
+    "check_val_every_n_epoch": [1, 2, 10**6],
+    "val_check_interval": [1, 2, 10**9, 1.0, 0.5, 1e-9],
+    "nb_sanity_val_steps": [-5, -1, 0, 1, 10**6],
+    "device": ["auto", "cpu", "cuda:1"],
+    "precision": ["32", "bf16", "16", 32, 16],
+    "distributed_backend": [None, "dp"],
+    "seed": [None, 0, 2**32 - 1],
+    "progress_bar": [True, False],
+}
+
+OTHER_NAMES = {
+    "max_epochs": "max_nb_epochs",
+    "min_epochs": "min_nb_epochs",
+    "max_num_epochs": "max_nb_epochs",
+    "min_num_epochs": "min_nb_epochs",
+    "limit_train_batches": "train_percent_check",
+    "limit_val_batches": "val_percent_check",
+    "limit_test_batches": "test_percent_check",
+    "num_sanity_val_steps": "nb_sanity_val_steps",
+    "overfit_batches": "overfit_pct",
+    "val_check_every_n_epoch": "check_val_every_n_epoch",
+    "gradient_clip": "gradient_clip_val",
+    "gradient_accumulation_steps": "accumulate_grad_batches",
+    "early_stopping": "early_stop_callback",
+    "enable_progress_bar": "progress_bar",
+    "accelerator": "device",
+    "devices": "device",
+    "gpus": "device",
+    # slips of the pen
+    "max_nb_epoch": "max_nb_epochs",
+    "accumulate_grad_batch": "accumulate_grad_batches",
+    "val_percents_check": "val_percent_check",
+    "nb_sanity_steps": "nb_sanity_val_steps",
+}
+
+
+def pairs(table: dict[str, list[Any]]) -> list[tuple[str, Any]]:
+    """A table of values as a list."""
+    return [(flag, value) for flag, values in table.items() for value in values]
+
+
+def test_every_flag_is_in_these_tables() -> None:
+    assert list(ILLEGAL) == list(LEGAL)
+    assert set(ILLEGAL) == set(FLAGS)
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    assert {name: getattr(Options(), name) for name in DOCUMENTED_DEFAULTS} == DOCUMENTED_DEFAULTS
+    assert isinstance(Options().val_check_interval, float)
+    assert Options().early_stopping is None
+
+
+@pytest.mark.parametrize(("flag", "value"), pairs(ILLEGAL))
+def test_an_illegal_value_is_refused_by_the_flag_and_the_value(flag: str, value: Any) -> None:
+    with pytest.raises(OptionsError, match=re.escape(f"{flag}={value!r}")) as caught:
+        Options(**{flag: value})
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, FsmtrainError)
+    assert len(str(caught.value)) > len(f"{flag}={value!r}") + 20, "the rule and the way out are missing"
+
+
+@pytest.mark.parametrize(("flag", "value"), pairs(LEGAL))
+def test_a_legal_value_is_kept_as_it_is(flag: str, value: Any) -> None:
+    flags = {"max_nb_epochs": 10**9, flag: value} if flag == "min_nb_epochs" else {flag: value}
+    kept = getattr(Options(**flags), flag)
+    assert kept == (str(value) if flag == "precision" else value)
+
+
+def test_each_flag_is_checked_by_itself_first() -> None:
+    """Nothing excuses a bad percentage: not `overfit_pct`, which replaces it, nor a run without epochs."""
+    for flag in ("train_percent_check", "val_percent_check", "test_percent_check"):
+        with pytest.raises(OptionsError, match=f"{flag}=7"):
+            Options(**{"overfit_pct": 0.5, "max_nb_epochs": 0, flag: 7})  # type: ignore[arg-type]
+
+
+def test_the_way_out_of_a_fraction_above_one_is_a_number_of_batches() -> None:
+    with pytest.raises(OptionsError, match=re.escape("val_check_interval=1.5")) as caught:
+        Options(val_check_interval=1.5)
+    assert "must lie in (0.0, 1.0]" in str(caught.value)
+    assert "pass an int: val_check_interval=2." in str(caught.value)
+
+
+# ---- two flags together
+
+
+def test_more_epochs_at_least_than_at_most_are_refused() -> None:
+    with pytest.raises(OptionsError, match="min_nb_epochs=3, max_nb_epochs=2"):
+        Options(min_nb_epochs=3, max_nb_epochs=2)
+    assert Options(min_nb_epochs=2, max_nb_epochs=2).min_nb_epochs == 2
+
+
+def test_a_run_without_epochs_asks_nothing_of_min_nb_epochs() -> None:
+    assert Options(max_nb_epochs=0).min_nb_epochs == 1
+    assert Options(max_nb_epochs=0, min_nb_epochs=5).max_nb_epochs == 0
+
+
+def test_early_stopping_is_resolved() -> None:
+    own = EarlyStopping(monitor="acc", mode="max")
+    assert Options(early_stop_callback=own).early_stopping is own
+    assert Options(early_stop_callback=True).early_stopping == EarlyStopping(monitor="val_loss", patience=3, mode="min")
+    assert Options(early_stop_callback=False).early_stopping is None
+
+
+# ---- names that there are not
+
+
+@pytest.mark.parametrize(("name", "here"), OTHER_NAMES.items())
+def test_a_name_from_elsewhere_is_refused_with_the_name_here(name: str, here: str) -> None:
+    with pytest.raises(OptionsError, match=re.escape(f"{name}=3: there is no such flag")) as caught:
+        Options(**{name: 3})  # type: ignore[arg-type]
+    assert re.search(rf"\b{here}\b", str(caught.value))
+
+
+@pytest.mark.parametrize("name", ["logger", "callbacks", "fast_dev_run", "x"])
+def test_a_name_that_is_like_none_is_answered_with_all_flags(name: str) -> None:
+    with pytest.raises(OptionsError) as caught:
+        Options(**{name: 1})  # type: ignore[arg-type]
+    for flag in FLAGS:
+        assert flag in str(caught.value)
+
+
+@pytest.mark.xfail(strict=True, reason="a likeness is told as a fact")
+@pytest.mark.parametrize(
+    "name", ["log_every_n_steps", "min_steps", "gradient_clip_algorithm", "reload_dataloaders_every_n_epochs"]
+)
+def test_a_name_of_another_meaning_is_not_given_out_as_a_flag_of_ours(name: str) -> None:
+    """A likeness is a guess, and is told as one."""
+    with pytest.raises(OptionsError) as caught:
+        Options(**{name: 1})  # type: ignore[arg-type]
+    assert "Its name here is" not in str(caught.value)
+
+
+def test_a_number_of_steps_is_a_guard() -> None:
+    with pytest.raises(OptionsError, match=r"max_steps=100: .*Guards\(stop="):
+        Options(max_steps=100)  # type: ignore[call-arg]
+
+
+# ---- the value as a whole
+
+
+def test_the_signature_shows_every_flag_with_its_default() -> None:
+    parameters = inspect.signature(Options).parameters
+    assert list(parameters) == FLAGS
+    for name, parameter in parameters.items():
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameter.default == getattr(Options(), name)
+
+
+def test_the_docstring_explains_every_flag() -> None:
+    assert Options.__doc__ is not None
+    for flag in FLAGS:
+        assert re.search(rf"^ +{flag}: \S", Options.__doc__, flags=re.MULTILINE), flag
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_options_are_frozen(flag: str) -> None:
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(Options(), flag, getattr(Options(), flag))
+
+
+def test_options_are_given_by_name_only() -> None:
+    with pytest.raises(TypeError):
+        Options(4)  # type: ignore[call-arg]
+
+
+def test_a_callers_dict_that_changes_later_changes_no_options() -> None:
+    lengths = {0: 2}
+    options = Options(accumulate_grad_batches=lengths)
+    lengths[0] = 8
+    assert options.accumulate_grad_batches == {0: 2}
+
+
+def test_options_with_the_same_flags_are_equal() -> None:
+    assert Options(max_nb_epochs=3) == Options(max_nb_epochs=3) != Options(max_nb_epochs=4)
+    assert Options(accumulate_grad_batches={0: 1, 2: 3}) == Options(accumulate_grad_batches={2: 3, 0: 1})
+    assert attrs.evolve(Options(seed=1), max_nb_epochs=2) == Options(seed=1, max_nb_epochs=2)
