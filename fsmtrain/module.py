@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fsmtrain.notices import warn
 from fsmtrain.runtime.batches import split_in_time
 from fsmtrain.runtime.training import default_optimizer_step
 from fsmtrain.runtime.weights import HParams, load_weights, plain_hparams, read_tags, restore_model
@@ -119,7 +119,7 @@ class TrainingModule(nn.Module):
         """
         gpu = on_gpu and torch.cuda.is_available()
         if on_gpu and not gpu:
-            warnings.warn("load_from_metrics(on_gpu=True): there is no GPU here, so the model stays on the CPU.", stacklevel=2)
+            warn("load_from_metrics(on_gpu=True): there is no GPU here, so the model stays on the CPU.")
         content = load_weights(weights_path, map_location or ("cuda" if gpu else "cpu"))
         model = restore_model(cls, read_tags(tags_csv), content["state_dict"])
         return model.to("cuda") if gpu and map_location is None else model

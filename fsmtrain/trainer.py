@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from torch import nn
 from fsmtrain.core.guards import Guards
 from fsmtrain.errors import UsageError
 from fsmtrain.machine import Machine
+from fsmtrain.notices import warn
 from fsmtrain.options import Options, refuses_unknown_flags
 from fsmtrain.runtime.building import Loaders
 from fsmtrain.runtime.machine import Result
@@ -62,10 +62,7 @@ class Trainer(Options):
         """
         done = self._runs.fitted
         if done is not None and done.state.is_final:
-            warnings.warn(
-                "fit: this trainer has finished its run already, so nothing was done. Make a new Trainer to train again.",
-                stacklevel=2,
-            )
+            warn("fit: this trainer has finished its run already, so nothing was done. Make a new Trainer to train again.")
             return done.result
         machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), runs="fit")
         self._runs.fitted = machine
@@ -128,7 +125,11 @@ class Trainer(Options):
                 raise UsageError(f"{name}: there is no model yet. Call fit(model) first, or {name}(model) with a given one.")
             model = self._runs.fitted.model
         given = Loaders(test=loaders) if kind == "test" else Loaders(val=loaders)
-        return self._machine(model, given, runs=kind).run().metrics
+        around = self._runs.active  # a fit that is under way, where this is called in one of its hooks
+        try:
+            return self._machine(model, given, runs=kind).run().metrics
+        finally:
+            self._runs.active = around or self._runs.active
 
     def _machine(self, model: nn.Module, loaders: Loaders, *, runs: Literal["fit", "val", "test"]) -> Machine:
         machine = Machine(self, model, loaders, runs=runs, guards=self.guards, callbacks=self.callbacks, trainer=self)

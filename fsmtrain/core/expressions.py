@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
+from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Checked, Guard
+from fsmtrain.core.limits import Limits
 from fsmtrain.core.sources import Function, Source, Unreadable, source_of
 
 RECORDS = ("limits", "counters", "signals")
@@ -70,6 +72,9 @@ _COMPUTE: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod,
 }  # fmt: skip
 _OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+
+# The fields that are flags; a name means one field among the three records.
+_TRUTHS = frozenset(f.name for record in (Limits, Counters, Signals) for f in fields(record) if f.type in (bool, "bool"))
 
 TRUE, FALSE = Value(True), Value(False)
 
@@ -142,9 +147,9 @@ class _Reader:
             case ast.Constant(value=bool() | int() as value):
                 return Value(value)
             case ast.BoolOp(op=op, values=values):
-                return Apply("and" if isinstance(op, ast.And) else "or", tuple(map(self.expression, values)))
+                return Apply("and" if isinstance(op, ast.And) else "or", tuple(map(self.truth, values)))
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return Apply("not", (self.expression(operand),))
+                return Apply("not", (self.truth(operand),))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return Apply("-", (Value(0), self.expression(operand)))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
@@ -166,6 +171,13 @@ class _Reader:
                 if given == list(RECORDS):
                     return self.call(self.function_of(called))
         raise Unreadable(f"`{ast.unparse(node)}` is outside what can be read")
+
+    def truth(self, node: ast.expr) -> Expression:
+        """An operand of ``and/or/not``, which must be a truth value: ``2 and True`` is no plain answer."""
+        expression = self.expression(node)
+        if not is_truth(expression):
+            raise Unreadable(f"`{ast.unparse(node)}` is a number where a truth value is needed")
+        return expression
 
     def call(self, guard: object) -> Expression:
         """Another guard inside this one; where it cannot be read, it alone is opaque."""
@@ -301,6 +313,18 @@ def text(expression: Expression) -> str:
 def _operand(expression: Expression, binding: int) -> str:
     inner = _BINDING[expression.op] if isinstance(expression, Apply) else 9
     return text(expression) if inner >= binding else f"({text(expression)})"
+
+
+def is_truth(expression: Expression) -> bool:
+    """Whether the expression is True or False, and not a number."""
+    match expression:
+        case Value(value=value):
+            return isinstance(value, bool)
+        case Read(name=name):
+            return name in _TRUTHS
+        case Apply(op=op):
+            return op not in _COMPUTE or op in _OPPOSITE
+    return True
 
 
 def reads_of(expression: Expression) -> frozenset[Read]:

@@ -70,6 +70,11 @@ def check_goes_on(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return counters.eval_nb + 1 != limits.val_batches and not signals.pass_ended
 
 
+def check_is_broken_off(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Whether the run is asked to stop in the middle of a check."""
+    return signals.stop_requested and check_goes_on(limits, counters, signals)
+
+
 def test_goes_on(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Whether the test has another batch."""
     return counters.eval_nb + 1 != limits.test_batches and not signals.pass_ended
@@ -157,6 +162,11 @@ def epoch_is_finished(limits: Limits, counters: Counters, signals: Signals) -> b
 def epoch_is_cut(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Whether the epoch ends before its last batch."""
     return counters.cut
+
+
+def epoch_is_cut_and_stop_is_requested(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Whether the run was asked to stop at the end of an epoch that is cut short."""
+    return epoch_is_cut(limits, counters, signals) and stop_is_requested(limits, counters, signals)
 
 
 def epoch_is_cut_and_test_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:

@@ -61,7 +61,7 @@ class Loop:
 
     def __attrs_post_init__(self) -> None:
         for index in self.guards.step:
-            if index >= self.limits.optimizers:
+            if index >= self.limits.optimizers and self.limits.epochs > 0:
                 raise GuardError(
                     f"Guards(step={{{index}: ...}}): there is no optimizer {index}; they count from 0, "
                     f"and there {'is' if self.limits.optimizers == 1 else 'are'} {self.limits.optimizers}."

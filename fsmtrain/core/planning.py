@@ -32,7 +32,7 @@ _GROWING = frozenset(
         "round_nb",
         "optimizer_steps",
         "stepped_in",
-    }  # fmt: skip
+    }
 )
 _SIMILAR = ("window", "epochs_since_checks", "gathered", "open_windows", "split_nb", "optimizer_i", "saved")
 

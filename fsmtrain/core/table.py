@@ -147,12 +147,14 @@ def full_table(decide: Decisions) -> Table:
             ),
             row(State.SAVE, to=State.ROUND_END),
             *in_order(
-                row(State.VAL_CHECK, when=ask.stop_is_requested, to=State.STOPPED),
+                row(State.VAL_CHECK, when=ask.check_is_broken_off, to=State.STOPPED),
                 row(State.VAL_CHECK, when=ask.check_goes_on, then=do.next_eval_batch, to=State.VAL_CHECK),
+                row(State.VAL_CHECK, when=ask.stop_is_requested, then=do.end_check, to=State.STOPPED),
                 row(State.VAL_CHECK, when=ask.epoch_is_over, then=do.end_check, to=State.EPOCH_END),
                 row(State.VAL_CHECK, then=do.end_check, to=State.EARLY_STOP),
             ),
             *in_order(
+                row(State.EPOCH_END, when=ask.epoch_is_cut_and_stop_is_requested, to=State.STOPPED),
                 row(State.EPOCH_END, when=ask.epoch_is_cut_and_test_follows, then=do.begin_pass, to=State.TEST),
                 row(State.EPOCH_END, when=ask.epoch_is_cut, to=State.DONE),
                 row(State.EPOCH_END, then=do.finish_epoch, to=State.EARLY_STOP),

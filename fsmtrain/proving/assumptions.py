@@ -13,8 +13,12 @@ def one_optimizer_is_number_0(limits: Limits, counters: Counters) -> bool:
     return limits.optimizers != 1 or counters.optimizer_i == 0
 
 
-def without_bptt_a_batch_is_one_split(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    return limits.splits_batches or (counters.split_nb == 0 and signals.splits == 1)
+def without_bptt_splits_is_one(limits: Limits, signals: Signals) -> bool:
+    return limits.splits_batches or signals.splits == 1
+
+
+def without_bptt_split_nb_is_0(limits: Limits, counters: Counters) -> bool:
+    return limits.splits_batches or counters.split_nb == 0
 
 
 def only_a_stream_ends(limits: Limits, signals: Signals) -> bool:
@@ -63,7 +67,8 @@ def nothing_is_saved(counters: Counters) -> bool:
 
 FACTS: tuple[Claim, ...] = (
     Claim("with one optimizer, optimizer_i is 0", one_optimizer_is_number_0),
-    Claim("without truncated BPTT, splits is 1 and split_nb 0", without_bptt_a_batch_is_one_split),
+    Claim("without truncated BPTT, splits is 1", without_bptt_splits_is_one),
+    Claim("... and split_nb is 0", without_bptt_split_nb_is_0),
     Claim("stream_ended is false without a train stream", only_a_stream_ends),
     Claim("pass_ended is false without a val or test stream", only_a_pass_with_a_stream_ends),
     Claim("patience_exhausted is false without early stopping", only_early_stopping_has_patience),

@@ -11,7 +11,6 @@ from fsmtrain.core.states import State
 from fsmtrain.proving.claim import AFTER_FETCH, IN_EPOCH, IN_TURN, STOPPABLE, Claim, but
 from fsmtrain.proving.witness import Seen
 
-
 # ---- epochs and batches
 
 
@@ -20,10 +19,13 @@ def the_epoch_is_under_way(counters: Counters) -> bool:
 
 
 def an_epoch_is_under_way_or_finished(counters: Counters, seen: Seen) -> bool:
-    return counters.current_epoch + 1 == seen.epochs_begun and (
-        (seen.fetched_in_epoch == 0 and counters.epochs_done == counters.current_epoch + 1)
-        or (seen.fetched_in_epoch >= 1 and counters.epochs_done == counters.current_epoch and seen.batches_left >= 1)
+    return (seen.fetched_in_epoch == 0 and counters.epochs_done == counters.current_epoch + 1) or (
+        seen.fetched_in_epoch >= 1 and counters.epochs_done == counters.current_epoch
     )
+
+
+def an_epoch_under_way_has_batches_left(seen: Seen) -> bool:
+    return seen.fetched_in_epoch == 0 or seen.batches_left >= 1
 
 
 def epochs_are_counted(counters: Counters, seen: Seen) -> bool:
@@ -91,10 +93,13 @@ def the_window_is_that_of_the_epoch(counters: Counters, seen: Seen) -> bool:
     return counters.window == seen.epoch_window and counters.window >= 1
 
 
+def nothing_is_negative(counters: Counters, seen: Seen) -> bool:
+    return seen.pending >= 0 and counters.gathered >= 0
+
+
 def gathered_is_what_waits(counters: Counters, seen: Seen) -> bool:
-    return seen.pending >= 0 and (
-        (counters.optimizer_i == seen.me and counters.gathered == seen.pending)
-        or (counters.optimizer_i != seen.me and counters.gathered_by[seen.me] == seen.pending and counters.gathered >= 0)
+    return (counters.optimizer_i == seen.me and counters.gathered == seen.pending) or (
+        counters.optimizer_i != seen.me and counters.gathered_by[seen.me] == seen.pending
     )
 
 
@@ -134,12 +139,13 @@ def no_window_crosses_an_epoch(seen: Seen) -> bool:
     return seen.fetched_in_epoch >= 2 or seen.pending == 0
 
 
+def no_window_is_open_between_epochs(seen: Seen) -> bool:
+    return seen.fetched_in_epoch >= 1 or seen.pending == 0
+
+
 def the_last_round_leaves_no_window(counters: Counters, signals: Signals, seen: Seen) -> bool:
     return (
-        seen.batches_left >= 1
-        or counters.split_nb + 1 < signals.splits
-        or counters.optimizer_i < seen.me
-        or seen.pending == 0
+        seen.batches_left >= 1 or counters.split_nb + 1 < signals.splits or counters.optimizer_i < seen.me or seen.pending == 0
     )
 
 
@@ -258,7 +264,9 @@ def no_sanity_pass_was_asked_for(limits: Limits) -> bool:
 
 
 def the_sanity_pass_has_its_batches(limits: Limits, counters: Counters, seen: Seen) -> bool:
-    return seen.sanity_left >= 0 and (limits.sanity_batches == 0 or counters.eval_nb + 1 + seen.sanity_left == limits.sanity_batches)
+    return seen.sanity_left >= 0 and (
+        limits.sanity_batches == 0 or counters.eval_nb + 1 + seen.sanity_left == limits.sanity_batches
+    )
 
 
 def the_sanity_pass_is_over(seen: Seen) -> bool:
@@ -326,46 +334,52 @@ ENDS = frozenset({State.DONE, State.TEST})
 BEFORE_CHECKS = IN_TURN | {State.SAVE}
 
 CLAIMS: tuple[Claim, ...] = (
-    # epochs and batches
-    Claim("epochs_done counts the epochs whose last batch has been trained", epochs_are_counted),
-    Claim("within an epoch, current_epoch is its index from 0", epochs_are_numbered, IN_EPOCH),
+    # batches
     Claim("an epoch is not counted as done while it is under way", the_epoch_is_under_way, IN_EPOCH),
     Claim("early_stop is visited within an epoch or right after one", an_epoch_is_under_way_or_finished, frozenset({State.EARLY_STOP})),
-    Claim("no epoch begins after the last of max_nb_epochs", another_epoch_is_due, IN_EPOCH),
-    Claim("epochs_done <= max_nb_epochs", epochs_are_at_most_max),
     Claim("batch_nb is the batch's index in its epoch", batches_are_numbered, IN_EPOCH),
     Claim("a sized epoch has train_batches batches", a_sized_epoch_has_its_batches, IN_EPOCH),
     Claim("an epoch goes on as long as there are batches", a_stream_ends_with_its_last_batch, AFTER_FETCH),
     Claim("batches_begun counts the batches of the run", batches_are_counted, but(State.FETCH)),
     Claim("split_nb and optimizer_i stay within their ranges", turns_are_in_range, IN_TURN),
-    Claim("a batch's splits and optimizers are all done before anything else", the_batch_is_complete,
+    Claim("a batch's splits and optimizers are all done before it is saved or followed by a check", the_batch_is_complete,
           frozenset({State.SAVE, State.VAL_CHECK})),
     Claim("... and before its epoch ends or goes on", the_batch_is_complete, frozenset({State.ROUND_END}),
           frozenset({State.FETCH, State.EPOCH_END, State.EARLY_STOP})),
     Claim("round_nb counts the rounds", rounds_are_counted),
+    Claim("a batch has at most one checkpoint", a_batch_is_saved_once, AFTER_FETCH),
+    # epochs
+    Claim("an epoch ends after its last batch, or is cut", an_epoch_ends_with_its_last_batch_or_is_cut, frozenset({State.EPOCH_END})),
+    Claim("epochs_done counts the epochs whose last batch has been trained", epochs_are_counted),
+    Claim("within an epoch, current_epoch is its index from 0", epochs_are_numbered, IN_EPOCH),
+    Claim("... within one only where batches are left", an_epoch_under_way_has_batches_left, frozenset({State.EARLY_STOP})),
+    Claim("no epoch begins after the last of max_nb_epochs", another_epoch_is_due, IN_EPOCH),
+    Claim("epochs_done <= max_nb_epochs", epochs_are_at_most_max),
     # windows and steps
     Claim("window is the K of the epoch, at least 1", the_window_is_that_of_the_epoch, IN_EPOCH),
+    Claim("no window holds less than nothing", nothing_is_negative),
     Claim("each backward waits in the window of its optimizer", gathered_is_what_waits),
-    Claim("open_windows counts the optimizers with a window open", open_windows_are_counted),
-    Claim("a window that is open is counted", an_open_window_is_among_them),
     Claim("a step takes all backwards since the last one, at least one", the_backward_under_way_is_gathered,
           frozenset({State.BACKWARD, State.ACCUMULATE, State.STEP})),
+    Claim("open_windows counts the optimizers with a window open", open_windows_are_counted),
+    Claim("a window that is open is counted", an_open_window_is_among_them),
     Claim("an optimizer's last backward of an epoch is stepped, not accumulated", the_last_backward_is_stepped,
           frozenset({State.ACCUMULATE})),
     Claim("with it, its window is closed", the_last_round_leaves_no_window, frozenset({State.ROUND_END, State.SAVE, State.VAL_CHECK})),
     Claim("an epoch is cut only with no window open, and after min_nb_epochs", a_cut_is_allowed),
-    Claim("an epoch ends after its last batch, or is cut", an_epoch_ends_with_its_last_batch_or_is_cut, frozenset({State.EPOCH_END})),
-    Claim("no window is open when an epoch ends, nor when the run does", no_window_is_left_open,
-          frozenset({State.START, State.SANITY_VAL, State.EPOCH_END, State.TEST, State.DONE})),
-    Claim("no window crosses an epoch", no_window_crosses_an_epoch, frozenset({State.EARLY_STOP, State.FETCH})),
+    Claim("no window is open when an epoch ends", no_window_is_left_open, frozenset({State.EPOCH_END})),
+    Claim("nor between two epochs", no_window_is_open_between_epochs, frozenset({State.EARLY_STOP})),
+    Claim("nor before an epoch or when the run ends by itself", no_window_is_left_open,
+          frozenset({State.START, State.SANITY_VAL, State.TEST, State.DONE})),
+    Claim("no window crosses an epoch", no_window_crosses_an_epoch, frozenset({State.FETCH})),
     Claim("before a backward its window holds fewer than K", a_window_has_room,
           IN_EPOCH - {State.BACKWARD, State.STEP}, built_in="step"),
     Claim("no window holds more than K", a_window_is_at_most_full, frozenset({State.BACKWARD, State.STEP}), built_in="step"),
-    Claim("windows of one backward are closed by the end of the turn", windows_of_one_are_never_left_open,
-          but(State.BACKWARD, State.ACCUMULATE, State.STEP), built_in="step"),
     Claim("a step happens only on a full window or an epoch's last backward", a_step_is_due, frozenset({State.STEP}),
           built_in="step"),
     Claim("no such step is left out", no_step_is_due, frozenset({State.ACCUMULATE}), built_in="step"),
+    Claim("windows of one backward are closed by the end of the turn", windows_of_one_are_never_left_open,
+          but(State.BACKWARD, State.ACCUMULATE, State.STEP), built_in="step"),
     Claim("optimizer_steps and steps_skipped count the visits to step", steps_are_counted),
     Claim("stepped_in is the round of the last step", the_last_step_is_noted),
     Claim("stepped says whether this round had a step", the_round_has_stepped),
@@ -386,9 +400,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("a check happens only when it is due", a_check_is_due, frozenset({State.VAL_CHECK}), built_in="check"),
     Claim("no check that is due is left out", no_check_is_due, frozenset({State.ROUND_END}),
           frozenset({State.FETCH, State.EPOCH_END, State.EARLY_STOP}), built_in="check"),
-    Claim("checks_done counts the checks", checks_are_counted),
     Claim("before the sanity pass all its batches are ahead", a_sanity_pass_is_ahead, frozenset({State.START})),
-    Claim("between checks all batches of the next are ahead", a_check_is_ahead, but(State.VAL_CHECK, State.STOPPED)),
     Claim("before the test all its batches are ahead", a_test_is_ahead, but(State.TEST, State.DONE, State.STOPPED)),
     Claim("each visit to sanity_val is one of its batches", the_sanity_pass_has_its_batches, frozenset({State.SANITY_VAL})),
     Claim("the sanity pass ends after its last batch", the_sanity_pass_is_over, frozenset({State.SANITY_VAL}),
@@ -398,9 +410,10 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("each visit to val_check is one of its batches", a_check_has_its_batches, frozenset({State.VAL_CHECK})),
     Claim("a check ends after its last batch", a_check_is_over, frozenset({State.VAL_CHECK}),
           frozenset({State.EPOCH_END, State.EARLY_STOP})),
+    Claim("between checks all batches of the next are ahead", a_check_is_ahead, but(State.VAL_CHECK, State.STOPPED)),
+    Claim("checks_done counts the checks", checks_are_counted),
     Claim("each visit to test is one of its batches", the_test_has_its_batches, frozenset({State.TEST})),
     Claim("the test ends after its last batch", the_test_is_over, frozenset({State.TEST}), frozenset({State.DONE})),
-    Claim("a batch has at most one checkpoint", a_batch_is_saved_once, AFTER_FETCH),
     # the end
     Claim("min_nb_epochs <= epochs_done when a run ends by itself", epochs_are_at_least_min, ENDS),
     Claim("an epoch is cut only for exhausted patience", patience_cut_the_epoch, built_in="stop"),
@@ -409,4 +422,4 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("and is left out only where it was not", no_test_was_asked_for, but(State.TEST), frozenset({State.DONE})),
     Claim("a stop request is obeyed wherever it can be", no_stop_is_requested, STOPPABLE, but(State.STOPPED)),
     Claim("and nothing else ends in stopped", a_stop_is_requested, frozenset({State.STOPPED})),
-)
+)  # fmt: skip

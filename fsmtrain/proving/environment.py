@@ -13,7 +13,6 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.proving.witness import Chance, Seen
 
-
 # ---- limits: what `resolve` guarantees
 
 

@@ -25,7 +25,10 @@ def sorts() -> dict[Read, str]:
     """All fields that a proof can speak of: ``"int"`` or ``"bool"``. Of a list it knows one item, the watched optimizer's."""
     known = {"int": "int", "bool": "bool", "list[int]": "int"}
     return {
-        Read(record, f.name): known[str(f.type)] for record, kind in RECORDS.items() for f in fields(kind) if str(f.type) in known
+        Read(record, f.name): known[str(f.type)]
+        for record, kind in RECORDS.items()
+        for f in fields(kind)
+        if str(f.type) in known
     }
 
 
@@ -84,6 +87,8 @@ class Translation:
     def item(self, field: Read, now: Moment) -> Term:
         """An item of a list: the watched optimizer's, or what another optimizer may have there."""
         whole, is_mine = self.cell(field, now)
+        if z3().is_true(is_mine):
+            return now[whole]
         other = z3().FreshInt("other")
         if whole.name == "gathered_by":
             self.assumed.append(z3().Or(is_mine, self.holds(another_holds, {**now, OTHER: other})))
@@ -155,3 +160,32 @@ _OPERATORS: Mapping[str, Callable[..., Term]] = {
     "//": lambda a, b: a / b,
     "%": lambda a, b: a % b,
 }
+
+
+# ---- what stands in a term
+
+_MEMORY: dict[int, tuple[Term, frozenset[Term]]] = {}  # by Z3's id, which lives as long as the term
+
+
+def free_constants(term: Term) -> frozenset[Term]:
+    """The free variables in a term."""
+    left = [term]
+    while left:
+        here = left[-1]
+        if here.get_id() in _MEMORY:
+            left.pop()
+            continue
+        children = here.children()
+        missing = [child for child in children if child.get_id() not in _MEMORY]
+        if missing:
+            left.extend(missing)
+            continue
+        own = {here} if not children and z3().is_const(here) and here.decl().kind() == z3().Z3_OP_UNINTERPRETED else set()
+        _MEMORY[here.get_id()] = (here, frozenset(own).union(*(_MEMORY[child.get_id()][1] for child in children)))
+        left.pop()
+    return _MEMORY[term.get_id()][1]
+
+
+def variables(term: Term) -> frozenset[str]:
+    """Their names."""
+    return frozenset(constant.decl().name() for constant in free_constants(term))

@@ -42,7 +42,7 @@ class Actions:
                 State.TRAIN_BATCH: training.run_forward,
                 State.BACKWARD: training.run_backward,
                 State.STEP: training.run_step,
-                State.EPOCH_END: EpochEnd(parts, memory, parts.optimization.epoch_schedulings).visit,
+                State.EPOCH_END: EpochEnd(parts, memory, training, parts.optimization.epoch_schedulings).visit,
             }
             if parts.loop.limits.optimizers > 1:
                 self.by_state[State.ACCUMULATE] = training.accumulate

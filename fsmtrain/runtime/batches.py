@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -43,9 +44,19 @@ def move_to(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, (tuple, list)):
         return type(batch)(move_to(item, device) for item in batch)
     if isinstance(batch, Mapping):
-        moved = {key: move_to(item, device) for key, item in batch.items()}
-        return moved if type(batch) is dict else type(batch)(moved)  # type: ignore[call-arg]
+        return _like(batch, {key: move_to(item, device) for key, item in batch.items()})
     return batch
+
+
+def _like(mapping: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[Any, Any]:
+    """A mapping of the same type with other items under its keys."""
+    if type(mapping) is dict:
+        return items
+    if isinstance(mapping, MutableMapping):
+        filled = copy.copy(mapping)
+        filled.update(items)
+        return filled
+    return type(mapping)(items)  # type: ignore[call-arg]
 
 
 @lru_cache(maxsize=256)
@@ -111,8 +122,7 @@ def _cut(part: Any, steps: slice, *, whole: bool) -> Any:
     if isinstance(part, Tensor):
         return part[:, steps] if part.dim() >= 2 else part
     if isinstance(part, Mapping):
-        cut = {key: _cut(item, steps, whole=False) for key, item in part.items()}
-        return cut if type(part) is dict else type(part)(cut)  # type: ignore[call-arg]
+        return _like(part, {key: _cut(item, steps, whole=False) for key, item in part.items()})
     if _is_sequence(part):
         if whole:
             items = [_cut(item, steps, whole=False) for item in part]

@@ -36,14 +36,14 @@ class Binding:
     """
 
     def __init__(self, method: Step, name: str, *, given: Sequence[str], order: Sequence[str]) -> None:
-        self.takes, by_name = _match(method, name, given)
+        self.takes, by_name = _match(method, name, given, order)
         places = [order.index(argument) for argument in self.takes]
         named = {parameter: order.index(argument) for parameter, argument in by_name.items()}
         self.takes = (*self.takes, *by_name.values())
         self.call = _caller(method, places, named)
 
 
-def _match(method: Step, name: str, given: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+def _match(method: Step, name: str, given: Sequence[str], order: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     """The arguments for the positional parameters in their order, and those for the keyword-only ones."""
     parameters = list(inspect.signature(method).parameters.values())
     by_name = {_ARGUMENT[p.name] for p in parameters if p.name in _ARGUMENT}
@@ -53,14 +53,14 @@ def _match(method: Step, name: str, given: Sequence[str]) -> tuple[tuple[str, ..
     skipped = False  # once a parameter keeps its default, the later ones can only be given by name
     for p in parameters:
         if p.kind is p.VAR_POSITIONAL:
-            positional += rest
+            positional += [] if skipped else rest
             rest = []
             continue
         if p.kind is p.VAR_KEYWORD:
             continue
         if p.name in _ARGUMENT:
             argument: str | None = _ARGUMENT[p.name]
-            if argument not in given and p.default is not p.empty:
+            if argument not in order or (argument not in given and p.default is not p.empty):
                 argument = None
         else:
             argument = rest.pop(0) if rest else None
@@ -72,7 +72,7 @@ def _match(method: Step, name: str, given: Sequence[str]) -> tuple[tuple[str, ..
             skipped = True
         elif p.kind is p.KEYWORD_ONLY or (skipped and p.kind is not p.POSITIONAL_ONLY):
             keywords[p.name] = argument
-        else:
+        elif not skipped:
             positional.append(argument)
     return tuple(positional), keywords
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,12 +15,13 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.early_stopping import Patience
-from fsmtrain.errors import ModelError, OptionsError, UsageError
+from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
+from fsmtrain.notices import warn
 from fsmtrain.options import Options
 from fsmtrain.runtime.batches import mover
 from fsmtrain.runtime.callbacks import hooks_of
 from fsmtrain.runtime.isolation import refuse_shared_parameters
-from fsmtrain.runtime.loaders import Loader, as_loader, as_loaders, length_of
+from fsmtrain.runtime.loaders import Loader, as_loader, as_loaders, is_iterator, length_of
 from fsmtrain.runtime.memory import Memory, Parts, Runs
 from fsmtrain.runtime.optimizers import Optimization, optimization
 from fsmtrain.runtime.training import refuse_bad_hooks
@@ -64,10 +64,9 @@ def parts_of(
         ModelError: A method is missing or cannot be called as documented, ``configure_optimizers`` returned an unknown form.
         SizesError: The options do not fit the data.
         OptionsError: A combination of flags and model that has no meaning.
+        DataError: A loader that can be used once, where it would be used twice.
         UsageError: A run that only tests has nothing to test.
     """
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"{model!r} is not a torch.nn.Module.")
     hooks = hooks_of(model, callbacks)
     device = device_of(options)
     fits = runs == "fit"
@@ -97,6 +96,11 @@ def parts_of(
     loop = make_loop(options, sizes, guards=guards)
     if turns is not None:
         _check_combinations(loop, turns)
+    if loop.limits.has_sanity and loop.limits.validates and any(map(is_iterator, val)):
+        raise DataError(
+            "val_dataloaders: one of them is an iterator, which can be used only once, and the sanity pass would use it up "
+            "before the first check. Pass an iterable, or nb_sanity_val_steps=0."
+        )
     if not fits and not loop.limits.tests:
         raise UsageError(_why_nothing_to_run(runs, options, model, test))
     return Parts(
@@ -161,14 +165,14 @@ def _train_loader(model: nn.Module, given: Any) -> Loader:
             f"train_dataloader: nothing to train on. Give {type(model).__name__} a method train_dataloader, or pass one: "
             f"fit(model, train_dataloader=...)."
         )
-    if (
-        isinstance(loader, (list, tuple))
-        and len(loader) == 1
-        and not isinstance(loader[0], torch.Tensor)
-        and hasattr(loader[0], "__iter__")
-    ):
+    if isinstance(loader, (list, tuple)) and len(loader) == 1 and not _is_batch(loader[0]):
         loader = loader[0]
     return as_loader(loader, "train_dataloader")
+
+
+def _is_batch(item: object) -> bool:
+    """Whether the one item of a list is a batch, so that the list is the loader, and not a loader in a list."""
+    return isinstance(item, (torch.Tensor, tuple, list, Mapping)) or not hasattr(item, "__iter__")
 
 
 def _lengths(loaders: tuple[Loader, ...]) -> tuple[int | None, ...]:
@@ -214,10 +218,9 @@ def _warn_of_unfed(loop: Loop, turns: Optimization) -> None:
     waiting = ["early_stop_callback"] if loop.options.early_stopping is not None else []
     waiting += [type(s.scheduler).__name__ for s in turns.epoch_schedulings if s.monitor is not None]
     for name in waiting:
-        warnings.warn(
+        warn(
             f"{name} will never act: there is nothing to validate, so its metric never comes. It needs a val loader, a "
-            f"validation_step and val_percent_check > 0.",
-            stacklevel=4,
+            f"validation_step and val_percent_check > 0."
         )
 
 

@@ -9,17 +9,19 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.optimizers import Scheduling
 from fsmtrain.runtime.outputs import monitored
+from fsmtrain.runtime.training import Training
 
 
 class EpochEnd:
     """Ends an epoch. One that was cut short steps no scheduler."""
 
-    def __init__(self, parts: Parts, memory: Memory, schedulings: Sequence[Scheduling]) -> None:
-        self._parts, self._memory, self._schedulings = parts, memory, schedulings
+    def __init__(self, parts: Parts, memory: Memory, training: Training, schedulings: Sequence[Scheduling]) -> None:
+        self._parts, self._memory, self._training, self._schedulings = parts, memory, training, schedulings
 
     def visit(self) -> None:
         """Call the hooks; step each scheduler whose turn it is, in the order in which they were returned."""
         parts, memory = self._parts, self._memory
+        self._training.end_epoch()
         if parts.hooks.on_epoch_end is not None:
             parts.hooks.on_epoch_end(parts.machine)
         if memory.counters.cut:

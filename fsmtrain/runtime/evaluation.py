@@ -53,11 +53,8 @@ class Evaluation:
 
     def visit(self) -> Metrics | None:
         """Evaluate one batch; returns the pass's metrics after its last one, else None."""
-        if self._batches is None:
-            self._begin()
-        batches = self._batches
-        assert batches is not None
         with torch.no_grad():
+            batches = self._batches or self._begin()
             item = self._ahead if self._total is None else next(batches)
             if item is not _NOTHING:
                 index, batch_nb, batch = item
@@ -69,9 +66,12 @@ class Evaluation:
                 self._signals.pass_ended = is_last
             else:
                 is_last = self._counters.eval_nb + 1 == self._total
-            return self._finish() if is_last else None
+            if not is_last:
+                return None
+            next(batches, None)  # the last loader comes to its end, as in a ``for`` statement
+            return self._finish()
 
-    def _begin(self) -> None:
+    def _begin(self) -> Iterator[tuple[int, int, Any]]:
         self._modes = [(module, module.training) for module in self._model.modules()]
         self._model.eval()
         self._outputs = [[] for _ in self._loaders]
@@ -80,6 +80,7 @@ class Evaluation:
         self._batches = evaluation_batches(self._loaders, self._limits, f"{self._kind}_dataloader")
         if self._total is None:
             self._ahead = next(self._batches, _NOTHING)
+        return self._batches
 
     def _keep(self, loader: int, output: Any) -> None:
         if self._end is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 from fsmtrain.errors import DataError, ModelError
@@ -69,6 +70,16 @@ class SizedBatches:
         self._given += 1
         return batch
 
+    def finish(self) -> None:
+        """Let a loader that was used up come to its end, as a ``for`` statement does: samplers may draw there."""
+        if self._given == self._length:
+            next(self._iterator, None)
+
+
+def is_iterator(loader: Loader) -> bool:
+    """Whether a loader can be gone through only once."""
+    return isinstance(loader, Iterator)
+
 
 class StreamedBatches:
     """The batches of one epoch of a stream, with one batch of look-ahead, so that the last one is known as such."""
@@ -77,7 +88,7 @@ class StreamedBatches:
         self._iterator = iter(loader)
         self._ahead = next(self._iterator, _NOTHING)
         if self._ahead is _NOTHING:
-            hint = " It is an iterator, which can be used only once: pass an iterable." if self._iterator is loader else ""
+            hint = " It is an iterator, which can be used only once: pass an iterable." if is_iterator(loader) else ""
             raise DataError(f"{name}: the stream ended without any batch.{hint}")
 
     def next(self) -> Any:
@@ -85,6 +96,9 @@ class StreamedBatches:
         batch = self._ahead
         self._ahead = next(self._iterator, _NOTHING)
         return batch
+
+    def finish(self) -> None:
+        """Nothing: the look-ahead has come to the end already."""
 
     @property
     def ended(self) -> bool:
@@ -101,20 +115,23 @@ def evaluation_batches(loaders: Sequence[Loader], limits: Sequence[int | None], 
         name: What the loaders are called, for errors.
 
     Raises:
-        DataError: A loader that has a length ends before it.
+        DataError: A loader that has a length ends before it, a stream without any batch.
     """
     for index, (loader, limit) in enumerate(zip(loaders, limits, strict=True)):
         if limit == 0:
             continue
         length = length_of(loader)
+        where = f"{name}[{index}]" if len(loaders) > 1 else name
         if length is not None and limit is not None:
-            sized = SizedBatches(loader, f"{name}[{index}]" if len(loaders) > 1 else name, length)
+            sized = SizedBatches(loader, where, length)
             for batch_nb in range(limit):
                 yield index, batch_nb, sized.next()
+            sized.finish()
         else:
-            for batch_nb, batch in enumerate(loader):
-                yield index, batch_nb, batch
-                if batch_nb + 1 == limit:
+            stream = StreamedBatches(loader, where)
+            for batch_nb in count():
+                yield index, batch_nb, stream.next()
+                if stream.ended or batch_nb + 1 == limit:
                     break
 
 

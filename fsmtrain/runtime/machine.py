@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from fsmtrain.core.loop import Loop
 from fsmtrain.core.reasons import StopReason, stop_reason
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import Trace, Transition
-from fsmtrain.errors import UsageError
+from fsmtrain.errors import ModelError, UsageError
 from fsmtrain.options import Options
 from fsmtrain.runtime import random_states
 from fsmtrain.runtime.actions import Actions
@@ -67,18 +68,25 @@ class Engine:
         callbacks: Iterable[object] = (),
         trainer: Any = None,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"{model!r} is not a torch.nn.Module.")
         self._counters = Counters()  # all zero for what the model asks while the run is being built
-        self._lent_trainer = _lend_trainer(model, self if trainer is None else trainer)
-        parts = parts_of(
-            options.plain(),
-            model,
-            loaders,
-            runs=runs,
-            guards=guards or Guards(),
-            callbacks=callbacks,
-            machine=self,
-            make_loop=self.loop_class,
-        )
+        self._model, self._trainer, self._has_lent = model, self if trainer is None else trainer, False
+        self._lend_trainer()
+        try:
+            parts = parts_of(
+                options.plain(),
+                model,
+                loaders,
+                runs=runs,
+                guards=guards or Guards(),
+                callbacks=callbacks,
+                machine=self,
+                make_loop=self.loop_class,
+            )
+        except BaseException:
+            self._take_trainer_back()
+            raise
         memory = memory_of(parts)
         self._parts, self._memory, self._counters = parts, memory, memory.counters
         self._actions = Actions(parts, memory)
@@ -97,8 +105,8 @@ class Engine:
             self._actions.by_state,
             observer=observer,
         )
-        self._begun = False
-        self._ended = False
+        self._begun = self._ended = self._failed = False
+        self._take_trainer_back()
 
     loop_class: type[Loop] = Loop
 
@@ -111,12 +119,9 @@ class Engine:
             FsmtrainError: A hook returned what it must not, a metric is missing, ...; any exception of a hook comes through.
                 Each carries a note that says in which state, epoch and batch it happened.
         """
-        self._begin()
-        try:
+        with self._ending_on_errors():
+            self._begin()
             self._dispatcher.run()
-        except BaseException:
-            self._end()
-            raise
         self._end()
         return self.result
 
@@ -126,12 +131,13 @@ class Engine:
         Raises:
             UsageError: The run has ended.
         """
-        self._begin()
-        try:
+        if self.state.is_final:
+            raise UsageError(
+                f"The run has ended in the state {self.state}: there is no further transition. Build a new machine."
+            )
+        with self._ending_on_errors():
+            self._begin()
             transition = self._dispatcher.advance()
-        except BaseException:
-            self._end()
-            raise
         if self._dispatcher.is_finished:
             self._end()
         return transition
@@ -145,10 +151,24 @@ class Engine:
         """Ask the run to stop: it does so at the end of the round, or of the val or test batch, that is under way."""
         self._memory.signals.stop_requested = True
 
+    @contextlib.contextmanager
+    def _ending_on_errors(self) -> Iterator[None]:
+        """An error ends the run: it is told where, what a visit changes for its own time is put back, hooks are called."""
+        if self._failed:
+            raise UsageError("The run has ended with an error and cannot go on from there. Build a new machine.")
+        try:
+            yield
+        except BaseException as error:
+            self._failed = True
+            self._dispatcher.say_where(error)
+            self._end()
+            raise
+
     def _begin(self) -> None:
         if self._begun:
             return
         self._begun = True
+        self._lend_trainer()
         parts = self._parts
         if parts.loop.options.seed is not None:
             random_states.seed_all(parts.loop.options.seed)
@@ -165,10 +185,28 @@ class Engine:
             return
         self._ended = True
         self._actions.restore()
-        if self._lent_trainer:
-            del self.model.trainer
-        if self._parts.hooks.on_run_end is not None:
-            self._parts.hooks.on_run_end(self)
+        try:
+            if self._parts.hooks.on_run_end is not None:
+                self._parts.hooks.on_run_end(self)
+        finally:
+            self._take_trainer_back()
+
+    def _lend_trainer(self) -> None:
+        """Let the model find its trainer as ``self.trainer``.
+
+        A class that has the attribute keeps it. Any other module has it only while it is built and run, and one with a
+        ``trainer`` of its own keeps its own.
+        """
+        model: Any = self._model
+        has_attribute = hasattr(type(model), "trainer")
+        if has_attribute or not hasattr(model, "trainer"):
+            model.trainer = self._trainer
+            self._has_lent = not has_attribute
+
+    def _take_trainer_back(self) -> None:
+        if self._has_lent:
+            del self._model.trainer
+            self._has_lent = False
 
     # ---- looking
 
@@ -254,15 +292,3 @@ class Engine:
             raise UsageError(f"The run stands in the state {self.state} and has no result yet. Call run() first.")
         metrics = {name: number(value) for name, value in self._memory.metrics.items()}
         return Result(stop_reason=reason, state=self.state, counters=self.counters.copy(), metrics=metrics, times=self.times)
-
-
-def _lend_trainer(model: object, trainer: object) -> bool:
-    """Let the model find its trainer as ``self.trainer``; returns whether it has to be taken back after the run.
-
-    A class that has the attribute keeps it. Any other module has it for the run only, and one with a ``trainer`` of its own
-    keeps its own.
-    """
-    if not hasattr(type(model), "trainer") and hasattr(model, "trainer"):
-        return False
-    model.trainer = trainer  # type: ignore[attr-defined]
-    return not hasattr(type(model), "trainer")

@@ -127,8 +127,9 @@ def _from_dict(returned: Mapping[str, Any]) -> tuple[list[Optimizer], list[Any]]
     scheduler = returned.get("lr_scheduler")
     if scheduler is None:
         return [returned["optimizer"]], []
-    if "monitor" in returned and not isinstance(scheduler, Mapping):
-        scheduler = {"scheduler": scheduler, "monitor": returned["monitor"]}
+    if "monitor" in returned:
+        given = scheduler if isinstance(scheduler, Mapping) else {"scheduler": scheduler}
+        scheduler = {"monitor": returned["monitor"], **given}
     return [returned["optimizer"]], [scheduler]
 
 

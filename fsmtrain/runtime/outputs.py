@@ -60,7 +60,8 @@ def weight_of(output: Any) -> Scalar | None:
         return None
     if isinstance(weight, Tensor):
         if weight.numel() == 1 and (weight.device.type != "cpu" or weight.item() > 0):
-            return weight.detach().reshape(())
+            weight = weight.detach().reshape(())
+            return weight if weight.device.type == "mps" else weight.double()  # counts are whole, their quotients are not
     elif isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 < weight < math.inf:
         return weight
     raise ModelError(

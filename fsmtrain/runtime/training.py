@@ -42,6 +42,7 @@ class Training:
         self._seeds = Seeds()
         self._clip = float(options.gradient_clip_val or 0)
         self._split_size = options.truncated_bptt_steps
+        self._hiddens: Any = None  # what the split in hand began with
         self._batches: SizedBatches | StreamedBatches | None = None
         given = ["batch", "batch_nb"]
         given += ["optimizer_i"] if limits.optimizers > 1 else []
@@ -62,8 +63,6 @@ class Training:
     def fetch(self) -> None:
         """Fetch a batch, split it under truncated BPTT, and move it to the device."""
         parts, memory, hooks = self._parts, self._memory, self._parts.hooks
-        if self._counters.batch_nb == 0:
-            self._batches = None  # the last epoch's
         batches = self._batches or self._begin_epoch()
         batch = batches.next()
         if isinstance(batches, StreamedBatches):
@@ -93,6 +92,12 @@ class Training:
             raise ModelError(f"tbptt_split_batch returned {splits!r}. It must return a list of splits, at least one.")
         return list(splits)
 
+    def end_epoch(self) -> None:
+        """Let go of the epoch's batches, of which the loader may have more where the epoch was cut short."""
+        if self._batches is not None and not self._counters.cut:
+            self._batches.finish()
+        self._batches = None
+
     # ---- forward and backward
 
     def run_forward(self) -> None:
@@ -101,9 +106,13 @@ class Training:
         index = counters.optimizer_i
         if self._isolation is not None:
             self._isolation.enter(index)
-        if counters.split_nb == 0:
-            memory.hiddens[index] = None
-        output = self._training_step(memory.splits[counters.split_nb], counters.batch_nb, index, memory.hiddens[index])
+        self._hiddens = None if counters.split_nb == 0 else memory.hiddens[index]
+        self._evaluate(index)
+
+    def _evaluate(self, index: int) -> None:
+        """One forward of the split in hand, from the hiddens with which it began."""
+        counters, memory = self._counters, self._memory
+        output = self._training_step(memory.splits[counters.split_nb], counters.batch_nb, index, self._hiddens)
         memory.loss = loss_of(output)
         if isinstance(output, Tensor):
             memory.weight = memory.hiddens[index] = None
@@ -183,7 +192,7 @@ class Training:
                 loss: Tensor = self._memory.output
                 return loss
             turn.optimizer.zero_grad()
-            self.run_forward()
+            self._evaluate(turn.index)
             loss = self._memory.loss  # type: ignore[assignment]
             loss.backward()  # type: ignore[no-untyped-call]
             self._clip_gradients(turn)

@@ -60,14 +60,14 @@ class Bar:
 
     def _watch(self) -> None:
         try:
-            self._look()
+            self.look()
             while not self._over.wait(INTERVAL):
-                self._look()
+                self.look()
         except Exception as failure:  # such as that of a device, of which the run itself will have more to say
             self._failure = failure
             self._line.clear()
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Draw the run as it is now, unless somebody has asked a person something since it last moved."""
         asked = self._line.asked
         position, stood = self._moved()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 
@@ -17,9 +18,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 def say(text: str) -> None:
     """Write a line to what is standard error now. Where nobody can read it any more, the run goes on without."""
     stream: TextIO | None = sys.stderr
-    try:
+    with suppress(OSError, ValueError):
         if stream is not None:
             stream.write(text + "\n")
             stream.flush()
-    except (OSError, ValueError):
-        pass

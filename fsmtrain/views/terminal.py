@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import TextIO
 
 from tqdm.utils import disp_len
@@ -47,6 +48,7 @@ class _Shared:
                 _give_way("")
                 self.flush()
 
+        self._before = dict(vars(stream))
         self._own = {"write": write, "flush": flush}
         for name, method in self._own.items():
             setattr(stream, name, method)
@@ -54,7 +56,11 @@ class _Shared:
     def put_back(self) -> None:
         """Let the stream be as it was, unless somebody has replaced the replacement: with no line open it is harmless."""
         for name, method in self._own.items():
-            if vars(self.stream).get(name) is method:
+            if vars(self.stream).get(name) is not method:
+                continue
+            if name in self._before:
+                setattr(self.stream, name, self._before[name])
+            else:
                 delattr(self.stream, name)
 
 
@@ -127,8 +133,9 @@ class LastLine:
             begin = "\r" if _column_is_known else "\n"
             if texts:
                 _lines[-1].clear()
-                for shared in _shared:
-                    shared.flush()
+                with suppress(OSError, ValueError):
+                    for shared in _shared:
+                        shared.flush()
                 self._put(begin + "".join(self._filled(text) + "\n" for text in texts))
             _lines.remove(self)
             if not _lines:
@@ -141,11 +148,9 @@ class LastLine:
         return text + " " * blanks + "\b" * blanks
 
     def _put(self, text: str) -> None:
-        try:
+        with suppress(OSError, ValueError):
             self._write(text)
             self._flush()
-        except (OSError, ValueError):
-            pass
 
 
 def columns_of(text: str) -> int:

@@ -1,0 +1,262 @@
+"""Small models, data and ways to run them, shared by the tests. Nothing here knows what a test expects."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Adam
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from fsmtrain import Callback, Guards, LightningModule, Machine, Options, State, TrainingModule, build
+
+M = TypeVar("M", bound=nn.Module)
+Loader = DataLoader[Any]
+Configure = Callable[[Any], Any]
+
+slow_descent = functools.partial(SGD, lr=0.1)
+
+
+# ---- data
+
+
+class Samples(Dataset[Any]):
+    """Features and targets that follow from the index alone."""
+
+    def __init__(self, n: int, features: int = 3, dtype: torch.dtype = torch.float32) -> None:
+        generator = torch.Generator().manual_seed(n)
+        self.x = torch.randn(n, features, generator=generator, dtype=torch.float64).to(dtype)
+        self.y = torch.randn(n, 1, generator=generator, dtype=torch.float64).to(dtype)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.x[index], self.y[index]
+
+
+class Stream(IterableDataset[Any]):
+    """The same samples without a length."""
+
+    def __init__(self, samples: Dataset[Any], n: int) -> None:
+        self.samples, self.n = samples, n
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.samples[i] for i in range(self.n))
+
+
+def batches(n: int, size: int = 2, *, dtype: torch.dtype = torch.float32, **more: Any) -> Loader:
+    """A loader of `n` samples in batches of `size`; the last one may be smaller."""
+    return DataLoader(Samples(n, dtype=dtype), batch_size=size, **more)
+
+
+def stream(n: int, size: int = 2) -> Loader:
+    """The same batches from a loader without a length."""
+    return DataLoader(Stream(Samples(n), n), batch_size=size)
+
+
+def sequences(n: int, size: int, steps: int) -> Loader:
+    """A loader of `n` sequences of `steps` time steps: features ``(batch, steps, 2)`` and targets ``(batch, steps, 1)``."""
+    generator = torch.Generator().manual_seed(n)
+    x, y = torch.randn(n, steps, 2, generator=generator), torch.randn(n, steps, 1, generator=generator)
+    return DataLoader(TensorDataset(x, y), batch_size=size)
+
+
+# ---- models
+
+
+class Linear(TrainingModule):
+    """Linear regression. `configure` makes what ``configure_optimizers`` returns from the parameters."""
+
+    def __init__(self, configure: Configure = slow_descent) -> None:
+        super().__init__()
+        self.layer: nn.Module = nn.Linear(3, 1)
+        self.configure = configure
+
+    def loss(self, batch: Any) -> Any:
+        """The mean squared error."""
+        x, y = batch
+        return F.mse_loss(self.layer(x), y)
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        return self.loss(batch)
+
+    def configure_optimizers(self) -> Any:
+        return self.configure(self.parameters())
+
+
+class Validated(Linear):
+    """Linear regression with everything there is to evaluate."""
+
+    def validation_step(self, batch: Any, batch_nb: int) -> Any:
+        return {"val_loss": self.loss(batch)}
+
+    def test_step(self, batch: Any, batch_nb: int) -> Any:
+        return {"test_loss": self.loss(batch)}
+
+
+class Perceptron(Validated):
+    """Two layers with what depends on the mode between them: batch normalisation and dropout."""
+
+    def __init__(self, configure: Configure = slow_descent) -> None:
+        super().__init__(configure)
+        self.layer = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1))
+
+
+class Smooth(Linear):
+    """Two layers in which a sample's loss depends on no other sample and on no chance."""
+
+    def __init__(self, configure: Configure = slow_descent) -> None:
+        super().__init__(configure)
+        self.layer = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
+
+
+class Recurrent(TrainingModule):
+    """An LSTM that predicts at each time step."""
+
+    def __init__(self, configure: Configure = slow_descent) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(2, 4, batch_first=True)
+        self.head = nn.Linear(4, 1)
+        self.configure = configure
+
+    def loss(self, batch: Any, hiddens: Any) -> tuple[Any, Any]:
+        """The mean squared error of a split, and what the next one begins with."""
+        x, y = batch
+        out, hiddens = self.lstm(x, hiddens)
+        return F.mse_loss(self.head(out), y), hiddens
+
+    def training_step(self, batch: Any, batch_nb: int, hiddens: Any) -> Any:
+        loss, hiddens = self.loss(batch, hiddens)
+        return {"loss": loss, "hiddens": hiddens}
+
+    def configure_optimizers(self) -> Any:
+        return self.configure(self.parameters())
+
+
+class Adversaries(LightningModule):
+    """A generator and a discriminator, each with an optimizer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+        self.discriminator = nn.Sequential(nn.Linear(1, 4), nn.LeakyReLU(0.2), nn.Linear(4, 1))
+
+    def generator_loss(self, batch: Any) -> Any:
+        """How badly the discriminator is fooled."""
+        x, _ = batch
+        judged = self.discriminator(self.generator(x))
+        return F.binary_cross_entropy_with_logits(judged, torch.ones_like(judged))
+
+    def discriminator_loss(self, batch: Any) -> Any:
+        """How badly the discriminator tells samples from fakes."""
+        x, y = batch
+        real, fake = self.discriminator(y), self.discriminator(self.generator(x))
+        as_real = F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
+        return as_real + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+
+    def training_step(self, batch: Any, batch_nb: int, optimizer_i: int) -> Any:
+        return self.generator_loss(batch) if optimizer_i == 0 else self.discriminator_loss(batch)
+
+    def configure_optimizers(self) -> Any:
+        return Adam(self.generator.parameters(), lr=0.02), SGD(self.discriminator.parameters(), lr=0.1, momentum=0.9)
+
+
+class Plain(nn.Module):
+    """Linear regression as a module that knows nothing of this package."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        x, y = batch
+        return F.mse_loss(self.layer(x), y)
+
+    def validation_step(self, batch: Any, batch_nb: int) -> Any:
+        return {"val_loss": self.training_step(batch, batch_nb)}
+
+    def test_step(self, batch: Any, batch_nb: int) -> Any:
+        return {"test_loss": self.training_step(batch, batch_nb)}
+
+    def configure_optimizers(self) -> Any:
+        return SGD(self.parameters(), lr=0.1)
+
+
+# ---- running
+
+
+class Visits(Callback):
+    """Writes down every transition."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def on_transition(self, machine: Any, transition: Any) -> None:
+        self.seen.append(transition)
+
+    @property
+    def states(self) -> list[State]:
+        """The states that were visited, in order."""
+        return [transition.source for transition in self.seen]
+
+    def batches_of(self, state: State) -> list[int]:
+        """The index of the batch in its epoch at each visit to a state."""
+        return [transition.batch_nb for transition in self.seen if transition.source is state]
+
+
+def flags(**given: Any) -> Options:
+    """Options for a quiet run on the CPU."""
+    return Options(**{"progress_bar": False, "device": "cpu", **given})
+
+
+def machine_of(
+    model: nn.Module,
+    train: Any = None,
+    val: Any = None,
+    test: Any = None,
+    *,
+    guards: Guards | None = None,
+    callbacks: Iterable[object] = (),
+    **given: Any,
+) -> Machine:
+    """A machine that has not run yet."""
+    loaders = {"train_dataloader": train, "val_dataloaders": val, "test_dataloaders": test}
+    return build(flags(**given), model, **loaders, guards=guards, callbacks=callbacks)
+
+
+def trained(model: nn.Module, train: Any = None, val: Any = None, test: Any = None, **given: Any) -> Machine:
+    """A machine that has run to its end."""
+    machine = machine_of(model, train, val, test, **given)
+    machine.run()
+    return machine
+
+
+def twins(make: Callable[[], M]) -> tuple[M, M]:
+    """Two models with the same weights that share nothing. What comes after begins with a known random state."""
+    torch.manual_seed(1)
+    model = make()
+    torch.manual_seed(0)
+    return model, copy.deepcopy(model)
+
+
+def weights(model: nn.Module) -> list[Tensor]:
+    """A copy of the parameters and buffers."""
+    return [tensor.detach().clone() for tensor in (*model.parameters(), *model.buffers())]
+
+
+def same_bits(left: Any, right: Any) -> bool:
+    """Whether two nests of tensors, lists, dicts and plain values are the same, tensors bit for bit."""
+    if isinstance(left, Tensor) or isinstance(right, Tensor):
+        both = isinstance(left, Tensor) and isinstance(right, Tensor)
+        return both and left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same_bits(left[key], right[key]) for key in left)
+    if isinstance(left, Sequence) and not isinstance(left, str):
+        return len(left) == len(right) and all(same_bits(a, b) for a, b in zip(left, right, strict=True))
+    return bool(left == right)

@@ -1,0 +1,383 @@
+"""Checks, the sanity pass and the test: what they return, and that they leave everything else as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fsmtrain import Callback, State
+from tests.models import Linear, Perceptron, Validated, Visits, batches, machine_of, same_bits, stream, trained, weights
+
+
+class Returning(Linear):
+    """Returns given things from its evaluation steps, one after the other, and writes down how it is called."""
+
+    def __init__(self, *outputs: Any) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.calls: list[tuple[Any, int, int]] = []
+
+    def validation_step(self, batch: Any, batch_nb: int, dataloader_i: int = 0) -> Any:
+        self.calls.append((batch, batch_nb, dataloader_i))
+        return self.outputs[(len(self.calls) - 1) % len(self.outputs)]
+
+    test_step = validation_step
+
+
+class Gathering(Returning):
+    """Keeps what its end hook is given."""
+
+    def __init__(self, *outputs: Any) -> None:
+        super().__init__(*outputs)
+        self.gathered: list[Any] = []
+
+    def validation_end(self, outputs: Any) -> Any:
+        self.gathered.append(outputs)
+        return {"val_loss": 1.5, "log": {"a": 2}, "progress_bar": {"b": torch.tensor(3)}}
+
+    test_end = validation_end
+
+
+def checked(model: nn.Module, val: Any, **options: Any) -> dict[str, Any]:
+    """The metrics of a run of one batch and one check."""
+    return dict(trained(model, batches(2), val, max_nb_epochs=1, nb_sanity_val_steps=0, **options).metrics)
+
+
+# ---- metrics
+
+
+def test_without_an_end_hook_every_scalar_is_averaged_over_the_batches() -> None:
+    model = Returning(
+        {"val_loss": torch.tensor(1.0), "accuracy": 0.5, "n": torch.tensor(3)},
+        {"val_loss": torch.tensor([3.0]), "accuracy": 1, "n": torch.tensor(4)},
+    )
+    metrics = checked(model, range(2))
+    assert {name: float(value) for name, value in metrics.items()} == {"val_loss": 2.0, "accuracy": 0.75, "n": 3.5}
+
+
+def test_the_average_is_over_the_batches_of_all_loaders_together() -> None:
+    model = Returning({"val_loss": 1.0}, {"val_loss": 2.0}, {"val_loss": 6.0})
+    assert checked(model, [[0, 1], [2]])["val_loss"] == 3.0
+
+
+def test_a_metric_is_averaged_over_the_batches_that_returned_it() -> None:
+    model = Returning({"val_loss": 1.0}, {"val_loss": 3.0, "rare": 5.0}, None)
+    assert checked(model, range(3)) == {"val_loss": 2.0, "rare": 5.0}
+
+
+def test_what_is_no_scalar_is_not_averaged() -> None:
+    model = Returning({"val_loss": 1.0, "predictions": torch.ones(3), "name": "a", "nothing": None})
+    assert checked(model, range(2)) == {"val_loss": 1.0}
+
+
+def test_metrics_may_stand_under_log_and_progress_bar() -> None:
+    model = Returning({"log": {"val_loss": 1.0}, "progress_bar": {"accuracy": 2.0}})
+    assert checked(model, range(2)) == {"val_loss": 1.0, "accuracy": 2.0}
+
+
+def test_a_bare_tensor_from_a_step_is_the_loss() -> None:
+    assert checked(Returning(torch.tensor(1.0), torch.tensor(2.0)), range(2))["val_loss"] == 1.5
+    machine = trained(Returning(torch.tensor(1.0), torch.tensor(2.0)), batches(2), [], range(2), max_nb_epochs=1)
+    assert machine.metrics["test_loss"] == 1.5
+
+
+def test_metrics_keep_no_graph_and_no_precision_is_lost() -> None:
+    class Deep(Linear):
+        def validation_step(self, batch: Any, batch_nb: int) -> Any:
+            return {"val_loss": torch.tensor(1 / 3, dtype=torch.float64)}
+
+    value = checked(Deep(), range(3))["val_loss"]
+    assert isinstance(value, Tensor)
+    assert value.dtype == torch.float64
+    assert not value.requires_grad
+
+
+def test_an_end_hook_s_metrics_are_those_of_the_check() -> None:
+    metrics = checked(Gathering({"val_loss": 9.0, "lost": 1.0}), range(2))
+    assert {name: float(value) for name, value in metrics.items()} == {"val_loss": 1.5, "a": 2.0, "b": 3.0}
+
+
+@pytest.mark.parametrize("returned", [None, {}])
+def test_an_end_hook_may_return_nothing(returned: Any) -> None:
+    class Silent(Returning):
+        def validation_end(self, outputs: Any) -> Any:
+            return returned
+
+    assert checked(Silent({"val_loss": 1.0}), range(1)) == {}
+
+
+def test_the_end_hook_runs_in_eval_mode_and_without_gradients() -> None:
+    class Ending(Perceptron):
+        def validation_end(self, outputs: Any) -> Any:
+            assert not torch.is_grad_enabled()
+            assert not any(module.training for module in self.modules())
+            seen.append(self.trainer.state)
+            return {}
+
+    seen: list[State] = []
+    trained(Ending(), batches(8), batches(4), max_nb_epochs=1)
+    assert seen == [State.SANITY_VAL, State.VAL_CHECK]
+
+
+# ---- what the hooks are given
+
+
+def test_an_end_hook_gets_one_list_for_one_loader() -> None:
+    model = Gathering("a", "b", "c")
+    checked(model, range(3))
+    assert model.gathered == [["a", "b", "c"]]
+    model = Gathering("a", "b", "c")
+    checked(model, [range(3)])
+    assert model.gathered == [["a", "b", "c"]]
+
+
+def test_an_end_hook_gets_a_list_for_each_of_several_loaders() -> None:
+    model = Gathering("a", "b", "c", "d", "e")
+    checked(model, [[0, 1, 2], [], [3, 4]])
+    assert model.gathered == [[["a", "b", "c"], [], ["d", "e"]]]
+
+
+def test_the_same_holds_for_the_test() -> None:
+    model = Gathering("a", "b", "c")
+    machine = trained(model, batches(2), [], [[0], [1, 2]], max_nb_epochs=1)
+    assert model.gathered == [[["a"], ["b", "c"]]]
+    assert model.calls == [(0, 0, 0), (1, 0, 1), (2, 1, 1)]
+    assert machine.result.metrics == {"val_loss": 1.5, "a": 2.0, "b": 3.0}
+
+
+def test_steps_are_told_which_loader_s_which_batch_they_get() -> None:
+    model = Returning(None)
+    checked(model, [["x", "y"], ["z"]])
+    assert model.calls == [("x", 0, 0), ("y", 1, 0), ("z", 0, 1)]
+
+
+def test_outputs_of_one_check_are_not_given_to_the_next() -> None:
+    model = Gathering("a")
+    trained(model, batches(4), range(2), max_nb_epochs=2, val_check_interval=1, nb_sanity_val_steps=1)
+    assert model.gathered == [["a"]] + [["a", "a"]] * 4
+
+
+@pytest.mark.parametrize("share", [0.5, 0.34])
+def test_a_percentage_is_taken_of_each_loader_by_itself(share: float) -> None:
+    model = Returning(None)
+    checked(model, [list(range(3)), list(range(6))], val_percent_check=share)
+    assert [i for _, _, i in model.calls] == [0] + [1] * int(6 * share)
+
+
+# ---- streams
+
+
+def test_streams_are_validated_to_their_end() -> None:
+    class Unsized:
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(self.n))
+
+    model, visits = Gathering("a"), Visits()
+    val = [Unsized(3), [7, 8], Unsized(1)]
+    options = {"max_nb_epochs": 2, "nb_sanity_val_steps": 2, "val_check_interval": 1.0, "callbacks": [visits]}
+    trained(model, batches(4), val, **options)
+    assert model.gathered == [[["a"] * 2, ["a"] * 2, ["a"]]] + [[["a"] * 3, ["a"] * 2, ["a"]]] * 2
+    assert visits.states.count(State.SANITY_VAL) == 5
+    assert visits.states.count(State.VAL_CHECK) == 12
+
+
+def test_a_stream_and_a_sized_loader_with_the_same_batches_have_the_same_metrics() -> None:
+    torch.manual_seed(0)
+    model = Validated()
+    sized = machine_of(model, batches(2), [], batches(7), max_nb_epochs=0).run()
+    unsized = machine_of(model, batches(2), [], stream(7), max_nb_epochs=0).run()
+    assert sized.metrics == unsized.metrics
+    assert sized.metrics["test_loss"] > 0
+
+
+def test_every_batch_of_a_stream_is_fetched_without_gradients() -> None:
+    class Watching:
+        def __iter__(self) -> Iterator[int]:
+            for i in range(3):
+                grad.append(torch.is_grad_enabled())
+                yield i
+
+    grad: list[bool] = []
+    checked(Returning(None), Watching())
+    assert grad == [False] * 3
+
+
+# ---- modes and gradients
+
+
+class FrozenNorm(Callback):
+    """Keeps the batch normalisation of a model in eval mode, from a given hook on."""
+
+    def freeze(self, machine: Any) -> None:
+        for module in machine.model.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.eval()
+
+
+class FrozenAtStart(FrozenNorm):
+    on_run_start = FrozenNorm.freeze
+
+
+class FrozenInEachEpoch(FrozenNorm):
+    on_epoch_start = FrozenNorm.freeze
+
+
+class FrozenAtEachBatch(FrozenNorm):
+    def on_batch_start(self, machine: Any, batch: Any) -> None:
+        self.freeze(machine)
+
+
+@pytest.mark.parametrize("callback", [FrozenAtStart, FrozenInEachEpoch, FrozenAtEachBatch])
+def test_a_submodule_set_to_eval_in_a_hook_stays_so_after_checks(callback: type[FrozenNorm]) -> None:
+    class Watched(Perceptron):
+        def training_step(self, batch: Any, batch_nb: int) -> Any:
+            modes.append([module.training for module in self.layer.children()])
+            assert torch.is_grad_enabled()
+            return super().training_step(batch, batch_nb)
+
+        def validation_step(self, batch: Any, batch_nb: int) -> Any:
+            assert not any(module.training for module in self.modules())
+            return super().validation_step(batch, batch_nb)
+
+    modes: list[list[bool]] = []
+    model = Watched()
+    norm = next(module for module in model.modules() if isinstance(module, nn.BatchNorm1d))
+    trained(model, batches(8), batches(4), batches(4), max_nb_epochs=2, val_check_interval=2, callbacks=[callback()])
+    assert modes == [[True, False, True, True, True]] * 8
+    assert norm.num_batches_tracked == 0
+    assert [module.training for module in model.layer.children()] == [True, False, True, True, True]
+
+
+def test_a_fit_begins_in_train_mode_and_a_test_leaves_the_mode_alone() -> None:
+    model = Perceptron()
+    model.eval()
+    machine_of(model, batches(4), [], batches(4), max_nb_epochs=0).run()
+    assert not any(module.training for module in model.modules())
+    trained(model, batches(4), batches(4), batches(4), max_nb_epochs=1)
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_grad_mode_is_the_caller_s_after_every_transition(enabled: bool) -> None:
+    model = Perceptron()
+    test = batches(4)
+    with torch.set_grad_enabled(enabled):
+        for _ in machine_of(model, batches(4), batches(4), test, max_nb_epochs=1 if enabled else 0):
+            assert torch.is_grad_enabled() is enabled
+        assert torch.is_grad_enabled() is enabled
+
+
+def test_a_check_in_mid_window_leaves_the_gathered_gradients_alone() -> None:
+    model = Perceptron()
+    machine = machine_of(model, batches(8), batches(4), max_nb_epochs=1, accumulate_grad_batches=4, val_check_interval=2)
+    before: list[Any] = []
+    for transition in machine:
+        gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+        if transition.source is State.VAL_CHECK:
+            assert same_bits(gradients, before)
+            assert all(gradient is not None for gradient in gradients)
+            return
+        before = gradients
+    raise AssertionError("there was no check")
+
+
+# ---- the sanity pass
+
+
+class Random(Perceptron):
+    """Draws from every generator there is wherever it can."""
+
+    def validation_step(self, batch: Any, batch_nb: int) -> Any:
+        random.random()
+        np.random.rand()
+        torch.rand(2)
+        return super().validation_step(batch, batch_nb)
+
+    def validation_end(self, outputs: Any) -> Any:
+        random.random()
+        np.random.rand()
+        torch.rand(2)
+        return {}
+
+
+def random_states(*generators: torch.Generator) -> list[Any]:
+    """The states of all generators."""
+    numpy_state: Any = np.random.get_state()
+    return [
+        random.getstate(),
+        [part.tolist() if isinstance(part, np.ndarray) else part for part in numpy_state],
+        torch.get_rng_state(),
+        [generator.get_state() for generator in generators],
+    ]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 50])
+def test_the_sanity_pass_changes_no_random_state(steps: int) -> None:
+    own = torch.Generator().manual_seed(5)
+    val = batches(8, shuffle=True, generator=own)
+    machine = machine_of(Random(), batches(4), val, max_nb_epochs=1, nb_sanity_val_steps=steps)
+    machine.advance()
+    assert machine.state is State.SANITY_VAL
+    before = random_states(own)
+    machine.advance()
+    assert same_bits(random_states(own), before) is (steps == 1)
+    while machine.state is State.SANITY_VAL:
+        machine.advance()
+    assert machine.state is State.FETCH
+    assert same_bits(random_states(own), before)
+
+
+def test_a_sampler_s_own_generator_is_put_back_after_the_sanity_pass() -> None:
+    own = torch.Generator().manual_seed(5)
+    samples = batches(8).dataset
+    sampler: torch.utils.data.RandomSampler = torch.utils.data.RandomSampler(range(8), generator=own)
+    by_batch = torch.utils.data.BatchSampler(sampler, 2, drop_last=False)
+    loaders: list[Any] = [
+        torch.utils.data.DataLoader(samples, batch_size=2, sampler=sampler),
+        torch.utils.data.DataLoader(samples, batch_sampler=by_batch),
+    ]
+    before = own.get_state()
+    for loader in loaders:
+        machine = machine_of(Returning(None), batches(4), loader, max_nb_epochs=0, nb_sanity_val_steps=1)
+        machine.run()
+        assert torch.equal(own.get_state(), before)
+        next(iter(loader))
+        assert not torch.equal(own.get_state(), before)
+        own.set_state(before)
+
+
+def test_the_sanity_pass_changes_neither_weights_nor_buffers_nor_gradients_nor_metrics() -> None:
+    model = Perceptron()
+    before = weights(model)
+    machine = machine_of(model, batches(4), batches(8), max_nb_epochs=0, nb_sanity_val_steps=3)
+    machine.run()
+    assert machine.times[State.SANITY_VAL].visits == 3
+    assert same_bits(weights(model), before)
+    assert all(p.grad is None for p in model.parameters())
+    assert machine.metrics == {}
+
+
+def test_the_sanity_pass_is_not_a_check() -> None:
+    class Counting(Callback):
+        def on_check_start(self, machine: Any) -> None:
+            calls.append("start")
+
+        def on_check_end(self, machine: Any, metrics: Any) -> None:
+            calls.append(dict(metrics))
+
+    calls: list[Any] = []
+    model = Returning({"val_loss": 1.0})
+    options = {"max_nb_epochs": 1, "nb_sanity_val_steps": 3, "callbacks": [Counting()]}
+    machine = trained(model, batches(2), range(2), **options)
+    assert len(model.calls) == 4
+    assert calls == ["start", {"val_loss": 1.0}]
+    assert machine.counters.checks_done == 1
