@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from fsmtrain.core.guards import Guards
+from fsmtrain.core.plan import Plan
 from fsmtrain.loops import Loop
 from fsmtrain.options import Options
 from fsmtrain.runtime.building import Loaders
 from fsmtrain.runtime.machine import Engine
+from fsmtrain.views import diagram
+
+if TYPE_CHECKING:
+    from fsmtrain.adapters.transitions import RunMachine
 
 
 class Machine(Engine):
     """One run of a model through its loop. Made by `build`; ``run`` it, or ``advance`` one transition at a time."""
 
     loop_class = Loop
+
+    def as_transitions(self, **options: Any) -> RunMachine:
+        """This run as a machine of the package ``transitions``: the same rows, guards, effects and actions, the same state.
+
+        ``machine.as_transitions().model.run()`` trains as `run` does, only slower. Either of the two may make the next
+        transition.
+
+        Args:
+            options: What ``transitions.extensions.GraphMachine`` takes besides, such as ``title`` or ``graph_engine``.
+        """
+        from fsmtrain.adapters.transitions import as_transitions  # only here: the library takes time to import
+
+        return as_transitions(self._dispatcher, begin=self._begin, end=self._end, **options)
+
+    def plan(self) -> Plan:
+        """The exact schedule of this run.
+
+        Raises:
+            SizesError: A loader has no length.
+        """
+        return self.loop.plan()
+
+    def draw(self, path: str | os.PathLike[str]) -> None:
+        """Draw this run's state diagram into a file: ``.mmd`` for Mermaid, ``.dot`` for Graphviz.
+
+        Raises:
+            OptionsError: No drawing has the file's suffix.
+        """
+        diagram.write(self.loop, path)
 
 
 def build(

@@ -46,6 +46,10 @@ class Trainer(Options):
     callbacks: Iterable[object] = field(default=(), converter=tuple)
     _runs: _Runs = field(factory=_Runs, init=False, repr=False)
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """A trainer's runs are not copied: a copy, or a pickle, of a model that knows its trainer has None in its place."""
+        return type(None), ()
+
     def fit(self, model: nn.Module, train_dataloader: Any = None, val_dataloaders: Any = None) -> Result:
         """Train a model, from its first epoch to the end. It is not tested; call `test` for that.
 

@@ -32,13 +32,24 @@ class Every:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Following:
+    """A guard as plain data: it fires at its optimizer's next turn after every n-th step of another one."""
+
+    other: int
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Replaced:
     """The decisions that are replaced, as plain data. `stop` is a number of steps: the run is to end once they are done."""
 
-    step: Mapping[int, Every] = field(default_factory=dict)
+    step: Mapping[int, Every | Following] = field(default_factory=dict)
     check: Every | None = None
     save: Every | None = None
     stop: int | None = None
+
+
+NOTHING = Replaced()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +58,7 @@ class Script:
 
     `improved` answers each check, `train` is the length of a train stream in each epoch, `val` and `test` the true lengths of
     the loaders without one, `splits` the splits of each batch of the run. From visit `stop_at` on, counted from 0, the run is
-    asked to stop. `skipped` says of each visit to `step` whether the optimizer did not step; nothing is scheduled by it.
+    asked to stop. `skipped` says of each visit to `step` whether the optimizer did not step.
     """
 
     improved: tuple[bool, ...] = (True,)
@@ -114,12 +125,13 @@ def sanity_batches(options: Options, sizes: Sizes, true: tuple[int, ...]) -> int
     return sum(min(n, steps) for n in whole)
 
 
-def has_checks(options: Options, sizes: Sizes) -> bool:
-    """Whether some epoch of the run has a check, as far as the flags say."""
-    return sizes.fits and 1 <= options.check_val_every_n_epoch <= options.max_nb_epochs
+def has_checks(options: Options, sizes: Sizes, replaced: Replaced) -> bool:
+    """Whether some epoch of the run may have a check, as far as the flags say, or a guard in their place."""
+    first = options.check_val_every_n_epoch if replaced.check is None else 1
+    return sizes.fits and first <= options.max_nb_epochs
 
 
-def refused(options: Options, sizes: Sizes) -> bool:
+def refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> bool:
     """Whether options and sizes, each legal by itself, do not fit each other."""
 
     def does_not_fit(own: float, loaders: tuple[int | None, ...]) -> bool:
@@ -135,7 +147,7 @@ def refused(options: Options, sizes: Sizes) -> bool:
     if sizes.fits and options.max_nb_epochs > 0:
         if sizes.train == 0 or does_not_fit(options.train_percent_check, (sizes.train,)):
             return True
-        if something_to_validate and has_checks(options, sizes):
+        if something_to_validate and has_checks(options, sizes, replaced) and replaced.check is None:
             if isinstance(options.val_check_interval, float):
                 if sizes.train is None:
                     return True
@@ -144,7 +156,7 @@ def refused(options: Options, sizes: Sizes) -> bool:
                 if options.val_check_interval > part(sizes.train, share):
                     return True
     sanity = sizes.fits and options.nb_sanity_val_steps > 0
-    if (has_checks(options, sizes) or sanity) and does_not_fit(options.val_percent_check, sizes.val):
+    if (has_checks(options, sizes, replaced) or sanity) and does_not_fit(options.val_percent_check, sizes.val):
         return True
     return does_not_fit(options.test_percent_check, sizes.test)
 
@@ -160,6 +172,9 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
     checks = 0
     batches = 0
     waited = 0
+    tried = 0
+    steps = [0] * sizes.optimizers
+    to_follow: set[int] = set()  # optimizers whose turn to step comes with their next turn
 
     def visit(
         state: str,
@@ -220,11 +235,22 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                     gathered[optimizer] += 1
                     visit("backward", epoch, batch, split, optimizer, Fraction(1, foreseen))
                     is_last_split = split == splits - 1
-                    is_due = gathered[optimizer] == length if own is None else own.fires(batch) and is_last_split
+                    if own is None:
+                        is_due = gathered[optimizer] == length
+                    elif isinstance(own, Every):
+                        is_due = own.fires(batch) and is_last_split
+                    else:
+                        is_due = optimizer in to_follow
+                    to_follow.discard(optimizer)
                     if is_due or (is_last_batch and is_last_split):
                         visit("step", epoch, batch, split, optimizer, Fraction(foreseen, gathered[optimizer]))
                         gathered[optimizer] = 0
                         has_stepped = True
+                        is_skipped = script.skipped[tried % len(script.skipped)]
+                        tried += 1
+                        if not is_skipped:
+                            steps[optimizer] += 1
+                            to_follow |= followers(replaced, optimizer, steps[optimizer])
                     else:
                         visit("accumulate", epoch, batch, split, optimizer)
                     if optimizer == sizes.optimizers - 1 and has_stepped:
@@ -262,7 +288,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                     return end(stopped=True)
                 if stop_is_due:
                     visit("epoch_end", epoch, batch)
-                    return test_and_end()
+                    return end(stopped=True) if asked_to_stop() else test_and_end()
 
         assert not any(gathered)
         visit("epoch_end", epoch, batch)
@@ -285,7 +311,18 @@ def windows_of(options: Options, epoch: int) -> int:
     return lengths[max(begun)] if begun else 1
 
 
-def foreseen_window(options: Options, sizes: Sizes, length: int, batch: int, train_batches: int, own: Every | None) -> int:
+def followers(replaced: Replaced, optimizer: int, steps: int) -> set[int]:
+    """The optimizers that step next because this one has done so many steps."""
+    return {
+        i
+        for i, own in replaced.step.items()
+        if isinstance(own, Following) and own.other == optimizer != i and steps % own.n == 0
+    }
+
+
+def foreseen_window(
+    options: Options, sizes: Sizes, length: int, batch: int, train_batches: int, own: Every | Following | None
+) -> int:
     """The length that the window of this batch is expected to have while it is open."""
     if own is not None:
         return 1  # it may close at any time, so the whole factor is left to the step

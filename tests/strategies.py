@@ -6,7 +6,6 @@ A `Case` is a configuration with a script; a `World` plays the script to a run o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from attrs import Attribute, define, evolve, field, fields, frozen
@@ -17,16 +16,17 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatch import Dispatcher
 from fsmtrain.core.folding import folded
-from fsmtrain.core.guards import Guard, Guards, every_n_batches
-from fsmtrain.core.limits import Limits, resolve
-from fsmtrain.core.loop import Loop, Visit
+from fsmtrain.core.guards import Guard, Guards, every_n_batches, every_n_steps_of
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table
+from fsmtrain.core.visit import Visit
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import SizesError
 from fsmtrain.options import Options
-from tests.reference import Every, Replaced, Schedule, Script, schedule
+from tests.reference import Every, Following, Replaced, Schedule, Script, schedule
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Case:
     @property
     def limits(self) -> Limits:
         """The configuration's limits."""
-        return evolve(resolve(self.options, self.sizes), skips_steps=self.skips_steps)
+        return evolve(self.loop().limits, skips_steps=self.skips_steps)
 
     @property
     def full_table(self) -> Table:
@@ -171,13 +171,13 @@ def nth(values: Sequence[T], index: int) -> T:
 def guards_of(replaced: Replaced) -> Guards:
     """The decisions that are plain data in a case as the guards that they mean."""
 
-    def guard_of(every: Every | None) -> Guard | None:
-        return None if every is None else every_n_batches(every.n, first=every.first)
+    def guard_of(own: Every | Following) -> Guard:
+        return every_n_batches(own.n, first=own.first) if isinstance(own, Every) else every_n_steps_of(own.other, own.n)
 
     return Guards(
-        step={i: every_n_batches(every.n, first=every.first) for i, every in replaced.step.items()},
-        check=guard_of(replaced.check),
-        save=guard_of(replaced.save),
+        step={i: guard_of(own) for i, own in replaced.step.items()},
+        check=None if replaced.check is None else guard_of(replaced.check),
+        save=None if replaced.save is None else guard_of(replaced.save),
         stop=None if replaced.stop is None else enough_steps(replaced.stop),
     )
 
@@ -249,8 +249,9 @@ def replacements(draw: st.DrawFn, optimizers: int) -> Replaced:
     """Guards for some of the decisions, often for none."""
     if draw(st.booleans()):
         return Replaced()
+    own = every | st.builds(Following, other=st.integers(0, optimizers - 1), n=st.integers(1, 3))
     return Replaced(
-        step=draw(st.dictionaries(st.integers(0, optimizers - 1), every, max_size=optimizers)),
+        step=draw(st.dictionaries(st.integers(0, optimizers - 1), own, max_size=optimizers)),
         check=draw(st.none() | every),
         save=draw(st.none() | every),
         stop=draw(st.none() | st.integers(0, 20)),
@@ -279,14 +280,12 @@ def scripts(draw: st.DrawFn, options: Options, sizes: Sizes, *, skips_steps: boo
 def cases(draw: st.DrawFn, *, skips_steps: bool = False) -> Case:
     """Configurations that fit their sizes, with guards and a script."""
     options, sizes = draw(configurations(fitting=True))
+    replaced = draw(replacements(sizes.optimizers))
     try:
-        resolve(options, sizes)
+        Loop(options, sizes, guards=guards_of(replaced))
     except SizesError:
         reject()
     skips_steps = skips_steps and draw(st.booleans())
-    replaced = draw(replacements(sizes.optimizers))
-    if options.check_val_every_n_epoch > options.max_nb_epochs:  # this corner has a test of its own, in test_loop
-        replaced = replace(replaced, check=None)
     return Case(
         options=options,
         sizes=sizes,

@@ -11,8 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fsmtrain"
 
 # From the bottom up. A module imports from lower layers; within a folder of its own it imports what it likes.
-LAYERS = (("errors", "flags"), ("early_stopping",), ("options",), ("core",), ("runtime", "views", "adapters"))
-FOLDERS = ("core", "runtime", "views", "adapters")
+FOLDERS = ("core", "runtime", "views", "adapters", "proving")
+LAYERS = (("errors", "flags", "notices"), ("early_stopping",), ("options",), FOLDERS[:1], FOLDERS[1:])
 TOP = len(LAYERS)  # the modules that users import: machine, module, trainer, ...
 
 

@@ -192,7 +192,6 @@ def test_a_name_that_is_like_none_is_answered_with_all_flags(name: str) -> None:
         assert flag in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="a likeness is told as a fact")
 @pytest.mark.parametrize(
     "name", ["log_every_n_steps", "min_steps", "gradient_clip_algorithm", "reload_dataloaders_every_n_epochs"]
 )

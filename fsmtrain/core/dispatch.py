@@ -79,7 +79,7 @@ class Dispatcher:
         observer: Observer | None = None,
         state: State = State.START,
     ) -> None:
-        self.table, self.limits, self.counters, self.signals = table, limits, counters, signals
+        self.table, self.limits, self.counters, self.signals, self.actions = table, limits, counters, signals, actions
         self.trace = Trace(table, limits, counters)
         self.observer = observer
         self._nodes = nodes_of(table, actions)
@@ -124,13 +124,20 @@ class Dispatcher:
         taken = transition(self.table, case.row, self.counters)
         for effect in case.effects:
             effect(self.limits, self.counters)
-        self.trace.rows.append(case.row)
-        self._node = case.target
-        node.visits += 1
-        node.nanoseconds += perf_counter_ns() - begun
+        self.record(case.row, perf_counter_ns() - begun)
         if self.observer is not None:
             self.observer(taken)
         return taken
+
+    def record(self, row: int, nanoseconds: int) -> None:
+        """Write down that a row of the present state has been taken, its effects included, and enter its target.
+
+        For an engine that takes the rows of this run in its own way. `nanoseconds` is what the visit took.
+        """
+        self.trace.rows.append(row)
+        self._node.visits += 1
+        self._node.nanoseconds += nanoseconds
+        self._node = self._nodes[self.table.rows[row].to]
 
     def run(self) -> None:
         """Visit one state after the other up to a final one."""

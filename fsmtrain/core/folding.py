@@ -15,6 +15,7 @@ from fsmtrain.core.guards import Guard, Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
+from fsmtrain.core.windows import windows_are_single
 
 Known = dict[tuple[str, str], Fact]
 
@@ -39,7 +40,7 @@ def facts(limits: Limits, guards: Guards) -> Known:
         known["counters", "cut"] = False
     if not limits.skips_steps:
         known["signals", "step_skipped"] = False
-    if _never_accumulates(limits, guards):
+    if windows_are_single(limits, guards):
         known["counters", "window"] = 1
     return known
 
@@ -51,17 +52,12 @@ def facts_at(state: State, limits: Limits, guards: Guards) -> Known:
         known["counters", "epochs_since_checks"] = 1
     if state is State.BACKWARD and len(limits.windows) == 1 and limits.windows[0][0] == 0:  # K is the same in every epoch
         known["counters", "window"] = limits.windows[0][1]
-    if _never_accumulates(limits, guards):
+    if windows_are_single(limits, guards):
         if state is State.BACKWARD:  # the window holds the backward that has just run
             known["counters", "gathered"] = 1
         elif state in (State.ROUND_END, State.EARLY_STOP):  # each backward has been stepped
             known["counters", "open_windows"] = 0
     return known
-
-
-def _never_accumulates(limits: Limits, guards: Guards) -> bool:
-    """Whether every window is one backward."""
-    return not guards.step and all(length == 1 for _, length in limits.windows)
 
 
 def _idle(limits: Limits, guards: Guards) -> frozenset[Effect]:

@@ -13,6 +13,18 @@ from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 
 
+def windows_are_single(limits: Limits, guards: Guards) -> bool:
+    """Whether every window of the run is one backward."""
+    return not guards.step and all(length == 1 for _, length in limits.windows)
+
+
+def windows_are_foreseen(limits: Limits, guards: Guards) -> bool:
+    """Whether each window's length is known when it opens, so that there is nothing to rescale at a step."""
+    if windows_are_single(limits, guards):
+        return True
+    return not (guards.step or limits.train_is_stream or limits.splits_batches)
+
+
 def loss_divisor(limits: Limits, guards: Guards, counters: Counters) -> int:
     """What the loss of the backward under way is divided by: its window's length, as far as it can be known.
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
+from torch.utils.data import DataLoader
+
 from fsmtrain.errors import DataError, ModelError
 
 Loader = Iterable[Any]
@@ -51,7 +53,7 @@ class SizedBatches:
     """The batches of one epoch of a loader that has a length. Nothing is fetched ahead of its time."""
 
     def __init__(self, loader: Loader, name: str, length: int) -> None:
-        self._name, self._length, self._given = name, length, 0
+        self._loader, self._name, self._length, self._given = loader, name, length, 0
         self._iterator = iter(loader)
 
     def next(self) -> Any:
@@ -71,8 +73,11 @@ class SizedBatches:
         return batch
 
     def finish(self) -> None:
-        """Let a loader that was used up come to its end, as a ``for`` statement does: samplers may draw there."""
-        if self._given == self._length:
+        """Let a loader of torch's that was used up come to its end, as a ``for`` statement does: samplers may draw there.
+
+        Of any other loader no batch is asked for beyond its length: it may have more, and give them in the next epoch.
+        """
+        if self._given == self._length and isinstance(self._loader, DataLoader):
             next(self._iterator, None)
 
 

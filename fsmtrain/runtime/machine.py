@@ -105,10 +105,14 @@ class Engine:
             self._actions.by_state,
             observer=observer,
         )
-        self._begun = self._ended = self._failed = False
+        self._begun = self._ended = False
         self._take_trainer_back()
 
     loop_class: type[Loop] = Loop
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """A run is not copied: a copy, or a pickle, of a model that knows its machine has None in its place."""
+        return type(None), ()
 
     # ---- running
 
@@ -154,17 +158,16 @@ class Engine:
     @contextlib.contextmanager
     def _ending_on_errors(self) -> Iterator[None]:
         """An error ends the run: it is told where, what a visit changes for its own time is put back, hooks are called."""
-        if self._failed:
-            raise UsageError("The run has ended with an error and cannot go on from there. Build a new machine.")
         try:
             yield
         except BaseException as error:
-            self._failed = True
             self._dispatcher.say_where(error)
             self._end()
             raise
 
     def _begin(self) -> None:
+        if self._ended and not self.state.is_final:
+            raise UsageError("The run has ended with an error and cannot go on from there. Build a new machine.")
         if self._begun:
             return
         self._begun = True

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from fsmtrain.core.windows import gradient_scale, loss_divisor
+from fsmtrain.core.windows import gradient_scale, loss_divisor, windows_are_foreseen, windows_are_single
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.batches import split_in_time
 from fsmtrain.runtime.binding import Binding
@@ -17,7 +17,7 @@ from fsmtrain.runtime.isolation import Isolation
 from fsmtrain.runtime.loaders import SizedBatches, StreamedBatches, length_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.optimizers import Turn
-from fsmtrain.runtime.outputs import detached, group_in, loss_of, metrics_in, weight_of
+from fsmtrain.runtime.outputs import Scalar, detached, group_in, loss_of, metrics_in, weight_of
 from fsmtrain.runtime.precision import Scaling, in_precision
 from fsmtrain.runtime.windows import Seeds, rescale
 
@@ -38,6 +38,8 @@ class Training:
         self._limits, self._guards = limits, parts.loop.guards
         self._counters, self._signals = memory.counters, memory.signals
         self._turns = turns
+        self._windows_are_single = windows_are_single(limits, self._guards)
+        self._windows_are_foreseen = windows_are_foreseen(limits, self._guards)
         self._isolation = Isolation(self._turns) if len(self._turns) > 1 else None
         self._seeds = Seeds()
         self._clip = float(options.gradient_clip_val or 0)
@@ -113,10 +115,12 @@ class Training:
         """One forward of the split in hand, from the hiddens with which it began."""
         counters, memory = self._counters, self._memory
         output = self._training_step(memory.splits[counters.split_nb], counters.batch_nb, index, self._hiddens)
-        memory.loss = loss_of(output)
         if isinstance(output, Tensor):
+            plain = output.requires_grad and output.dim() == 0
+            memory.loss = output if plain else loss_of(output)
             memory.weight = memory.hiddens[index] = None
             return
+        memory.loss = loss_of(output)
         memory.weight = weight_of(output)
         if self._split_size is not None:
             memory.hiddens[index] = detached(output.get("hiddens"))
@@ -128,18 +132,24 @@ class Training:
         memory = self._memory
         loss = memory.loss
         assert loss is not None
-        window = memory.windows[self._counters.optimizer_i]
-        scale = window.add(memory.weight)
-        if memory.weight is None:
-            divisor = loss_divisor(self._limits, self._guards, self._counters)
-            if divisor != 1:
-                scale = 1 / divisor
+        scale = None if self._windows_are_single else self._scale()
         root = loss if self._scaling is None else self._scaling.scale(self._counters.optimizer_i, loss)
         if scale is None:
             root.backward()  # type: ignore[no-untyped-call]
         else:
             root.backward(self._seeds.of(root, scale))  # type: ignore[no-untyped-call]
-        memory.loss, memory.output = None, loss.detach()
+        memory.loss = None
+        if self._turns[self._counters.optimizer_i].needs_closure:
+            memory.output = loss.detach()
+
+    def _scale(self) -> Scalar | None:
+        """What the loss in hand is multiplied by; None for 1."""
+        weight, counters = self._memory.weight, self._counters
+        scale = self._memory.windows[counters.optimizer_i].add(weight)
+        if weight is not None:
+            return scale
+        divisor = loss_divisor(self._limits, self._guards, counters)
+        return None if divisor == 1 else 1 / divisor
 
     # ---- step, or not yet
 
@@ -157,7 +167,8 @@ class Training:
         else:
             stepped = self._scaling.step(turn.index, lambda: self._step(turn))
             self._signals.step_skipped = not stepped
-        self._memory.windows[turn.index].close()
+        if not self._windows_are_single:
+            self._memory.windows[turn.index].close()
         if turn.step_schedulings and stepped:
             steps = self._counters.optimizer_steps[turn.index] + 1
             for scheduling in turn.step_schedulings:
@@ -168,18 +179,24 @@ class Training:
 
     def _step(self, turn: Turn) -> None:
         counters = self._counters
-        window = self._memory.windows[turn.index]
-        weighted = window.first is not None
-        scale = window.mean_scale if weighted else gradient_scale(self._limits, self._guards, counters)
-        if isinstance(scale, Tensor) or scale != 1:
-            rescale(turn.parameters, scale)
-        self._clip_gradients(turn)
+        if not self._windows_are_single:
+            self._make_mean(turn)
+        if self._clip > 0:
+            clip_grad_norm_(turn.parameters, self._clip)
         closure = self._closure(turn) if turn.needs_closure else None
         self._optimizer_step(counters.current_epoch, counters.batch_nb, turn.optimizer, turn.index, closure)
 
-    def _clip_gradients(self, turn: Turn) -> None:
-        if self._clip > 0:
-            clip_grad_norm_(turn.parameters, self._clip)
+    def _make_mean(self, turn: Turn) -> None:
+        """Rescale the gradients of a window whose length, or weight, was not known when it opened."""
+        window = self._memory.windows[turn.index]
+        if window.first is not None:
+            scale = window.mean_scale
+        elif self._windows_are_foreseen:
+            return
+        else:
+            scale = gradient_scale(self._limits, self._guards, self._counters)
+        if isinstance(scale, Tensor) or scale != 1:
+            rescale(turn.parameters, scale)
 
     def _closure(self, turn: Turn) -> Any:
         """What an optimizer calls that evaluates the loss several times; the first call has nothing left to compute."""
@@ -195,7 +212,8 @@ class Training:
             self._evaluate(turn.index)
             loss = self._memory.loss  # type: ignore[assignment]
             loss.backward()  # type: ignore[no-untyped-call]
-            self._clip_gradients(turn)
+            if self._clip > 0:
+                clip_grad_norm_(turn.parameters, self._clip)
             self._memory.loss = None
             return loss.detach()
 

@@ -32,12 +32,10 @@ class Bar:
         self._rates = Rates()
         self._metrics: dict[str, float] = {}
         self._arriving = run.arriving_metrics()
-        self._position: object = None  # where the run stood at the last look
+        self._seen_at: object = None  # where the run stood at the last look
         self._since = clock()  # when it was first seen there
-        self._line = LastLine(stream)
+        self._line = LastLine(stream, self._position)
         self._line.open()
-        self._asked = self._line.asked  # how often a person had been asked something, at the last look
-        self._asked_at: object = None  # where the run has stood since, until it moves
         self._over = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._watch, name="fsmtrain progress bar", daemon=True)
@@ -68,23 +66,15 @@ class Bar:
             self._line.clear()
 
     def look(self) -> None:
-        """Draw the run as it is now, unless somebody has asked a person something since it last moved."""
-        asked = self._line.asked
-        position, stood = self._moved()
-        if asked != self._asked:
-            self._asked, self._asked_at = asked, position
-        elif position != self._asked_at:
-            self._asked_at = None
-        if self._asked_at is None:
-            self._line.draw(self._text(stood), asked)
+        """Draw the run as it is now."""
+        position, now = self._position(), self._clock()
+        if position != self._seen_at:
+            self._seen_at, self._since = position, now
+        self._line.draw(self._text(now - self._since), position)
 
-    def _moved(self) -> tuple[object, float]:
-        """Where the run stands, and for how many seconds by now."""
-        counters, now = self._run.counters, self._clock()
-        position = (self._run.state, counters.batches_begun, counters.split_nb, counters.optimizer_i, counters.eval_nb)
-        if position != self._position:
-            self._position, self._since = position, now
-        return position, now - self._since
+    def _position(self) -> object:
+        counters = self._run.counters
+        return self._run.state, counters.batches_begun, counters.split_nb, counters.optimizer_i, counters.eval_nb
 
     def _text(self, stood: float) -> str:
         if self._arriving.arrived:

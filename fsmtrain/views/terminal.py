@@ -7,8 +7,8 @@ The line is redrawn from a thread, so others have to be kept out of its way, and
 - **Who prints** (``print``, ``logging``, ``warnings``, another bar, in any thread) finds the line gone and the cursor where it
   began. To see all of it, ``write`` and ``flush`` of the two standard streams are replaced while a line is open: on the
   stream, not in ``sys``, for loggers keep the stream that they once got.
-- **Who asks** (``input``, a debugger) flushes the streams first, and then writes past them. So each flush counts as a question
-  (`LastLine.asked`), and the line is drawn only by someone who has seen all of them, and that something has happened since.
+- **Who asks** (``input``, a debugger) flushes the streams first, and then writes past them. So after a flush the line is not
+  drawn again until what it tells of has moved on.
 - **Who forks** (a loader's workers) does not while the line is drawn: the child would have the lock and nobody to unlock it.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
@@ -40,12 +41,14 @@ class _Shared:
 
         def write(text: str, /) -> int:
             with _LOCK:
-                _give_way(text)
+                for line in _lines[-1:]:
+                    line.give_way(text)
                 return self.write(text)
 
         def flush() -> None:
             with _LOCK:
-                _give_way("")
+                for line in _lines[-1:]:
+                    line.give_way("")
                 self.flush()
 
         self._before = dict(vars(stream))
@@ -66,7 +69,6 @@ class _Shared:
 
 _lines: list[LastLine] = []
 _shared: list[_Shared] = []
-_asked = 0  # how often others have flushed
 _column_is_known = True  # whether the cursor is at the beginning of a line, or of the drawn one's end
 
 
@@ -75,13 +77,15 @@ class LastLine:
 
     Args:
         stream: The terminal, usually ``sys.stderr``.
+        position: Where that stands of which the line tells.
 
     Nothing here raises where the terminal is gone: there is nobody left to tell.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, position: Callable[[], object]) -> None:
+        self._stream, self._position = stream, position
         self._write, self._flush = stream.write, stream.flush
+        self._asked_at: object = None  # the position at which somebody may last have asked a person something
         self._drawn = ""
 
     @property
@@ -91,11 +95,6 @@ class LastLine:
             return os.get_terminal_size(self._stream.fileno()).columns or WIDTH
         except (OSError, ValueError):
             return WIDTH
-
-    @property
-    def asked(self) -> int:
-        """How often somebody may have asked a person something."""
-        return _asked
 
     def open(self) -> None:
         """Take the last line; a line that was open already rests until this one is closed."""
@@ -111,10 +110,10 @@ class LastLine:
                     self._write, self._flush = shared.write, shared.flush
             _lines.append(self)
 
-    def draw(self, text: str, asked: int) -> None:
-        """Show a text of at most ``columns - MARGIN`` columns, unless somebody has asked since `asked` was read."""
+    def draw(self, text: str, position: object) -> None:
+        """Show a text of at most ``columns - MARGIN`` columns, about a position, unless somebody is in the way."""
         with _LOCK:
-            if text != self._drawn and _lines[-1:] == [self] and asked == _asked and _column_is_known:
+            if text != self._drawn and _lines[-1:] == [self] and position != self._asked_at and _column_is_known:
                 self._put("\r" + self._filled(text))
                 self._drawn = text
 
@@ -124,6 +123,15 @@ class LastLine:
             if self._drawn:
                 self._put("\r" + self._filled("") + "\r")
                 self._drawn = ""
+
+    def give_way(self, text: str) -> None:
+        """Let somebody else write this text, or flush (no text)."""
+        global _column_is_known
+        self.clear()
+        if text:
+            _column_is_known = text[-1] in "\n\r"
+        else:
+            self._asked_at = self._position()
 
     def close(self, *texts: str) -> None:
         """Leave these texts, a line each, and give the terminal back as it was."""
@@ -165,14 +173,3 @@ def _streams(stream: TextIO) -> list[TextIO]:
         if is_terminal(candidate) and hasattr(candidate, "__dict__") and all(candidate is not known for known in found):
             found.append(candidate)
     return found
-
-
-def _give_way(text: str) -> None:
-    """Somebody else writes this text, or flushes (no text)."""
-    global _asked, _column_is_known
-    if _lines:
-        _lines[-1].clear()
-        if text:
-            _column_is_known = text[-1] in "\n\r"
-        else:
-            _asked += 1

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatch import Dispatcher
-from fsmtrain.core.guards import Guard, Guards, every_n_batches
+from fsmtrain.core.guards import Guard, Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
@@ -442,15 +442,24 @@ def test_what_can_be_no_guard_is_refused_at_once(guards: dict[str, Any], says: s
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("make", "arguments", "says"),
     [
-        ((0,), "every_n_batches(0)"),
-        ((True,), "every_n_batches(True)"),
-        ((2.0,), "every_n_batches(2.0)"),
-        ((2, -1), "every_n_batches(2, first=-1)"),
-        ((2, "0"), "every_n_batches(2, first='0')"),
+        (every_n_batches, (0,), "every_n_batches(0)"),
+        (every_n_batches, (True,), "every_n_batches(True)"),
+        (every_n_batches, (2.0,), "every_n_batches(2.0)"),
+        (every_n_batches, (2, -1), "every_n_batches(2, first=-1)"),
+        (every_n_batches, (2, "0"), "every_n_batches(2, first='0')"),
+        (every_n_steps_of, (-1, 2), "every_n_steps_of(-1, 2)"),
+        (every_n_steps_of, (0, 0), "every_n_steps_of(0, 0)"),
+        (every_n_steps_of, (0, True), "every_n_steps_of(0, True)"),
+        (after_batches, (-1,), "after_batches(-1)"),
+        (after_batches, (2.0,), "after_batches(2.0)"),
+        (after_steps, (-1,), "after_steps(-1)"),
+        (after_steps, (None,), "after_steps(None)"),
     ],
 )
-def test_every_n_batches_takes_whole_numbers(arguments: tuple[Any, ...], says: str) -> None:
+def test_the_guards_that_are_made_of_numbers_take_whole_ones(
+    make: Callable[..., Guard], arguments: tuple[Any, ...], says: str
+) -> None:
     with pytest.raises(GuardError, match=re.escape(says)):
-        every_n_batches(*arguments)
+        make(*arguments)

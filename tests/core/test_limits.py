@@ -15,7 +15,7 @@ from fsmtrain.core.limits import Limits, fraction_of, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.errors import FsmtrainError, SizesError
 from fsmtrain.options import Options
-from tests.reference import part, refused, sanity_batches, used, windows_of
+from tests.reference import Every, Replaced, has_checks, part, refused, sanity_batches, used, windows_of
 from tests.strategies import configurations
 
 TRUE_LENGTHS = (0, 0, 0)  # of streams, where nobody asks
@@ -169,23 +169,24 @@ def test_early_stopping_is_on_only_where_there_is_a_check_to_watch() -> None:
     assert limits(val=[], early_stop_callback=True).stops_early is False
 
 
-@given(configurations())
+@given(configurations(), st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_the_limits_are_those_of_the_reference(configuration: tuple[Options, Sizes]) -> None:
+def test_the_limits_are_those_of_the_reference(configuration: tuple[Options, Sizes], has_own_check: bool) -> None:
     """What is refused there is refused here, and the rest has the same whole numbers."""
     options, sizes = configuration
-    if refused(options, sizes):
+    replaced = Replaced(check=Every(n=2)) if has_own_check else Replaced()
+    if refused(options, sizes, replaced):
         with pytest.raises(SizesError):
-            resolve(options, sizes)
+            resolve(options, sizes, has_own_check=has_own_check)
         return
-    found = resolve(options, sizes)
+    found = resolve(options, sizes, has_own_check=has_own_check)
     assert found.epochs == (options.max_nb_epochs if sizes.fits else 0)
     assert [found.window_of(epoch) for epoch in range(6)] == [windows_of(options, epoch) for epoch in range(6)]
     if found.epochs and sizes.train is not None:
         assert found.train_batches == part(sizes.train, options.overfit_pct or options.train_percent_check)
     streams = tuple(1 if n is None else 0 for n in sizes.val)
     val = used(options, options.val_percent_check, sizes.val, streams)
-    assert found.validates == (any(val) and found.epochs >= options.check_val_every_n_epoch)
+    assert found.validates == (any(val) and has_checks(options, sizes, replaced))
     assert found.has_sanity == (sanity_batches(options, sizes, streams) > 0)
     if found.validates and None not in sizes.val:
         assert found.val_batches == sum(val)

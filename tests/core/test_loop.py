@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guards import Guards, every_n_batches
-from fsmtrain.core.loop import Loop, Visit
+from fsmtrain.core.guards import Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
+from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
+from fsmtrain.core.visit import Visit
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import GuardError, SizesError
 from fsmtrain.options import Options
@@ -59,7 +60,7 @@ def test_the_visits_of_a_loop_are_those_of_the_nested_loops(case: Case) -> None:
 
 
 @given(cases(skips_steps=True))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_in_each_visited_state_exactly_one_row_holds_and_every_run_ends(case: Case) -> None:
     """Asked of every row of the full table, and of the folded one, afresh and without the dispatcher."""
     schedule = case.schedule()
@@ -86,7 +87,7 @@ def walk(case: Case, table: Table) -> list[State]:
 
 
 @given(cases())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_backward_enters_exactly_one_step_and_the_weights_of_a_window_sum_to_one(case: Case) -> None:
     """And no window crosses an epoch or is left open when the run comes to its end."""
     windows: defaultdict[int, list[Fraction]] = defaultdict(list)
@@ -116,7 +117,7 @@ def test_gradients_are_rescaled_only_where_the_length_of_a_window_cannot_be_know
 
 
 @given(cases())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_check_happens_exactly_when_it_is_due(case: Case) -> None:
     """After every `check_batches` batches of a validation epoch, and never in another one."""
     limits = case.loop().limits
@@ -129,17 +130,18 @@ def test_a_check_happens_exactly_when_it_is_due(case: Case) -> None:
             checked[visit.current_epoch].append(visit.batch_nb)
     last = max(fetched, default=0)
     for epoch, batches in fetched.items():
-        has_checks = (epoch + 1) % case.options.check_val_every_n_epoch == 0 and limits.validates
-        due = [b for b in range(batches) if has_checks and (b + 1) % limits.check_batches == 0]
+        has_checks = limits.validates and (epoch + 1) % case.options.check_val_every_n_epoch == 0
         if case.replaced.check is not None:
             due = [b for b in range(batches) if limits.validates and case.replaced.check.fires(b)]
+        else:
+            due = [b for b in range(batches) if has_checks and (b + 1) % limits.check_batches == 0]
         if case.schedule().stopped and epoch == last and due != checked[epoch]:
             due.pop()  # the request came before the check
         assert checked[epoch] == due
 
 
 @given(cases(skips_steps=True))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_epochs_done_lie_between_min_and_max_unless_a_request_ended_the_run(case: Case) -> None:
     run = case.dispatcher(case.folded_table)
     run.run()
@@ -316,6 +318,21 @@ def test_the_optimizers_without_a_guard_of_their_own_keep_their_windows() -> Non
     visits = run(8, accumulate_grad_batches=3, guards=Guards(step={1: every_n_batches(2)}))
     assert batches(visits, State.STEP, optimizer=0) == [2, 5, 7]
     assert batches(visits, State.STEP, optimizer=1) == [1, 3, 5, 7]
+
+
+def test_an_optimizer_can_follow_every_nth_step_of_another() -> None:
+    """The one with the earlier turn is followed in the same round, the one with the later turn in the next."""
+    visits = run(9, guards=Guards(step={0: every_n_batches(2), 1: every_n_steps_of(0, 2)}))
+    assert batches(visits, State.STEP, optimizer=0) == [1, 3, 5, 7, 8]
+    assert batches(visits, State.STEP, optimizer=1) == [3, 7, 8]
+    visits = run(9, guards=Guards(step={1: every_n_batches(2), 0: every_n_steps_of(1, 2)}))
+    assert batches(visits, State.STEP, optimizer=0) == [4, 8]
+
+
+def test_a_run_can_stop_after_so_many_steps_or_batches() -> None:
+    for guard in (after_steps(3), after_batches(6)):
+        visits = run(4, epochs=9, accumulate_grad_batches=2, min_nb_epochs=0, guards=Guards(stop=guard))
+        assert (visits[-1].state, visits[-1].current_epoch, visits[-1].batch_nb) == (State.EPOCH_END, 1, 1)
 
 
 def test_a_guard_for_an_optimizer_that_there_is_not_is_refused() -> None:

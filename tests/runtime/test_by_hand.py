@@ -22,6 +22,7 @@ from tests.models import (
     Linear,
     Perceptron,
     Recurrent,
+    Stream,
     Validated,
     batches,
     same_bits,
@@ -180,6 +181,38 @@ def test_a_part_of_the_batches() -> None:
     by_hand = left_by(model, optimizer)
 
     machine = trained(ours, loader, max_nb_epochs=3, train_percent_check=0.7)
+    assert same_bits(left_by(ours, *machine.optimizers), by_hand)
+
+
+@pytest.mark.parametrize("loader", [batches(20, shuffle=False), stream(20)], ids=["sized", "stream"])
+def test_sparse_gradients(loader: Any) -> None:
+    """Windows of 4, 4, 2; a stream's last one is rescaled at its step."""
+
+    class Sparse(Linear):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(5, 3, sparse=True)
+
+        def loss(self, batch: Any) -> Any:
+            x, y = batch
+            return super().loss((x + self.embedding((x[:, 0] > 0).long()), y))
+
+    model, ours = twins(Sparse)
+    is_stream = isinstance(loader.dataset, Stream)
+
+    optimizer = slow_sgd(model)
+    for batch_nb, batch in enumerate(loader):
+        (model.loss(batch) / (4 if is_stream or batch_nb < 8 else 2)).backward()
+        if batch_nb == 9 and is_stream:
+            for parameter in model.parameters():
+                assert parameter.grad is not None
+                parameter.grad.mul_(2.0)
+        if batch_nb in (3, 7, 9):
+            optimizer.step()
+            optimizer.zero_grad()
+    by_hand = left_by(model, optimizer)
+
+    machine = trained(ours, loader, max_nb_epochs=1, accumulate_grad_batches=4)
     assert same_bits(left_by(ours, *machine.optimizers), by_hand)
 
 
@@ -454,6 +487,69 @@ def test_the_documented_warm_up() -> None:
 
     machine = trained(ours, loader, max_nb_epochs=3)
     assert same_bits(left_by(ours, *machine.optimizers), by_hand)
+
+
+# ---- precision
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_half_precision_without_a_scaler(length: int) -> None:
+    model, ours = twins(Perceptron)
+    loader = batches(18)
+
+    optimizer = slow_sgd(model)
+    for _ in range(2):
+        for batch_nb, batch in enumerate(loader):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = model.loss(batch)
+            (loss / length).backward()
+            if (batch_nb + 1) % length == 0:
+                clip_grad_norm_(model.parameters(), 0.5)
+                optimizer.step()
+                optimizer.zero_grad()
+    by_hand = left_by(model, optimizer)
+
+    options = {"max_nb_epochs": 2, "accumulate_grad_batches": length, "gradient_clip_val": 0.5}
+    machine = trained(ours, loader, precision="bf16", **options)
+    assert same_bits(left_by(ours, *machine.optimizers), by_hand)
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_half_precision_with_a_scaler_that_skips_its_first_steps(length: int) -> None:
+    """A loss in the millions overflows until the scale has been lowered; a skipped step does not count."""
+    model, ours = twins(Magnified)
+    loader = batches(16)
+
+    optimizer = slow_sgd(model)
+    scaler = torch.amp.GradScaler("cpu")
+    steps = 0
+    for _ in range(4):
+        for batch_nb, batch in enumerate(loader):
+            with torch.autocast("cpu", dtype=torch.float16):
+                loss = model.loss(batch)
+            scaler.scale(loss / length).backward()
+            if (batch_nb + 1) % length == 0:
+                scaler.unscale_(optimizer)
+                clip_grad_norm_(model.parameters(), 0.5)
+                before = scaler.get_scale()
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+                steps += scaler.get_scale() >= before
+    by_hand = left_by(model, optimizer)
+
+    options = {"max_nb_epochs": 4, "accumulate_grad_batches": length, "gradient_clip_val": 0.5}
+    machine = trained(ours, loader, precision="16", **options)
+    assert 0 < steps < 32 // length
+    assert machine.counters.optimizer_steps == [steps]
+    assert same_bits(left_by(ours, *machine.optimizers), by_hand)
+
+
+class Magnified(Linear):
+    """Its gradients, in half precision, are too large for the scale that a scaler begins with."""
+
+    def loss(self, batch: Any) -> Any:
+        return super().loss(batch) * 50.0
 
 
 # ---- several optimizers

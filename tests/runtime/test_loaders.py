@@ -129,11 +129,14 @@ def test_what_is_iterated_over_by_index_is_a_loader() -> None:
     assert model.seen == [0, 1, 2, 0, 1, 2]
 
 
-@pytest.mark.parametrize("loader", [Listed(3), DataLoader([0, 1, 2], batch_size=None)], ids=["own", "torch"])
+NUMBERS: Any = [0, 1, 2, 3]  # a dataset, as far as torch is concerned
+
+
+@pytest.mark.parametrize("loader", [Listed(4), DataLoader(NUMBERS, batch_size=None)], ids=["own", "torch"])
 def test_a_train_loader_in_a_list_is_the_loader(loader: Any) -> None:
     model = Numbers()
     trained(model, [loader], max_nb_epochs=1)
-    assert model.seen == [0, 1, 2]
+    assert model.seen == [0, 1, 2, 3]
 
 
 def test_a_list_of_batches_is_a_loader() -> None:
@@ -211,7 +214,7 @@ def test_a_data_loader_that_was_used_up_has_come_to_its_end() -> None:
 
     for share, ends in ((1.0, 2), (0.5, 0)):
         orders = Order(4), Order(2)
-        train, val = (DataLoader([0, 1, 2, 3], batch_size=None, sampler=order) for order in orders)
+        train, val = (DataLoader[Any](NUMBERS, batch_size=None, sampler=order) for order in orders)
         shares = {"train_percent_check": share, "val_percent_check": share}
         trained(Quiet(), train, val, max_nb_epochs=2, nb_sanity_val_steps=0, val_check_interval=1.0, **shares)
         assert [order.ended for order in orders] == [ends, ends]
@@ -229,6 +232,29 @@ def test_a_loader_longer_than_its_length_gives_no_more_than_that() -> None:
     model = Numbers()
     trained(model, Listed(5, length=3), max_nb_epochs=1)
     assert model.seen == [0, 1, 2]
+
+
+def test_a_loader_without_an_end_loses_no_batch_from_one_epoch_to_the_next() -> None:
+    """Its length says how many are an epoch; no more are taken from it."""
+
+    class Endless:
+        def __init__(self) -> None:
+            self.given = 0
+
+        def __len__(self) -> int:
+            return 3
+
+        def __iter__(self) -> Endless:
+            return self
+
+        def __next__(self) -> int:
+            self.given += 1
+            return self.given
+
+    model, loader = Numbers(), Endless()
+    trained(model, loader, max_nb_epochs=2)
+    assert model.seen == [1, 2, 3, 4, 5, 6]
+    assert loader.given == 6
 
 
 @pytest.mark.parametrize(("several", "name"), [(False, "val_dataloader"), (True, r"val_dataloader\[1\]")])

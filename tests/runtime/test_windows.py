@@ -208,6 +208,20 @@ def test_a_guard_of_ones_own_may_close_windows_of_any_lengths() -> None:
     ]
 
 
+def test_a_guard_with_a_memory_is_asked_once_after_each_backward_of_its_optimizer() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def every_third_time(limits: Any, counters: Any, signals: Any) -> bool:
+        asked.append((counters.optimizer_i, counters.batch_nb))
+        return len(asked) % 3 == 0
+
+    model = Measured(optimizers=2)
+    trained(model, loader(8, []), max_nb_epochs=2, accumulate_grad_batches=8, guards=Guards(step={1: every_third_time}))
+    assert asked == [(1, b) for b in range(8)] * 2
+    assert [len(found) for whose, _, found in model.steps if whose == 1] == [3, 3, 2, 1, 3, 3, 1]
+    assert [len(found) for whose, _, found in model.steps if whose == 0] == [8, 8]
+
+
 def test_gradients_are_clipped_after_they_have_become_a_mean() -> None:
     """The mean of four unit vectors has the norm 1/2, which a limit of 1 leaves alone, and one of 1/4 halves."""
     for clip, expected in ((1.0, 0.25), (0.25, 0.125)):

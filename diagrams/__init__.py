@@ -1,0 +1,1 @@
+"""Diagrams of a few configurations, and the script that draws them."""

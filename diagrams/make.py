@@ -1,0 +1,77 @@
+"""Draws the diagrams in this folder: `python diagrams/make.py`, or with `--check` to see whether they are up to date.
+
+The configurations that are shown belong here; how they are drawn is `fsmtrain.views.diagram`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from fsmtrain.core.guards import Guards, after_steps, every_n_batches
+from fsmtrain.core.loop import Loop
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.options import Options
+from fsmtrain.views.diagram import dot, mermaid
+
+FOLDER = Path(__file__).parent
+
+DATA = Sizes(train=45, val=[12])
+
+CONFIGURATIONS: dict[str, Loop] = {
+    "plain": Loop(Options(max_nb_epochs=20), DATA),
+    "accumulation": Loop(
+        Options(max_nb_epochs=20, accumulate_grad_batches=4, val_check_interval=0.25, early_stop_callback=True), DATA
+    ),
+    "two_optimizers": Loop(
+        Options(max_nb_epochs=20),
+        Sizes(train=45, val=[12], optimizers=2),
+        guards=Guards(step={0: every_n_batches(2), 1: every_n_batches(4)}),
+    ),
+    "tbptt": Loop(Options(max_nb_epochs=20, accumulate_grad_batches=2, truncated_bptt_steps=2), DATA),
+    "everything": Loop(
+        Options(
+            accumulate_grad_batches={0: 2, 5: 4},
+            truncated_bptt_steps=2,
+            min_nb_epochs=3,
+            max_nb_epochs=20,
+            early_stop_callback=True,
+            check_val_every_n_epoch=2,
+            val_check_interval=0.25,
+            precision="16",
+        ),
+        Sizes(train=45, val=[12], test=[30], optimizers=2),
+        guards=Guards(step={1: every_n_batches(4)}, save=every_n_batches(15), stop=after_steps(10_000)),
+    ),
+}
+
+
+def drawings() -> dict[Path, str]:
+    """Each file that belongs into this folder, and its text."""
+    formats = {".mmd": mermaid, ".dot": dot}
+    return {FOLDER / f"{name}{suffix}": draw(loop) for name, loop in CONFIGURATIONS.items() for suffix, draw in formats.items()}
+
+
+def outdated() -> dict[Path, str]:
+    """The files that are missing or differ, and what should be in them."""
+    return {path: text for path, text in drawings().items() if not path.exists() or path.read_bytes() != text.encode()}
+
+
+def main() -> int:
+    """Write the files that differ, or with ``--check`` only name them; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Draw the diagrams in this folder.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file is not up to date")
+    check: bool = parser.parse_args().check
+    files = outdated()
+    for path, text in files.items():
+        if check:
+            print(f"{path.name} is not up to date: run diagrams/make.py")
+        else:
+            path.write_bytes(text.encode())
+            print(f"wrote {path.name}")
+    return 1 if check and files else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""A terminal for tests: a real pseudo-terminal, and the screen that a person would see of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import sys
+import termios
+import threading
+import time
+from contextlib import suppress
+from typing import TextIO
+
+from tqdm.utils import disp_len
+
+PATIENCE = 10.0  # seconds until a test gives up on what it waits for
+
+
+class Screen:
+    """What characters make of an empty screen, as far as these tests need it. Nothing scrolls away."""
+
+    def __init__(self, columns: int) -> None:
+        self.columns, self.row, self.column = columns, 0, 0
+        self.cells: list[list[str]] = [[]]
+
+    def feed(self, text: str) -> None:
+        """Show a text."""
+        for character in text:
+            if character == "\r":
+                self.column = 0
+            elif character == "\n":
+                self._next_row()
+            elif character == "\b":
+                self.column = max(0, self.column - 1)
+            else:
+                assert character.isprintable(), f"the screen does not know {character!r}"
+                self._show(character)
+
+    def _next_row(self) -> None:
+        self.row += 1
+        if self.row == len(self.cells):
+            self.cells.append([])
+
+    def _show(self, character: str) -> None:
+        width = disp_len(character)
+        if self.column + width > self.columns:
+            self._next_row()
+            self.column = 0
+        row = self.cells[self.row]
+        row.extend(" " * (self.column + width - len(row)))
+        row[self.column : self.column + width] = [character] + [""] * (width - 1)
+        self.column += width
+
+    @property
+    def rows(self) -> list[str]:
+        """The rows from the top to the last one that is not empty."""
+        rows = ["".join(row).rstrip() for row in self.cells]
+        while rows and not rows[-1]:
+            rows.pop()
+        return rows
+
+
+class Terminal:
+    """A pseudo-terminal that somebody looks at. `stderr` and `stdout` are two streams to it."""
+
+    def __init__(self, columns: int = 100, encoding: str = "utf-8") -> None:
+        self._master, self._slave = pty.openpty()
+        self._encoding = encoding
+        self.columns = columns
+        self.resize(columns)
+        self.stderr: TextIO = os.fdopen(os.dup(self._slave), "w", encoding=encoding, errors="backslashreplace")
+        self.stdout: TextIO = os.fdopen(os.dup(self._slave), "w", encoding=encoding, buffering=1)
+        self._before = sys.stderr, sys.stdout
+        self._chunks: list[bytes] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                chunk = os.read(self._master, 4096)
+            except OSError:  # all writers are gone
+                return
+            if not chunk:
+                return
+            self._chunks.append(chunk)
+
+    def take_over(self) -> None:
+        """Be the terminal of this process, up to `close`."""
+        self._before = sys.stderr, sys.stdout
+        sys.stderr, sys.stdout = self.stderr, self.stdout
+
+    def resize(self, columns: int) -> None:
+        """Make the window so many columns wide."""
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    @property
+    def settings(self) -> list[object]:
+        """What ``stty -a`` shows."""
+        return termios.tcgetattr(self._slave)
+
+    @property
+    def text(self) -> str:
+        """Everything that was written so far."""
+        return b"".join(self._chunks).decode(self._encoding, errors="ignore")
+
+    @property
+    def rows(self) -> list[str]:
+        """The screen as it is now."""
+        screen = Screen(self.columns)
+        screen.feed(self.text)
+        return screen.rows
+
+    def wait_for(self, what: str) -> str:
+        """The row that shows this text, as soon as one does."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            for row in self.rows:
+                if what in row:
+                    return row
+            time.sleep(0.002)
+        raise AssertionError(f"{what!r} never came. The screen: {self.rows}")
+
+    def settled(self) -> list[str]:
+        """The screen once all that was written has come."""
+        mark = "~~~ that is all ~~~"
+        os.write(self._slave, mark.encode())
+        self.wait_for(mark)
+        return self.rows[: self.rows.index(mark)]
+
+    def hang_up(self) -> None:
+        """Close the window, with its programs still running."""
+        os.close(self._slave)
+        os.close(self._master)
+        self._master = self._slave = -1
+
+    def close(self) -> None:
+        """Give everything back."""
+        if sys.stderr is self.stderr:
+            sys.stderr, sys.stdout = self._before
+        for stream in (self.stderr, self.stdout):
+            with suppress(OSError):
+                stream.close()
+        if self._slave != -1:
+            os.close(self._slave)
+            self._reader.join(PATIENCE)
+            os.close(self._master)
