@@ -88,6 +88,7 @@ def main() -> float:
     parser.add_argument("--out", type=Path, default=Path("out"), help="the folder for the diagram (default: out)")
     args = parser.parse_args()
 
+    torch.set_num_threads(1)  # batches this small are slower on several
     options = Options(
         max_nb_epochs=30,
         accumulate_grad_batches=2,
@@ -96,7 +97,7 @@ def main() -> float:
         gradient_clip_val=1.0,
         seed=1,
     )
-    torch.manual_seed(1)
+    torch.manual_seed(1)  # the weights with which the model begins
     machine = build(options, Digits(options.max_nb_epochs))
     result = machine.run()
 

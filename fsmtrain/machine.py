@@ -14,7 +14,9 @@ from fsmtrain.loops import Loop
 from fsmtrain.options import Options
 from fsmtrain.runtime.building import Loaders
 from fsmtrain.runtime.machine import Engine
+from fsmtrain.runtime.memory import Runs
 from fsmtrain.views import diagram
+from fsmtrain.views.progress import Progress
 
 if TYPE_CHECKING:
     from fsmtrain.adapters.transitions import RunMachine
@@ -24,6 +26,20 @@ class Machine(Engine):
     """One run of a model through its loop. Made by `build`; ``run`` it, or ``advance`` one transition at a time."""
 
     loop_class = Loop
+
+    def __init__(
+        self,
+        options: Options,
+        model: nn.Module,
+        loaders: Loaders,
+        *,
+        runs: Runs = "fit",
+        guards: Guards | None = None,
+        callbacks: Iterable[object] = (),
+        trainer: Any = None,
+    ) -> None:
+        shown = (Progress(),) if options.progress_bar else ()
+        super().__init__(options, model, loaders, runs=runs, guards=guards, callbacks=(*callbacks, *shown), trainer=trainer)
 
     def as_transitions(self, **options: Any) -> RunMachine:
         """This run as a machine of the package ``transitions``: the same rows, guards, effects and actions, the same state.

@@ -1,7 +1,7 @@
 """The documented flags: a test for each heading of the page, in its order, then every code block of the page as it stands.
 
-The page is ``data/documented_flags.rst``. Its code is completed by imports, a model and data, and by what its ellipses leave out;
-it is run statement by statement, so that each of the alternatives in a block is seen.
+The page is ``data/documented_flags.rst``. Its code is completed by imports, a model and data, and by what its ellipses leave
+out. It is run statement by statement, so that each of the alternatives in a block is seen.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import itertools
 import math
 import re
 import textwrap
@@ -26,7 +27,6 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-import fsmtrain
 from fsmtrain import EarlyStopping, Guards, Options, State, Trainer, TrainingModule, every_n_batches
 from fsmtrain.core.reasons import StopReason
 from fsmtrain.errors import MetricError, ModelError, OptionsError, SizesError, UsageError
@@ -34,7 +34,6 @@ from tests.models import (
     Adversaries,
     Linear,
     Recurrent,
-    Samples,
     Smooth,
     Validated,
     Visits,
@@ -64,15 +63,15 @@ class Block(NamedTuple):
 def headings(page: str) -> list[str]:
     """The headings of the page, chapters included."""
     lines = page.splitlines()
-    return [line for line, below in zip(lines, lines[1:], strict=False) if line and re.fullmatch("={3,}|-{3,}", below)]
+    return [line for line, below in itertools.pairwise(lines) if line and re.fullmatch("={3,}|-{3,}", below)]
 
 
 def code_blocks(page: str) -> list[Block]:
     """The code blocks of the page, in its order."""
     found: list[Block] = []
-    heading, code = "", None
-    known = headings(page)
-    for line in [*page.splitlines(), "end"]:
+    known, heading = headings(page), ""
+    code: list[str] | None = None
+    for line in [*page.splitlines(), "the end"]:
         if code is not None and line and not line.startswith(" "):
             found.append(Block(heading, without_comments(code)))
             code = None
@@ -104,7 +103,7 @@ class Model(Validated):
         self.hparams = hparams
         self.first, self.layer = nn.Linear(3, 3), nn.Linear(3, 1)
         self.val_losses = val_losses
-        self.rates: list[list[float]] = []
+        self.checks_done = 0
 
     def loss(self, batch: Any) -> Any:
         """The mean squared error."""
@@ -117,12 +116,11 @@ class Model(Validated):
     def validation_step(self, batch: Any, batch_nb: int) -> Any:
         if not self.val_losses:
             return super().validation_step(batch, batch_nb)
-        nth_check = self.trainer.machine.counters.checks_done
-        return {"val_loss": self.val_losses[min(nth_check, len(self.val_losses) - 1)]}
+        return {"val_loss": self.val_losses[min(self.checks_done, len(self.val_losses) - 1)]}
 
-    def on_epoch_start(self) -> None:
-        """Note the learning rates with which the epoch trains."""
-        self.rates.append([optimizer.param_groups[0]["lr"] for optimizer in self.trainer.machine.optimizers])
+    def on_check_end(self, metrics: Any) -> None:
+        """Count the check."""
+        self.checks_done += 1
 
     def train_dataloader(self) -> Any:
         return batches(20)
@@ -136,27 +134,38 @@ class Model(Validated):
 class SequencesModel(Recurrent):
     """An LSTM on packed sequences."""
 
-    def loss(self, x: Any, y: Any) -> Any:  # type: ignore[override]
+    def loss(self, x: Any, y: Any) -> Any:
         """The mean squared error over all time steps."""
         out, _ = self.lstm(x)
         return F.mse_loss(self.head(out.data), y.data)
 
 
+class Watch(Visits):
+    """Writes down every transition, and the learning rates with which each epoch trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates: list[list[float]] = []
+
+    def on_epoch_start(self, machine: Any) -> None:
+        self.rates.append([optimizer.param_groups[0]["lr"] for optimizer in machine.optimizers])
+
+
 def quiet_trainer(*left_out: Any, **flags: Any) -> Trainer:
-    """A trainer with these flags, for one epoch if they do not say how many, that writes its visits down."""
+    """A trainer with these flags, for one epoch if they do not say how many, and a `Watch` on it."""
     assert left_out in ((), (...,))
-    return Trainer(**{"max_nb_epochs": 1, "progress_bar": False, "device": "cpu", **flags}, callbacks=[Visits()])
+    return Trainer(**{"max_nb_epochs": 1, "progress_bar": False, "device": "cpu", **flags}, callbacks=[Watch()])
 
 
-def visits_of(trainer: Trainer) -> Visits:
-    """What a quiet trainer has written down."""
-    [visits] = trainer.callbacks
-    assert isinstance(visits, Visits)
-    return visits
+def watch_of(trainer: Trainer) -> Watch:
+    """What has been written down of a quiet trainer's runs."""
+    [watch] = trainer.callbacks
+    assert isinstance(watch, Watch)
+    return watch
 
 
 class LeftOut:
-    """The optimizers and schedulers of the page: its ellipses stand for the parameters of one part of a model after the other."""
+    """The optimizers and schedulers of the page. Its ellipses stand for the parameters of a model's parts, one after the other."""
 
     def __init__(self, *parts: nn.Module) -> None:
         self.parts = parts
@@ -178,13 +187,15 @@ class LeftOut:
 
     def plateau(self) -> ReduceLROnPlateau:
         """Halves the rate after every epoch whose metric is no improvement."""
-        self.schedulers.append(ReduceLROnPlateau(self._next_optimizer(), factor=0.5, patience=0))
-        return self.schedulers[-1]
+        scheduler = ReduceLROnPlateau(self._next_optimizer(), factor=0.5, patience=0)
+        self.schedulers.append(scheduler)
+        return scheduler
 
     def lambda_lr(self) -> LambdaLR:
         """Halves the rate after every epoch."""
-        self.schedulers.append(LambdaLR(self._next_optimizer(), lambda epoch: 0.5**epoch))
-        return self.schedulers[-1]
+        scheduler = LambdaLR(self._next_optimizer(), lambda epoch: 0.5**epoch)
+        self.schedulers.append(scheduler)
+        return scheduler
 
     def _next_optimizer(self) -> Optimizer:
         return self.optimizers[len(self.schedulers)]
@@ -240,8 +251,8 @@ def configured(code: str) -> Iterator[Any]:
 def test_training_loop() -> None:
     """One batch after the other, checks in between, early stopping asked at the epoch's end, then the test."""
     visits = Visits()
-    flags = {"max_nb_epochs": 1, "accumulate_grad_batches": 2, "val_check_interval": 1.0}
-    machine_of(Validated(), batches(4), batches(2), batches(2), callbacks=[visits], **flags).run()
+    flags: dict[str, Any] = {"max_nb_epochs": 1, "accumulate_grad_batches": 2, "val_check_interval": 1.0}
+    trained(Validated(), batches(4), batches(2), batches(2), callbacks=[visits], **flags)
     forward = ["fetch", "train_batch", "backward"]
     assert [str(state) for state in visits.states] == [
         *("start", "sanity_val"),
@@ -255,7 +266,7 @@ def test_accumulate_gradients() -> None:
     """K batches of N samples train like one of K * N; the last window of an epoch may be shorter, and then weighs as much."""
     [default] = trainers_under("Accumulate gradients")
     default.fit(Model())
-    assert visits_of(default).batches_of(State.STEP) == list(range(10))
+    assert watch_of(default).batches_of(State.STEP) == list(range(10))
     assert default.accumulate_grad_batches == Options().accumulate_grad_batches == 1
 
     small, large = (model.double() for model in twins(Smooth))
@@ -292,7 +303,7 @@ def test_packed_sequences_as_inputs() -> None:
     for _ in range(3):
         for i in (0, 2):
             errors = [by_hand.head(by_hand.lstm(x)[0]) - y for x, y in data[i : i + 2]]
-            torch.cat(errors).square().mean().backward()
+            torch.cat(errors).square().mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
     trained(model, DataLoader(data, batch_size=2, collate_fn=collate_fn), max_nb_epochs=3)  # type: ignore[arg-type]
@@ -325,7 +336,7 @@ def test_truncated_backpropagation_through_time() -> None:
     model = Watched()
     by_two.fit(model, loader)
     assert [length for length, _ in model.seen] == [2, 2, 1, 2, 2, 1]
-    assert visits_of(by_two).batches_of(State.STEP) == [0, 0, 0, 1, 1, 1]
+    assert watch_of(by_two).batches_of(State.STEP) == [0, 0, 0, 1, 1, 1]
     for i, (_, hiddens) in enumerate(model.seen):
         if i in (0, 3):
             assert hiddens is None
@@ -374,20 +385,22 @@ def test_force_training_for_min_or_max_epochs() -> None:
 
     trainer = quiet_trainer(max_nb_epochs=0)
     assert trainer.fit(Model()).stop_reason is StopReason.NO_EPOCHS
-    assert visits_of(trainer).states == [State.START, State.SANITY_VAL, State.SANITY_VAL]
+    assert watch_of(trainer).states == [State.START, State.SANITY_VAL, State.SANITY_VAL]
     with pytest.raises(OptionsError, match="min_nb_epochs=3, max_nb_epochs=2"):
         Options(min_nb_epochs=3, max_nb_epochs=2)
 
 
 def test_early_stopping_callback() -> None:
     """The best is the third check's, so the sixth ends the run: at once, in the middle of its epoch."""
-    by_flag, by_callback = trainers_under("Early stopping callback", Trainer=lambda **flags: quiet_trainer(max_nb_epochs=99, **flags))
+    by_flag, by_callback = trainers_under(
+        "Early stopping callback", Trainer=lambda **flags: quiet_trainer(max_nb_epochs=99, **flags)
+    )
     assert by_flag.early_stopping == by_callback.early_stopping == EarlyStopping()
     for trainer in (by_flag, by_callback):
         result = trainer.fit(Model(val_losses=(5.0, 4.0, 3.0, 3.0, 3.0, 3.0)))  # 10 batches: a check after 9 of them
         assert result.stop_reason is StopReason.EARLY_STOPPING
         assert (result.counters.checks_done, result.counters.epochs_done, result.counters.global_step) == (6, 5, 59)
-        last = visits_of(trainer).seen[-1]
+        last = watch_of(trainer).seen[-1]
         assert (last.current_epoch, last.batch_nb) == (5, 8)
 
     def stops_after(*losses: float, **rule: Any) -> int:
@@ -453,8 +466,9 @@ def test_learning_rate_scheduling() -> None:
     [code] = blocks_under("Learning rate scheduling")
     rates = []
     for model in configured(code):
-        quiet_trainer(max_nb_epochs=4).fit(model)
-        rates.append(model.rates)
+        trainer = quiet_trainer(max_nb_epochs=4)
+        trainer.fit(model)
+        rates.append(watch_of(trainer).rates)
     assert rates == [
         [[0.01], [0.01], [0.01], [0.01]],
         [[0.01], [0.01], [0.005], [0.0025]],  # the first epoch's loss is the best, no later one is better
@@ -475,7 +489,9 @@ def test_use_multiple_optimizers_like_gans() -> None:
     configurations, loop = blocks_under("Use multiple optimizers (like GANs)")
     kinds = []
     for model in configured(configurations):
-        machine = trained(model, model.train_dataloader(), model.val_dataloader(), max_nb_epochs=1)
+        trainer = quiet_trainer()
+        trainer.fit(model)
+        machine = trainer.machine
         kinds.append(([type(o) for o in machine.optimizers], [type(s) for s in machine.lr_schedulers]))
         assert [s.optimizer for s in machine.lr_schedulers] == machine.optimizers[: len(machine.lr_schedulers)]
     assert kinds == [([Adam], []), ([Adam, SGD], []), ([Adam, SGD], [ReduceLROnPlateau])]
@@ -539,7 +555,7 @@ def test_use_multiple_optimizers_like_gans() -> None:
 def test_set_how_much_of_the_training_set_to_check_1_100() -> None:
     def trained_on(trainer: Trainer, n: int) -> int:
         trainer.fit(Linear(), batches(n, size=1))
-        return len(visits_of(trainer).batches_of(State.TRAIN_BATCH))
+        return len(watch_of(trainer).batches_of(State.TRAIN_BATCH))
 
     whole, tenth = trainers_under("Set how much of the training set to check (1-100%)")
     assert whole.train_percent_check == Options().train_percent_check == 1.0
@@ -654,19 +670,19 @@ def test_validation_loop_ends_with_all_outputs(loaders: list[int], expected: lis
 
 
 def epochs_with_checks(trainer: Trainer) -> list[int]:
-    """The epoch of each check that a trainer makes of four batches, one check an epoch."""
-    trainer.fit(Model(), batches(4))
-    checks = [visit for visit in visits_of(trainer).seen if visit.source is State.VAL_CHECK]
-    return [visit.current_epoch for visit in checks[::2]]  # of two batches each
+    """The epochs in which a trainer checks."""
+    trainer.fit(Model(), batches(4), batches(1))
+    return [visit.current_epoch for visit in watch_of(trainer).seen if visit.source is State.VAL_CHECK]
 
 
 def test_check_validation_every_n_epochs() -> None:
+    once = {"val_check_interval": 1.0}
     [default] = trainers_under(
-        "Check validation every n epochs", Trainer=lambda **flags: quiet_trainer(max_nb_epochs=3, **flags)
+        "Check validation every n epochs", Trainer=lambda **flags: quiet_trainer(max_nb_epochs=3, **once, **flags)
     )
     assert default.check_val_every_n_epoch == Options().check_val_every_n_epoch == 1
     assert epochs_with_checks(default) == [0, 1, 2]
-    assert epochs_with_checks(quiet_trainer(max_nb_epochs=6, check_val_every_n_epoch=2)) == [1, 3, 5]
+    assert epochs_with_checks(quiet_trainer(max_nb_epochs=6, check_val_every_n_epoch=2, **once)) == [1, 3, 5]
     with pytest.raises(OptionsError, match="check_val_every_n_epoch=0"):
         Options(check_val_every_n_epoch=0)
 
@@ -689,7 +705,7 @@ def test_set_how_much_of_the_validation_set_to_check() -> None:
     def checked(trainer: Trainer, *sizes: int) -> list[int]:
         model = TwoLoaders()
         trainer.fit(model, batches(20), [batches(n, size=1) for n in sizes])
-        assert len(model.seen) == len(visits_of(trainer).batches_of(State.VAL_CHECK))
+        assert len(model.seen) == len(watch_of(trainer).batches_of(State.VAL_CHECK))
         return [model.seen.count(i) for i in range(len(sizes))]
 
     unsane = {"nb_sanity_val_steps": 0}
@@ -709,7 +725,7 @@ def test_set_how_much_of_the_test_set_to_check() -> None:
     def tested(trainer: Trainer, *sizes: int) -> list[int]:
         model = TwoLoaders()
         trainer.test(model, [batches(n, size=1) for n in sizes])
-        assert len(model.seen) == len(visits_of(trainer).batches_of(State.TEST))
+        assert len(model.seen) == len(watch_of(trainer).batches_of(State.TEST))
         return [model.seen.count(i) for i in range(len(sizes))]
 
     whole, tenth = trainers_under("Set how much of the test set to check")
@@ -724,7 +740,7 @@ def test_set_how_much_of_the_test_set_to_check() -> None:
 def test_set_validation_check_frequency_within_1_training_epoch() -> None:
     def checks(trainer: Trainer, loader: Any) -> list[int]:
         trainer.fit(Model(), loader, batches(1))
-        return visits_of(trainer).batches_of(State.VAL_CHECK)
+        return watch_of(trainer).batches_of(State.VAL_CHECK)
 
     nearly_once, quarters, hundreds = trainers_under("Set validation check frequency within 1 training epoch")
     assert nearly_once.val_check_interval == Options().val_check_interval == 0.95
@@ -748,7 +764,7 @@ def test_set_the_number_of_validation_sanity_steps() -> None:
 
     def tried(trainer: Trainer, *sizes: int) -> int:
         trainer.fit(TwoLoaders(), batches(20), [batches(n, size=1) for n in sizes])
-        states = visits_of(trainer).states
+        states = watch_of(trainer).states
         assert State.SANITY_VAL not in states[states.index(State.FETCH) :]
         return states.count(State.SANITY_VAL)
 
@@ -818,7 +834,7 @@ def test_run_test_set(tmp_path: Path) -> None:
     trainer, model = quiet_trainer(), Model()
     run(after_training, trainer=trainer, model=model)
     assert trainer.machine.result.stop_reason is StopReason.MAX_EPOCHS
-    assert visits_of(trainer).states.count(State.TEST) == 2
+    assert watch_of(trainer).states.count(State.TEST) == 2
     with torch.no_grad():
         by_hand = torch.stack([model.loss(batch) for batch in model.test_dataloader()]).mean().item()
     assert trainer.test() == {"test_loss": by_hand}
@@ -833,8 +849,8 @@ def test_run_test_set(tmp_path: Path) -> None:
     assert (loaded.hparams.deep, loaded.hparams.name) == (True, "a")
     assert not loaded.training
     assert same_bits(weights(loaded), weights(fitted))
-    assert visits_of(trainer).states.count(State.TEST) == 2
-    assert State.FETCH not in visits_of(trainer).states
+    assert watch_of(trainer).states.count(State.TEST) == 2
+    assert State.FETCH not in watch_of(trainer).states
 
     with pytest.raises(UsageError, match="there is no model yet"):
         quiet_trainer().test()
@@ -891,12 +907,24 @@ def test_every_code_block_runs_and_what_it_makes_trains_a_model(nth: int, tmp_pa
             try_out(name, value, given)
 
 
+class Stopping(Model):
+    """Asks for an end after its second epoch."""
+
+    def on_epoch_end(self) -> None:
+        """Ask."""
+        if self.current_epoch == 1:
+            self.trainer.stop()
+
+
 def try_out(name: str, value: Any, given: dict[str, list[Any]]) -> None:
     """Fit a model with something that the page makes; an unknown thing is an error."""
     if name == "trainer":
-        model = Model(val_losses=(1.0, 2.0))
-        assert value.fit(model, batches(200), batches(200)).state is State.DONE
-        assert value.test(model, batches(20)).keys() == {"test_loss"}
+        assert isinstance(value, Trainer)
+        if value.truncated_bptt_steps is not None:
+            assert value.fit(Recurrent(), sequences(2, size=2, steps=5)).counters.optimizer_steps == [3]
+        else:
+            assert value.fit(Stopping(), batches(200), batches(20)).state.is_final
+        assert value.test(Model(), batches(20)).keys() == {"test_loss"}
     elif name == "early_stop_callback":
         assert isinstance(value, EarlyStopping)
     elif name == "model":

@@ -20,6 +20,7 @@ from fsmtrain.errors import ModelError, UsageError
 from fsmtrain.options import Options
 from fsmtrain.runtime import random_states
 from fsmtrain.runtime.actions import Actions
+from fsmtrain.runtime.arrivals import Arrival, Arrivals
 from fsmtrain.runtime.building import Loaders, memory_of, parts_of
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.runtime.outputs import Metrics, number
@@ -105,6 +106,7 @@ class Engine:
             self._actions.by_state,
             observer=observer,
         )
+        self._arrivals = Arrivals()
         self._begun = self._ended = False
         self._take_trainer_back()
 
@@ -180,6 +182,7 @@ class Engine:
             for turn in parts.optimization.turns:  # what others left in .grad is in no window of this run
                 for parameter in turn.parameters:
                     parameter.grad = None
+        self._arrivals = Arrivals()
         if parts.hooks.on_run_start is not None:
             parts.hooks.on_run_start(self)
 
@@ -272,6 +275,10 @@ class Engine:
     def metrics(self) -> Metrics:
         """The last value of each metric, as it came: tensors may still be on their device."""
         return dict(self._memory.metrics)
+
+    def arriving_metrics(self) -> Arrival:
+        """The metrics that are to be shown, as they are now, on their way to the host. Waits for nothing."""
+        return self._arrivals.offer(self._memory.progress.copy())
 
     @property
     def progress_metrics(self) -> Metrics:

@@ -102,6 +102,11 @@ def test_a_callback_without_any_hook_is_refused(callback: Any) -> None:
         machine_of(Linear(), batches(2), callbacks=[callback])
 
 
+def test_a_callback_that_is_a_class_is_refused() -> None:
+    with pytest.raises(OptionsError, match="callbacks: .*Callback"):
+        machine_of(Linear(), batches(2), callbacks=[Callback])
+
+
 @pytest.mark.parametrize("device", ["nowhere", "cpu:x", "cuda:99", "meta:7x"])
 def test_an_unknown_device_is_refused(device: str) -> None:
     with pytest.raises(OptionsError, match=f"device='{device}': there is no such device here"):

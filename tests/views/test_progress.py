@@ -152,8 +152,8 @@ class Clock:
 
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
-    """A terminal of 100 columns. A test takes it over itself: pytest sets the streams after its fixtures are made."""
-    yield from opened(100)
+    """A terminal of 120 columns. A test takes it over itself: pytest sets the streams after its fixtures are made."""
+    yield from opened(120)
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ def test_a_terminal_of_40_columns_has_the_bar_in_one_row(narrow_terminal: Termin
 
 
 def test_a_terminal_without_block_characters_has_a_bar_of_others() -> None:
-    for terminal in opened(100, "ascii"):
+    for terminal in opened(120, "ascii"):
         terminal.take_over()
         machine(Model()).run()
         assert terminal.settled()[0].startswith("epoch 2/2, batch 4/4 |#")
