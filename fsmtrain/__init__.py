@@ -5,7 +5,7 @@ from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import FsmtrainError
-from fsmtrain.loops import Loop, draw, plan
+from fsmtrain.loops import Loop, check, draw, plan
 from fsmtrain.machine import Machine, build
 from fsmtrain.module import LightningModule, TrainingModule
 from fsmtrain.options import Options
@@ -31,6 +31,7 @@ __all__ = [
     "after_batches",
     "after_steps",
     "build",
+    "check",
     "draw",
     "every_n_batches",
     "every_n_steps_of",

@@ -8,6 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from fsmtrain.core import loop as core
+from fsmtrain.core.check import Report
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.plan import Plan
 from fsmtrain.core.sizes import Sizes
@@ -35,6 +36,11 @@ def plan(options: Options, *, guards: Guards | None = None, **sizes: Any) -> Pla
     (6,)
     """
     return Loop(options, Sizes(**sizes), guards=guards or Guards()).plan()
+
+
+def check(options: Options, *, guards: Guards | None = None, **sizes: Any) -> Report:
+    """What is wrong with a run, or probably not meant: ``Loop(options, Sizes(**sizes), guards=guards).check()``."""
+    return Loop(options, Sizes(**sizes), guards=guards or Guards()).check()
 
 
 def draw(options: Options, path: str | os.PathLike[str], *, guards: Guards | None = None, **sizes: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from fsmtrain.core.check import Report
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.plan import Plan
 from fsmtrain.loops import Loop
@@ -61,6 +62,10 @@ class Machine(Engine):
             SizesError: A loader has no length.
         """
         return self.loop.plan()
+
+    def check(self) -> Report:
+        """What is wrong with this run, or probably not meant."""
+        return self.loop.check()
 
     def draw(self, path: str | os.PathLike[str]) -> None:
         """Draw this run's state diagram into a file: ``.mmd`` for Mermaid, ``.dot`` for Graphviz.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from attrs import field, frozen
 
+from fsmtrain.core.check import Report, check_of
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatch import Dispatcher
@@ -88,6 +89,18 @@ class Loop:
             epochs 0 to 2           9 batches; windows: 2 of 4, 1 of 1
         """
         return plan_of(self)
+
+    def check(self) -> Report:
+        """What is wrong with this loop, or probably not meant, without running anything.
+
+        Example:
+            >>> from fsmtrain.core.guards import every_n_batches
+            >>> from fsmtrain.early_stopping import EarlyStopping
+            >>> options = Options(max_nb_epochs=2, early_stop_callback=EarlyStopping(patience=5))
+            >>> [finding.about for finding in Loop(options, Sizes(train=9, val=[3])).check().findings]
+            ['early_stop_callback: patience=5']
+        """
+        return check_of(self)
 
     def __iter__(self) -> Iterator[Visit]:
         """Each visit of a fresh run, before its work is done; what it found is asked for when the next one is."""

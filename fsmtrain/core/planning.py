@@ -92,7 +92,7 @@ class Walk:
         self._limits, self.counters, self._signals = limits, Counters.begin(limits.optimizers), Signals(splits=splits)
         self._exhausted_after = exhausted_after
         self._node: Node = nodes_of(table, {})[State.START]
-        self._alike = not _looks_at_growth(guards)
+        self._alike = not looks_at_growth(guards)
         self._known: dict[tuple[object, ...], tuple[Epoch, Counters, Counters, Node]] = {}
         self.sanity_batches = self.test_batches = 0
 
@@ -185,7 +185,7 @@ def _repeat(counters: Counters, before: Counters, after: Counters) -> None:
             setattr(counters, name, now + end - start)
 
 
-def _looks_at_growth(guards: Guards) -> bool:
+def looks_at_growth(guards: Guards) -> bool:
     """Whether a guard of the user's may tell one epoch from another that began alike."""
     given: list[Guard] = [*guards.step.values(), *(g for g in (guards.check, guards.save, guards.stop) if g is not None)]
     for guard in given:

@@ -27,12 +27,14 @@ class Schedule:
         interval: ``"epoch"``: after each finished epoch; ``"step"``: after each step of its optimizer.
         frequency: How many of these from one step of the scheduler to the next.
         needs_check: Whether it acts only where the epoch had a check (a plateau scheduler).
+        length: Its steps up to its end (a warm-up's); None where it has no end.
     """
 
     optimizer_i: int = 0
     interval: Literal["epoch", "step"] = "epoch"
     frequency: int = 1
     needs_check: bool = False
+    length: int | None = None
 
     def is_due(self, done: int) -> bool:
         """Whether it acts, now that so many epochs, or steps of its optimizer, are done.
