@@ -103,7 +103,7 @@ def main(short: bool = False) -> tuple[Tensor, float]:
         drawn = gan.draw(torch.arange(10))
         wanted = torch.arange(500) % 10
         read_right = share_read_right(gan.draw(wanted), wanted, data)
-    print(f"{of_discriminator} steps of the discriminator, {of_generator} of the generator; then it drew 0 to 9:\n")
+    print(f"\n{of_discriminator} steps of the discriminator, {of_generator} of the generator; then it drew 0 to 9:\n")
     print(shaded(drawn[:5]), shaded(drawn[5:]), sep="\n\n")
     print(f"\n{read_right:.1%} of 500 drawings look most like a real image of the digit that was meant")
     images, labels = others.tensors

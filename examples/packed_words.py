@@ -137,7 +137,7 @@ def main(short: bool = False) -> tuple[float, float]:
     )
     result = machine.run()
 
-    print("How sure it is, after each letter, that this is a name:")
+    print("\nHow sure it is, after each letter, that this is a name:")
     reader.eval()
     for word, is_name in test_words[:12]:
         letters = (f"{letter} {p:<4.0%}" for letter, p in zip(word, reader.sureness(word), strict=True))

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from fsmtrain.core.check import Report
+from fsmtrain.core.check import Report, quick_findings
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.plan import Plan
 from fsmtrain.loops import Loop
+from fsmtrain.notices import warn
 from fsmtrain.options import Options
 from fsmtrain.runtime.building import Loaders
 from fsmtrain.runtime.machine import Engine
@@ -40,7 +41,10 @@ class Machine(Engine):
         trainer: Any = None,
     ) -> None:
         shown = (Progress(),) if options.progress_bar else ()
-        super().__init__(options, model, loaders, runs=runs, guards=guards, callbacks=(*callbacks, *shown), trainer=trainer)
+        given = (*callbacks, *shown)
+        super().__init__(options, model, loaders, runs=runs, guards=guards, callbacks=given, trainer=trainer)
+        for finding in quick_findings(self.loop):
+            warn(f"{finding.about}: {finding.text}")
 
     def as_transitions(self, **options: Any) -> RunMachine:
         """This run as a machine of the package ``transitions``: the same rows, guards, effects and actions, the same state.

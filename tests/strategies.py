@@ -5,7 +5,7 @@ A `Case` is a configuration with a script; a `World` plays the script to a run o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from attrs import Attribute, define, evolve, field, fields, frozen
@@ -29,6 +29,8 @@ from fsmtrain.options import Options
 from tests.reference import Every, Following, Replaced, Schedule, Script, schedule
 
 T = TypeVar("T")
+
+MOST_VISITS = 20_000  # more than any run in these tests has; one that goes beyond would never end
 
 EVALUATIONS = (State.SANITY_VAL, State.VAL_CHECK, State.TEST)
 
@@ -73,7 +75,7 @@ class Case:
     def visits(self) -> Iterator[Visit]:
         """The visits of the iterated loop, with the script played to it."""
         world = World(self)
-        for visit in self.loop():
+        for visit in ending(self.loop()):
             world.meets(visit.state, visit.signals)
             yield visit
 
@@ -124,6 +126,7 @@ class World:
 
     def meets(self, state: State, signals: Signals) -> None:
         """One visit: the signals that the work in this state gives."""
+        assert self.visits < MOST_VISITS, "the run does not end"
         script, options = self.case.script, self.case.options
         if state is State.FETCH:
             if options.truncated_bptt_steps is not None:
@@ -161,6 +164,13 @@ class World:
             return None
         whole = [true[i] if n is None else n for i, n in enumerate(loaders)]
         return sum(min(n, options.nb_sanity_val_steps) if state is State.SANITY_VAL else n for n in whole)
+
+
+def ending(visits: Iterable[T]) -> Iterator[T]:
+    """The visits of a run, and an error where they do not come to an end."""
+    for count, visit in enumerate(visits):
+        assert count < MOST_VISITS, "the run does not end"
+        yield visit
 
 
 def nth(values: Sequence[T], index: int) -> T:

@@ -154,7 +154,7 @@ class Watch(Visits):
 def quiet_trainer(*left_out: Any, **flags: Any) -> Trainer:
     """A trainer with these flags, for one epoch if they do not say how many, and a `Watch` on it."""
     assert left_out in ((), (...,))
-    return Trainer(**{"max_nb_epochs": 1, "progress_bar": False, "device": "cpu", **flags}, callbacks=[Watch()])
+    return Trainer(**{"max_nb_epochs": 1, "progress_bar": False, "device": "cpu", "callbacks": [Watch()], **flags})
 
 
 def watch_of(trainer: Trainer) -> Watch:
@@ -165,7 +165,7 @@ def watch_of(trainer: Trainer) -> Watch:
 
 
 class LeftOut:
-    """The optimizers and schedulers of the page. Its ellipses stand for the parameters of a model's parts, one after the other."""
+    """The page's optimizers and schedulers. Its ellipses stand for the parameters of a model's parts, one after the other."""
 
     def __init__(self, *parts: nn.Module) -> None:
         self.parts = parts

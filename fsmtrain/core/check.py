@@ -22,6 +22,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
 
 MOST = 100_000  # moments
+QUICK = 10_000  # train batches of an epoch, times optimizers
 
 
 class Severity(Enum):
@@ -101,6 +102,11 @@ def check_of(loop: Plannable, *, most: int = MOST) -> Report:
     )
 
 
+def quick_findings(loop: Plannable) -> tuple[Finding, ...]:
+    """What can be found in a few milliseconds, for every run to be told before it begins; nothing for very long epochs."""
+    return tuple(_never(loop)) if loop.limits.train_batches * loop.limits.optimizers <= QUICK else ()
+
+
 # ---- law 1
 
 
@@ -155,8 +161,8 @@ def _far_from_other_ranks(loop: Plannable) -> Iterator[Finding]:
             yield Finding(
                 severity=Severity.WARNING,
                 about=place,
-                text=f"it reads {', '.join(local)}, which ranks may see differently. Ranks that take different transitions wait "
-                f"for each other for ever. Decide by counters instead.",
+                text=f"it reads {', '.join(local)}, which ranks may see differently. Ranks that take different transitions "
+                f"wait for each other for ever. Decide by counters instead.",
             )
 
 

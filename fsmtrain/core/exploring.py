@@ -1,7 +1,7 @@
 """Walks through every moment that a run of a loop can come to, as far as its guards can tell moments apart.
 
-What comes from outside is tried in all its ways: patience gives out or does not, a step is skipped or not, a stream ends or goes
-on, somebody asks for a stop. Epochs that begin alike are gone through once, and once more as the last epoch.
+What comes from outside is tried in all its ways: patience gives out or does not, a step is skipped or not, a stream ends or
+goes on, somebody asks for a stop. Epochs that begin alike are gone through once, and once more as the last epoch.
 """
 
 from __future__ import annotations

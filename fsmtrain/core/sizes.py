@@ -51,6 +51,10 @@ class Schedule:
         return (optimizer_steps[self.optimizer_i] if self.interval == "step" else epochs_done) // self.frequency
 
 
+def _schedules(value: Iterable[Schedule]) -> tuple[Schedule, ...]:
+    return tuple(value)
+
+
 @frozen(kw_only=True)
 class Sizes:
     """The batches of each loader, the optimizers, the splits of a batch.
@@ -73,7 +77,7 @@ class Sizes:
     test: tuple[int | None, ...] = field(default=(), converter=_loaders)
     optimizers: int = 1
     splits: int = 1
-    schedulers: tuple[Schedule, ...] = field(default=(), converter=tuple)
+    schedulers: tuple[Schedule, ...] = field(default=(), converter=_schedules)
     fits: bool = True
 
     def __attrs_post_init__(self) -> None:

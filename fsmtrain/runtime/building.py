@@ -91,6 +91,7 @@ def parts_of(
         val=_lengths(val) if callable(getattr(model, "validation_step", None)) else (),
         test=_lengths(test) if callable(getattr(model, test_step, None)) else (),
         optimizers=len(turns.turns) if turns else 1,
+        schedulers=tuple(s.schedule for s in turns.schedulings) if turns else (),
         fits=fits,
     )
     loop = make_loop(options, sizes, guards=guards)

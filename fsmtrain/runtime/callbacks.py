@@ -70,10 +70,12 @@ def hooks_of(model: object, callbacks: Iterable[object]) -> Hooks:
     """The hooks of a model and of callbacks, resolved once.
 
     Raises:
-        OptionsError: A callback has none of the hooks.
+        OptionsError: A callback has none of the hooks, or is a class.
     """
     owners = list(callbacks)
     for owner in owners:
+        if isinstance(owner, type):
+            raise OptionsError(f"callbacks: {owner.__name__} is a class. Pass an object of it: {owner.__name__}().")
         if not any(callable(getattr(owner, name, None)) for name in HOOKS):
             raise OptionsError(f"callbacks: {owner!r} has none of the hooks {', '.join(HOOKS)}.")
     return Hooks(**{name: _together(name, model, owners) for name in HOOKS})

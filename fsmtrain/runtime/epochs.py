@@ -28,7 +28,7 @@ class EpochEnd:
             return
         epoch = memory.counters.current_epoch
         for scheduling in self._schedulings:
-            if (epoch + 1) % scheduling.frequency == 0:
+            if scheduling.schedule.is_due(epoch + 1):
                 self._step(scheduling, epoch)
 
     def _step(self, scheduling: Scheduling, epoch: int) -> None:

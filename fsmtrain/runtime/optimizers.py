@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from attrs import define, field
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ConstantLR, LinearLR, LRScheduler, ReduceLROnPlateau
 
+from fsmtrain.core.sizes import Schedule
 from fsmtrain.errors import ModelError
 from fsmtrain.flags import is_integer
 
@@ -23,15 +24,10 @@ FORMS = (
 
 @define(eq=False)
 class Scheduling:
-    """A learning-rate scheduler and when it acts.
-
-    `frequency` counts epochs, or, with the interval ``"step"``, steps of the scheduler's own optimizer.
-    """
+    """A learning-rate scheduler, when it acts, and the metric that it is given."""
 
     scheduler: LRScheduler
-    optimizer_i: int
-    interval: Literal["epoch", "step"] = "epoch"
-    frequency: int = 1
+    schedule: Schedule
     monitor: str | None = None  # of a plateau scheduler; None for the others
 
 
@@ -79,10 +75,10 @@ def optimization(returned: Any) -> Optimization:
     result = Optimization(turns, [])
     for scheduler in schedulers:
         scheduling = _scheduling(scheduler, optimizers)
-        if scheduling.interval == "epoch":
+        if scheduling.schedule.interval == "epoch":
             result.epoch_schedulings.append(scheduling)
         else:
-            turns[scheduling.optimizer_i].step_schedulings.append(scheduling)
+            turns[scheduling.schedule.optimizer_i].step_schedulings.append(scheduling)
     return result
 
 
@@ -161,4 +157,11 @@ def _scheduling(given: Any, optimizers: Sequence[Optimizer]) -> Scheduling:
         monitor = monitor or "val_loss"
     else:
         monitor = None
-    return Scheduling(scheduler, owner, interval, frequency, monitor)
+    schedule = Schedule(
+        optimizer_i=owner,
+        interval=interval,
+        frequency=frequency,
+        needs_check=monitor is not None,
+        length=scheduler.total_iters if isinstance(scheduler, (LinearLR, ConstantLR)) else None,
+    )
+    return Scheduling(scheduler, schedule, monitor)

@@ -172,7 +172,7 @@ class Training:
         if turn.step_schedulings and stepped:
             steps = self._counters.optimizer_steps[turn.index] + 1
             for scheduling in turn.step_schedulings:
-                if steps % scheduling.frequency == 0:
+                if scheduling.schedule.is_due(steps):
                     scheduling.scheduler.step()
         if self._isolation is not None:
             self._isolation.leave()

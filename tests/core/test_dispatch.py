@@ -23,7 +23,7 @@ from fsmtrain.core.trace import BLOCK, Transition
 from fsmtrain.errors import FsmtrainError, GuardError, UsageError
 from fsmtrain.options import Options
 from tests.reference import Every, Replaced, Script
-from tests.strategies import Case, cases
+from tests.strategies import MOST_VISITS, Case, cases
 
 Place = tuple[State, int, int, int, int, int]
 
@@ -81,9 +81,20 @@ def by_turns(run: Dispatcher) -> None:
 
 
 def plain(loop: Loop, actions: dict[State, Callable[[], None]] | None = None) -> Dispatcher:
-    """A run of a loop from its start."""
-    counters, signals = Counters.begin(loop.limits.optimizers), Signals()
-    return Dispatcher(loop.table, loop.limits, counters, signals, actions or {})
+    """A run of a loop from its start, and an error where it does not end."""
+    run: Dispatcher
+
+    def bounded(action: Callable[[], None] | None) -> Callable[[], None]:
+        def act() -> None:
+            assert run.trace.total < MOST_VISITS, "the run does not end"
+            if action is not None:
+                action()
+
+        return act
+
+    bounded_actions = {state: bounded((actions or {}).get(state)) for state in State}
+    run = Dispatcher(loop.table, loop.limits, Counters.begin(loop.limits.optimizers), Signals(), bounded_actions)
+    return run
 
 
 # ---- the trace
@@ -212,9 +223,10 @@ def test_an_error_in_an_action_says_once_where_the_run_stood(go: Callable[[Dispa
 
     error.__dict__.pop("__notes__", None)
     run = plain(Loop(Options(max_nb_epochs=5), Sizes(train=20)), {State.BACKWARD: act})
-    with pytest.raises(type(error)) as caught:
-        go(run)
-    assert caught.value is error
+    for _ in range(2):  # also when the same error comes up again
+        with pytest.raises(type(error)) as caught:
+            go(run)
+        assert caught.value is error
     assert error.__notes__ == ["in state backward, epoch 3, batch 17, optimizer 0"]
     assert run.state is State.BACKWARD
 

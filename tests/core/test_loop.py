@@ -20,7 +20,7 @@ from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import GuardError, SizesError
 from fsmtrain.options import Options
 from tests.reference import Event, Every, Replaced, Script, refused
-from tests.strategies import Case, World, cases, take_back
+from tests.strategies import MOST_VISITS, Case, World, cases, ending, take_back
 
 IN_A_ROUND = frozenset({State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROUND_END})
 IN_AN_EPOCH = IN_A_ROUND | {State.FETCH, State.SAVE, State.VAL_CHECK, State.EPOCH_END, State.EARLY_STOP}
@@ -40,6 +40,11 @@ def event(visit: Visit) -> Event:
         global_step=visit.global_step,
         scale=exact(visit.loss_scale) * exact(visit.gradient_scale),
     )
+
+
+def visits_of(loop: Loop) -> list[Visit]:
+    """The visits of a run of this loop to which nothing is said."""
+    return list(ending(loop))
 
 
 def exact(scale: float) -> Fraction:
@@ -82,7 +87,7 @@ def walk(case: Case, table: Table) -> list[State]:
         for effect in holding[0].then:
             effect(limits, counters)
         states.append(holding[0].to)
-        assert len(states) < 20_000
+        assert len(states) < MOST_VISITS
     return states
 
 
@@ -170,9 +175,9 @@ def test_steps_are_counted_for_each_optimizer_less_those_that_were_skipped(case:
 
 def test_two_iterations_of_one_loop_share_nothing() -> None:
     loop = Loop(Options(accumulate_grad_batches=2, max_nb_epochs=2), Sizes(train=3, val=[2]))
-    alone = list(loop)
-    assert [pair[0] for pair in zip(loop, loop, strict=True)] == alone
-    assert [pair[1] for pair in zip(loop, loop, strict=True)] == alone
+    alone = visits_of(loop)
+    side_by_side = list(zip(ending(loop), ending(loop), strict=True))
+    assert [one for one, _ in side_by_side] == [other for _, other in side_by_side] == alone
 
 
 # ---- every small configuration
@@ -206,7 +211,7 @@ def test_every_small_configuration_is_as_the_nested_loops_say(validation: str) -
                 Loop(options, sizes)
             continue
         case = Case(options=options, sizes=sizes, script=Script(splits=(splits or 1,)))
-        assert [event(visit) for visit in Loop(options, sizes)] == case.schedule().events, case
+        assert [event(visit) for visit in ending(Loop(options, sizes))] == case.schedule().events, case
         runs += 1
     assert runs == (192 if validation == "every third batch" else 288)
 
@@ -218,7 +223,7 @@ def run(train: int | None, *, guards: Guards | None = None, epochs: int = 1, spl
     """The visits of a run without validation."""
     options = Options(max_nb_epochs=epochs, **flags)  # type: ignore[arg-type]
     optimizers = 1 if guards is None else 1 + max(guards.step, default=0)
-    return list(Loop(options, Sizes(train=train, splits=splits, optimizers=optimizers), guards=guards or Guards()))
+    return visits_of(Loop(options, Sizes(train=train, splits=splits, optimizers=optimizers), guards=guards or Guards()))
 
 
 def batches(visits: list[Visit], state: State, optimizer: int | None = None) -> list[int]:
@@ -229,7 +234,7 @@ def batches(visits: list[Visit], state: State, optimizer: int | None = None) -> 
 def checks(train: int, *, epochs: int = 1, **flags: object) -> list[tuple[int, int]]:
     """Epoch and batch of each check."""
     options = Options(max_nb_epochs=epochs, nb_sanity_val_steps=0, **flags)  # type: ignore[arg-type]
-    visits = Loop(options, Sizes(train=train, val=(1,)))
+    visits = visits_of(Loop(options, Sizes(train=train, val=(1,))))
     return [(v.current_epoch, v.batch_nb) for v in visits if v.state is State.VAL_CHECK]
 
 
@@ -275,9 +280,9 @@ def test_a_short_last_window_of_a_stream_is_rescaled_at_its_step() -> None:
 
 def test_one_batch_is_a_fetch_and_for_each_split_for_each_optimizer_a_turn() -> None:
     loop = Loop(Options(max_nb_epochs=1, truncated_bptt_steps=7), Sizes(train=1, splits=2, optimizers=2))
-    turns = [(v.split_nb, v.optimizer_i) for v in loop if v.state is State.TRAIN_BATCH]
+    turns = [(v.split_nb, v.optimizer_i) for v in visits_of(loop) if v.state is State.TRAIN_BATCH]
     assert turns == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert names(list(loop)) == f"start fetch {'train_batch backward step round_end ' * 4}epoch_end early_stop"
+    assert names(visits_of(loop)) == f"start fetch {'train_batch backward step round_end ' * 4}epoch_end early_stop"
 
 
 def test_every_split_steps_with_windows_of_one_and_every_second_with_windows_of_two() -> None:
@@ -361,7 +366,7 @@ def test_a_check_in_mid_window_leaves_the_window_open() -> None:
         Options(accumulate_grad_batches=3, val_check_interval=2, max_nb_epochs=1, nb_sanity_val_steps=0),
         Sizes(train=6, val=(2,)),
     )
-    visits = list(loop)
+    visits = visits_of(loop)
     assert batches(visits, State.VAL_CHECK) == [1, 1, 3, 3, 5, 5]
     assert batches(visits, State.STEP) == [2, 5]
     assert all(v.loss_scale == 1 / 3 for v in visits if v.state is State.BACKWARD)
@@ -369,42 +374,42 @@ def test_a_check_in_mid_window_leaves_the_window_open() -> None:
 
 def test_a_check_sees_the_global_step_of_the_round_before_it() -> None:
     loop = Loop(Options(val_check_interval=1, max_nb_epochs=1, nb_sanity_val_steps=0), Sizes(train=3, val=(1,), optimizers=2))
-    assert [visit.global_step for visit in loop if visit.state is State.VAL_CHECK] == [1, 2, 3]
-    assert [visit.global_step for visit in loop if visit.state is State.STEP] == [0, 0, 1, 1, 2, 2]
+    assert [visit.global_step for visit in visits_of(loop) if visit.state is State.VAL_CHECK] == [1, 2, 3]
+    assert [visit.global_step for visit in visits_of(loop) if visit.state is State.STEP] == [0, 0, 1, 1, 2, 2]
 
 
 def test_the_sanity_pass_takes_a_few_batches_of_each_val_loader() -> None:
     loop = Loop(Options(max_nb_epochs=1), Sizes(train=1, val=(2, 9, 5)))
-    assert [visit.state for visit in loop].count(State.SANITY_VAL) == 2 + 5 + 5
+    assert [visit.state for visit in visits_of(loop)].count(State.SANITY_VAL) == 2 + 5 + 5
     part = Loop(Options(max_nb_epochs=1, val_percent_check=0.5), Sizes(train=1, val=(8,)))
-    assert [visit.state for visit in part].count(State.SANITY_VAL) == 5
+    assert [visit.state for visit in visits_of(part)].count(State.SANITY_VAL) == 5
     off = Loop(Options(max_nb_epochs=1, val_percent_check=0), Sizes(train=1, val=(8,)))
-    assert State.SANITY_VAL not in [visit.state for visit in off]
+    assert State.SANITY_VAL not in [visit.state for visit in visits_of(off)]
 
 
 @pytest.mark.parametrize("steps", [0, -1, -5])
 def test_no_sanity_steps_or_fewer_means_no_sanity_pass(steps: int) -> None:
-    visits = Loop(Options(max_nb_epochs=1, nb_sanity_val_steps=steps), Sizes(train=1, val=(3,)))
+    visits = visits_of(Loop(Options(max_nb_epochs=1, nb_sanity_val_steps=steps), Sizes(train=1, val=(3,))))
     assert State.SANITY_VAL not in [visit.state for visit in visits]
 
 
 def test_without_epochs_only_the_sanity_pass_runs() -> None:
-    assert names(list(Loop(Options(max_nb_epochs=0), Sizes(train=4, val=(2,))))) == "start sanity_val sanity_val"
+    assert names(visits_of(Loop(Options(max_nb_epochs=0), Sizes(train=4, val=(2,))))) == "start sanity_val sanity_val"
 
 
 def test_a_run_goes_on_to_the_test_after_its_last_epoch() -> None:
-    visits = list(Loop(Options(max_nb_epochs=1), Sizes(train=1, test=(2, 1))))
+    visits = visits_of(Loop(Options(max_nb_epochs=1), Sizes(train=1, test=(2, 1))))
     assert names(visits) == "start fetch train_batch backward step round_end epoch_end early_stop test test test"
 
 
 def test_a_run_that_only_tests_needs_no_train_loader() -> None:
-    assert names(list(Loop(Options(), Sizes(fits=False, val=(3,), test=(2,))))) == "start test test"
+    assert names(visits_of(Loop(Options(), Sizes(fits=False, val=(3,), test=(2,))))) == "start test test"
 
 
 def test_after_the_last_batch_early_stop_is_visited_once_and_after_the_end_of_the_epoch() -> None:
     loop = Loop(Options(val_check_interval=1, max_nb_epochs=1, nb_sanity_val_steps=0), Sizes(train=2, val=(1,)))
     turn = "fetch train_batch backward step round_end val_check"
-    assert names(list(loop)) == f"start {turn} early_stop {turn} epoch_end early_stop"
+    assert names(visits_of(loop)) == f"start {turn} early_stop {turn} epoch_end early_stop"
 
 
 def stopping(train: int, improved: list[bool], *, patience: int = 1, stop: int | None = None, **flags: object) -> Case:
@@ -483,7 +488,7 @@ def test_a_checkpoint_is_saved_once_for_each_batch_at_which_it_is_wanted_and_bef
         guards=Guards(save=every_n_batches(1)),
     )
     turn = "fetch train_batch backward step round_end save round_end val_check"
-    assert names(list(loop)) == f"start {turn} early_stop {turn} epoch_end early_stop"
+    assert names(visits_of(loop)) == f"start {turn} early_stop {turn} epoch_end early_stop"
 
 
 def test_a_check_guard_replaces_both_validation_flags() -> None:
@@ -492,7 +497,7 @@ def test_a_check_guard_replaces_both_validation_flags() -> None:
         Sizes(train=5, val=(1,)),
         guards=Guards(check=every_n_batches(3)),
     )
-    assert batches(list(loop), State.VAL_CHECK) == [2, 2, 2]
+    assert batches(visits_of(loop), State.VAL_CHECK) == [2, 2, 2]
 
 
 # ---- what a loop gets wrong if nobody looks
@@ -508,7 +513,7 @@ def test_a_check_guard_replaces_the_flags_also_where_they_would_never_fire() -> 
     """Neither an epoch without checks nor an interval that does not fit is of interest to a run with a guard of its own."""
     checked = Options(max_nb_epochs=2, nb_sanity_val_steps=0, check_val_every_n_epoch=5)
     loop = Loop(checked, Sizes(train=2, val=(1,)), guards=Guards(check=every_n_batches(2)))
-    assert batches(list(loop), State.VAL_CHECK) == [1, 1]
+    assert batches(visits_of(loop), State.VAL_CHECK) == [1, 1]
 
 
 @pytest.mark.parametrize(("train", "flags"), [(2, {"val_check_interval": 5}), (None, {})])

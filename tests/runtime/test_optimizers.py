@@ -33,7 +33,8 @@ def shape(found: Optimization) -> tuple[list[str], list[tuple[str, int, str, int
     """The optimizers, and the schedulers with their settings."""
     optimizers = [type(turn.optimizer).__name__ for turn in found.turns]
     return optimizers, [
-        (type(s.scheduler).__name__, s.optimizer_i, s.interval, s.frequency, s.monitor) for s in found.schedulings
+        (type(s.scheduler).__name__, s.schedule.optimizer_i, s.schedule.interval, s.schedule.frequency, s.monitor)
+        for s in found.schedulings
     ]
 
 

@@ -24,7 +24,7 @@ from fsmtrain.core.reasons import StopReason
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.machine import Machine
-from fsmtrain.runtime.arrivals import Arrival, Arrivals
+from fsmtrain.runtime.arrivals import Arrival
 from fsmtrain.runtime.building import Loaders
 from fsmtrain.runtime.callbacks import hooks_of
 from fsmtrain.views import bar as bars
@@ -84,13 +84,6 @@ class Model(TrainingModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-class Shown(Machine):
-    """A machine as these views read one."""
-
-    def arriving_metrics(self) -> Arrival:
-        return Arrivals().offer(self.progress_metrics)
-
-
 def machine(
     model: TrainingModule,
     train: Iterable[Any] | None = None,
@@ -99,11 +92,12 @@ def machine(
     *,
     progress: Progress | None = None,
     **flags: Any,
-) -> Shown:
-    """A run of a model that is shown."""
-    options = Options(**{"max_nb_epochs": 2, "nb_sanity_val_steps": 0, "device": "cpu", **flags})
+) -> Machine:
+    """A run of a model that is shown by the machine's own `Progress`, or by a given one."""
+    own = progress is None
+    options = Options(**{"max_nb_epochs": 2, "nb_sanity_val_steps": 0, "device": "cpu", "progress_bar": own, **flags})
     loaders = Loaders(train=Sized(4) if train is None else train, val=val, test=test)
-    return Shown(options, model, loaders, callbacks=[progress or Progress()])
+    return Machine(options, model, loaders, callbacks=() if progress is None else [progress])
 
 
 class Late:
@@ -251,8 +245,7 @@ def test_a_run_that_only_evaluates_has_a_bar_too(terminal: Terminal) -> None:
         if batch_nb == 3:
             terminal.wait_for("evaluating 4/5 |")
 
-    run = Shown(Options(device="cpu"), Model(wait), Loaders(test=Sized(5)), runs="test", callbacks=[Progress()])
-    run.run()
+    Machine(Options(device="cpu"), Model(wait), Loaders(test=Sized(5)), runs="test").run()
     assert terminal.settled()[0].startswith("done |")
 
 
@@ -322,7 +315,7 @@ def test_after_an_error_the_screen_says_where_and_the_terminal_is_as_before(
 
 def test_after_a_stop_request_the_screen_says_so(terminal: Terminal) -> None:
     terminal.take_over()
-    run: Shown
+    run: Machine
 
     def stop(step: str, batch_nb: int) -> None:
         if batch_nb == 1:
@@ -340,15 +333,13 @@ def test_after_a_stop_request_the_screen_says_so(terminal: Terminal) -> None:
 def test_an_error_of_the_drawing_ends_the_bar_and_not_the_run(terminal: Terminal) -> None:
     terminal.take_over()
 
-    class Failing(Shown):
+    class Failing(Machine):
         def arriving_metrics(self) -> Arrival:
             if drawing():
                 raise RuntimeError("no such device")
             return super().arriving_metrics()
 
-    result = Failing(
-        Options(max_nb_epochs=1, device="cpu"), Model(), Loaders(train=Sized(4), val=(), test=()), callbacks=[Progress()]
-    ).run()
+    result = Failing(Options(max_nb_epochs=1, device="cpu"), Model(), Loaders(train=Sized(4), val=(), test=())).run()
     assert result.stop_reason is StopReason.MAX_EPOCHS
     assert terminal.settled()[-1] == "(the bar was given up: RuntimeError('no such device'))"
 
