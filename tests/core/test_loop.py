@@ -323,6 +323,8 @@ def test_the_optimizers_without_a_guard_of_their_own_keep_their_windows() -> Non
     visits = run(8, accumulate_grad_batches=3, guards=Guards(step={1: every_n_batches(2)}))
     assert batches(visits, State.STEP, optimizer=0) == [2, 5, 7]
     assert batches(visits, State.STEP, optimizer=1) == [1, 3, 5, 7]
+    losses = [v.loss_scale for v in visits if v.state is State.BACKWARD and v.optimizer_i == 0]
+    assert losses == [1 / 3] * 6 + [1 / 2] * 2
 
 
 def test_an_optimizer_can_follow_every_nth_step_of_another() -> None:

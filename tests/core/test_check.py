@@ -1,0 +1,118 @@
+"""A check finds what is wrong before it runs, and nothing where nothing is."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+
+from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, check, every_n_batches
+from fsmtrain.core.check import Report, Severity, check_of
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.sizes import Schedule
+from fsmtrain.core.table import Table, row
+from fsmtrain.early_stopping import EarlyStopping
+from tests.strategies import Case, cases
+
+
+class Planted(Loop):
+    """A loop with a table that somebody spoilt."""
+
+
+def with_rows(loop: Loop, change: object) -> Report:
+    """The report on a loop whose rows were changed."""
+    assert callable(change)
+    object.__setattr__(loop, "table", Table(tuple(change(list(loop.table)))))
+    return check_of(loop)
+
+
+PLAIN = Options(max_nb_epochs=2, nb_sanity_val_steps=0)
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_no_configuration_of_ours_has_an_error(case: Case) -> None:
+    """Law 1: in each moment exactly one row holds."""
+    report = Loop(case.options, case.sizes, guards=case.guards).check()
+    assert report.errors == ()
+    assert report.explored > 0
+
+
+def test_nothing_found_is_said_with_the_number_of_moments() -> None:
+    report = check(Options(), train=100, val=[5])
+    assert report.findings == ()
+    assert str(report).startswith("nothing found\n(")
+    assert f"{report.explored:,} moments" in str(report)
+
+
+def test_a_dropped_row_leaves_a_state_that_nothing_leaves() -> None:
+    loop = Loop(PLAIN, Sizes(train=3))
+    report = with_rows(loop, lambda rows: [r for r in rows if not (r.source is State.ROUND_END and r.to is State.EPOCH_END)])
+    [error] = report.errors
+    assert error.about == "state round_end"
+    assert "no row holds" in error.text
+    assert error.example[-1] == "round_end (epoch 0, batch 2, optimizer 0)"
+
+
+def test_two_rows_that_overlap_are_found_with_their_targets() -> None:
+    loop = Loop(evolve(PLAIN, accumulate_grad_batches=2), Sizes(train=3))
+    report = with_rows(loop, lambda rows: [evolve(r, unless=()) if r.to is State.ACCUMULATE else r for r in rows])
+    [error] = report.errors
+    assert error.severity is Severity.ERROR
+    assert "2 rows hold at once, to step, accumulate" in error.text
+    assert error.example[-1].startswith("backward (epoch 0, batch 1")
+
+
+def test_a_row_that_nothing_takes_is_listed() -> None:
+    loop = Loop(PLAIN, Sizes(train=3))
+    report = with_rows(loop, lambda rows: [*rows, row(State.SAVE, to=State.ROUND_END)])
+    assert loop.table.rows[report.untaken[-1]].source is State.SAVE
+
+
+def reads_the_stream(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return signals.stream_ended
+
+
+@pytest.mark.parametrize(
+    ("loop", "about", "text"),
+    [
+        (
+            Loop(PLAIN, Sizes(train=5), guards=Guards(step={0: every_n_batches(9)})),
+            "step={0: nth_batch_is_done}",
+            "never fires",
+        ),
+        (Loop(PLAIN, Sizes(train=5), guards=Guards(stop=after_batches(99))), "stop=n_batches_are_begun", "never fires"),
+        (
+            Loop(PLAIN, Sizes(train=5, val=[1]), guards=Guards(check=after_batches(99))),
+            "check=n_batches_are_begun",
+            "no check ever comes",
+        ),
+        (Loop(evolve(PLAIN, check_val_every_n_epoch=3), Sizes(train=5, val=[1])), "check_val_every_n_epoch=3", "no check ever"),
+        (
+            Loop(evolve(PLAIN, early_stop_callback=EarlyStopping(patience=9)), Sizes(train=5, val=[1])),
+            "patience=9",
+            "the run has 2 checks",
+        ),
+        (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(needs_check=True)])), "scheduler 0", "waits for a metric"),
+        (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(interval="step", length=500)])), "scheduler 0", "has 10 for it"),
+        (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(frequency=7)])), "scheduler 0", "acts every 7 epochs"),
+        (Loop(PLAIN, Sizes(train=None), guards=Guards(save=reads_the_stream)), "save=reads_the_stream", "ranks may see"),
+    ],
+)
+def test_what_is_probably_not_meant_is_a_warning_that_names_it(loop: Loop, about: str, text: str) -> None:
+    found = [finding for finding in loop.check().findings if about in finding.about and text in finding.text]
+    assert len(found) >= 1
+    assert found[0].severity is Severity.WARNING
+
+
+def test_an_exploration_that_was_given_up_says_so() -> None:
+    report = check_of(Loop(Options(), Sizes(train=1000)), most=100)
+    assert any("stopped after 100 moments" in bound for bound in report.bounded)
+    assert "stopped after 100 moments" in str(report)
+
+
+def test_a_guard_that_fires_in_time_is_not_complained_of() -> None:
+    guard: Guard = every_n_batches(5)
+    assert Loop(PLAIN, Sizes(train=5), guards=Guards(step={0: guard})).check().findings == ()

@@ -1,0 +1,151 @@
+"""A plan says what will happen: law 6, over drawn configurations and on a real run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import assume, given
+
+from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, after_steps, every_n_batches, plan
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.plan import End, Plan
+from fsmtrain.core.sizes import Schedule
+from fsmtrain.core.visit import Visit
+from fsmtrain.early_stopping import EarlyStopping
+from fsmtrain.errors import SizesError
+from tests.models import Validated, batches, machine_of
+from tests.strategies import Case, cases
+
+
+def has_stream(sizes: Sizes) -> bool:
+    return None in (sizes.train, *sizes.val, *sizes.test)
+
+
+def windows_in(visits: list[Visit], epoch: int, optimizer: int) -> list[int]:
+    """The lengths of an optimizer's windows in an epoch, in order."""
+    return [v.window for v in visits if v.state is State.STEP and (v.current_epoch, v.optimizer_i) == (epoch, optimizer)]
+
+
+def expanded(planned: Plan, optimizer: int) -> list[list[int]]:
+    """The same, for each epoch of a plan."""
+    return [
+        [length for length, count in group.each.windows[optimizer] for _ in range(count)]
+        for group in planned.epochs
+        for _ in range(group.count)
+    ]
+
+
+@given(cases())
+def test_a_plan_counts_what_the_loop_does(case: Case) -> None:
+    """Totals, windows and places, of the run that nothing from outside cuts short."""
+    assume(not has_stream(case.sizes))
+    loop = Loop(case.options, case.sizes, guards=case.guards)
+    planned, visits = loop.plan(), list(loop)
+    counts = Counter(visit.state for visit in visits)
+    assert planned.sanity_batches == counts[State.SANITY_VAL]
+    assert planned.test_batches == counts[State.TEST]
+    assert sum(group.count for group in planned.epochs) == counts[State.EPOCH_END]
+    assert planned.checks * max(1, planned.check_batches) == counts[State.VAL_CHECK]
+    assert planned.global_step == len({(v.current_epoch, v.batch_nb, v.split_nb) for v in visits if v.state is State.STEP})
+    for i in range(loop.limits.optimizers):
+        assert planned.optimizer_steps[i] == sum(v.state is State.STEP and v.optimizer_i == i for v in visits)
+        by_epoch = expanded(planned, i)
+        assert by_epoch == [windows_in(visits, epoch, i) for epoch in range(len(by_epoch))]
+
+
+@pytest.mark.parametrize("patience", [0, 1, 3])
+@pytest.mark.parametrize("least", [0, 1, 3])
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("interval", [1, 2, 5])
+def test_the_earliest_end_is_that_of_a_metric_that_never_improves(
+    patience: int, least: int, window: int, interval: int
+) -> None:
+    options = Options(
+        max_nb_epochs=4,
+        min_nb_epochs=least,
+        early_stop_callback=EarlyStopping(patience=patience),
+        accumulate_grad_batches=window,
+        val_check_interval=interval,
+        nb_sanity_val_steps=0,
+    )
+    loop = Loop(options, Sizes(train=5, val=[1]))
+    checks, last = 0, (0, 0)
+    for visit in loop:
+        if visit.state is State.FETCH:
+            last = visit.current_epoch, visit.batch_nb
+        if visit.state is State.VAL_CHECK:
+            checks += 1
+            visit.signals.patience_exhausted = checks >= max(1, patience)
+    end = loop.plan().earliest_end
+    assert end is not None
+    assert (end.current_epoch, end.batch_nb) == last
+
+
+def test_the_plan_of_a_machine_is_its_trace() -> None:
+    """Law 6 on a real run: each step and each val batch, where the plan has it."""
+    machine = machine_of(
+        Validated(), batches(9), batches(4), max_nb_epochs=3, accumulate_grad_batches={0: 1, 1: 4}, val_check_interval=0.5
+    )
+    planned = [(e.what, e.current_epoch, e.batch_nb, e.global_step) for e in machine.plan().events(State.STEP, State.VAL_CHECK)]
+    ran = [(str(t.source), t.current_epoch, t.batch_nb, t.global_step) for t in machine]
+    assert planned == [event for event in ran if event[0] in ("step", "val_check")]
+
+
+def test_equal_epochs_are_planned_once() -> None:
+    asked = Counter[int]()
+
+    def counting(limits: object, counters: object, signals: object) -> bool:
+        asked[0] += 1
+        return False
+
+    plain = plan(Options(max_nb_epochs=1000), train=50)
+    assert [(group.first, group.count) for group in plain.epochs] == [(0, 1000)]
+    opaque: Guard = counting
+    plan(Options(max_nb_epochs=10), train=50, guards=Guards(check=opaque), val=[1])
+    assert asked[0] == 500
+
+
+@pytest.mark.parametrize(
+    ("guards", "steps"),
+    [
+        (Guards(stop=after_batches(25)), 25),
+        (Guards(stop=after_steps(17)), 17),
+        (Guards(step={0: every_n_batches(4)}), 10 * 3),
+    ],
+)
+def test_guards_of_the_user_s_are_asked(guards: Guards, steps: int) -> None:
+    assert plan(Options(max_nb_epochs=10, min_nb_epochs=0), train=10, guards=guards).optimizer_steps == (steps,)
+
+
+def test_schedulers_count_epochs_steps_and_checks() -> None:
+    schedulers = [Schedule(), Schedule(frequency=2), Schedule(interval="step", frequency=2), Schedule(needs_check=True)]
+    planned = plan(
+        Options(max_nb_epochs=5, accumulate_grad_batches=4, check_val_every_n_epoch=2), train=48, val=[1], schedulers=schedulers
+    )
+    assert planned.scheduler_steps == (5, 2, 30, 2)
+
+
+def test_patience_may_end_the_run_at_the_earliest_after_as_many_checks() -> None:
+    options = Options(early_stop_callback=EarlyStopping(patience=3), val_check_interval=1.0, max_nb_epochs=10)
+    assert plan(options, train=7, val=[2]).earliest_end == End(current_epoch=2, batch_nb=6, global_step=21)
+    assert "may end it, after epoch 2, batch 6" in str(plan(options, train=7, val=[2]))
+
+
+def test_a_changed_flag_shows_in_the_difference_and_an_equal_plan_shows_none() -> None:
+    one, four = (plan(Options(max_nb_epochs=2, accumulate_grad_batches=k), train=9) for k in (1, 4))
+    assert one.diff(one) == ""
+    assert "optimizer 0: 18 steps -> 6 steps" in one.diff(four).splitlines()
+
+
+def test_a_plan_is_plain_data_too() -> None:
+    planned = plan(Options(max_nb_epochs=2, accumulate_grad_batches=4), train=9, val=[2])
+    data = json.loads(planned.to_json())
+    assert data["optimizer_steps"] == [6]
+    assert data["epochs"][0]["each"]["windows"] == [[[4, 2], [1, 1]]]
+
+
+def test_a_stream_cannot_be_planned_and_the_way_out_is_named() -> None:
+    with pytest.raises(SizesError, match=r"no length.*Sizes\(train=1000\)"):
+        plan(Options(), train=None)
