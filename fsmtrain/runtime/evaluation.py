@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fsmtrain.runtime.binding import Binding
-from fsmtrain.runtime.loaders import evaluation_batches, length_of
+from fsmtrain.runtime.loaders import Loader, evaluation_batches, length_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.outputs import Averages, Metrics, group_in, metrics_in
 from fsmtrain.runtime.precision import in_precision
@@ -25,14 +25,22 @@ class Evaluation:
         kind: ``"val"`` or ``"test"``: the loaders' and the methods' names.
         parts: The model has ``validation_step`` or ``test_step``, and may have ``validation_end`` or ``test_end``.
         memory: The run's.
+        loaders: What is gone through.
         limits: The batches to take from each loader; None takes a stream to its end.
 
     Without an end method, every scalar in the returned dicts is averaged over the batches of all loaders, and nothing
     else of them is kept.
     """
 
-    def __init__(self, kind: Literal["val", "test"], parts: Parts, memory: Memory, limits: Sequence[int | None]) -> None:
-        model, loaders = parts.model, parts.val_loaders if kind == "val" else parts.test_loaders
+    def __init__(
+        self,
+        kind: Literal["val", "test"],
+        parts: Parts,
+        memory: Memory,
+        loaders: Sequence[Loader],
+        limits: Sequence[int | None],
+    ) -> None:
+        model = parts.model
         self._kind, self._model, self._loaders, self._limits, self._move = kind, model, loaders, limits, parts.move
         self._counters, self._signals = memory.counters, memory.signals
         streams = any(limit != 0 and length_of(loader) is None for loader, limit in zip(loaders, limits, strict=True))

@@ -36,7 +36,7 @@ class Parts:
     optimization: Optimization | None  # None in a run that only tests
     train_loader: Loader  # empty in a run that only tests
     val_loaders: Sequence[Loader]
-    test_loaders: Sequence[Loader]
+    test_loaders: Sequence[Loader]  # of the state `test`, whatever it evaluates
     hooks: Hooks
     evaluates: Literal["val", "test"]  # what the state `test` runs: the test, or validation by itself
     machine: Engine  # what hooks are given

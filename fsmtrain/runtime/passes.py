@@ -16,7 +16,7 @@ class SanityPass:
     """Tries validation out before the first epoch: its metrics are thrown away, and no random state is changed by it."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation("val", parts, memory, parts.loop.limits.sanity_loaders)
+        self._evaluation = Evaluation("val", parts, memory, parts.val_loaders, parts.loop.limits.sanity_loaders)
         self._counters, self._loaders = memory.counters, parts.val_loaders
         self._before: random_states.RandomStates | None = None
 
@@ -39,7 +39,7 @@ class Check:
     """Validates; after its last batch early stopping is fed, then the hooks are called."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation("val", parts, memory, parts.loop.limits.val_loaders)
+        self._evaluation = Evaluation("val", parts, memory, parts.val_loaders, parts.loop.limits.val_loaders)
         self._parts, self._memory = parts, memory
 
     def visit(self) -> None:
@@ -75,7 +75,7 @@ class Test:
     """Runs the test set, or the validation set of a run that only validates."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation(parts.evaluates, parts, memory, parts.loop.limits.test_loaders)
+        self._evaluation = Evaluation(parts.evaluates, parts, memory, parts.test_loaders, parts.loop.limits.test_loaders)
         self._memory = memory
 
     def visit(self) -> None:

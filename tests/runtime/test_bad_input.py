@@ -87,11 +87,17 @@ def test_a_model_without_train_data_is_refused() -> None:
 
 
 def test_a_guard_that_raises_is_named() -> None:
-    def broken(limits: Any, counters: Any, signals: Any) -> bool:
-        raise KeyError("x")
+    armed: list[bool] = []
 
+    def broken(limits: Any, counters: Any, signals: Any) -> bool:
+        if armed:
+            raise KeyError("x")
+        return True
+
+    machine = machine_of(Linear(), batches(4), max_nb_epochs=1, guards=Guards(step={0: broken}))
+    armed.append(True)
     with pytest.raises(GuardError, match=r"step=\{0: broken\}.*raised KeyError") as caught:
-        trained(Linear(), batches(4), max_nb_epochs=1, guards=Guards(step={0: broken}))
+        machine.run()
     assert isinstance(caught.value.__cause__, KeyError)
     assert caught.value.__notes__ == ["in state backward, epoch 0, batch 0, optimizer 0"]
 
@@ -103,7 +109,7 @@ def test_a_callback_without_any_hook_is_refused(callback: Any) -> None:
 
 
 def test_a_callback_that_is_a_class_is_refused() -> None:
-    with pytest.raises(OptionsError, match="callbacks: .*Callback"):
+    with pytest.raises(OptionsError, match=r"callbacks: .*Callback"):
         machine_of(Linear(), batches(2), callbacks=[Callback])
 
 
