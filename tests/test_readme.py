@@ -19,7 +19,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_code_of_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
     code = blocks("python")
-    assert len(code) == 4
+    assert len(code) == 5
     script = tmp_path / "readme.py"
     script.write_text("\n".join(code))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
