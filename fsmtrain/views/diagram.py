@@ -168,8 +168,8 @@ def _arrows(loop: Loop) -> list[tuple[Row, str]]:
 
 
 def _stop_request(loop: Loop) -> list[str]:
-    """The other rows."""
-    sources = [str(row.source) for row in loop.table if row.to is State.STOPPED]
+    """The other rows, by their states: two rows of one state differ in what is counted alone."""
+    sources = list(dict.fromkeys(str(row.source) for row in loop.table if row.to is State.STOPPED))
     return ["stop requested in", *_filled(sources, ", ", DOT_LABEL)]
 
 

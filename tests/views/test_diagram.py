@@ -148,7 +148,7 @@ def rows_and_states_agree(loop: Loop, drawing: Drawing) -> bool:
     rows = list(zip(loop.table, labels(loop), strict=True))
     arrows = [(str(row.source), str(row.to), " ".join(label.split())) for row, label in rows if row.to is not State.STOPPED]
     arrows += [("[*]", "start", ""), *((str(state), "[*]", "") for state in loop.table.states if state.is_final)]
-    stops = [str(row.source) for row in loop.table if row.to is State.STOPPED]
+    stops = list(dict.fromkeys(str(row.source) for row in loop.table if row.to is State.STOPPED))
     return (
         drawing.states == [str(state) for state in loop.table.states]
         and Counter(drawing.arrows) == Counter(arrows)
