@@ -103,8 +103,13 @@ def check_of(loop: Plannable, *, most: int = MOST) -> Report:
 
 
 def quick_findings(loop: Plannable) -> tuple[Finding, ...]:
-    """What can be found in a few milliseconds, for every run to be told before it begins; nothing for very long epochs."""
-    return tuple(_never(loop)) if loop.limits.train_batches * loop.limits.optimizers <= QUICK else ()
+    """What can be found in a few milliseconds, for every run to be told before it begins.
+
+    Nothing for very long epochs, nor where a guard cannot be read: it may have a memory, and is asked by the run alone.
+    """
+    is_long = loop.limits.train_batches * loop.limits.optimizers > QUICK
+    is_readable = not any(is_opaque(read(guard)) for _, guard in _own_guards(loop))
+    return tuple(_never(loop)) if is_readable and not is_long else ()
 
 
 # ---- law 1

@@ -90,7 +90,7 @@ def read_mermaid(text: str) -> Drawing:
         if found := re.fullmatch(r"    state (\w+)", line):
             states.append(found[1])
         elif found := re.fullmatch(rf"    (\w+|\[\*\]) --> (\w+|\[\*\])(?: : ({written}))?", line):
-            arrows.append((found[1], found[2], (found[3] or "").replace("<br/>", " ")))
+            arrows.append((found[1], found[2], _unescaped(found[3] or "")))
         elif found := re.fullmatch(r"    note left of (\w+)", line):
             inside = list(iter(lines.__next__, "    end note"))
             assert all(re.fullmatch(rf" {{8}}{written}", one) for one in inside)
@@ -133,6 +133,11 @@ def read_dot(text: str) -> Drawing:
 def _drawing(states: list[str], arrows: list[tuple[str, str, str]], stop: str, heading: str) -> Drawing:
     assert {end for arrow in arrows for end in arrow[:2]} <= {*states, "[*]"}
     return Drawing(states, arrows, re.findall(r"\w+", stop.removeprefix("stop requested in")), heading)
+
+
+def _unescaped(label: str) -> str:
+    """A label as it is read: in one line, with the characters that Mermaid would take for its own."""
+    return re.sub(r"#(\d+);", lambda code: chr(int(code[1])), label.replace("<br/>", " "))
 
 
 def read_drawing(draw: Draw, loop: Loop) -> Drawing:
