@@ -263,6 +263,21 @@ def test_after_an_error_the_run_goes_on_where_it_stood(go: Callable[[Dispatcher]
     assert run.trace.total == whole.trace.total
 
 
+@pytest.mark.xfail(strict=True, reason="every new attempt begins a new block")
+def test_the_trace_outlives_errors() -> None:
+    """However often the run is taken up again and fails at once, the last block of transitions is kept."""
+
+    def act() -> None:
+        if run.counters.batch_nb == 150:
+            raise RuntimeError("again")
+
+    run = plain(Loop(Options(max_nb_epochs=1), Sizes(train=200)), {State.STEP: act})
+    for _ in range(4):
+        with pytest.raises(RuntimeError, match="again"):
+            run.run()
+        assert len(run.trace) >= min(run.trace.total, BLOCK)
+
+
 def test_a_table_without_a_row_that_holds_is_an_error_that_names_its_guards() -> None:
     table = Table(
         (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 
 from fsmtrain.core.counters import Counters, Signals
@@ -20,7 +22,7 @@ from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import GuardError, SizesError
 from fsmtrain.options import Options
 from tests.reference import Event, Every, Replaced, Script, refused
-from tests.strategies import MOST_VISITS, Case, World, cases, ending, take_back
+from tests.strategies import EVALUATIONS, MOST_VISITS, Case, World, cases, ending, take_back
 
 IN_A_ROUND = frozenset({State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROUND_END})
 IN_AN_EPOCH = IN_A_ROUND | {State.FETCH, State.SAVE, State.VAL_CHECK, State.EPOCH_END, State.EARLY_STOP}
@@ -173,11 +175,69 @@ def test_steps_are_counted_for_each_optimizer_less_those_that_were_skipped(case:
         assert run.counters.global_step == len(rounds)
 
 
+@given(cases(skips_steps=True))
+@settings(max_examples=60, deadline=None)
+def test_the_counters_count_what_was_done(case: Case) -> None:
+    """Batches begun, checks that came to their end, steps that were skipped, and the batches of each pass from 0."""
+    seen: Counter[str] = Counter()
+    in_pass: list[State] = []
+
+    def look(state: State, counters: Counters, signals: Signals) -> None:
+        if in_pass and in_pass[-1] is not state:
+            in_pass.clear()
+        if state in EVALUATIONS:
+            assert counters.eval_nb == len(in_pass)
+            in_pass.append(state)
+        if state is State.VAL_CHECK:
+            length = case.limits.val_batches
+            seen["checks"] += signals.pass_ended if length == 0 else len(in_pass) == length
+        seen["batches"] += state is State.FETCH
+        seen["skipped"] += state is State.STEP and signals.step_skipped
+        assert counters.batches_begun == seen["batches"] - (state is State.FETCH)
+
+    run = case.dispatcher(case.folded_table, look)
+    run.run()
+    assert (run.counters.checks_done, run.counters.steps_skipped) == (seen["checks"], seen["skipped"])
+
+
 def test_two_iterations_of_one_loop_share_nothing() -> None:
     loop = Loop(Options(accumulate_grad_batches=2, max_nb_epochs=2), Sizes(train=3, val=[2]))
     alone = visits_of(loop)
     side_by_side = list(zip(ending(loop), ending(loop), strict=True))
     assert [one for one, _ in side_by_side] == [other for _, other in side_by_side] == alone
+
+
+# ---- a request to stop at every visit
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(
+            options=Options(max_nb_epochs=2, accumulate_grad_batches=2, val_check_interval=1, nb_sanity_val_steps=2),
+            sizes=Sizes(train=3, val=(2, 1), test=(2,), optimizers=2),
+            replaced=Replaced(save=Every(n=2)),
+        ),
+        Case(
+            options=Options(min_nb_epochs=0, max_nb_epochs=2, truncated_bptt_steps=4, early_stop_callback=True),
+            sizes=Sizes(train=4, val=(1,), test=(1,)),
+            replaced=Replaced(stop=5),
+            script=Script(splits=(2,)),
+        ),
+        Case(options=Options(min_nb_epochs=0, max_nb_epochs=2), sizes=Sizes(train=3), replaced=Replaced(stop=2)),
+        Case(options=Options(max_nb_epochs=0), sizes=Sizes(train=3, val=(2,), test=(2,))),
+    ],
+    ids=["checks and saves", "cut short, then tested", "cut short", "no epoch"],
+)
+def test_a_request_is_taken_where_the_nested_loops_take_it_whenever_it_comes(case: Case) -> None:
+    """The run ends in `stopped`, unless it had nothing left to do but to end."""
+    for stop_at in range(len(case.schedule().events)):
+        asked = evolve(case, script=replace(case.script, stop_at=stop_at))
+        schedule = asked.schedule()
+        assert [event(visit) for visit in asked.visits()] == schedule.events, stop_at
+        run = asked.dispatcher(asked.folded_table)
+        run.run()
+        assert run.state is (State.STOPPED if schedule.stopped else State.DONE), stop_at
 
 
 # ---- every small configuration
@@ -449,6 +509,16 @@ def test_a_stop_in_mid_epoch_goes_through_the_end_of_the_epoch_and_does_not_coun
     run = case.dispatcher(case.folded_table)
     run.run()
     assert (run.counters.epochs_done, run.counters.current_epoch, run.state) == (0, 0, State.DONE)
+
+
+def test_a_stop_in_mid_epoch_goes_on_to_the_whole_test() -> None:
+    case = Case(
+        options=Options(min_nb_epochs=0, max_nb_epochs=9, early_stop_callback=EarlyStopping(patience=1), val_check_interval=1),
+        sizes=Sizes(train=4, val=(2,), test=(3,)),
+        script=Script(improved=(False,)),
+    )
+    turn = "fetch train_batch backward step round_end val_check val_check early_stop"
+    assert names(list(case.visits())) == f"start sanity_val sanity_val {turn} epoch_end test test test"
 
 
 def test_a_stop_that_is_decided_inside_a_window_waits_until_it_has_closed() -> None:

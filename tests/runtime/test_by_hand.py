@@ -658,24 +658,33 @@ def test_the_documented_alternating_override_lets_gradients_add_up() -> None:
 
 
 def test_two_optimizers_each_clipped_by_itself() -> None:
+    """Also while gradients of the other wait for the rest of their window: the second one's are windows of 2."""
     model, ours = twins(Adversaries)
     loader = batches(12)
 
     of_generator, of_discriminator = model.configure_optimizers()
-    for batch in loader:
-        for part, other, optimizer, loss_of in (
-            (model.generator, model.discriminator, of_generator, model.generator_loss),
-            (model.discriminator, model.generator, of_discriminator, model.discriminator_loss),
-        ):
-            other.requires_grad_(False)
-            loss_of(batch).backward()
-            clip_grad_norm_(part.parameters(), 0.01)
-            optimizer.step()
-            optimizer.zero_grad()
-            other.requires_grad_(True)
+    for batch_nb, batch in enumerate(loader):
+        model.discriminator.requires_grad_(False)
+        model.generator_loss(batch).backward()
+        clip_grad_norm_(model.generator.parameters(), 0.01)
+        of_generator.step()
+        of_generator.zero_grad()
+        model.discriminator.requires_grad_(True)
+
+        model.generator.requires_grad_(False)
+        model.discriminator_loss(batch).backward()
+        if batch_nb in (1, 3, 5):
+            for parameter in model.discriminator.parameters():
+                assert parameter.grad is not None
+                parameter.grad *= 0.5
+            clip_grad_norm_(model.discriminator.parameters(), 0.01)
+            of_discriminator.step()
+            of_discriminator.zero_grad()
+        model.generator.requires_grad_(True)
     by_hand = left_by(model, of_generator, of_discriminator)
 
-    machine = trained(ours, loader, max_nb_epochs=1, gradient_clip_val=0.01)
+    guards = Guards(step={1: every_n_batches(2)})
+    machine = trained(ours, loader, max_nb_epochs=1, gradient_clip_val=0.01, guards=guards)
     assert same_bits(left_by(ours, *machine.optimizers), by_hand)
 
 
