@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from digits_data import digits
-from fsmtrain.views.summary import states_table
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
 
 from fsmtrain import EarlyStopping, Options, TrainingModule, build
+from fsmtrain.views.summary import states_table
 
 
 class Digits(TrainingModule):

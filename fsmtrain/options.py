@@ -9,7 +9,7 @@ import difflib
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from attrs import Attribute, AttrsInstance, field, fields, frozen
 
@@ -169,9 +169,27 @@ def _check_device(_: object, flag: Attribute[Any], value: object) -> None:
         raise OptionsError(f"{flag.name}={value!r}: the name of a device is needed: 'auto', 'cpu', 'cuda', 'cuda:1', ...")
 
 
-def _frozen_copy(value: object) -> object:
+class FrozenDict(dict[Any, Any]):
+    """A dict that stays as it is, so that options can be shared and hashed."""
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenDict, (dict(self),)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("options are frozen: make new ones with the changed value")
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse  # type: ignore[assignment]
+
+
+def _frozen_copy(value: object) -> Any:
     """A mapping of the caller's, copied, so that changing it later changes no options."""
-    return dict(sorted(value.items(), key=lambda item: repr(item[0]))) if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping):
+        return value
+    in_order = sorted(value.items(), key=lambda item: (not is_integer(item[0]), item[0] if is_integer(item[0]) else 0))
+    return FrozenDict(in_order)
 
 
 def refuses_unknown_flags(cls: C) -> C:

@@ -17,7 +17,7 @@ from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatch import Dispatcher
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guards import Guard, Guards, every_n_batches, every_n_steps_of
-from fsmtrain.core.limits import Limits
+from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -56,7 +56,8 @@ class Case:
     @property
     def limits(self) -> Limits:
         """The configuration's limits."""
-        return evolve(self.loop().limits, skips_steps=self.skips_steps)
+        limits = resolve(self.options, self.sizes, has_own_check=self.replaced.check is not None)
+        return evolve(limits, skips_steps=self.skips_steps)
 
     @property
     def full_table(self) -> Table:
@@ -292,7 +293,7 @@ def cases(draw: st.DrawFn, *, skips_steps: bool = False) -> Case:
     options, sizes = draw(configurations(fitting=True))
     replaced = draw(replacements(sizes.optimizers))
     try:
-        Loop(options, sizes, guards=guards_of(replaced))
+        resolve(options, sizes, has_own_check=replaced.check is not None)
     except SizesError:
         reject()
     skips_steps = skips_steps and draw(st.booleans())

@@ -242,6 +242,12 @@ def test_a_callers_dict_that_changes_later_changes_no_options() -> None:
     assert options.accumulate_grad_batches == {0: 2}
 
 
+def test_the_dict_in_options_is_frozen_too() -> None:
+    options = Options(accumulate_grad_batches={0: 2})
+    with pytest.raises(TypeError):
+        options.accumulate_grad_batches[0] = 8  # type: ignore[index]
+
+
 def test_options_with_the_same_flags_are_equal() -> None:
     assert Options(max_nb_epochs=3) == Options(max_nb_epochs=3) != Options(max_nb_epochs=4)
     assert Options(accumulate_grad_batches={0: 1, 2: 3}) == Options(accumulate_grad_batches={2: 3, 0: 1})

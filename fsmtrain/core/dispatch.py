@@ -149,8 +149,9 @@ class Dispatcher:
         node, last = self._node, clock()
         try:
             while not node.is_final:
-                record = self.trace.turn(counters).append
-                for _ in range(BLOCK):
+                rows = self.trace.rows if len(self.trace.rows) < BLOCK else self.trace.turn(counters)
+                record = rows.append
+                for _ in range(BLOCK - len(rows)):
                     if node.action is not None:
                         node.action()
                     for case in node.cases:

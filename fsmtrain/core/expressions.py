@@ -117,7 +117,14 @@ def _read(guard: object, under_way: tuple[object, ...]) -> Expression:
     parameters = [a.arg for a in (*given.posonlyargs, *given.args)]
     if len(parameters) != len(RECORDS) or given.defaults or given.vararg or given.kwarg or given.kwonlyargs:
         raise Unreadable("its parameters are not (limits, counters, signals)")
-    reader = _Reader(source, _names(guard), dict(zip(parameters, RECORDS, strict=True)), (*under_way, guard))
+    reader = _Reader(
+        source,
+        _names(guard),
+        guard.__code__.co_freevars,
+        guard.__module__.startswith("fsmtrain."),
+        dict(zip(parameters, RECORDS, strict=True)),
+        (*under_way, guard),
+    )
     return reader.expression(_returned(source.function))
 
 
@@ -139,6 +146,8 @@ def _returned(function: Function) -> ast.expr:
 class _Reader:
     source: Source
     names: Mapping[str, object]  # what the guard's free names stand for
+    closure: tuple[str, ...]  # those that it closes over; the rest belong to its module
+    is_ours: bool  # whether the module is one of this package
     records: dict[str, str]  # the parameter's name -> the record that it is
     under_way: tuple[object, ...]
 
@@ -210,7 +219,11 @@ class _Reader:
             raise Unreadable(f"`{name}` is unknown")
         if not self.source.is_constant(name):
             raise Unreadable(f"`{name}` may change")
-        return self.names[name]
+        value = self.names[name]
+        is_constant = self.is_ours or name in self.closure or name.isupper()  # by convention
+        if isinstance(value, int) and not is_constant:
+            raise Unreadable(f"`{name}` is a variable of a module, which others may set")
+        return value
 
 
 def _names(guard: FunctionType) -> Mapping[str, object]:

@@ -352,6 +352,10 @@ class Checked:
 
 
 def _by_optimizer(value: Mapping[int, Guard]) -> Mapping[int, Guard]:
+    if not isinstance(value, Mapping):
+        raise GuardError(
+            f"Guards(step={value!r}): a dict from an optimizer's index to its guard is needed, as in step={{0: guard}}."
+        )
     return dict(value)
 
 

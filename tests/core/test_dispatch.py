@@ -263,7 +263,6 @@ def test_after_an_error_the_run_goes_on_where_it_stood(go: Callable[[Dispatcher]
     assert run.trace.total == whole.trace.total
 
 
-@pytest.mark.xfail(strict=True, reason="every new attempt begins a new block")
 def test_the_trace_outlives_errors() -> None:
     """However often the run is taken up again and fails at once, the last block of transitions is kept."""
 

@@ -179,6 +179,7 @@ def test_steps_are_counted_for_each_optimizer_less_those_that_were_skipped(case:
 @settings(max_examples=60, deadline=None)
 def test_the_counters_count_what_was_done(case: Case) -> None:
     """Batches begun, checks that came to their end, steps that were skipped, and the batches of each pass from 0."""
+    length = case.limits.val_batches
     seen: Counter[str] = Counter()
     in_pass: list[State] = []
 
@@ -189,7 +190,6 @@ def test_the_counters_count_what_was_done(case: Case) -> None:
             assert counters.eval_nb == len(in_pass)
             in_pass.append(state)
         if state is State.VAL_CHECK:
-            length = case.limits.val_batches
             seen["checks"] += signals.pass_ended if length == 0 else len(in_pass) == length
         seen["batches"] += state is State.FETCH
         seen["skipped"] += state is State.STEP and signals.step_skipped

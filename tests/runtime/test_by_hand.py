@@ -601,7 +601,7 @@ def test_two_optimizers_with_windows_of_four() -> None:
 
 
 def test_two_optimizers_one_of_them_with_a_guard_of_its_own() -> None:
-    """The windows of the guard are 2, 2, 1, and their gradients are divided at the step."""
+    """The windows of the guard are 2, 2, 1, and their gradients are divided at the step; those of the other are all 5."""
     model, ours = twins(Adversaries)
     loader = batches(10)
 
@@ -610,9 +610,10 @@ def test_two_optimizers_one_of_them_with_a_guard_of_its_own() -> None:
         gathered = 0
         for batch_nb, batch in enumerate(loader):
             model.discriminator.requires_grad_(False)
-            model.generator_loss(batch).backward()
-            of_generator.step()
-            of_generator.zero_grad()
+            (model.generator_loss(batch) / 5).backward()
+            if batch_nb == 4:
+                of_generator.step()
+                of_generator.zero_grad()
             model.discriminator.requires_grad_(True)
 
             model.generator.requires_grad_(False)
@@ -628,8 +629,9 @@ def test_two_optimizers_one_of_them_with_a_guard_of_its_own() -> None:
             model.generator.requires_grad_(True)
     by_hand = left_by(model, of_generator, of_discriminator)
 
-    machine = trained(ours, loader, max_nb_epochs=2, guards=Guards(step={1: every_n_batches(2)}))
-    assert machine.counters.optimizer_steps == [10, 6]
+    guards = Guards(step={1: every_n_batches(2)})
+    machine = trained(ours, loader, max_nb_epochs=2, accumulate_grad_batches=5, guards=guards)
+    assert machine.counters.optimizer_steps == [2, 6]
     assert same_bits(left_by(ours, *machine.optimizers), by_hand)
 
 
