@@ -172,7 +172,7 @@ def _check_device(_: object, flag: Attribute[Any], value: object) -> None:
 class FrozenDict(dict[Any, Any]):
     """A dict that stays as it is, so that options can be shared and hashed."""
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -181,7 +181,7 @@ class FrozenDict(dict[Any, Any]):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("options are frozen: make new ones with the changed value")
 
-    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
 
 
 def _frozen_copy(value: object) -> Any:

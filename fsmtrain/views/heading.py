@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+import attrs
+
 from fsmtrain.core.loop import Loop
 
 
@@ -48,6 +50,6 @@ def _changed(value: object) -> list[str]:
 
 
 def _written(value: object) -> str:
-    if type(value).__module__.startswith("fsmtrain."):
+    if attrs.has(type(value)):
         return f"{type(value).__name__}({', '.join(_changed(value))})"
     return repr(value)

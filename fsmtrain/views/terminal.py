@@ -139,15 +139,16 @@ class LastLine:
             if self not in _lines:
                 return
             begin = "\r" if _column_is_known else "\n"
-            if texts:
+            try:
                 _lines[-1].clear()
-                with suppress(OSError, ValueError):
-                    for shared in _shared:
-                        shared.flush()
-                self._put(begin + "".join(self._filled(text) + "\n" for text in texts))
-            _lines.remove(self)
-            if not _lines:
-                while _shared:
+                if texts:
+                    with suppress(OSError, ValueError):
+                        for shared in _shared:
+                            shared.flush()
+                    self._put(begin + "".join(self._filled(text) + "\n" for text in texts))
+            finally:
+                _lines.remove(self)
+                while _shared and not _lines:
                     _shared.pop().put_back()
 
     def _filled(self, text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import struct
 import sys
 import termios
@@ -74,18 +75,14 @@ class Terminal:
         self.stdout: TextIO = os.fdopen(os.dup(self._slave), "w", encoding=encoding, buffering=1)
         self._before = sys.stderr, sys.stdout
         self._chunks: list[bytes] = []
+        self._over = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        while True:
-            try:
-                chunk = os.read(self._master, 4096)
-            except OSError:  # all writers are gone
-                return
-            if not chunk:
-                return
-            self._chunks.append(chunk)
+        while not self._over.is_set():
+            if select.select([self._master], [], [], 0.01)[0]:
+                self._chunks.append(os.read(self._master, 4096))
 
     def take_over(self) -> None:
         """Be the terminal of this process, up to `close`."""
@@ -107,18 +104,23 @@ class Terminal:
         return b"".join(self._chunks).decode(self._encoding, errors="ignore")
 
     @property
-    def rows(self) -> list[str]:
+    def screen(self) -> Screen:
         """The screen as it is now."""
         screen = Screen(self.columns)
         screen.feed(self.text)
-        return screen.rows
+        return screen
+
+    @property
+    def rows(self) -> list[str]:
+        """Its rows."""
+        return self.screen.rows
 
     def wait_for(self, what: str) -> str:
         """The row that shows this text, as soon as one does."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             for row in self.rows:
-                if what in row:
+                if what in f"{row} ":
                     return row
             time.sleep(0.002)
         raise AssertionError(f"{what!r} never came. The screen: {self.rows}")
@@ -132,9 +134,11 @@ class Terminal:
 
     def hang_up(self) -> None:
         """Close the window, with its programs still running."""
-        os.close(self._slave)
-        os.close(self._master)
-        self._master = self._slave = -1
+        if not self._over.is_set():
+            self._over.set()
+            self._reader.join(PATIENCE)
+            os.close(self._slave)
+            os.close(self._master)
 
     def close(self) -> None:
         """Give everything back."""
@@ -143,7 +147,4 @@ class Terminal:
         for stream in (self.stderr, self.stdout):
             with suppress(OSError):
                 stream.close()
-        if self._slave != -1:
-            os.close(self._slave)
-            self._reader.join(PATIENCE)
-            os.close(self._master)
+        self.hang_up()

@@ -1,0 +1,128 @@
+"""Runs to look at, and stand-ins for parts of them. Nothing here knows what a test expects."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+
+from fsmtrain import Options, TrainingModule
+from fsmtrain.core.counters import Counters
+from fsmtrain.core.dispatch import Spent
+from fsmtrain.core.loop import Loop
+from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.states import State
+from fsmtrain.machine import Machine
+from fsmtrain.runtime.building import Loaders
+from fsmtrain.views.progress import Progress
+
+
+class Batches:
+    """So many batches, with or without a length."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return (torch.ones(2, 3) for _ in range(self.n))
+
+
+class Sized(Batches):
+    def __len__(self) -> int:
+        return self.n
+
+
+class Model(TrainingModule):
+    """A model that does something else besides, at each call."""
+
+    def __init__(self, aside: Callable[[str, int], None] | None = None) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+        self.aside = aside or (lambda step, batch_nb: None)
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        self.aside("train", batch_nb)
+        loss = self.layer(batch).pow(2).mean()
+        return {"loss": loss, "progress_bar": {"batch": float(batch_nb), "half": torch.tensor(0.5)}}
+
+    def validation_step(self, batch: Any, batch_nb: int) -> Any:
+        self.aside("val", batch_nb)
+        return {"val_loss": self.layer(batch).pow(2).mean()}
+
+    def validation_end(self, outputs: Any) -> Any:
+        return {"val_loss": 0.25, "progress_bar": {"val_loss": 0.25}}
+
+    def test_step(self, batch: Any, batch_nb: int) -> Any:
+        self.aside("test", batch_nb)
+        return {"test_loss": self.layer(batch).pow(2).mean()}
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def machine(
+    model: TrainingModule,
+    train: Iterable[Any] | None = None,
+    val: Iterable[Any] = (),
+    test: Iterable[Any] = (),
+    *,
+    progress: Progress | None = None,
+    **flags: Any,
+) -> Machine:
+    """A run of a model that is shown by the machine's own `Progress`, or by a given one."""
+    own = progress is None
+    options = Options(**{"max_nb_epochs": 2, "nb_sanity_val_steps": 0, "device": "cpu", "progress_bar": own, **flags})
+    loaders = Loaders(train=Sized(4) if train is None else train, val=val, test=test)
+    return Machine(options, model, loaders, callbacks=() if progress is None else [progress])
+
+
+class Late:
+    """Metrics that come when they are told to."""
+
+    def __init__(self, values: dict[str, float], *, here: bool = False, failure: Exception | None = None) -> None:
+        self._values, self.here, self.failure = values, here, failure
+
+    @property
+    def arrived(self) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        return self.here
+
+    def values(self) -> dict[str, float]:
+        if self.failure is not None:
+            raise self.failure
+        return self._values if self.here else {}
+
+
+class Standstill:
+    """A run that stands where it is put."""
+
+    def __init__(self, state: State = State.FETCH, counters: Counters | None = None, **sizes: Any) -> None:
+        self.state, self.counters = state, counters or Counters()
+        self.loop = Loop(
+            Options(max_nb_epochs=20, val_check_interval=45), Sizes(**{"train": 45, "val": [12], "test": [7], **sizes})
+        )
+        self.times: dict[State, Spent] = {}
+        self.stop_reason: StopReason | None = None
+        self.metrics = Late({}, here=True)
+
+    def arriving_metrics(self) -> Late:
+        return self.metrics
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def drawing() -> list[threading.Thread]:
+    """The threads that draw, or are about to write."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("fsmtrain progress")]
