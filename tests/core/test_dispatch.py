@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
@@ -122,11 +122,12 @@ def test_the_trace_replays_every_counter(case: Case) -> None:
     begin = Counters.begin(case.sizes.optimizers)
     run = case.dispatcher(case.folded_table)
     run.run()
+    assume(run.trace.total == len(run.trace))  # a longer run's trace does not go back to its beginning
     for transition in run.trace:
         assert left(transition) == place(transition.source, begin)
         for effect in run.table.rows[transition.row].then:
             effect(run.limits, begin)
-    assert begin == run.counters or run.trace.total > len(run.trace)
+    assert begin == run.counters
 
 
 def test_the_trace_can_be_read_at_any_time_and_keeps_the_last_block_at_least() -> None:
