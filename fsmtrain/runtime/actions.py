@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from fsmtrain.core.states import State
@@ -10,8 +11,19 @@ from fsmtrain.runtime.epochs import EpochEnd
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.passes import Check, SanityPass, Test
 from fsmtrain.runtime.training import Training
+from fsmtrain.runtime.weights import save_weights
 
 Action = Callable[[], None]
+
+
+CHECKPOINTS = Path("checkpoints")  # in the working directory
+
+
+def save_checkpoint(parts: Parts, memory: Memory) -> None:
+    """Write the weights and hyperparameters where ``Guards(save=...)`` asked for it, named by epoch and batch, from 0."""
+    counters = memory.counters
+    path = CHECKPOINTS / f"epoch-{counters.current_epoch:04}-batch-{counters.batch_nb:06}.ckpt"
+    save_weights(path, parts.model, {"epoch": counters.current_epoch, "global_step": counters.global_step})
 
 
 class Restorable(Protocol):
@@ -44,6 +56,8 @@ class Actions:
                 State.STEP: training.run_step,
                 State.EPOCH_END: EpochEnd(parts, memory, training, parts.optimization.epoch_schedulings).visit,
             }
+            if State.SAVE in states:
+                self.by_state[State.SAVE] = lambda: save_checkpoint(parts, memory)
             if parts.loop.limits.optimizers > 1:
                 self.by_state[State.ACCUMULATE] = training.accumulate
             if parts.hooks.on_batch_end is not None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fsmtrain import FsmtrainError, LightningModule, Trainer
+from fsmtrain import FsmtrainError, Guards, LightningModule, Trainer, every_n_batches
 from fsmtrain.runtime import weights as files
 from tests.models import batches, same_bits, weights
 
@@ -161,3 +161,13 @@ def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="there is no GPU here"):
         model = Sized.load_from_metrics(tmp_path / "model.ckpt", tmp_path / "meta_tags.csv", on_gpu=True)
     assert next(model.parameters()).device.type == "cpu"
+
+
+def test_a_save_guard_writes_a_checkpoint_at_each_batch_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = Sized(argparse.Namespace(width=4))
+    trainer = Trainer(max_nb_epochs=2, progress_bar=False, device="cpu", guards=Guards(save=every_n_batches(2)))
+    trainer.fit(model, batches(8, 2))
+    names = sorted(p.name for p in (tmp_path / "checkpoints").glob("*.ckpt"))
+    assert names == [f"epoch-{epoch:04}-batch-{batch:06}.ckpt" for epoch in (0, 1) for batch in (1, 3)]
+    assert same_bits(weights(Sized.load_from_checkpoint(tmp_path / "checkpoints" / names[-1])), weights(model))
