@@ -93,7 +93,18 @@ def _together(name: str, model: object, callbacks: list[object]) -> Hook | None:
         for hook in found:
             hook(*args)
 
-    return call
+    def call_all(*args: Any) -> None:
+        """Call each, also after one that raises: whoever began something has to end it."""
+        failed: BaseException | None = None
+        for hook in found:
+            try:
+                hook(*args)
+            except BaseException as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    return call_all if name == "on_run_end" else call
 
 
 def _own(owner: object, name: str) -> Hook | None:

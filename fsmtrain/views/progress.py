@@ -55,12 +55,11 @@ class Progress:
 
     def on_epoch_end(self, machine: Run) -> None:
         """Show that an epoch has ended."""
-        if id(machine) in self._runs:
-            self._runs[id(machine)][0].epoch_ended()
+        self._runs[id(machine)][0].epoch_ended()
 
     def on_run_end(self, machine: Run) -> None:
-        """Show why the run has ended, and leave the terminal as it was. Harmless twice."""
-        if id(machine) in self._runs:
+        """Show why the run has ended, and leave the terminal as it was."""
+        if id(machine) in self._runs:  # not so where another callback's on_run_start failed before
             shown, begun = self._runs.pop(id(machine))
             shown.close(ending(machine, self.clock() - begun, sys.exception()))
 

@@ -118,6 +118,19 @@ def test_a_line_waits_for_its_metrics_and_the_run_does_not_wait_for_the_line(cap
     assert not drawing()
 
 
+def test_runs_that_are_shown_at_the_same_time_keep_their_lines_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    progress, first, second, never = Progress(Clock()), Standstill(), Standstill(), Standstill()
+    progress.on_run_start(first)
+    progress.on_run_start(second)
+    for epoch in range(2):
+        first.counters.current_epoch = epoch
+        progress.on_epoch_end(first)
+    for run in (first, never, second):
+        progress.on_run_end(run)
+    told = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()[2:]]
+    assert told == ["epoch 1/20 after 0.0 s", "epoch 2/20 after 0.0 s", "ended in the state fetch", "ended in the state fetch"]
+
+
 def test_a_line_tells_the_rate_of_the_epochs_since_the_line_before(capsys: pytest.CaptureFixture[str]) -> None:
     run, clock = Standstill(), Clock()
     progress = Progress(clock)
