@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fsmtrain"
 
 # From the bottom up. A module imports from lower layers; within a folder of its own it imports what it likes.
-FOLDERS = ("core", "runtime", "views", "adapters", "proving")
+FOLDERS = ("core", "runtime", "views", "adapters", "prove")
 LAYERS = (("errors", "flags", "notices"), ("early_stopping",), ("options",), FOLDERS[:1], FOLDERS[1:])
 TOP = len(LAYERS)  # the modules that users import: machine, module, trainer, ...
 

@@ -1,0 +1,120 @@
+"""Claims about epochs, batches and turns: each is counted, numbered and complete."""
+
+from __future__ import annotations
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.states import State
+from fsmtrain.prove.claim import AFTER_FETCH, IN_EPOCH, IN_TURN, Claim, but
+from fsmtrain.prove.witness import Seen
+
+
+def no_epoch_has_begun(counters: Counters, seen: Seen) -> bool:
+    return (
+        counters.current_epoch == 0 and counters.epochs_done == 0 and counters.epochs_since_checks == 0
+        and counters.batch_nb == 0 and counters.batches_begun == 0 and counters.batches_since_check == 0
+        and counters.gathered == 0 and seen.epochs_begun == 0 and not counters.cut and not counters.saved
+    )  # fmt: skip
+
+
+def no_pass_has_begun(counters: Counters) -> bool:
+    return counters.eval_nb == 0
+
+
+def the_epoch_is_under_way(counters: Counters) -> bool:
+    return counters.current_epoch == counters.epochs_done
+
+
+def an_epoch_is_under_way_or_finished(counters: Counters, seen: Seen) -> bool:
+    return (seen.fetched_in_epoch == 0 and counters.epochs_done == counters.current_epoch + 1) or (
+        seen.fetched_in_epoch >= 1 and counters.epochs_done == counters.current_epoch
+    )
+
+
+def an_epoch_under_way_has_batches_left(seen: Seen) -> bool:
+    return seen.fetched_in_epoch == 0 or seen.batches_left >= 1
+
+
+def epochs_are_counted(counters: Counters, seen: Seen) -> bool:
+    return counters.epochs_done == seen.epochs_finished
+
+
+def epochs_are_numbered(counters: Counters, seen: Seen) -> bool:
+    return counters.current_epoch + 1 == seen.epochs_begun
+
+
+def another_epoch_is_due(limits: Limits, counters: Counters) -> bool:
+    return counters.epochs_done + 1 <= limits.epochs
+
+
+def epochs_are_at_most_max(limits: Limits, counters: Counters) -> bool:
+    return counters.epochs_done >= 0 and counters.epochs_done <= limits.epochs
+
+
+def batches_are_numbered(counters: Counters, seen: Seen) -> bool:
+    return counters.batch_nb + 1 == seen.fetched_in_epoch and counters.batch_nb >= 0
+
+
+def a_sized_epoch_has_its_batches(limits: Limits, seen: Seen) -> bool:
+    return limits.train_is_stream or seen.fetched_in_epoch + seen.batches_left == limits.train_batches
+
+
+def a_stream_ends_with_its_last_batch(limits: Limits, signals: Signals, seen: Seen) -> bool:
+    return seen.batches_left >= 0 and (
+        (limits.train_is_stream and (signals.stream_ended == (seen.batches_left == 0)))
+        or (not limits.train_is_stream and not signals.stream_ended)
+    )
+
+
+def an_epoch_ends_with_its_last_batch_or_is_cut(counters: Counters, seen: Seen) -> bool:
+    return (counters.cut and seen.batches_left >= 1) or (not counters.cut and seen.batches_left == 0)
+
+
+def batches_are_counted(counters: Counters, seen: Seen) -> bool:
+    return counters.batches_begun == seen.fetched
+
+
+def turns_are_in_range(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return (
+        counters.optimizer_i >= 0 and counters.optimizer_i + 1 <= limits.optimizers
+        and counters.split_nb >= 0 and counters.split_nb + 1 <= signals.splits
+    )  # fmt: skip
+
+
+def the_batch_is_complete(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 == signals.splits
+
+
+def rounds_are_counted(counters: Counters, seen: Seen) -> bool:
+    return counters.round_nb == seen.rounds
+
+
+def a_batch_is_saved_once(counters: Counters, seen: Seen) -> bool:
+    return (counters.saved and seen.saves_left == 0) or (not counters.saved and seen.saves_left == 1)
+
+
+EPOCHS: tuple[Claim, ...] = (
+    Claim("a run begins before any epoch", no_epoch_has_begun, frozenset({State.START, State.SANITY_VAL})),
+    Claim("... and before any pass", no_pass_has_begun, frozenset({State.START})),
+    Claim("an epoch is not counted as done while it is under way", the_epoch_is_under_way, IN_EPOCH),
+    Claim("early_stop is visited within an epoch or right after one", an_epoch_is_under_way_or_finished,
+          frozenset({State.EARLY_STOP})),
+    Claim("batch_nb is the batch's index in its epoch", batches_are_numbered, IN_EPOCH),
+    Claim("a sized epoch has train_batches batches", a_sized_epoch_has_its_batches, IN_EPOCH),
+    Claim("an epoch goes on as long as there are batches", a_stream_ends_with_its_last_batch, AFTER_FETCH),
+    Claim("batches_begun counts the batches of the run", batches_are_counted, but(State.FETCH)),
+    Claim("split_nb and optimizer_i stay within their ranges", turns_are_in_range, IN_TURN),
+    Claim("a batch's splits and optimizers are all done before it is saved or followed by a check", the_batch_is_complete,
+          frozenset({State.SAVE, State.VAL_CHECK})),
+    Claim("... and before its epoch ends or goes on", the_batch_is_complete, frozenset({State.ROUND_END}),
+          frozenset({State.FETCH, State.EPOCH_END, State.EARLY_STOP})),
+    Claim("round_nb counts the rounds", rounds_are_counted),
+    Claim("a batch has at most one checkpoint", a_batch_is_saved_once, AFTER_FETCH),
+    Claim("an epoch ends after its last batch, or is cut", an_epoch_ends_with_its_last_batch_or_is_cut,
+          frozenset({State.EPOCH_END})),
+    Claim("epochs_done counts the epochs whose last batch has been trained", epochs_are_counted),
+    Claim("within an epoch, current_epoch is its index from 0", epochs_are_numbered, IN_EPOCH),
+    Claim("... within one only where batches are left", an_epoch_under_way_has_batches_left, frozenset({State.EARLY_STOP})),
+    Claim("no epoch begins after the last of max_nb_epochs", another_epoch_is_due, IN_EPOCH),
+    Claim("epochs_done <= max_nb_epochs", epochs_are_at_most_max),
+)  # fmt: skip

@@ -1,0 +1,220 @@
+"""Faults for the table: fixed operators, applied to every row, guard and effect. None is left out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from attrs import evolve, frozen
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.effects import Effect
+from fsmtrain.core.expressions import Apply, Expression, Opaque, Read, Value, is_opaque, name_of, negation
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.states import State
+from fsmtrain.core.table import Row, Table
+from fsmtrain.prove.changes import Assign, Branch, Change, Changes, argument_of, changes_of, index_of
+from fsmtrain.prove.system import reading
+
+Records = dict[str, Any]
+
+# ---- guards and effects that are data, and run
+
+
+@frozen(eq=False)
+class PlantedGuard:
+    """A guard that is its expression."""
+
+    expression: Expression
+    name: str
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return bool(value(self.expression, {"limits": limits, "counters": counters, "signals": signals}))
+
+
+@frozen(eq=False)
+class PlantedEffect:
+    """An effect that is its changes."""
+
+    changes: Changes
+    name: str
+
+    def __call__(self, limits: Limits, counters: Counters) -> None:
+        carry_out(self.changes, {"limits": limits, "counters": counters})
+
+
+def value(expression: Expression, records: Records) -> Any:
+    """What an expression comes to."""
+    match expression:
+        case Value(value=known):
+            return known
+        case Opaque(guard=guard):
+            assert callable(guard)
+            return guard(records["limits"], records["counters"], records["signals"])
+        case Read(record=record, name=name):
+            item, argument = index_of(name), argument_of(name)
+            if item is not None:
+                return getattr(records[record], item[0])[_index(item[1], records)]
+            if argument is not None:
+                return getattr(records[record], name.split("(")[0])(getattr(records["counters"], argument))
+            return getattr(records[record], name)
+        case Apply(op="and", args=args):
+            return all(value(arg, records) for arg in args)
+        case Apply(op="or", args=args):
+            return any(value(arg, records) for arg in args)
+        case Apply(op="not", args=(arg,)):
+            return not value(arg, records)
+        case Apply(op=op, args=(one, other)):
+            return _COMPUTE[op](value(one, records), value(other, records))
+    raise TypeError(expression)
+
+
+def _index(at: str | int, records: Records) -> int:
+    if isinstance(at, int):
+        return at
+    found: int = getattr(records["counters"], at) if hasattr(records["counters"], at) else getattr(records["seen"], at)
+    return found
+
+
+def carry_out(changes: Changes, records: Records) -> None:
+    """Make the changes."""
+    for change in changes:
+        if isinstance(change, Branch):
+            carry_out(change.then if value(change.condition, records) else change.otherwise, records)
+            continue
+        item, new = index_of(change.target.name), value(change.value, records)
+        record = records[change.target.record]
+        if item is None:
+            setattr(record, change.target.name, new)
+        else:
+            getattr(record, item[0])[_index(item[1], records)] = new
+
+
+_COMPUTE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b, ">=": lambda a, b: a >= b, "+": lambda a, b: a + b, "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b, "//": lambda a, b: a // b, "%": lambda a, b: a % b,
+}  # fmt: skip
+
+# ---- operators
+
+
+@frozen
+class Fault:
+    """A table with one fault. `operator` is its kind, `says` where it is."""
+
+    operator: str
+    says: str
+    table: Table
+
+
+NEIGHBOURS = {"==": ("!=", "<=", ">="), "!=": ("==", "<", ">"), "<": ("<=",), "<=": ("<",), ">": (">=",), ">=": (">",)}
+
+
+def faults(table: Table) -> Iterator[Fault]:
+    """Every fault of a table."""
+    for number, row in enumerate(table):
+        for operator, changed in (*_of_guards(row), *_of_target(row), *_of_effects(row)):
+            rows = (*table.rows[:number], changed, *table.rows[number + 1 :])
+            yield Fault(operator, f"row {number}, {row.source} -> {row.to}", Table(rows))
+    guards = list(dict.fromkeys(g for row in table for g in (row.when, *row.unless) if g is not None))
+    for guard in guards:
+        for operator, expression in _of_expression(reading(guard)):
+            planted = PlantedGuard(expression, name_of(guard))
+            yield Fault(f"guard: {operator}", f"guard {name_of(guard)}", _with_guard(table, guard, planted))
+
+
+def _with_guard(table: Table, old: Guard, new: Guard) -> Table:
+    """The table with one guard replaced wherever it stands."""
+    return Table(
+        tuple(
+            evolve(row, when=new if row.when is old else row.when, unless=tuple(new if g is old else g for g in row.unless))
+            for row in table
+        )
+    )
+
+
+def _of_guards(row: Row) -> Iterator[tuple[str, Row]]:
+    if row.when is not None:
+        yield "drop when", evolve(row, when=None)
+        yield "negate when", evolve(row, when=PlantedGuard(negation(reading(row.when)), f"not {name_of(row.when)}"))
+    for i, guard in enumerate(row.unless):
+        others = (*row.unless[:i], *row.unless[i + 1 :])
+        yield "drop unless", evolve(row, unless=others)
+        yield "negate unless", evolve(row, unless=(*others, PlantedGuard(negation(reading(guard)), f"not {name_of(guard)}")))
+
+
+def _of_target(row: Row) -> Iterator[tuple[str, Row]]:
+    states = list(State)
+    place = states.index(row.to)
+    for to in dict.fromkeys((states[(place + 1) % len(states)], states[place - 1], row.source)):
+        if to is not row.to:
+            yield "redirect", evolve(row, to=to)
+
+
+def _of_effects(row: Row) -> Iterator[tuple[str, Row]]:
+    for i, effect in enumerate(row.then):
+        before, after = row.then[:i], row.then[i + 1 :]
+        yield "drop effect", evolve(row, then=(*before, *after))
+        yield "repeat effect", evolve(row, then=(*before, effect, effect, *after))
+        if after:
+            yield "swap effects", evolve(row, then=(*before, after[0], effect, *after[1:]))
+        changes = changes_of(effect)
+        for operator, changed in _of_changes(changes):
+            planted: Effect = PlantedEffect(changed, effect.__name__)
+            yield f"effect: {operator}", evolve(row, then=(*before, planted, *after))
+
+
+def _of_changes(changes: Changes) -> Iterator[tuple[str, Changes]]:
+    for i, change in enumerate(changes):
+        before, after = changes[:i], changes[i + 1 :]
+        if len(changes) > 1:
+            yield "drop a change", (*before, *after)
+        for operator, changed in _of_change(change):
+            yield operator, (*before, *changed, *after)
+
+
+def _of_change(change: Change) -> Iterator[tuple[str, Changes]]:
+    if isinstance(change, Assign):
+        for operator, expression in _of_expression(change.value):
+            yield operator, (Assign(change.target, expression),)
+        return
+    yield "drop the if", change.then
+    for operator, expression in _of_expression(change.condition):
+        yield operator, (Branch(expression, change.then, change.otherwise),)
+    for operator, then in _of_changes(change.then):
+        yield operator, (Branch(change.condition, then, change.otherwise),)
+
+
+def _of_expression(expression: Expression) -> Iterator[tuple[str, Expression]]:
+    match expression:
+        case Value(value=bool() as known):
+            yield "flip a constant", Value(not known)
+        case Value(value=number):
+            yield "raise a constant", Value(number + 1)
+            yield "lower a constant", Value(number - 1)
+        case Apply(op=op, args=args):
+            for other in NEIGHBOURS.get(op, ()):
+                yield "change a comparison", Apply(other, args)
+            if op in ("and", "or"):
+                yield "and for or", Apply("or" if op == "and" else "and", args)
+                for i in range(len(args)):
+                    left = (*args[:i], *args[i + 1 :])
+                    yield "drop an operand", left[0] if len(left) == 1 else Apply(op, left)
+            if op in ("+", "-"):
+                yield "plus for minus", Apply("-" if op == "+" else "+", args)
+            if op == "not":
+                yield "drop a not", args[0]
+            for i, arg in enumerate(args):
+                for operator, changed in _of_expression(arg):
+                    yield operator, Apply(op, (*args[:i], changed, *args[i + 1 :]))
+
+
+def is_readable(guard: Guard) -> bool:
+    """Whether nothing in a guard is opaque."""
+    return not is_opaque(reading(guard))

@@ -1,0 +1,23 @@
+"""The page about the proofs lists each claim, and no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fsmtrain.prove.lemmas import LEMMAS
+from fsmtrain.prove.run import ALL, SPECIAL
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "proofs.md"
+
+
+def rows_of_the_page() -> list[tuple[str, str]]:
+    """The rows of the table of claims: what is claimed, and with which decision built in."""
+    rows = [line.strip("| ").split("|") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    texts = [(says.strip(), built_in[0].strip() if built_in else "") for says, *built_in in rows]
+    return [(says, built_in) for says, built_in in texts if not says.startswith("**")]
+
+
+def test_the_page_lists_every_claim_with_its_condition() -> None:
+    claimed = [(claim.says, claim.built_in or "") for claim in ALL]
+    expected = [*((says, "") for says in SPECIAL), *claimed, *((lemma.says, "") for lemma in LEMMAS)]
+    assert sorted(rows_of_the_page()) == sorted([("claim", "with"), *expected])
