@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from fsmtrain.core import loop as core
-from fsmtrain.core.check import Report
+from fsmtrain.core.findings import Report
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.plan import Plan
 from fsmtrain.core.sizes import Sizes

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from fsmtrain.core.check import Report, quick_findings
+from fsmtrain.core.check import quick_findings
+from fsmtrain.core.findings import Finding, Report, Severity
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.plan import Plan
+from fsmtrain.errors import GuardError
 from fsmtrain.loops import Loop
 from fsmtrain.notices import warn
 from fsmtrain.options import Options
@@ -43,7 +45,13 @@ class Machine(Engine):
         shown = (Progress(),) if options.progress_bar else ()
         given = (*callbacks, *shown)
         super().__init__(options, model, loaders, runs=runs, guards=guards, callbacks=given, trainer=trainer)
-        for finding in quick_findings(self.loop):
+        self._tell(quick_findings(self.loop))
+
+    def _tell(self, findings: Iterable[Finding]) -> None:
+        """Say what is probably not meant, and refuse what is wrong."""
+        for finding in findings:
+            if finding.severity is Severity.ERROR:
+                raise GuardError(f"{finding.about}: {finding.text}")
             warn(f"{finding.about}: {finding.text}")
 
     def as_transitions(self, **options: Any) -> RunMachine:

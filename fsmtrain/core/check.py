@@ -1,244 +1,231 @@
 """Checks a loop before it runs: explores the very table that will run, and reports what is wrong or probably not meant.
 
-The check knows the flags, the sizes and the guards, and nothing of tensors or of what the model's hooks do.
+The check knows the flags, the sizes, the guards, and what can be read of the model's ``optimizer_step``; nothing of tensors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 
-from attrs import frozen
-
-from fsmtrain.core.counters import Counters, Signals, seen_by
-from fsmtrain.core.dispatch import Dispatcher
+from fsmtrain.core.counters import seen_by
+from fsmtrain.core.decisions import decisions
 from fsmtrain.core.exploring import Choice, Exploration, Explorer, Moment
-from fsmtrain.core.expressions import fold, is_opaque, name_of, read, reads_of
-from fsmtrain.core.folding import facts
-from fsmtrain.core.guards import Guard
-from fsmtrain.core.plan import Plan, Plannable, plan_of
+from fsmtrain.core.expressions import distrust, fold, name_of, reads_of
+from fsmtrain.core.findings import Finding, Report, error, warning
+from fsmtrain.core.folding import facts, folded
+from fsmtrain.core.foreseeing import foreseen, length_of, unfed
+from fsmtrain.core.hooked import Checkable, unforeseen_steps
+from fsmtrain.core.owned import Owned, owned, readable
 from fsmtrain.core.planning import looks_at_growth
 from fsmtrain.core.states import State
+from fsmtrain.core.table import Row, full_table
 from fsmtrain.core.trace import where
 
 MOST = 100_000  # moments
-QUICK = 10_000  # train batches of an epoch, times optimizers
+LONG = 500_000  # train batches to be gone through, times optimizers
+QUICK = 20_000  # the same, for the part that every run is told
 
 
-class Severity(Enum):
-    """How bad a finding is: an error stops the run before it begins, a warning is shown."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@frozen(kw_only=True)
-class Finding:
-    """One thing that is wrong, or probably not meant.
-
-    Attributes:
-        severity: How bad it is.
-        about: The flag or the guard.
-        text: What happens, and the way out.
-        example: The shortest way there, from the beginning of an epoch, a line a moment; empty where there is none to tell.
-    """
-
-    severity: Severity
-    about: str
-    text: str
-    example: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return "\n".join([f"{self.severity}: {self.about}: {self.text}", *(f"    {line}" for line in self.example)])
-
-
-@frozen(kw_only=True)
-class Report:
-    """What a check found. Printed it is a text.
-
-    Attributes:
-        findings: Errors first.
-        explored: The moments of a run that were looked at.
-        bounded: What was not gone through to its end, and why.
-        untaken: The rows of the table, by their index, that no run of this configuration takes.
-    """
-
-    findings: tuple[Finding, ...]
-    explored: int
-    bounded: tuple[str, ...]
-    untaken: tuple[int, ...]
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """The findings that stop a run."""
-        return tuple(f for f in self.findings if f.severity is Severity.ERROR)
-
-    def __str__(self) -> str:
-        looked = f"{self.explored:,} moments of the run were looked at" + "".join(f"; {bound}" for bound in self.bounded)
-        return "\n".join([*(map(str, self.findings) if self.findings else ["nothing found"]), f"({looked})"])
-
-
-def check_of(loop: Plannable, *, most: int = MOST) -> Report:
+def check_of(loop: Checkable, *, most: int = MOST) -> Report:
     """The report on a loop.
 
     Args:
         loop: The loop.
         most: Moments to look at before the exploration is given up, which the report then says.
     """
-    explorer = Explorer(loop.table, loop.limits, tells_totals=looks_at_growth(loop.guards), most=most)
+    tells_totals = looks_at_growth(readable(loop.guards))
+    explorer = Explorer(loop.table, loop.limits, loop.guards, tells_totals=tells_totals, most=most)
     found = explorer.explore()
-    findings = [*_odd(loop, found)]
+    misread = [*_misread(loop, found)]
+    if misread and _distrust_all(loop, found):
+        again = check_of(loop, most=most)  # with those guards taken as they answer
+        return Report(
+            findings=(*misread, *again.findings), explored=again.explored, bounded=again.bounded, untaken=again.untaken
+        )
+    findings, bounded = [*misread, *_law(loop, found)], [*found.bounded, *_out_of_sight(loop, explorer)]
     if not findings:
-        findings = [*_far_from_other_ranks(loop), *_never(loop)]
-    findings.sort(key=lambda finding: finding.severity is not Severity.ERROR)
-    return Report(
-        findings=tuple(findings),
-        explored=found.explored,
-        bounded=tuple(found.bounded),
-        untaken=tuple(i for i in range(len(loop.table.rows)) if i not in found.taken),
+        findings += [*_ranks(loop), *_untaken(loop, found)]
+        if _has_plan(loop) and length_of(loop) > LONG:
+            bounded.append(f"the schedule of {length_of(loop):,} batches was not gone through, so what it shows is not told")
+        else:
+            findings += _schedule(loop, {name: _way(moment) for name, moment in found.held.items()})
+    untaken = tuple(i for i in range(len(loop.table.rows)) if i not in found.taken)
+    return Report(findings=tuple(findings), explored=found.explored, bounded=tuple(bounded), untaken=untaken)
+
+
+def quick_findings(loop: Checkable) -> tuple[Finding, ...]:
+    """What can be found in a few milliseconds, for every run to be told before it begins; less for very long epochs.
+
+    A guard that cannot be read is not asked: it may have a memory.
+    """
+    return tuple(_schedule(loop, {}, most=QUICK))
+
+
+# ---- the schedule
+
+
+def _has_plan(loop: Checkable) -> bool:
+    limits = loop.limits
+    return limits.epochs > 0 and not limits.train_is_stream and not limits.evaluates_stream
+
+
+def _schedule(loop: Checkable, held: dict[str, tuple[str, ...]], most: int = LONG) -> list[Finding]:
+    """What shows without a walk through every moment."""
+    findings = [*unfed(loop), *unforeseen_steps(loop)]
+    if not _has_plan(loop) or length_of(loop) > most:
+        return findings
+    seen, contradicting = foreseen(loop, held)
+    if not contradicting:
+        return [*findings, *seen]
+    told = []
+    for heard in contradicting:
+        assert heard.disagreement is not None
+        assert heard.at is not None
+        told.append(_contradiction(heard.own, heard.disagreement.says, heard.disagreement.answers, (where(heard.at),)))
+        distrust(heard.own.guard, MISREAD)
+    return [*told, *_schedule(loop, held, most)]
+
+
+# ---- guards whose source misleads
+
+MISREAD = "its source says otherwise than it answers"
+
+
+def _contradiction(own: Owned, says: object, answers: object, example: tuple[str, ...]) -> Finding:
+    return warning(
+        own.place,
+        f"its source says {says} where it answers {answers}. It is taken as it answers, and told by its name alone. Has the "
+        f"source been edited, or does it compare with something else than a plain number?",
+        example,
     )
 
 
-def quick_findings(loop: Plannable) -> tuple[Finding, ...]:
-    """What can be found in a few milliseconds, for every run to be told before it begins.
+def _misread(loop: Checkable, found: Exploration) -> Iterator[Finding]:
+    """Each guard that contradicted its source, once: the user's; or else one of the table's own."""
+    own = {id(one.guard): one for one in owned(loop.guards)}
+    told: set[int] = set()
+    blamed = [(seen, moment) for seen, moment in found.disagreements if id(seen.guard) in own]
+    for seen, moment in blamed:
+        if id(seen.guard) not in told:
+            told.add(id(seen.guard))
+            yield _contradiction(own[id(seen.guard)], seen.says, seen.answers, _way(moment))
+    for seen, moment in found.disagreements[:1] if not blamed else ():
+        yield error(
+            f"the guard {name_of(seen.guard)}",
+            f"its source says {seen.says} where it answers {seen.answers}, and the table was folded by what it says. Restart "
+            f"Python, so that source and code are the same.",
+            _way(moment),
+        )
 
-    Nothing for very long epochs, nor where a guard cannot be read: it may have a memory, and is asked by the run alone.
-    """
-    is_long = loop.limits.train_batches * loop.limits.optimizers > QUICK
-    is_readable = not any(is_opaque(read(guard)) for _, guard in _own_guards(loop))
-    return tuple(_never(loop)) if is_readable and not is_long else ()
+
+def _distrust_all(loop: Checkable, found: Exploration) -> bool:
+    """Have the user's guards that contradicted their sources taken for opaque from now on; whether there were any."""
+    own = {id(one.guard) for one in owned(loop.guards)}
+    guards = [seen.guard for seen, _ in found.disagreements if id(seen.guard) in own]
+    for guard in guards:
+        distrust(guard, MISREAD)
+    return bool(guards)
 
 
-# ---- law 1
+# ---- law 1: in each moment one row holds, and every run comes to its end
 
 
-def _odd(loop: Plannable, found: Exploration) -> Iterator[Finding]:
-    """For each state in which not exactly one row holds, its first moment."""
+def _law(loop: Checkable, found: Exploration) -> Iterator[Finding]:
     told: set[tuple[State, bool]] = set()
     for choice in found.odd:
         kind = (choice.moment.state, bool(choice.rows))
-        if kind in told:
+        if kind not in told:
+            told.add(kind)
+            yield _odd(loop, choice)
+    first: dict[str, Moment] = {}
+    for message, moment in found.raised:
+        first.setdefault(message, moment)
+    for message, moment in first.items():
+        yield error(f"state {moment.state}", message, _way(moment))
+    endless = (
+        (found.beyond, "it goes on beyond its bounds, since nothing ends it here. Give this state a row for the last batch."),
+        (found.circling, "it may come back here with all counters the same, and so for ever. Let an effect count the rounds."),
+    )
+    for at, text in endless:
+        if at is not None and not told:
+            yield error(f"state {at.state}", f"a run that may never end: {text}", _way(at))
+    if found.unstepped:
+        moment = found.unstepped[0]
+        text = "the epoch ends with gathered gradients that no optimizer has stepped. Let every window close before."
+        yield error(f"state {moment.state}", text, _way(moment))
+    if found.is_whole and loop.limits.epochs > 0 and not told and not found.raised:
+        for i in range(loop.limits.optimizers):
+            if i not in found.stepped:
+                yield error(f"optimizer {i}", "it never steps: no run of this table comes to its `step`.")
+
+
+def _odd(loop: Checkable, choice: Choice) -> Finding:
+    rows = [loop.table.rows[index] for index in choice.rows]
+    if not rows:
+        text = "no row holds, so the run could not go on. Add a row for this case, or an `unless` without `when`."
+    else:
+        targets = ", ".join(str(row.to) for row in rows)
+        guards = ", ".join(name_of(row.when) for row in rows if row.when is not None) or "rows without a guard"
+        text = f"{len(rows)} rows hold at once, to {targets}. Give one of {guards} as `unless` where the other is `when`."
+    return error(f"state {choice.moment.state}", text, _way(choice.moment))
+
+
+def _way(moment: Moment) -> tuple[str, ...]:
+    path = moment.path()
+    lines = [f"{step.state} ({where(step.counters)})" for step in path[-6:]]
+    return ("...", *lines) if len(lines) < len(path) else tuple(lines)
+
+
+# ---- rows that somebody added
+
+
+def _untaken(loop: Checkable, found: Exploration) -> Iterator[Finding]:
+    """The rows that no run takes, and that are none of ours."""
+    ours = {_told(row) for row in folded(full_table(decisions(loop.guards)), loop.limits, loop.guards)}
+    entered = {State.START, *(loop.table.rows[index].to for index in found.taken)}
+    for index, row in enumerate(loop.table) if found.is_whole else ():
+        if index in found.taken or _told(row) in ours:
             continue
-        told.add(kind)
-        rows = [loop.table.rows[index] for index in choice.rows]
-        if rows:
-            targets = ", ".join(str(row.to) for row in rows)
-            guards = ", ".join(name_of(row.when) for row in rows if row.when is not None) or "rows without a guard"
-            text = f"{len(rows)} rows hold at once, to {targets}. Give one of {guards} as `unless` where the other is `when`."
+        if row.source not in entered:
+            why = f"no run comes to the state {row.source}"
+        elif row.when is not None:
+            why = f"{name_of(row.when)} never holds there where it is asked"
         else:
-            text = "no row holds, so the run could not go on. Add a row for this case, or an `unless` without `when`."
-        yield Finding(severity=Severity.ERROR, about=f"state {choice.moment.state}", text=text, example=_way(choice))
+            why = "one of its `unless` always holds"
+        yield warning(f"row {row.source} -> {row.to}", f"it is never taken: {why}.")
 
 
-def _way(choice: Choice) -> tuple[str, ...]:
-    path = choice.moment.path()
-    shown = path if len(path) <= 6 else path[-6:]
-    lines = [_line(moment) for moment in shown]
-    return ("...", *lines) if len(shown) < len(path) else tuple(lines)
-
-
-def _line(moment: Moment) -> str:
-    return f"{moment.state} ({where(moment.counters)})"
+def _told(row: Row) -> tuple[object, ...]:
+    """A row as it can be compared with one that was made anew."""
+    return row.source, row.to, row.then, None if row.when is None else name_of(row.when), tuple(map(name_of, row.unless))
 
 
 # ---- ranks
 
 
-def _own_guards(loop: Plannable) -> Iterator[tuple[str, Guard]]:
-    """The user's guards with their places."""
-    for index, guard in loop.guards.step.items():
-        yield f"Guards(step={{{index}: {name_of(guard)}}})", guard
-    for name, own in (("check", loop.guards.check), ("save", loop.guards.save), ("stop", loop.guards.stop)):
-        if own is not None:
-            yield f"Guards({name}={name_of(own)})", own
-
-
-def _far_from_other_ranks(loop: Plannable) -> Iterator[Finding]:
+def _ranks(loop: Checkable) -> Iterator[Finding]:
     known = facts(loop.limits, loop.guards)
-    for place, guard in _own_guards(loop):
-        reads = reads_of(fold(read(guard), known))
+    for own in owned(loop.guards):
+        reads = reads_of(fold(own.reading, known))
         # Every step of truncated BPTT depends on a batch's splits, whoever asks for them.
         local = sorted(r.name for r in reads if r.record == "signals" and seen_by(r.name) == "one rank" and r.name != "splits")
         if local:
-            yield Finding(
-                severity=Severity.WARNING,
-                about=place,
-                text=f"it reads {', '.join(local)}, which ranks may see differently. Ranks that take different transitions "
-                f"wait for each other for ever. Decide by counters instead.",
+            yield warning(
+                own.place,
+                f"it reads {', '.join(local)}, which ranks may see differently. Ranks that take different transitions wait for "
+                f"each other for ever. Decide by counters instead.",
             )
 
 
-# ---- what never happens
+# ---- what the check cannot see
 
 
-def _never(loop: Plannable) -> Iterator[Finding]:
+def _out_of_sight(loop: Checkable, explorer: Explorer) -> Iterator[str]:
     limits = loop.limits
-    if limits.epochs == 0 or limits.train_is_stream or limits.evaluates_stream:
-        return
-    yield from _guards_that_never_fire(loop)
-    plan = plan_of(loop)
-    yield from _checks_that_never_come(loop, plan)
-    for index, (schedule, steps) in enumerate(zip(loop.sizes.schedulers, plan.scheduler_steps, strict=True)):
-        name = f"scheduler {index}"
-        if schedule.needs_check and steps == 0:
-            text = "it waits for a metric of a check, and there is none in this run. See val_check_interval and the val loader."
-            yield Finding(severity=Severity.WARNING, about=name, text=text)
-        elif steps == 0:
-            text = f"it acts every {schedule.frequency} {schedule.interval}s, and the run has fewer. Lower its frequency."
-            yield Finding(severity=Severity.WARNING, about=name, text=text)
-        elif schedule.length is not None and schedule.length > steps:
-            text = f"it takes {schedule.length:,} steps to its end, and the run has {steps:,} for it."
-            yield Finding(severity=Severity.WARNING, about=name, text=text)
-
-
-def _guards_that_never_fire(loop: Plannable) -> Iterator[Finding]:
-    """Walk the run once, and see which of the user's guards ever answer True."""
-    own = [(place, guard) for place, guard in _own_guards(loop) if not is_opaque(read(guard))]
-    silent = {id(guard) for _, guard in own}
-    limits = loop.limits
-    if not own or limits.epochs * max(1, limits.train_batches) > MOST:
-        return
-    counters, signals = Counters.begin(limits.optimizers), Signals(splits=loop.splits)
-    run = Dispatcher(loop.table, limits, counters, signals, {})
-    while not run.is_finished and silent:
-        if run.state in (State.BACKWARD, State.ROUND_END, State.EARLY_STOP):
-            for place, guard in own:
-                if id(guard) in silent and _is_asked(place, run.state, counters) and guard(limits, counters, signals):
-                    silent.discard(id(guard))
-        run.advance()
-    for place, guard in own:
-        if id(guard) in silent:
-            what = "the epoch's last batch alone closes this optimizer's windows" if "step=" in place else "it has no effect"
-            yield Finding(
-                severity=Severity.WARNING,
-                about=place,
-                text=f"it never fires in this run of {limits.epochs:,} epochs of {limits.train_batches:,} batches, so {what}.",
-            )
-
-
-def _is_asked(place: str, state: State, counters: Counters) -> bool:
-    if "step=" in place:
-        return state is State.BACKWARD and f"step={{{counters.optimizer_i}:" in place
-    return state is not State.BACKWARD
-
-
-def _checks_that_never_come(loop: Plannable, plan: Plan) -> Iterator[Finding]:
-    options, rule = loop.options, loop.options.early_stopping
-    has_val = any(n != 0 for n in loop.sizes.val)
-    if has_val and plan.checks == 0 and options.val_percent_check > 0:
-        if loop.guards.check is not None:
-            about, way_out = f"Guards(check={name_of(loop.guards.check)})", "Let it fire within the run."
-        else:
-            about = f"check_val_every_n_epoch={options.check_val_every_n_epoch}"
-            way_out = f"The run has {plan.epochs[-1].first + plan.epochs[-1].count} epochs; lower the flag."
-        text = f"there are val loaders, and no check ever comes. {way_out}"
-        yield Finding(severity=Severity.WARNING, about=about, text=text)
-    elif rule is not None and has_val and plan.checks <= max(1, rule.patience):
-        yield Finding(
-            severity=Severity.WARNING,
-            about=f"early_stop_callback: patience={rule.patience}",
-            text=f"the run has {plan.checks} checks, so that it cannot give out before the end. Check more often, or lower it.",
-        )
+    if limits.train_is_stream or limits.evaluates_stream:
+        yield f"streams were tried up to {explorer.longest_stream} batches, and one that never ends is not seen through"
+    if limits.splits_batches:
+        yield "batches were tried with up to 3 splits"
+    for own in owned(loop.guards):
+        if own.is_opaque:
+            yield f"{own.place} cannot be read, as {own.reason}: both its answers were tried, and it was not called"

@@ -5,6 +5,7 @@ Both are plain whole numbers and flags, so that they can be saved, compared and 
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Literal
 
 from attrs import Attribute, define, field, fields
@@ -52,15 +53,14 @@ class Counters:
 
     def values(self) -> tuple[object, ...]:
         """All values, to compare two moments of a run."""
-        return tuple(tuple(value) if isinstance(value, list) else value for value in map(self.__getattribute__, _NAMES))
+        return tuple([tuple(value) if type(value) is list else value for value in _ALL(self)])
 
     def copy(self) -> Counters:
         """The counters as they are now; later effects leave the copy alone."""
-        values = dict(zip(_NAMES, map(self.__getattribute__, _NAMES), strict=True))
-        return Counters(**{name: list(value) if isinstance(value, list) else value for name, value in values.items()})  # type: ignore[arg-type]
+        return Counters(*[list(value) if type(value) is list else value for value in _ALL(self)])  # type: ignore[arg-type]
 
 
-_NAMES: tuple[str, ...] = tuple(f.name for f in fields(Counters))
+_ALL = attrgetter(*(f.name for f in fields(Counters)))
 
 
 def _signal(seen_by: Literal["every rank", "one rank"]) -> dict[str, str]:
@@ -83,7 +83,10 @@ class Signals:
 
     def copy(self) -> Signals:
         """The signals as they are now."""
-        return Signals(*(getattr(self, f.name) for f in fields(Signals)))
+        return Signals(*_SEEN(self))
+
+
+_SEEN = attrgetter(*(f.name for f in fields(Signals)))
 
 
 def seen_by(signal: str) -> str:

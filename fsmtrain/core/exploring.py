@@ -1,23 +1,32 @@
 """Walks through every moment that a run of a loop can come to, as far as its guards can tell moments apart.
 
 What comes from outside is tried in all its ways: patience gives out or does not, a step is skipped or not, a stream ends or
-goes on, somebody asks for a stop. Epochs that begin alike are gone through once, and once more as the last epoch.
+goes on, somebody asks for a stop; and so are the answers of guards that cannot be read. Epochs that begin alike are gone
+through once, and once more as the last epoch.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from operator import attrgetter
 
-from attrs import define, field, frozen
+from attrs import define, field, fields, frozen
 
+from fsmtrain.core.answers import answering
+from fsmtrain.core.choices import Choices, Disagreement, compare
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.endings import on_a_circle
+from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.owned import owned
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row, Table
+from fsmtrain.core.table import Table
+from fsmtrain.errors import GuardError
 
 # What no built-in guard tells moments of one epoch apart by.
 _TOTALS = ("batches_begun", "global_step", "checks_done", "steps_skipped", "round_nb", "optimizer_steps", "stepped_in")
+_OF_AN_EPOCH = attrgetter(*(f.name for f in fields(Counters) if f.name not in (*_TOTALS, "gathered_by")))
 
 
 @frozen(eq=False)
@@ -49,18 +58,34 @@ class Choice:
 
 @define
 class Exploration:
-    """What was found on the way.
+    """What was found on the way. Of each kind the nearest to an epoch's beginning comes first.
 
     Attributes:
         explored: The moments that were looked at.
         taken: The rows that were taken, by their index.
-        odd: Choices without a row, or with several, the nearest to an epoch's beginning first.
-        bounded: What was not gone through to its end, and why; empty where all was.
+        odd: Choices without a row, or with several.
+        raised: What a guard raised, with its moment.
+        disagreements: Guards that answered otherwise than their source says, with the moment.
+        held: For each of the user's guards that can be read, by its name, a moment in which it held.
+        stepped: The optimizers that stepped.
+        unstepped: Moments that end an epoch, or the run, with gathered gradients.
+        beyond: A moment beyond the last batch or epoch, which no guard stopped.
+        circling: A moment that may come again with all its counters the same.
+        is_whole: Whether all was gone through.
+        bounded: What was not gone through to its end, and why.
     """
 
     explored: int = 0
     taken: set[int] = field(factory=set)
     odd: list[Choice] = field(factory=list)
+    raised: list[tuple[str, Moment]] = field(factory=list)
+    disagreements: list[tuple[Disagreement, Moment]] = field(factory=list)
+    held: dict[str, Moment] = field(factory=dict)
+    stepped: set[int] = field(factory=set)
+    unstepped: list[Moment] = field(factory=list)
+    beyond: Moment | None = None
+    circling: Moment | None = None
+    is_whole: bool = True
     bounded: list[str] = field(factory=list)
 
 
@@ -68,47 +93,75 @@ class Explorer:
     """Goes through the moments of a table.
 
     Args:
-        table, limits: The loop's.
+        table, limits, guards: The loop's.
         tells_totals: Whether a guard may tell moments apart by totals of the whole run.
         most: Moments to look at before it gives up, and says so.
     """
 
-    def __init__(self, table: Table, limits: Limits, *, tells_totals: bool, most: int) -> None:
-        self._limits, self._tells_totals, self._most = limits, tells_totals, most
-        self._rows: dict[State, list[tuple[int, Row]]] = {state: [] for state in table.states}
-        for index, row in enumerate(table):
-            self._rows[row.source].append((index, row))
-        self._met: set[tuple[object, ...]] = set()
+    def __init__(self, table: Table, limits: Limits, guards: Guards, *, tells_totals: bool, most: int) -> None:
+        self._table, self._limits, self._tells_totals, self._most = table, limits, tells_totals, most
+        self._choices = Choices(table, limits)
+        self._owned = [(own, answering(own.reading)) for own in owned(guards) if not own.is_opaque]
+        self._nodes: dict[tuple[object, ...], int] = {}
+        self._first: list[Moment | None] = []  # of each node
+        self._leads_to: list[set[int]] = []  # from each node to others
         self.found = Exploration()
-        if limits.train_is_stream or limits.evaluates_stream:
-            self.found.bounded.append(f"streams were tried up to {self._longest_stream()} batches")
-        if limits.splits_batches:
-            self.found.bounded.append("batches were tried with up to 3 splits")
 
     def explore(self) -> Exploration:
         """Everything from the start on."""
-        waiting: deque[tuple[State, Counters, Signals, Moment | None]] = deque()
-        waiting.append((State.START, Counters.begin(self._limits.optimizers), Signals(), None))
+        found, waiting = self.found, deque[tuple[int, State, Counters, Signals, Moment | None]]()
+        counters, signals = Counters.begin(self._limits.optimizers), Signals()
+        waiting.append((self._enter(State.START, counters, signals), State.START, counters, signals, None))
         epochs: dict[tuple[object, ...], Counters] = {}
         while waiting:
-            state, counters, signals, before = waiting.popleft()
+            node, state, counters, signals, before = waiting.popleft()
             for seen in self._visit(state, counters, signals):
                 moment = Moment(state, counters, seen, before)
-                self.found.explored += 1
+                found.explored += 1
+                self._first[node] = self._first[node] or moment
                 for target, after in self._choose(moment):
-                    if target.is_final:
-                        continue
                     begins = target is State.FETCH and after.batch_nb == 0
+                    if (begins or target.is_final) and after.open_windows > 0:
+                        found.unstepped.append(moment)
+                    if target.is_final or self._is_beyond(after, moment):
+                        continue
                     if begins:
                         after = self._as_late_as_possible(after, epochs)
-                    key = self._key(target, after, seen)
-                    if key not in self._met:
-                        self._met.add(key)
-                        waiting.append((target, after, seen, None if begins else moment))
-                if self.found.explored >= self._most:
-                    self.found.bounded.append(f"it stopped after {self._most:,} moments")
-                    return self.found
-        return self.found
+                    known = len(self._nodes)
+                    next_node = self._enter(target, after, seen)
+                    self._leads_to[node].add(next_node)
+                    if next_node == known:
+                        waiting.append((next_node, target, after, seen, None if begins else moment))
+            if found.explored >= self._most and waiting:
+                found.bounded.append(f"it stopped after {self._most:,} moments")
+                found.is_whole = False
+                break
+        self._look_for_circles()
+        return found
+
+    def _enter(self, state: State, counters: Counters, signals: Signals) -> int:
+        """The node of a state that is entered; moments that no guard tells apart are one."""
+        key = self._key(state, counters, signals)
+        node = self._nodes.setdefault(key, len(self._nodes))
+        if node == len(self._first):
+            self._first.append(None)
+            self._leads_to.append(set())
+        return node
+
+    def _is_beyond(self, after: Counters, moment: Moment) -> bool:
+        """Whether the run goes on beyond its bounds, where guards that wait for the very last batch no longer hold."""
+        limits = self._limits
+        ended = 0 < limits.train_batches <= after.batch_nb or after.epochs_done > limits.epochs
+        passes = max(limits.sanity_batches, limits.val_batches, limits.test_batches)
+        if ended or (0 < passes <= after.eval_nb and not limits.evaluates_stream):
+            self.found.beyond = self.found.beyond or moment
+            return True
+        return False
+
+    def _look_for_circles(self) -> None:
+        found = self.found
+        circle = on_a_circle(self._leads_to)
+        found.circling = self._first[min(circle)] if circle else None
 
     def _visit(self, state: State, counters: Counters, signals: Signals) -> Iterator[Signals]:
         """The signals that the visit may leave, in all its ways."""
@@ -116,39 +169,66 @@ class Explorer:
         seen = signals.copy()
         ways = [seen]
         if state is State.FETCH and limits.train_is_stream:
-            seen.stream_ended = counters.batch_nb + 1 >= self._longest_stream()
+            seen.stream_ended = counters.batch_nb + 1 >= self.longest_stream
             ways = [seen] if seen.stream_ended else _with(ways, "stream_ended", (False, True))
         if state is State.FETCH and limits.splits_batches:
             ways = _with(ways, "splits", (1, 2, 3))
         if state is State.STEP and limits.skips_steps:
             ways = _with(ways, "step_skipped", (False, True))
         if state in (State.SANITY_VAL, State.VAL_CHECK, State.TEST) and limits.evaluates_stream:
-            last = counters.eval_nb + 1 >= self._longest_stream()
+            last = counters.eval_nb + 1 >= self.longest_stream
             ways = _with(ways, "pass_ended", (True,) if last else (False, True))
         if state is State.VAL_CHECK and limits.stops_early:
             ways = _with(ways, "patience_exhausted", (False, True))
         yield from ways
 
-    def _longest_stream(self) -> int:
+    @property
+    def longest_stream(self) -> int:
+        """The batches after which a stream is taken to end."""
         return 2 * max(self._limits.check_batches, *(length for _, length in self._limits.windows), 3) + 1
 
     def _choose(self, moment: Moment) -> Iterator[tuple[State, Counters]]:
         """Where the moment leads; and where it would, if somebody asked for a stop now."""
+        found, counters, signals = self.found, moment.counters, moment.signals.copy()
+        self._witness(moment)
+        if moment.state is State.STEP:
+            found.stepped.add(counters.optimizer_i)
         for asked in (False, True):
-            signals = moment.signals.copy()
             signals.stop_requested = asked
-            counters = moment.counters
-            holding = [(i, row) for i, row in self._rows[moment.state] if row.holds(self._limits, counters, signals)]
-            if len(holding) != 1:
-                self.found.odd.append(Choice(moment, tuple(i for i, _ in holding)))
+            try:
+                choices = self._choices.of(moment.state, counters, signals)
+            except GuardError as error:
+                found.raised.append((str(error), moment))
                 return
-            [(index, row)] = holding
-            self.found.taken.add(index)
-            if not asked:
-                after = counters.copy()
-                for effect in row.then:
-                    effect(self._limits, after)
-                yield row.to, after
+            found.disagreements += [(disagreement, moment) for disagreement in self._choices.disagreements]
+            self._choices.disagreements.clear()
+            for holding in choices:
+                if len(holding) != 1:
+                    found.odd.append(Choice(moment, holding))
+                    return
+                [index] = holding
+                found.taken.add(index)
+                if not asked:
+                    row, after = self._table.rows[index], counters.copy()
+                    for effect in row.then:
+                        effect(self._limits, after)
+                    yield row.to, after
+
+    def _witness(self, moment: Moment) -> None:
+        """Ask the user's guards themselves, also where something else is in their way."""
+        records = (self._limits, moment.counters, moment.signals)
+        for own, reading in self._owned:
+            if not own.is_asked(moment.state, *records):
+                continue
+            try:
+                answer = own.guard(*records)
+            except Exception:
+                continue  # it may be that a run never asks it here
+            disagreement = compare(own.guard, answer, reading, records)
+            if disagreement is not None:
+                self.found.disagreements.append((disagreement, moment))
+            if answer:
+                self.found.held.setdefault(own.name, moment)
 
     def _as_late_as_possible(self, counters: Counters, epochs: dict[tuple[object, ...], Counters]) -> Counters:
         """An epoch that begins as another did is taken for the run's last one, where it would be like all between."""
@@ -165,11 +245,8 @@ class Explorer:
         return counters
 
     def _key(self, state: State, counters: Counters, signals: Signals) -> tuple[object, ...]:
-        kept = counters.copy()
-        if not self._tells_totals:
-            for name in _TOTALS:
-                setattr(kept, name, 0)
-        return state, kept.values(), signals.splits, signals.patience_exhausted, signals.stream_ended, signals.pass_ended
+        told = counters.values() if self._tells_totals else (*_OF_AN_EPOCH(counters), *counters.gathered_by)
+        return state, told, signals.splits, signals.patience_exhausted, signals.stream_ended, signals.pass_ended
 
 
 def _with(ways: list[Signals], name: str, values: tuple[bool | int, ...]) -> list[Signals]:

@@ -11,9 +11,10 @@ import ast
 import contextlib
 import operator
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from attrs import field, fields, frozen
 
@@ -67,7 +68,7 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
 _ARITHMETIC: dict[type[ast.operator], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%",
 }  # fmt: skip
-_COMPUTE: dict[str, Callable[[Any, Any], Any]] = {
+COMPUTE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
     "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod,
 }  # fmt: skip
@@ -82,15 +83,29 @@ TRUE, FALSE = Value(True), Value(False)
 # ---- reading
 
 
-def read(guard: Guard) -> Expression:
+# Functions that were seen to answer otherwise than their source says, and how they did.
+_MISREAD: WeakKeyDictionary[FunctionType, str] = WeakKeyDictionary()
+
+
+def distrust(guard: Guard, reason: str) -> None:
+    """From now on this guard, and every part of another that calls it, is opaque for this reason, whatever its source says."""
+    if isinstance(guard, FunctionType):
+        _MISREAD[guard] = reason
+
+
+def read(guard: Guard, *, whole: Callable[[Checked], bool] = lambda guard: False) -> Expression:
     """The guard as an expression over ``limits``, ``counters`` and ``signals``; `Opaque`, with the reason, where it has none.
+
+    Args:
+        guard: Any guard.
+        whole: Which of the user's guards inside it are kept as one opaque part each, whatever could be read of them.
 
     >>> from fsmtrain.core.guards import window_is_full
     >>> read(window_is_full)
     Apply(op='==', args=(Read(record='counters', name='gathered'), Read(record='counters', name='window')))
     """
     try:
-        return _read(guard, ())
+        return _read(guard, (), whole)
     except Unreadable as error:
         return Opaque(name_of(guard), str(error), guard)
 
@@ -103,11 +118,15 @@ def name_of(guard: object) -> str:
     return "lambda" if name == "<lambda>" else str(name)
 
 
-def _read(guard: object, under_way: tuple[object, ...]) -> Expression:
-    if isinstance(guard, Checked):
+def _read(guard: object, under_way: tuple[object, ...], whole: Callable[[Checked], bool]) -> Expression:
+    while isinstance(guard, Checked):
+        if whole(guard):
+            return Opaque(name_of(guard), "it is the user's", guard.guard)
         guard = guard.guard
     if not isinstance(guard, FunctionType):
         raise Unreadable("it is not a plain function")
+    if guard in _MISREAD:
+        raise Unreadable(_MISREAD[guard])
     if guard in under_way:
         raise Unreadable("it calls itself")
     if getattr(guard, "__wrapped__", None) is not None:
@@ -117,14 +136,7 @@ def _read(guard: object, under_way: tuple[object, ...]) -> Expression:
     parameters = [a.arg for a in (*given.posonlyargs, *given.args)]
     if len(parameters) != len(RECORDS) or given.defaults or given.vararg or given.kwarg or given.kwonlyargs:
         raise Unreadable("its parameters are not (limits, counters, signals)")
-    reader = _Reader(
-        source,
-        _names(guard),
-        guard.__code__.co_freevars,
-        guard.__module__.startswith("fsmtrain."),
-        dict(zip(parameters, RECORDS, strict=True)),
-        (*under_way, guard),
-    )
+    reader = reader_of(guard, dict(zip(parameters, RECORDS, strict=True)), under_way=(*under_way, guard), whole=whole)
     return reader.expression(_returned(source.function))
 
 
@@ -142,14 +154,44 @@ def _returned(function: Function) -> ast.expr:
     return body[0].value
 
 
+def reader_of(
+    function: FunctionType,
+    records: Mapping[str, str],
+    *,
+    values: Mapping[str, Expression] | None = None,
+    under_way: tuple[object, ...] = (),
+    whole: Callable[[Checked], bool] = lambda guard: False,
+) -> Reader:
+    """What reads the expressions in a function's body.
+
+    Args:
+        function: The function.
+        records: The parameters that are records, with the record's name.
+        values: The parameters that are numbers, with what they stand for.
+        under_way: The guards that are being read.
+        whole: As for `read`.
+    """
+    source, closure = source_of(function.__code__), function.__code__.co_freevars
+    is_ours = function.__module__.startswith("fsmtrain.")
+    return Reader(source, _names(function), closure, is_ours, records, values or {}, under_way, whole)
+
+
 @frozen
-class _Reader:
+class Reader:
+    """Reads the expressions in the body of one function.
+
+    Raises:
+        Unreadable: From each method, where what is to be read is outside the subset.
+    """
+
     source: Source
     names: Mapping[str, object]  # what the guard's free names stand for
     closure: tuple[str, ...]  # those that it closes over; the rest belong to its module
     is_ours: bool  # whether the module is one of this package
-    records: dict[str, str]  # the parameter's name -> the record that it is
+    records: Mapping[str, str]  # the parameter's name -> the record that it is
+    values: Mapping[str, Expression]  # the parameter's name -> the number that it is
     under_way: tuple[object, ...]
+    whole: Callable[[Checked], bool]
 
     def expression(self, node: ast.expr) -> Expression:
         match node:
@@ -171,10 +213,12 @@ class _Reader:
                 found, at = self.expression(whole), self.expression(index)
                 if isinstance(found, Read) and isinstance(at, Value):
                     return Read(found.record, f"{found.name}[{at.value}]")
+            case ast.Name(id=name) if name in self.values:
+                return self.values[name]
             case ast.Name(id=name):
                 named = self.value_of(name)
                 if isinstance(named, (bool, int)):
-                    return Value(named)
+                    return Value(named if isinstance(named, bool) else int(named))  # a plain one, whatever it calls itself
             case ast.Call(func=(ast.Name() | ast.Attribute()) as called, args=args, keywords=[]):
                 given = [self.records.get(a.id) if isinstance(a, ast.Name) else None for a in args]
                 if given == list(RECORDS):
@@ -191,7 +235,7 @@ class _Reader:
     def call(self, guard: object) -> Expression:
         """Another guard inside this one; where it cannot be read, it alone is opaque."""
         try:
-            return _read(guard, self.under_way)
+            return _read(guard, self.under_way, self.whole)
         except Unreadable as error:
             return Opaque(name_of(guard), str(error), guard)
 
@@ -255,7 +299,7 @@ def fold(expression: Expression, facts: Facts) -> Expression:
         case Apply(op=op, args=args):
             left, right = (fold(arg, facts) for arg in args)
             if isinstance(left, Value) and isinstance(right, Value) and not (op in ("//", "%") and right.value == 0):
-                return Value(_COMPUTE[op](left.value, right.value))
+                return Value(COMPUTE[op](left.value, right.value))
             return Apply(op, (left, right))
     return expression
 
@@ -336,21 +380,23 @@ def is_truth(expression: Expression) -> bool:
         case Read(name=name):
             return name in _TRUTHS
         case Apply(op=op):
-            return op not in _COMPUTE or op in _OPPOSITE
+            return op not in COMPUTE or op in _OPPOSITE
     return True
+
+
+def parts_of(expression: Expression) -> Iterator[Expression]:
+    """The expression, and all the expressions in it."""
+    yield expression
+    if isinstance(expression, Apply):
+        for arg in expression.args:
+            yield from parts_of(arg)
 
 
 def reads_of(expression: Expression) -> frozenset[Read]:
     """The fields that the expression looks at."""
-    if isinstance(expression, Read):
-        return frozenset({expression})
-    if isinstance(expression, Apply):
-        return frozenset().union(*map(reads_of, expression.args))
-    return frozenset()
+    return frozenset(part for part in parts_of(expression) if isinstance(part, Read))
 
 
 def is_opaque(expression: Expression) -> bool:
     """Whether a part of the expression could not be read."""
-    if isinstance(expression, Apply):
-        return any(map(is_opaque, expression.args))
-    return isinstance(expression, Opaque)
+    return any(isinstance(part, Opaque) for part in parts_of(expression))

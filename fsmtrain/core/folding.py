@@ -11,7 +11,7 @@ from attrs import evolve, fields
 from fsmtrain.core import effects as do
 from fsmtrain.core.effects import Effect
 from fsmtrain.core.expressions import FALSE, TRUE, Expression, Fact, fold, read
-from fsmtrain.core.guards import Guard, Guards
+from fsmtrain.core.guards import Checked, Guard, Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
@@ -87,15 +87,20 @@ def folded(table: Table, limits: Limits, guards: Guards) -> Table:
     return _reachable(Table(tuple(rows)))
 
 
+def _is_a_users(guard: Checked) -> bool:
+    """Every one that a user gave: no row is folded away by what the source of one says, which may mislead."""
+    return True
+
+
 def _fold_row(case: Row, known: Known) -> Row | None:
     """The row with the guards left that are not decided; None where it can never be taken."""
-    asked = TRUE if case.when is None else fold(read(case.when), known)
+    asked = TRUE if case.when is None else fold(read(case.when, whole=_is_a_users), known)
     if asked == FALSE:
         return None
     unless: list[Guard] = []
     settled: list[Expression] = [FALSE]  # what need not be asked, or not again
     for guard in case.unless:
-        decided = fold(read(guard), known)
+        decided = fold(read(guard, whole=_is_a_users), known)
         if decided in (TRUE, asked):  # what must not hold is the very thing that must
             return None
         if decided not in settled:

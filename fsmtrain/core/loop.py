@@ -9,10 +9,12 @@ from collections.abc import Iterator
 
 from attrs import field, frozen
 
-from fsmtrain.core.check import Report, check_of
+from fsmtrain.core.check import check_of
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatch import Dispatcher
+from fsmtrain.core.expressions import Expression
+from fsmtrain.core.findings import Report
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits, resolve
@@ -34,6 +36,7 @@ class Loop:
         options: The documented flags.
         sizes: The batches of each loader, the optimizers, the splits.
         guards: The decisions that are replaced.
+        hook: When the model's own ``optimizer_step`` steps, as read by `stepping`; None for the default. Only a check asks.
 
     Raises:
         SizesError: The options do not fit the sizes.
@@ -49,6 +52,7 @@ class Loop:
     options: Options
     sizes: Sizes
     guards: Guards = field(factory=Guards, kw_only=True)
+    hook: Expression | None = field(default=None, kw_only=True, repr=False, eq=False)
     limits: Limits = field(init=False, repr=False, eq=False)
     table: Table = field(init=False, repr=False, eq=False)
 

@@ -10,13 +10,14 @@ from attrs import evolve, frozen
 from torch import nn
 
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.expressions import Expression
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.stepping import stepping_of
 from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
-from fsmtrain.notices import warn
 from fsmtrain.options import Options
 from fsmtrain.runtime.batches import mover
 from fsmtrain.runtime.callbacks import hooks_of
@@ -94,7 +95,7 @@ def parts_of(
         schedulers=tuple(s.schedule for s in turns.schedulings) if turns else (),
         fits=fits,
     )
-    loop = make_loop(options, sizes, guards=guards)
+    loop = make_loop(options, sizes, guards=guards, hook=_own_hook(model) if trains else None)
     if turns is not None:
         _check_combinations(loop, turns)
     if loop.limits.has_sanity and loop.limits.validates and any(map(is_iterator, val)):
@@ -185,6 +186,14 @@ def _need(model: nn.Module, method: str, why: str) -> None:
         raise ModelError(f"{type(model).__name__} has no method {method}: {why}")
 
 
+def _own_hook(model: nn.Module) -> Expression | None:
+    """When the model's own ``optimizer_step`` steps; None where it is the default."""
+    hook = getattr(model, "optimizer_step", None)
+    if hook is None or str(getattr(hook, "__module__", "")).startswith("fsmtrain."):
+        return None
+    return stepping_of(hook)
+
+
 def _check_combinations(loop: Loop, turns: Optimization) -> None:
     """The rules between flags and what the model returned.
 
@@ -205,24 +214,11 @@ def _check_combinations(loop: Loop, turns: Optimization) -> None:
                 f"accumulate_grad_batches={loop.options.accumulate_grad_batches}: {type(turn.optimizer).__name__} evaluates "
                 f"its loss several times a step, on one batch. Use accumulate_grad_batches=1 and no step guard with it."
             )
-    if not limits.validates:
-        _warn_of_unfed(loop, turns)
 
 
 def _longest_window(limits: Limits) -> int:
     """The largest K of any epoch that is trained."""
     return max(limits.window_of(first) for first in {0, *(epoch for epoch, _ in limits.windows if epoch < limits.epochs)})
-
-
-def _warn_of_unfed(loop: Loop, turns: Optimization) -> None:
-    """Say so where something waits for a metric and no check will ever bring one."""
-    waiting = ["early_stop_callback"] if loop.options.early_stopping is not None else []
-    waiting += [type(s.scheduler).__name__ for s in turns.epoch_schedulings if s.monitor is not None]
-    for name in waiting:
-        warn(
-            f"{name} will never act: there is nothing to validate, so its metric never comes. It needs a val loader, a "
-            f"validation_step and val_percent_check > 0."
-        )
 
 
 def _why_nothing_to_run(runs: Runs, options: Options, model: nn.Module, loaders: tuple[Loader, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LinearLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ConstantLR, LinearLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, SequentialLR
 
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.errors import ModelError
@@ -162,6 +162,18 @@ def _scheduling(given: Any, optimizers: Sequence[Optimizer]) -> Scheduling:
         interval=interval,
         frequency=frequency,
         needs_check=monitor is not None,
-        length=scheduler.total_iters if isinstance(scheduler, (LinearLR, ConstantLR)) else None,
+        length=_length_of(scheduler),
     )
     return Scheduling(scheduler, schedule, monitor)
+
+
+def _length_of(scheduler: LRScheduler) -> int | None:
+    """The steps of a warm-up up to its end, those of a sequence up to its last part; None where there is no end to come to."""
+    match scheduler:
+        case LinearLR() | ConstantLR():
+            return int(scheduler.total_iters)
+        case OneCycleLR():
+            return int(scheduler.total_steps)
+        case SequentialLR():
+            return max(scheduler._milestones, default=None)
+    return None

@@ -7,8 +7,9 @@ from attrs import evolve
 from hypothesis import given, settings
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, check, every_n_batches
-from fsmtrain.core.check import Report, Severity, check_of
+from fsmtrain.core.check import check_of
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.findings import Report, Severity
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Schedule
@@ -95,7 +96,7 @@ def reads_the_stream(limits: Limits, counters: Counters, signals: Signals) -> bo
             "patience=9",
             "the run has 2 checks",
         ),
-        (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(needs_check=True)])), "scheduler 0", "waits for a metric"),
+        (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(needs_check=True)])), "scheduler 0", "will never act"),
         (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(interval="step", length=500)])), "scheduler 0", "has 10 for it"),
         (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(frequency=7)])), "scheduler 0", "acts every 7 epochs"),
         (Loop(PLAIN, Sizes(train=None), guards=Guards(save=reads_the_stream)), "save=reads_the_stream", "ranks may see"),

@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fsmtrain.core import guards as ask
+from fsmtrain.core.answers import answering
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import Decisions, decisions
 from fsmtrain.core.expressions import (
@@ -192,6 +193,7 @@ def test_what_is_read_means_what_the_guard_answers(moment: Moment) -> None:
         answer = guard(*moment)
         assert value_of(read(guard), moment) == answer, name
         assert value_of(negation(read(guard)), moment) == (not answer), name
+        assert answering(read(guard))(*moment) is answer, name
 
 
 @given(moments, st.sets(st.sampled_from([*names_of(Limits), *names_of(Counters), *names_of(Signals)])))
@@ -276,6 +278,7 @@ def test_folding_and_negating_keep_the_meaning_of_any_expression(
     whole, left = value_of(expression, moment), fold(expression, facts)
     assert value_of(left, moment) is whole
     assert value_of(negation(expression), moment) is (not whole)
+    assert answering(expression)(*moment) is whole
     assert value_of(negation(left), moment) is (not whole)
     assert fold(left, facts) == left
 

@@ -1,0 +1,127 @@
+"""When a model's own ``optimizer_step`` steps, read from its source: as it is written, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fsmtrain.core.expressions import Opaque, text
+from fsmtrain.core.stepping import stepping_of
+from tests.models import Linear
+
+Hook = Callable[..., Any]
+
+
+class Hooks:
+    """Overrides that can be read."""
+
+    def always(self, epoch: int, batch_nb: int, optimizer: Any, i: int, closure: Any = None) -> None:
+        """As the default."""
+        optimizer.step(closure)
+        optimizer.zero_grad()
+
+    def after_a_warm_up(self, epoch: int, batch_nb: int, optimizer: Any, i: int, closure: Any = None) -> None:
+        if self.trainer.global_step < 500:  # type: ignore[attr-defined]
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1
+        optimizer.step()
+
+    def by_turns(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        if i == 0:
+            if batch % 2 == 0:
+                opt.step()
+            self.count = 1
+        elif batch % 4 == 0:
+            opt.step()
+
+    def first_epoch(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> Any:
+        with self.timer:  # type: ignore[attr-defined]
+            print(opt.param_groups)
+        if epoch < 1:
+            return opt.step()
+        return None
+
+    def never(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        opt.zero_grad()
+
+    def returns_early(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        if batch % 2:
+            return
+        opt.step()
+
+    def hands_it_on(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        self.scaler.step(opt)  # type: ignore[attr-defined]
+
+    def steps_another(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        self.trainer.optimizers[0].step()  # type: ignore[attr-defined]
+
+    def asks_elsewhere(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        if self.ready:  # type: ignore[attr-defined]
+            opt.step()
+
+    def counts_otherwise(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        batch = batch + 1
+        if batch % 2 == 0:
+            opt.step()
+
+    def tries(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        try:
+            opt.step()
+        finally:
+            opt.zero_grad()
+
+    def loops(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        for _ in range(batch):
+            opt.step()
+
+    def takes_anything(self, *args: Any) -> None:
+        args[2].step()
+
+
+class Calls(Linear):
+    """An override that adds to the default."""
+
+    def optimizer_step(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        if batch % 2 == 1:
+            super().optimizer_step(epoch, batch, opt, i, closure)
+
+
+@pytest.mark.parametrize(
+    ("hook", "told"),
+    [
+        (Hooks().always, "true"),
+        (Hooks().after_a_warm_up, "true"),
+        (Hooks().by_turns, "optimizer_i == 0 and batch_nb % 2 == 0 or optimizer_i != 0 and batch_nb % 4 == 0"),
+        (Hooks().never, "false"),
+        (Calls().optimizer_step, "batch_nb % 2 == 1"),
+    ],
+)
+def test_a_hook_is_told_by_its_source(hook: Hook, told: str) -> None:
+    assert text(stepping_of(hook)) == told
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "first_epoch",  # its last statement returns a value that could be anything
+        "returns_early",
+        "hands_it_on",
+        "steps_another",
+        "asks_elsewhere",
+        "counts_otherwise",
+        "tries",
+        "loops",
+        "takes_anything",
+    ],
+)
+def test_a_hook_of_which_that_cannot_be_told_is_opaque_and_says_why(name: str) -> None:
+    read = stepping_of(getattr(Hooks(), name))
+    assert isinstance(read, Opaque)
+    assert read.reason
+
+
+def test_what_is_no_plain_function_is_opaque() -> None:
+    assert isinstance(stepping_of(print), Opaque)
+    assert isinstance(stepping_of(lambda epoch, batch, opt, i, closure: opt.step()), Opaque)
