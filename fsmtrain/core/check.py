@@ -5,10 +5,12 @@ The check knows the flags, the sizes and the guards, and nothing of tensors or o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from enum import Enum
+from typing import Any
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from fsmtrain.core.counters import Counters, Signals, seen_by
 from fsmtrain.core.dispatch import Dispatcher
@@ -75,6 +77,15 @@ class Report:
     def errors(self) -> tuple[Finding, ...]:
         """The findings that stop a run."""
         return tuple(f for f in self.findings if f.severity is Severity.ERROR)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as numbers, strings, lists and dicts."""
+        plain: dict[str, Any] = asdict(self, value_serializer=lambda _, __, v: v.value if isinstance(v, Enum) else v)
+        return plain
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        return json.dumps(self.as_dict(), indent=2)
 
     def __str__(self) -> str:
         looked = f"{self.explored:,} moments of the run were looked at" + "".join(f"; {bound}" for bound in self.bounded)
