@@ -106,6 +106,7 @@ def _how(hint: Any, name: str, default: object, text: str, group: Group) -> Para
     """How one flag is typed, and shown."""
     shown = as_documented(name)
     if bool in members(hint):
+        text += " Each of its parts, below, switches it on as well." * any(map(attrs.has, members(hint)))
         off = f"--no-{shown}" if default is True else ()
         return Parameter(name=f"--{shown}", negative=off, group=group, help=text, show_default=_plainly)
     if takes_mapping(hint):

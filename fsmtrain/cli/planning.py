@@ -107,7 +107,7 @@ def plan(
 
     Nothing is trained. Sizes are typed, or MODULE:CLASS is made and its loaders are asked.
 
-    Examples:
+    For example:
 
         fsmtrain plan --train 45 --val 12 --max_nb_epochs 3 --accumulate_grad_batches 4
 
@@ -126,7 +126,11 @@ def plan(
     if against is None:
         print(loop.plan().to_json() if json else loop.plan())
         return 0
-    other = Loop(Options(**{**flags, **flags_in(shlex.split(against))}), loop.sizes, guards=loop.guards)
+    try:
+        words = shlex.split(against)
+    except ValueError as error:
+        raise UsageError(f"--against {against}: {error}.") from error
+    other = Loop(Options(**{**flags, **flags_in(words)}), loop.sizes, guards=loop.guards)
     print(loop.plan().diff(other.plan()) or "no difference")
     return 0
 
@@ -146,7 +150,7 @@ def check(
 
     Exits with 1 where an error was found, or with --strict a warning; else with 0.
 
-    Examples:
+    For example:
 
         fsmtrain check --train 45 --val 12 --max_nb_epochs 2 --early_stop_callback
 
@@ -175,7 +179,7 @@ def draw(
 ) -> int:
     """Draw the state diagram of a run into a file, with its numbers on the edges.
 
-    Examples:
+    For example:
 
         fsmtrain draw loop.mmd --train 45 --val 12 --accumulate_grad_batches 4
 

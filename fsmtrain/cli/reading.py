@@ -42,7 +42,7 @@ def reader_of(hint: Any) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         if NoneType in kinds and text in NONE:
             return None
-        if takes_mapping(hint) and ":" in text:
+        if takes_mapping(hint) and (":" in text or text.startswith("{")):
             return _mapping(text)
         return text if is_text else read_value(text)
 
@@ -51,7 +51,8 @@ def reader_of(hint: Any) -> Callable[[str], Any]:
 
 def _mapping(text: str) -> dict[Any, Any]:
     """``0:1,4:2``, which may also stand in braces."""
-    pairs = [pair.partition(":") for pair in text.strip().removeprefix("{").removesuffix("}").split(",")]
+    inside = text.strip().removeprefix("{").removesuffix("}")
+    pairs = [pair.partition(":") for pair in inside.split(",")] if inside.strip() else []
     read = [(read_value(key.strip()), read_value(value.strip())) for key, _, value in pairs]
     keys = [key for key, _ in read]
     for key in keys:

@@ -24,6 +24,7 @@ from fsmtrain.machine import Machine
 from fsmtrain.options import Options
 from fsmtrain.runtime.building import Loaders
 from fsmtrain.runtime.machine import Result
+from fsmtrain.runtime.random_states import seed_all
 from fsmtrain.runtime.weights import HParams, load_weights, put_weights, save_weights
 from fsmtrain.views.standing import metric
 from fsmtrain.views.streams import say
@@ -48,9 +49,9 @@ def fit(
 ) -> int:
     """Train a module. Its loaders are those of its own methods.
 
-    Ctrl-C stops at the next transition, where no window's gradients are lost half-way; once more stops at once.
+    Ctrl-C stops at the end of the batch that is under way, says where, and exits with 130; a second one stops at once.
 
-    Examples:
+    For example:
 
         fsmtrain fit train.py:Model --max_nb_epochs 20 --early_stop_callback.patience 5 --test
 
@@ -69,6 +70,8 @@ def fit(
     if save is not None and save.is_dir():
         raise UsageError(f"--save {save}: that is a folder, and the file's name is needed.")
     own = guards_of(guards)
+    if options.seed is not None:
+        seed_all(options.seed)  # for the weights with which the model begins; the run seeds anew for itself
     typed = hparams_of(hparams) if hparams else None
     model = model_of(target, typed)
     machine = Machine(options, model, Loaders(test=None if test else ()), guards=own)
@@ -96,7 +99,7 @@ def evaluate(
 ) -> int:
     """Run the test set through a module with saved weights, and print the metrics.
 
-    Examples:
+    For example:
 
         fsmtrain test train.py:Model --weights weights.pt
 
@@ -134,11 +137,16 @@ class _Ended:
 
 def _run(machine: Machine) -> _Ended:
     """Run to the end, or to where a signal stops it."""
-    try:
-        with stopping(machine.stop) as interrupt:
+    with stopping(machine.stop) as interrupt:
+        try:
             result = machine.run()
-    except FsmtrainError as error:
-        return _Ended(result=None, exit_code=failed(error))
+        except Exception as error:
+            if interrupt:  # a loader's worker, say, that the signal has ended
+                told = (f"stopped by {type(error).__name__}: {error}", *getattr(error, "__notes__", ()))
+                return _Ended(result=None, exit_code=interrupt.exit_code, stopped="\n".join(told))
+            if not isinstance(error, FsmtrainError):
+                raise
+            return _Ended(result=None, exit_code=failed(error))
     if machine.state is not State.STOPPED or not interrupt:
         return _Ended(result=result, exit_code=0)
     *_, last = machine.trace
