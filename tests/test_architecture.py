@@ -95,6 +95,14 @@ def test_only_the_adapters_import_the_package_transitions(module: str) -> None:
         assert "transitions" not in outsiders(imports_of(module))
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[0] not in ("cli", "__main__")])
+def test_nothing_but_the_command_line_imports_it_or_its_library(module: str) -> None:
+    """Who imports fsmtrain in a script of their own does not wait for it."""
+    imported = imports_of(module)
+    assert not outsiders(imported) & {"cyclopts", "docstring_parser", "rich"}
+    assert not {other for other in of_ours(imported) if other.split(".")[0] == "cli"}
+
+
 @pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[0] == "core"])
 def test_the_core_needs_nothing_but_the_standard_library_and_attrs(module: str) -> None:
     import sys

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from enum import Enum
+from typing import Any
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 
 
 class Severity(Enum):
@@ -72,6 +74,15 @@ class Report:
     def errors(self) -> tuple[Finding, ...]:
         """The findings that stop a run."""
         return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as numbers, strings, lists and dicts."""
+        plain: dict[str, Any] = asdict(self, value_serializer=lambda _, __, v: v.value if isinstance(v, Enum) else v)
+        return plain
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        return json.dumps(self.as_dict(), indent=2)
 
     def __str__(self) -> str:
         looked = f"({self.explored:,} moments of the run were looked at)"

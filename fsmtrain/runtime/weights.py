@@ -130,13 +130,13 @@ def read_tags(path: Path_) -> HParams:
         rows = list(csv.reader(file))
     if not rows or rows[0] != ["key", "value"]:
         raise UsageError(f"tags_csv={str(path)!r}: its first line must be key,value.")
-    return HParams(**{row[0]: _tag(row[1]) for row in rows[1:] if len(row) == 2})
+    return HParams(**{row[0]: read_value(row[1]) for row in rows[1:] if len(row) == 2})
 
 
-def _tag(text: str) -> bool | int | float | str:
-    """One value as it was meant.
+def read_value(text: str) -> bool | int | float | str:
+    """One value as it was meant: a bool, an int, a float, or else the text itself.
 
-    >>> [_tag(text) for text in ("True", "3", "0.5", "1e-3", "adam")]
+    >>> [read_value(text) for text in ("True", "3", "0.5", "1e-3", "adam")]
     [True, 3, 0.5, 0.001, 'adam']
     """
     if text in ("True", "False"):
@@ -180,8 +180,17 @@ def restore_model(cls: type[M], hparams: HParams | None, state_dict: Mapping[str
     except TypeError as error:
         given = "no argument" if hparams is None else "the saved hparams"
         raise ModelError(f"{cls.__name__} cannot be made with {given}: {error}.") from error
+    put_weights(model, state_dict)
+    return model.eval()
+
+
+def put_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
+    """Give a model these weights.
+
+    Raises:
+        ModelError: They are those of another model.
+    """
     try:
         model.load_state_dict(state_dict)
     except RuntimeError as error:
-        raise ModelError(f"The weights are not those of this {cls.__name__}: {error}") from error
-    return model.eval()
+        raise ModelError(f"The weights are not those of this {type(model).__name__}: {error}") from error

@@ -1,0 +1,186 @@
+"""``fit``, and ``test``, which is `evaluate` here: a user's module, run from the shell."""
+
+from __future__ import annotations
+
+import json as js
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from attrs import frozen
+from cyclopts import Parameter
+
+from fsmtrain.cli.code import guards_of, model_of
+from fsmtrain.cli.endings import failed, unread
+from fsmtrain.cli.parameters import INPUT, with_flags
+from fsmtrain.cli.reading import hparams_of
+from fsmtrain.core.states import State
+from fsmtrain.core.trace import where
+from fsmtrain.errors import FsmtrainError, UsageError
+from fsmtrain.interrupts import stopping
+from fsmtrain.machine import Machine
+from fsmtrain.options import Options
+from fsmtrain.runtime.building import Loaders
+from fsmtrain.runtime.machine import Result
+from fsmtrain.runtime.random_states import seed_all
+from fsmtrain.runtime.weights import HParams, load_weights, put_weights, save_weights
+from fsmtrain.views.standing import metric
+from fsmtrain.views.streams import say
+
+Target = Annotated[str, Parameter(name="MODULE:CLASS", group=INPUT)]
+HParamsTyped = Annotated[list[str] | None, Parameter(group=INPUT, metavar="NAME=VALUE", negative=())]
+Switch = Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)]
+
+
+@with_flags
+def fit(
+    target: Target,
+    /,
+    *,
+    hparams: HParamsTyped = None,
+    guards: Annotated[str | None, Parameter(group=INPUT, metavar="MODULE:NAME")] = None,
+    test: Switch = False,
+    save: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
+    json: Switch = False,
+    quiet: Switch = False,
+    flags: Mapping[str, Any],
+) -> int:
+    """Train a module. Its loaders are those of its own methods.
+
+    Ctrl-C stops at the end of the batch that is under way, says where, and exits with 130; a second one stops at once.
+
+    For example:
+
+        fsmtrain fit train.py:Model --max_nb_epochs 20 --early_stop_callback.patience 5 --test
+
+        fsmtrain fit package.models:Model --hparams lr=0.1,hidden=32 --save weights.pt
+
+    Args:
+        target: What is trained: train.py:Model, or package.models:Model. A class, or a function that returns a module.
+        hparams: What it is made with, as in lr=0.1,hidden=32: whole where it has a parameter hparams, else by name.
+        guards: MODULE:NAME of a Guards(...), or of a function that returns one.
+        test: Go on to the test when the training has ended.
+        save: Write the weights and hyperparameters here at the end, also after Ctrl-C.
+        json: Print the result as JSON.
+        quiet: Show no progress, and print no result but JSON.
+    """
+    options = _options(flags, quiet)
+    if save is not None and save.is_dir():
+        raise UsageError(f"--save {save}: that is a folder, and the file's name is needed.")
+    own = guards_of(guards)
+    if options.seed is not None:
+        seed_all(options.seed)  # for the weights with which the model begins; the run seeds anew for itself
+    typed = hparams_of(hparams) if hparams else None
+    model = model_of(target, typed)
+    machine = Machine(options, model, Loaders(test=None if test else ()), guards=own)
+    ended = _run(machine)
+    if save is not None and ended.result is not None:
+        if typed is not None and getattr(model, "hparams", None) is None:
+            model.hparams = typed  # type: ignore[assignment]
+        try:
+            save_weights(save, model, {"epoch": machine.current_epoch, "global_step": machine.global_step})
+        except OSError as error:
+            raise UsageError(f"--save {save}: it cannot be written: {error.strerror or error}.") from error
+    return _tell(ended, json=json, quiet=quiet)
+
+
+@with_flags
+def evaluate(
+    target: Target,
+    /,
+    *,
+    weights: Annotated[Path, Parameter(group=INPUT, metavar="PATH")],
+    hparams: HParamsTyped = None,
+    json: Switch = False,
+    quiet: Switch = False,
+    flags: Mapping[str, Any],
+) -> int:
+    """Run the test set through a module with saved weights, and print the metrics.
+
+    For example:
+
+        fsmtrain test train.py:Model --weights weights.pt
+
+    Args:
+        target: What is tested: train.py:Model, or package.models:Model. A class, or a function that returns a module.
+        weights: A file that fit --save or trainer.save_checkpoint wrote. Nothing in it is executed.
+        hparams: What the module is made with, in place of the hyperparameters in the file.
+        json: Print the result as JSON.
+        quiet: Show no progress, and print no result but JSON.
+    """
+    options = _options(flags, quiet)
+    try:
+        content = load_weights(weights, "cpu")
+    except OSError as error:
+        raise UsageError(f"--weights {weights}: {error.strerror or error}.") from error
+    saved = content.get("hparams")
+    typed = hparams_of(hparams) if hparams else None
+    model = model_of(target, typed or (HParams(**saved) if saved else None))
+    put_weights(model, content["state_dict"])
+    return _tell(_run(Machine(options, model, Loaders(), runs="test")), json=json, quiet=quiet)
+
+
+def _options(flags: Mapping[str, Any], quiet: bool) -> Options:
+    return Options(**{**flags, "progress_bar": False} if quiet else flags)
+
+
+@frozen(kw_only=True)
+class _Ended:
+    """How a run ended. `result` is None where it failed; `stopped` says where a signal stopped it."""
+
+    result: Result | None
+    exit_code: int
+    stopped: str = ""
+
+
+def _run(machine: Machine) -> _Ended:
+    """Run to the end, or to where a signal stops it."""
+    with stopping(machine.stop) as interrupt:
+        try:
+            result = machine.run()
+        except Exception as error:
+            if interrupt:  # a loader's worker, say, that the signal has ended
+                told = (f"stopped by {type(error).__name__}: {error}", *getattr(error, "__notes__", ()))
+                return _Ended(result=None, exit_code=interrupt.exit_code, stopped="\n".join(told))
+            if not isinstance(error, FsmtrainError):
+                raise
+            return _Ended(result=None, exit_code=failed(error))
+    if machine.state is not State.STOPPED or not interrupt:
+        return _Ended(result=result, exit_code=0)
+    *_, last = machine.trace
+    place = f"stopped after {last.source} ({where(last)}), at global_step {last.global_step}"
+    return _Ended(result=result, exit_code=interrupt.exit_code, stopped=place)
+
+
+def _tell(ended: _Ended, *, json: bool, quiet: bool) -> int:
+    """Print the result; returns the exit code."""
+    if ended.stopped:
+        say(ended.stopped)
+    if ended.result is None:
+        return ended.exit_code
+    try:
+        if json:
+            print(js.dumps(_plain(ended.result), indent=2))
+        elif not quiet:
+            for name, value in ended.result.metrics.items():
+                print(metric(name, value))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        gone = unread()
+        return ended.exit_code or gone
+    return ended.exit_code
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    """A result as numbers, strings and dicts. A metric that is no finite number is None: JSON knows no other."""
+    return {
+        "state": result.state.value,
+        "stop_reason": result.stop_reason.name.lower(),
+        "because": result.stop_reason.value,
+        "epochs_done": result.counters.epochs_done,
+        "current_epoch": result.counters.current_epoch,
+        "global_step": result.counters.global_step,
+        "metrics": {name: value if math.isfinite(value) else None for name, value in result.metrics.items()},
+    }

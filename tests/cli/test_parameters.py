@@ -1,0 +1,176 @@
+"""Every flag of `Options` is on the command line, under its documented name, and means there what it means in Python."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsmtrain import EarlyStopping, Options
+from fsmtrain.cli import parameters
+from fsmtrain.cli.app import app
+from fsmtrain.cli.parameters import APART, GROUPS, flags_in, with_flags
+from fsmtrain.options import OTHER_NAMES
+from tests.cli.conftest import Run
+from tests.test_options import FLAGS, LEGAL
+
+COMMANDS = ("plan", "check", "draw", "fit", "test")
+
+# None is no value of a switch: it is what the default is.
+TYPED = {name: [v for v in values if v is not None or name != "early_stop_callback"] for name, values in LEGAL.items()}
+
+
+def spelled(name: str, value: Any) -> list[str]:
+    """A flag as a person types it."""
+    if isinstance(value, EarlyStopping):
+        parts = attrs.asdict(value).items()
+        return [word for part, it in parts for word in spelled(f"{name}.{part}", it)]
+    if isinstance(value, bool):
+        return [f"--{name}={str(value).lower()}"]
+    if isinstance(value, Mapping):
+        return [f"--{name}", ",".join(f"{key}:{item}" for key, item in value.items()) or "{}"]
+    return [f"--{name}", "none" if value is None else str(value)]
+
+
+@given(st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in TYPED.items()}))
+def test_flags_that_are_typed_are_the_flags_that_are_meant(flags: dict[str, Any]) -> None:
+    flags.pop("min_nb_epochs", None)  # which must fit the other limit
+    typed = flags_in([word for name, value in flags.items() for word in spelled(name, value)])
+    assert set(typed) == set(flags)
+    assert repr(Options(**typed)) == repr(Options(**flags))  # 1 is not 1.0 here
+
+
+@given(st.builds(EarlyStopping, monitor=st.sampled_from(["3", "true", "a b"]), mode=st.sampled_from(["min", "max"])))
+def test_a_metrics_name_is_a_text_whatever_it_looks_like(rule: EarlyStopping) -> None:
+    words = ["--early_stop_callback.monitor", rule.monitor, "--early_stop_callback.mode", rule.mode]
+    assert flags_in(words)["early_stop_callback"] == rule
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_has_its_documented_name_and_default_in_every_command(command: str) -> None:
+    function = app[command].default_command
+    assert function is not None
+    offered = inspect.signature(function).parameters
+    for field in attrs.fields(Options):
+        assert offered[field.name].default == field.default
+        assert any(f"--{field.name}" in argument.names for argument in app[command].assemble_argument_collection())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_explains_every_flag(command: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = run(f"{command} --help")
+    assert shown.code == 0
+    for name in FLAGS:
+        assert re.search(rf"--{name}\b.* \w+ \w+", shown.out), name
+
+
+def test_a_flag_that_is_added_to_options_is_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    @attrs.frozen(kw_only=True)
+    class More(Options):
+        """More flags.
+
+        Args:
+            extra: What is more.
+        """
+
+        extra: int | None = None
+
+    docs = f"{Options.__doc__}".replace("    Raises:", "        extra: What is more.\n\n    Raises:")
+    monkeypatch.setattr(More, "__doc__", docs)
+    monkeypatch.setattr(parameters, "Options", More)
+
+    @with_flags
+    def command(*, flags: Mapping[str, Any]) -> Mapping[str, Any]:
+        return flags
+
+    assert "extra" in inspect.signature(command).parameters
+    assert flags_in(["--extra", "3"]) == {"extra": 3}
+
+
+def test_what_the_help_page_groups_are_flags() -> None:
+    assert set(GROUPS) <= set(FLAGS)
+
+
+def test_no_flag_has_what_stands_for_a_dot_in_its_name() -> None:
+    assert not any(APART in name for name in (*FLAGS, *(f.name for f in attrs.fields(EarlyStopping))))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--max-nb-epochs 3", {"max_nb_epochs": 3}),
+        ("--max_nb_epochs=3", {"max_nb_epochs": 3}),
+        ("--val_check_interval 1", {"val_check_interval": 1}),
+        ("--val_check_interval 1.0", {"val_check_interval": 1.0}),
+        ("--accumulate_grad_batches 0:1,4:2", {"accumulate_grad_batches": {0: 1, 4: 2}}),
+        ("--accumulate_grad_batches {0:1,4:2}", {"accumulate_grad_batches": {0: 1, 4: 2}}),
+        ("--early_stop_callback", {"early_stop_callback": True}),
+        ("--early_stop_callback.patience 5", {"early_stop_callback": EarlyStopping(patience=5)}),
+        ("--early_stop_callback --early_stop_callback.patience 5", {"early_stop_callback": EarlyStopping(patience=5)}),
+        ("--no-progress_bar", {"progress_bar": False}),
+        ("--no_progress_bar", {"progress_bar": False}),
+        ("--nb_sanity_val_steps -1", {"nb_sanity_val_steps": -1}),
+        ("--gradient_clip_val none", {"gradient_clip_val": None}),
+        ("--precision 16", {"precision": 16}),
+    ],
+)
+def test_a_flag_can_be_spelled_so(typed: str, meant: dict[str, Any]) -> None:
+    found = flags_in(typed.split())
+    assert found == meant
+    assert repr(found) == repr(meant)
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("--val_check_interval 1.5", "val_check_interval=1.5: a float is a fraction"),
+        ("--val_check_interval soon", "val_check_interval='soon': a float is a fraction of an epoch in (0.0, 1.0], an int"),
+        ("--max_nb_epochs 2.5", "max_nb_epochs=2.5: a number of epochs, so it must be an int >= 0"),
+        ("--max_nb_epochs", "--max_nb_epochs requires an argument"),
+        ("--max_nb_epochs 1 --max_nb_epochs 2", "--max_nb_epochs specified multiple times"),
+        ("--accumulate_grad_batches 0:1,4:x", "the value 'x' of epoch 4 is not a number of batches"),
+        ("--accumulate_grad_batches 0:1,0:2", "0 is there twice"),
+        ("--early_stop_callback.patience x", "EarlyStopping(patience='x'): a number of checks is needed"),
+        ("--early_stop_callback=false --early_stop_callback.patience 5", "leave one out"),
+        ("--progress_bar=maybe", "--progress_bar"),
+        ("--min_nb_epochs 3 --max_nb_epochs 2", "min_nb_epochs=3, max_nb_epochs=2"),
+    ],
+)
+def test_a_wrong_flag_is_one_message_and_exit_code_2(run: Run, typed: str, says: str) -> None:
+    told = run(f"plan --train 9 {typed}")
+    assert (told.code, told.out) == (2, "")
+    assert says in told.err
+    assert told.err.startswith("error: ")
+    assert told.err.count("\n") == 1
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_a_name_from_elsewhere_is_answered_as_options_answers_it(run: Run, name: str) -> None:
+    with pytest.raises(ValueError, match="there is no such flag") as python:
+        Options(**{name: 3})  # type: ignore[arg-type]
+    for typed in (f"--{name} 3", f"--{name.replace('_', '-')}=3"):
+        told = run(f"plan --train 9 {typed}")
+        assert (told.code, told.err) == (2, f"error: {python.value}\n")
+
+
+def test_a_slip_of_the_pen_is_answered_with_the_nearest_flag(run: Run) -> None:
+    assert "Did you mean --max_nb_epochs?" in run("plan --train 9 --max_nb_epoch 3").err
+    assert "Did you mean --train?" in run("plan --trian 9").err
+    assert "See fsmtrain plan --help." in run("plan --trian 9").err
+
+
+def test_a_number_of_steps_is_a_guard(run: Run) -> None:
+    assert "Guards(stop=after_steps(100))" in run("plan --train 9 --max_steps 100").err
+
+
+@pytest.mark.parametrize("typed", ["--progress_bar False", "--progress_bar false", "--progress_bar=false"])
+def test_a_switch_may_be_given_a_value(run: Run, typed: str) -> None:
+    assert run(f"plan {typed} --train 9 --max_nb_epochs 1").code == 0

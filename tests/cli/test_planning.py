@@ -1,0 +1,139 @@
+"""``plan``, ``check`` and ``draw``, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fsmtrain import EarlyStopping, Loop, Options, Sizes, draw, plan
+from tests.cli.conftest import Run
+
+
+def test_a_plan_is_that_of_the_same_flags_in_python(run: Run) -> None:
+    told = run("plan --train 9 --val 3 --val 2 --test 4 --max_nb_epochs 2 --accumulate_grad_batches 4 --early_stop_callback")
+    options = Options(max_nb_epochs=2, accumulate_grad_batches=4, early_stop_callback=True)
+    assert told.out == f"{plan(options, train=9, val=[3, 2], test=4)}\n"
+    assert (told.code, told.err) == (0, "")
+
+
+@pytest.mark.parametrize("typed", ["--val 3 --val 2", "--val 3,2", "--val=3,2"])
+def test_several_loaders_are_a_list_or_the_flag_again(run: Run, typed: str) -> None:
+    told = run(f"plan --train 9 --max_nb_epochs 1 --json {typed}")
+    assert json.loads(told.out) == json.loads(plan(Options(max_nb_epochs=1), train=9, val=[3, 2]).to_json())
+
+
+def test_optimizers_and_splits_are_sizes(run: Run) -> None:
+    told = run("plan --train 9 --max_nb_epochs 1 --optimizers 2 --splits 3 --truncated_bptt_steps 5")
+    assert told.out == f"{plan(Options(max_nb_epochs=1, truncated_bptt_steps=5), train=9, optimizers=2, splits=3)}\n"
+
+
+def test_an_int_interval_counts_batches_and_a_float_is_a_fraction(run: Run) -> None:
+    assert "9 checks" in run("plan --train 9 --val 1 --max_nb_epochs 1 --val_check_interval 1").out
+    assert "1 check:" in run("plan --train 9 --val 1 --max_nb_epochs 1 --val_check_interval 1.0").out
+
+
+def test_a_module_says_its_sizes_itself(run: Run, folder: Path) -> None:
+    told = run("plan mine.py:Model --max_nb_epochs 2")
+    assert told.out == f"{plan(Options(max_nb_epochs=2), train=9, val=[3], test=[3])}\n"
+
+
+def test_a_typed_size_stands_in_for_the_modules_own(run: Run, folder: Path) -> None:
+    told = run("plan mine.py:Model --max_nb_epochs 2 --train 20 --test 0")
+    assert told.out == f"{plan(Options(max_nb_epochs=2), train=20, val=[3], test=[0])}\n"
+
+
+def test_guards_are_named_like_a_module(run: Run, folder: Path) -> None:
+    assert "optimizer 0             3 steps" in run("plan --train 9 --max_nb_epochs 1 --guards mine.py:every_third").out
+    assert "mine.py:number" in run("plan --train 9 --guards mine.py:number").err
+
+
+def test_against_tells_what_other_flags_change(run: Run) -> None:
+    told = run('plan --train 9 --max_nb_epochs 1 --accumulate_grad_batches 4 --against "--accumulate_grad_batches 3"')
+    here, there = (plan(Options(max_nb_epochs=1, accumulate_grad_batches=k), train=9) for k in (4, 3))
+    assert told.out == f"{here.diff(there)}\n"
+    assert "9 batches; windows: 2 of 4, 1 of 1 -> 9 batches; windows: 3 of 3" in told.out
+    assert run("plan --train 9 --max_nb_epochs 1 --against=--max_nb_epochs=1").out == "no difference\n"
+
+
+@pytest.mark.parametrize("flags", ["--max_epochs 3", "--max_nb_epochs x", "--nothing", '\\"'])
+def test_wrong_flags_in_against_are_one_message(run: Run, flags: str) -> None:
+    told = run(f'plan --train 9 --against "{flags}"')
+    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("plan", "how many batches are there?"),
+        ("check", "how many batches are there?"),
+        ("plan --train x", "'x' is no number of batches"),
+        ("plan --train 3 --val 1,", "'' is no number of batches"),
+        ("plan --train 3,4", "there is one train loader"),
+        ("plan --train 0", "train"),
+        ("plan --train stream --val_check_interval 3", "a loader has no length"),
+        ("plan --train 9 --hparams lr=1", "--hparams are what MODULE:CLASS is made with"),
+        ("plan --train 9 --json --against --seed=1", "--against and --json"),
+        ("plan somewhere", "MODULE:CLASS is needed here"),
+        ("draw", "PATH"),
+        ("draw loop.png --train 9", "the suffix says what is drawn"),
+        ("draw nowhere/loop.mmd --train 9", "nowhere/loop.mmd cannot be written"),
+        ("draft --train 9", 'Did you mean "draw"?'),
+    ],
+)
+def test_what_cannot_be_planned_is_one_message_and_exit_code_2(run: Run, folder: Path, typed: str, says: str) -> None:
+    told = run(typed)
+    assert (told.code, told.out) == (2, "")
+    assert says in told.err
+    assert told.err.count("\n") == 1
+
+
+def test_a_check_exits_with_0_where_it_found_nothing(run: Run) -> None:
+    told = run("check --train 9 --val 3 --max_nb_epochs 2")
+    assert (told.code, told.out.splitlines()[0]) == (0, "nothing found")
+
+
+WARNED = "check --train 9 --val 3 --max_nb_epochs 2 --early_stop_callback.patience 5"
+
+
+def test_a_warning_of_a_check_is_no_failure_unless_it_is_asked_to_be(run: Run) -> None:
+    told = run(WARNED)
+    assert (told.code, told.out.count("warning: early_stop_callback")) == (0, 1)
+    assert run(f"{WARNED} --strict").code == 1
+
+
+def test_a_check_as_json_is_the_report(run: Run) -> None:
+    options = Options(max_nb_epochs=2, early_stop_callback=EarlyStopping(patience=5))
+    report = Loop(options, Sizes(train=9, val=[3])).check()
+    found = json.loads(run(f"{WARNED} --json").out)
+    assert found == json.loads(report.to_json()) == {**report.as_dict(), "bounded": [], "untaken": list(report.untaken)} | {
+        "findings": [{"severity": "warning", "about": report.findings[0].about, "text": report.findings[0].text, "example": []}]
+    }
+
+
+def test_a_quiet_check_says_it_by_its_exit_code(run: Run) -> None:
+    told = run(f"{WARNED} --strict --quiet")
+    assert (told.code, told.out, told.err) == (1, "", "")
+
+
+def test_a_check_of_a_module_tells_a_finding_once(run: Run, folder: Path) -> None:
+    told = run("check mine.py:Model --max_nb_epochs 1 --early_stop_callback")
+    assert (told.out + told.err).count("patience=3") == 1
+
+
+def test_what_building_warns_of_and_no_check_finds_is_told(run: Run, folder: Path) -> None:
+    told = run("check mine.py:Model --max_nb_epochs 1 --early_stop_callback --val_percent_check 0")
+    assert told.err.startswith("warning: early_stop_callback will never act")
+    assert told.err.count("\n") == 1
+
+
+def test_a_drawing_is_that_of_the_same_flags_in_python(run: Run, folder: Path) -> None:
+    assert run("draw typed.mmd --train 9 --accumulate_grad_batches 4").code == 0
+    draw(Options(accumulate_grad_batches=4), "python.mmd", train=9)
+    assert Path("typed.mmd").read_bytes() == Path("python.mmd").read_bytes()
+
+
+def test_a_module_is_drawn_with_its_own_numbers(run: Run, folder: Path) -> None:
+    assert run("draw mine.dot mine.py:Model").code == 0
+    assert "last batch of 9" in Path("mine.dot").read_text()

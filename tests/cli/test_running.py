@@ -1,0 +1,208 @@
+"""``fit`` and ``test``: a user's module, by its name."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fsmtrain.cli import code
+from fsmtrain.errors import UsageError
+from fsmtrain.runtime.machine import Engine
+from tests.cli.conftest import Run
+from tests.models import same_bits
+
+ONE = "--max_nb_epochs 1"
+
+
+@pytest.mark.parametrize("target", ["mine.py:Model", "mine:Model", "./mine.py:Model", "mine.py:made", "mine.py:ready"])
+def test_a_module_is_a_class_a_function_or_a_module_in_a_file_or_a_package(run: Run, folder: Path, target: str) -> None:
+    told = run(f"fit {target} {ONE}")
+    assert (told.code, told.out.splitlines()[-1].split("=")[0]) == (0, "val_loss")
+    assert "ended after 1 epoch" in told.err
+
+
+def test_a_fit_goes_on_to_the_test_where_it_is_asked_to(run: Run, folder: Path) -> None:
+    assert "test_sum" not in run(f"fit mine.py:Model {ONE}").out
+    assert "test_sum" in run(f"fit mine.py:Model {ONE} --test").out
+
+
+def test_a_result_as_json_is_all_there_is_on_standard_output(run: Run, folder: Path) -> None:
+    told = run("fit mine.py:Model --max_nb_epochs 2 --accumulate_grad_batches 4 --json")
+    found = json.loads(told.out)
+    assert found["stop_reason"] == "max_epochs"
+    assert (found["state"], found["epochs_done"], found["current_epoch"], found["global_step"]) == ("done", 2, 1, 6)
+    assert 0 <= found["metrics"]["val_loss"] < 10
+
+
+def test_json_has_no_other_numbers_than_finite_ones(run: Run, folder: Path) -> None:
+    told = run(f"fit mine.py:Nan {ONE} --json")
+    assert json.loads(told.out, parse_constant=pytest.fail)["metrics"]["val_loss"] is None
+
+
+def test_a_quiet_run_prints_nothing_but_what_a_program_reads(run: Run, folder: Path) -> None:
+    told = run(f"fit mine.py:Model {ONE} --quiet")
+    assert (told.code, told.out, told.err) == (0, "", "")
+    told = run(f"fit mine.py:Model {ONE} --quiet --json")
+    assert (json.loads(told.out)["state"], told.err) == ("done", "")
+
+
+def test_hyperparameters_are_given_by_their_names_or_whole(run: Run, folder: Path) -> None:
+    assert run(f"fit mine.py:Model {ONE} --hparams lr=0.0,width=2 --save kept.pt").code == 0
+    assert torch.load("kept.pt", weights_only=True)["state_dict"]["layer.weight"].shape == (2, 2)
+    assert run(f"fit mine.py:Whole {ONE} --hparams lr=0.5").code == 0
+
+
+def test_what_was_saved_is_tested_with_its_own_hyperparameters(run: Run, folder: Path) -> None:
+    for name, typed in (("Model", "--hparams width=2 --hparams lr=0.01"), ("Whole", "--hparams lr=0.01")):
+        fitted = json.loads(run(f"fit mine.py:{name} {ONE} {typed} --test --save out/kept.pt --json").out)
+        tested = json.loads(run(f"test mine.py:{name} --weights out/kept.pt --json").out)
+        assert tested["metrics"] == {"test_sum": fitted["metrics"]["test_sum"]}
+        assert Path("out/meta_tags.csv").read_text().startswith("key,value")
+
+
+def test_a_seed_is_that_of_the_first_weights_too(run: Run, folder: Path) -> None:
+    for name in ("one.pt", "two.pt"):
+        run(f"fit mine.py:Model {ONE} --seed 3 --save {name}")
+    one, two = (torch.load(name, weights_only=True)["state_dict"] for name in ("one.pt", "two.pt"))
+    assert same_bits(one, two)
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("fit", "MODULE:CLASS"),
+        ("fit mine.py", "MODULE:CLASS is needed here"),
+        ("fit :Model", "MODULE:CLASS is needed here"),
+        ("fit theirs.py:Model", "theirs.py: there is no such file"),
+        ("fit theirs.models:Model", "there is no module theirs"),
+        ("fit mine.py:Modle", "mine.py has no Modle. Was Model meant?"),
+        ("fit mine.py:xyz", "It has Model, Whole, Raising"),
+        ("fit mine.py:number", "a class or a function that makes a module is needed"),
+        ("fit mine.py:three", "it made 3, and a torch.nn.Module is needed"),
+        ("fit mine.py:Whole", "cannot be called with no --hparams: missing a required argument: 'hparams'"),
+        ("fit mine.py:Model --hparams depth=3", "unexpected keyword argument 'depth'. What it takes is Model(width=1, lr=0.1)"),
+        ("fit mine.py:ready --hparams lr=3", "a class or a function that makes a module is needed"),
+        ("fit mine.py:Model --hparams lr", "--hparams lr: name=value is needed"),
+        ("fit mine.py:Model --hparams lr=1,lr=2", "lr is there twice"),
+        ("fit mine.py:Model --train_percent_check 0.01", "train_percent_check=0.01"),
+        ("fit mine.py:Model --device nowhere", "device='nowhere'"),
+        ("fit mine.py:Model --save .", "that is a folder"),
+        ("fit mine.py:Model --max_epochs 3", "Its name here is max_nb_epochs"),
+        ("test mine.py:Model", "--weights requires an argument"),
+        ("test mine.py:Model --weights none.pt", "none.pt: No such file"),
+        ("test mine.py:Model --weights mine.py", "cannot be read as weights"),
+    ],
+)
+def test_what_cannot_be_run_is_one_message_and_exit_code_2(run: Run, folder: Path, typed: str, says: str) -> None:
+    told = run(typed)
+    assert (told.code, told.out) == (2, "")
+    assert says in told.err
+    assert told.err.startswith("error: ")
+    assert "Traceback" not in told.err
+
+
+def test_weights_of_another_model_are_refused(run: Run, folder: Path) -> None:
+    run(f"fit mine.py:made {ONE} --save wide.pt --quiet")
+    told = run("test mine.py:Model --weights wide.pt")
+    assert told.code == 2
+    assert "The weights are not those of this Model" in told.err
+
+
+def test_a_failure_of_the_run_says_where_and_exits_with_1(run: Run, folder: Path) -> None:
+    told = run(f"fit mine.py:NoLoss {ONE} --quiet --save never.pt")
+    assert told.code == 1
+    message, place = told.err.splitlines()
+    assert message.startswith("error: training_step returned a str")
+    assert place == "in state train_batch, epoch 0, batch 0, optimizer 0"
+    assert not Path("never.pt").exists()
+
+
+def test_a_mistake_of_the_users_is_shown_from_their_own_first_line_on(run: Run, folder: Path) -> None:
+    told = run(f"fit mine.py:Raising {ONE} --quiet")
+    assert told.code == 1
+    assert re.findall(r"in (\w+)\n", told.err) == ["training_step", "mistake"]
+    assert "a mistake of the user's\nin state train_batch, epoch 0, batch 0" in told.err
+
+
+@pytest.mark.parametrize(
+    ("source", "shows"),
+    [
+        ("import no_such_thing", "No module named 'no_such_thing'"),
+        ("x = (", "'(' was never closed"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+@pytest.mark.parametrize("target", ["broken.py:Model", "broken:Model"])
+def test_a_module_that_cannot_be_imported_shows_its_own_lines_alone(
+    run: Run, folder: Path, source: str, shows: str, target: str
+) -> None:
+    Path("broken.py").write_text(source)
+    told = run(f"fit {target}")
+    assert told.code == 1
+    assert shows in told.err
+    assert "fsmtrain" not in told.err
+    assert source in told.err
+
+
+def test_a_type_error_of_the_users_own_is_no_wrong_call(run: Run, folder: Path) -> None:
+    told = run("fit mine.py:Unmakeable")
+    assert told.code == 1
+    assert "in the user's own code" in told.err
+
+
+def test_a_file_does_not_take_the_place_of_a_module_of_its_name(run: Run, folder: Path) -> None:
+    Path("json.py").write_text(Path("mine.py").read_text())
+    assert run(f"fit json.py:Model {ONE} --quiet").code == 0
+    import json as still
+
+    assert hasattr(still, "loads")
+
+
+def test_a_module_beside_the_file_is_found(run: Run, folder: Path) -> None:
+    Path("sub").mkdir()
+    Path("sub/beside.py").write_text(Path("mine.py").read_text())
+    Path("sub/main.py").write_text("from beside import Model")
+    assert run(f"fit sub/main.py:Model {ONE} --quiet").code == 0
+
+
+def test_only_a_name_is_looked_up_and_nothing_is_evaluated(folder: Path) -> None:
+    for target in ("mine.py:Model()", "mine.py:Model.fit", "mine.py:__import__('os')", "mine.py:"):
+        with pytest.raises(UsageError, match="MODULE:CLASS is needed"):
+            code.found(target)
+
+
+def test_a_signal_stops_the_run_where_it_says_and_saves(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Engine.run
+
+    def interrupted(machine: Engine) -> Any:
+        for transition in machine:
+            if transition.batch_nb == 5:
+                break
+        signal.raise_signal(signal.SIGINT)
+        return plain(machine)
+
+    monkeypatch.setattr(Engine, "run", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    told = run(f"fit mine.py:Model {ONE} --save cut.pt --json")
+    assert told.code == 130
+    assert "stopped after round_end (epoch 0, batch 5, optimizer 0), at global_step 6\n" in told.err
+    assert json.loads(told.out)["stop_reason"] == "requested"
+    assert torch.load("cut.pt", weights_only=True)["global_step"] == 6
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_error_that_follows_a_signal_is_told_in_a_line_of_its_own(run: Run, folder: Path) -> None:
+    Path("killed.py").write_text(
+        "import signal\nfrom mine import Model\n\n\nclass Killed(Model):\n    def training_step(self, batch, batch_nb):\n"
+        "        signal.raise_signal(signal.SIGINT)\n        raise RuntimeError('a worker has gone')\n"
+    )
+    told = run(f"fit killed.py:Killed {ONE} --quiet")
+    assert told.code == 130
+    assert "stopped by RuntimeError: a worker has gone\nin state train_batch, epoch 0, batch 0, optimizer 0\n" in told.err
+    assert "Traceback" not in told.err

@@ -1,0 +1,113 @@
+"""The first signal is a request; the second one does what it did before. Handlers are put back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from fsmtrain.interrupts import stopping
+
+
+class Stops:
+    """Counts the requests."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+@pytest.fixture(autouse=True)
+def handler() -> Iterator[object]:
+    """Python's own handler of Ctrl-C, and after the test the one that was there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_signal_asks_to_stop_and_goes_on() -> None:
+    stop = Stops()
+    with stopping(stop) as interrupt:
+        assert not interrupt
+        signal.raise_signal(signal.SIGINT)
+        assert stop.count == 1
+        assert interrupt
+    assert interrupt.exit_code == 130
+
+
+def test_the_second_signal_stops_at_once() -> None:
+    stop = Stops()
+    with stopping(stop):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert stop.count == 1
+
+
+@pytest.mark.parametrize("times", [0, 1])
+def test_the_handler_is_put_back(times: int) -> None:
+    with stopping(Stops()):
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_handler_is_put_back_after_an_error() -> None:
+    with pytest.raises(ZeroDivisionError), stopping(Stops()):
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_that_was_set_meanwhile_is_left_alone() -> None:
+    with stopping(Stops()):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = Stops()
+    with stopping(stop):
+        signal.raise_signal(signal.SIGINT)
+    assert stop.count == 0
+
+
+def test_other_signals_can_be_requests_too() -> None:
+    stop = Stops()
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping(stop, (signal.SIGTERM,)) as interrupt:
+        signal.raise_signal(signal.SIGTERM)
+    assert (stop.count, interrupt.exit_code) == (1, 143)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_nothing_is_done_outside_of_the_main_thread() -> None:
+    inside: list[object] = []
+
+    def elsewhere() -> None:
+        with stopping(Stops()) as interrupt:
+            inside.append((signal.getsignal(signal.SIGINT), bool(interrupt)))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert inside == [(signal.default_int_handler, False)]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_takes_no_request() -> None:
+    """As a loader's worker: Ctrl-C reaches it too, and the batch that it fetches is needed."""
+    stop = Stops()
+    with stopping(stop):
+        child = os.fork()
+        if child == 0:
+            signal.raise_signal(signal.SIGINT)
+            os._exit(stop.count)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
