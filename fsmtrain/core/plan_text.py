@@ -21,14 +21,37 @@ def text(plan: Plan) -> str:
 
 def difference(here: Plan, there: Plan) -> str:
     """A line for each name that two plans say different things of."""
-    left, right = dict(_rows(here)), dict(_rows(there))
+    left, right = _compared(here, there), _compared(there, here)
     names = [*left, *(name for name in right if name not in left)]
     return "\n".join(
         f"{name}: {left.get(name, 'none')} -> {right.get(name, 'none')}" for name in names if left.get(name) != right.get(name)
     )
 
 
+def _compared(plan: Plan, other: Plan) -> dict[str, str]:
+    """What there is to compare with another plan: epochs that both have by their indices, others part by part."""
+    said, common = dict(_totals(plan)), {epoch for _, epoch in plan.kinds} & {epoch for _, epoch in other.kinds}
+    for places, epoch in plan.kinds[:SHOWN]:
+        if epoch in common:
+            first = min(kind[0][0] for kind in (*plan.kinds, *other.kinds) if kind[1] == epoch)
+            said[f"epochs like epoch {first:,}"] = _indices(places)
+        else:
+            said |= {f"{_which(places)}, {what}": text for what, text in _parts(epoch)}
+    return said
+
+
 def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
+    yield from _totals(plan)
+    kinds = plan.kinds
+    for places, epoch in kinds[:SHOWN]:
+        yield _which(places), "; ".join(said if what == "batches" else f"{what}: {said}" for what, said in _parts(epoch))
+    if len(kinds) > SHOWN:
+        rest = kinds[SHOWN:]
+        yield "...", f"{_count(sum(len(places) for places, _ in rest), 'epoch')} more, of {_count(len(rest), 'kind')}"
+
+
+def _totals(plan: Plan) -> Iterator[tuple[str, str]]:
+    """The whole run: names, and what there is to say of each."""
     least = plan.at_least
     yield "sanity pass", _count(plan.sanity_batches, "batch") if plan.sanity_batches else "none"
     yield "epochs", _least(f"{plan.nb_epochs:,}", plan.nb_epochs, least.epochs) if plan.epochs else "none"
@@ -38,23 +61,17 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
             yield f"optimizer {i}", _least(_count(steps, "step"), steps, fewest)
         schedules = zip(plan.loop.sizes.schedulers, plan.scheduler_steps, least.scheduler_steps, strict=True)
         for i, (schedule, steps, fewest) in enumerate(schedules):
-            yield f"scheduler {i}", f"{_least(_count(steps, 'step'), steps, fewest)}: one after {_when(schedule)}"
+            yield f"scheduler {i}", _least(f"{_count(steps, 'step')}, one after {_when(schedule)}", steps, fewest)
         checks = f"{plan.checks:,} of {_count(plan.check_batches, 'batch')}"
         yield "checks", _least(checks, plan.checks, least.checks) if plan.checks else "none"
     if plan.test_batches:
         yield "test", _count(plan.test_batches, "batch")
     end = plan.earliest_end
     if end is not None:
-        where = f"{_count(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,}, at global_step {end.global_step:,}"
-        yield "early stopping", f"may end the training, after {where} at the earliest"
+        where = f"{_count(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
+        yield "early stopping", f"may end the training, at the earliest after {where}"
     if plan.steps_may_be_skipped and plan.epochs:
         yield "fp16", "may skip any step; where a guard counts steps, all this holds as long as it skips none"
-    kinds = plan.kinds
-    for places, epoch in kinds[:SHOWN]:
-        yield _which(places), _said(epoch)
-    if len(kinds) > SHOWN:
-        rest = kinds[SHOWN:]
-        yield "...", f"{_count(sum(len(places) for places, _ in rest), 'epoch')} more, of {_count(len(rest), 'kind')}"
 
 
 def _count(n: int, one: str) -> str:
@@ -62,7 +79,7 @@ def _count(n: int, one: str) -> str:
 
 
 def _least(said: str, most: int, least: int) -> str:
-    return said if least == most else f"{said}, may be fewer: at least {least:,}"
+    return said if least == most else f"{said}; may be fewer, at least {least:,}"
 
 
 def _when(schedule: Schedule) -> str:
@@ -75,29 +92,32 @@ def _when(schedule: Schedule) -> str:
 
 
 def _which(epochs: Places) -> str:
-    """Epochs by their indices: ``epochs 0 to 4, 10``."""
+    return f"{'epoch' if len(epochs) == 1 else 'epochs'} {_indices(epochs)}"
+
+
+def _indices(epochs: Places) -> str:
+    """Epochs by their indices: ``0 to 4, 10``."""
     parts = []
     for run in epochs.runs:
         if len(run) == 1:
             parts.append(f"{run[0]:,}")
-        elif run.step == 1 and len(run) > 2:
+        elif run.step == 1:
             parts.append(f"{run[0]:,} to {run[-1]:,}")
         else:
             parts += _shortened([f"{epoch:,}" for epoch in run[:4]], f"{run[-1]:,}", len(run))
-    return f"{'epoch' if len(epochs) == 1 else 'epochs'} {', '.join(_shortened(parts[:6], parts[-1], len(parts)))}"
+    return ", ".join(_shortened(parts[:6], parts[-1], len(parts)))
 
 
-def _said(epoch: Epoch) -> str:
-    parts = [_count(epoch.batches, "batch")]
+def _parts(epoch: Epoch) -> Iterator[tuple[str, str]]:
+    """An epoch, part by part."""
+    yield "batches", _count(epoch.batches, "batch")
     for i, windows in enumerate(epoch.windows):
-        owner = f" of optimizer {i}" if len(epoch.windows) > 1 else ""
-        parts.append(f"windows{owner}: {_spelled(windows)}")
-    for places, one in ((epoch.checks, "check"), (epoch.saves, "checkpoint")):
+        yield "windows" + (f" of optimizer {i}" if len(epoch.windows) > 1 else ""), _spelled(windows)
+    for places, name in ((epoch.checks, "checks"), (epoch.saves, "checkpoints")):
         if places:
-            parts.append(f"{_count(len(places), one)}: {_places(places)}")
+            yield name, f"{len(places):,}, {_places(places)}"
     if epoch.cut:
-        parts.append("cut short by Guards(stop=...)")
-    return "; ".join(parts)
+        yield "cut short", "by Guards(stop=...)"
 
 
 def _spelled(windows: Windows) -> str:

@@ -96,26 +96,20 @@ class Run:
             notes.saves.add(counters.batch_nb)
         elif state is State.EPOCH_END:
             notes.end(counters)
+        elif state is State.SANITY_VAL:
+            self.sanity_batches = counters.eval_nb + 1
+        elif state is State.TEST:
+            self.test_batches = counters.eval_nb + 1
         case = choose(node, self.limits, counters, self.signals)
         for effect in case.effects:
             effect(self.limits, counters)
         self.node = case.target
         self.visits[0] += 1
-        if case.target is not node:
-            self._leave(state)
-        return case.row
-
-    def _leave(self, state: State) -> None:
-        """Another state follows."""
-        counters = self.counters
-        if state is State.VAL_CHECK:
-            self.notes.checks.add(counters.batch_nb)
+        if state is State.VAL_CHECK and case.target is not node:
+            notes.checks.add(counters.batch_nb)
             if self.exhausted_after is not None and counters.checks_done >= self.exhausted_after:
                 self.signals.patience_exhausted = True
-        elif state is State.SANITY_VAL:
-            self.sanity_batches = counters.eval_nb + 1
-        elif state is State.TEST:
-            self.test_batches = counters.eval_nb + 1
+        return case.row
 
     def follow(self, course: Sequence[Literal[1] | Jump]) -> None:
         """Walk a part of an epoch as it went before, its last batch excluded."""

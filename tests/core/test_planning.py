@@ -115,7 +115,7 @@ def walked(loop: Loop, exhausted_after: int | None = None, *, jumps: bool) -> tu
 
 
 @given(loops(), st.none() | st.integers(1, 60), st.sampled_from([(16, 32), (2, 1)]))
-@example(Loop(Options(max_nb_epochs=3, accumulate_grad_batches=7), Sizes(train=300), guards=Guards(save=at_one_moment(777))), None, (2, 1))
+@example(Loop(Options(max_nb_epochs=3), Sizes(train=300), guards=Guards(save=at_one_moment(777))), None, (2, 1))
 def test_a_plan_with_jumps_is_the_plan_without(loop: Loop, exhausted_after: int | None, worth: tuple[int, int]) -> None:
     """Whatever the guards look at, however small the jumps."""
     with pytest.MonkeyPatch.context() as patch:
