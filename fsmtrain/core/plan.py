@@ -16,6 +16,7 @@ from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.notes import Epoch
 from fsmtrain.core.places import Growth, Places
+from fsmtrain.core.plan_text import difference, text
 from fsmtrain.core.planning import Walk
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -132,8 +133,6 @@ class Plan:
     loop: Plannable = field(repr=False, eq=False)
 
     def __str__(self) -> str:
-        from fsmtrain.core.plan_text import text  # it reads plans
-
         return text(self)
 
     @property
@@ -196,8 +195,6 @@ class Plan:
 
     def diff(self, other: Plan) -> str:
         """What is different in another plan, a line for each difference: ``name: here -> there``. Empty where nothing is."""
-        from fsmtrain.core.plan_text import difference
-
         return difference(self, other)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from fsmtrain.core.notes import Epoch, Windows
 from fsmtrain.core.places import Places
-from fsmtrain.core.plan import Plan
 from fsmtrain.core.sizes import Schedule
+
+if TYPE_CHECKING:
+    from fsmtrain.core.plan import Plan
 
 SHOWN = 12  # kinds of epochs, before the rest is only counted
 
