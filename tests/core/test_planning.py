@@ -19,7 +19,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.notes import Epoch
 from fsmtrain.core.places import Growth, Places
 from fsmtrain.core.planning import Walk
-from fsmtrain.core.repetitions import Growing, Repetitions
+from fsmtrain.core.repetitions import Growing, Repetitions, growing
 
 MILLION = 1_000_000
 
@@ -124,11 +124,13 @@ def test_a_plan_with_jumps_is_the_plan_without(loop: Loop, exhausted_after: int 
         assert walked(loop, exhausted_after, jumps=True) == walked(loop, exhausted_after, jumps=False)
 
 
-@pytest.mark.parametrize("n", range(1, 260))
-def test_no_jump_goes_beyond_the_one_moment_at_which_a_guard_answers_otherwise(n: int) -> None:
-    loop = Loop(Options(max_nb_epochs=4, accumulate_grad_batches=2), Sizes(train=64), guards=Guards(save=at_one_moment(n)))
-    epochs, _ = walked(loop, jumps=True)
-    assert [64 * i + nb + 1 for i, epoch in enumerate(epochs) for nb in epoch.saves] == ([n] if n <= 256 else [])
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_no_jump_goes_beyond_the_one_moment_at_which_a_guard_answers_otherwise(length: int) -> None:
+    """Be it in the middle of a jump of an epoch that comes after many that are equal."""
+    for n in range(1, 10 * 64 + 5):
+        options = Options(max_nb_epochs=10, accumulate_grad_batches=length)
+        epochs, _ = walked(Loop(options, Sizes(train=64), guards=Guards(save=at_one_moment(n))), jumps=True)
+        assert [64 * i + nb + 1 for i, epoch in enumerate(epochs) for nb in epoch.saves] == ([n] if n <= 640 else [])
 
 
 # ---- how much is walked
@@ -215,6 +217,22 @@ def test_an_answer_stays_the_same_for_as_many_repetitions_as_it_says(
     assert set(answers[:most]) == {answer}
     if ask in questions[:4] and most is not None and most < 100:
         assert answers[most] != answer
+
+
+@given(
+    st.tuples(*[st.tuples(st.integers(-30, 30), st.integers(-3, 3), st.integers(-6, 6))] * 2), st.sampled_from(questions)
+)
+def test_an_answer_stays_the_same_in_repetitions_of_repetitions(numbers: tuple[tuple[int, int, int], ...], ask: Asking) -> None:
+    around, within = Repetitions(0), Repetitions(1)
+    a, b = (growing(growing(start, wide, around), narrow, within) for start, wide, narrow in numbers)
+    answer = ask(a, b)
+    often = within.most()
+    times = 20 if often is None else min(often, 20)
+    within.confirm(times)
+    most = around.most()
+    for k in range(20 if most is None else min(most, 20)):
+        for j in range(times):
+            assert ask(*(start + wide * k + narrow * j for start, wide, narrow in numbers)) == answer
 
 
 @given(st.lists(st.integers(1, 3), max_size=20), st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9)), max_size=4))
