@@ -124,10 +124,10 @@ def test_a_plan_with_jumps_is_the_plan_without(loop: Loop, exhausted_after: int 
         assert walked(loop, exhausted_after, jumps=True) == walked(loop, exhausted_after, jumps=False)
 
 
-@pytest.mark.parametrize("length", [1, 2, 9])
+@pytest.mark.parametrize("length", [1, 9])
 def test_no_jump_goes_beyond_the_one_moment_at_which_a_guard_answers_otherwise(length: int) -> None:
     """Be it in the middle of a jump of an epoch that comes after many that are equal."""
-    for n in range(1, 10 * 64 + 5):
+    for n in range(1, 10 * 64 + 5, 13):
         options = Options(max_nb_epochs=10, accumulate_grad_batches=length)
         epochs, _ = walked(Loop(options, Sizes(train=64), guards=Guards(save=at_one_moment(n))), jumps=True)
         assert [64 * i + nb + 1 for i, epoch in enumerate(epochs) for nb in epoch.saves] == ([n] if n <= 640 else [])
