@@ -1,21 +1,23 @@
 """`Plan`: the exact schedule of a run, known before it begins and without a tensor.
 
-What it says holds for the run that nothing from outside cuts short. Where early stopping may end it, the plan says from when
-on, and marks what depends on it with "may".
+What it says holds for the run that nothing from outside cuts short. A stop request may end a run anywhere, and is not spoken
+of; where early stopping may end it, or fp16 skip steps, the plan says "may", with what there is at least.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from itertools import groupby
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, Protocol
 
-from attrs import asdict, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.planning import Epoch, Walk, Windows
+from fsmtrain.core.notes import Epoch
+from fsmtrain.core.places import Growth, Places
+from fsmtrain.core.plan_text import difference, text
+from fsmtrain.core.planning import Walk
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
@@ -53,6 +55,17 @@ class Epochs:
 
 
 @frozen(kw_only=True)
+class Totals:
+    """What there is in a whole run. An epoch that is cut short counts."""
+
+    epochs: int
+    global_step: int
+    optimizer_steps: tuple[int, ...]
+    checks: int
+    scheduler_steps: tuple[int, ...]
+
+
+@frozen(kw_only=True)
 class End:
     """A place where a run can end: after this batch of this epoch, both from 0, at this ``global_step``."""
 
@@ -63,7 +76,15 @@ class End:
 
 @frozen(kw_only=True)
 class Event:
-    """One event of the schedule. `what` is a state's value; `window` the backwards that a step ends, else 0."""
+    """One event of the schedule.
+
+    Attributes:
+        what: A state's value, or ``scheduler``: a learning-rate scheduler acts.
+        current_epoch, batch_nb, split_nb, optimizer_i: Where, all from 0. Of a scheduler, its own optimizer.
+        global_step: Its value as the event begins.
+        window: The backwards that a step ends; 0 of all else.
+        scheduler_i: Which scheduler; None of all else.
+    """
 
     what: str
     current_epoch: int
@@ -72,11 +93,18 @@ class Event:
     optimizer_i: int
     global_step: int
     window: int = 0
+    scheduler_i: int | None = None
+
+
+What = State | Literal["scheduler"]
 
 
 @frozen(kw_only=True)
 class Plan:
-    """The schedule of a run. Printed it is a text; `events` lists each step and check; `as_dict` is plain data.
+    """The schedule of a run. Printed it is a text; `events` are its rows; `to_json` is all of it but the rows as JSON.
+
+    A guard that cannot be read is asked at each moment of the run, in order, as the run will ask it. One that remembers what it
+    was asked before answers from what it remembers: give a plan a fresh one, and the run another.
 
     Attributes:
         sanity_batches: Validation batches before the first epoch.
@@ -86,6 +114,7 @@ class Plan:
         global_step: Rounds with a step in the whole run.
         checks: Passes over the validation loaders, and how many batches each has.
         scheduler_steps: For each scheduler of ``Sizes(schedulers=...)``, its steps in the whole run.
+        at_least: What is left of these in the shortest run that early stopping, or fp16's skipped steps, may make of it.
         earliest_end: Where early stopping may end the training at the earliest; None where nothing may.
         steps_may_be_skipped: Whether fp16's gradient scaler may skip steps, so that there are fewer.
     """
@@ -98,34 +127,66 @@ class Plan:
     checks: int
     check_batches: int
     scheduler_steps: tuple[int, ...]
+    at_least: Totals
     earliest_end: End | None
     steps_may_be_skipped: bool
     loop: Plannable = field(repr=False, eq=False)
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self))
+        return text(self)
 
-    def events(self, *states: State) -> Iterator[Event]:
-        """The visits to these states, one after the other; by default the steps, checks, sanity, test and epoch ends.
+    @property
+    def nb_epochs(self) -> int:
+        """The epochs of the run, one that is cut short among them."""
+        return sum(group.count for group in self.epochs)
 
-        A visit to `val_check` is one batch of a check.
+    @property
+    def kinds(self) -> tuple[tuple[Places, Epoch], ...]:
+        """Each epoch that is unlike the others, with the indices of all that are like it."""
+        found: dict[Epoch, Growth] = {}
+        for group in self.epochs:
+            found.setdefault(group.each, Growth()).add_run(group.first, 1, group.count)
+        return tuple((places.places(), epoch) for epoch, places in found.items())
+
+    def events(self, *what: What) -> Iterator[Event]:
+        """The rows of the schedule, one event after the other, made as they are asked for: the loop is walked again.
+
+        Args:
+            what: The events that are wanted; by default the batches of the sanity pass, of each check (``val_check``) and of
+                the test, the steps, the ends of epochs, and what the schedulers do.
         """
-        wanted = states or (State.SANITY_VAL, State.STEP, State.VAL_CHECK, State.EPOCH_END, State.TEST)
+        wanted = what or (State.SANITY_VAL, State.STEP, State.VAL_CHECK, State.EPOCH_END, State.TEST, "scheduler")
+        schedulers = _Schedulers(self.loop.sizes, self.loop.limits.optimizers) if "scheduler" in wanted else None
         for visit in self.loop:
+            event = Event(
+                what=visit.state.value,
+                current_epoch=visit.current_epoch,
+                batch_nb=visit.batch_nb,
+                split_nb=visit.split_nb,
+                optimizer_i=visit.optimizer_i,
+                global_step=visit.global_step,
+                window=visit.window if visit.state is State.STEP else 0,
+            )
             if visit.state in wanted:
-                yield Event(
-                    what=visit.state.value,
-                    current_epoch=visit.current_epoch,
-                    batch_nb=visit.batch_nb,
-                    split_nb=visit.split_nb,
-                    optimizer_i=visit.optimizer_i,
-                    global_step=visit.global_step,
-                    window=visit.window if visit.state is State.STEP else 0,
-                )
+                yield event
+            if schedulers is not None:
+                yield from schedulers.after(visit.state, event)
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as numbers, strings, lists and dicts."""
-        plain: dict[str, Any] = asdict(self, filter=lambda attribute, _: attribute.name != "loop")
+        """The plan as numbers, strings, lists and dicts. Places are lists of ``[first, step, count]``, from 0.
+
+        Of equal epochs there is one, with the indices of all.
+        """
+        plain = asdict(self, filter=lambda attribute, _: attribute.name not in ("loop", "epochs"))
+        plain["epochs"] = [
+            {
+                "which": _plain(places),
+                **asdict(epoch, filter=lambda attribute, _: attribute.name not in ("checks", "saves")),
+                "checks": _plain(epoch.checks),
+                "saves": _plain(epoch.saves),
+            }
+            for places, epoch in self.kinds
+        ]
         return plain
 
     def to_json(self) -> str:
@@ -134,13 +195,40 @@ class Plan:
 
     def diff(self, other: Plan) -> str:
         """What is different in another plan, a line for each difference: ``name: here -> there``. Empty where nothing is."""
-        here, there = dict(_summary(self)), dict(_summary(other))
-        names = [*here, *(name for name in there if name not in here)]
-        return "\n".join(
-            f"{name}: {here.get(name, 'none')} -> {there.get(name, 'none')}"
-            for name in names
-            if here.get(name) != there.get(name)
-        )
+        return difference(self, other)
+
+
+def _plain(places: Places) -> list[list[int]]:
+    return [[run[0], run.step, len(run)] for run in places.runs]
+
+
+class _Schedulers:
+    """Says, event by event, when the schedulers act."""
+
+    def __init__(self, sizes: Sizes, optimizers: int) -> None:
+        self._schedules, self._steps = sizes.schedulers, [0] * optimizers
+        self._has_check = self._is_cut = False
+
+    def after(self, state: State, event: Event) -> Iterator[Event]:
+        """The steps of schedulers that follow an event."""
+        if state is State.STEP:
+            self._steps[event.optimizer_i] += 1
+            yield from self._due("step", self._steps[event.optimizer_i], event)
+        elif state is State.EPOCH_END:
+            if not self._is_cut:
+                yield from self._due("epoch", event.current_epoch + 1, event)
+            self._has_check = False
+        self._has_check |= state is State.VAL_CHECK
+        self._is_cut = state is State.EARLY_STOP  # an epoch that ends behind it ends early
+
+    def _due(self, interval: str, done: int, event: Event) -> Iterator[Event]:
+        for i, schedule in enumerate(self._schedules):
+            if schedule.interval != interval or (schedule.needs_check and not self._has_check):
+                continue
+            if interval == "step" and schedule.optimizer_i != event.optimizer_i:
+                continue
+            if schedule.is_due(done):
+                yield evolve(event, what="scheduler", optimizer_i=schedule.optimizer_i, window=0, scheduler_i=i)
 
 
 def plan_of(loop: Plannable) -> Plan:
@@ -155,109 +243,70 @@ def plan_of(loop: Plannable) -> Plan:
             "plan: a loader has no length, so its batches cannot be counted beforehand. Plan with the number of batches that "
             "you expect of it, as in Sizes(train=1000)."
         )
-    walk = Walk(loop.table, limits, loop.guards, loop.splits)
+    walk = Walk(loop.table, limits, loop.splits)
     epochs = tuple(_grouped(walk.epochs()))
-    counters = walk.counters
+    most = least = _totals(loop, walk, epochs)
+    rule, earliest_end = loop.options.early_stopping, None
+    if rule is not None and limits.stops_early:  # at the earliest where the metric never improves from the first check on
+        shortest = Walk(loop.table, limits, loop.splits, exhausted_after=max(1, rule.patience))
+        least = _totals(loop, shortest, tuple(_grouped(shortest.epochs())))
+        counters = shortest.counters
+        earliest_end = End(
+            current_epoch=counters.current_epoch, batch_nb=counters.batch_nb, global_step=counters.global_step
+        )
+    if limits.skips_steps:
+        least = _without_steps(loop, least)
     return Plan(
         sanity_batches=walk.sanity_batches,
         epochs=epochs,
         test_batches=walk.test_batches,
-        optimizer_steps=tuple(counters.optimizer_steps),
-        global_step=counters.global_step,
-        checks=counters.checks_done,
+        optimizer_steps=most.optimizer_steps,
+        global_step=most.global_step,
+        checks=most.checks,
         check_batches=limits.val_batches if limits.validates else 0,
-        scheduler_steps=tuple(
-            schedule.steps(counters.optimizer_steps, counters.epochs_done, _epochs_with_checks(epochs))
-            for schedule in loop.sizes.schedulers
-        ),
-        earliest_end=_earliest_end(loop),
+        scheduler_steps=most.scheduler_steps,
+        at_least=least,
+        earliest_end=earliest_end,
         steps_may_be_skipped=limits.skips_steps,
         loop=loop,
     )
 
 
-def _grouped(epochs: Iterable[Epoch]) -> Iterator[Epochs]:
-    first = global_step = 0
-    for epoch, equal in groupby(epochs):
-        count = sum(1 for _ in equal)
-        yield Epochs(first=first, count=count, global_step=global_step, each=epoch)
-        first += count
-        global_step += count * epoch.global_steps
+def _grouped(rows: Iterable[tuple[int, Epoch]]) -> Iterator[Epochs]:
+    """Equal epochs in a row together."""
+    group: Epochs | None = None
+    for count, epoch in rows:
+        if group is not None and group.each == epoch:
+            group = evolve(group, count=group.count + count)
+            continue
+        if group is not None:
+            yield group
+        first = 0 if group is None else group.first + group.count
+        global_step = 0 if group is None else group.global_step + group.count * group.each.global_steps
+        group = Epochs(first=first, count=count, global_step=global_step, each=epoch)
+    if group is not None:
+        yield group
 
 
-def _epochs_with_checks(epochs: tuple[Epochs, ...]) -> list[int]:
-    """The indices of the finished epochs in which there is a check."""
-    return [group.first + i for group in epochs if group.each.checks and not group.each.cut for i in range(group.count)]
+def _totals(loop: Plannable, walk: Walk, epochs: Sequence[Epochs]) -> Totals:
+    counters = walk.counters
+    with_checks = [g.first + i for g in epochs if g.each.checks and not g.each.cut for i in range(g.count)]
+    return Totals(
+        epochs=sum(group.count for group in epochs),
+        global_step=counters.global_step,
+        optimizer_steps=tuple(counters.optimizer_steps),
+        checks=counters.checks_done,
+        scheduler_steps=tuple(
+            schedule.steps(counters.optimizer_steps, counters.epochs_done, with_checks) for schedule in loop.sizes.schedulers
+        ),
+    )
 
 
-def _earliest_end(loop: Plannable) -> End | None:
-    """Where the run ends whose metric never improves from the first check on."""
-    rule = loop.options.early_stopping
-    if rule is None or not loop.limits.stops_early:
-        return None
-    walk = Walk(loop.table, loop.limits, loop.guards, loop.splits, exhausted_after=max(1, rule.patience))
-    batches = 0
-    for epoch in walk.epochs():
-        batches = epoch.batches
-    return End(current_epoch=walk.counters.current_epoch, batch_nb=batches - 1, global_step=walk.counters.global_step)
-
-
-# ---- for people
-
-
-def _count(n: int, one: str) -> str:
-    return f"{n:,} {one}" if n == 1 else f"{n:,} {one}{'es' if one.endswith('ch') else 's'}"
-
-
-def _spelled(windows: Windows) -> str:
-    """Windows for a person: ``11 of 4, 1 of 1``."""
-    return ", ".join(f"{count:,} of {length}" for length, count in windows) or "none"
-
-
-def _places(batches: tuple[int, ...]) -> str:
-    """Batches, from 0, as how many have gone by: ``after 11, 22, 33, 44``; long lists in part."""
-    shown = [f"{nb + 1:,}" for nb in batches]
-    if len(shown) > 8:
-        shown = [*shown[:4], "...", shown[-1]]
-    return "after " + ", ".join(shown)
-
-
-def _summary(plan: Plan) -> Iterator[tuple[str, str]]:
-    """The plan as names and texts, which can be compared."""
-    yield "sanity pass", _count(plan.sanity_batches, "batch") if plan.sanity_batches else "none"
-    yield "epochs", f"{sum(group.count for group in plan.epochs):,}"
-    yield "global_step at the end", f"{plan.global_step:,}"
-    for i, steps in enumerate(plan.optimizer_steps):
-        yield f"optimizer {i}", _count(steps, "step") + (", fewer if fp16 skips any" if plan.steps_may_be_skipped else "")
-    for i, steps in enumerate(plan.scheduler_steps):
-        yield f"scheduler {i}", _count(steps, "step")
-    yield "checks", f"{plan.checks:,} of {_count(plan.check_batches, 'batch')}" if plan.checks else "none"
-    if plan.test_batches:
-        yield "test", _count(plan.test_batches, "batch")
-    end = plan.earliest_end
-    if end is not None:
-        where = f"epoch {end.current_epoch}, batch {end.batch_nb}, at global_step {end.global_step:,}"
-        yield "early stopping", f"may end it, after {where} at the earliest"
-    for number, group in enumerate(plan.epochs):
-        name = f"epoch {group.first}" if group.count == 1 else f"epochs {group.first} to {group.first + group.count - 1}"
-        if number == 12:
-            yield "...", f"{len(plan.epochs) - number} more groups of epochs"
-            return
-        parts = [_count(group.each.batches, "batch")]
-        for i, windows in enumerate(group.each.windows):
-            owner = f" of optimizer {i}" if len(group.each.windows) > 1 else ""
-            parts.append(f"windows{owner}: {_spelled(windows)}")
-        if group.each.checks:
-            parts.append(f"{_count(len(group.each.checks), 'check')}: {_places(group.each.checks)}")
-        if group.each.saves:
-            parts.append(f"{_count(len(group.each.saves), 'checkpoint')}: {_places(group.each.saves)}")
-        if group.each.cut:
-            parts.append("cut short by a guard")
-        yield name, "; ".join(parts)
-
-
-def _lines(plan: Plan) -> Iterator[str]:
-    summary = list(_summary(plan))
-    width = max(len(name) for name, _ in summary)
-    for name, text in summary:
-        yield f"{name:<{width}}  {text}"
+def _without_steps(loop: Plannable, totals: Totals) -> Totals:
+    """The totals of a run in which the gradient scaler skips every step. Rounds with skipped steps count all the same."""
+    schedules = zip(loop.sizes.schedulers, totals.scheduler_steps, strict=True)
+    return evolve(
+        totals,
+        optimizer_steps=(0,) * len(totals.optimizer_steps),
+        scheduler_steps=tuple(0 if schedule.interval == "step" else steps for schedule, steps in schedules),
+    )

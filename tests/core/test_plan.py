@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import asdict, evolve
 from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, after_steps, every_n_batches, plan
 from fsmtrain.core.guards import Guard
@@ -16,6 +22,7 @@ from fsmtrain.core.visit import Visit
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import SizesError
 from tests.models import Validated, batches, machine_of
+from tests.reference import Script
 from tests.strategies import Case, cases
 
 
@@ -71,16 +78,20 @@ def test_the_earliest_end_is_that_of_a_metric_that_never_improves(
         nb_sanity_val_steps=0,
     )
     loop = Loop(options, Sizes(train=5, val=[1]))
-    checks, last = 0, (0, 0)
+    checks, last, global_step = 0, (0, 0), 0
     for visit in loop:
+        global_step = visit.global_step
         if visit.state is State.FETCH:
             last = visit.current_epoch, visit.batch_nb
         if visit.state is State.VAL_CHECK:
             checks += 1
             visit.signals.patience_exhausted = checks >= max(1, patience)
-    end = loop.plan().earliest_end
+    planned = loop.plan()
+    end, fewest = planned.earliest_end, planned.at_least
     assert end is not None
-    assert (end.current_epoch, end.batch_nb) == last
+    assert (end.current_epoch, end.batch_nb, end.global_step) == (*last, global_step)
+    assert (fewest.epochs, fewest.checks) == (last[0] + 1, checks)
+    assert fewest.global_step == fewest.optimizer_steps[0] == global_step
 
 
 def test_the_plan_of_a_machine_is_its_trace() -> None:
@@ -91,6 +102,102 @@ def test_the_plan_of_a_machine_is_its_trace() -> None:
     planned = [(e.what, e.current_epoch, e.batch_nb, e.global_step) for e in machine.plan().events(State.STEP, State.VAL_CHECK)]
     ran = [(str(t.source), t.current_epoch, t.batch_nb, t.global_step) for t in machine]
     assert planned == [event for event in ran if event[0] in ("step", "val_check")]
+
+
+class Acts(LambdaLR):
+    """A schedule that writes down when it acts."""
+
+    machine: Any = None
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.acted: list[tuple[int, int, int]] = []
+        super().__init__(optimizer, lambda step: 1.0)
+
+    def step(self, epoch: int | None = None) -> None:
+        if self.machine is not None:
+            counters = self.machine.counters
+            self.acted.append((counters.current_epoch, counters.batch_nb, counters.global_step))
+        super().step()
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+@pytest.mark.parametrize("frequency", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("guards", "given"),
+    [
+        (Guards(), {"accumulate_grad_batches": 4}),
+        (Guards(), {"accumulate_grad_batches": {0: 1, 2: 3}, "check_val_every_n_epoch": 2}),
+        (Guards(step={0: every_n_batches(2, first=0)}, save=every_n_batches(4)), {}),
+        (Guards(stop=after_steps(13)), {"min_nb_epochs": 0}),
+    ],
+)
+def test_the_rows_of_a_machine_s_plan_are_what_it_does(
+    interval: str, frequency: int, guards: Guards, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 6 on a real run, what the schedulers do included."""
+    monkeypatch.chdir(tmp_path)
+    made: list[Acts] = []
+
+    def configure(parameters: Any) -> Any:
+        optimizer = SGD(parameters, lr=0.1)
+        made.append(Acts(optimizer))
+        return [optimizer], [{"scheduler": made[0], "interval": interval, "frequency": frequency}]
+
+    test = batches(4) if not guards.save else None
+    machine = machine_of(Validated(configure), batches(14), batches(4), test, guards=guards, **{"max_nb_epochs": 4, **given})
+    made[0].machine = machine
+    planned = machine.plan()
+    rows = list(planned.events())
+    states = {row.what for row in rows}
+    ran = [(str(t.source), t.current_epoch, t.batch_nb, t.global_step) for t in machine if str(t.source) in states]
+    assert [(r.what, r.current_epoch, r.batch_nb, r.global_step) for r in rows if r.what != "scheduler"] == ran
+    acted = [(r.current_epoch, r.batch_nb, r.global_step) for r in planned.events("scheduler")]
+    assert acted == made[0].acted
+    assert planned.scheduler_steps == (len(acted),)
+    assert planned.global_step == machine.counters.global_step
+    assert planned.optimizer_steps == tuple(machine.counters.optimizer_steps)
+    assert planned.checks == machine.counters.checks_done
+
+
+@given(cases())
+def test_the_rows_of_a_plan_are_the_visits_of_the_reference(case: Case) -> None:
+    """Law 6 against the second loop, with nothing from outside."""
+    assume(not has_stream(case.sizes))
+    case = evolve(case, script=Script())
+    rows = list(plan(case.options, guards=case.guards, **asdict(case.sizes, recurse=False)).events())
+    states = {row.what for row in rows}
+    visits = [event for event in case.schedule().events if event.state in states]
+    assert [(r.what, r.global_step) for r in rows] == [(v.state, v.global_step) for v in visits]
+    assert [(r.current_epoch, r.batch_nb) for r in rows if r.what == "step"] == [
+        (v.epoch, v.batch) for v in visits if v.state == "step"
+    ]
+
+
+@given(cases(), st.lists(st.builds(Schedule, frequency=st.integers(1, 3), needs_check=st.booleans()), max_size=3))
+def test_the_rows_have_as_many_scheduler_steps_as_the_totals(case: Case, schedules: list[Schedule]) -> None:
+    assume(not has_stream(case.sizes))
+    by_step = [Schedule(interval="step", optimizer_i=i, frequency=2) for i in range(case.sizes.optimizers)]
+    sizes = evolve(case.sizes, schedulers=[*schedules, *by_step])
+    planned = Loop(case.options, sizes, guards=case.guards).plan()
+    counts = Counter(row.scheduler_i for row in planned.events("scheduler"))
+    assert planned.scheduler_steps == tuple(counts[i] for i in range(len(sizes.schedulers)))
+
+
+def test_fp16_may_skip_any_step() -> None:
+    schedulers = [Schedule(), Schedule(interval="step")]
+    planned = plan(Options(max_nb_epochs=2, precision="16"), train=9, schedulers=schedulers)
+    assert (planned.optimizer_steps, planned.at_least.optimizer_steps) == ((18,), (0,))
+    assert (planned.scheduler_steps, planned.at_least.scheduler_steps) == ((2, 18), (2, 0))
+    assert planned.at_least.global_step == 18
+    assert "18 steps; may be fewer, at least 0" in str(planned)
+
+
+def test_equal_epochs_are_told_once_wherever_they_are() -> None:
+    planned = plan(Options(max_nb_epochs=1000, check_val_every_n_epoch=2), train=9, val=[1])
+    assert [list(places) for places, _ in planned.kinds] == [list(range(0, 1000, 2)), list(range(1, 1000, 2))]
+    assert len(str(planned).splitlines()) == 7
+    assert len(planned.to_json()) < 2000
+    assert planned.nb_epochs == 1000
 
 
 def test_equal_epochs_are_planned_once() -> None:
@@ -130,20 +237,33 @@ def test_schedulers_count_epochs_steps_and_checks() -> None:
 def test_patience_may_end_the_run_at_the_earliest_after_as_many_checks() -> None:
     options = Options(early_stop_callback=EarlyStopping(patience=3), val_check_interval=1.0, max_nb_epochs=10)
     assert plan(options, train=7, val=[2]).earliest_end == End(current_epoch=2, batch_nb=6, global_step=21)
-    assert "may end it, after epoch 2, batch 6" in str(plan(options, train=7, val=[2]))
+    assert "may end the training, at the earliest after 7 batches of epoch 2" in str(plan(options, train=7, val=[2]))
 
 
 def test_a_changed_flag_shows_in_the_difference_and_an_equal_plan_shows_none() -> None:
     one, four = (plan(Options(max_nb_epochs=2, accumulate_grad_batches=k), train=9) for k in (1, 4))
     assert one.diff(one) == ""
-    assert "optimizer 0: 18 steps -> 6 steps" in one.diff(four).splitlines()
+    assert one.diff(four).splitlines() == [
+        "global_step at the end: 18 -> 6",
+        "optimizer 0: 18 steps -> 6 steps",
+        "epochs 0 to 1, windows: 9 of 1 -> 2 of 4, 1 of 1",
+    ]
+
+
+def test_more_epochs_of_a_kind_show_as_such_in_the_difference() -> None:
+    few, many = (plan(Options(max_nb_epochs=n), train=9) for n in (2, 5))
+    assert "epochs like epoch 0: 0 to 1 -> 0 to 4" in few.diff(many).splitlines()
 
 
 def test_a_plan_is_plain_data_too() -> None:
     planned = plan(Options(max_nb_epochs=2, accumulate_grad_batches=4), train=9, val=[2])
     data = json.loads(planned.to_json())
     assert data["optimizer_steps"] == [6]
-    assert data["epochs"][0]["each"]["windows"] == [[[4, 2], [1, 1]]]
+    assert data["at_least"]["optimizer_steps"] == [6]
+    [epoch] = data["epochs"]
+    assert epoch["which"] == [[0, 1, 2]]
+    assert epoch["windows"] == [[[4, 2], [1, 1]]]
+    assert epoch["checks"] == [[7, 1, 1]]
 
 
 def test_a_stream_cannot_be_planned_and_the_way_out_is_named() -> None:

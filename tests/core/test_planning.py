@@ -1,0 +1,254 @@
+"""What no guard can tell apart is planned once, and the plan is the same as if every visit were made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fsmtrain import Guards, Loop, Options, Sizes, after_batches, after_steps, every_n_batches, every_n_steps_of, plan
+from fsmtrain.core import planning
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.expressions import is_opaque, read
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.notes import Epoch
+from fsmtrain.core.places import Growth, Places
+from fsmtrain.core.planning import Walk
+from fsmtrain.core.repetitions import Growing, Repetitions, growing
+
+MILLION = 1_000_000
+
+# ---- guards that look at what grows, in ways that no built-in one does
+
+
+def at_one_moment(n: int) -> Guard:
+    def is_at_it(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.batches_begun == n
+
+    return is_at_it
+
+
+def in_turn(n: int, r: int) -> Guard:
+    def is_in_turn(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.batches_begun % n <= r < counters.batch_nb + 3
+
+    return is_in_turn
+
+
+def in_blocks(n: int) -> Guard:
+    def is_in_block(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.global_step // n % 2 == 1 and counters.batch_nb != 7
+
+    return is_in_block
+
+
+def overtaken(n: int) -> Guard:
+    def is_overtaken(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return 3 * counters.checks_done - counters.current_epoch > counters.optimizer_steps[0] - n
+
+    return is_overtaken
+
+
+def longer_than(n: int) -> Guard:
+    def is_longer(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.gathered > n or counters.round_nb - counters.stepped_in[0] >= 2 * n
+
+    return is_longer
+
+
+small = st.integers(1, 40)
+far = st.integers(1, 900)
+own_guards = st.one_of(
+    st.builds(every_n_batches, small),
+    st.builds(every_n_batches, far, first=st.integers(0, 50)),
+    st.builds(after_batches, far),
+    st.builds(after_steps, far),
+    st.builds(at_one_moment, far),
+    st.builds(in_turn, small, st.integers(0, 5)),
+    st.builds(in_blocks, small),
+    st.builds(overtaken, far),
+    st.builds(longer_than, small),
+    st.builds(every_n_steps_of, st.just(0), small),
+)
+
+
+@st.composite
+def loops(draw: st.DrawFn) -> Loop:
+    """Loops that are long enough for something to repeat itself."""
+    train, optimizers, most = draw(st.integers(1, 300)), draw(st.integers(1, 3)), draw(st.integers(1, 9))
+    options = Options(
+        max_nb_epochs=most,
+        min_nb_epochs=draw(st.integers(0, most)),
+        accumulate_grad_batches=draw(small | st.dictionaries(st.integers(0, 5), small, min_size=1, max_size=3)),
+        truncated_bptt_steps=draw(st.sampled_from([None, None, 5])),
+        val_check_interval=draw(st.integers(1, train) | st.sampled_from([1.0, 0.95, 0.5, 0.25, 0.1])),
+        check_val_every_n_epoch=draw(st.integers(1, 3)),
+        early_stop_callback=draw(st.booleans()),
+    )
+    sizes = Sizes(
+        train=train,
+        val=draw(st.sampled_from([[], [1], [3], [20, 30]])),
+        test=draw(st.sampled_from([[], [40]])),
+        optimizers=optimizers,
+        splits=draw(st.integers(1, 4)),
+    )
+    maybe = st.none() | st.none() | own_guards
+    guards = Guards(
+        step=draw(st.dictionaries(st.integers(0, optimizers - 1), own_guards, max_size=optimizers)),
+        check=draw(maybe),
+        save=draw(maybe),
+        stop=draw(maybe),
+    )
+    return Loop(options, sizes, guards=guards)
+
+
+def walked(loop: Loop, exhausted_after: int | None = None, *, jumps: bool) -> tuple[list[Epoch], Any]:
+    """The epochs of a loop one by one, and where it ends."""
+    walk = Walk(loop.table, loop.limits, loop.splits, exhausted_after, jumps=jumps)
+    epochs = [epoch for count, epoch in walk.epochs() for _ in range(count)]
+    return epochs, (walk.counters.values(), walk.sanity_batches, walk.test_batches)
+
+
+@given(loops(), st.none() | st.integers(1, 60), st.sampled_from([(16, 32), (2, 1)]))
+@example(Loop(Options(max_nb_epochs=3), Sizes(train=300), guards=Guards(save=at_one_moment(777))), None, (2, 1))
+def test_a_plan_with_jumps_is_the_plan_without(loop: Loop, exhausted_after: int | None, worth: tuple[int, int]) -> None:
+    """Whatever the guards look at, however small the jumps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "MANY", worth[0])
+        patch.setattr(planning, "WORTH", worth[1])
+        assert walked(loop, exhausted_after, jumps=True) == walked(loop, exhausted_after, jumps=False)
+
+
+@pytest.mark.parametrize("length", [1, 9])
+def test_no_jump_goes_beyond_the_one_moment_at_which_a_guard_answers_otherwise(length: int) -> None:
+    """Be it in the middle of a jump of an epoch that comes after many that are equal."""
+    for n in range(1, 10 * 64 + 5, 13):
+        options = Options(max_nb_epochs=10, accumulate_grad_batches=length)
+        epochs, _ = walked(Loop(options, Sizes(train=64), guards=Guards(save=at_one_moment(n))), jumps=True)
+        assert [64 * i + nb + 1 for i, epoch in enumerate(epochs) for nb in epoch.saves] == ([n] if n <= 640 else [])
+
+
+# ---- how much is walked
+
+
+def visits(options: Options, guards: Guards | None = None, **sizes: Any) -> int:
+    loop = Loop(options, Sizes(**sizes), guards=guards or Guards())
+    walk = Walk(loop.table, loop.limits, loop.splits)
+    assert sum(count for count, _ in walk.epochs()) == options.max_nb_epochs
+    return walk.visits
+
+
+@pytest.mark.parametrize("epochs", [1, 1000])
+@pytest.mark.parametrize(
+    ("flags", "guards", "sizes"),
+    [
+        ({}, Guards(), {}),
+        ({"accumulate_grad_batches": 4}, Guards(), {}),
+        ({"accumulate_grad_batches": 100_000}, Guards(), {}),
+        ({"accumulate_grad_batches": 4, "truncated_bptt_steps": 5}, Guards(), {"splits": 3}),
+        ({"accumulate_grad_batches": 4, "val_check_interval": 100}, Guards(), {}),
+        ({"val_check_interval": 1}, Guards(), {}),
+        ({"check_val_every_n_epoch": 2}, Guards(), {}),
+        ({}, Guards(step={1: every_n_steps_of(0, 5)}), {"optimizers": 2}),
+        ({}, Guards(step={0: every_n_batches(400_000)}), {}),
+        ({}, Guards(stop=after_steps(10**9 + 1), save=after_batches(10**9 + 1)), {}),
+        ({"val_check_interval": 0.25}, Guards(), {"val": [MILLION, MILLION], "test": [MILLION]}),
+    ],
+)
+def test_a_million_batches_take_few_visits(epochs: int, flags: dict[str, Any], guards: Guards, sizes: dict[str, Any]) -> None:
+    assert visits(Options(max_nb_epochs=epochs, **flags), guards, **{"train": MILLION, "val": [10], **sizes}) < 5000
+
+
+def test_a_million_checks_take_no_more_room_than_one() -> None:
+    planned = plan(Options(max_nb_epochs=1000, val_check_interval=1), train=MILLION, val=[10])
+    assert planned.checks == 1000 * MILLION
+    assert planned.epochs[0].each.checks.runs == (range(MILLION),)
+    assert len(planned.to_json()) < 2000
+
+
+# ---- guards that cannot be read
+
+
+def test_a_guard_that_cannot_be_read_is_asked_at_each_of_its_moments_in_the_order_of_the_run() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def remembering(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        asked.append((counters.current_epoch, counters.batch_nb))
+        return len(asked) % 7 == 0
+
+    assert is_opaque(read(remembering))
+    planned = plan(Options(max_nb_epochs=3), train=200, guards=Guards(save=remembering))
+    assert asked == [(epoch, batch) for epoch in range(3) for batch in range(200)]
+    saved = [200 * epoch.first + nb for epoch in planned.epochs for nb in epoch.each.saves]
+    assert saved == list(range(6, 600, 7))
+
+
+# ---- numbers that stand for all repetitions
+
+Asking = Callable[[Any, Any], bool]
+questions: list[Asking] = [
+    lambda a, b: a < b,
+    lambda a, b: a <= 7,
+    lambda a, b: 3 - a > 2 * b,
+    lambda a, b: a >= b + 5,
+    lambda a, b: a == b,
+    lambda a, b: a + 2 != b,
+    lambda a, b: a % 5 == 2,
+    lambda a, b: (a - b) // 4 >= 1,
+    lambda a, b: bool(a),
+]
+
+
+@given(st.tuples(*[st.integers(-30, 30)] * 2), st.tuples(*[st.integers(-3, 3)] * 2), st.sampled_from(questions))
+def test_an_answer_stays_the_same_for_as_many_repetitions_as_it_says(
+    starts: tuple[int, int], slopes: tuple[int, int], ask: Asking
+) -> None:
+    of = Repetitions(0)
+    a, b = (Growing(start, slope, of) if slope else start for start, slope in zip(starts, slopes, strict=True))
+    answer = ask(a, b)
+    answers = [ask(starts[0] + slopes[0] * k, starts[1] + slopes[1] * k) for k in range(100)]
+    assert answer == answers[0]
+    most = of.most()
+    assert set(answers[:most]) == {answer}
+    if ask in questions[:4] and most is not None and most < 100:
+        assert answers[most] != answer
+
+
+@given(
+    st.tuples(*[st.tuples(st.integers(-30, 30), st.integers(-3, 3), st.integers(-6, 6))] * 2), st.sampled_from(questions)
+)
+def test_an_answer_stays_the_same_in_repetitions_of_repetitions(numbers: tuple[tuple[int, int, int], ...], ask: Asking) -> None:
+    around, within = Repetitions(0), Repetitions(1)
+    a, b = (growing(growing(start, wide, around), narrow, within) for start, wide, narrow in numbers)
+    answer = ask(a, b)
+    often = within.most()
+    times = 20 if often is None else min(often, 20)
+    within.confirm(times)
+    most = around.most()
+    for k in range(20 if most is None else min(most, 20)):
+        for j in range(times):
+            assert ask(*(start + wide * k + narrow * j for start, wide, narrow in numbers)) == answer
+
+
+@given(st.lists(st.integers(1, 3), max_size=20), st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9)), max_size=4))
+def test_places_come_out_the_same_one_by_one_and_in_runs(gaps: list[int], more: list[tuple[int, int]]) -> None:
+    single, runs = Growth(), Growth()
+    at = 0
+    for gap in gaps:
+        at += gap
+        single.add(at)
+        runs.add(at)
+    for step, count in more:
+        for k in range(count):
+            single.add(at + 1 + step * k)
+        runs.add_run(at + 1, step, count)
+        at += 1 + step * (count - 1)
+    assert single.places() == runs.places()
+    assert list(runs.places()) == sorted(set(runs.places()))
+    assert [runs.places()[i] for i in range(-len(runs.places()), 0)] == list(runs.places())
+    assert Counter(Places.of(runs.places())) == Counter(runs.places())
