@@ -74,7 +74,7 @@ class Run:
         for warning in said:
             if str(warning.message) not in findings:
                 warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-        return Loop(options, self._over(loop.sizes), guards=guards)
+        return Loop(options, self._over(loop.sizes), guards=guards, hook=loop.hook)
 
     def _over(self, sizes: Sizes) -> Sizes:
         """Sizes with those that were typed in their place."""
