@@ -60,7 +60,7 @@ def outdated() -> dict[Path, str]:
 
 
 def same(old: bytes, new: bytes) -> bool:
-    """Whether two files show the same. Of two pictures, where a thing stands does not count: other versions lay out otherwise."""
+    """Whether two files show the same. In a picture it does not count where things stand: other versions lay out otherwise."""
     return old == new or (b"<svg" in old and b"<svg" in new and shown(old) == shown(new))
 
 

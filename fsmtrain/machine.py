@@ -47,6 +47,13 @@ class Machine(Engine):
         for finding in quick_findings(self.loop):
             warn(f"{finding.about}: {finding.text}")
 
+    @property
+    def loop(self) -> Loop:
+        """The loop that is run: options, sizes, guards, limits and table."""
+        loop = super().loop
+        assert isinstance(loop, Loop)
+        return loop
+
     def as_transitions(self, **options: Any) -> RunMachine:
         """This run as a machine of the package ``transitions``: the same rows, guards, effects and actions, the same state.
 

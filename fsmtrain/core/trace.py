@@ -6,7 +6,6 @@ applying the rows' effects again to a copy from the beginning of the block.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from attrs import frozen
@@ -70,11 +69,11 @@ class Trace:
         self._older: tuple[Counters, list[int]] = (counters.copy(), [])
         self.rows: list[int] = []  # the block that is being filled: the run appends here
         self._start = counters.copy()
-        self._dropped: Counter[int] = Counter()  # by row
+        self._dropped = [0] * len(table)  # by row
 
     def turn(self, counters: Counters) -> list[int]:
         """Begin a new block at these counters; returns it, with room for `BLOCK` rows."""
-        self._dropped.update(self._older[1])
+        self._dropped = self._with(self._dropped, self._older[1])
         self._older = (self._start, self.rows)
         self._start, self.rows = counters.copy(), []
         return self.rows
@@ -82,13 +81,18 @@ class Trace:
     @property
     def total(self) -> int:
         """The transitions of the whole run."""
-        return self._dropped.total() + len(self)
+        return sum(self._dropped) + len(self)
 
     @property
     def taken(self) -> tuple[int, ...]:
         """How often the run has taken each row of the table, in their order."""
-        taken = self._dropped + Counter(self._older[1]) + Counter(self.rows)
-        return tuple(taken[row] for row in range(len(self.table.rows)))
+        return tuple(self._with(self._with(self._dropped, self._older[1]), self.rows))
+
+    @staticmethod
+    def _with(counts: list[int], rows: list[int]) -> list[int]:
+        """The counts, those of a block added. Counting bytes takes a quarter of the time that counting a list does."""
+        block = bytes(rows)
+        return [count + block.count(row) for row, count in enumerate(counts)]
 
     def __len__(self) -> int:
         return len(self._older[1]) + len(self.rows)

@@ -48,7 +48,7 @@ def write(loop: Loop, path: str | PathLike[str], *, counts: Counts | None = None
 
 
 def bundle(loop: Loop, text: str, *, counts: Counts | None = None) -> dict[str, Any]:
-    """The loop as notebooks show it, by MIME type: a picture, or where none can be drawn the Mermaid text; and this plain text."""
+    """The loop as notebooks show it, by MIME type: a picture, or where that is not possible Mermaid text; and this text."""
     tally = None if counts is None else tally_of(counts, loop)
     try:
         return {"image/svg+xml": svg(loop, tally), "text/plain": text}

@@ -54,4 +54,4 @@ def _note(state: State, lines: list[str]) -> Iterator[str]:
 
 
 def _text(line: str) -> str:
-    return re.sub(r'[#;<>"]', lambda mark: f"#{ord(mark[0])};", line)
+    return re.sub(r'[#;<>"&]', lambda mark: f"#{ord(mark[0])};", line)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,9 +24,11 @@ from fsmtrain.views.heading import heading
 from fsmtrain.views.tally import Tally
 
 FONT = Path(__file__).parent / "fonts" / "Arimo-subset.ttf"
-COVERED = re.compile("[\n -~\xa0-ÿΑ-Ωα-ω‐-…←-↓−≈≠≤≥∞]*")  # the characters that it has
+COVERED = re.compile("[\n -~\xa0-ÿΑ-ΡΣ-Ωα-ω…←-↓≈≠≤≥∞]*")  # the characters that it has
 SCALE = 2.0  # pixels of a PNG for each pixel of the SVG, for screens that are sharp
 DPI = 96
+
+_LOCK = threading.Lock()  # for WebAssembly's memory: other threads go on while it runs
 
 
 def svg(loop: Loop, tally: Tally | None = None) -> str:
@@ -50,9 +53,8 @@ def laid_out(text: str, form: str) -> str:
     Raises:
         MissingExtraError: What draws is not installed.
     """
-    with _needing_the_extra():
-        graphviz = _graphviz()
-    drawn: bytes = graphviz.render(text, format=form)
+    with _LOCK, _needing_the_extra():
+        drawn: bytes = _graphviz().render(text, format=form)
     return drawn.decode()
 
 

@@ -15,7 +15,7 @@ import pytest
 from attrs import asdict, evolve, frozen
 from hypothesis import given, settings
 
-from diagrams.make import CONFIGURATIONS, drawings, outdated
+from diagrams.make import CONFIGURATIONS, drawings, outdated, same
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.expressions import Expression, Fact, Value, fold, is_opaque
 from fsmtrain.core.guards import Guards, every_n_batches, every_n_steps_of
@@ -231,6 +231,20 @@ def test_another_process_draws_the_same_bytes(seed: str) -> None:
 
 def test_the_drawings_in_the_folder_are_up_to_date() -> None:
     assert outdated() == {}, "run python diagrams/make.py"
+
+
+def test_a_picture_that_shows_something_else_is_out_of_date() -> None:
+    now = svg(CONFIGURATIONS["plain"])
+    moved = re.sub(r' x="[^"]*"', ' x="0"', now)
+    assert now != moved
+    assert same(now.encode(), moved.encode())
+    for shown_otherwise in (
+        now.replace("last batch of 45", "last batch of 46"),
+        now.replace('id="edge&#45;7"', 'id="edge-70"'),
+        svg(CONFIGURATIONS["accumulation"]),
+    ):
+        assert shown_otherwise != now
+        assert not same(now.encode(), shown_otherwise.encode())
 
 
 # ---- labels

@@ -1,4 +1,4 @@
-"""The pictures: all of the table in them, no word on a state, the same bytes everywhere, and an error where they cannot be drawn."""
+"""The pictures: all of the table in them, no word on a state, fit to be shown, and an error where they cannot be drawn."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from attrs import frozen
 from hypothesis import given, settings
 
 from diagrams.make import CONFIGURATIONS, shown
-from fsmtrain import Guards, Loop, Machine, Options, Sizes, State, build
+from fsmtrain import Guards, Machine, Options, Sizes, State, build
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop import Loop
 from fsmtrain.errors import MissingExtraError
 from fsmtrain.views import diagram, picture
 from fsmtrain.views.diagram import dot, mermaid, png, svg, write
+from fsmtrain.views.dot import SHEET
 from fsmtrain.views.labels import labels
 from fsmtrain.views.tally import foretold
 from tests.models import Validated, batches
@@ -113,7 +115,8 @@ def groups(picture: str, kind: str) -> Iterator[ElementTree.Element]:
 
 def outline(group: ElementTree.Element) -> Box:
     """The rectangle around the shape of a node."""
-    xs, ys = [], []
+    xs: list[float] = []
+    ys: list[float] = []
     for shape in group:
         if shape.tag == f"{SVG}ellipse":
             x, y, rx, ry = (float(shape.attrib[name]) for name in ("cx", "cy", "rx", "ry"))
@@ -184,7 +187,7 @@ def test_a_picture_can_stand_anywhere(loop: Loop) -> None:
     }
     assert "href" not in text
     sheet = root.findall(f"{SVG}g/{SVG}polygon")[0]
-    assert sheet.attrib["fill"] == picture.SHEET
+    assert sheet.attrib["fill"] == SHEET
     ids = re.findall(r' id="([^"]*)"', text)
     assert len(ids) == len(set(ids))
 
