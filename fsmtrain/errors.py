@@ -36,3 +36,7 @@ class GuardError(FsmtrainError, RuntimeError):
 
 class UsageError(FsmtrainError, RuntimeError):
     """A call that makes no sense now, such as a test before there is a model."""
+
+
+class MissingExtraError(FsmtrainError, ImportError):
+    """Something that only an extra of the package installs."""

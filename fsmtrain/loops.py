@@ -14,19 +14,32 @@ from fsmtrain.core.plan import Plan
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.options import Options
 from fsmtrain.views import diagram
+from fsmtrain.views.tally import Counts
 
 
 @frozen
 class Loop(core.Loop):
     __doc__ = core.Loop.__doc__
 
-    def draw(self, path: str | os.PathLike[str]) -> None:
-        """Draw the loop's state diagram into a file: ``.mmd`` for Mermaid, ``.dot`` for Graphviz.
+    def draw(self, path: str | os.PathLike[str], *, counts: bool | Counts = False) -> None:
+        """Draw the loop's state diagram into a file: ``.svg``, ``.png``, ``.mmd`` for Mermaid, ``.dot`` for Graphviz.
+
+        Args:
+            path: The file; its suffix says what is drawn. Pictures need ``pip install 'fsmtrain[draw]'``.
+            counts: Whether it is told how often each arrow is taken and each state visited: True as the plan has it, or give
+                a plan, a trace or ``machine.tally`` of this loop, the last with the times too.
 
         Raises:
             OptionsError: No drawing has the file's suffix.
+            MissingExtraError: What draws pictures is not installed.
+            SizesError: A loader has no length, so that there is no plan to count in.
+            UsageError: The counts are those of another loop.
         """
-        diagram.write(self, path)
+        diagram.write(self, path, counts=diagram.chosen(counts, self.plan))
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """The diagram, in a notebook."""
+        return diagram.bundle(self, repr(self))
 
 
 def plan(options: Options, *, guards: Guards | None = None, **sizes: Any) -> Plan:
@@ -43,6 +56,13 @@ def check(options: Options, *, guards: Guards | None = None, **sizes: Any) -> Re
     return Loop(options, Sizes(**sizes), guards=guards or Guards()).check()
 
 
-def draw(options: Options, path: str | os.PathLike[str], *, guards: Guards | None = None, **sizes: Any) -> None:
-    """The state diagram of a run: ``Loop(options, Sizes(**sizes), guards=guards).draw(path)``."""
-    Loop(options, Sizes(**sizes), guards=guards or Guards()).draw(path)
+def draw(
+    options: Options,
+    path: str | os.PathLike[str],
+    *,
+    guards: Guards | None = None,
+    counts: bool | Counts = False,
+    **sizes: Any,
+) -> None:
+    """The state diagram of a run: ``Loop(options, Sizes(**sizes), guards=guards).draw(path, counts=counts)``."""
+    Loop(options, Sizes(**sizes), guards=guards or Guards()).draw(path, counts=counts)

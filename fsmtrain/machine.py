@@ -21,6 +21,7 @@ from fsmtrain.runtime.machine import Engine
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.views import diagram
 from fsmtrain.views.progress import Progress
+from fsmtrain.views.tally import Counts, Tally
 
 if TYPE_CHECKING:
     from fsmtrain.adapters.transitions import RunMachine
@@ -54,6 +55,13 @@ class Machine(Engine):
                 raise GuardError(f"{finding.about}: {finding.text}")
             warn(f"{finding.about}: {finding.text}")
 
+    @property
+    def loop(self) -> Loop:
+        """The loop that is run: options, sizes, guards, limits and table."""
+        loop = super().loop
+        assert isinstance(loop, Loop)
+        return loop
+
     def as_transitions(self, **options: Any) -> RunMachine:
         """This run as a machine of the package ``transitions``: the same rows, guards, effects and actions, the same state.
 
@@ -79,13 +87,30 @@ class Machine(Engine):
         """What is wrong with this run, or probably not meant."""
         return self.loop.check()
 
-    def draw(self, path: str | os.PathLike[str]) -> None:
-        """Draw this run's state diagram into a file: ``.mmd`` for Mermaid, ``.dot`` for Graphviz.
+    @property
+    def tally(self) -> Tally:
+        """How often this run has taken each row of its table so far, and the time in each state."""
+        return Tally(self.loop.table, self.trace.taken, {state: spent.seconds for state, spent in self.times.items()})
+
+    def draw(self, path: str | os.PathLike[str], *, counts: bool | Counts = False) -> None:
+        """Draw this run's state diagram into a file: ``.svg``, ``.png``, ``.mmd`` for Mermaid, ``.dot`` for Graphviz.
+
+        Args:
+            path: The file; its suffix says what is drawn. Pictures need ``pip install 'fsmtrain[draw]'``.
+            counts: Whether it is told what the run has done so far: how often it took each arrow, and how long it was in each
+                state; before the run, what the plan foretells. Or give a plan, a trace or a tally to be told.
 
         Raises:
             OptionsError: No drawing has the file's suffix.
+            MissingExtraError: What draws pictures is not installed.
+            SizesError: The run has not begun and a loader has no length, so that there is no plan.
+            UsageError: The counts are those of another loop.
         """
-        diagram.write(self.loop, path)
+        diagram.write(self.loop, path, counts=diagram.chosen(counts, lambda: self.tally if self._begun else self.plan()))
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """The diagram, in a notebook; once the run has begun, with what it has done."""
+        return diagram.bundle(self.loop, repr(self), counts=self.tally if self._begun else None)
 
 
 def build(
