@@ -1,17 +1,21 @@
-"""Who catches a fault: the proofs, or the comparison of traces with the nested loops on a small grid."""
+"""Who catches a fault: the proofs, `check`, or the comparison of traces with the nested loops, the latter two on a small grid."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection
 from functools import cache
+from unittest.mock import patch
 
 from attrs import evolve
 
+from fsmtrain.core import choices
+from fsmtrain.core.check import check_of
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table
@@ -24,10 +28,13 @@ from fsmtrain.prove.extra import z3
 from fsmtrain.prove.obligations import Invariants, Obligation, obligations, z3_agrees
 from fsmtrain.prove.proofs import bad_of, prove
 from fsmtrain.prove.run import ALL, SPECIAL, Special, bad_of_special
-from fsmtrain.prove.system import System, system
+from fsmtrain.prove.system import System, reading, system
 from fsmtrain.prove.terms import Term
 from tests.reference import Event, Every, Replaced, Script
 from tests.strategies import Case, World, take_back
+
+
+MOST_MOMENTS = 5_000  # for the check of one configuration; with a fault its counters may grow for ever
 
 
 class EverySecondBatch:
@@ -126,6 +133,35 @@ def is_equivalent(table: Table) -> bool:
             if not z3_agrees(due):
                 return False
     return True
+
+
+# ---- the check
+
+
+@cache
+def configurations() -> tuple[tuple[Case, Loop], ...]:
+    """The configurations of the grid, each once, whatever comes from outside to them: the check tries that by itself."""
+    found: dict[str, tuple[Case, Loop]] = {}
+    for case, _, _ in grid():
+        loop = Loop(case.options, case.sizes, guards=Guards(save=EverySecondBatch()))
+        found.setdefault(f"{case.options} {case.sizes} {case.skips_steps}", (case, loop))
+    return tuple(found.values())
+
+
+def finding_of(table: Table) -> str | None:
+    """The first error that the check reports of a table, in any configuration of the grid."""
+    with patch.object(choices, "read", lambda guard, whole: reading(guard)):  # a planted guard has no source
+        for case, loop in configurations():
+            changed = evolve(loop)
+            object.__setattr__(changed, "table", table)
+            object.__setattr__(changed, "limits", case.limits)
+            try:
+                errors = check_of(changed, most=MOST_MOMENTS).errors
+            except IndexError:  # an optimizer that there is not
+                return "IndexError"
+            if errors:
+                return f"{errors[0].about}: {errors[0].text}"
+    return None
 
 
 # ---- the traces
