@@ -125,6 +125,7 @@ class Engine:
             FsmtrainError: A hook returned what it must not, a metric is missing, ...; any exception of a hook comes through.
                 Each carries a note that says in which state, epoch and batch it happened.
         """
+        self._dispatcher.refuse_within_a_visit()
         with self._ending_on_errors():
             self._begin()
             self._dispatcher.run()
@@ -135,8 +136,9 @@ class Engine:
         """Make one transition: a visit to the state in which the machine stands.
 
         Raises:
-            UsageError: The run has ended.
+            UsageError: The run has ended, or a visit is under way: a hook cannot ask for the next one.
         """
+        self._dispatcher.refuse_within_a_visit()
         if self.state.is_final:
             raise UsageError(
                 f"The run has ended in the state {self.state}: there is no further transition. Build a new machine."
