@@ -129,7 +129,7 @@ class Engine:
         with self._ending_on_errors():
             self._begin()
             self._dispatcher.run()
-        self._end()
+            self._end()
         return self.result
 
     def advance(self) -> Transition:
@@ -146,8 +146,8 @@ class Engine:
         with self._ending_on_errors():
             self._begin()
             transition = self._dispatcher.advance()
-        if self._dispatcher.is_finished:
-            self._end()
+            if self._dispatcher.is_finished:
+                self._end()
         return transition
 
     def __iter__(self) -> Iterator[Transition]:

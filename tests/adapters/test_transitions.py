@@ -131,6 +131,19 @@ def test_an_exception_of_the_hook_for_the_runs_end_comes_through_whatever_failed
         assert isinstance(raised.value.__context__, ZeroDivisionError)
 
 
+def test_an_exception_of_the_hook_for_the_runs_end_says_that_the_run_was_done() -> None:
+    def one_by_one(machine: Machine) -> None:
+        for _ in machine:
+            pass
+
+    for run in (Machine.run, one_by_one, lambda machine: machine.as_transitions().model.run()):
+        machine = machine_of(Linear(), batches(4), max_nb_epochs=1, callbacks=[FailsAtTheEnd()])
+        with pytest.raises(LookupError) as raised:
+            run(machine)
+        assert raised.value.__notes__ == ["in state done, epoch 0, batch 1, optimizer 0"]
+        assert machine.result.state is State.DONE
+
+
 # ---- begin and end
 
 
