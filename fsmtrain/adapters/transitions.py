@@ -1,54 +1,120 @@
 """A run as a machine of the package ``transitions``: the same rows, guards, effects and actions, given as callables.
 
 The library takes the first of its transitions whose conditions hold and never looks at the others. Here exactly one row must
-hold, as everywhere. What the library adds to its model at run time stays on `Run`; the user's module is never touched.
+hold, as everywhere. How a visit goes is the business of its model, `Run`; here is what keeps the machine true to the table
+whatever its users add to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transitions import EventData
+from transitions import Event
+from transitions.core import listify
 from transitions.extensions import GraphMachine
 
-from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.adapters.run import ADVANCE, Run
 from fsmtrain.core.dispatch import Dispatcher
-from fsmtrain.core.effects import Effect
-from fsmtrain.core.expressions import name_of
-from fsmtrain.core.guards import Guard
-from fsmtrain.core.limits import Limits
-from fsmtrain.core.states import State
-from fsmtrain.core.table import Row
-from fsmtrain.core.trace import BLOCK, Trace, Transition, transition
-from fsmtrain.errors import GuardError, UsageError
+from fsmtrain.errors import UsageError
 
-ADVANCE = "advance"  # the trigger of every transition
+if TYPE_CHECKING:
+    from transitions.core import CallbackList, CallbacksArg
 
-Callback = Callable[[EventData], None]
-Condition = Callable[[EventData], bool]
+
+class Advance(Event):
+    """A trigger, as in the library. One that has visited a state must have taken a row."""
+
+    def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:
+        """As in the library.
+
+        Raises:
+            GuardError: The row that holds was kept from being taken by a condition that was added to it.
+        """
+        taken = super().trigger(model, *args, **kwargs)
+        if not taken:
+            model.see_that_a_row_was_taken()
+        return taken
 
 
 class RunMachine(GraphMachine):
     """A `transitions.Machine` whose one model is a `Run`. It can draw itself: ``get_graph().draw(None)`` is Mermaid.
 
-    Callbacks and triggers may be added to it. The transitions of ``advance`` are the table's rows, and stay as they are.
+    Callbacks and triggers may be added to it. The transitions of ``advance`` are the table's rows, and stay as they are. The
+    callbacks of the run itself stay too, before what ``prepare_event``, ``finalize_event`` and ``on_final`` are set to.
+
+    Args:
+        run: The model.
+        options: What `GraphMachine` takes besides.
     """
 
+    event_cls = Advance
     models: list[Any]
+
+    def __init__(self, run: Run, **options: Any) -> None:
+        self._run = run
+        states = run.states
+        super().__init__(
+            model=None,
+            states=[{"name": state.value, "final": state.is_final} for state in states],
+            transitions=run.transitions(),
+            initial=states[0].value,
+            send_event=True,
+            queued=False,
+            auto_transitions=False,
+            **options,
+        )
+        self.add_model(run, initial=run.state)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """A run is not copied: a copy, or a pickle, of what holds its machine has None in its place."""
+        return type(None), ()
 
     @property
     def model(self) -> Run:
         """The run."""
-        run: Run = self.models[0]
-        return run
+        return self._run
+
+    # ---- what is added stays beside the run's own
+
+    @property
+    def prepare_event(self) -> CallbackList:
+        """Called at each trigger: the visit, which does the state's work and decides, then what was added."""
+        return self._prepare_event
+
+    @prepare_event.setter
+    def prepare_event(self, value: CallbacksArg) -> None:
+        self._prepare_event = _beside(self._run.visit, value)
+
+    @property
+    def finalize_event(self) -> CallbackList:
+        """Called when a trigger is over: the visit's end, then what was added."""
+        return self._finalize_event
+
+    @finalize_event.setter
+    def finalize_event(self, value: CallbacksArg) -> None:
+        self._finalize_event = _beside(self._run.close, value)
+
+    @property
+    def on_final(self) -> CallbackList:
+        """Called when a final state has been entered: the run's end, then what was added."""
+        return self._on_final
+
+    @on_final.setter
+    def on_final(self, value: CallbacksArg) -> None:
+        self._on_final = _beside(self._run.finish, value)
+
+    # ---- the rows and the model stay
 
     def add_model(self, model: Any, initial: Any = None) -> None:
         """As in the library, for the one model that there is."""
         if self.models:
             raise UsageError("A machine made by as_transitions() runs its own run only: no other model can be added to it.")
         super().add_model(model, initial)
+
+    def remove_model(self, model: Any) -> None:
+        """Refused: the machine is that of its run."""
+        raise UsageError("A machine made by as_transitions() is that of its run, which cannot be removed from it.")
 
     def add_transition(self, trigger: str, *args: Any, **kwargs: Any) -> None:
         """As in the library, for other triggers than ``advance``."""
@@ -68,6 +134,20 @@ class RunMachine(GraphMachine):
             )
 
 
+def _beside(own: Callable[..., None], value: CallbacksArg) -> CallbackList:
+    """The run's own callback, once, then the others."""
+    return [own, *(callback for callback in listify(value) if callback != own)]
+
+
+# What the run settles for the library, so that nobody else can.
+_SETTLED = frozenset(
+    {
+        *("model", "states", "transitions", "initial", "send_event", "queued", "auto_transitions", "ordered_transitions"),
+        *("model_attribute", "model_override"),
+    }
+)
+
+
 def as_transitions(
     dispatcher: Dispatcher,
     *,
@@ -84,7 +164,11 @@ def as_transitions(
         options: What `GraphMachine` takes besides: ``name``, ``title``, ``graph_engine="graphviz"``, ``show_conditions=False``,
             callbacks such as ``after_state_change``. All callbacks are given an `EventData`.
 
+    Raises:
+        UsageError: An option that the run itself settles, such as ``queued``.
+
     Example:
+        >>> from fsmtrain.core.counters import Counters, Signals
         >>> from fsmtrain.core.loop import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.options import Options
@@ -96,223 +180,11 @@ def as_transitions(
         >>> machine.model.state
         'done'
     """
-    run = Run(dispatcher, begin, end)
-    states = [state.value for state in dispatcher.table.states]
-    machine = RunMachine(
-        model=None,
-        states=[{"name": state.value, "final": state.is_final} for state in dispatcher.table.states],
-        transitions=run.transitions(),
-        initial=states[0],
-        send_event=True,
-        queued=False,
-        auto_transitions=False,
-        prepare_event=run.visit,
-        finalize_event=run.close,
-        on_final=run.finish,
-        **{"title": "fsmtrain", "graph_engine": "mermaid", "show_conditions": True, **options},
-    )
-    machine.add_model(run, initial=run.state)
-    return machine
-
-
-class Run:
-    """A run as ``transitions`` sees it: the model of a `RunMachine`.
-
-    Between the effects and the new state's callbacks, `state` is still the one that is being left, as the library has it.
-    """
-
-    # What the library adds when the machine is made; beside these, an ``is_<state>()`` for each state.
-    advance: Callable[[], bool]  # one visit; False where a callback of ``on_exception`` has dealt with an error
-    may_advance: Callable[[], bool]  # whether a row holds, as things stand now; does no work
-    trigger: Callable[..., bool]  # by its name
-    get_graph: Callable[..., Any]
-
-    def __init__(self, dispatcher: Dispatcher, begin: Callable[[], None], end: Callable[[], None]) -> None:
-        self._dispatcher, self._begin, self._end = dispatcher, begin, end
-        self._rows: dict[State, list[tuple[int, Row]]] = {state: [] for state in dispatcher.table.states}
-        for index, row in enumerate(dispatcher.table):
-            self._rows[row.source].append((index, row))
-        # Of the visit under way:
-        self._event: EventData | None = None
-        self._begun = 0  # ns
-        self._answers: dict[int, bool] = {}  # of the guards asked so far, by their id
-        self._row = 0  # the one that holds
-        self._taken: Transition | None = None  # what it is told as, where somebody listens
-        self._leaving: State | None = None  # once the row has been taken, until the library has changed the state
-
-    # ---- running and looking
-
-    def run(self) -> None:
-        """Advance up to a final state, or up to an error with which a callback of ``on_exception`` has dealt."""
-        while not self.is_finished and self.advance():
-            pass
-
-    @property
-    def state(self) -> str:
-        """The value of the `State` that is visited next, or under way; the final one when the run has ended."""
-        return (self._leaving or self._dispatcher.state).value
-
-    @state.setter
-    def state(self, value: str) -> None:
-        entered = self._dispatcher.state
-        if value != entered.value:
-            raise UsageError(
-                f"The run stands in the state {entered} and cannot be put into {value!r}: its counters say where it is, and "
-                f"they are changed by {ADVANCE}() alone."
-            )
-        if self._leaving is not None:  # else another trigger has left the state as it was
-            self._event = self._leaving = None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the run has ended."""
-        return self._dispatcher.is_finished
-
-    @property
-    def trace(self) -> Trace:
-        """The last transitions, whichever engine made them."""
-        return self._dispatcher.trace
-
-    @property
-    def limits(self) -> Limits:
-        """What bounds the loops."""
-        return self._dispatcher.limits
-
-    @property
-    def counters(self) -> Counters:
-        """Where the run stands, in numbers; it goes on changing."""
-        return self._dispatcher.counters
-
-    @property
-    def signals(self) -> Signals:
-        """The facts from outside the counters."""
-        return self._dispatcher.signals
-
-    # ---- the rows, as the library wants them
-
-    def transitions(self) -> list[dict[str, Any]]:
-        """For each row its trigger, states, conditions and effects."""
-        conditions: dict[int, Condition] = {}
-
-        def condition(guard: Guard) -> Condition:
-            return conditions.setdefault(id(guard), self._condition(guard))
-
-        return [
-            {
-                "trigger": ADVANCE,
-                "source": row.source.value,
-                "dest": row.to.value,
-                "conditions": [] if row.when is None else [condition(row.when)],
-                "unless": [condition(guard) for guard in row.unless],
-                "before": [*map(self._effect, row.then), self.take],
-            }
-            for row in self._dispatcher.table
-        ]
-
-    def _condition(self, guard: Guard) -> Condition:
-        def condition(event: EventData) -> bool:
-            return self._ask(guard) if event is self._event else self._asked_afresh(guard)
-
-        condition.__name__ = condition.__qualname__ = name_of(guard)
-        condition.__doc__ = guard.__doc__
-        return condition
-
-    def _effect(self, effect: Effect) -> Callback:
-        def apply(event: EventData) -> None:
-            effect(self.limits, self.counters)
-
-        apply.__name__ = apply.__qualname__ = name_of(effect)
-        apply.__doc__ = effect.__doc__
-        return apply
-
-    # ---- one visit, in the order in which the library calls
-
-    def visit(self, event: EventData) -> None:
-        """Do the state's work and decide which row is taken; its conditions then repeat the answers.
-
-        Raises:
-            GuardError: Not exactly one row holds.
-            UsageError: The visit would take place within another one.
-        """
-        if event.event is not event.machine.events.get(ADVANCE):
-            return  # another trigger, or may_advance(): no visit
-        if self._event is not None:
-            raise UsageError(
-                f"{ADVANCE}() was called while the state {self.state} was being visited. Call it from outside, or where the "
-                f"next state has been entered: in on_enter_... or after_state_change."
-            )
-        run = self._dispatcher
-        self._begin()
-        self._event, self._answers, self._begun = event, {}, perf_counter_ns()
-        try:
-            action = run.actions.get(run.state)
-            if action is not None:
-                action()
-            self._row = self._decide()
-        except BaseException as error:
-            run.say_where(error)
-            self._end()
-            raise
-        if len(run.trace.rows) >= BLOCK:
-            run.trace.turn(run.counters)
-        self._taken = None if run.observer is None else transition(run.table, self._row, run.counters)
-
-    def take(self, event: EventData) -> None:
-        """The row's effects have been applied: write it down, and tell the observer."""
-        run = self._dispatcher
-        self._leaving = run.state
-        run.record(self._row, perf_counter_ns() - self._begun)
-        if run.observer is not None and self._taken is not None:
-            run.observer(self._taken)
-
-    def finish(self, event: EventData) -> None:
-        """A final state has been entered."""
-        self._end()
-
-    def close(self, event: EventData) -> None:
-        """The event is over, also where an exception ended it."""
-        if self._event is not None and event is not self._event:
-            return  # within the visit under way: another trigger, or an advance() that was refused
-        self._event = self._leaving = None
-        if event.error is not None and event.event.name == ADVANCE:
-            self._dispatcher.say_where(event.error)
-            self._end()
-
-    # ---- deciding
-
-    def _decide(self) -> int:
-        """The index of the row that holds."""
-        state = self._dispatcher.state
-        holding = [index for index, row in self._rows[state] if self._holds(row)]
-        if len(holding) != 1:
-            raise self._not_one(state, holding)
-        return holding[0]
-
-    def _holds(self, row: Row) -> bool:
-        """Whether the row holds. What other rows have settled is not asked: no guard is asked where the rules say it is not."""
-        answers = self._answers
-        if any(answers.get(id(guard), False) for guard in row.unless):
-            return False
-        return (row.when is None or self._ask(row.when)) and not any(map(self._ask, row.unless))
-
-    def _ask(self, guard: Guard) -> bool:
-        """The guard's answer in this visit; it is asked once."""
-        answer = self._answers.get(id(guard))
-        if answer is None:
-            answer = self._answers[id(guard)] = self._asked_afresh(guard)
-        return answer
-
-    def _asked_afresh(self, guard: Guard) -> bool:
-        return bool(guard(self.limits, self.counters, self.signals))
-
-    def _not_one(self, state: State, holding: list[int]) -> GuardError:
-        rows = [row for _, row in self._rows[state]]
-        guards = {id(guard): guard for row in rows for guard in (row.when, *row.unless) if guard is not None}
-        asked = ", ".join(f"{name_of(guard)}: {self._ask(guard)}" for guard in guards.values()) or "there is none"
-        if not holding:
-            return GuardError(f"no transition leaves the state {state}: of its guards none holds ({asked}).")
-        targets = ", ".join(self._dispatcher.table.rows[index].to.value for index in holding)
-        return GuardError(
-            f"{len(holding)} transitions leave the state {state} at once, to {targets}; exactly one must. "
-            f"Its guards answered: {asked}. Give one row as `unless` what the other has as `when`."
+    settled = sorted(_SETTLED.intersection(options))
+    if settled:
+        raise UsageError(
+            f"as_transitions({settled[0]}={options[settled[0]]!r}): the run itself settles that. It takes callbacks and what "
+            f"concerns the drawing, such as title or graph_engine."
         )
+    drawing = {"title": "fsmtrain", "graph_engine": "mermaid", "show_conditions": True}
+    return RunMachine(Run(dispatcher, begin, end), **{**drawing, **options})

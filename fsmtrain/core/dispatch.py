@@ -82,6 +82,7 @@ class Dispatcher:
         self.table, self.limits, self.counters, self.signals, self.actions = table, limits, counters, signals, actions
         self.trace = Trace(table, limits, counters)
         self.observer = observer
+        self.is_visiting = False  # while a state's work is done and its guards are asked
         self._nodes = nodes_of(table, actions)
         self._node = self._nodes[state]
 
@@ -104,16 +105,18 @@ class Dispatcher:
         """One visit: the state's action, its guards, the effect of the row that holds.
 
         Raises:
-            UsageError: The run has ended.
+            UsageError: The run has ended, or a visit is under way.
         """
         if self._node.is_final:
             raise UsageError(
                 f"The run has ended in the state {self.state}: there is no further transition. Build a new machine."
             )
+        self.refuse_within_a_visit()
         if len(self.trace.rows) >= BLOCK:
             self.trace.turn(self.counters)
         node = self._node
         begun = perf_counter_ns()
+        self.is_visiting = True
         try:
             if node.action is not None:
                 node.action()
@@ -121,6 +124,8 @@ class Dispatcher:
         except BaseException as error:
             self.say_where(error)
             raise
+        finally:
+            self.is_visiting = False
         taken = transition(self.table, case.row, self.counters)
         for effect in case.effects:
             effect(self.limits, self.counters)
@@ -139,14 +144,32 @@ class Dispatcher:
         self._node.nanoseconds += nanoseconds
         self._node = self._nodes[self.table.rows[row].to]
 
+    def refuse_within_a_visit(self) -> None:
+        """See to it that no visit is under way: none can take place within another.
+
+        Raises:
+            UsageError: One is. A hook, a guard or the model asked for the next transition.
+        """
+        if self.is_visiting:
+            raise UsageError(
+                f"The run was to go on while the state {self.state} was being visited: a hook, a guard or the model itself "
+                f"called advance() or run(). Call them from outside of the run."
+            )
+
     def run(self) -> None:
-        """Visit one state after the other up to a final one."""
+        """Visit one state after the other up to a final one.
+
+        Raises:
+            UsageError: A visit is under way.
+        """
+        self.refuse_within_a_visit()
         if self.observer is not None:
             while not self._node.is_final:
                 self.advance()
             return
         limits, counters, signals, clock = self.limits, self.counters, self.signals, perf_counter_ns
         node, last = self._node, clock()
+        self.is_visiting = True
         try:
             while not node.is_final:
                 rows = self.trace.rows if len(self.trace.rows) < BLOCK else self.trace.turn(counters)
@@ -172,6 +195,8 @@ class Dispatcher:
         except BaseException as error:
             self.say_where(error)
             raise
+        finally:
+            self.is_visiting = False
 
     def say_where(self, error: BaseException) -> None:
         """Note on an error where the run stood, once."""

@@ -125,18 +125,20 @@ class Engine:
             FsmtrainError: A hook returned what it must not, a metric is missing, ...; any exception of a hook comes through.
                 Each carries a note that says in which state, epoch and batch it happened.
         """
+        self._dispatcher.refuse_within_a_visit()
         with self._ending_on_errors():
             self._begin()
             self._dispatcher.run()
-        self._end()
+            self._end()
         return self.result
 
     def advance(self) -> Transition:
         """Make one transition: a visit to the state in which the machine stands.
 
         Raises:
-            UsageError: The run has ended.
+            UsageError: The run has ended, or a visit is under way: a hook cannot ask for the next one.
         """
+        self._dispatcher.refuse_within_a_visit()
         if self.state.is_final:
             raise UsageError(
                 f"The run has ended in the state {self.state}: there is no further transition. Build a new machine."
@@ -144,8 +146,8 @@ class Engine:
         with self._ending_on_errors():
             self._begin()
             transition = self._dispatcher.advance()
-        if self._dispatcher.is_finished:
-            self._end()
+            if self._dispatcher.is_finished:
+                self._end()
         return transition
 
     def __iter__(self) -> Iterator[Transition]:

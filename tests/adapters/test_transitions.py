@@ -1,354 +1,35 @@
-"""Law 7 and law 1 for the second engine: a run as a machine of the package `transitions`."""
+"""What users of the package `transitions` do with a run: look at it, add to it, and meet its errors."""
 
 from __future__ import annotations
 
+import copy
 import functools
-import itertools
+import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-import torch
-from attrs import evolve
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import nn
 from transitions import EventData, MachineError
 from transitions import Machine as AnyMachine
+from transitions.core import Condition
 
-from fsmtrain import Callback, EarlyStopping, Guards, Loop, Machine, Options, Sizes, State, every_n_batches
+from fsmtrain import Callback, Machine, State
 from fsmtrain.adapters.transitions import RunMachine, as_transitions
-from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Action, Dispatcher
-from fsmtrain.core.guards import Guard, stop_is_requested
-from fsmtrain.core.limits import Limits
-from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.guards import stop_is_requested
 from fsmtrain.core.table import Table, row
-from fsmtrain.core.trace import Transition
 from fsmtrain.errors import GuardError, UsageError
-from fsmtrain.runtime.callbacks import HOOKS
+from tests.adapters.runs import dispatcher_of
+from tests.adapters.trainings import Told
 from tests.models import (
-    Adversaries,
     Linear,
-    Perceptron,
     Plain,
-    Recurrent,
     Validated,
     batches,
     machine_of,
     same_bits,
-    sequences,
-    stream,
     twins,
     weights,
 )
-from tests.strategies import Case, cases
-
-
-def dispatcher_of(table: Table | None = None, actions: dict[State, Action] | None = None, **flags: Any) -> Dispatcher:
-    """A run without a model: one epoch of five batches, or that of another table."""
-    loop = Loop(Options(**{"max_nb_epochs": 1, **flags}), Sizes(train=5))
-    return Dispatcher(table or loop.table, loop.limits, Counters.begin(1), Signals(), actions or {})
-
-
-# ---- law 7, without a model
-
-
-@given(cases(skips_steps=True), st.booleans())
-@settings(max_examples=150, deadline=None)
-def test_both_engines_make_the_same_transitions(case: Case, fold: bool) -> None:
-    """Whatever the flags, guards, stream ends, metrics, skipped steps and requests."""
-    table = case.folded_table if fold else case.full_table
-    ours, other = case.dispatcher(table), case.dispatcher(table)
-    ours.run()
-    theirs = as_transitions(other).model
-    for _ in range(ours.trace.total):
-        theirs.advance()
-    assert theirs.is_finished
-    assert list(theirs.trace) == list(ours.trace)
-    assert (theirs.counters, theirs.signals) == (ours.counters, ours.signals)
-    assert State(theirs.state) is ours.state
-    assert {s: spent.visits for s, spent in other.times.items()} == {s: spent.visits for s, spent in ours.times.items()}
-
-
-@given(cases(), st.lists(st.booleans(), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
-def test_either_engine_goes_on_where_the_other_one_stands(case: Case, turns: list[bool]) -> None:
-    straight, mixed = case.dispatcher(case.folded_table), case.dispatcher(case.folded_table)
-    expected, seen = observed(straight), observed(mixed)
-    straight.run()
-    run = as_transitions(mixed).model
-    for theirs in itertools.cycle(turns):
-        if mixed.is_finished:
-            break
-        before = mixed.state
-        assert run.state == before.value
-        if theirs:
-            assert run.advance()
-        else:
-            mixed.advance()
-        assert seen[-1].source is before
-    assert seen == expected
-    assert run.is_finished
-
-
-def observed(dispatcher: Dispatcher) -> list[Transition]:
-    """The transitions of a run as its observer will be told them."""
-    seen: list[Transition] = []
-    dispatcher.observer = seen.append
-    return seen
-
-
-class Watch:
-    """Writes down which of a table's guards are asked at which visit."""
-
-    def __init__(self) -> None:
-        self.visits = 0
-        self.asked: list[tuple[int, int]] = []
-        self._watched: dict[int, Guard] = {}
-
-    def table(self, table: Table) -> Table:
-        """The same table with its guards watched."""
-        return Table(
-            tuple(
-                evolve(r, when=None if r.when is None else self.guard(r.when), unless=tuple(map(self.guard, r.unless)))
-                for r in table
-            )
-        )
-
-    def guard(self, guard: Guard) -> Guard:
-        """The guard, watched; the same one for the same guard."""
-        number = len(self._watched)
-
-        def watched(limits: Limits, counters: Counters, signals: Signals) -> bool:
-            self.asked.append((self.visits, number))
-            return guard(limits, counters, signals)
-
-        return self._watched.setdefault(id(guard), watched)
-
-    def look(self, *_: object) -> None:
-        """A visit has begun."""
-        self.visits += 1
-
-
-@given(cases(skips_steps=True), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_a_guard_is_asked_at_most_once_a_visit_and_when_the_dispatcher_asks_it(case: Case, fold: bool) -> None:
-    table = case.folded_table if fold else case.full_table
-    ours, theirs = Watch(), Watch()
-    case.dispatcher(ours.table(table), ours.look).run()
-    as_transitions(case.dispatcher(theirs.table(table), theirs.look)).model.run()
-    assert theirs.asked == ours.asked
-    assert len(set(theirs.asked)) == len(theirs.asked) > 0
-
-
-def test_the_trace_keeps_as_much_as_the_dispatchers() -> None:
-    ours, theirs = dispatcher_of(max_nb_epochs=50), dispatcher_of(max_nb_epochs=50)
-    ours.run()
-    as_transitions(theirs).model.run()
-    assert len(theirs.trace) == len(ours.trace) < ours.trace.total == theirs.trace.total
-    assert list(theirs.trace) == list(ours.trace)
-
-
-# ---- law 7, on trainings
-
-
-class Told(Callback):
-    """Writes down which hooks are called, and where the run stands."""
-
-    def __init__(self) -> None:
-        self.calls: list[Any] = []
-        for name in HOOKS:
-            setattr(self, name, functools.partial(self._tell, name))
-
-    def _tell(self, hook: str, machine: Machine, *_: object) -> None:
-        self.calls.append((hook, machine.state, machine.counters.copy()))
-
-
-class StopAtFifthBatch(Callback):
-    """Asks the run to stop."""
-
-    def on_batch_start(self, machine: Any, batch: Any) -> None:
-        if machine.counters.batches_begun == 4:
-            machine.stop()
-
-
-Make = Callable[..., Machine]
-
-TRAININGS: dict[str, tuple[Callable[[], nn.Module], Make]] = {
-    "a plain one": (
-        Linear,
-        lambda model, **more: machine_of(model, batches(14, shuffle=True), max_nb_epochs=3, **more),
-    ),
-    "windows of four": (
-        Validated,
-        lambda model, **more: machine_of(model, batches(18), batches(4), accumulate_grad_batches=4, max_nb_epochs=2, **more),
-    ),
-    "several checks an epoch and early stopping": (
-        Perceptron,
-        lambda model, **more: machine_of(
-            model,
-            batches(20, shuffle=True),
-            [batches(6), batches(4)],
-            val_check_interval=0.25,
-            early_stop_callback=EarlyStopping(min_delta=100.0, patience=6),
-            max_nb_epochs=5,
-            **more,
-        ),
-    ),
-    "two optimizers, one with a guard of its own": (
-        Adversaries,
-        lambda model, **more: machine_of(
-            model, batches(14), guards=Guards(step={1: every_n_batches(3)}), max_nb_epochs=2, **more
-        ),
-    ),
-    "truncated BPTT": (
-        Recurrent,
-        lambda model, **more: machine_of(
-            model, sequences(6, 2, 7), truncated_bptt_steps=3, accumulate_grad_batches=2, max_nb_epochs=2, **more
-        ),
-    ),
-    "a stream": (
-        Linear,
-        lambda model, **more: machine_of(model, stream(9), accumulate_grad_batches=2, max_nb_epochs=2, **more),
-    ),
-    "a stop request": (
-        Linear,
-        lambda model, callbacks=(), **more: machine_of(
-            model, batches(14), callbacks=[*callbacks, StopAtFifthBatch()], max_nb_epochs=3, **more
-        ),
-    ),
-    "a test at the end": (
-        Validated,
-        lambda model, **more: machine_of(model, batches(8), batches(6), [batches(5), batches(2)], max_nb_epochs=2, **more),
-    ),
-}  # fmt: skip
-
-trainings = pytest.mark.parametrize(("make_model", "make"), TRAININGS.values(), ids=list(TRAININGS))
-
-
-@trainings
-@pytest.mark.parametrize("told", [False, True])
-def test_both_engines_train_the_same_bits(make_model: Callable[[], nn.Module], make: Make, told: bool) -> None:
-    """And make the same transitions, call the same hooks at the same moments, and end with the same result."""
-    left, right = twins(make_model)
-    first, second = Told(), Told()
-    ours, theirs = make(left, callbacks=[first] if told else []), make(right, callbacks=[second] if told else [])
-    torch.manual_seed(5)
-    ours.run()
-    torch.manual_seed(5)
-    theirs.as_transitions().model.run()
-
-    assert ours.trace.total > 20
-    assert list(theirs.trace) == list(ours.trace)
-    assert same_bits(weights(right), weights(left))
-    assert second.calls == first.calls
-    assert theirs.counters == ours.counters
-    assert same_outcome(theirs, ours)
-    assert theirs.times[State.BACKWARD].seconds > 0
-
-
-@trainings
-def test_a_training_may_change_its_engine_at_any_transition(make_model: Callable[[], nn.Module], make: Make) -> None:
-    left, right = twins(make_model)
-    first, second = Told(), Told()
-    straight, mixed = make(left, callbacks=[first]), make(right, callbacks=[second])
-    torch.manual_seed(5)
-    straight.run()
-    torch.manual_seed(5)
-    mixed.advance()
-    run = mixed.as_transitions().model
-    for _ in range(5):
-        run.advance()
-        mixed.advance()
-    run.run()
-    assert same_bits(weights(right), weights(left))
-    assert second.calls == first.calls
-    assert mixed.run() == mixed.result
-    assert same_outcome(mixed, straight)
-
-
-def same_outcome(one: Machine, other: Machine) -> bool:
-    """Whether two runs ended alike. The times that they took are left out."""
-    return evolve(one.result, times={}) == evolve(other.result, times={})
-
-
-def test_the_trainings_end_for_the_reasons_that_they_are_meant_to() -> None:
-    reasons = {name: make(make_model()).run().stop_reason for name, (make_model, make) in TRAININGS.items()}
-    assert reasons.pop("several checks an epoch and early stopping") is StopReason.EARLY_STOPPING
-    assert reasons.pop("a stop request") is StopReason.REQUESTED
-    assert set(reasons.values()) == {StopReason.MAX_EPOCHS}
-
-
-def test_the_users_module_gains_no_attribute() -> None:
-    model = Plain()
-    names, functions = set(dir(model)), dict(vars(Plain))
-    run = machine_of(model, batches(4), batches(2), batches(2), max_nb_epochs=1).as_transitions().model
-    run.run()
-    assert set(dir(model)) == names
-    assert dict(vars(Plain)) == functions
-    assert {"advance", "trigger", "is_step"} <= set(vars(run))
-
-
-# ---- law 1
-
-
-def yes(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """Always."""
-    return True
-
-
-def at_first(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """While no batch has begun."""
-    return counters.batches_begun == 0
-
-
-def later(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """Not at the beginning."""
-    return counters.batches_begun > 0
-
-
-def test_two_rows_that_hold_at_once_are_an_error_that_lists_the_guards() -> None:
-    table = Table(
-        (
-            row(State.START, when=yes, to=State.FETCH),
-            row(State.START, when=later, to=State.TEST),
-            row(State.START, when=at_first, unless=later, to=State.DONE),
-        )
-    )
-    run = as_transitions(dispatcher_of(table)).model
-    with pytest.raises(GuardError, match="2 transitions leave the state start at once, to fetch, done") as raised:
-        run.advance()
-    assert "yes: True, later: False, at_first: True" in str(raised.value)
-    assert raised.value.__notes__ == ["in state start, epoch 0, batch 0, optimizer 0"]
-    assert (run.state, len(run.trace), run.counters) == ("start", 0, Counters.begin(1))
-
-
-def test_no_row_that_holds_is_an_error_that_lists_the_guards() -> None:
-    """A guard that needed no question before is asked for the list."""
-    table = Table((row(State.START, unless=yes, to=State.DONE), row(State.START, when=later, unless=yes, to=State.FETCH)))
-    run = as_transitions(dispatcher_of(table)).model
-    with pytest.raises(GuardError, match=r"no transition leaves the state start: .* none holds \(yes: True, later: False\)"):
-        run.advance()
-    assert run.state == "start"
-
-
-def test_a_guard_that_answers_differently_when_asked_again_is_asked_once() -> None:
-    answers = iter([True])
-
-    def once(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        return next(answers)
-
-    table = Table((row(State.START, unless=once, to=State.FETCH), row(State.START, when=once, to=State.DONE)))
-    machine = as_transitions(dispatcher_of(table, {State.START: lambda: again()}))
-    machine.add_transition("enter_again", "start", "=")  # in the midst of the visit
-
-    def again() -> None:
-        machine.model.trigger("enter_again")
-
-    machine.model.run()
-    assert machine.model.state == "done"
-
 
 # ---- exceptions
 
@@ -439,6 +120,30 @@ def test_where_a_callback_deals_with_an_error_the_run_pauses() -> None:
     assert machine.model.state == "done"
 
 
+@pytest.mark.parametrize("hook", ["on_run_start", "on_transition"])
+def test_an_exception_of_the_hook_for_the_runs_end_comes_through_whatever_failed_first(hook: str) -> None:
+    """As from the other engine, where the first exception is its context."""
+    fails_first = type("FailsFirst", (), {hook: lambda *_: 1 / 0})
+    for run in (Machine.run, lambda machine: machine.as_transitions().model.run()):
+        machine = machine_of(Linear(), batches(4), callbacks=[fails_first(), FailsAtTheEnd()])
+        with pytest.raises(LookupError) as raised:
+            run(machine)
+        assert isinstance(raised.value.__context__, ZeroDivisionError)
+
+
+def test_an_exception_of_the_hook_for_the_runs_end_says_that_the_run_was_done() -> None:
+    def one_by_one(machine: Machine) -> None:
+        for _ in machine:
+            pass
+
+    for run in (Machine.run, one_by_one, lambda machine: machine.as_transitions().model.run()):
+        machine = machine_of(Linear(), batches(4), max_nb_epochs=1, callbacks=[FailsAtTheEnd()])
+        with pytest.raises(LookupError) as raised:
+            run(machine)
+        assert raised.value.__notes__ == ["in state done, epoch 0, batch 1, optimizer 0"]
+        assert machine.result.state is State.DONE
+
+
 # ---- begin and end
 
 
@@ -526,28 +231,6 @@ def test_callbacks_of_a_state_are_called_where_the_state_is_entered_and_left(mac
     ]
 
 
-def test_its_diagram_has_the_names_of_states_and_guards(machine: RunMachine) -> None:
-    for _ in range(4):
-        machine.model.advance()
-    drawn = str(machine.model.get_graph().draw(None))
-    assert "backward --> accumulate: advance [!step_is_due]" in drawn
-    assert "[*] --> start" in drawn
-    assert "Class accumulate s_active" in drawn
-    assert drawn == str(machine.get_graph().draw(None))
-
-
-def test_a_machine_that_is_drawn_in_mid_run_still_begins_at_the_start() -> None:
-    dispatcher = dispatcher_of()
-    for _ in range(4):
-        dispatcher.advance()
-    machine = as_transitions(dispatcher, title="a run under way")
-    assert machine.model.state == dispatcher.state.value == "step"
-    drawn = str(machine.model.get_graph().draw(None))
-    assert "[*] --> start" in drawn
-    assert "Class step s_active" in drawn
-    assert "a run under way" in drawn
-
-
 def test_to_ask_whether_it_may_advance_does_no_work() -> None:
     done: list[State] = []
     dispatcher = dispatcher_of(actions={state: functools.partial(done.append, state) for state in State})
@@ -616,7 +299,87 @@ def test_the_rows_cannot_be_changed_and_no_other_model_added(machine: RunMachine
         machine.remove_transition("advance", "backward")
     with pytest.raises(UsageError, match="its own run only"):
         machine.add_model(Plain())
+    with pytest.raises(UsageError, match="cannot be removed"):
+        machine.remove_model(machine.model)
     assert len(machine.models) == 1
+
+
+def test_a_condition_that_is_added_to_a_row_is_an_error_where_it_keeps_the_row_from_being_taken() -> None:
+    """Else the state's work would have been done, and be done again at the next call."""
+    ended: list[str] = []
+    machine = as_transitions(dispatcher_of(), end=lambda: ended.append(machine.model.state))
+    [to_step] = machine.get_transitions(source="backward", dest="step")
+    allows = [True, True, False]
+    to_step.conditions.append(Condition(lambda event: allows.pop(0)))
+    expected = "the transition from backward to step was to be taken, but a condition that was added to it does not hold"
+    with pytest.raises(GuardError, match=expected) as raised:
+        machine.model.run()
+    assert raised.value.__notes__ == ["in state backward, epoch 0, batch 2, optimizer 0"]
+    assert ended == ["backward"]
+    assert not allows
+
+
+def test_callbacks_for_every_event_are_set_beside_those_of_the_run() -> None:
+    """The visit is one of the library's callbacks; what is set in its place comes after it."""
+    straight, log = dispatcher_of(), list[str]()
+    straight.run()
+    ended: list[str] = []
+    machine = as_transitions(
+        dispatcher_of(), end=lambda: ended.append(machine.model.state), prepare_event=lambda event: log.append("given")
+    )
+    machine.model.advance()
+    assert log.pop() == "given"
+    machine.prepare_event = lambda event: log.append("prepared")
+    machine.finalize_event = [*machine.finalize_event, lambda event: log.append("finalized")]
+    machine.finalize_event.append(lambda event: log.append("and again"))
+    machine.on_final = lambda event: log.append("final")
+    machine.model.run()
+    assert log[:3] == ["prepared", "finalized", "and again"]
+    assert log[-4:] == ["prepared", "final", "finalized", "and again"]
+    assert list(machine.model.trace) == list(straight.trace)
+    assert ended == ["done"]
+
+
+def test_what_the_run_settles_cannot_be_settled_otherwise() -> None:
+    for option in ("queued", "model", "initial", "send_event", "model_attribute"):
+        with pytest.raises(UsageError, match=rf"as_transitions\({option}=True\): the run itself settles that"):
+            as_transitions(dispatcher_of(), **dict[str, Any]({option: True}))
+
+
+def test_a_copy_of_what_holds_the_machine_has_none_in_its_place(machine: RunMachine) -> None:
+    """Two machines would share one run."""
+    assert copy.deepcopy([machine, machine.model, 1]) == [None, None, 1]
+    assert pickle.loads(pickle.dumps({"machine": machine})) == {"machine": None}
+
+
+@pytest.mark.parametrize("inner", [Machine.advance, Machine.run, lambda machine: machine.as_transitions().model.advance()])
+@pytest.mark.parametrize("outer", [Machine.run, Machine.advance, lambda machine: machine.as_transitions().model.run()])
+def test_no_visit_takes_place_within_another_whichever_engine_makes_them(
+    inner: Callable[[Machine], object], outer: Callable[[Machine], object]
+) -> None:
+    """A hook that gets over the refusal has changed nothing."""
+    refused: list[UsageError] = []
+
+    class Impatient(Callback):
+        def on_run_start(self, machine: Any) -> None:
+            assert not machine.trace.total
+
+        def on_batch_start(self, machine: Any, batch: Any) -> None:
+            with pytest.raises(UsageError, match="was being visited") as raised:
+                inner(machine)
+            refused.append(raised.value)
+
+    left, right = twins(Linear)
+    machine, straight = (
+        machine_of(left, batches(6), max_nb_epochs=1, callbacks=[Impatient()]),
+        machine_of(right, batches(6), max_nb_epochs=1),
+    )
+    straight.run()
+    while not machine.state.is_final:
+        outer(machine)
+    assert len(refused) == 3
+    assert list(machine.trace) == list(straight.trace)
+    assert same_bits(weights(left), weights(right))
 
 
 def test_to_advance_from_within_the_work_of_a_state_is_refused() -> None:

@@ -1,0 +1,286 @@
+"""Small trainings of every kind, to be run by either engine, and all that may differ after two runs of one of them.
+
+Each is made anew from a model of its own. Nothing here knows which engine will run it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import nn
+from torch.optim import LBFGS, SGD, Adam
+from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau, StepLR
+
+from fsmtrain import Callback, EarlyStopping, Guards, Machine, after_steps, every_n_batches
+from fsmtrain.core.guards import every_n_steps_of
+from fsmtrain.core.reasons import StopReason
+from fsmtrain.runtime.building import Loaders
+from fsmtrain.runtime.callbacks import HOOKS
+from tests.models import (
+    Adversaries,
+    Linear,
+    Perceptron,
+    Plain,
+    Recurrent,
+    Validated,
+    batches,
+    flags,
+    machine_of,
+    sequences,
+    stream,
+    weights,
+)
+
+# ---- models that do what the shared ones do not
+
+
+def under_schedules(parameters: Any) -> Any:
+    """An optimizer with a scheduler of every kind: for epochs, for steps, and one that watches a metric."""
+    optimizer = SGD(parameters, lr=0.1, momentum=0.9)
+    return [optimizer], [
+        StepLR(optimizer, 1, gamma=0.9),
+        {"scheduler": LambdaLR(optimizer, lambda steps: 1 / (1 + steps)), "interval": "step", "frequency": 2},
+        {"scheduler": ReduceLROnPlateau(optimizer, patience=0, threshold=1.0), "monitor": "val_loss"},
+    ]
+
+
+def each_in_its_dict(parameters: Any) -> Any:
+    """An optimizer and its scheduler in the form of a dict."""
+    optimizer = Adam(parameters, lr=0.05)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": ExponentialLR(optimizer, 0.8), "frequency": 2}}
+
+
+class Weighing(Linear):
+    """Gives each batch the weight of its samples."""
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        return {"loss": self.loss(batch), "weight": len(batch[0])}
+
+
+class Overflowing(Linear):
+    """Losses of which some are infinite, so that fp16's scaler skips their steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        self.calls += 1
+        return self.loss(batch) * (float("inf") if self.calls in (2, 3, 6) else 1e-3)
+
+
+class Alternating(Adversaries):
+    """Decides in its hook which optimizer steps, and leaves gradients behind, as the documented example does."""
+
+    def optimizer_step(
+        self, current_epoch: int, batch_nb: int, optimizer: Any, optimizer_i: int, second_order_closure: Any = None
+    ) -> None:
+        if batch_nb % (2 + 2 * optimizer_i) == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+class AskToStop(Callback):
+    """Asks the run to stop when so many transitions have been made, in the hook for them."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.seen = after, 0
+
+    def on_transition(self, machine: Any, transition: Any) -> None:
+        self.seen += 1
+        if self.seen == self.after:
+            machine.stop()
+
+
+class StopAtFifthBatch(Callback):
+    """Asks the run to stop."""
+
+    def on_batch_start(self, machine: Any, batch: Any) -> None:
+        if machine.counters.batches_begun == 4:
+            machine.stop()
+
+
+class Told(Callback):
+    """Writes down which hooks are called, and where the run stands; raises in one of the calls, where asked to."""
+
+    def __init__(self, *, raises_at: int | None = None) -> None:
+        self.calls: list[Any] = []
+        self.raises_at = raises_at
+        for name in HOOKS:
+            setattr(self, name, functools.partial(self._tell, name))
+
+    def _tell(self, hook: str, machine: Machine, *_: object) -> None:
+        self.calls.append((hook, machine.state, machine.counters.copy()))
+        if len(self.calls) == self.raises_at:
+            raise ZeroDivisionError(hook)
+
+
+# ---- the trainings
+
+
+@frozen
+class Training:
+    """A way to make a model, a way to make a machine of it, and why its run ends."""
+
+    model: Callable[[], nn.Module]
+    make: Callable[..., Machine]
+    ends: StopReason = StopReason.MAX_EPOCHS
+
+
+def fit(*data: Any, **given: Any) -> Callable[..., Machine]:
+    """How to make a machine that fits; `data` are functions that make the loaders."""
+
+    def make(model: nn.Module, callbacks: Iterable[object] = ()) -> Machine:
+        own = [make_callback() for make_callback in given.get("own", ())]
+        more = {name: value for name, value in given.items() if name != "own"}
+        return machine_of(model, *[loader() for loader in data], callbacks=[*callbacks, *own], **more)
+
+    return make
+
+
+def for_the_test(model: nn.Module, callbacks: Iterable[object] = ()) -> Machine:
+    """A machine that only tests."""
+    loaders = Loaders(test=[batches(5), stream(3)])
+    return Machine(flags(), model, loaders, runs="test", callbacks=callbacks)
+
+
+def of(make: Callable[..., Any], *args: Any, **more: Any) -> Callable[[], Any]:
+    """The loader, to be made for each run."""
+    return functools.partial(make, *args, **more)
+
+
+def nothing() -> None:
+    """No loader."""
+
+
+def two_val_loaders() -> list[Any]:
+    """A list of loaders of different sizes."""
+    return [batches(6), batches(4)]
+
+
+def val_with_a_stream() -> list[Any]:
+    """A list of loaders, one without a length."""
+    return [batches(3), stream(5)]
+
+
+TRAININGS: dict[str, Training] = {
+    "a plain one": Training(Linear, fit(of(batches, 14, shuffle=True), max_nb_epochs=3)),
+    "a plain module": Training(Plain, fit(of(batches, 6), of(batches, 2), max_nb_epochs=2)),
+    "windows of four, the last one shorter": Training(
+        Validated, fit(of(batches, 18), of(batches, 4), accumulate_grad_batches=4, max_nb_epochs=2)
+    ),
+    "windows that change with the epochs": Training(
+        Linear, fit(of(batches, 9), accumulate_grad_batches={1: 2, 2: 3}, max_nb_epochs=4)
+    ),
+    "weighed batches, clipped gradients": Training(
+        Weighing, fit(of(batches, 9), accumulate_grad_batches=2, gradient_clip_val=0.1, max_nb_epochs=2)
+    ),
+    "what depends on mode and chance, before and between checks": Training(
+        Perceptron, fit(of(batches, 12, shuffle=True), two_val_loaders, val_check_interval=0.34, max_nb_epochs=2)
+    ),
+    "two optimizers, one with a guard of its own": Training(
+        Adversaries, fit(of(batches, 14), guards=Guards(step={1: every_n_batches(3)}), max_nb_epochs=2)
+    ),
+    "an optimizer that follows another": Training(
+        Adversaries,
+        fit(of(batches, 14), guards=Guards(step={0: every_n_batches(2), 1: every_n_steps_of(0, 2)}), max_nb_epochs=2),
+    ),
+    "a hook that leaves gradients behind": Training(Alternating, fit(of(batches, 10), max_nb_epochs=2)),
+    "truncated BPTT": Training(
+        Recurrent, fit(of(sequences, 6, 2, 7), truncated_bptt_steps=3, accumulate_grad_batches=2, max_nb_epochs=2)
+    ),
+    "a stream": Training(Linear, fit(of(stream, 9), accumulate_grad_batches=2, max_nb_epochs=2)),
+    "streams to train on, to validate and to test": Training(
+        Validated, fit(of(stream, 9), val_with_a_stream, of(stream, 5), val_check_interval=2, max_nb_epochs=2)
+    ),
+    "schedulers of every kind": Training(
+        functools.partial(Validated, under_schedules), fit(of(batches, 8), of(batches, 4), max_nb_epochs=4)
+    ),
+    "a scheduler in a dict": Training(functools.partial(Linear, each_in_its_dict), fit(of(batches, 4), max_nb_epochs=5)),
+    "an optimizer with a closure": Training(
+        functools.partial(Validated, functools.partial(LBFGS, max_iter=3)),
+        fit(of(batches, 8), of(batches, 4), gradient_clip_val=1.0, max_nb_epochs=2),
+    ),
+    "bf16": Training(Perceptron, fit(of(batches, 8), of(batches, 4), precision="bf16", max_nb_epochs=2)),
+    "fp16 with steps that are skipped": Training(Overflowing, fit(of(batches, 8), precision="16", max_nb_epochs=2)),
+    "checkpoints": Training(
+        Validated, fit(of(batches, 8), of(batches, 4), guards=Guards(save=every_n_batches(3)), max_nb_epochs=2)
+    ),
+    "several checks an epoch and early stopping at its end": Training(
+        Perceptron,
+        fit(
+            of(batches, 20, shuffle=True),
+            two_val_loaders,
+            val_check_interval=0.25,
+            early_stop_callback=EarlyStopping(min_delta=100.0, patience=6),
+            max_nb_epochs=5,
+        ),
+        StopReason.EARLY_STOPPING,
+    ),
+    "early stopping in mid-epoch, once the window has closed, then a test": Training(
+        Validated,
+        fit(
+            of(batches, 20),
+            of(batches, 4),
+            of(batches, 3),
+            accumulate_grad_batches=3,
+            val_check_interval=1,
+            early_stop_callback=EarlyStopping(min_delta=100.0, patience=3),
+            min_nb_epochs=0,
+            max_nb_epochs=5,
+        ),
+        StopReason.EARLY_STOPPING,
+    ),
+    "a guard that stops in mid-epoch": Training(
+        Linear,
+        fit(of(batches, 14), guards=Guards(stop=after_steps(4)), min_nb_epochs=0, max_nb_epochs=5),
+        StopReason.STOP_GUARD,
+    ),
+    "a stop request": Training(Linear, fit(of(batches, 14), own=[StopAtFifthBatch], max_nb_epochs=3), StopReason.REQUESTED),
+    "a test at the end": Training(
+        Validated, fit(of(batches, 8), of(batches, 6), two_val_loaders, max_nb_epochs=2)
+    ),
+    "no epoch": Training(Perceptron, fit(nothing, of(batches, 6), of(batches, 3), max_nb_epochs=0), StopReason.NO_EPOCHS),
+    "a test alone": Training(Perceptron, for_the_test, StopReason.TESTED),
+}  # fmt: skip
+
+
+# ---- what may differ
+
+
+def outcome(machine: Machine) -> dict[str, Any]:
+    """Everything that a run leaves behind, but for the times that it took."""
+    parameters = list(machine.model.parameters())
+    return {
+        "weights": weights(machine.model),
+        "gradients": [None if p.grad is None else p.grad.clone() for p in parameters],
+        "requires_grad": [p.requires_grad for p in parameters],
+        "modes": [module.training for module in machine.model.modules()],
+        "grad mode": torch.is_grad_enabled(),
+        "optimizers": [optimizer.state_dict() for optimizer in machine.optimizers],
+        "schedulers": [scheduler.state_dict() for scheduler in machine.lr_schedulers],
+        "metrics": machine.metrics,
+        "counters": machine.counters.values(),
+        "signals": machine.signals.copy(),
+        "state": machine.state,
+        "reason": machine.stop_reason,
+        "trace": [str(transition) for transition in machine.trace],
+        "visits": {state: spent.visits for state, spent in machine.times.items()},
+        "chance": torch.get_rng_state(),
+    }
+
+
+def in_turns(machine: Machine, turns: Iterator[bool]) -> None:
+    """Run a machine to its end; each transition is made by the engine that `turns` says, True for that of ``transitions``."""
+    run = machine.as_transitions().model
+    for theirs in turns:
+        if machine.state.is_final:
+            return
+        if theirs:
+            run.advance()
+        else:
+            machine.advance()

@@ -1,0 +1,242 @@
+"""A plain breadth-first search through every moment of a configuration, which leaves nothing out and merges nothing.
+
+A *moment* is a state whose work has just been done, the counters, and all that the guards are asked about. In each one exactly
+one row of the full table must hold, and one of the folded table, with the same target and effects; the laws of windows, checks
+and epochs are seen to by counting; and from no moment a run may come to itself again. It knows neither the dispatcher nor how
+the check explores.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, deque
+from collections.abc import Iterator
+
+from attrs import evolve, field, frozen
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.decisions import decisions
+from fsmtrain.core.expressions import name_of
+from fsmtrain.core.folding import folded
+from fsmtrain.core.guards import Guards
+from fsmtrain.core.limits import Limits, resolve
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.states import State
+from fsmtrain.core.table import Row, Table, full_table
+from fsmtrain.options import Options
+
+LONGEST_STREAM = 6  # train batches of an epoch
+LONGEST_PASS = 2  # batches of a val or test stream
+MOST_SPLITS = 3
+MOST_MOMENTS = 50_000  # of one configuration, more than any of these has; one that goes beyond would never end
+
+BOTH = (False, True)
+TAKES_REQUESTS = {State.START, State.SANITY_VAL, State.ROUND_END, State.EARLY_STOP, State.VAL_CHECK, State.TEST}
+
+
+class Oracle:
+    """A guard that may answer either way at any time. The search sets its answer."""
+
+    def __init__(self) -> None:
+        self.answer = False
+
+    def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return self.answer
+
+
+@frozen
+class Configuration:
+    """One point of a grid."""
+
+    options: Options
+    sizes: Sizes
+    guards: Guards = field(factory=Guards)
+    skips_steps: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        """Its limits."""
+        limits = resolve(self.options, self.sizes, has_own_check=self.guards.check is not None)
+        return evolve(limits, skips_steps=self.skips_steps)
+
+
+@frozen
+class Standing:
+    """What lasts from one visit to the next beside state and counters."""
+
+    stream_ended: bool = False
+    splits: int = 1
+    patience_exhausted: bool = False
+    stop_requested: bool = False
+
+
+Key = tuple[object, ...]
+
+
+class Search:
+    """Goes through all moments of one configuration."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.limits, self.guards = configuration.limits, configuration.guards
+        full = full_table(decisions(self.guards))
+        self.full, self.folded = by_state(full), by_state(folded(full, self.limits, self.guards))
+        self.oracles = {
+            State.BACKWARD: [g for g in self.guards.step.values() if isinstance(g, Oracle)],
+            State.ROUND_END: [g for g in (self.guards.check, self.guards.save, self.guards.stop) if isinstance(g, Oracle)],
+            State.EARLY_STOP: [g for g in (self.guards.stop,) if isinstance(g, Oracle)],
+        }
+        self.moments: Counter[str] = Counter()  # by the row that holds in them
+        self.following: dict[Key, set[Key]] = {}
+        self.signals = Signals()
+
+    def explore(self) -> None:
+        """Everything from the start on."""
+        begin = State.START, Counters.begin(self.limits.optimizers), Standing()
+        waiting = deque([begin])
+        self.following[key(*begin)] = set()
+        while waiting:
+            state, counters, standing = waiting.popleft()
+            here = self.following[key(state, counters, standing)]
+            assert len(self.following) < MOST_MOMENTS, "the run does not end"
+            if state.is_final:
+                self.moments[str(state)] += 1
+                continue
+            for seen in self.heard(state, counters, standing):
+                to, after = self.step(state, counters)
+                self.laws(state, counters, to, after)
+                there = key(to, after, seen)
+                here.add(there)
+                if there not in self.following:
+                    self.following[there] = set()
+                    waiting.append((to, after, seen))
+        self.every_run_ends()
+
+    # ---- from outside
+
+    def heard(self, state: State, counters: Counters, before: Standing) -> Iterator[Standing]:
+        """What may be heard at a visit, in all its ways: `signals` and the oracles say so while it is looked at."""
+        limits, signals = self.limits, self.signals
+        ended: tuple[bool, ...] = (before.stream_ended,)
+        splits: tuple[int, ...] = (before.splits,)
+        passed: tuple[bool, ...] = (False,)
+        skipped: tuple[bool, ...] = (False,)
+        if state is State.FETCH:
+            if limits.train_is_stream:
+                ended = BOTH if counters.batch_nb + 1 < LONGEST_STREAM else (True,)
+            if limits.splits_batches:
+                splits = tuple(range(1, MOST_SPLITS + 1))
+        elif state is State.STEP and limits.skips_steps:
+            skipped = BOTH
+        elif state in self.pass_lengths and self.pass_lengths[state] == 0:
+            passed = BOTH if counters.eval_nb + 1 < LONGEST_PASS else (True,)
+        oracles = self.oracles.get(state, [])
+        requested = (True,) if before.stop_requested else BOTH
+        for (
+            signals.stream_ended,
+            signals.splits,
+            signals.pass_ended,
+            signals.step_skipped,
+            signals.stop_requested,
+        ) in itertools.product(ended, splits, passed, skipped, requested):
+            for signals.patience_exhausted in self.patience(state, counters, before):
+                for answers in itertools.product(BOTH, repeat=len(oracles)):
+                    for oracle, answer in zip(oracles, answers, strict=True):
+                        oracle.answer = answer
+                    yield Standing(signals.stream_ended, signals.splits, signals.patience_exhausted, signals.stop_requested)
+
+    @property
+    def pass_lengths(self) -> dict[State, int]:
+        """The batches of each pass, 0 where a stream is among its loaders."""
+        limits = self.limits
+        return {
+            State.SANITY_VAL: limits.sanity_batches,
+            State.VAL_CHECK: limits.val_batches,
+            State.TEST: limits.test_batches,
+        }
+
+    def patience(self, state: State, counters: Counters, before: Standing) -> tuple[bool, ...]:
+        """Early stopping is told of a metric when a check has come to its end."""
+        is_last = counters.eval_nb + 1 == self.limits.val_batches or self.signals.pass_ended
+        if state is State.VAL_CHECK and is_last and self.limits.stops_early:
+            return BOTH
+        return (before.patience_exhausted,)
+
+    # ---- one transition
+
+    def step(self, state: State, counters: Counters) -> tuple[State, Counters]:
+        """Where the run goes, and its counters there, as both tables say."""
+        limits, signals = self.limits, self.signals
+        holding = [row for row in self.full[state] if row.holds(limits, counters, signals)]
+        mine = [row for row in self.folded[state] if row.holds(limits, counters, signals)]
+        assert len(holding) == len(mine) == 1, (state, counters, signals, holding, mine)
+        assert holding[0].to is mine[0].to
+        after, mine_after = counters.copy(), counters.copy()
+        for effect in holding[0].then:
+            effect(limits, after)
+        for effect in mine[0].then:
+            effect(limits, mine_after)
+        if limits.optimizers == 1:  # nobody else takes a turn
+            mine_after.gathered_by = after.gathered_by
+        if self.guards == Guards():  # nobody asks for them
+            mine_after.round_nb, mine_after.stepped_in = after.round_nb, after.stepped_in
+        assert after == mine_after
+        self.moments[label(holding[0])] += 1
+        return holding[0].to, after
+
+    def laws(self, state: State, before: Counters, to: State, after: Counters) -> None:
+        """What holds of a transition."""
+        limits, signals = self.limits, self.signals
+        windows = [*after.gathered_by]
+        windows[after.optimizer_i] = after.gathered
+        assert after.open_windows == sum(window > 0 for window in windows)
+        assert all(w <= after.window for i, w in enumerate(windows) if i not in self.guards.step)
+        if to in (State.EPOCH_END, State.TEST, State.DONE):
+            assert not any(windows), "a window crosses the end of an epoch, or is left open at that of the run"
+        if state is State.BACKWARD and to is State.ACCUMULATE:
+            is_last = before.batch_nb + 1 == limits.train_batches or signals.stream_ended
+            assert not (is_last and before.split_nb + 1 == signals.splits), "the epoch's last backward leaves a window open"
+        if state is State.FETCH:
+            assert before.batch_nb < (limits.train_batches or LONGEST_STREAM)
+            assert before.current_epoch == before.epochs_done < limits.epochs
+        if state is State.ROUND_END and to in (State.VAL_CHECK, State.EPOCH_END, State.EARLY_STOP, State.FETCH):
+            assert (to is State.VAL_CHECK) is self.check_is_due(before)
+        if to is State.DONE and limits.epochs:
+            assert min(limits.min_epochs, limits.epochs) <= after.epochs_done <= limits.epochs
+        assert (to is State.STOPPED) is (signals.stop_requested and (state in TAKES_REQUESTS or before.cut))
+
+    def check_is_due(self, counters: Counters) -> bool:
+        """The documented rule, by remainders."""
+        limits = self.limits
+        if self.guards.check is not None:
+            return limits.validates and self.guards.check(limits, counters, self.signals)
+        return (
+            limits.validates
+            and (counters.batch_nb + 1) % limits.check_batches == 0
+            and (counters.current_epoch + 1) % limits.check_epochs == 0
+        )
+
+    def every_run_ends(self) -> None:
+        """No moment follows itself: taking away what nothing leads to any more takes away everything."""
+        leading = Counter(there for following in self.following.values() for there in following)
+        free = [here for here in self.following if leading[here] == 0]
+        for here in free:
+            for there in self.following[here]:
+                leading[there] -= 1
+                if leading[there] == 0:
+                    free.append(there)
+        assert len(free) == len(self.following)
+
+
+def by_state(table: Table) -> dict[State, tuple[Row, ...]]:
+    """The rows that leave each state."""
+    return {state: table.leaving(state) for state in State}
+
+
+def label(row: Row) -> str:
+    """A row for a person: from where to where, and why."""
+    return f"{row.source} -> {row.to}: {name_of(row.when) if row.when is not None else 'otherwise'}"
+
+
+def key(state: State, counters: Counters, standing: Standing) -> Key:
+    """A value that is the same for the same moment only."""
+    return state, counters.values(), standing

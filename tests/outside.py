@@ -1,0 +1,197 @@
+"""Real runs whose surroundings change: a model, loaders, hooks and guards that do as an `Outside` says.
+
+The configurations are small, so that a run meets its beginning and its end often. Nothing here knows what a test expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from attrs import define, field, frozen
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+
+from fsmtrain import Callback, EarlyStopping, Guards, Machine, TrainingModule, every_n_batches
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.limits import Limits
+from fsmtrain.runtime.building import Loaders
+from fsmtrain.runtime.callbacks import HOOKS
+from tests.models import flags
+
+# ---- what can be changed from outside
+
+
+class Failure(Exception):
+    """What a hook or a forward raises here."""
+
+
+@define
+class Outside:
+    """Everything around a run that may change while it goes on."""
+
+    improves: bool = True  # whether the next check finds a better metric
+    overflows: bool = False  # whether losses are infinite
+    stream: int = 3  # batches of a train stream, from its next epoch on
+    fails_in: str | None = None  # the next hook, or "forward", that raises
+    switches: list[bool] = field(factory=lambda: [True, False, False, True])  # what the guards answer
+
+    def failing(self, where: str) -> None:
+        """Raise here, once, if that was asked for."""
+        if self.fails_in in (where, "any hook") and (self.fails_in == where or where in HOOKS):
+            self.fails_in = None
+            raise Failure(where)
+
+
+class Switched:
+    """A guard whose answer is kept in an object."""
+
+    def __init__(self, outside: Outside, index: int) -> None:
+        self.outside, self.index = outside, index
+
+    def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return self.outside.switches[self.index]
+
+
+def enclosed(outside: Outside, index: int) -> Guard:
+    """A guard whose answer is kept in what it closes over: it looks like a constant to whoever reads the guard alone."""
+    switches = outside.switches
+
+    def guard(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.batch_nb >= 0 and switches[index]
+
+    return guard
+
+
+def impatient(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """A guard that can be read, and follows a signal."""
+    return signals.patience_exhausted and counters.batch_nb >= 1
+
+
+class Puppet(TrainingModule):
+    """A model of any number of optimizers that does as the outside says."""
+
+    def __init__(self, outside: Outside, optimizers: int = 1) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.1), nn.Linear(2, 1)) for _ in range(optimizers))
+        self.outside, self.checks = outside, 0
+
+    def loss(self, batch: Any, part: int) -> Tensor:
+        """The mean squared error of one part."""
+        self.outside.failing("forward")
+        x, y = batch  # (batch, time, 3), (batch, time, 1)
+        factor = float("inf") if self.outside.overflows else 1e-3
+        return F.mse_loss(self.parts[part](x), y) * factor
+
+    def training_step(self, batch: Any, batch_nb: int, optimizer_i: int = 0, hiddens: Any = None) -> Any:
+        assert self.training
+        assert torch.is_grad_enabled()
+        loss = self.loss(batch, optimizer_i)
+        return {"loss": loss, "hiddens": loss.detach()}
+
+    def evaluate(self, batch: Any) -> Tensor:
+        """One batch of a check or of the test."""
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        return self.loss(batch, 0)
+
+    def validation_step(self, batch: Any, batch_nb: int) -> Any:
+        return {"loss": self.evaluate(batch)}
+
+    def test_step(self, batch: Any, batch_nb: int) -> Any:
+        return {"test_loss": self.evaluate(batch)}
+
+    def validation_end(self, outputs: Any) -> Any:
+        self.checks += 1
+        return {"val_loss": -float(self.checks) if self.outside.improves else float(self.checks)}
+
+    def configure_optimizers(self) -> Any:
+        return [SGD(part.parameters(), lr=0.01) for part in self.parts]
+
+
+class Fragile(Callback):
+    """Raises in its hooks when it is asked to."""
+
+    def __init__(self, outside: Outside) -> None:
+        for name in HOOKS:
+            setattr(self, name, lambda *_, name=name: outside.failing(name))
+
+
+class Tap:
+    """A train stream, as long as the outside wants it when an epoch begins."""
+
+    def __init__(self, outside: Outside) -> None:
+        self.outside = outside
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(data(self.outside.stream))
+
+
+def data(n: int) -> list[Any]:
+    """Batches of two sequences of three time steps."""
+    generator = torch.Generator().manual_seed(n)
+    return [(torch.randn(2, 3, 3, generator=generator), torch.randn(2, 3, 1, generator=generator)) for _ in range(n)]
+
+
+# ---- configurations, small ones, so that a run meets its beginning and its end often
+
+
+@frozen
+class Configuration:
+    """The flags, the loaders and the guards of a run."""
+
+    flags: dict[str, Any]
+    loaders: Callable[[Outside], Loaders] = lambda outside: Loaders(train=data(3), val=[], test=[])
+    guards: Callable[[Outside], Guards] = lambda outside: Guards()
+    optimizers: int = 1
+    runs: Any = "fit"
+
+    def machine(self, outside: Outside) -> Machine:
+        """A machine that has not run."""
+        given = {"max_nb_epochs": 1, "nb_sanity_val_steps": 0, **self.flags}
+        model, guards = Puppet(outside, self.optimizers), self.guards(outside)
+        return Machine(
+            flags(**given), model, self.loaders(outside), runs=self.runs, guards=guards, callbacks=[Fragile(outside)]
+        )
+
+
+def everything(outside: Outside) -> Loaders:
+    """Something for each loop."""
+    return Loaders(train=data(3), val=[data(2)], test=[data(2)])
+
+
+STOPPING = {"early_stop_callback": EarlyStopping(patience=1), "min_nb_epochs": 0}
+
+CONFIGURATIONS = {
+    "everything": Configuration(
+        {**STOPPING, "accumulate_grad_batches": 2, "val_check_interval": 1, "nb_sanity_val_steps": 2, "max_nb_epochs": 2},
+        everything,
+        lambda outside: Guards(save=Switched(outside, 0), stop=enclosed(outside, 1)),
+    ),
+    "guards for two optimizers and for checks": Configuration(
+        {"max_nb_epochs": 1, "accumulate_grad_batches": 2, "nb_sanity_val_steps": 1},
+        lambda outside: Loaders(train=data(2), val=[data(1)], test=[]),
+        lambda outside: Guards(
+            step={0: enclosed(outside, 2), 1: every_n_batches(2)}, check=Switched(outside, 3), save=every_n_batches(2)
+        ),
+        optimizers=2,
+    ),
+    "a stream in splits": Configuration(
+        {**STOPPING, "truncated_bptt_steps": 2, "accumulate_grad_batches": 3, "val_check_interval": 2, "max_nb_epochs": 2},
+        lambda outside: Loaders(train=Tap(outside), val=[data(1)], test=[data(1)]),
+        lambda outside: Guards(stop=impatient),
+    ),
+    "fp16": Configuration(
+        {"precision": "16", "accumulate_grad_batches": 2}, guards=lambda outside: Guards(save=every_n_batches(1))
+    ),
+    "every second epoch": Configuration(
+        {"max_nb_epochs": 2, "check_val_every_n_epoch": 2, "val_check_interval": 1.0, "early_stop_callback": True},
+        lambda outside: Loaders(train=data(2), val=[data(1)], test=[data(1)]),
+        lambda outside: Guards(save=enclosed(outside, 0)),
+    ),
+    "no epoch": Configuration({"max_nb_epochs": 0, "nb_sanity_val_steps": 2}, everything),
+    "a test alone": Configuration({}, lambda outside: Loaders(test=[data(2)]), runs="test"),
+}  # fmt: skip
