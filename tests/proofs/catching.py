@@ -1,4 +1,4 @@
-"""Who catches a fault: the proofs, `check`, or the comparison of traces with the nested loops, the latter two on a small grid."""
+"""Who catches a fault: the proofs, `check`, or the traces beside those of the nested loops. The latter two look at a small grid."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ from fsmtrain.prove.system import System, reading, system
 from fsmtrain.prove.terms import Term
 from tests.reference import Event, Every, Replaced, Script
 from tests.strategies import Case, World, take_back
-
 
 MOST_MOMENTS = 5_000  # for the check of one configuration; with a fault its counters may grow for ever
 
