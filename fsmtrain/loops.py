@@ -8,9 +8,9 @@ from typing import Any
 from attrs import frozen
 
 from fsmtrain.core import loop as core
-from fsmtrain.core.findings import Report
+from fsmtrain.core.checking.findings import Report
 from fsmtrain.core.guards import Guards
-from fsmtrain.core.plan import Plan
+from fsmtrain.core.planning.plan import Plan
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.options import Options
 from fsmtrain.views import diagram

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from fsmtrain.core.check import quick_findings
-from fsmtrain.core.findings import Finding, Report, Severity
+from fsmtrain.core.checking.check import quick_findings
+from fsmtrain.core.checking.findings import Finding, Report, Severity
 from fsmtrain.core.guards import Guards
-from fsmtrain.core.plan import Plan
+from fsmtrain.core.planning.plan import Plan
 from fsmtrain.errors import GuardError
 from fsmtrain.loops import Loop
 from fsmtrain.notices import warn

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from fsmtrain.cli.code import guards_of, model_of
 from fsmtrain.cli.parameters import INPUT, flags_in, with_flags
 from fsmtrain.cli.reading import hparams_of, sizes_of
-from fsmtrain.core.check import quick_findings
+from fsmtrain.core.checking.check import quick_findings
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.errors import UsageError
 from fsmtrain.loops import Loop

@@ -12,9 +12,9 @@ from attrs import frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
-from fsmtrain.core.expressions import name_of
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.reading.reader import name_of
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
 from fsmtrain.core.trace import BLOCK, Trace, Transition, transition, where

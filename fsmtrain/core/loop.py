@@ -9,16 +9,16 @@ from collections.abc import Iterator
 
 from attrs import field, frozen
 
-from fsmtrain.core.check import check_of
+from fsmtrain.core.checking.check import check_of
+from fsmtrain.core.checking.findings import Report
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatch import Dispatcher
-from fsmtrain.core.expressions import Expression
-from fsmtrain.core.findings import Report
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits, resolve
-from fsmtrain.core.plan import Plan, plan_of
+from fsmtrain.core.planning.plan import Plan, plan_of
+from fsmtrain.core.reading.expressions import Expression
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table

@@ -16,7 +16,7 @@ from types import FunctionType
 
 from attrs import frozen
 
-from fsmtrain.core.expressions import Apply, Expression, Read, Value, reads_of
+from fsmtrain.core.reading.expressions import Apply, Expression, Read, Value, reads_of
 from fsmtrain.errors import UsageError
 
 

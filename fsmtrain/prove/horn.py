@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from time import process_time
 
-from fsmtrain.core.expressions import Read
+from fsmtrain.core.reading.expressions import Read
 from fsmtrain.core.states import State
 from fsmtrain.prove.extra import z3
 from fsmtrain.prove.obligations import Bad, Invariants, Known

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from attrs import field, fields, frozen
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.expressions import Apply, Expression, Opaque, Read, Value, reads_of
+from fsmtrain.core.reading.expressions import Apply, Expression, Opaque, Read, Value, reads_of
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
 from fsmtrain.prove.changes import Assign, Changes, argument_of, changes_of, fields_read, index_of, value_of

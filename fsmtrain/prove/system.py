@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Mapping
 from attrs import fields, frozen
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.expressions import Expression, Read, read
 from fsmtrain.core.guards import Guard
+from fsmtrain.core.reading.expressions import Expression, Read
+from fsmtrain.core.reading.reader import read
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
 from fsmtrain.prove.changes import changes_of

@@ -8,8 +8,8 @@ from typing import Any
 from attrs import field, fields, frozen
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.expressions import Apply, Expression, Opaque, Read, Value
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.reading.expressions import Apply, Expression, Opaque, Read, Value
 from fsmtrain.prove.changes import Assign, Changes, argument_of, index_of, value_of
 from fsmtrain.prove.environment import another_holds, window_is_legal
 from fsmtrain.prove.extra import z3

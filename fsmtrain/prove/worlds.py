@@ -12,9 +12,10 @@ from collections.abc import Callable
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.expressions import Expression, read
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.reading.expressions import Expression
+from fsmtrain.core.reading.reader import read
 from fsmtrain.core.table import Table, full_table
 from fsmtrain.prove.claim import Decision
 from fsmtrain.prove.environment import LEGAL, check_interval_fits

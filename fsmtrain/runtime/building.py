@@ -9,13 +9,13 @@ import torch
 from attrs import evolve, frozen
 from torch import nn
 
+from fsmtrain.core.checking.stepping import stepping_of
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.expressions import Expression
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop import Loop
+from fsmtrain.core.reading.expressions import Expression
 from fsmtrain.core.sizes import Sizes
-from fsmtrain.core.stepping import stepping_of
 from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options

@@ -1,18 +1,20 @@
 """The words beside a diagram's arrows: each row's guard with this configuration's numbers in it, spelled for people.
 
-Shapes, colours and file formats do not belong here. Simplifying is the work of `core.expressions`; what is added is what
-a reader takes for granted, such as that no count is negative.
+Shapes, colours and file formats do not belong here. Simplifying is the work of `core.reading`; what is added is what a reader
+takes for granted, such as that no count is negative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from fsmtrain.core.expressions import TRUE, Apply, Expression, Opaque, Read, Value, fold, negation, read
 from fsmtrain.core.folding import Known, facts, facts_at
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop import Loop
+from fsmtrain.core.reading.expressions import TRUE, Apply, Expression, Opaque, Read, Value
+from fsmtrain.core.reading.reader import read
+from fsmtrain.core.reading.simplifying import fold, negation
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row
 

@@ -10,7 +10,7 @@ from attrs import define, field
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatch import Dispatcher
 from fsmtrain.core.loop import Loop
-from fsmtrain.core.plan import Plan
+from fsmtrain.core.planning.plan import Plan
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
 from fsmtrain.core.trace import Trace

@@ -14,8 +14,8 @@ from diagrams.make import CONFIGURATIONS
 from fsmtrain.adapters.transitions import RunMachine, as_transitions
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatch import Dispatcher
-from fsmtrain.core.expressions import name_of
 from fsmtrain.core.loop import Loop
+from fsmtrain.core.reading.reader import name_of
 from tests.adapters.runs import dispatcher_of
 
 ROOT = Path(__file__).parent.parent.parent

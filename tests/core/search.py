@@ -16,10 +16,10 @@ from attrs import evolve, field, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.expressions import name_of
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits, resolve
+from fsmtrain.core.reading.reader import name_of
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table, full_table

@@ -7,9 +7,9 @@ from attrs import evolve
 from hypothesis import given, settings
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, check, every_n_batches
-from fsmtrain.core.check import check_of
+from fsmtrain.core.checking.check import check_of
+from fsmtrain.core.checking.findings import Report, Severity
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.findings import Report, Severity
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Schedule

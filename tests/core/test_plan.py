@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, after_steps, every_n_batches, plan
 from fsmtrain.core.guards import Guard
-from fsmtrain.core.plan import End, Plan
+from fsmtrain.core.planning.plan import End, Plan
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.core.visit import Visit
 from fsmtrain.early_stopping import EarlyStopping

@@ -11,15 +11,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fsmtrain import Guards, Loop, Options, Sizes, after_batches, after_steps, every_n_batches, every_n_steps_of, plan
-from fsmtrain.core import planning
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.expressions import is_opaque, read
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.notes import Epoch
-from fsmtrain.core.places import Growth, Places
-from fsmtrain.core.planning import Walk
-from fsmtrain.core.repetitions import Growing, Repetitions, growing
+from fsmtrain.core.planning import running, walk
+from fsmtrain.core.planning.notes import Epoch
+from fsmtrain.core.planning.places import Growth, Places
+from fsmtrain.core.planning.repetitions import Growing, Repetitions, growing
+from fsmtrain.core.planning.walk import Walk
+from fsmtrain.core.reading.expressions import is_opaque
+from fsmtrain.core.reading.reader import read
 
 MILLION = 1_000_000
 
@@ -119,8 +120,8 @@ def walked(loop: Loop, exhausted_after: int | None = None, *, jumps: bool) -> tu
 def test_a_plan_with_jumps_is_the_plan_without(loop: Loop, exhausted_after: int | None, worth: tuple[int, int]) -> None:
     """Whatever the guards look at, however small the jumps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "MANY", worth[0])
-        patch.setattr(planning, "WORTH", worth[1])
+        patch.setattr(running, "MANY", worth[0])
+        patch.setattr(walk, "WORTH", worth[1])
         assert walked(loop, exhausted_after, jumps=True) == walked(loop, exhausted_after, jumps=False)
 
 

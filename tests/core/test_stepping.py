@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fsmtrain.core.expressions import Opaque, text
-from fsmtrain.core.stepping import stepping_of
+from fsmtrain.core.checking.stepping import stepping_of
+from fsmtrain.core.reading.expressions import Opaque
+from fsmtrain.core.reading.telling import text
 from tests.models import Linear
 
 Hook = Callable[..., Any]

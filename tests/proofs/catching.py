@@ -1,4 +1,4 @@
-"""Who catches a fault: the proofs, `check`, or the traces beside those of the nested loops. The latter two look at a small grid."""
+"""Who catches a fault: the proofs; the check, or the traces beside those of nested loops, both of these on a small grid."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from fsmtrain.core import choices
-from fsmtrain.core.check import check_of
+from fsmtrain.core.checking import choices
+from fsmtrain.core.checking.check import check_of
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.guards import Guards

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 
 from diagrams.make import CONFIGURATIONS, drawings, outdated, same
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.expressions import Expression, Fact, Value, fold, is_opaque
 from fsmtrain.core.guards import Guards, every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop import Loop
+from fsmtrain.core.reading.expressions import Expression, Fact, Value, is_opaque
+from fsmtrain.core.reading.simplifying import fold
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.early_stopping import EarlyStopping

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from attrs import define, evolve, field, frozen
 
-from fsmtrain.core.answers import Answer, answering
-from fsmtrain.core.choices import Disagreement, compare
+from fsmtrain.core.checking.choices import Disagreement, compare
+from fsmtrain.core.checking.owned import Owned, owned
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Checked, Guard, Guards
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.owned import Owned, owned
+from fsmtrain.core.reading.answers import Answer, answering
 
 
 @define(eq=False)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.expressions import COMPUTE, RECORDS, Apply, Expression, Opaque, Read, Value
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.reading.expressions import COMPUTE, RECORDS, Apply, Expression, Opaque, Read, Value
 
 Answer = Callable[[Limits, Counters, Signals], Any]
 
@@ -30,7 +30,7 @@ def answering(expression: Expression, opaque: Callable[[Opaque], Answer] = as_it
         opaque: What answers in the place of a part that cannot be read.
 
     >>> from fsmtrain.core.guards import stop_is_requested
-    >>> from fsmtrain.core.expressions import read
+    >>> from fsmtrain.core.reading.reader import read
     >>> answering(read(stop_is_requested))(None, Counters(), Signals(stop_requested=True))
     True
     """

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fsmtrain.core.notes import Epoch, Windows
-from fsmtrain.core.places import Places
+from fsmtrain.core.planning.notes import Epoch, Windows
+from fsmtrain.core.planning.places import Places
 from fsmtrain.core.sizes import Schedule
 
 if TYPE_CHECKING:
-    from fsmtrain.core.plan import Plan
+    from fsmtrain.core.planning.plan import Plan
 
 SHOWN = 12  # kinds of epochs, before the rest is only counted
 

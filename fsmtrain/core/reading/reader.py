@@ -1,4 +1,4 @@
-"""Reads a guard's source as an expression: what it reads, what it says, and what is left of it in one configuration.
+"""Reads a guard's source as an expression.
 
 The subset is what `guards` describes: a docstring, then one ``return`` of comparisons, arithmetic, ``and/or/not`` and
 other guards; closures over whole numbers and over guards included. A guard outside it is *opaque*: it runs all the same.
@@ -9,58 +9,16 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import operator
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
-from typing import Any
 from weakref import WeakKeyDictionary
 
-from attrs import field, fields, frozen
+from attrs import frozen
 
-from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Checked, Guard
-from fsmtrain.core.limits import Limits
-from fsmtrain.core.sources import Function, Source, Unreadable, source_of
-
-RECORDS = ("limits", "counters", "signals")
-
-
-@frozen
-class Value:
-    """A number or a truth value, which are never the same: 1 is not True."""
-
-    value: int | bool = field(eq=lambda value: (type(value), value))
-
-
-@frozen
-class Read:
-    """A field of one of the three records that a guard is given; `name` may end in an index, as in ``optimizer_steps[0]``."""
-
-    record: str
-    name: str
-
-
-@frozen
-class Apply:
-    """An operator and its operands: ``and or not``, comparisons, arithmetic."""
-
-    op: str
-    args: tuple[Expression, ...]
-
-
-@frozen
-class Opaque:
-    """A guard, or a part of one, that cannot be read, and why."""
-
-    name: str
-    reason: str
-    guard: object = field(repr=False, eq=id)
-
-
-Expression = Value | Read | Apply | Opaque
-Fact = int | bool
-Facts = Mapping[tuple[str, str], Fact]
+from fsmtrain.core.reading.expressions import RECORDS, Apply, Expression, Opaque, Read, Value, is_truth
+from fsmtrain.core.reading.sources import Function, Source, Unreadable, source_of
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
@@ -68,20 +26,6 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
 _ARITHMETIC: dict[type[ast.operator], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%",
 }  # fmt: skip
-COMPUTE: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod,
-}  # fmt: skip
-_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
-
-# The fields that are flags; a name means one field among the three records.
-_TRUTHS = frozenset(f.name for record in (Limits, Counters, Signals) for f in fields(record) if f.type in (bool, "bool"))
-
-TRUE, FALSE = Value(True), Value(False)
-
-
-# ---- reading
-
 
 # Functions that were seen to answer otherwise than their source says, and how they did.
 _MISREAD: WeakKeyDictionary[FunctionType, str] = WeakKeyDictionary()
@@ -277,126 +221,3 @@ def _names(guard: FunctionType) -> Mapping[str, object]:
         with contextlib.suppress(ValueError):
             closure[name] = cell.cell_contents
     return ChainMap(closure, guard.__globals__)
-
-
-# ---- simplifying
-
-
-def fold(expression: Expression, facts: Facts) -> Expression:
-    """The expression with what is known put in, and everything that this decides worked out.
-
-    >>> fold(Apply("and", (Read("limits", "tests"), Read("signals", "stop_requested"))), {("limits", "tests"): True})
-    Read(record='signals', name='stop_requested')
-    """
-    match expression:
-        case Read(record=record, name=name):
-            known = facts.get((record, name))
-            return expression if known is None else Value(known)
-        case Apply(op=("and" | "or") as op, args=args):
-            return _fold_junction(op, args, facts)
-        case Apply(op="not", args=(arg,)):
-            return _negated(fold(arg, facts))
-        case Apply(op=op, args=args):
-            left, right = (fold(arg, facts) for arg in args)
-            if isinstance(left, Value) and isinstance(right, Value) and not (op in ("//", "%") and right.value == 0):
-                return Value(COMPUTE[op](left.value, right.value))
-            return Apply(op, (left, right))
-    return expression
-
-
-def _fold_junction(op: str, args: tuple[Expression, ...], facts: Facts) -> Expression:
-    ends, passes = (FALSE, TRUE) if op == "and" else (TRUE, FALSE)
-    left: list[Expression] = []
-    for arg in args:
-        part = fold(arg, facts)
-        if part == ends and isinstance(part, Value):
-            return ends
-        if part != passes:
-            left.extend(part.args if isinstance(part, Apply) and part.op == op else (part,))
-    if not left:
-        return passes
-    return left[0] if len(left) == 1 else Apply(op, tuple(left))
-
-
-def _negated(expression: Expression) -> Expression:
-    match expression:
-        case Value(value=value):
-            return Value(not value)
-        case Apply(op="not", args=(arg,)):
-            return arg
-        case Apply(op=op, args=args) if op in _OPPOSITE:
-            return Apply(_OPPOSITE[op], args)
-        case Apply(op=("and" | "or") as op, args=args):
-            return Apply("or" if op == "and" else "and", tuple(_negated(arg) for arg in args))
-    return Apply("not", (expression,))
-
-
-def negation(expression: Expression) -> Expression:
-    """The opposite, with the ``not`` moved inwards as far as it goes."""
-    return _negated(expression)
-
-
-# ---- telling
-
-_BINDING = {"or": 1, "and": 2, "not": 3, **dict.fromkeys(_OPPOSITE, 4), "+": 5, "-": 5, "*": 6, "//": 6, "%": 6}
-
-
-def text(expression: Expression) -> str:
-    """The expression for a person: fields by their names alone, which are unique among the three records.
-
-    >>> few = Apply("<", (Read("counters", "gathered"), Value(4)))
-    >>> text(Apply("not", (Apply("or", (Read("signals", "stop_requested"), few)),)))
-    'not (stop_requested or gathered < 4)'
-    """
-    match expression:
-        case Value(value=value):
-            return str(value).lower() if isinstance(value, bool) else str(value)
-        case Read(name=name):
-            return name
-        case Opaque(name=name):
-            return name
-        case Apply(op="not", args=(arg,)):
-            return f"not {_operand(arg, _BINDING['not'])}"
-        case Apply(op=op, args=args):
-            first, *others = args
-            binding = _BINDING[op]
-            after = binding if op in ("and", "or") else binding + 1
-            return f" {op} ".join(
-                [_operand(first, binding + 1 if op in _OPPOSITE else binding), *(_operand(arg, after) for arg in others)]
-            )
-    raise TypeError(expression)
-
-
-def _operand(expression: Expression, binding: int) -> str:
-    inner = _BINDING[expression.op] if isinstance(expression, Apply) else 9
-    return text(expression) if inner >= binding else f"({text(expression)})"
-
-
-def is_truth(expression: Expression) -> bool:
-    """Whether the expression is True or False, and not a number."""
-    match expression:
-        case Value(value=value):
-            return isinstance(value, bool)
-        case Read(name=name):
-            return name in _TRUTHS
-        case Apply(op=op):
-            return op not in COMPUTE or op in _OPPOSITE
-    return True
-
-
-def parts_of(expression: Expression) -> Iterator[Expression]:
-    """The expression, and all the expressions in it."""
-    yield expression
-    if isinstance(expression, Apply):
-        for arg in expression.args:
-            yield from parts_of(arg)
-
-
-def reads_of(expression: Expression) -> frozenset[Read]:
-    """The fields that the expression looks at."""
-    return frozenset(part for part in parts_of(expression) if isinstance(part, Read))
-
-
-def is_opaque(expression: Expression) -> bool:
-    """Whether a part of the expression could not be read."""
-    return any(isinstance(part, Opaque) for part in parts_of(expression))

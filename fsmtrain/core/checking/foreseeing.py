@@ -11,15 +11,16 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from fsmtrain.core.expressions import fold, reads_of, text
-from fsmtrain.core.findings import Finding, error, warning
+from fsmtrain.core.checking.findings import Finding, error, warning
+from fsmtrain.core.checking.hearing import Heard, overheard
+from fsmtrain.core.checking.hooked import Checkable, own_steps
+from fsmtrain.core.checking.owned import Owned, looks_at_growth, owned, readable
 from fsmtrain.core.folding import facts
 from fsmtrain.core.guards import Guards
-from fsmtrain.core.hearing import Heard, overheard
-from fsmtrain.core.hooked import Checkable, own_steps
-from fsmtrain.core.owned import Owned, owned, readable
-from fsmtrain.core.plan import Plan, plan_of
-from fsmtrain.core.planning import looks_at_growth
+from fsmtrain.core.planning.plan import Plan, plan_of
+from fsmtrain.core.reading.expressions import reads_of
+from fsmtrain.core.reading.simplifying import fold
+from fsmtrain.core.reading.telling import text
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.errors import GuardError
 

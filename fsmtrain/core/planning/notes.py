@@ -8,8 +8,8 @@ from typing import Any
 from attrs import frozen
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.places import Growth, Places
-from fsmtrain.core.repetitions import Growing, UnevenError, is_growing
+from fsmtrain.core.planning.places import Growth, Places
+from fsmtrain.core.planning.repetitions import Growing, UnevenError, is_growing
 
 Windows = tuple[tuple[int, int], ...]  # (length in backwards, how many of it in a row), in order
 

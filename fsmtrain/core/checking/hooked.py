@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Protocol
 
-from fsmtrain.core.answers import answering
+from fsmtrain.core.checking.findings import Finding, warning
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.expressions import Expression, fold, is_opaque, reads_of, text
-from fsmtrain.core.findings import Finding, warning
-from fsmtrain.core.plan import Plan, Plannable
+from fsmtrain.core.planning.plan import Plan, Plannable
+from fsmtrain.core.reading.answers import answering
+from fsmtrain.core.reading.expressions import Expression, is_opaque, reads_of
+from fsmtrain.core.reading.simplifying import fold
+from fsmtrain.core.reading.telling import text
 
 MOST = 100_000  # calls of a hook that tells one epoch from another
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from attrs import define, frozen
 
-from fsmtrain.core.answers import Answer, answering
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.expressions import Opaque, is_opaque, read
 from fsmtrain.core.guards import Checked, Guard
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.reading.answers import Answer, answering
+from fsmtrain.core.reading.expressions import Opaque, is_opaque
+from fsmtrain.core.reading.reader import read
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
 

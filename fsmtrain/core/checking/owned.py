@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from attrs import evolve, frozen
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.expressions import Expression, Opaque, is_opaque, name_of, parts_of, read
 from fsmtrain.core.guards import Guard, Guards
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.reading.expressions import Expression, Opaque, is_opaque, parts_of, reads_of
+from fsmtrain.core.reading.reader import name_of, read
 from fsmtrain.core.states import State
 
 
@@ -76,3 +77,24 @@ def readable(guards: Guards) -> Guards:
     opaque = {(own.field, own.optimizer_i) for own in owned(guards) if own.is_opaque}
     kept = {field: None for field, index in opaque if index is None}
     return evolve(guards, step={i: guard for i, guard in guards.step.items() if ("step", i) not in opaque}, **kept)
+
+
+# Counters that only ever grow: an epoch that a guard sees through one of these is like no other.
+_GROWING = frozenset(
+    {
+        "current_epoch",
+        "epochs_done",
+        "batches_begun",
+        "global_step",
+        "checks_done",
+        "steps_skipped",
+        "round_nb",
+        "optimizer_steps",
+        "stepped_in",
+    }
+)
+
+
+def looks_at_growth(guards: Guards) -> bool:
+    """Whether a guard of the user's may tell one epoch from another that began alike."""
+    return any(own.is_opaque or any(r.name.split("[")[0] in _GROWING for r in reads_of(own.reading)) for own in owned(guards))

@@ -8,8 +8,10 @@ from types import FunctionType, MethodType
 
 from attrs import frozen
 
-from fsmtrain.core.expressions import FALSE, TRUE, Apply, Expression, Opaque, Read, Reader, fold, negation, reader_of
-from fsmtrain.core.sources import Unreadable, source_of
+from fsmtrain.core.reading.expressions import FALSE, TRUE, Apply, Expression, Opaque, Read
+from fsmtrain.core.reading.reader import Reader, reader_of
+from fsmtrain.core.reading.simplifying import fold, negation
+from fsmtrain.core.reading.sources import Unreadable, source_of
 
 # What the hook is called with, by position, as far as a counter has it.
 _COUNTERS = {0: "current_epoch", 1: "batch_nb", 3: "optimizer_i"}

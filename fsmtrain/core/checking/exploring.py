@@ -13,13 +13,13 @@ from operator import attrgetter
 
 from attrs import define, field, fields, frozen
 
-from fsmtrain.core.answers import answering
-from fsmtrain.core.choices import Choices, Disagreement, compare
+from fsmtrain.core.checking.choices import Choices, Disagreement, compare
+from fsmtrain.core.checking.endings import on_a_circle
+from fsmtrain.core.checking.owned import owned
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.endings import on_a_circle
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.owned import owned
+from fsmtrain.core.reading.answers import answering
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
 from fsmtrain.errors import GuardError

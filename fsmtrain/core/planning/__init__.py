@@ -1,0 +1,1 @@
+"""The schedule of a run before it begins: the same table run with no actions."""
