@@ -181,12 +181,12 @@ def draw(
 
     For example:
 
-        fsmtrain draw loop.mmd --train 45 --val 12 --accumulate_grad_batches 4
+        fsmtrain draw loop.svg --train 45 --val 12 --accumulate_grad_batches 4
 
         fsmtrain draw loop.dot train.py:Model
 
     Args:
-        path: The file. Its suffix says what is drawn: .mmd for Mermaid, .dot for Graphviz.
+        path: The file. Its suffix says what is drawn: .svg and .png (the extra `draw`), .mmd for Mermaid, .dot for Graphviz.
         target: A module that has loaders: train.py:Model, or package.models:Model.
     """
     loop = run.loop(target, flags)

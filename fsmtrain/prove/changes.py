@@ -8,15 +8,17 @@ error: unlike a guard, an effect has no meaning "may be anything".
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import inspect
-import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType
 
-from attrs import frozen
+from attrs import fields, frozen
 
-from fsmtrain.core.reading.expressions import Apply, Expression, Read, Value, reads_of
+from fsmtrain.core.reading.expressions import Apply, Expression, Read, reads_of
+from fsmtrain.core.reading.reader import Reader, reader_of
+from fsmtrain.core.reading.sources import Unreadable
 from fsmtrain.errors import UsageError
 
 
@@ -39,11 +41,6 @@ class Branch:
 
 Change = Assign | Branch
 Changes = tuple[Change, ...]
-
-_BINARY: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-"}
-_COMPARISON: dict[type[ast.cmpop], str] = {
-    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
-}  # fmt: skip
 
 
 def changes_of(function: Callable[..., None]) -> Changes:
@@ -86,20 +83,30 @@ def argument_of(name: str) -> str | None:
 @functools.cache
 def _read(function: FunctionType) -> Changes:
     definition, reader = _definition(function)
-    return reader.block(definition.body[1:] if ast.get_docstring(definition) is not None else definition.body)
+    with _telling(function):
+        return reader.block(definition.body[1:] if ast.get_docstring(definition) is not None else definition.body)
 
 
 def _definition(function: FunctionType) -> tuple[ast.FunctionDef, _Reader]:
-    definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    with _telling(function):
+        plain = reader_of(function, {name: name for name in inspect.signature(function).parameters})
+    definition = plain.source.function
     if not isinstance(definition, ast.FunctionDef):
-        raise UsageError(f"{function.__name__} cannot be read: its source is not one function.")
-    return definition, _Reader(function.__name__, frozenset(a.arg for a in definition.args.args))
+        raise UsageError(f"{function.__name__} cannot be read: it is not one function.")
+    return definition, _Reader(**{f.name: getattr(plain, f.name) for f in fields(Reader)})
+
+
+@contextlib.contextmanager
+def _telling(function: FunctionType) -> Iterator[None]:
+    try:
+        yield
+    except Unreadable as error:
+        raise UsageError(f"{function.__name__}: {error}. Proofs read assignments to fields, with ifs around.") from error
 
 
 @frozen
-class _Reader:
-    name: str
-    records: frozenset[str]
+class _Reader(Reader):
+    """Reads statements too, and in expressions what only effects have: an item whose index is a field, and a K to look up."""
 
     def block(self, body: list[ast.stmt]) -> Changes:
         return tuple(self.change(node) for node in body if not isinstance(node, ast.Pass))
@@ -108,48 +115,31 @@ class _Reader:
         match node:
             case ast.Assign(targets=[target], value=value):
                 return Assign(self.field(target), self.expression(value))
-            case ast.AugAssign(target=target, op=op, value=value) if type(op) in _BINARY:
+            case ast.AugAssign(target=target, op=(ast.Add() | ast.Sub()) as op, value=value):
                 field = self.field(target)
-                return Assign(field, Apply(_BINARY[type(op)], (field, self.expression(value))))
+                return Assign(field, Apply("+" if isinstance(op, ast.Add) else "-", (field, self.expression(value))))
             case ast.If(test=test, body=body, orelse=orelse):
                 return Branch(self.expression(test), self.block(body), self.block(orelse))
-        raise self.outside(node)
+        raise Unreadable(f"`{ast.unparse(node)}` is outside what can be read")
 
     def field(self, node: ast.expr) -> Read:
-        match node:
-            case ast.Attribute(value=ast.Name(id=record), attr=field) if record in self.records:
-                return Read(record, field)
-            case ast.Subscript(value=ast.Attribute() as whole, slice=ast.Constant(value=int(index))):
-                found = self.field(whole)
-                return Read(found.record, f"{found.name}[{index}]")
-            case ast.Subscript(value=ast.Attribute() as whole, slice=ast.Attribute() as at):
-                found, named = self.field(whole), self.field(at)
-                return Read(found.record, f"{found.name}[{named.name}]")
-        raise self.outside(node)
+        found = self.expression(node)
+        if not isinstance(found, Read):
+            raise Unreadable(f"`{ast.unparse(node)}` is no field")
+        return found
 
     def expression(self, node: ast.expr) -> Expression:
         match node:
-            case ast.Constant(value=bool() | int() as value):
-                return Value(value)
-            case ast.Attribute() | ast.Subscript():
-                return self.field(node)
+            case ast.Subscript(value=ast.Attribute() as whole, slice=ast.Attribute() as at):
+                found = self.field(whole)
+                return Read(found.record, f"{found.name}[{self.field(at).name}]")
             case ast.Call(func=ast.Attribute() as method, args=[ast.Attribute() as argument], keywords=[]):
-                called, given = self.field(method), self.field(argument)
-                return Read(called.record, f"{called.name}({given.name})")
-            case ast.BoolOp(op=op, values=values):
-                return Apply("and" if isinstance(op, ast.And) else "or", tuple(map(self.expression, values)))
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return Apply("not", (self.expression(operand),))
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                return Apply(_BINARY[type(op)], (self.expression(left), self.expression(right)))
-            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISON:
-                return Apply(_COMPARISON[type(op)], (self.expression(left), self.expression(right)))
-        raise self.outside(node)
+                found = self.field(method)
+                return Read(found.record, f"{found.name}({self.field(argument).name})")
+        return super().expression(node)
 
-    def outside(self, node: ast.AST) -> UsageError:
-        return UsageError(
-            f"{self.name}: `{ast.unparse(node)}` is outside what proofs can read. Write assignments to fields, with ifs around."
-        )
+    def truth(self, node: ast.expr) -> Expression:
+        return self.expression(node)  # the type checker has seen to it
 
 
 def fields_written(changes: Changes) -> frozenset[Read]:
@@ -176,8 +166,9 @@ def _returned(function: FunctionType) -> Expression:
     definition, reader = _definition(function)
     match definition.body:
         case [ast.Return(value=ast.expr() as value)] | [ast.Expr(), ast.Return(value=ast.expr() as value)]:
-            return reader.expression(value)
-    raise reader.outside(definition)
+            with _telling(function):
+                return reader.expression(value)
+    raise UsageError(f"{function.__name__} cannot be read: its body is more than one return.")
 
 
 def fields_read(changes: Changes) -> frozenset[Read]:
