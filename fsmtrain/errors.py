@@ -36,3 +36,11 @@ class GuardError(FsmtrainError, RuntimeError):
 
 class UsageError(FsmtrainError, RuntimeError):
     """A call that makes no sense now, such as a test before there is a model."""
+
+
+class CodecError(FsmtrainError, ValueError):
+    """A value that no checkpoint can hold, or a checkpoint's content that no codec wrote. The message begins with its path."""
+
+
+class CheckpointError(FsmtrainError, OSError):
+    """A checkpoint that could not be written, or that cannot be read."""
