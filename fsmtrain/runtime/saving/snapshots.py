@@ -61,6 +61,7 @@ def copied(encoded: Encoded, about: dict[str, Any], reuse: Snapshot | None = Non
 def _memory(spare: Tensor | None, tensor: Tensor) -> Tensor:
     """Memory for a copy: the spare one if it fits."""
     pinned = tensor.is_cuda
-    if spare is not None and spare.dtype == tensor.dtype and spare.shape == tensor.shape and spare.is_pinned() == pinned:
+    fits = spare is not None and spare.dtype == tensor.dtype and spare.shape == tensor.shape
+    if spare is not None and fits and (not pinned or spare.is_pinned()):
         return spare
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)

@@ -133,6 +133,8 @@ def test_a_power_cut_at_any_operation_loses_nothing() -> None:
         for after in after_cuts(disk):
             assert found(after) == 2 or not saved, f"cut at {at} ({name})"
             store = Store(FOLDER, after)
+            for number in store.numbers():
+                store.load(number)  # none is there by half, neither a new one nor one that was being removed
             store.save(state(3), {"number": 3})
             assert all(name.isdigit() for name in after.names(FOLDER)), f"cut at {at} ({name})"
             assert found(after) == 3
@@ -146,6 +148,26 @@ def test_a_power_cut_after_the_first_save_of_all_loses_nothing() -> None:
         loaded = Store("/a/b/checkpoints", after).newest()
         assert loaded is not None
         assert loaded.tree["number"] == 1
+
+
+def test_a_folder_that_another_process_made_may_not_be_durable_yet() -> None:
+    disk = Disk()
+    disk.make_folder("/checkpoints")
+    Store("/checkpoints", disk).save(state(1), {})
+    assert Store("/checkpoints", disk.after_cut("nothing")).numbers() == [0]
+
+
+def test_what_could_not_be_cleaned_up_is_swept_by_the_next_save() -> None:
+    disk = disk_with_one()
+    store = Store(FOLDER, disk)
+    disk.fault = lambda number, name: "EIO" if name in ("sync", "remove") else None
+    for _ in range(2):
+        with pytest.raises(CheckpointError):
+            store.save(state(2), {})
+    assert not all(name.isdigit() for name in disk.names(FOLDER))
+    disk.fault = lambda number, name: None
+    store.save(state(3), {})
+    assert sorted(disk.names(FOLDER)) == ["000000", "000001"]
 
 
 def test_a_fault_while_reading_is_a_reason_to_take_the_one_before() -> None:

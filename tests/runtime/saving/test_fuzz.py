@@ -238,6 +238,17 @@ def test_hostile_json_is_refused(folder: Path, name: str) -> None:
         assert refused(folder).startswith("manifest.json: ")
 
 
+def test_a_huge_file_is_refused_before_it_is_read(folder: Path) -> None:
+    def huge(manifest: dict[str, Any]) -> None:
+        manifest["files"][STATE]["size"] = 2**40
+
+    forge(folder / NEWEST, {}, huge)
+    os.truncate(folder / NEWEST / STATE, 2**40)
+    assert refused(folder) == f"state.json: it has {2**40} bytes, and at most {2**28} are read."
+    os.truncate(folder / NEWEST / MANIFEST, 2**40)
+    assert refused(folder) == f"manifest.json: it has {2**40} bytes, and at most {2**22} are read."
+
+
 def safetensors(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return (len(text) if length is None else length).to_bytes(8, "little") + text + data

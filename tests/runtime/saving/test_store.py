@@ -125,6 +125,15 @@ def test_what_a_checkpoint_is_of_is_plain_data(tmp_path: Path, about: dict[str, 
     assert names(tmp_path) == []
 
 
+def test_what_would_be_too_large_to_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match="about: it takes"):
+        Store(tmp_path).save(state(0), {"note": "x" * 2**22})
+    monkeypatch.setattr("fsmtrain.runtime.saving.store.LARGEST_STATE", 1000)
+    with pytest.raises(CheckpointError, match=r"without its tensors the state takes .* Keep long lists of numbers as tensors"):
+        Store(tmp_path).save({"order": list(range(1000))}, {})
+    assert names(tmp_path) == []
+
+
 # ---- what is kept
 
 
@@ -213,6 +222,17 @@ def test_without_locks_it_saves_and_sweeps_nothing(tmp_path: Path) -> None:
     (tmp_path / ".writing-0123").mkdir()
     Store(tmp_path, Unlocked()).save(state(0), {})
     assert names(tmp_path) == [".writing-0123", "000000"]
+
+
+def test_a_number_that_another_process_takes_first_is_left_to_it(tmp_path: Path) -> None:
+    class Late(Files):
+        def rename(self, old: str, new: str) -> None:
+            if new.endswith("000000"):
+                Store(tmp_path).save(state(1), {})
+            super().rename(old, new)
+
+    assert Store(tmp_path, Late()).save(state(2), {}).name == "000001"
+    assert [Store(tmp_path).load(number).tree["number"] for number in (0, 1)] == [1, 2]
 
 
 def test_many_that_save_at_once_all_save(tmp_path: Path) -> None:
