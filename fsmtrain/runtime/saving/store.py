@@ -14,51 +14,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
-
-from fsmtrain.errors import CheckpointError, FsmtrainError
-from fsmtrain.runtime.saving import strict_json
-from fsmtrain.runtime.saving.codec import Encoded, decode, encode
+from fsmtrain.errors import CheckpointError
+from fsmtrain.runtime.saving.checkpoint import Loaded, Skipped, fill, manifest_of, read
+from fsmtrain.runtime.saving.codec import Encoded, encode
 from fsmtrain.runtime.saving.files import Files, close_quietly
-from fsmtrain.runtime.saving.manifest import (
-    MANIFEST,
-    MODEL,
-    STATE,
-    TENSORS,
-    Manifest,
-    encode_about,
-    read_manifest,
-    write_manifest,
-)
+from fsmtrain.runtime.saving.manifest import encode_about
 from fsmtrain.runtime.saving.retention import Policy
-from fsmtrain.runtime.saving.tensor_file import read_tensors, write_tensors
-from fsmtrain.runtime.saving.transfer import reading, shown, write_file
+from fsmtrain.runtime.saving.transfer import shown
 
-LARGEST_STATE = 2**28  # bytes of JSON
 _NUMBER = re.compile(r"[0-9]{6,15}")
 _WRITING = ".writing-"  # a checkpoint that is not yet one
 _REMOVING = ".removing-"  # one that is none any more
-
-
-@frozen
-class Skipped:
-    """A checkpoint that cannot be loaded, and why."""
-
-    path: Path
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
-@frozen(eq=False)
-class Loaded:
-    """A checkpoint's content, and those newer ones that were skipped to find it. All tensors are in the host's memory."""
-
-    path: Path
-    tree: Any
-    about: dict[str, Any]
-    skipped: tuple[Skipped, ...] = ()
 
 
 class Store:
@@ -84,7 +50,7 @@ class Store:
         try:
             self._make_ready()
             with self._claimed() as temporary:
-                self._fill(temporary, encoded, about)
+                fill(self._files, temporary, encoded, about)
                 number = self._commit(temporary)
         except (OSError, ValueError) as error:
             raise CheckpointError(
@@ -142,30 +108,14 @@ class Store:
         Raises:
             CheckpointError: It is not there, damaged, or none.
         """
-        path = self._path(checkpoint) if isinstance(checkpoint, int) else Path(checkpoint)
-        manifest = self._manifest(path)
-        with _reasons(path, STATE):
-            written = manifest.files[STATE]
-            with reading(self._files, str(path / STATE), size=written.size, most=LARGEST_STATE) as reader:
-                text = reader.bytes(written.size)
-                reader.finish(written.sha256)
-            skeleton = strict_json.parse(text)
-        with _reasons(path, TENSORS):
-            tensors = read_tensors(self._files, str(path / TENSORS), manifest.files[TENSORS])
-        if MODEL in manifest.files:
-            with _reasons(path, MODEL):
-                named = read_tensors(self._files, str(path / MODEL), manifest.files[MODEL])
-                tensors |= {f"{_MODEL_KEY}{name}": tensor for name, tensor in named.items()}
-        with _reasons(path, STATE):
-            tree = decode(Encoded(skeleton, tensors))
-        return Loaded(path, tree, manifest.about)
+        return read(self._files, self._path(checkpoint) if isinstance(checkpoint, int) else Path(checkpoint))
 
     def abouts(self) -> dict[int, dict[str, Any]]:
         """What each checkpoint is of, by its number, as far as its manifest can be read."""
         abouts = {}
         for number in self.numbers():
             with contextlib.suppress(CheckpointError):
-                abouts[number] = self._manifest(self._path(number)).about
+                abouts[number] = manifest_of(self._files, self._path(number)).about
         return abouts
 
     def keep(self, policy: Policy) -> list[int]:
@@ -240,25 +190,6 @@ class Store:
             if lock is not None:
                 close_quietly(self._files, lock)
 
-    def _fill(self, folder: str, encoded: Encoded, about: dict[str, Any]) -> None:
-        text = strict_json.dump(encoded.skeleton)
-        if len(text) > LARGEST_STATE:
-            raise ValueError(
-                f"without its tensors the state takes {len(text)} bytes, and {LARGEST_STATE} are the most. "
-                f"Keep long lists of numbers as tensors or arrays"
-            )
-        model = {name: tensor for name, tensor in encoded.tensors.items() if name.startswith(_MODEL_KEY)}
-        others = {name: tensor for name, tensor in encoded.tensors.items() if name not in model}
-        contents = {
-            STATE: write_file(self._files, os.path.join(folder, STATE), [text]),
-            TENSORS: write_tensors(self._files, os.path.join(folder, TENSORS), others),
-        }
-        if model:
-            named = {name.removeprefix(_MODEL_KEY): tensor for name, tensor in model.items()}
-            contents[MODEL] = write_tensors(self._files, os.path.join(folder, MODEL), named)
-        write_manifest(self._files, os.path.join(folder, MANIFEST), about, contents)
-        self._files.sync_folder(folder)
-
     def _commit(self, temporary: str) -> int:
         """Give the written folder the next number that is free."""
         number = max(self.numbers(), default=-1) + 1
@@ -272,17 +203,10 @@ class Store:
             else:
                 return number
 
-    # ---- reading
+    # ---- finding
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}"
-
-    def _manifest(self, path: Path) -> Manifest:
-        with _reasons(path):
-            if not self._files.is_folder(str(path)):
-                raise ValueError("there is no folder of this name" if not self._files.exists(str(path)) else "it is no folder")
-        with _reasons(path, MANIFEST):
-            return read_manifest(self._files, str(path / MANIFEST))
 
     def _newest_valid(self) -> int | None:
         for number in reversed(self.numbers()):
@@ -327,19 +251,3 @@ class Store:
         for name in self._files.names(folder):
             self._files.remove(os.path.join(folder, name))
         self._files.remove_folder(folder)
-
-
-_MODEL_KEY = "model."
-
-
-@contextlib.contextmanager
-def _reasons(path: Path, name: str | None = None) -> Iterator[None]:
-    """What goes wrong with a checkpoint, told with its path and the file's name."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, FsmtrainError, MemoryError, RuntimeError) as error:
-        reason = shown(error) if not isinstance(error, MemoryError) else "there is not enough memory for it"
-        reason = reason.removesuffix(".")
-        raise CheckpointError(f"{path}: {name}: {reason}." if name else f"{path}: {reason}.") from error

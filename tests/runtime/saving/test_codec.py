@@ -20,7 +20,9 @@ from torch import nn
 
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.saving import strict_json
-from fsmtrain.runtime.saving.codec import _TAGS, DEEPEST, Encoded, decode, encode
+from fsmtrain.runtime.saving.codec import Encoded, decode, encode
+from fsmtrain.runtime.saving.decoding import TAGS as ALL_TAGS
+from fsmtrain.runtime.saving.plain import DEEPEST
 from tests.runtime.saving.trees import bits_of, differences, tensors_in, trees
 
 
@@ -218,7 +220,7 @@ def test_every_dtype_of_torch_is_saved_or_refused() -> None:
         assert (copy.dtype, copy.shape) == (tensor.dtype, tensor.shape)
 
 
-TAGS = [*_TAGS, "$unknown"]
+TAGS = [*ALL_TAGS, "$unknown"]
 FIELDS = ["name", "shape", "stride", "offset", "dtype", "as", "order"]
 json_values = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4) | st.sampled_from(["t", "<f4"]),
@@ -255,6 +257,13 @@ json_values = st.recursive(
 def test_what_no_encoder_wrote_is_decoded_or_refused_and_nothing_else(skeleton: Any) -> None:
     with contextlib.suppress(CodecError):
         decode(Encoded(skeleton, {"t": torch.arange(3.0)}))
+
+
+def test_a_view_beyond_its_memory_is_refused() -> None:
+    """torch would make the memory larger, with whatever lies there."""
+    reference = {"name": "t", "offset": 2, "shape": [2], "stride": [1], "dtype": "float32"}
+    with pytest.raises(CodecError, match="beyond its tensor's end"):
+        decode(Encoded({"$tensor": reference}, {"t": torch.arange(3.0)}))
 
 
 def test_deep_skeletons_are_refused() -> None:

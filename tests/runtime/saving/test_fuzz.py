@@ -22,8 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsmtrain.errors import CheckpointError
+from fsmtrain.runtime.saving.checkpoint import Loaded
 from fsmtrain.runtime.saving.manifest import MANIFEST, MODEL, NAMES, STATE, TENSORS
-from fsmtrain.runtime.saving.store import Loaded, Store
+from fsmtrain.runtime.saving.store import Store
 from tests.runtime.saving.trees import differences
 
 EFFORT = int(os.environ.get("FSMTRAIN_FUZZ", "1"))
@@ -280,9 +281,10 @@ HOSTILE_TENSORS = {
     "before the beginning": safetensors({"a": entry(offsets=(-4, 0))}, b"1234"),
     "a gap": safetensors({"a": entry(offsets=(4, 8))}, b"12345678"),
     "two in one place": safetensors({"a": entry(), "b": entry()}, b"1234"),
+    "two in one place, and as many bytes": safetensors({"a": entry(), "b": entry()}, b"12345678"),
     "turned around": safetensors({"a": entry(offsets=(4, 0))}, b"1234"),
     "more than belongs there": safetensors({"a": entry()}, b"12345"),
-    "neither true nor false": safetensors({"a": entry("BOOL")}, b"\1\0\2\1".ljust(4)[:4]),
+    "neither true nor false": safetensors({"a": entry("BOOL", (4,))}, b"\1\0\2\1"),
 }
 
 
@@ -292,6 +294,15 @@ def test_hostile_tensor_files_are_refused(folder: Path, name: str, file: str) ->
     forge(folder / NEWEST, {file: HOSTILE_TENSORS[name]})
     with watched(folder):
         assert refused(folder).startswith(f"{file}: ")
+
+
+def test_no_memory_is_taken_for_a_tensor_that_cannot_be_there(folder: Path) -> None:
+    forge(folder / NEWEST, {TENSORS: safetensors({"a": entry(shape=(2**40,), offsets=(0, 2**42))}, b"1234")})
+    assert "the tensor 'a' ends beyond the file's end" in refused(folder)
+    forge(folder / NEWEST, {TENSORS: safetensors({"a": entry(shape=(2**40,))}, b"1234")})
+    assert f"the shape [{2**40}] of the tensor 'a' does not fit its 4 bytes" in refused(folder)
+    forge(folder / NEWEST, {TENSORS: safetensors({}, length=2**40)})
+    assert f"its header claims to have {2**40} bytes" in refused(folder)
 
 
 MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -128,7 +128,7 @@ def test_what_a_checkpoint_is_of_is_plain_data(tmp_path: Path, about: dict[str, 
 def test_what_would_be_too_large_to_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match="about: it takes"):
         Store(tmp_path).save(state(0), {"note": "x" * 2**22})
-    monkeypatch.setattr("fsmtrain.runtime.saving.store.LARGEST_STATE", 1000)
+    monkeypatch.setattr("fsmtrain.runtime.saving.checkpoint.LARGEST_STATE", 1000)
     with pytest.raises(CheckpointError, match=r"without its tensors the state takes .* Keep long lists of numbers as tensors"):
         Store(tmp_path).save({"order": list(range(1000))}, {})
     assert names(tmp_path) == []
