@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsmtrain.runtime.saving.dtypes import numpy_dtype
+from fsmtrain.runtime.saving.dtypes import as_bytes, numpy_dtype
 
 # Those that a tensor has too. Others are stored as bytes.
 _NATIVE = {"|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "<c8"}
@@ -46,7 +46,7 @@ def tensor_to_array(content: Tensor, fields: dict[str, Any]) -> np.ndarray[Any, 
     if type(text) is not str or type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError("its dtype or shape is missing")
     dtype = numpy_dtype(text)
-    data = content.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if content.numel() else b""
+    data = as_bytes(content).numpy().tobytes() if content.numel() else b""
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{len(data)} bytes do not make an array of shape {shape} and dtype {dtype}")
     array: np.ndarray[Any, Any] = np.frombuffer(bytearray(data), dtype=dtype).reshape(shape)

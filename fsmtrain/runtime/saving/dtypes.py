@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import torch
+from torch import Tensor
 
 # The names that the format safetensors gives them.
 CODES = {
@@ -46,6 +47,13 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 DTYPES = {dtype_name(dtype): dtype for dtype in (*CODES, *PACKED)}
+
+def as_bytes(tensor: Tensor) -> Tensor:
+    """The elements of a tensor as bytes in one row: where they are if it is contiguous, copied otherwise."""
+    # A tensor with one element may have any stride and is contiguous; what is viewed as bytes has the stride 1.
+    tensor = tensor.contiguous()
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+
 
 _PLAIN = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248]|c8|c16|[US][1-9][0-9]{0,8}|[mM]8(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?)")
 

@@ -114,12 +114,16 @@ class Files:
             return None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BaseException as error:
+            # It may have been removed or renamed since it was opened: then something else was locked.
+            if os.path.samestat(os.fstat(handle), os.lstat(folder)):
+                return handle
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except BaseException:
             os.close(handle)
-            if isinstance(error, BlockingIOError):
-                return None
             raise
-        return handle
+        os.close(handle)
+        return None
 
 
 def close_quietly(files: Files, handle: int) -> None:

@@ -16,7 +16,7 @@ from attrs import frozen
 from torch import Tensor
 
 from fsmtrain.runtime.saving import strict_json
-from fsmtrain.runtime.saving.dtypes import BY_CODE, CODES
+from fsmtrain.runtime.saving.dtypes import BY_CODE, CODES, as_bytes
 from fsmtrain.runtime.saving.files import Files
 from fsmtrain.runtime.saving.transfer import Reader, Written, reading, write_file
 
@@ -48,7 +48,7 @@ def write_tensors(files: Files, path: str, tensors: Mapping[str, Tensor]) -> Wri
         yield len(text).to_bytes(8, "little") + text
         for _, tensor in ordered:
             if tensor.numel():
-                yield _memory(tensor.cpu().contiguous())
+                yield _memory(as_bytes(tensor.cpu()))
 
     return write_file(files, path, parts())
 
@@ -116,7 +116,7 @@ def _entry(name: str, value: Any) -> _Entry:
     return _Entry(name, BY_CODE[code], tuple(shape), offsets[0], offsets[1])
 
 
-def _memory(tensor: Tensor) -> memoryview:
-    """The bytes of a contiguous tensor, where they are."""
-    array: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+def _memory(data: Tensor) -> memoryview:
+    """Bytes where they are, for reading and writing."""
+    array: Any = data.numpy()
     return memoryview(array)

@@ -39,6 +39,7 @@ def through_json(tree: Any) -> Any:
 @example({1: "whole", "1": "text", False: "a bool", (1, "a"): "pair", None: 0, 1.5: 1, b"b": 2, "": 3})
 @example(OrderedDict(b=1, a=2))
 @example(np.empty((0, 3), dtype=">f8"))
+@example(torch.zeros(2, dtype=torch.int16)[::2])
 def test_a_state_comes_back_as_it_was(tree: Any) -> None:
     assert list(differences(tree, through_json(tree))) == []
 

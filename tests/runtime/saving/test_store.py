@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import example, given
 from safetensors.torch import load_file, load_model, save_file
 from torch import nn
 
@@ -22,7 +23,8 @@ from fsmtrain.runtime.saving.retention import best, either, newest
 from fsmtrain.runtime.saving.store import Store
 from fsmtrain.runtime.saving.tensor_file import read_tensors, write_tensors
 from fsmtrain.runtime.saving.transfer import Written
-from tests.runtime.saving.trees import FLOATING, WHOLE, differences
+from tests.runtime.saving.disk import Disk
+from tests.runtime.saving.trees import FLOATING, WHOLE, differences, trees
 
 
 def state(number: int) -> dict[str, Any]:
@@ -57,6 +59,15 @@ def test_the_newest_comes_back_with_what_it_is_of(tmp_path: Path) -> None:
     assert loaded.skipped == ()
     assert list(differences(state(1), store.load(0).tree)) == []
     assert list(differences(state(1), Store("elsewhere").load(str(store.folder / "000000")).tree)) == []
+
+
+@given(trees())
+@example(torch.zeros(2, dtype=torch.int16)[::2])
+def test_any_state_comes_back_through_the_files(tree: Any) -> None:
+    store = Store("/checkpoints", Disk())
+    copy = store.load(store.save({"model": tree, "other": [tree]}, {})).tree
+    assert list(differences(tree, copy["model"])) == []
+    assert list(differences([tree], copy["other"])) == []
 
 
 def test_those_that_were_skipped_are_named_with_the_reason(tmp_path: Path) -> None:
@@ -212,6 +223,28 @@ def test_a_new_folder_that_is_swept_before_it_is_held_is_made_again(tmp_path: Pa
 
     Store(tmp_path, Unlucky()).save(state(0), {})
     assert names(tmp_path) == ["000000"]
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_folder_that_goes_while_it_is_being_locked_is_not_taken_for_held(tmp_path: Path, turn: int, monkeypatch: Any) -> None:
+    """It was opened, and then another process swept it: the lock is on something that has no name."""
+    import fcntl
+
+    flock, turns = fcntl.flock, 0
+
+    def late(handle: int, operation: int) -> None:
+        nonlocal turns
+        turns += 1
+        if turns == turn:
+            with monkeypatch.context() as context:
+                context.setattr(fcntl, "flock", flock)
+                Store(tmp_path).sweep()
+        flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    for number in range(3):
+        Store(tmp_path).save(state(number), {})
+    assert names(tmp_path) == ["000000", "000001", "000002"]
 
 
 def test_without_locks_it_saves_and_sweeps_nothing(tmp_path: Path) -> None:

@@ -159,8 +159,9 @@ def _of_tensors(a: Tensor, b: Tensor, path: str) -> Iterator[str]:
 
 def bits_of(tensor: Tensor) -> bytes:
     """A tensor's elements as bytes, in the order of its indices."""
-    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+    values = tensor.detach().resolve_conj().resolve_neg()
+    copy = torch.empty(values.shape, dtype=values.dtype).copy_(values).reshape(-1)
+    return copy.view(torch.uint8).numpy().tobytes() if copy.numel() else b""
 
 
 def _bits(number: complex) -> bytes:
