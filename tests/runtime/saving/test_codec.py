@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.saving import strict_json
@@ -37,6 +37,7 @@ def through_json(tree: Any) -> Any:
 @example([float("inf"), float("-inf"), float("nan"), -float("nan"), -0.0, 5e-324, 2**53, -(2**53), 2**53 - 1, 10**5000])
 @example({"$tensor": 1, "a": {"$dict": []}, "$$": {}})
 @example({1: "whole", "1": "text", False: "a bool", (1, "a"): "pair", None: 0, 1.5: 1, b"b": 2, "": 3})
+@example({"\ud800": 1, "ä": 2})
 @example(OrderedDict(b=1, a=2))
 @example(np.empty((0, 3), dtype=">f8"))
 @example(torch.zeros(2, dtype=torch.int16)[::2])
@@ -64,6 +65,13 @@ def test_one_tensor_in_two_places_is_stored_once_and_stays_one() -> None:
     assert copy["encoder.weight"] is copy["decoder.weight"]
 
 
+@pytest.mark.parametrize("tensor", [torch.empty(0, 3), torch.tensor([1 + 2j]).conj(), torch.ones(2)[::2]])
+def test_one_object_stays_one_whatever_it_is(tensor: Tensor) -> None:
+    copy = through_json([tensor, {"again": tensor}])
+    assert copy[0] is copy[1]["again"]
+    assert len(encode([tensor, tensor]).tensors) == 1
+
+
 def test_views_are_stored_in_the_tensor_that_covers_them() -> None:
     flat = torch.arange(6.0)
     encoded = encode({"first": flat[:2], "all": flat, "turned": flat.view(2, 3).T})
@@ -77,12 +85,14 @@ def test_what_lies_side_by_side_in_one_storage_is_stored_apart() -> None:
     assert {name: tensor.numel() for name, tensor in encoded.tensors.items()} == {"0": 3, "1": 3}
 
 
-def test_two_dtypes_of_one_memory_stay_in_one_memory() -> None:
+@pytest.mark.parametrize("end", [4, 7])
+def test_two_dtypes_of_one_memory_stay_in_one_memory(end: int) -> None:
+    """Also where the one that covers both begins in the midst of the other's elements."""
     whole = torch.arange(8, dtype=torch.int16)
-    real = whole[2:].view(torch.float32)
-    copy = through_json([whole[:5], real])
+    copy = through_json([whole[1:end], whole[2:6].view(torch.float32)])
+    assert copy[1].view(torch.int16).tolist() == [2, 3, 4, 5]
     copy[0].zero_()
-    assert copy[1].view(torch.int16).tolist() == [0, 0, 0, 5, 6, 7]
+    assert copy[1].view(torch.int16).tolist() == [0 if number < end else number for number in range(2, 6)]
 
 
 def test_the_order_in_memory_is_kept() -> None:
@@ -96,7 +106,7 @@ def test_the_order_in_memory_is_kept() -> None:
 
 def test_a_conjugate_is_saved_by_its_values() -> None:
     tensor = torch.tensor([1 + 2j, 3 - 1j])
-    lazy = [tensor.conj(), tensor.conj().imag]
+    lazy = [tensor, tensor.conj(), tensor.conj().imag]
     assert list(differences([one.clone() for one in lazy], through_json(lazy))) == []
 
 

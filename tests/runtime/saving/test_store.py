@@ -62,6 +62,7 @@ def test_the_newest_comes_back_with_what_it_is_of(tmp_path: Path) -> None:
 
 
 @given(trees())
+@example({"__metadata__": torch.ones(2), "a": {"__metadata__": torch.ones(3)}})
 @example(torch.zeros(2, dtype=torch.int16)[::2])
 def test_any_state_comes_back_through_the_files(tree: Any) -> None:
     store = Store("/checkpoints", Disk())
