@@ -123,6 +123,8 @@ def differences(a: Any, b: Any, path: str = "tree") -> Iterator[str]:
     elif isinstance(a, np.ndarray):
         if (a.dtype.str, a.shape, a.tobytes("A")) != (b.dtype.str, b.shape, b.tobytes("A")):
             yield f"{path}: {a!r} and {b!r}"
+        if a.flags.writeable != b.flags.writeable:
+            yield f"{path}: only one can be written"
     elif isinstance(a, np.generic):
         if (a.dtype.str, a.tobytes()) != (b.dtype.str, b.tobytes()):
             yield f"{path}: {a!r} and {b!r}"
