@@ -97,6 +97,17 @@ def test_two_copies_of_a_state_are_all_there_ever_are(tmp_path: Path) -> None:
     assert 1 <= len({tensor.data_ptr() for tensor in met}) <= 2
 
 
+def test_the_memory_of_what_was_written_is_used_for_the_next(tmp_path: Path) -> None:
+    used = []
+    with Writer(Store(tmp_path)) as writer:
+        for number in range(3):
+            writer.submit(state(number), {})
+            writer.wait()
+            assert writer._spare is not None
+            used.append(writer._spare.encoded.tensors["weight"])
+    assert used[0] is used[1] is used[2]
+
+
 def test_memory_that_does_not_fit_is_not_used_again() -> None:
     first = snapshot({"a": torch.zeros(3), "b": torch.zeros(2), "c": torch.zeros(2)}, {})
     tree = {"a": torch.ones(4), "b": torch.ones(2, dtype=torch.int32), "c": torch.ones(2)}
