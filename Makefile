@@ -17,7 +17,7 @@ UV    := .venv/bin/uv
 TORCH := $(shell sed -n 's/^torch==//p' requirements/torch.txt)
 
 # What mypy checks: those of these folders that exist.
-TYPED := $(wildcard fsmtrain tests examples diagrams)
+TYPED := $(wildcard fsmtrain tests examples diagrams benchmarks)
 
 .PHONY: help demo test lint pins clean
 .NOTPARALLEL:

@@ -40,3 +40,11 @@ class UsageError(FsmtrainError, RuntimeError):
 
 class MissingExtraError(FsmtrainError, ImportError):
     """Something that only an extra of the package installs."""
+
+
+class CodecError(FsmtrainError, ValueError):
+    """A value that no checkpoint can hold, or a checkpoint's content that no codec wrote. The message begins with its path."""
+
+
+class CheckpointError(FsmtrainError, OSError):
+    """A checkpoint that could not be written, or that cannot be read."""

@@ -1,0 +1,75 @@
+"""The dtypes that can be saved: torch's with their names in a tensor file, and NumPy's."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# The names that the format safetensors gives them.
+CODES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.float8_e8m0fnu: "F8_E8M0",
+}
+BY_CODE = {code: dtype for dtype, code in CODES.items()}
+
+# The format has no name for these. They are stored as the same bits of another dtype: complex ones with a last
+# dimension of 2.
+PACKED = {
+    torch.complex32: torch.float16,
+    torch.complex128: torch.float64,
+    torch.float4_e2m1fn_x2: torch.uint8,
+}
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype's name, without the package's."""
+    return str(dtype).removeprefix("torch.")
+
+
+DTYPES = {dtype_name(dtype): dtype for dtype in (*CODES, *PACKED)}
+
+def as_bytes(tensor: Tensor) -> Tensor:
+    """The elements of a tensor as bytes in one row: where they are if it is contiguous, copied otherwise."""
+    # A tensor with one element may have any stride and is contiguous; what is viewed as bytes has the stride 1.
+    tensor = tensor.contiguous()
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+
+
+_PLAIN = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248]|c8|c16|[US][1-9][0-9]{0,8}|[mM]8(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?)")
+
+
+def numpy_dtype(text: str) -> np.dtype[np.generic]:
+    """A plain dtype of NumPy by the text that NumPy gives it: numbers, times, text and bytes of a fixed length.
+
+    >>> numpy_dtype("<f8")
+    dtype('float64')
+
+    Raises:
+        ValueError: It is none of these: objects, structures, or floats whose size is the machine's choice.
+    """
+    if not _PLAIN.fullmatch(text):
+        raise ValueError(f"the NumPy dtype {text!r} cannot be saved")
+    try:
+        return np.dtype(text)
+    except TypeError as error:
+        raise ValueError(f"the NumPy dtype {text!r} is none: {error}") from None

@@ -1,0 +1,59 @@
+"""Where a value stands in a tree of values, as errors and the names of tensors say it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+
+@frozen(eq=False)
+class Path:
+    """The steps from the root of a tree to a value: keys and positions.
+
+    >>> path = Path().key("optimizers").at(0).key("state").key(3).key("exp_avg")
+    >>> str(path), path.name
+    ("optimizers[0]['state'][3]['exp_avg']", 'optimizers.0.state.3.exp_avg')
+    >>> str(Path())
+    'the value'
+    """
+
+    parent: Path | None = None
+    step: Any = None
+
+    def key(self, key: Any) -> Path:
+        """The path of what a mapping holds under a key."""
+        return Path(self, key)
+
+    def at(self, position: int) -> Path:
+        """The path of an item of a sequence."""
+        return Path(self, position)
+
+    @property
+    def steps(self) -> list[Any]:
+        """The keys and positions, from the root on."""
+        steps = []
+        path = self
+        while path.parent is not None:
+            steps.append(path.step)
+            path = path.parent
+        return steps[::-1]
+
+    @property
+    def name(self) -> str:
+        """The steps joined by dots, as a state_dict names its tensors; text that any file can hold."""
+        joined = ".".join(step if isinstance(step, str) else _shown(step) for step in self.steps)
+        return joined.encode(errors="backslashreplace").decode()
+
+    def __str__(self) -> str:
+        steps = self.steps
+        if not steps:
+            return "the value"
+        first, *others = steps
+        bare = isinstance(first, str) and first.isidentifier()
+        return "".join([first if bare else f"[{_shown(first)}]", *(f"[{_shown(step)}]" for step in others)])
+
+
+def _shown(step: Any) -> str:
+    text = ascii(step)
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -1,0 +1,48 @@
+"""What encoding and decoding share: bounds, the factories of a defaultdict, and floats as text."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import struct
+from collections.abc import Callable
+from typing import Any
+
+DEEPEST = 64  # levels of containers in a tree
+SAFE = 2**53  # whole numbers from here on are written as text, since many readers of JSON make floats of them
+
+FACTORIES: dict[str, Callable[[], Any] | None] = {
+    "none": None, "int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict, "set": set, "tuple": tuple,
+}  # fmt: skip
+
+
+def float_text(value: float) -> str:
+    """A float as text that gives back its every bit.
+
+    >>> float_text(float("-inf")), float_text(-0.0), float_text(-float("nan"))
+    ('-inf', '-0.0', 'fff8000000000000')
+    """
+    bits = struct.pack(">d", value)
+    return bits.hex() if math.isnan(value) and bits != struct.pack(">d", math.nan) else repr(value)
+
+
+def text_float(text: Any) -> float:
+    """The float that such a text is of."""
+    if type(text) is not str:
+        raise TypeError("this is no text")
+    if len(text) == 16 and text[:3] in ("7ff", "fff"):
+        value: float = struct.unpack(">d", bytes.fromhex(text))[0]
+        return value
+    return float(text)
+
+
+def named(value: Any) -> str:
+    """What a value is, for an error."""
+    kind = type(value)
+    if inspect.isroutine(value):
+        return "a function"
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    article = "an" if name[0] in "aeiouAEIOU" else "a"
+    return f"{article} {name}"

@@ -1,0 +1,46 @@
+"""JSON by the standard, bounded: what goes beyond is a ValueError, whatever this Python's stack could bear."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsmtrain.runtime.saving.strict_json import DEEPEST, dump, parse
+
+texts = st.text('[]{}"\\ä\n', max_size=6)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(values)
+def test_what_is_dumped_is_parsed(value: object) -> None:
+    assert parse(dump(value)) == value
+    assert parse(dump(value, indent=2)) == json.loads(json.dumps(value)) == value
+
+
+def test_brackets_are_counted_outside_of_strings() -> None:
+    assert parse(b"[" * DEEPEST + b"]" * DEEPEST)
+    for text in (b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1), b'[{"a":' * DEEPEST + b"1" + b"}]" * DEEPEST):
+        with pytest.raises(ValueError, match=f"more than {DEEPEST} deep"):
+            parse(text)
+    tricky = ["[" * 1000, '"' + "[" * 1000, "\\", '\\"' + "{" * 1000]
+    assert parse(dump(tricky)) == tricky
+
+
+@pytest.mark.parametrize("text", [b"NaN", b"[Infinity]", b"-Infinity"])
+def test_what_is_no_number_in_json_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match="is no number in JSON"):
+        parse(text)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_what_is_no_number_in_json_is_not_written(number: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dump([number])
