@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -12,13 +13,14 @@ from fsmtrain.core.check import Report, quick_findings
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.plan import Plan
 from fsmtrain.loops import Loop
-from fsmtrain.notices import warn
+from fsmtrain.notices import heard, warn
 from fsmtrain.options import Options
 from fsmtrain.runtime.building import Loaders
 from fsmtrain.runtime.machine import Engine
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.views import diagram
-from fsmtrain.views.progress import Progress
+from fsmtrain.views.recording.record import record_of
+from fsmtrain.views.shown import shown
 
 if TYPE_CHECKING:
     from fsmtrain.adapters.transitions import RunMachine
@@ -39,12 +41,29 @@ class Machine(Engine):
         guards: Guards | None = None,
         callbacks: Iterable[object] = (),
         trainer: Any = None,
+        record_into: Path | None = None,
     ) -> None:
-        shown = (Progress(),) if options.progress_bar else ()
-        given = (*callbacks, *shown)
-        super().__init__(options, model, loaders, runs=runs, guards=guards, callbacks=given, trainer=trainer)
-        for finding in quick_findings(self.loop):
-            warn(f"{finding.about}: {finding.text}")
+        said: list[str] = []
+        self._record = record_of(options, trains=runs == "fit", into=record_into, said=said)
+        given = (*callbacks, *([] if self._record is None else [self._record]), *shown(options))
+        with heard(said.append):
+            super().__init__(
+                options,
+                model,
+                loaders,
+                runs=runs,
+                guards=guards,
+                callbacks=given,
+                trainer=trainer,
+                takes_notes=self._record is not None,
+            )
+            for finding in quick_findings(self.loop):
+                warn(f"{finding.about}: {finding.text}")
+
+    @property
+    def run_dir(self) -> Path | None:
+        """The folder in which the run is recorded; None before it begins, and where none is."""
+        return None if self._record is None else self._record.path
 
     def as_transitions(self, **options: Any) -> RunMachine:
         """This run as a machine of the package ``transitions``: the same rows, guards, effects and actions, the same state.
