@@ -3,7 +3,7 @@
     python examples/digits.py
 
 Accumulated gradients, four checks an epoch, early stopping, a learning-rate schedule, then the test set: the run visits all
-eight documented states. It ends with the accuracy on the test set, the time in each state, and the machine's diagram.
+eight documented states. It ends with the time in each state, the accuracy on the test set, and the machine's diagram.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
 
 from fsmtrain import EarlyStopping, Options, TrainingModule, build
-from fsmtrain.views.summary import states_table
 
 
 class Digits(TrainingModule):
@@ -104,8 +103,6 @@ def main() -> float:
     args.out.mkdir(parents=True, exist_ok=True)
     for name in ("digits.mmd", "digits.dot"):
         machine.draw(args.out / name)
-    print()
-    print(states_table(result.times, result.stop_reason))
     print()
     print(f"test accuracy {result.metrics['test_acc']:.3f} after {result.counters.global_step} steps")
     print(f"the machine's diagram: {args.out / 'digits.mmd'}, {args.out / 'digits.dot'}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -14,13 +15,14 @@ from fsmtrain.core.guards import Guards
 from fsmtrain.core.planning.plan import Plan
 from fsmtrain.errors import GuardError
 from fsmtrain.loops import Loop
-from fsmtrain.notices import warn
+from fsmtrain.notices import heard, warn
 from fsmtrain.options import Options
 from fsmtrain.runtime.building import Loaders
 from fsmtrain.runtime.machine import Engine
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.views import diagram
-from fsmtrain.views.progress import Progress
+from fsmtrain.views.recording.record import record_of
+from fsmtrain.views.shown import shown
 from fsmtrain.views.tally import Counts, Tally
 
 if TYPE_CHECKING:
@@ -42,11 +44,23 @@ class Machine(Engine):
         guards: Guards | None = None,
         callbacks: Iterable[object] = (),
         trainer: Any = None,
+        record_into: Path | None = None,
     ) -> None:
-        shown = (Progress(),) if options.progress_bar else ()
-        given = (*callbacks, *shown)
-        super().__init__(options, model, loaders, runs=runs, guards=guards, callbacks=given, trainer=trainer)
-        self._tell(quick_findings(self.loop))
+        said: list[str] = []
+        self._record = record_of(options, trains=runs == "fit", into=record_into, said=said)
+        given = (*callbacks, *([] if self._record is None else [self._record]), *shown(options))
+        with heard(said.append):
+            super().__init__(
+                options,
+                model,
+                loaders,
+                runs=runs,
+                guards=guards,
+                callbacks=given,
+                trainer=trainer,
+                takes_notes=self._record is not None,
+            )
+            self._tell(quick_findings(self.loop))
 
     def _tell(self, findings: Iterable[Finding]) -> None:
         """Say what is probably not meant, and refuse what is wrong."""
@@ -54,6 +68,11 @@ class Machine(Engine):
             if finding.severity is Severity.ERROR:
                 raise GuardError(f"{finding.about}: {finding.text}")
             warn(f"{finding.about}: {finding.text}")
+
+    @property
+    def run_dir(self) -> Path | None:
+        """The folder in which the run is recorded; None before it begins, and where none is."""
+        return None if self._record is None else self._record.path
 
     @property
     def loop(self) -> Loop:

@@ -40,6 +40,23 @@ class TrainingModule(nn.Module):
         """The rounds so far in which an optimizer stepped; 0 outside of a run."""
         return self.trainer.global_step if self.trainer is not None else 0
 
+    def log(self, name: str, value: Any, *, prog_bar: bool = False) -> None:
+        """Log a metric, in a step method or in a hook: it is recorded, and early stopping can watch it.
+
+        In ``training_step`` it is one of this batch; in ``validation_step`` and ``test_step`` it is averaged over the pass.
+        Outside of a run nothing is done.
+
+        Args:
+            name: The metric's name.
+            value: A number, or a tensor with one element.
+            prog_bar: Whether the progress bar shows it.
+
+        Raises:
+            ModelError: The value is neither.
+        """
+        if self.trainer is not None:
+            self.trainer.log(name, value, prog_bar=prog_bar)
+
     def optimizer_step(
         self,
         current_epoch: int,

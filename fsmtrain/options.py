@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -24,6 +25,7 @@ OTHER_NAMES: dict[str, str] = {
     "accelerator": "device",
     "accumulate_grad": "accumulate_grad_batches",
     "devices": "device",
+    "default_root_dir": "runs_dir",
     "early_stopping": "early_stop_callback",
     "enable_progress_bar": "progress_bar",
     "epochs": "max_nb_epochs",
@@ -33,14 +35,19 @@ OTHER_NAMES: dict[str, str] = {
     "limit_test_batches": "test_percent_check",
     "limit_train_batches": "train_percent_check",
     "limit_val_batches": "val_percent_check",
+    "log_dir": "runs_dir",
+    "loggers": "logger",
     "max_epochs": "max_nb_epochs",
     "max_grad_norm": "gradient_clip_val",
     "max_num_epochs": "max_nb_epochs",
     "min_epochs": "min_nb_epochs",
     "min_num_epochs": "min_nb_epochs",
+    "name": "run_name",
     "num_sanity_val_steps": "nb_sanity_val_steps",
     "num_train_epochs": "max_nb_epochs",
+    "output_dir": "runs_dir",
     "overfit_batches": "overfit_pct",
+    "run_dir": "runs_dir",
     "show_progress_bar": "progress_bar",
     "strategy": "distributed_backend",
     "amp_level": "precision",
@@ -48,6 +55,8 @@ OTHER_NAMES: dict[str, str] = {
     "use_amp": "precision",
     "val_check_every_n_epoch": "check_val_every_n_epoch",
 }
+
+LONGEST_NAME = 200  # bytes of a run's name: most file systems take 255, and a number may be put behind it
 
 
 def _percentage(least: str) -> Callable[[object, Attribute[Any], object], None]:
@@ -144,6 +153,48 @@ def _check_seed(_: object, flag: Attribute[Any], value: object) -> None:
 def _check_switch(_: object, flag: Attribute[Any], value: object) -> None:
     if not isinstance(value, bool):
         raise OptionsError(f"{flag.name}={value!r}: True or False is needed.")
+
+
+def _path(value: object) -> Any:
+    """A path as it is written."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _check_folder(_: object, flag: Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value.strip() or not value.isprintable()):
+        raise OptionsError(
+            f"{flag.name}={value!r}: the folder in which runs are recorded, as in {flag.name}='runs'. None records nothing."
+        )
+
+
+def _check_name(_: object, flag: Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise OptionsError(f"{flag.name}={value!r}: a run's name, as in {flag.name}='baseline'. None gives it a number.")
+    if value in (".", "..") or any(character in value for character in '/\\:*?"<>|') or value != value.strip(" ."):
+        raise OptionsError(
+            f"{flag.name}={value!r}: the name of one folder inside of runs_dir, so it must have none of / \\ : * ? \" < > | in "
+            f"it, and neither begin nor end with a dot or a space. Another place is named with runs_dir=..."
+        )
+    if len(value.encode()) > LONGEST_NAME:
+        raise OptionsError(f"{flag.name}={value!r}: a run's name has {LONGEST_NAME} bytes at most.")
+
+
+def _check_logger(_: object, flag: Attribute[Any], value: object) -> None:
+    for logger in value if isinstance(value, tuple) else () if value is None else (value,):
+        if isinstance(logger, type):
+            raise OptionsError(f"{flag.name}={value!r}: a class. Pass an object of it: {logger.__name__}(...).")
+        if not callable(getattr(logger, "log_metrics", None)):
+            raise OptionsError(
+                f"{flag.name}={value!r}: a logger is an object with a method log_metrics(metrics, step). None logs nowhere but "
+                f"in the run's folder, which runs_dir=None switches off."
+            )
+
+
+def _loggers(value: object) -> Any:
+    """A list of loggers as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _precision(value: object) -> Any:
@@ -249,6 +300,10 @@ class Options:
         distributed_backend: None, or ``"dp"``, which on one device is the same.
         seed: Seeds Python's, NumPy's and torch's generators when the run begins. None leaves them alone.
         progress_bar: Whether the run shows its progress: a bar on a terminal, a few plain lines elsewhere.
+        quiet: Whether the run says nothing but warnings: no progress, no summary when it begins, no table when it has ended.
+        runs_dir: The folder in which each run that trains is recorded, in a folder of its own. None records nothing.
+        run_name: The name of the run's folder; one that is taken gets a number behind it. None numbers the runs: 0, 1, ...
+        logger: An object with a method ``log_metrics(metrics, step)``, or several. It is called by a thread of its own.
 
     Raises:
         OptionsError: A value out of its range, two flags that exclude each other, or a flag that does not exist.
@@ -274,6 +329,10 @@ class Options:
     distributed_backend: str | None = field(default=None, validator=_check_backend)
     seed: int | None = field(default=None, validator=_check_seed)
     progress_bar: bool = field(default=True, validator=_check_switch)
+    quiet: bool = field(default=False, validator=_check_switch)
+    runs_dir: str | os.PathLike[str] | None = field(default="runs", converter=_path, validator=_check_folder)
+    run_name: str | None = field(default=None, validator=_check_name)
+    logger: Any = field(default=None, converter=_loggers, validator=_check_logger)
 
     def __attrs_post_init__(self) -> None:
         if self.min_nb_epochs > self.max_nb_epochs > 0:
@@ -285,6 +344,13 @@ class Options:
     def plain(self) -> Options:
         """These flags as `Options`, without what a subclass adds."""
         return Options(**{f.name: getattr(self, f.name) for f in fields(Options)})
+
+    @property
+    def loggers(self) -> tuple[Any, ...]:
+        """The loggers, however many there are."""
+        if self.logger is None:
+            return ()
+        return self.logger if isinstance(self.logger, tuple) else (self.logger,)
 
     @property
     def early_stopping(self) -> EarlyStopping | None:

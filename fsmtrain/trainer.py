@@ -19,6 +19,10 @@ from fsmtrain.runtime.machine import Result
 from fsmtrain.runtime.weights import save_weights
 
 
+def _tuple(callbacks: Iterable[object]) -> tuple[object, ...]:
+    return tuple(callbacks)
+
+
 @define
 class _Runs:
     """The runs of a trainer."""
@@ -43,7 +47,7 @@ class Trainer(Options):
     """
 
     guards: Guards = field(factory=Guards)
-    callbacks: Iterable[object] = field(default=(), converter=tuple)
+    callbacks: Iterable[object] = field(default=(), converter=_tuple)
     _runs: _Runs = field(factory=_Runs, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -117,6 +121,11 @@ class Trainer(Options):
             raise UsageError("save_checkpoint: there is no model yet. Call fit(model) first.")
         save_weights(path, machine.model, {"epoch": machine.current_epoch, "global_step": machine.global_step})
 
+    def log(self, name: str, value: Any, *, prog_bar: bool = False) -> None:
+        """Log a metric of the run that is under way, as ``self.log`` of a `TrainingModule` does."""
+        if self._runs.active is not None:
+            self._runs.active.log(name, value, prog_bar=prog_bar)
+
     def stop(self) -> None:
         """Ask the run that is under way to stop, whatever ``min_nb_epochs`` says."""
         if self._runs.active is not None:
@@ -136,7 +145,17 @@ class Trainer(Options):
             self._runs.active = around or self._runs.active
 
     def _machine(self, model: nn.Module, loaders: Loaders, *, runs: Literal["fit", "val", "test"]) -> Machine:
-        machine = Machine(self, model, loaders, runs=runs, guards=self.guards, callbacks=self.callbacks, trainer=self)
+        fitted = self._runs.fitted
+        machine = Machine(
+            self,
+            model,
+            loaders,
+            runs=runs,
+            guards=self.guards,
+            callbacks=self.callbacks,
+            trainer=self,
+            record_into=fitted.run_dir if fitted is not None and fitted.model is model and fitted.state.is_final else None,
+        )
         self._runs.active = machine
         return machine
 

@@ -211,8 +211,8 @@ class Visits(Callback):
 
 
 def flags(**given: Any) -> Options:
-    """Options for a quiet run on the CPU."""
-    return Options(**{"progress_bar": False, "device": "cpu", **given})
+    """Options for a run on the CPU of which nothing is shown or recorded."""
+    return Options(**{"quiet": True, "runs_dir": None, "device": "cpu", **given})
 
 
 def machine_of(
@@ -248,6 +248,11 @@ def twins(make: Callable[[], M]) -> tuple[M, M]:
 def weights(model: nn.Module) -> list[Tensor]:
     """A copy of the parameters and buffers."""
     return [tensor.detach().clone() for tensor in (*model.parameters(), *model.buffers())]
+
+
+def places(error: BaseException) -> list[str]:
+    """What an error says of where the runs stood that it ended, without the way there."""
+    return [note for note in getattr(error, "__notes__", []) if note.startswith("in state ")]
 
 
 def same_bits(left: Any, right: Any) -> bool:

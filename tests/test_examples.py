@@ -136,7 +136,7 @@ def test_digits_trains_and_tells_what_its_machine_did(
     monkeypatch.setattr(digits, "Options", lambda **flags: three_epochs(**{**flags, "max_nb_epochs": 3}))
     monkeypatch.setattr(sys, "argv", ["digits.py", "--out", str(tmp_path)])
     assert digits.main() > 0.7
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err  # the table that each fit ends with
     for state in ("sanity_val", "train_batch", "backward", "accumulate", "step", "val_check", "early_stop", "test"):
         assert state in printed
         assert state in (tmp_path / "digits.mmd").read_text()
@@ -181,11 +181,11 @@ def test_own_loop_trains_the_same_bits_as_a_machine(example: Example) -> None:
     assert accuracy > 0.8
 
 
-def test_an_example_runs_as_a_script_with_its_flag() -> None:
+def test_an_example_runs_as_a_script_with_its_flag(tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    command = [sys.executable, str(Path("examples") / "stream.py"), "--short"]
+    command = [sys.executable, str(EXAMPLES / "stream.py"), "--short"]
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8", check=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8", check=True)
     assert "batches in a window: 4 in 59 of them, 3 in 1 of them" in done.stdout
 
 

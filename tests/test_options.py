@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -33,6 +34,13 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "nb_sanity_val_steps": 5,
 }
 
+class Logger:
+    """The least that a logger is."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """Nothing."""
+
+
 NO_PERCENTAGES = [-0.1, 1.1, 2, -1, True, False, None, "0.5", NAN, INFINITY, -INFINITY, [0.5], 0.5j]
 NO_COUNTS = [-1, True, False, 1.0, 2.5, None, "1", NAN, INFINITY, [1]]
 
@@ -58,6 +66,11 @@ ILLEGAL: dict[str, list[Any]] = {
     "distributed_backend": ["gloo", "", 0, True],
     "seed": [-1, 2**32, True, 1.5, "1", NAN],
     "progress_bar": [0, 1, None, "yes"],
+    "quiet": [0, 1, None, "yes"],
+    "runs_dir": ["", "  ", True, 0, "a\0b", b"runs"],
+    "run_name": ["", " ", ".", "..", "../x", "a/b", "/a", "a\\b", "c:", "a\nb", "a ", ".a", "a.", 1, True, 201 * "a",
+                 101 * "ä"],
+    "logger": [1, "tensorboard", object(), (object(),), Logger, (Logger(), None)],
 }  # fmt: skip
 
 LEGAL: dict[str, list[Any]] = {
@@ -79,6 +92,10 @@ LEGAL: dict[str, list[Any]] = {
     "distributed_backend": [None, "dp"],
     "seed": [None, 0, 2**32 - 1],
     "progress_bar": [True, False],
+    "quiet": [True, False],
+    "runs_dir": [None, "runs", "/tmp/elsewhere", "a/b"],
+    "run_name": [None, "baseline", "7", "lr=0.1, 2nd try", "größer", 200 * "a"],
+    "logger": [None, Logger(), (Logger(), Logger()), ()],
 }
 
 OTHER_NAMES = {
@@ -184,7 +201,7 @@ def test_a_name_from_elsewhere_is_refused_with_the_name_here(name: str, here: st
     assert re.search(rf"\b{here}\b", str(caught.value))
 
 
-@pytest.mark.parametrize("name", ["logger", "callbacks", "fast_dev_run", "x"])
+@pytest.mark.parametrize("name", ["callbacks", "fast_dev_run", "x"])
 def test_a_name_that_is_like_none_is_answered_with_all_flags(name: str) -> None:
     with pytest.raises(OptionsError) as caught:
         Options(**{name: 1})  # type: ignore[arg-type]
@@ -252,3 +269,14 @@ def test_options_with_the_same_flags_are_equal() -> None:
     assert Options(max_nb_epochs=3) == Options(max_nb_epochs=3) != Options(max_nb_epochs=4)
     assert Options(accumulate_grad_batches={0: 1, 2: 3}) == Options(accumulate_grad_batches={2: 3, 0: 1})
     assert attrs.evolve(Options(seed=1), max_nb_epochs=2) == Options(seed=1, max_nb_epochs=2)
+
+
+def test_a_path_is_kept_as_text_and_a_list_of_loggers_as_a_tuple() -> None:
+    """So that options can be compared, hashed and written down."""
+    loggers = [Logger(), Logger()]
+    options = Options(runs_dir=Path("a") / "b", logger=loggers)
+    assert options.runs_dir == str(Path("a") / "b")
+    assert options.loggers == options.logger == tuple(loggers)
+    assert hash(options) == hash(options.plain())
+    assert Options(logger=loggers[0]).loggers == (loggers[0],)
+    assert Options().loggers == ()

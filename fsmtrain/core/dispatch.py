@@ -98,8 +98,8 @@ class Dispatcher:
 
     @property
     def times(self) -> dict[State, Spent]:
-        """What each state has taken so far, in the order of `State`; states without a visit are left out."""
-        return {s: Spent(n.visits, n.nanoseconds / 1e9) for s, n in self._nodes.items() if n.visits}
+        """What each state has taken so far, in the order of `State`, a visit that failed included; the others are left out."""
+        return {s: Spent(n.visits, n.nanoseconds / 1e9) for s, n in self._nodes.items() if n.visits or n.nanoseconds}
 
     def advance(self) -> Transition:
         """One visit: the state's action, its guards, the effect of the row that holds.
@@ -122,6 +122,7 @@ class Dispatcher:
                 node.action()
             case = choose(node, self.limits, self.counters, self.signals)
         except BaseException as error:
+            node.nanoseconds += perf_counter_ns() - begun
             self.say_where(error)
             raise
         finally:
@@ -193,6 +194,7 @@ class Dispatcher:
                     if node.is_final:
                         break
         except BaseException as error:
+            node.nanoseconds += clock() - last
             self.say_where(error)
             raise
         finally:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from fsmtrain.core.dispatch import Spent
 from fsmtrain.core.states import State
+from fsmtrain.runtime.device_times import device_times
 from fsmtrain.runtime.epochs import EpochEnd
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.passes import Check, SanityPass, Test
@@ -62,6 +64,13 @@ class Actions:
                 self.by_state[State.ACCUMULATE] = training.accumulate
             if parts.hooks.on_batch_end is not None:
                 self.by_state[State.ROUND_END] = training.end_round
+        self._device_times = device_times(parts.device)
+        if self._device_times is not None:
+            self.by_state = {state: self._device_times.timed(state, act) for state, act in self.by_state.items()}
+
+    def device_times(self) -> dict[State, Spent]:
+        """What the states took a GPU, as far as that is known; nothing on the CPU."""
+        return {} if self._device_times is None else self._device_times.times()
 
     def restore(self) -> None:
         """Put back modes, ``requires_grad`` and random states, wherever the run stands. Harmless twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter_ns
 from typing import Any, Literal
 
 import torch
@@ -29,7 +30,7 @@ class Evaluation:
         limits: The batches to take from each loader; None takes a stream to its end.
 
     Without an end method, every scalar in the returned dicts is averaged over the batches of all loaders, and nothing
-    else of them is kept.
+    else of them is kept. What a step logs is averaged in either case.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Evaluation:
     ) -> None:
         model = parts.model
         self._kind, self._model, self._loaders, self._limits, self._move = kind, model, loaders, limits, parts.move
-        self._counters, self._signals = memory.counters, memory.signals
+        self._memory, self._counters, self._signals = memory, memory.counters, memory.signals
         streams = any(limit != 0 and length_of(loader) is None for loader, limit in zip(loaders, limits, strict=True))
         self._total = None if streams else sum(n for n in limits if n is not None)
         stem = "validation" if kind == "val" else "test"
@@ -57,19 +58,23 @@ class Evaluation:
         self._ahead: Any = _NOTHING
         self._outputs: list[list[Any]] = []
         self._averages = Averages()
+        self._to_show: set[str] = set()
         self.shown: Metrics = {}  # what the last pass wants to be shown while the run goes on
 
     def visit(self) -> Metrics | None:
         """Evaluate one batch; returns the pass's metrics after its last one, else None."""
         with torch.no_grad():
+            memory = self._memory
             batches = self._batches or self._begin()
-            item = self._ahead if self._total is None else next(batches)
+            item = self._ahead if self._total is None else self._fetch(batches)
             if item is not _NOTHING:
                 index, batch_nb, batch = item
+                memory.collects = True
                 output = self._step(batch if self._move is None else self._move(batch), batch_nb, index)
+                memory.collects = False
                 self._keep(index, output)
             if self._total is None:
-                self._ahead = next(batches, _NOTHING)
+                self._ahead = self._fetch(batches)
                 is_last = self._ahead is _NOTHING
                 self._signals.pass_ended = is_last
             else:
@@ -83,27 +88,44 @@ class Evaluation:
         self._modes = [(module, module.training) for module in self._model.modules()]
         self._model.eval()
         self._outputs = [[] for _ in self._loaders]
-        self._averages = Averages()
+        self._averages, self._to_show = Averages(), set()
         self._signals.pass_ended = False
         self._batches = evaluation_batches(self._loaders, self._limits, f"{self._kind}_dataloader")
         if self._total is None:
-            self._ahead = next(self._batches, _NOTHING)
+            self._ahead = self._fetch(self._batches)
         return self._batches
 
+    def _fetch(self, batches: Iterator[tuple[int, int, Any]]) -> Any:
+        """The next batch of the pass, which a stream may not have."""
+        asked = perf_counter_ns()
+        item = next(batches, _NOTHING) if self._total is None else next(batches)
+        loading = self._memory.loading
+        loading.nanoseconds += perf_counter_ns() - asked
+        loading.batches += item is not _NOTHING
+        return item
+
     def _keep(self, loader: int, output: Any) -> None:
+        logged, to_show = self._memory.take_logged() if self._memory.logged else ({}, set())
         if self._end is not None:
             self._outputs[loader].append(output)
         elif isinstance(output, Tensor):
-            self._averages.add(metrics_in({f"{self._kind}_loss": output}))
+            logged = {**metrics_in({f"{self._kind}_loss": output}), **logged}
         else:
-            self._averages.add(metrics_in(output))
+            logged = {**metrics_in(output), **logged}
+            self._to_show.update(group_in(output, "progress_bar"))
+        self._averages.add(logged)
+        self._to_show |= to_show
 
     def _finish(self) -> Metrics:
-        if self._end is None:
-            metrics = self._averages.result()
-        else:
+        metrics = self._averages.result()
+        if self._end is not None:
+            self._memory.collects = True
             output = self._end(self._outputs if self._several else self._outputs[0])
-            metrics, self.shown = metrics_in(output), group_in(output, "progress_bar")
+            self._memory.collects = False
+            logged, to_show = self._memory.take_logged()
+            metrics |= {**metrics_in(output), **logged}
+            self._to_show |= to_show | group_in(output, "progress_bar").keys()
+        self.shown = {name: metrics[name] for name in metrics if name in self._to_show}
         self.restore()
         return metrics
 
@@ -112,3 +134,4 @@ class Evaluation:
         for module, training in self._modes:
             module.training = training
         self._modes, self._batches, self._ahead, self._outputs = [], None, _NOTHING, []
+        self._memory.collects = False

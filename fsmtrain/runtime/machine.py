@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterable, Iterator
+from time import perf_counter_ns
 from typing import Any
 
-from attrs import frozen
+import torch
+from attrs import evolve, frozen
 from torch import nn
 
 from fsmtrain.core.counters import Counters, Signals
@@ -16,14 +19,16 @@ from fsmtrain.core.loop import Loop
 from fsmtrain.core.reasons import StopReason, stop_reason
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import Trace, Transition
+from fsmtrain.core.way import note_the_way
 from fsmtrain.errors import ModelError, UsageError
 from fsmtrain.options import Options
 from fsmtrain.runtime import random_states
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.arrivals import Arrival, Arrivals
 from fsmtrain.runtime.building import Loaders, memory_of, parts_of
-from fsmtrain.runtime.memory import Runs
-from fsmtrain.runtime.outputs import Metrics, number
+from fsmtrain.runtime.memory import Parts, Runs
+from fsmtrain.runtime.notes import Notes
+from fsmtrain.runtime.outputs import Metrics, number, scalar_of
 
 
 @frozen(kw_only=True)
@@ -31,7 +36,8 @@ class Result:
     """How a run ended.
 
     `metrics` holds the last value of each metric, wherever it came from: training, checks or the test. `times` says how often
-    each state was visited, and how long that took.
+    each state was visited, and how long that took; `loading` how many batches loaders had to give, and how long they were
+    waited for; `wall_seconds` is the time from the run's beginning to its end.
     """
 
     stop_reason: StopReason
@@ -39,6 +45,8 @@ class Result:
     counters: Counters
     metrics: dict[str, float]
     times: dict[State, Spent]
+    loading: Spent
+    wall_seconds: float
 
 
 class Engine:
@@ -53,6 +61,7 @@ class Engine:
         guards: The user's.
         callbacks: The user's.
         trainer: What the model finds as ``self.trainer``; None for the machine itself.
+        takes_notes: Whether somebody writes the metrics down, with `notes`, while the run goes on.
 
     Raises:
         FsmtrainError: Anything that is wrong and can be seen before the first batch.
@@ -68,10 +77,12 @@ class Engine:
         guards: Guards | None = None,
         callbacks: Iterable[object] = (),
         trainer: Any = None,
+        takes_notes: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(f"{model!r} is not a torch.nn.Module.")
         self._counters = Counters()  # all zero for what the model asks while the run is being built
+        self._begun = self._ended = False
         self._model, self._trainer, self._has_lent = model, self if trainer is None else trainer, False
         self._lend_trainer()
         try:
@@ -89,6 +100,8 @@ class Engine:
             self._take_trainer_back()
             raise
         memory = memory_of(parts)
+        if takes_notes:
+            parts = evolve(parts, notes=Notes(memory.counters, _optimizers(parts)))
         self._parts, self._memory, self._counters = parts, memory, memory.counters
         self._actions = Actions(parts, memory)
         observer = None
@@ -107,7 +120,7 @@ class Engine:
             observer=observer,
         )
         self._arrivals = Arrivals()
-        self._begun = self._ended = False
+        self._began_at = self._ended_at = 0  # ns
         self._take_trainer_back()
 
     loop_class: type[Loop] = Loop
@@ -159,6 +172,44 @@ class Engine:
         """Ask the run to stop: it does so at the end of the round, or of the val or test batch, that is under way."""
         self._memory.signals.stop_requested = True
 
+    def log(self, name: str, value: Any, *, prog_bar: bool = False) -> None:
+        """Log a metric.
+
+        In a step method it counts as if it stood under ``"log"`` in what the method returns: that of ``training_step`` is one
+        of this batch, those of ``validation_step`` and ``test_step`` are averaged over the pass, and early stopping finds them.
+        In a hook it is recorded where the run stands. Outside of a run nothing is done.
+
+        Args:
+            name: The metric's name.
+            value: A number, or a tensor with one element.
+            prog_bar: Whether the progress bar shows it.
+
+        Raises:
+            ModelError: It is neither, or the name is no text.
+        """
+        if not isinstance(name, str) or not name:
+            raise ModelError(f"log({name!r}, ...): a metric's name is needed, as in log('accuracy', value).")
+        scalar = scalar_of(value)
+        if scalar is None:
+            shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+            raise ModelError(
+                f"log({name!r}, ...): the value is a {type(value).__name__}{shape}. A metric is a number, or a tensor with one "
+                f"element: reduce it, with .mean() say."
+            )
+        if not self._begun:
+            return
+        memory = self._memory
+        if memory.collects:
+            memory.logged[name] = scalar
+            if prog_bar:
+                memory.logged_to_show.add(name)
+            return
+        memory.metrics[name] = scalar
+        if prog_bar:
+            memory.progress[name] = scalar
+        if self._parts.notes is not None:
+            self._parts.notes.metrics("train", {name: scalar})
+
     @contextlib.contextmanager
     def _ending_on_errors(self) -> Iterator[None]:
         """An error ends the run: it is told where, what a visit changes for its own time is put back, hooks are called."""
@@ -175,6 +226,7 @@ class Engine:
         if self._begun:
             return
         self._begun = True
+        self._began_at = perf_counter_ns()
         self._lend_trainer()
         parts = self._parts
         if parts.loop.options.seed is not None:
@@ -185,6 +237,8 @@ class Engine:
                 for parameter in turn.parameters:
                     parameter.grad = None
         self._arrivals = Arrivals()
+        if parts.notes is not None:
+            parts.notes.begin()
         if parts.hooks.on_run_start is not None:
             parts.hooks.on_run_start(self)
 
@@ -192,6 +246,10 @@ class Engine:
         if self._ended:
             return
         self._ended = True
+        self._ended_at = perf_counter_ns()
+        error = sys.exception()
+        if error is not None and not self.state.is_final:
+            note_the_way(error, self.trace)
         self._actions.restore()
         try:
             if self._parts.hooks.on_run_end is not None:
@@ -264,9 +322,36 @@ class Engine:
         return self._dispatcher.times
 
     @property
+    def device_times(self) -> dict[State, Spent]:
+        """The time of a GPU in each state, as far as it is known now: nobody waits for it. Nothing on the CPU."""
+        return self._actions.device_times()
+
+    @property
+    def loading(self) -> Spent:
+        """How many batches loaders had to give, and how long they were waited for: a part of the states' times."""
+        return Spent(self._memory.loading.batches, self._memory.loading.nanoseconds / 1e9)
+
+    @property
+    def wall_seconds(self) -> float:
+        """The time since the run began, up to its end; what `times` leaves of it was spent outside of the states."""
+        if not self._begun:
+            return 0.0
+        return ((self._ended_at or perf_counter_ns()) - self._began_at) / 1e9
+
+    @property
+    def device(self) -> torch.device:
+        """Where the run happens."""
+        return self._parts.device
+
+    @property
+    def notes(self) -> Notes | None:
+        """The metrics that the run leaves behind, where somebody writes them down."""
+        return self._parts.notes
+
+    @property
     def optimizers(self) -> list[Any]:
         """The optimizers, in the order of their turns."""
-        return [turn.optimizer for turn in self._parts.optimization.turns] if self._parts.optimization else []
+        return _optimizers(self._parts)
 
     @property
     def lr_schedulers(self) -> list[Any]:
@@ -303,4 +388,16 @@ class Engine:
         if reason is None:
             raise UsageError(f"The run stands in the state {self.state} and has no result yet. Call run() first.")
         metrics = {name: number(value) for name, value in self._memory.metrics.items()}
-        return Result(stop_reason=reason, state=self.state, counters=self.counters.copy(), metrics=metrics, times=self.times)
+        return Result(
+            stop_reason=reason,
+            state=self.state,
+            counters=self.counters.copy(),
+            metrics=metrics,
+            times=self.times,
+            loading=self.loading,
+            wall_seconds=self.wall_seconds,
+        )
+
+
+def _optimizers(parts: Parts) -> list[Any]:
+    return [turn.optimizer for turn in parts.optimization.turns] if parts.optimization else []

@@ -14,6 +14,7 @@ from fsmtrain.core.loop import Loop
 from fsmtrain.early_stopping import Patience
 from fsmtrain.runtime.callbacks import Hooks
 from fsmtrain.runtime.loaders import Loader
+from fsmtrain.runtime.notes import Notes
 from fsmtrain.runtime.optimizers import Optimization
 from fsmtrain.runtime.outputs import Metrics
 from fsmtrain.runtime.windows import Window
@@ -40,6 +41,15 @@ class Parts:
     hooks: Hooks
     evaluates: Literal["val", "test"]  # what the state `test` runs: the test, or validation by itself
     machine: Engine  # what hooks are given
+    notes: Notes | None = None  # of the metrics, where somebody writes them down
+
+
+@define(eq=False)
+class Loading:
+    """The time for which batches were waited for that loaders had to give: a part of that of the states which ask for them."""
+
+    batches: int = 0
+    nanoseconds: int = 0
 
 
 @define(eq=False, kw_only=True)
@@ -53,6 +63,7 @@ class Memory:
     hiddens: list[Any]  # of each optimizer, detached, from the batch's last split; None before its first
     metrics: Metrics = field(factory=dict)  # the last value of each metric, wherever it came from
     progress: Metrics = field(factory=dict)  # those that are to be shown while the run goes on
+    loading: Loading = field(factory=Loading)
     checked: Metrics = field(factory=dict)  # what the last check returned
     checked_epoch: int = -1  # the epoch of that check; -1 before the first
 
@@ -61,3 +72,12 @@ class Memory:
     loss: Tensor | None = None  # with its graph, from the forward to its backward
     weight: Any = None  # of the loss in hand
     output: Any = None  # what the closure's first call returns: the loss, without its graph
+    collects: bool = False  # whether a step method is under way, which gets what is logged with `log`
+    logged: Metrics = field(factory=dict)  # what it has logged so far
+    logged_to_show: set[str] = field(factory=set)  # the names among these that are to be shown
+
+    def take_logged(self) -> tuple[Metrics, set[str]]:
+        """What the step method has logged, and what of it is to be shown; forgotten here."""
+        taken = self.logged, self.logged_to_show
+        self.logged, self.logged_to_show = {}, set()
+        return taken

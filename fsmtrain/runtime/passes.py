@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Literal
 
 from fsmtrain.runtime import random_states
 from fsmtrain.runtime.evaluation import Evaluation
@@ -53,6 +54,8 @@ class Check:
         memory.checked, memory.checked_epoch = metrics, memory.counters.current_epoch
         memory.metrics.update(metrics)
         memory.progress.update(self._evaluation.shown)
+        if parts.notes is not None:
+            parts.notes.metrics("check", metrics)
         self._feed_early_stopping(metrics)
         if parts.hooks.on_check_end is not None:
             parts.hooks.on_check_end(parts.machine, metrics)
@@ -76,13 +79,17 @@ class Test:
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
         self._evaluation = Evaluation(parts.evaluates, parts, memory, parts.test_loaders, parts.loop.limits.test_loaders)
-        self._memory = memory
+        self._memory, self._notes = memory, parts.notes
+        self._kind: Literal["validate", "test"] = "validate" if parts.evaluates == "val" else "test"
 
     def visit(self) -> None:
         """A batch of the test."""
         metrics = self._evaluation.visit()
         if metrics is not None:
             self._memory.metrics.update(metrics)
+            self._memory.progress.update(self._evaluation.shown)
+            if self._notes is not None:
+                self._notes.metrics(self._kind, metrics)
 
     def restore(self) -> None:
         """Put back the modes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from time import perf_counter_ns
 from typing import Any
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from fsmtrain.runtime.isolation import Isolation
 from fsmtrain.runtime.loaders import SizedBatches, StreamedBatches, length_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.optimizers import Turn
-from fsmtrain.runtime.outputs import Scalar, detached, group_in, loss_of, metrics_in, weight_of
+from fsmtrain.runtime.outputs import Metrics, Scalar, detached, group_in, loss_of, metrics_in, weight_of
 from fsmtrain.runtime.precision import Scaling, in_precision
 from fsmtrain.runtime.windows import Seeds, rescale
 
@@ -57,6 +58,7 @@ class Training:
             )
         self._training_step = in_precision(binding.call, options.precision, parts.device)
         self._scaling = Scaling(turns, parts.device) if options.precision == "16" else None
+        self._notes = parts.notes
         self._optimizer_step = getattr(parts.model, "optimizer_step", None) or default_optimizer_step
         self._tbptt_split_batch = getattr(parts.model, "tbptt_split_batch", None) or split_in_time
 
@@ -65,8 +67,14 @@ class Training:
     def fetch(self) -> None:
         """Fetch a batch, split it under truncated BPTT, and move it to the device."""
         parts, memory, hooks = self._parts, self._memory, self._parts.hooks
+        if self._batches is None and hooks.on_epoch_start is not None:
+            hooks.on_epoch_start(parts.machine)
+        asked = perf_counter_ns()
         batches = self._batches or self._begin_epoch()
         batch = batches.next()
+        loading = memory.loading
+        loading.nanoseconds += perf_counter_ns() - asked
+        loading.batches += 1
         if isinstance(batches, StreamedBatches):
             self._signals.stream_ended = batches.ended
         if parts.move is not None:
@@ -80,9 +88,7 @@ class Training:
             self._signals.splits = len(memory.splits)
 
     def _begin_epoch(self) -> SizedBatches | StreamedBatches:
-        parts, loader = self._parts, self._parts.train_loader
-        if parts.hooks.on_epoch_start is not None:
-            parts.hooks.on_epoch_start(parts.machine)
+        loader = self._parts.train_loader
         length = length_of(loader)
         name = "train_dataloader"
         self._batches = StreamedBatches(loader, name) if length is None else SizedBatches(loader, name, length)
@@ -109,23 +115,36 @@ class Training:
         if self._isolation is not None:
             self._isolation.enter(index)
         self._hiddens = None if counters.split_nb == 0 else memory.hiddens[index]
-        self._evaluate(index)
+        loss, metrics = self._evaluate(index)
+        if self._notes is not None:
+            self._notes.forward(index, loss, metrics)
 
-    def _evaluate(self, index: int) -> None:
-        """One forward of the split in hand, from the hiddens with which it began."""
+    def _evaluate(self, index: int) -> tuple[Tensor, Metrics | None]:
+        """One forward of the split in hand, from the hiddens with which it began; returns its loss and its metrics."""
         counters, memory = self._counters, self._memory
+        memory.collects = True
         output = self._training_step(memory.splits[counters.split_nb], counters.batch_nb, index, self._hiddens)
+        memory.collects = False
+        metrics: Metrics | None = None
         if isinstance(output, Tensor):
             plain = output.requires_grad and output.dim() == 0
-            memory.loss = output if plain else loss_of(output)
+            loss = output if plain else loss_of(output)
             memory.weight = memory.hiddens[index] = None
-            return
-        memory.loss = loss_of(output)
-        memory.weight = weight_of(output)
-        if self._split_size is not None:
-            memory.hiddens[index] = detached(output.get("hiddens"))
-        memory.metrics.update(metrics_in(output, of_training=True))
-        memory.progress.update(group_in(output, "progress_bar"))
+        else:
+            loss = loss_of(output)
+            memory.weight = weight_of(output)
+            if self._split_size is not None:
+                memory.hiddens[index] = detached(output.get("hiddens"))
+            metrics = metrics_in(output, of_training=True)
+            memory.progress.update(group_in(output, "progress_bar"))
+        memory.loss = loss
+        if memory.logged:
+            logged, to_show = memory.take_logged()
+            metrics = {**metrics, **logged} if metrics else logged
+            memory.progress.update((name, logged[name]) for name in to_show)
+        if metrics:
+            memory.metrics.update(metrics)
+        return loss, metrics
 
     def run_backward(self) -> None:
         """Send the loss's gradient back, scaled for its window, and let go of the graph."""
@@ -169,6 +188,8 @@ class Training:
             self._signals.step_skipped = not stepped
         if not self._windows_are_single:
             self._memory.windows[turn.index].close()
+        if self._notes is not None:
+            self._notes.window(turn.index, self._counters.gathered)
         if turn.step_schedulings and stepped:
             steps = self._counters.optimizer_steps[turn.index] + 1
             for scheduling in turn.step_schedulings:
@@ -232,6 +253,7 @@ class Training:
         if self._isolation is not None:
             self._isolation.leave()
         self._batches, self._memory.loss, self._memory.splits = None, None, []
+        self._memory.collects = False
 
 
 def default_optimizer_step(

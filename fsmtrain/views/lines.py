@@ -1,4 +1,4 @@
-"""A run in plain lines, for files and pipes: what will be done, epochs as they end, and why the run has ended."""
+"""A run in plain lines, for files and pipes: epochs as they end, and why the run has ended."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.views.standing import GRACE, Arriving, Rates, Run, duration, metric, plural, rate, standing
+from fsmtrain.views.standing import GRACE, Arriving, Rates, Run, duration, metric, rate, standing
 from fsmtrain.views.streams import say
 
 QUIET = 1.0  # seconds between two lines about epochs, at least
@@ -30,7 +29,6 @@ class Lines:
         self._held_back: _Line | None = None
         self._writer: threading.Thread | None = None
         self._over = threading.Event()
-        say(outlook(run.loop.limits))
 
     def epoch_ended(self) -> None:
         """Write a line about the epoch, unless another is only just written."""
@@ -96,26 +94,3 @@ class _Line:
         except Exception:
             values = {}
         return ", ".join((self.text, *(metric(name, value) for name, value in values.items())))
-
-
-def outlook(limits: Limits) -> str:
-    """What a run is going to do.
-
-    >>> from fsmtrain.core.limits import resolve
-    >>> from fsmtrain.core.sizes import Sizes
-    >>> from fsmtrain.options import Options
-    >>> outlook(resolve(Options(max_nb_epochs=20), Sizes(train=45, val=[12], test=[1])))
-    'training: 20 epochs of 45 batches, checks of 12 batches, then a test of 1 batch'
-    """
-    parts = []
-    if limits.epochs:
-        parts.append(f"training: {plural(limits.epochs, 'epoch')} of {_batches(limits.train_batches)}")
-    if limits.validates:
-        parts.append(f"checks of {_batches(limits.val_batches)}")
-    if limits.tests:
-        parts.append(f"{'then a test' if limits.fits else 'an evaluation'} of {_batches(limits.test_batches)}")
-    return ", ".join(parts) or "no epoch to train"
-
-
-def _batches(number: int) -> str:
-    return plural(number, "batch") if number else "a stream"

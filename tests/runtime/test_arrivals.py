@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -20,9 +21,9 @@ class Parcel:
     def arrived(self) -> bool:
         return self.here
 
-    def value(self) -> float:
+    def values(self) -> list[float]:
         assert self.here, "the number was read before it came"
-        return self.number
+        return [self.number]
 
 
 class Device:
@@ -31,7 +32,7 @@ class Device:
     def __init__(self) -> None:
         self.parcels: list[Parcel] = []
 
-    def __call__(self, value: Tensor) -> Sent:
+    def __call__(self, tensors: Sequence[Tensor]) -> Sent:
         self.parcels.append(Parcel(float(len(self.parcels))))
         return self.parcels[-1]
 

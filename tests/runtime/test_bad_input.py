@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from fsmtrain import Callback, EarlyStopping, FsmtrainError, Guards, Machine, State, Trainer, TrainingModule, after_batches
 from fsmtrain.core.reasons import StopReason
 from fsmtrain.errors import GuardError, ModelError, OptionsError
-from tests.models import Linear, Plain, Samples, Validated, batches, machine_of, same_bits, stream, trained, weights
+from tests.models import Linear, Plain, Samples, Validated, batches, machine_of, places, same_bits, stream, trained, weights
 
 # ---- what training_step returns
 
@@ -52,7 +52,7 @@ def test_a_training_step_that_returns_no_loss_is_an_error(change: Callable[[Any]
 
     with pytest.raises(ModelError, match=message) as caught:
         trained(Wrong(), batches(4), max_nb_epochs=1)
-    assert caught.value.__notes__ == ["in state train_batch, epoch 0, batch 1, optimizer 0"]
+    assert places(caught.value) == ["in state train_batch, epoch 0, batch 1, optimizer 0"]
 
 
 def test_a_loss_with_one_element_will_do_whatever_its_shape() -> None:
@@ -99,7 +99,7 @@ def test_a_guard_that_raises_is_named() -> None:
     with pytest.raises(GuardError, match=r"step=\{0: broken\}.*raised KeyError") as caught:
         machine.run()
     assert isinstance(caught.value.__cause__, KeyError)
-    assert caught.value.__notes__ == ["in state backward, epoch 0, batch 0, optimizer 0"]
+    assert places(caught.value) == ["in state backward, epoch 0, batch 0, optimizer 0"]
 
 
 @pytest.mark.parametrize("callback", [object(), 5, "on_epoch_end", nn.Linear(1, 1)])
@@ -392,7 +392,7 @@ def test_an_exception_comes_through_with_its_place_and_leaves_the_model_as_it_wa
     with pytest.raises(OurError) as caught:
         drive(machine)
     assert caught.value is error
-    [note] = error.__notes__
+    [note] = places(error)
     index = r"\d" if optimizer is None else str(optimizer)
     assert re.fullmatch(f"in state {state}, epoch {epoch}, batch {batch}, optimizer {index}", note)
     assert modes(model) == [True, True, True, False, True]
@@ -410,7 +410,7 @@ def test_an_exception_before_the_first_state_ends_the_run_too(drive: Any, place:
     model = Trapped(trap)
     with pytest.raises(OurError) as caught:
         drive(trapped(model))
-    assert len(getattr(caught.value, "__notes__", [])) == 1
+    assert len(places(caught.value)) == 1
     assert trap.ends == 1
     assert not hasattr(model, "trainer")
     disarmed_runs(model)
@@ -425,7 +425,7 @@ def test_an_exception_after_a_transition_has_its_place_too(drive: Any, nth: int)
         drive(trapped(model))
     assert trap.ends == 1
     disarmed_runs(model)
-    assert len(getattr(caught.value, "__notes__", [])) == 1
+    assert len(places(caught.value)) == 1
 
 
 @pytest.mark.parametrize("drive", [in_one_go, in_steps])
@@ -458,7 +458,7 @@ def test_an_exception_while_a_run_is_being_built_comes_through(place: str) -> No
     model = Trapped(trap)
     with pytest.raises(OurError) as caught:
         trapped(model)
-    assert getattr(caught.value, "__notes__", []) == []
+    assert places(caught.value) == []
     assert trap.ends == 0
     assert not hasattr(model, "trainer")
     disarmed_runs(model)
@@ -481,7 +481,7 @@ def test_exceptions_of_every_kind_come_through(error: type[BaseException], place
     with pytest.raises(error) as caught:
         trapped(model).run()
     assert type(caught.value) is error
-    assert len(caught.value.__notes__) == 1
+    assert len(places(caught.value)) == 1
     assert trap.ends == 1
     assert modes(model) == [True, True, True, False, True]
 
@@ -500,7 +500,7 @@ def test_the_same_exception_in_two_runs_names_both_places_once_each() -> None:
     for nth in (1, 1, 3):
         with pytest.raises(OurError):
             trapped(Trapped(Trap("training_step", nth, raising(error)))).run()
-    assert error.__notes__ == [f"in state train_batch, epoch 0, batch {b}, optimizer 0" for b in (0, 1)]
+    assert places(error) == [f"in state train_batch, epoch 0, batch {b}, optimizer 0" for b in (0, 1)]
 
 
 def test_a_run_that_failed_cannot_be_gone_on_with() -> None:

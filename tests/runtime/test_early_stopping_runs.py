@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import StepLR
 from fsmtrain import Callback, EarlyStopping, Guards, Machine, State, after_steps
 from fsmtrain.core.reasons import StopReason
 from fsmtrain.errors import MetricError
-from tests.models import Linear, Visits, batches, machine_of, trained
+from tests.models import Linear, Visits, batches, machine_of, places, trained
 
 FLAT = (1.0,)
 FALLING = tuple(float(-i) for i in range(100))
@@ -126,7 +126,7 @@ def test_a_missing_metric_is_an_error_that_lists_those_there_are() -> None:
     message = r"early_stop_callback watches 'val_loss', which the check did not return\. It returned 'accuracy'"
     with pytest.raises(MetricError, match=message) as caught:
         stopped(FLAT, True, "accuracy")
-    assert caught.value.__notes__ == ["in state val_check, epoch 0, batch 3, optimizer 0"]
+    assert places(caught.value) == ["in state val_check, epoch 0, batch 3, optimizer 0"]
     with pytest.raises(MetricError, match="It returned no metric"):
         trained(Empty(), batches(2), batches(2), max_nb_epochs=1, early_stop_callback=True)
 

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau,
 from fsmtrain import Guards, State, TrainingModule, every_n_batches
 from fsmtrain.errors import GuardError, MetricError, ModelError, OptionsError
 from fsmtrain.runtime.optimizers import Optimization, optimization
-from tests.models import Adversaries, Linear, Plain, Validated, Visits, batches, machine_of, trained
+from tests.models import Adversaries, Linear, Plain, Validated, Visits, batches, machine_of, places, trained
 
 
 def parameters() -> list[nn.Parameter]:
@@ -296,7 +296,7 @@ def test_a_missing_metric_of_a_plateau_scheduler_is_an_error_that_lists_those_th
     message = r"ReduceLROnPlateau watches 'loss', which the check did not return\. It returned 'accuracy', 'val_loss'"
     with pytest.raises(MetricError, match=message) as caught:
         trained(model, batches(2), batches(2), max_nb_epochs=3)
-    assert caught.value.__notes__ == ["in state epoch_end, epoch 0, batch 0, optimizer 0"]
+    assert places(caught.value) == ["in state epoch_end, epoch 0, batch 0, optimizer 0"]
 
 
 @pytest.mark.parametrize("options", [{"early_stop_callback": True}, {}], ids=["early stopping", "plateau"])

@@ -72,11 +72,11 @@ def machine(
     progress: Progress | None = None,
     **flags: Any,
 ) -> Machine:
-    """A run of a model that is shown by the machine's own `Progress`, or by a given one."""
-    own = progress is None
-    options = Options(**{"max_nb_epochs": 2, "nb_sanity_val_steps": 0, "device": "cpu", "progress_bar": own, **flags})
+    """A run of a model of which nothing but its progress is shown."""
+    alone = {"quiet": True, "runs_dir": None}
+    options = Options(**{"max_nb_epochs": 2, "nb_sanity_val_steps": 0, "device": "cpu", **alone, **flags})
     loaders = Loaders(train=Sized(4) if train is None else train, val=val, test=test)
-    return Machine(options, model, loaders, callbacks=() if progress is None else [progress])
+    return Machine(options, model, loaders, callbacks=[progress or Progress()])
 
 
 class Late:

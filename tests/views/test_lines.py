@@ -11,20 +11,19 @@ import pytest
 from fsmtrain.core.dispatch import Spent
 from fsmtrain.core.reasons import StopReason
 from fsmtrain.core.states import State
-from fsmtrain.views.lines import outlook
+from fsmtrain.views.opening import outlook
 from fsmtrain.views.progress import Progress
 from tests.views.runs import Clock, Late, Model, Sized, Standstill, drawing, machine
 
 
-def test_a_file_gets_a_line_at_the_start_one_for_each_epoch_and_one_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_gets_a_line_for_each_epoch_and_one_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
 
     def pass_time(step: str, batch_nb: int) -> None:
         clock.now += 0.5
 
     machine(Model(pass_time), val=Sized(1), test=Sized(3), val_check_interval=4, progress=Progress(clock)).run()
-    start, first, second, end = capsys.readouterr().err.splitlines()
-    assert start == "training: 2 epochs of 4 batches, checks of 1 batch, then a test of 3 batches"
+    first, second, end = capsys.readouterr().err.splitlines()
     assert first.startswith("epoch 1/2 after 2.5 s, ")
     assert second.startswith("epoch 2/2 after 5.0 s, ")
     assert first.endswith(" batches/s, batch=3, half=0.5, val_loss=0.25")
@@ -42,7 +41,7 @@ def test_short_epochs_have_no_line_each_but_the_last_one_always_has(
 
     machine(Model(pass_time), Sized(1), max_nb_epochs=epochs, progress=Progress(clock)).run()
     lines = capsys.readouterr().err.splitlines()
-    assert [int(line.split()[1].split("/")[0]) for line in lines[1:-1]] == told
+    assert [int(line.split()[1].split("/")[0]) for line in lines[:-1]] == told
 
 
 @pytest.mark.parametrize(
@@ -62,14 +61,13 @@ def test_a_file_is_told_what_ended_the_run_and_where(
 
 
 def test_lines_go_to_what_is_standard_error_at_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [io.StringIO() for _ in range(3)]
+    files = [io.StringIO() for _ in range(2)]
 
     def replace(step: str, batch_nb: int) -> None:
-        monkeypatch.setattr(sys, "stderr", files[1] if sys.stderr is files[0] else files[2])
+        monkeypatch.setattr(sys, "stderr", files[1] if sys.stderr is files[0] else files[0])
 
-    monkeypatch.setattr(sys, "stderr", files[0])
     machine(Model(replace), Sized(1), progress=Progress(Clock())).run()
-    assert [file.getvalue().split()[0] for file in files] == ["training:", "epoch", "epoch"]
+    assert [file.getvalue().split()[0] for file in files] == ["epoch", "epoch"]
     assert not any(character in file.getvalue() for file in files for character in "\r\b")
 
 
@@ -103,7 +101,7 @@ def test_a_line_waits_for_its_metrics_and_the_run_does_not_wait_for_the_line(cap
         run.counters.current_epoch, run.metrics = epoch, end
         progress.on_epoch_end(run)
         clock.now += 5
-    assert capsys.readouterr().err.splitlines()[1:] == []
+    assert capsys.readouterr().err.splitlines() == []
     ends[2].here = ends[0].here = True
     run.state, run.stop_reason = State.DONE, StopReason.REQUESTED
     progress.on_run_end(run)
@@ -127,7 +125,7 @@ def test_runs_that_are_shown_at_the_same_time_keep_their_lines_apart(capsys: pyt
         progress.on_epoch_end(first)
     for run in (first, never, second):
         progress.on_run_end(run)
-    told = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()[2:]]
+    told = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
     assert told == ["epoch 1/20 after 0.0 s", "epoch 2/20 after 0.0 s", "ended in the state fetch", "ended in the state fetch"]
 
 
@@ -140,7 +138,7 @@ def test_a_line_tells_the_rate_of_the_epochs_since_the_line_before(capsys: pytes
         progress.on_epoch_end(run)
         clock.now += 5
     progress.on_run_end(run)
-    assert [line.split(", ")[1] for line in capsys.readouterr().err.splitlines()[1:3]] == ["10 batches/s", "20 batches/s"]
+    assert [line.split(", ")[1] for line in capsys.readouterr().err.splitlines()[:2]] == ["10 batches/s", "20 batches/s"]
 
 
 @pytest.mark.parametrize("failure", [None, RuntimeError("no such device")])
@@ -153,7 +151,7 @@ def test_a_line_whose_metrics_never_come_is_written_without_them(
     progress.on_run_start(run)
     progress.on_epoch_end(run)
     progress.on_run_end(run)
-    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()[1:]] == [
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
         "epoch 1/20 after 0.0 s",
         "ended in the state fetch",
     ]

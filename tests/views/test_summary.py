@@ -7,7 +7,7 @@ import pytest
 from fsmtrain.core.dispatch import Spent
 from fsmtrain.core.reasons import StopReason
 from fsmtrain.core.states import State
-from fsmtrain.views.summary import states_table
+from fsmtrain.views.summary import bottleneck, states_table
 
 TIMES = {State.STEP: Spent(45, 0.75), State.FETCH: Spent(90, 0.25), State.TRAIN_BATCH: Spent(1_234_567, 9.0)}
 
@@ -55,3 +55,43 @@ def test_a_run_that_did_not_come_to_its_end_is_told_as_such() -> None:
 def test_a_run_without_any_visit_or_measurable_time_has_a_table_too() -> None:
     assert rows({}) == [["total", "0", "0.000", "0.0"][:3]]
     assert rows({State.START: Spent(1, 0.0)}) == [["start", "1", "0.000", "0.0"], ["total", "1", "0.000"]]
+
+
+# ---- the bottleneck
+
+
+@pytest.mark.parametrize(
+    ("times", "loading", "wall", "told"),
+    [
+        ({State.FETCH: 4.2, State.STEP: 5.8}, 4.1, 10.0, "41 % of the time waiting for the loader"),
+        ({State.FETCH: 1.9, State.STEP: 8.1}, 1.9, 10.0, ""),
+        ({State.STEP: 4.0, State.VAL_CHECK: 6.0}, 0.1, 10.0, "60 % of the time in checks"),
+        ({State.STEP: 5.1, State.VAL_CHECK: 4.9}, 0.1, 10.0, ""),
+        ({State.STEP: 4.0, State.VAL_CHECK: 6.0}, 7.0, 10.0, "70 % of the time waiting for the loader"),
+        ({State.STEP: 7.5, State.SAVE: 2.5}, 0.0, 10.0, "25 % of the time saving checkpoints"),
+        ({State.STEP: 7.0}, 0.0, 10.0, "30 % of the time between the visits"),
+        ({State.FETCH: 0.5, State.STEP: 0.4}, 0.5, 0.9, ""),
+        ({}, 0.0, 0.0, ""),
+    ],
+)
+def test_one_sentence_names_what_took_too_much_where_something_did(
+    times: dict[State, float], loading: float, wall: float, told: str
+) -> None:
+    spent = {state: Spent(10, seconds) for state, seconds in times.items()}
+    sentence = bottleneck(spent, Spent(10, loading), wall)
+    assert told in sentence
+    assert bool(told) == bool(sentence)
+    assert sentence in " ".join(states_table(spent, None, loading=Spent(10, loading), wall_seconds=wall).splitlines())
+
+
+def test_the_rows_sum_to_the_wall_time_what_lies_between_the_visits_included() -> None:
+    cells = [line.split() for line in states_table(TIMES, None, wall_seconds=12.5).splitlines()]
+    assert cells[4] == ["(between", "visits)", "2.500", "20.0%"]
+    assert cells[5] == ["total", "1,234,702", "12.500", "100.0%"]
+
+
+def test_the_time_of_a_gpu_has_a_column_where_it_is_known() -> None:
+    [heading, fetch, train, *_] = states_table(TIMES, None, device_times={State.TRAIN_BATCH: Spent(9, 1.5)}).splitlines()
+    assert heading.endswith("GPU (s)")
+    assert train.endswith("1.500")
+    assert not fetch.endswith("1.500")

@@ -1,0 +1,34 @@
+"""`Note`: what a run notes of its metrics at one moment, with its numbers on the host. What becomes of it is not said here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import define
+
+Kind = Literal["train", "check", "test", "validate"]  # a batch or a hook, a check, the test, a validation by itself
+
+
+@define(eq=False)  # not frozen: one is made for each batch, which takes twice as long
+class Note:
+    """The metrics of one forward, of one pass over val or test loaders, or those that a hook logged.
+
+    Attributes:
+        kind: Where they come from.
+        seconds: Since the run began.
+        epoch: The index of the epoch, from 0.
+        batch: The index of the batch in the epoch, from 0.
+        step: ``global_step`` when the metrics were computed: the steps that the weights had behind them.
+        values: The metrics by name.
+        optimizer: The index of the optimizer whose turn it was; None in a note that is of no forward.
+        lr: The learning rate of that optimizer's first group; None where there is no such optimizer.
+    """
+
+    kind: Kind
+    seconds: float
+    epoch: int
+    batch: int
+    step: int
+    values: dict[str, float]
+    optimizer: int | None = None
+    lr: float | None = None

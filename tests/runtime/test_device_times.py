@@ -1,0 +1,95 @@
+"""The time of a GPU in each state, with a device and a clock that are set by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fsmtrain.core.states import State
+from fsmtrain.runtime import device_times as module
+from fsmtrain.runtime.device_times import DeviceTimes, device_times
+from tests.models import Linear, batches, trained
+
+
+class Device:
+    """A device that does its work later, when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.done, self.made = 0.0, 0.0, 0
+
+    def event(self) -> Event:
+        self.made += 1
+        return Event(self)
+
+
+class Event:
+    """A mark behind the work that has been asked for so far."""
+
+    def __init__(self, device: Device) -> None:
+        self.device, self.at = device, -1.0
+
+    def record(self) -> None:
+        self.at = self.device.asked
+
+    def query(self) -> bool:
+        return self.device.done >= self.at
+
+    def elapsed_time(self, end: Event, /) -> float:
+        assert self.query()
+        assert end.query(), "somebody read a time that the device has not come to"
+        return end.at - self.at
+
+
+def test_a_states_time_is_read_when_the_device_has_passed_it_and_not_before() -> None:
+    device = Device()
+    times = DeviceTimes(device.event)
+
+    def work() -> None:
+        device.asked += 2.0  # ms
+
+    forward, backward = times.timed(State.TRAIN_BATCH, work), times.timed(State.BACKWARD, work)
+    for _ in range(3):
+        forward()
+        backward()
+        backward()
+    assert times.times() == {}
+    device.done = 6.0
+    assert times.times()[State.TRAIN_BATCH].seconds == pytest.approx(0.006)  # one has passed, and stands for all three
+    device.done = device.asked
+    told = times.times()
+    assert (told[State.TRAIN_BATCH].visits, told[State.BACKWARD].visits) == (3, 6)
+    assert told[State.TRAIN_BATCH].seconds == pytest.approx(0.006)
+    assert told[State.BACKWARD].seconds == pytest.approx(0.012)
+
+
+def test_of_many_visits_some_are_measured_and_events_are_used_again() -> None:
+    device = Device()
+    times = DeviceTimes(device.event)
+
+    def work() -> None:
+        device.asked += 1.0
+        device.done = device.asked
+
+    visit = times.timed(State.STEP, work)
+    for _ in range(10 * module.FIRST):
+        visit()
+        times.times()
+    assert device.made == 2
+    assert times._states[State.STEP].samples == module.FIRST + 9 * module.FIRST // module.EVERY
+    assert times.times()[State.STEP].seconds == pytest.approx(10 * module.FIRST / 1e3)
+
+
+def test_a_device_that_does_not_come_along_is_measured_no_more_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LIMIT", 10)
+    device = Device()
+    times = DeviceTimes(device.event)
+    visit = times.timed(State.STEP, lambda: None)
+    device.done = -1.0
+    for _ in range(50):
+        visit()
+    assert device.made == 20
+
+
+def test_on_the_cpu_nothing_of_it_is_made() -> None:
+    assert device_times(torch.device("cpu")) is None
+    assert trained(Linear(), batches(2), max_nb_epochs=1).device_times == {}
