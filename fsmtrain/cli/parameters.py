@@ -42,6 +42,8 @@ GROUPS: dict[str, Group] = {
     "overfit_pct": DATA,
 }  # all others: RUNNING
 
+UNTYPED = frozenset({"logger"})  # objects, which only Python can make
+
 APART = "__"  # in a parameter's name, what stands for the dot in --early_stop_callback.patience
 
 
@@ -87,6 +89,8 @@ def _parameters(cls: type[Any], prefix: str = "", group: Group | None = None) ->
     hints = typing.get_type_hints(cls)
     helps = {param.arg_name: param.description or "" for param in parse(cls.__doc__ or "").params}
     for field in attrs.fields(cls):
+        if field.name in UNTYPED:
+            continue
         hint, place = hints[field.name], group or GROUPS.get(field.name, RUNNING)
         yield inspect.Parameter(
             prefix + field.name,

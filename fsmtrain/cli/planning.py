@@ -143,7 +143,6 @@ def check(
     run: What = Run(),
     strict: Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)] = False,
     json: Json = False,
-    quiet: Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)] = False,
     flags: Mapping[str, Any],
 ) -> int:
     """Say what is wrong with a run, or probably not meant, before it runs.
@@ -160,10 +159,9 @@ def check(
         target: A module that has loaders: train.py:Model, or package.models:Model.
         strict: Count warnings as errors in the exit code.
         json: Print JSON.
-        quiet: Print nothing; the exit code says it.
     """
     report = run.loop(target, flags).check()
-    if not quiet:
+    if not flags.get("quiet", False):  # else the exit code says it
         print(report.to_json() if json else report)
     return int(bool(report.findings if strict else report.errors))
 

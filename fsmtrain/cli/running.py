@@ -44,7 +44,6 @@ def fit(
     test: Switch = False,
     save: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
     json: Switch = False,
-    quiet: Switch = False,
     flags: Mapping[str, Any],
 ) -> int:
     """Train a module. Its loaders are those of its own methods.
@@ -64,9 +63,8 @@ def fit(
         test: Go on to the test when the training has ended.
         save: Write the weights and hyperparameters here at the end, also after Ctrl-C.
         json: Print the result as JSON.
-        quiet: Show no progress, and print no result but JSON.
     """
-    options = _options(flags, quiet)
+    options = Options(**flags)
     if save is not None and save.is_dir():
         raise UsageError(f"--save {save}: that is a folder, and the file's name is needed.")
     own = guards_of(guards)
@@ -83,7 +81,7 @@ def fit(
             save_weights(save, model, {"epoch": machine.current_epoch, "global_step": machine.global_step})
         except OSError as error:
             raise UsageError(f"--save {save}: it cannot be written: {error.strerror or error}.") from error
-    return _tell(ended, json=json, quiet=quiet)
+    return _tell(ended, json=json, quiet=options.quiet)
 
 
 @with_flags
@@ -94,7 +92,6 @@ def evaluate(
     weights: Annotated[Path, Parameter(group=INPUT, metavar="PATH")],
     hparams: HParamsTyped = None,
     json: Switch = False,
-    quiet: Switch = False,
     flags: Mapping[str, Any],
 ) -> int:
     """Run the test set through a module with saved weights, and print the metrics.
@@ -108,9 +105,8 @@ def evaluate(
         weights: A file that fit --save or trainer.save_checkpoint wrote. Nothing in it is executed.
         hparams: What the module is made with, in place of the hyperparameters in the file.
         json: Print the result as JSON.
-        quiet: Show no progress, and print no result but JSON.
     """
-    options = _options(flags, quiet)
+    options = Options(**flags)
     try:
         content = load_weights(weights, "cpu")
     except OSError as error:
@@ -119,11 +115,7 @@ def evaluate(
     typed = hparams_of(hparams) if hparams else None
     model = model_of(target, typed or (HParams(**saved) if saved else None))
     put_weights(model, content["state_dict"])
-    return _tell(_run(Machine(options, model, Loaders(), runs="test")), json=json, quiet=quiet)
-
-
-def _options(flags: Mapping[str, Any], quiet: bool) -> Options:
-    return Options(**{**flags, "progress_bar": False} if quiet else flags)
+    return _tell(_run(Machine(options, model, Loaders(), runs="test")), json=json, quiet=options.quiet)
 
 
 @frozen(kw_only=True)

@@ -18,6 +18,7 @@ from fsmtrain.core.reading.reader import name_of
 from fsmtrain.core.table import Row, Table, row
 from fsmtrain.errors import GuardError
 from tests.adapters.runs import dispatcher_of
+from tests.models import places
 from tests.strategies import Case, cases
 
 

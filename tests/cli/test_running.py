@@ -117,9 +117,10 @@ def test_weights_of_another_model_are_refused(run: Run, folder: Path) -> None:
 def test_a_failure_of_the_run_says_where_and_exits_with_1(run: Run, folder: Path) -> None:
     told = run(f"fit mine.py:NoLoss {ONE} --quiet --save never.pt")
     assert told.code == 1
-    message, place = told.err.splitlines()
+    message, place, *way = told.err.splitlines()
     assert message.startswith("error: training_step returned a str")
     assert place == "in state train_batch, epoch 0, batch 0, optimizer 0"
+    assert way[0].startswith("the way here")
     assert not Path("never.pt").exists()
 
 
