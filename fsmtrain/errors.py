@@ -36,3 +36,7 @@ class GuardError(FsmtrainError, RuntimeError):
 
 class UsageError(FsmtrainError, RuntimeError):
     """A call that makes no sense now, such as a test before there is a model."""
+
+
+class PositionError(FsmtrainError, ValueError):
+    """A saved position in the data that does not fit the loader it is to be restored in."""
