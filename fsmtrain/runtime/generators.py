@@ -52,7 +52,7 @@ PROCESS_WIDE = {
 
 def process_wide() -> dict[str, Any]:
     """The states of torch's CPU generator, NumPy's and Python's, as plain data."""
-    return {name: _plain(generator.take()) for name, generator in PROCESS_WIDE.items()}
+    return {name: plain(generator.take()) for name, generator in PROCESS_WIDE.items()}
 
 
 def put_process_wide_back(states: dict[str, Any]) -> None:
@@ -103,9 +103,9 @@ def _state_of(part: Any) -> Any:
     if isinstance(part, random.Random):
         return part.getstate()
     if isinstance(part, np.random.Generator):
-        return _plain(part.bit_generator.state)
+        return plain(part.bit_generator.state)
     if isinstance(part, np.random.RandomState):
-        return _plain(part.get_state())
+        return plain(part.get_state())
     return {"state": part.state_dict()} if is_stateful(part) else {"epoch": part.epoch}
 
 
@@ -135,12 +135,12 @@ def is_stateful(part: object) -> bool:
     return callable(getattr(part, "state_dict", None)) and callable(getattr(part, "load_state_dict", None))
 
 
-def _plain(state: Any) -> Any:
-    """A state with lists in place of arrays."""
+def plain(state: Any) -> Any:
+    """States with lists in place of arrays."""
     if isinstance(state, np.ndarray):
         return state.tolist()
-    if isinstance(state, tuple):
-        return tuple(map(_plain, state))
+    if isinstance(state, (tuple, list)):
+        return type(state)(map(plain, state))
     if isinstance(state, dict):
-        return {key: _plain(value) for key, value in state.items()}
+        return {key: plain(value) for key, value in state.items()}
     return state

@@ -19,6 +19,7 @@ from fsmtrain.runtime.generators import (
     PROCESS_WIDE,
     is_stateful,
     own_states,
+    plain,
     process_wide,
     put_own_back,
     put_process_wide_back,
@@ -160,8 +161,8 @@ class Cursor:
             "is_used_up": self._is_used_up,
             "is_ahead": self._looks_ahead,
             "workers_live": self._workers_lived if self.is_under_way else self._revives or self._workers() is not None,
-            "start": self._start,
-            "first": self._first if self._is_iterator() else None,
+            "start": plain(self._start),
+            "first": plain(self._first) if self._is_iterator() else None,
             "own": own_states(self.loader),
             "state": None,
             "before_ahead": None,
@@ -250,7 +251,8 @@ class Cursor:
     # ---- what there is to know about the loader
 
     def _now(self) -> Any:
-        return {"process_wide": process_wide(), "own": own_states(self.loader)}
+        """The states as they are taken: made plain only where somebody asks for a position."""
+        return {"process_wide": {name: g.take() for name, g in PROCESS_WIDE.items()}, "own": own_states(self.loader)}
 
     def _put_start_back(self) -> None:
         put_process_wide_back(self._start["process_wide"])

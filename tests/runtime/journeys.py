@@ -219,7 +219,7 @@ def assert_resumes_exactly(make: Make, share: int | None = None, every: int = 1)
     whole = travel(make, saves=True, share=share)
     bare = travel(make, share=share)
     assert same((whole.batches, whole.end), (bare.batches, bare.end))  # to be saved changes nothing
-    for i in range(0, len(whole.saves), every):
+    for i in range(every > 1, len(whole.saves), every):  # every third of 15 places: one is between two epochs
         rest = travel(make, whole.saves[i], share=share)
         assert same(rest.batches, whole.batches[len(whole.batches) - len(rest.batches) :]), f"saved at place {i}"
         assert same(rest.end, whole.end), f"saved at place {i}"

@@ -187,6 +187,16 @@ def test_a_loader_is_as_it_was_after_a_pass_was_begun_in_the_middle() -> None:
     assert {name: value for name, value in vars(loader).items() if before[name] is not value} == {}
 
 
+@pytest.mark.parametrize("more", [{}, {"num_workers": 1, "persistent_workers": True}], ids=str)
+def test_a_loader_that_has_been_used_is_brought_back_as_well(more: dict[str, Any]) -> None:
+    loader = Loader(Items(), shuffle=True, **more)
+    whole = travel(lambda: loader, saves=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rest = travel(lambda: loader, whole.saves[3])
+    assert same((rest.batches, rest.end), (whole.batches[3:], whole.end))
+
+
 def test_a_class_with_a_way_of_its_own_through_its_sampler_is_gone_through_again() -> None:
     class Own(DataLoader[Any]):
         def __iter__(self) -> Any:
@@ -289,6 +299,12 @@ def test_a_pass_over_several_loaders_goes_on_in_the_loader_and_at_the_batch_wher
             with warnings.catch_warnings(record=True):
                 rest.go_to(position)
             assert same([*rest], given[i:])
+
+
+def test_a_pass_over_loaders_whose_last_pass_was_left_begins_anew() -> None:
+    cursors = [cursor_of(Loader(Items()), "val")]
+    next(EvaluationBatches(cursors, [2], "val_dataloader"))
+    assert same([*EvaluationBatches(cursors, [2], "val_dataloader")], [*EvaluationBatches([Loader(Items())], [2], "val")])
 
 
 SCRIPT = """
