@@ -216,6 +216,7 @@ def test_each_pass_is_the_next_epoch_also_after_one_that_was_left() -> None:
     iter(made)
     assert made.state_dict()["epoch"] == 2
     made.set_epoch(0)
+    assert made.state_dict()["epoch"] == 0
     assert same([*made], first)
 
 
