@@ -177,6 +177,9 @@ class Run:
                 if action is not None:
                     action()
                 self._row = self._decide()
+            except BaseException:
+                run.lose(perf_counter_ns() - self._begun)
+                raise
             finally:
                 run.is_visiting = False
         if len(run.trace.rows) >= BLOCK:

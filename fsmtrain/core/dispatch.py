@@ -122,7 +122,7 @@ class Dispatcher:
                 node.action()
             case = choose(node, self.limits, self.counters, self.signals)
         except BaseException as error:
-            node.nanoseconds += perf_counter_ns() - begun
+            self.lose(perf_counter_ns() - begun)
             self.say_where(error)
             raise
         finally:
@@ -144,6 +144,10 @@ class Dispatcher:
         self._node.visits += 1
         self._node.nanoseconds += nanoseconds
         self._node = self._nodes[self.table.rows[row].to]
+
+    def lose(self, nanoseconds: int) -> None:
+        """Write down that a visit to the present state took so long and failed."""
+        self._node.nanoseconds += nanoseconds
 
     def refuse_within_a_visit(self) -> None:
         """See to it that no visit is under way: none can take place within another.
