@@ -33,7 +33,7 @@ from fsmtrain.prove.terms import Term
 from tests.reference import Event, Every, Replaced, Script
 from tests.strategies import Case, World, take_back
 
-MOST_MOMENTS = 5_000  # for the check of one configuration; with a fault its counters may grow for ever
+MOST_MOMENTS = 400  # for the check of one configuration; with a fault its counters may grow for ever
 
 
 class EverySecondBatch:
