@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Collection
 from functools import cache
@@ -10,7 +11,8 @@ from unittest.mock import patch
 from attrs import evolve
 
 from fsmtrain.core.checking import choices
-from fsmtrain.core.checking.check import check_of
+from fsmtrain.core.checking.check import broken_laws
+from fsmtrain.core.checking.exploring import Explorer
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.guards import Guards
@@ -148,14 +150,15 @@ def configurations() -> tuple[tuple[Case, Loop], ...]:
 
 
 def finding_of(table: Table) -> str | None:
-    """The first error that the check reports of a table, in any configuration of the grid."""
+    """The first error that the check reports of a table's transitions, in any configuration of the grid."""
     with patch.object(choices, "read", lambda guard, whole: reading(guard)):  # a planted guard has no source
         for case, loop in configurations():
-            changed = evolve(loop)
+            changed = copy.copy(loop)
             object.__setattr__(changed, "table", table)
             object.__setattr__(changed, "limits", case.limits)
+            explorer = Explorer(table, case.limits, loop.guards, tells_totals=False, most=MOST_MOMENTS)
             try:
-                errors = check_of(changed, most=MOST_MOMENTS).errors
+                errors = [*broken_laws(changed, explorer.explore())]
             except IndexError:  # an optimizer that there is not
                 return "IndexError"
             if errors:

@@ -43,7 +43,7 @@ def check_of(loop: Checkable, *, most: int = MOST) -> Report:
         return Report(
             findings=(*misread, *again.findings), explored=again.explored, bounded=again.bounded, untaken=again.untaken
         )
-    findings, bounded = [*misread, *_law(loop, found)], [*found.bounded, *_out_of_sight(loop, explorer)]
+    findings, bounded = [*misread, *broken_laws(loop, found)], [*found.bounded, *_out_of_sight(loop, explorer)]
     if not findings:
         findings += [*_ranks(loop), *_untaken(loop, found)]
         if _has_plan(loop) and length_of(loop) > LONG:
@@ -131,7 +131,8 @@ def _distrust_all(loop: Checkable, found: Exploration) -> bool:
 # ---- law 1: in each moment one row holds, and every run comes to its end
 
 
-def _law(loop: Checkable, found: Exploration) -> Iterator[Finding]:
+def broken_laws(loop: Checkable, found: Exploration) -> Iterator[Finding]:
+    """The errors of a table: where not exactly one row holds, what never ends, gradients that no step takes."""
     told: set[tuple[State, bool]] = set()
     for choice in found.odd:
         kind = (choice.moment.state, bool(choice.rows))
