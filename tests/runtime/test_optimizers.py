@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import LBFGS, SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau, StepLR
 
-from fsmtrain import Guards, State, TrainingModule, every_n_batches
+from fsmtrain import Callback, Guards, State, TrainingModule, every_n_batches
 from fsmtrain.errors import GuardError, MetricError, ModelError, OptionsError
 from fsmtrain.runtime.optimizers import Optimization, optimization
 from tests.models import Adversaries, Linear, Plain, Validated, Visits, batches, machine_of, places, trained
@@ -528,3 +528,20 @@ def test_gradients_left_by_somebody_else_are_in_no_window() -> None:
     trained(model, batches(4), max_nb_epochs=1)
     trained(clean, batches(4), max_nb_epochs=1)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), clean.parameters(), strict=True))
+
+
+class Flags(Callback):
+    """Looks at ``requires_grad`` at the end of each batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[set[bool]] = []
+
+    def on_batch_end(self, machine: Any) -> None:
+        self.seen.append({parameter.requires_grad for parameter in machine.model.parameters()})
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_after_each_turn_every_parameter_requires_grad_as_before_be_it_stepped_or_accumulated(k: int) -> None:
+    flags = Flags()
+    trained(Adversaries(), batches(8), accumulate_grad_batches=k, max_nb_epochs=1, callbacks=[flags])
+    assert flags.seen == [{True}] * 4
