@@ -97,4 +97,4 @@ pins: | $(PY)  ## renew requirements/demo.txt and requirements/test.txt
 	@$(PIP) install --quiet -r requirements/uv.txt
 	@$(PINS) --extra test --upgrade -o requirements/test.txt
 	@cp requirements/test.txt requirements/demo.txt
-	@$(PINS) --extra examples -o requirements/demo.txt
+	@$(PINS) --extra draw --extra examples -o requirements/demo.txt
