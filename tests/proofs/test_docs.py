@@ -12,7 +12,8 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "proofs.md"
 
 def rows_of_the_page() -> list[tuple[str, str]]:
     """The rows of the table of claims: what is claimed, and with which decision built in."""
-    rows = [line.strip("| ").split("|") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    section = PAGE.read_text(encoding="utf-8").split("\n## What is proved\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("| ")]
     texts = [(says.strip(), built_in[0].strip() if built_in else "") for says, *built_in in rows]
     return [(says, built_in) for says, built_in in texts if not says.startswith("**")]
 
