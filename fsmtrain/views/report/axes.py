@@ -67,10 +67,13 @@ def round_up(number: float) -> float:
 def short(value: float) -> str:
     """A number beside an axis.
 
-    >>> short(0.5), short(12000.0), short(1e-7), short(2.5e9)
-    ('0.5', '12,000', '1e-07', '2.5e+09')
+    >>> [short(value) for value in (0.5, 1e-7, 1500.0, 12000.0, 2.5e6, 2.5e12)]
+    ['0.5', '1e-07', '1500', '12k', '2.5M', '2.5e+12']
     """
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
+    size = abs(value)
+    if 1e6 <= size < 1e9:
+        return f"{value / 1e6:.4g}M"
+    return f"{value / 1e3:.4g}k" if 1e4 <= size < 1e6 else f"{value:.4g}"
 
 
 # ---- paths

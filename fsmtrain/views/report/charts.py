@@ -213,13 +213,13 @@ def smoothed(curve: Curve) -> list[float | None]:
 def _numbers(curve: Curve, look: str, book: Book) -> dict[str, Any]:
     told: dict[str, Any] = {"name": curve.name, "look": look, "grid": book.page_of(curve.grid), "y": _rounded(curve.means)}
     if curve.is_binned:
-        told |= {"low": _rounded(curve.lows), "high": _rounded(curve.highs)}
+        told |= {"low": _rounded(curve.lows, 4), "high": _rounded(curve.highs, 4)}
     return told
 
 
-def _rounded(values: Sequence[float | None]) -> list[float | None]:
-    """To six digits; the last one as it is, since others may be compared with it."""
-    return [*(None if value is None else float(f"{value:.6g}") for value in values[:-1]), *values[-1:]]
+def _rounded(values: Sequence[float | None], digits: int = 6) -> list[float | None]:
+    """To so many digits; the last one as it is, since others may be compared with it."""
+    return [*(None if value is None else float(f"{value:.{digits}g}") for value in values[:-1]), *values[-1:]]
 
 
 def _last(curve: Curve, last: dict[str, float]) -> str:

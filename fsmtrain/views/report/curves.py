@@ -14,8 +14,8 @@ from attrs import define, evolve, field, frozen
 
 Row = dict[str, Any]
 
-MOST, LEAST = 2_000, 40  # points of a curve
-BUDGET = 24_000  # points of all curves together, which a page of under 2 MB can hold
+MOST, LEAST = 1_500, 40  # points of a curve
+BUDGET = 16_000  # points of all curves together, which a page of under 2 MB can hold
 
 
 @frozen

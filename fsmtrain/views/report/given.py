@@ -22,9 +22,9 @@ def given(run: Recorded) -> Markup:
         ("own guards", _guards(_dict(facts.get("guards")))),
         ("device", f"{facts.get('device', '?')}, precision {options.get('precision', '?')}"),
         ("seed", str(options["seed"]) if options.get("seed") is not None else "none"),
-        ("command", tag("code", _command(facts.get("command")))),
-        ("in the folder", tag("code", str(facts.get("folder", "")))),
-        ("git commit", tag("code", str(facts["commit"])) if facts.get("commit") else "none"),
+        ("command", _code(_command(facts.get("command")))),
+        ("in the folder", _code(facts.get("folder"))),
+        ("git commit", _code(facts.get("commit")) or "none"),
         ("versions", ", ".join(f"{name} {version}" for name, version in _dict(facts.get("versions")).items())),
         ("system", f"Python {facts.get('python', '?')} on {facts.get('platform', '?')}, host {facts.get('host', '?')}"),
         ("began", str(facts.get("started", "?"))),
@@ -37,6 +37,10 @@ def given(run: Recorded) -> Markup:
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _code(value: Any) -> Content:
+    return tag("code", str(value)) if value else ""
 
 
 def _model(model: dict[str, Any]) -> str:

@@ -29,7 +29,12 @@ def text(value: object) -> Markup:
     """
     if isinstance(value, Markup):
         return value
-    return Markup(html.escape(UNPRINTABLE.sub("\ufffd", str(value))))
+    return Markup(html.escape(printable(value)))
+
+
+def printable(value: object) -> str:
+    """A value as it prints, without characters that no page can hold."""
+    return UNPRINTABLE.sub("\ufffd", str(value))
 
 
 def joined(parts: Content, glue: str = "") -> Markup:

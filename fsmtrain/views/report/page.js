@@ -10,8 +10,9 @@
     return [1, 2, 5, 10].find((digit) => digit * decade >= number * 0.999999) * decade;
   };
   const short = (value) => {
-    const size = Math.abs(value);
-    return size >= 1000 && size < 1e7 ? Math.round(value).toLocaleString("en") : String(+value.toPrecision(4));
+    const size = Math.abs(value), brief = (number) => String(+number.toPrecision(4));
+    if (size >= 1e6 && size < 1e9) return `${brief(value / 1e6)}M`;
+    return size >= 1e4 && size < 1e6 ? `${brief(value / 1e3)}k` : brief(value);
   };
   const ticks = (low, high, isLog, most) => {
     const told = [];

@@ -13,7 +13,7 @@ from fsmtrain.views.arrows import kind
 from fsmtrain.views.picture import svg
 from fsmtrain.views.report.curves import as_number
 from fsmtrain.views.report.folder import Recorded
-from fsmtrain.views.report.html import Content, Markup, joined, tag
+from fsmtrain.views.report.html import Content, Markup, joined, printable, tag
 from fsmtrain.views.sketch import Sketch
 from fsmtrain.views.summary import bottleneck
 from fsmtrain.views.tally import Tally, percent, span, times
@@ -56,7 +56,7 @@ def _sketch(run: Recorded) -> Sketch | None:
     if not rows:
         return None
     table = Table(tuple(Row(source=State(row["source"]), to=State(row["to"])) for row in rows))
-    return Sketch(table, tuple(str(row["label"]) for row in rows))
+    return Sketch(table, tuple(printable(row["label"]) for row in rows))
 
 
 def _tally(run: Recorded, sketch: Sketch) -> Tally | None:
@@ -166,7 +166,7 @@ def _windows(lengths: dict[str, int]) -> str:
     >>> _windows({"1": 18, "2": 702})
     '702 of 2 backwards, 18 of 1'
     """
-    ordered = sorted(lengths.items(), key=lambda one: -one[1])
+    ordered = sorted(lengths.items(), key=lambda one: (-one[1], -as_number(one[0])))
     told = [f"{count:,} of {length}" for length, count in ordered[:WINDOWS]]
     if not told:
         return "none closed"

@@ -16,6 +16,7 @@ from fsmtrain.views.report.html import Markup, joined, tag
 Row = dict[str, Any]
 
 MOST = 600  # spans of time
+EDGED = 150  # spans up to which areas have edges
 BLANK = "What is blank lies between the visits to states: in callbacks, and before the first visit."
 UNITS = ((7200.0, 3600.0, "hours"), (300.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))  # from how long on, in what
 
@@ -75,10 +76,11 @@ def timeline_chart(rows: Sequence[Row], book: Book) -> Markup | None:
     unit, name = next((unit, name) for least, unit, name in UNITS if length >= least)
     axis = Axis(0.0, length / unit)
     edges = [0.0] * len(parts)
+    look = "area edged" if len(parts) <= EDGED else "area"
     layers = []
     for i, state in enumerate(states):
         upper = [edge + part.shares[i] for edge, part in zip(edges, parts, strict=True)]
-        layers.append(tag("path", class_=f"area of-{state}", d=_area(edges, upper, [part.until / length for part in parts])))
+        layers.append(tag("path", class_=f"{look} of-{state}", d=_area(edges, upper, [part.until / length for part in parts])))
         edges = upper
     grid = Grid(
         x=tuple(round(part.until / unit, 4) for part in parts),

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,15 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
+
+# The browser reads from file 3 and writes to file 4.
+AT_ITS_PLACES = """
+import fcntl, os, sys
+into, out = (fcntl.fcntl(int(file), fcntl.F_DUPFD, 10) for file in sys.argv[1:3])
+os.dup2(into, 3)
+os.dup2(out, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -51,7 +61,7 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         self.call("Page.navigate", url=page.as_uri())
-        self._wait(lambda: self.happened("Page.loadEventFired"))
+        self._wait(lambda: bool(self.happened("Page.loadEventFired")))
 
     def happened(self, method: str) -> list[dict[str, Any]]:
         """The events of one kind."""
@@ -112,11 +122,11 @@ def opened(home: Path) -> Iterator[Browser]:
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     place = [f"--user-data-dir={home / 'profile'}"]
-    command = ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}', CHROMIUM, *FLAGS, *place]
+    command = [sys.executable, "-c", AT_ITS_PLACES, str(theirs_in), str(theirs_out), CHROMIUM, *FLAGS, *place]
+    own = {**os.environ, "HOME": str(home)}
     with (home / "chromium.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "HOME": str(home)}
-        )
+        given: dict[str, Any] = {"pass_fds": (theirs_in, theirs_out), "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        process = subprocess.Popen(command, env=own, **given)
     os.close(theirs_in)
     os.close(theirs_out)
     try:
