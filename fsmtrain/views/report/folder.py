@@ -119,7 +119,10 @@ def _is_metrics(row: Row) -> bool:
 
 
 def _is_spent(row: Row) -> bool:
-    return isinstance(row.get("time"), (int, float)) and isinstance(row.get("states"), dict)
+    states = row.get("states")
+    if not isinstance(row.get("time"), (int, float)) or not isinstance(states, dict):
+        return False
+    return all(isinstance(spent, list) and len(spent) == 2 for spent in states.values())
 
 
 def _rows(path: Path, damage: list[str], is_whole: Callable[[Row], bool]) -> list[Row]:

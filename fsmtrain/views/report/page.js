@@ -147,7 +147,7 @@
       if (!nearest) return;
       const { grid, n } = nearest, many = grid.n[n] > 1 ? `, ${grid.n[n].toLocaleString("en")} batches` : "";
       const time = isTime ? `up to ${short(grid.x[n])} ${this.told.unit}, ` : "";
-      this.readout.textContent = `${time}step ${grid.step[n].toLocaleString("en")}, epoch ${grid.epoch[n]}${many}`;
+      this.readout.textContent = `${time}step ${grid.step[n].toLocaleString("en")}, epoch ${grid.epoch[n] + 1}${many}`;
       this.cursor.hidden = false;
       this.cursor.style.left = `${((x - low) / (high - low)) * 100}%`;
     }

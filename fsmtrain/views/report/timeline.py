@@ -10,7 +10,7 @@ from attrs import frozen
 from fsmtrain.core.states import State
 from fsmtrain.views.report.axes import HIGH, WIDE, Axis
 from fsmtrain.views.report.charts import Book, bottom, entry, figure, picture
-from fsmtrain.views.report.curves import Grid
+from fsmtrain.views.report.curves import Grid, as_number
 from fsmtrain.views.report.html import Markup, joined, tag
 
 Row = dict[str, Any]
@@ -50,18 +50,47 @@ def spans(rows: Sequence[Row], states: Sequence[str], most: int = MOST) -> list[
     slots: dict[int, Row] = {}
     for row in rows:
         slots[int(row["time"] / rows[-1]["time"] * most)] = row  # the last one of each counts
-    told = []
-    before, since = [0.0] * len(states), 0.0
-    for row in slots.values():
-        spent = [float(row["states"].get(state, (0, 0.0))[1]) for state in states]
-        length = row["time"] - since
-        if length <= 0:
-            continue
-        shares = [max(0.0, now - then) / length for now, then in zip(spent, before, strict=True)]
-        whole = max(1.0, sum(shares))  # two clocks may differ by a little
-        told.append(Span(row["time"], row.get("step", 0), row.get("epoch", 0), tuple(share / whole for share in shares)))
-        before, since = spent, row["time"]
+    lines = list(slots.values())
+    lengths = [line["time"] - before for line, before in zip(lines, [0.0, *(line["time"] for line in lines)], strict=False)]
+    taken = _taken(lines, lengths, states)
+    return [
+        Span(line["time"], line.get("step", 0), line.get("epoch", 0), _shares(each, length))
+        for line, length, each in zip(lines, lengths, taken, strict=True)
+        if length > 0
+    ]
+
+
+def _shares(seconds: Sequence[float], length: float) -> tuple[float, ...]:
+    whole = max(length, sum(seconds))  # two clocks may differ by a little
+    return tuple(each / whole for each in seconds)
+
+
+def _taken(lines: Sequence[Row], lengths: Sequence[float], states: Sequence[str]) -> list[list[float]]:
+    """The seconds of each state in each part.
+
+    A visit's time is told when it is over. Where it began in an earlier part, that part is given its share of it.
+    """
+    told: list[list[float]] = []
+    before = [0.0] * len(states)
+    for n, (line, length) in enumerate(zip(lines, lengths, strict=True)):
+        spent = [as_number((line["states"].get(state) or (0, 0.0))[1]) for state in states]
+        told.append([max(0.0, now - then) for now, then in zip(spent, before, strict=True)])
+        before = spent
+        under_way = str(lines[n - 1].get("state"))
+        if n and under_way in states:
+            _hand_back(told, lengths, states.index(under_way), sum(told[n]) - length)
     return told
+
+
+def _hand_back(told: list[list[float]], lengths: Sequence[float], state: int, excess: float) -> None:
+    """Move so many seconds of a state from the last part to what is not accounted for in those before it."""
+    for part in range(len(told) - 2, -1, -1):
+        moved = min(excess, told[-1][state], lengths[part] - sum(told[part]))
+        if moved <= 1e-6:
+            return
+        told[-1][state] -= moved
+        told[part][state] += moved
+        excess -= moved
 
 
 def timeline_chart(rows: Sequence[Row], book: Book) -> Markup | None:

@@ -81,7 +81,9 @@ def run(runs: Path, model: Any = None, *, train: int = 6, val: int = 2, test: in
     """A machine that has not run yet, writes its run down, and shows nothing."""
     callbacks = flags.pop("callbacks", ())
     given = {"max_nb_epochs": 2, "quiet": True, "device": "cpu", "runs_dir": runs, "val_check_interval": 3}
-    loaders: dict[str, Any] = {"train_dataloader": Numbers(train), "val_dataloaders": Numbers(val), "test_dataloaders": Numbers(test)}
+    loaders: dict[str, Any] = {"train_dataloader": Numbers(train), "val_dataloaders": Numbers(val)}
+    if test:
+        loaders["test_dataloaders"] = Numbers(test)
     return build(Options(**{**given, **flags}), model or Telling(), callbacks=callbacks, **loaders)
 
 

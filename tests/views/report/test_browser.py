@@ -111,7 +111,7 @@ def test_the_pointer_tells_the_numbers_below_it(browser: Browser, page: Path) ->
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 1, y=y)
     told = "document.querySelector('.chart .key b').textContent"
     assert browser.evaluate(told) == "0"
-    assert browser.evaluate("document.querySelector('.readout').textContent") == "step 0, epoch 0"
+    assert browser.evaluate("document.querySelector('.readout').textContent") == "step 0, epoch 1"  # people count epochs from 1
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + width - 1, y=y)
     assert browser.evaluate(told) == "8"
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)

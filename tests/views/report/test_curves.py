@@ -105,3 +105,10 @@ def test_the_time_of_a_state_is_the_same_however_the_timeline_is_cut(parts: list
     whole = sum(span.shares[0] * (span.until - since) for span, since in zip(told, before, strict=False))
     assert whole == pytest.approx(spent, rel=1e-6, abs=1e-9)
     assert told[-1].until == time
+
+
+def test_a_long_visit_fills_the_parts_that_it_was_under_way_in() -> None:
+    rows: list[dict[str, Any]] = [{"time": float(t), "state": "test", "states": {"step": [1, 0.5]}} for t in (1, 2, 3)]
+    rows.append({"time": 4.0, "state": "done", "states": {"step": [1, 0.5], "test": [1, 3.25]}})
+    told = [span.shares for span in spans(rows, ["step", "test"])]
+    assert told == [(0.5, 0.25), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0)]
