@@ -175,7 +175,8 @@ def test_it_can_be_printed(browser: Browser, page: Path) -> None:
     printed = browser.pdf()
     assert printed.startswith(b"%PDF")
     assert len(re.findall(rb"/Type /Page\b", printed)) <= 8
-    browser.call("Emulation.setEmulatedMedia", media="print")
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.call("Emulation.setEmulatedMedia", media="print", features=[dark])
     seen = browser.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     browser.call("Emulation.setEmulatedMedia", media="")
     assert int(re.findall(r"\d+", seen)[0]) > 200  # no dark paper

@@ -78,6 +78,12 @@ def test_a_curve_ends_where_its_metric_did(tmp_path: Path) -> None:
         assert f"{name} {value:.4g}" in page.text.replace(" watched", "")
 
 
+def test_the_last_value_is_the_runs_own_also_where_rows_are_means(tmp_path: Path) -> None:
+    folder = written(tmp_path / "0", [row(step, {"loss": 0.5}, batches=100) for step in (99, 199)])
+    (folder / "end.json").write_text(json.dumps({"sentence": "all is done", "metrics": {"loss": 0.25}}))
+    assert "loss 0.25 0.5 step 99 0.5 step 99 Of training these are means over up to 100 batches." in page_of(folder).text
+
+
 def test_a_short_run_is_told_batch_by_batch(tmp_path: Path) -> None:
     page = reported(run(tmp_path, accumulate_grad_batches=2))
     loss = page.series["loss"]
