@@ -3,7 +3,8 @@
     python examples/digits.py
 
 Accumulated gradients, four checks an epoch, early stopping, a learning-rate schedule, then the test set: the run visits all
-eight documented states. It ends with the time in each state, the accuracy on the test set, and the machine's diagram.
+eight documented states. It ends with the time in each state, the accuracy on the test set, the machine's diagram, and
+a report of the run.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Digits(TrainingModule):
 def main() -> float:
     """Train, test, and tell; returns the accuracy on the test set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="the folder for the diagram (default: out)")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="the folder for diagram and report (default: out)")
     args = parser.parse_args()
 
     torch.set_num_threads(1)  # batches this small are slower on several
@@ -103,9 +104,11 @@ def main() -> float:
     args.out.mkdir(parents=True, exist_ok=True)
     for name in ("digits.mmd", "digits.dot"):
         machine.draw(args.out / name)
+    machine.report(args.out / "report.html")
     print()
     print(f"test accuracy {result.metrics['test_acc']:.3f} after {result.counters.global_step} steps")
     print(f"the machine's diagram: {args.out / 'digits.mmd'}, {args.out / 'digits.dot'}")
+    print(f"the run's report: {args.out / 'report.html'}")
     return result.metrics["test_acc"]
 
 

@@ -13,7 +13,7 @@ from fsmtrain.core.checking.check import quick_findings
 from fsmtrain.core.checking.findings import Finding, Report, Severity
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.planning.plan import Plan
-from fsmtrain.errors import GuardError
+from fsmtrain.errors import GuardError, UsageError
 from fsmtrain.loops import Loop
 from fsmtrain.notices import heard, warn
 from fsmtrain.options import Options
@@ -22,6 +22,7 @@ from fsmtrain.runtime.machine import Engine
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.views import diagram
 from fsmtrain.views.recording.record import record_of
+from fsmtrain.views.report.page import report
 from fsmtrain.views.shown import shown
 from fsmtrain.views.tally import Counts, Tally
 
@@ -126,6 +127,23 @@ class Machine(Engine):
             UsageError: The counts are those of another loop.
         """
         diagram.write(self.loop, path, counts=diagram.chosen(counts, lambda: self.tally if self._begun else self.plan()))
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write a report of this run: one HTML file that opens anywhere, without a network.
+
+        It is made of what the run has recorded so far, also while the run goes on, or after an error has ended it.
+        ``fsmtrain report`` makes the same of a run's folder.
+
+        Raises:
+            UsageError: The run has no folder, or the file cannot be written.
+        """
+        if self._record is None or self._record.path is None:
+            off = self.loop.options.runs_dir is None
+            why = "runs_dir=None: nothing is recorded" if off else "report: nothing is recorded yet"
+            way_out = 'Leave runs_dir at its default, "runs".' if off else "Make the report once the run has begun."
+            raise UsageError(f"{why}, and a report is made of a run's folder. {way_out}")
+        self._record.waken()
+        report(self._record.path, path)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """The diagram, in a notebook; once the run has begun, with what it has done."""

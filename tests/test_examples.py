@@ -141,6 +141,7 @@ def test_digits_trains_and_tells_what_its_machine_did(
         assert state in printed
         assert state in (tmp_path / "digits.mmd").read_text()
         assert state in (tmp_path / "digits.dot").read_text()
+    assert "Digits" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_own_loop_trains_the_same_bits_as_a_machine(example: Example) -> None:

@@ -11,10 +11,11 @@ from cyclopts import App, CycloptsError
 from fsmtrain import __version__
 from fsmtrain.cli import endings
 from fsmtrain.cli.planning import check, draw, plan
+from fsmtrain.cli.reporting import report
 from fsmtrain.cli.running import evaluate, fit
 from fsmtrain.errors import FsmtrainError
 
-COMMANDS = {"plan": plan, "check": check, "draw": draw, "fit": fit, "test": evaluate}
+COMMANDS = {"plan": plan, "check": check, "draw": draw, "fit": fit, "test": evaluate, "report": report}
 
 app = App(
     name="fsmtrain",

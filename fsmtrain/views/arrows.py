@@ -13,10 +13,9 @@ from itertools import chain, pairwise
 
 from attrs import frozen
 
-from fsmtrain.core.loop import Loop
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row
-from fsmtrain.views.labels import labels
+from fsmtrain.views.sketch import Drawable, sketched
 from fsmtrain.views.tally import Tally, span, times
 
 TITLE = "A training loop"
@@ -60,10 +59,10 @@ class Arrow:
         return [*wrapped(self.label, width), *counted]
 
 
-def arrows(loop: Loop, tally: Tally | None) -> list[Arrow]:
+def arrows(loop: Drawable, tally: Tally | None) -> list[Arrow]:
     """The rows that are drawn as arrows, in the table's order."""
     spine = {(row.source, row.to): row for row in loop.table if (row.source, row.to) in SPINE}.values()  # of two the last
-    said = labels(loop)
+    said = sketched(loop).labels
     return [
         Arrow(index, row, said[index], None if tally is None else tally.taken[index], any(row is one for one in spine))
         for index, row in enumerate(loop.table)
@@ -71,7 +70,7 @@ def arrows(loop: Loop, tally: Tally | None) -> list[Arrow]:
     ]
 
 
-def stop_request(loop: Loop, tally: Tally | None) -> list[str]:
+def stop_request(loop: Drawable, tally: Tally | None) -> list[str]:
     """The other rows, by their states: two rows of one state differ in what is counted alone."""
     sources = list(dict.fromkeys(str(row.source) for row in loop.table if row.to is State.STOPPED))
     counted = [times(tally.stops)] if tally is not None and tally.stops else []

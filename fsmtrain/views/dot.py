@@ -6,10 +6,9 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 
-from fsmtrain.core.loop import Loop
 from fsmtrain.core.states import State
 from fsmtrain.views.arrows import FILLS, TITLE, Arrow, arrows, filled, kind, legend, stop_request
-from fsmtrain.views.heading import heading
+from fsmtrain.views.sketch import Drawable, Sketch, sketched
 from fsmtrain.views.tally import Tally, told
 
 # The states that stand below each other in one line, from the beginning of a run to its end; the others stand beside it.
@@ -60,17 +59,17 @@ THIN, THICK = 1.0, 2.4  # the width of an arrow, and of one on the spine
 RING = 7.0  # the width of the ring around a state that takes all the time
 
 
-def dot(loop: Loop, tally: Tally | None = None) -> str:
+def dot(loop: Drawable, tally: Tally | None = None) -> str:
     """The loop in Graphviz' DOT language.
 
     A state has the id ``state-NAME`` and its kind as class, a row's arrow ``edge-INDEX``: so they are found again in an SVG.
     """
-    return "\n".join(_lines(loop, tally)) + "\n"
+    return "\n".join(_lines(sketched(loop), tally)) + "\n"
 
 
-def _lines(loop: Loop, tally: Tally | None) -> Iterator[str]:
+def _lines(loop: Sketch, tally: Tally | None) -> Iterator[str]:
     states = loop.table.states
-    title = [TITLE, *filled(heading(loop), ", ", HEADING), *(legend(tally) if tally else [])]
+    title = [TITLE, *filled(loop.heading, ", ", HEADING), *(legend(tally) if tally else [])]
     yield "digraph training_loop {"
     yield f"    graph {_attributes(GRAPH, label=_text(title))}"
     yield f"    node {_attributes(NODE)}"

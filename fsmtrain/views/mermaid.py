@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from fsmtrain.core.loop import Loop
 from fsmtrain.core.states import State
 from fsmtrain.views.arrows import FILLS, TITLE, arrows, filled, kind, legend, stop_request
-from fsmtrain.views.heading import heading
+from fsmtrain.views.sketch import Drawable, Sketch, sketched
 from fsmtrain.views.tally import Tally, told
 
 LABEL, LOOP, NOTE = 26, 16, 44  # characters in a line, so that Mermaid itself breaks none
@@ -20,12 +19,12 @@ CLASSES = {
 }
 
 
-def mermaid(loop: Loop, tally: Tally | None = None) -> str:
+def mermaid(loop: Drawable, tally: Tally | None = None) -> str:
     """The loop as a Mermaid ``stateDiagram-v2``."""
-    return "\n".join(_lines(loop, tally)) + "\n"
+    return "\n".join(_lines(sketched(loop), tally)) + "\n"
 
 
-def _lines(loop: Loop, tally: Tally | None) -> Iterator[str]:
+def _lines(loop: Sketch, tally: Tally | None) -> Iterator[str]:
     states = loop.table.states
     yield from ("---", f"title: {TITLE}", *CONFIG, "---", "stateDiagram-v2", "    direction TB")
     yield from (f"    classDef {name} {style}" for name, style in CLASSES.items())
@@ -37,7 +36,7 @@ def _lines(loop: Loop, tally: Tally | None) -> Iterator[str]:
         text = "<br/>".join(map(_text, arrow.lines(LOOP if row.source is row.to else LABEL)))
         yield f"    {row.source} --> {row.to}" + (f" : {text}" if text else "")
     yield from (f"    {state} --> [*]" for state in states if state.is_final)
-    yield from _note(State.START, [*filled(heading(loop), ", ", NOTE), *(legend(tally) if tally else [])])
+    yield from _note(State.START, [*filled(loop.heading, ", ", NOTE), *(legend(tally) if tally else [])])
     if State.STOPPED in states:
         yield from _note(State.STOPPED, stop_request(loop, tally))
     for name in CLASSES:

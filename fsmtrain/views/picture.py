@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from fsmtrain.core.loop import Loop
 from fsmtrain.errors import MissingExtraError
 from fsmtrain.views.arrows import TITLE, arrows
 from fsmtrain.views.dot import SHEET, dot
-from fsmtrain.views.heading import heading
+from fsmtrain.views.sketch import Drawable, Sketch, sketched
 from fsmtrain.views.tally import Tally
 
 FONT = Path(__file__).parent / "fonts" / "Arimo-subset.ttf"
@@ -31,7 +30,7 @@ DPI = 96
 _LOCK = threading.Lock()  # for WebAssembly's memory: other threads go on while it runs
 
 
-def svg(loop: Loop, tally: Tally | None = None) -> str:
+def svg(loop: Drawable, tally: Tally | None = None) -> str:
     """The loop as an ``<svg>`` element, which is a file as it is, and can stand in a page of HTML.
 
     It has no script, and no style but in attributes. ``state-NAME`` is the id of a state, ``edge-INDEX`` that of the arrow of a
@@ -43,7 +42,7 @@ def svg(loop: Loop, tally: Tally | None = None) -> str:
     drawn = laid_out(dot(loop, tally), "svg")
     drawn = drawn[drawn.index("<svg") :].replace('"Helvetica,sans-Serif"', '"Helvetica, Arial, sans-serif"')
     opening, rest = drawn.split(">", 1)
-    told = f"<title>{TITLE}</title>\n<desc>{escape(_in_words(loop))}</desc>"
+    told = f"<title>{TITLE}</title>\n<desc>{escape(_in_words(sketched(loop)))}</desc>"
     return f'{opening} role="img">\n{told}{rest}'
 
 
@@ -67,7 +66,7 @@ def _graphviz() -> Any:
     return WasmtimeBackend()
 
 
-def png(loop: Loop, tally: Tally | None = None) -> bytes:
+def png(loop: Drawable, tally: Tally | None = None) -> bytes:
     """The loop as a PNG file of twice the SVG's pixels.
 
     Raises:
@@ -89,13 +88,13 @@ def png(loop: Loop, tally: Tally | None = None) -> bytes:
     )
 
 
-def _in_words(loop: Loop) -> str:
+def _in_words(loop: Sketch) -> str:
     """The diagram for those who do not see it."""
     ways = []
     for arrow in arrows(loop, None):
         condition = {"": "", "else": " otherwise"}.get(arrow.label, f" if {' '.join(arrow.label.split())}")
         ways.append(f"{arrow.row.source} to {arrow.row.to}{condition}")
-    return f"State diagram of {', '.join(heading(loop))}. {'; '.join(ways)}."
+    return f"State diagram of {', '.join(loop.heading) or 'a training loop'}. {'; '.join(ways)}."
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from fsmtrain.core.loop import Loop
 from fsmtrain.core.notes import Note
 from fsmtrain.core.reading.reader import name_of
 from fsmtrain.core.states import State
+from fsmtrain.core.trace import Trace
 from fsmtrain.views.heading import heading
 from fsmtrain.views.labels import labels
 from fsmtrain.views.opening import model_size
@@ -86,6 +87,11 @@ class Recorded(Run, Protocol):
     @property
     def run_dir(self) -> Path | None:
         """The folder in which the run is recorded, as soon as there is one."""
+        ...
+
+    @property
+    def trace(self) -> Trace:
+        """The transitions of the run."""
         ...
 
     @property
@@ -184,7 +190,7 @@ def _plan(loop: Loop) -> dict[str, Any] | None:
 
 
 def status_facts(run: Recorded, seconds: float) -> dict[str, Any]:
-    """Where a run stands, and all that has been spent so far: a line of ``timeline.jsonl``, and what ``status.json`` holds."""
+    """Where a run stands, and all that has been spent so far: a line of ``timeline.jsonl``, and most of ``status.json``."""
     counters, notes, loading = run.counters, run.notes, run.loading
     return {
         "time": round(seconds, 6),
@@ -201,6 +207,11 @@ def status_facts(run: Recorded, seconds: float) -> dict[str, Any]:
         "loading": _spent(loading),
         **({"device_states": _times(device)} if (device := run.device_times) else {}),
     }
+
+
+def taken(run: Recorded) -> list[int]:
+    """How often each row of the table was taken so far."""
+    return list(run.trace.taken)
 
 
 def _lengths(lengths: dict[int, int]) -> dict[str, int]:
@@ -233,6 +244,7 @@ def end_facts(run: Recorded, metrics: Mapping[str, float], error: BaseException 
         "metrics": {name: plain(float(value)) for name, value in metrics.items()},
         "lost_notes": lost,
         **status_facts(run, run.wall_seconds),
+        "taken": taken(run),
     }
 
 

@@ -70,7 +70,8 @@ class RunFolder:
         if self._timeline is not None:
             status = facts.status_facts(run, seconds)
             self._timeline.add(status, is_last=is_last)
-            put(self.path / "status.json", document({"format": facts.FORMAT, "written": facts.now(), **status}))
+            ahead = {"format": facts.FORMAT, "written": facts.now()}
+            put(self.path / "status.json", document({**ahead, **status, "taken": facts.taken(run)}))
 
     def end(self, run: Recorded, metrics: Mapping[str, float], error: BaseException | None) -> None:
         """Write why the run has ended."""

@@ -1,0 +1,1 @@
+"""The report of a run, and the browser that it is opened in."""
