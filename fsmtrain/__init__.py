@@ -10,6 +10,7 @@ from fsmtrain.machine import Machine, build
 from fsmtrain.module import LightningModule, TrainingModule
 from fsmtrain.options import Options
 from fsmtrain.runtime.callbacks import Callback
+from fsmtrain.runtime.seeded import SeededDataLoader
 from fsmtrain.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __all__ = [
     "Loop",
     "Machine",
     "Options",
+    "SeededDataLoader",
     "Sizes",
     "State",
     "Trainer",

@@ -48,3 +48,7 @@ class CodecError(FsmtrainError, ValueError):
 
 class CheckpointError(FsmtrainError, OSError):
     """A checkpoint that could not be written, or that cannot be read."""
+
+
+class PositionError(FsmtrainError, ValueError):
+    """A saved position in the data that does not fit the loader it is to be restored in."""

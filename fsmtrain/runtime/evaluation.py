@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fsmtrain.runtime.binding import Binding
-from fsmtrain.runtime.loaders import Loader, evaluation_batches, length_of
+from fsmtrain.runtime.loaders import EvaluationBatches, Loader, length_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.outputs import Averages, Metrics, group_in, metrics_in
 from fsmtrain.runtime.precision import in_precision
@@ -85,7 +85,7 @@ class Evaluation:
         self._outputs = [[] for _ in self._loaders]
         self._averages = Averages()
         self._signals.pass_ended = False
-        self._batches = evaluation_batches(self._loaders, self._limits, f"{self._kind}_dataloader")
+        self._batches = EvaluationBatches(self._loaders, self._limits, f"{self._kind}_dataloader")
         if self._total is None:
             self._ahead = next(self._batches, _NOTHING)
         return self._batches

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
 from typing import Any
 
 from torch.utils.data import DataLoader
 
-from fsmtrain.errors import DataError, ModelError
+from fsmtrain.errors import DataError, ModelError, PositionError
+from fsmtrain.runtime.positions import Cursor, Position, counted
 
 Loader = Iterable[Any]
-
-_NOTHING = object()
 
 
 def length_of(loader: Loader) -> int | None:
@@ -49,12 +47,24 @@ def as_loader(given: Any, name: str) -> Loader:
     return loader
 
 
-class SizedBatches:
-    """The batches of one epoch of a loader that has a length. Nothing is fetched ahead of its time."""
+def cursor_of(loader: Loader | Cursor, name: str) -> Cursor:
+    """A cursor at a loader's beginning; one that is given already is left where it is.
 
-    def __init__(self, loader: Loader, name: str, length: int) -> None:
-        self._loader, self._name, self._length, self._given = loader, name, length, 0
-        self._iterator = iter(loader)
+    Whoever wants to save where a run stands keeps one cursor for each loader, and gives it in the loader's place.
+    """
+    return loader if isinstance(loader, Cursor) else Cursor(loader, name, length_of(loader))
+
+
+class SizedBatches:
+    """The batches of one epoch of a loader that has a length. Nothing is fetched ahead of its time.
+
+    A cursor with a pass under way goes on with that pass.
+    """
+
+    def __init__(self, loader: Loader | Cursor, name: str, length: int) -> None:
+        self._cursor, self._name, self._length = cursor_of(loader, name), name, length
+        if not self._cursor.is_under_way:
+            self._cursor.begin()
 
     def next(self) -> Any:
         """The next batch.
@@ -63,22 +73,25 @@ class SizedBatches:
             DataError: The loader ends before its length.
         """
         try:
-            batch = next(self._iterator)
+            return self._cursor.next()
         except StopIteration:
             raise DataError(
-                f"{self._name}: its length is {self._length}, but it ended after {_batches(self._given)}. Correct its __len__, "
-                f"or give it none to use it as a stream."
+                f"{self._name}: its length is {self._length}, but it ended after {counted(self._cursor.given)}. Correct its "
+                f"__len__, or give it none to use it as a stream."
             ) from None
-        self._given += 1
-        return batch
 
     def finish(self) -> None:
         """Let a loader of torch's that was used up come to its end, as a ``for`` statement does: samplers may draw there.
 
         Of any other loader no batch is asked for beyond its length: it may have more, and give them in the next epoch.
         """
-        if self._given == self._length and isinstance(self._loader, DataLoader):
-            next(self._iterator, None)
+        if self._cursor.given == self._length and isinstance(self._cursor.loader, DataLoader):
+            self._cursor.use_up()
+        self._cursor.end()
+
+    def position(self) -> Position:
+        """Where the loader stands, as of the batches given."""
+        return self._cursor.position()
 
 
 def is_iterator(loader: Loader) -> bool:
@@ -87,58 +100,108 @@ def is_iterator(loader: Loader) -> bool:
 
 
 class StreamedBatches:
-    """The batches of one epoch of a stream, with one batch of look-ahead, so that the last one is known as such."""
+    """The batches of one epoch of a stream, with one batch of look-ahead, so that the last one is known as such.
 
-    def __init__(self, loader: Loader, name: str) -> None:
-        self._iterator = iter(loader)
-        self._ahead = next(self._iterator, _NOTHING)
-        if self._ahead is _NOTHING:
-            hint = " It is an iterator, which can be used only once: pass an iterable." if is_iterator(loader) else ""
+    A cursor with a pass under way goes on with that pass.
+    """
+
+    def __init__(self, loader: Loader | Cursor, name: str) -> None:
+        cursor = self._cursor = cursor_of(loader, name)
+        if not cursor.is_under_way:
+            cursor.begin()
+        if not cursor.has_next() and cursor.given == 0:
+            hint = " It is an iterator, which can be used only once: pass an iterable." if is_iterator(cursor.loader) else ""
             raise DataError(f"{name}: the stream ended without any batch.{hint}")
 
     def next(self) -> Any:
         """The next batch."""
-        batch = self._ahead
-        self._ahead = next(self._iterator, _NOTHING)
+        batch = self._cursor.next()
+        self._cursor.has_next()
         return batch
 
     def finish(self) -> None:
-        """Nothing: the look-ahead has come to the end already."""
+        """Let go of the pass. The look-ahead has come to the end already."""
+        self._cursor.end()
+
+    def position(self) -> Position:
+        """Where the loader stands, as of the batches given: the look-ahead is not."""
+        return self._cursor.position()
 
     @property
     def ended(self) -> bool:
         """Whether the batch given last was the stream's last."""
-        return self._ahead is _NOTHING
+        return not self._cursor.has_next()
 
 
-def evaluation_batches(loaders: Sequence[Loader], limits: Sequence[int | None], name: str) -> Iterator[tuple[int, int, Any]]:
+class EvaluationBatches(Iterator[tuple[int, int, Any]]):
     """The batches of a pass over several loaders: each with the indices, from 0, of its loader and in its loader.
 
     Args:
-        loaders: Val or test loaders.
+        loaders: Val or test loaders, or cursors on them, whose passes begin anew.
         limits: The batches to take from each; None takes a stream to its end.
         name: What the loaders are called, for errors.
 
     Raises:
         DataError: A loader that has a length ends before it, a stream without any batch.
     """
-    for index, (loader, limit) in enumerate(zip(loaders, limits, strict=True)):
-        if limit == 0:
-            continue
-        length = length_of(loader)
-        where = f"{name}[{index}]" if len(loaders) > 1 else name
-        if length is not None and limit is not None:
-            sized = SizedBatches(loader, where, length)
-            for batch_nb in range(limit):
-                yield index, batch_nb, sized.next()
-            sized.finish()
-        else:
-            stream = StreamedBatches(loader, where)
-            for batch_nb in count():
-                yield index, batch_nb, stream.next()
-                if stream.ended or batch_nb + 1 == limit:
-                    break
 
+    def __init__(self, loaders: Sequence[Loader | Cursor], limits: Sequence[int | None], name: str) -> None:
+        self._names = [f"{name}[{index}]" if len(loaders) > 1 else name for index in range(len(loaders))]
+        self._cursors = [cursor_of(loader, where) for loader, where in zip(loaders, self._names, strict=True)]
+        for cursor in self._cursors:
+            cursor.end()
+        self._limits = limits
+        self._index = self._given = 0
+        self._batches: SizedBatches | StreamedBatches | None = None
 
-def _batches(n: int) -> str:
-    return "1 batch" if n == 1 else f"{n} batches"
+    def __next__(self) -> tuple[int, int, Any]:
+        while self._index < len(self._cursors):
+            if self._limits[self._index] != 0:
+                batches = self._batches or self._begin()
+                if not self._loader_is_over():
+                    batch = batches.next()
+                    self._given += 1
+                    return self._index, self._given - 1, batch
+                batches.finish()
+            self._index, self._given, self._batches = self._index + 1, 0, None
+        raise StopIteration
+
+    def _begin(self) -> SizedBatches | StreamedBatches:
+        cursor, name = self._cursors[self._index], self._names[self._index]
+        length = length_of(cursor.loader)
+        is_stream = length is None or self._limits[self._index] is None
+        self._batches = StreamedBatches(cursor, name) if is_stream else SizedBatches(cursor, name, length or 0)
+        return self._batches
+
+    def _loader_is_over(self) -> bool:
+        if self._given == self._limits[self._index]:
+            return True
+        return isinstance(self._batches, StreamedBatches) and self._given > 0 and self._batches.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether the batch given last was the pass's last."""
+        return self._index == len(self._cursors) or (self._loader_is_over() and not any(self._later_limits()))
+
+    def _later_limits(self) -> Iterator[bool]:
+        return (limit != 0 for limit in self._limits[self._index + 1 :])
+
+    def position(self) -> Position:
+        """Where the pass stands, as of the batches given: in which loader, and where in it."""
+        cursor = self._cursors[min(self._index, len(self._cursors) - 1)]
+        return {"loader": self._index, "given": self._given, "cursor": cursor.position()}
+
+    def go_to(self, position: Position) -> None:
+        """Bring the pass to a position.
+
+        Raises:
+            PositionError: It is not one of loaders like these.
+        """
+        self._index, self._given, self._batches = position["loader"], position["given"], None
+        if self._index > len(self._cursors):
+            raise PositionError(
+                f"{self._names}: the position is in loader {self._index}, from 0, and there are {len(self._cursors)}. Pass "
+                f"loaders like those that were saved."
+            )
+        if self._index < len(self._cursors):
+            self._cursors[self._index].go_to(position["cursor"])

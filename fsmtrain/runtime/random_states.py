@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from attrs import frozen
-from torch import Generator, Tensor
+from torch import Tensor
+
+from fsmtrain.runtime.generators import own_states, put_own_back
 
 
 @frozen
@@ -20,18 +22,18 @@ class RandomStates:
     numpy: Any
     cpu: Tensor
     cuda: list[Tensor]
-    own: list[tuple[Generator, Tensor]]
+    own: list[tuple[object, list[Any]]]
 
 
 def take(loaders: Iterable[object] = ()) -> RandomStates:
-    """The states as they are now, with those of the generators that these loaders and their samplers have for themselves."""
+    """The states as they are now, with what these loaders' generators and samplers remember from one pass to the next."""
     numpy = sys.modules.get("numpy")
     return RandomStates(
         python=random.getstate(),
         numpy=numpy.random.get_state() if numpy else None,
         cpu=torch.get_rng_state(),
         cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
-        own=[(generator, generator.get_state()) for loader in loaders for generator in _generators(loader)],
+        own=[(loader, own_states(loader)) for loader in loaders],
     )
 
 
@@ -43,8 +45,8 @@ def put_back(states: RandomStates) -> None:
     torch.set_rng_state(states.cpu)
     if states.cuda:
         torch.cuda.set_rng_state_all(states.cuda)
-    for generator, state in states.own:
-        generator.set_state(state)
+    for loader, own in states.own:
+        put_own_back(loader, own, type(loader).__name__)
 
 
 def seed_all(seed: int) -> None:
@@ -53,15 +55,3 @@ def seed_all(seed: int) -> None:
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def _generators(loader: object) -> Iterator[Generator]:
-    """A loader's own generators, each once."""
-    met: list[Generator] = []
-    sampler = getattr(loader, "sampler", None)
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    for part in (loader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None)):
-        generator = getattr(part, "generator", None)
-        if isinstance(generator, Generator) and all(generator is not other for other in met):
-            met.append(generator)
-    yield from met

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 from fsmtrain import Trainer
 from fsmtrain.errors import DataError, FsmtrainError, ModelError, SizesError
 from fsmtrain.runtime.loaders import (
+    EvaluationBatches,
     StreamedBatches,
     as_loader,
     as_loaders,
-    evaluation_batches,
     length_of,
 )
 from tests.models import Linear, Samples, Validated, batches, machine_of, stream, trained
@@ -355,7 +355,7 @@ def test_a_fraction_of_an_epoch_is_unknown_for_a_stream() -> None:
 
 def test_a_pass_goes_through_its_loaders_in_order_and_takes_what_it_may() -> None:
     loaders: list[Any] = [Listed(3), Listed(2), Unsized(4), Unsized(3)]
-    taken = list(evaluation_batches(loaders, [2, 0, None, 2], "val_dataloader"))
+    taken = list(EvaluationBatches(loaders, [2, 0, None, 2], "val_dataloader"))
     assert taken == [(0, 0, 0), (0, 1, 1), (2, 0, 0), (2, 1, 1), (2, 2, 2), (2, 3, 3), (3, 0, 0), (3, 1, 1)]
 
 

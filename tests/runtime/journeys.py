@@ -1,0 +1,226 @@
+"""A run through a loader that can be saved anywhere, and gone on with by a new loader: what the tests of positions compare."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from attrs import define, field
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, Sampler
+
+from fsmtrain.runtime.generators import process_wide, put_process_wide_back
+from fsmtrain.runtime.loaders import SizedBatches, StreamedBatches, cursor_of, length_of
+from fsmtrain.runtime.random_states import seed_all
+
+Make = Callable[[], Any]  # a new loader, as a new process would make it
+ITEMS, EPOCHS = 11, 2
+
+
+class Items(Dataset[Any]):
+    """Items that say which they are, and write down that they were loaded."""
+
+    def __init__(self, n: int = ITEMS) -> None:
+        self.n = n
+        self.loaded: list[int] = []
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> Any:
+        self.loaded.append(index)
+        return torch.tensor([float(index)], dtype=torch.float64)
+
+
+def draws() -> list[float]:
+    """A number from each process-wide generator."""
+    return [torch.rand(()).item(), random.random(), float(np.random.rand())]
+
+
+class Augmented(Items):
+    """Items that draw from every process-wide generator: all of them, or only some."""
+
+    def __init__(self, n: int = ITEMS, every: int = 1) -> None:
+        super().__init__(n)
+        self.every = every
+
+    def __getitem__(self, index: int) -> Any:
+        self.loaded.append(index)
+        return torch.tensor([index, *(draws() if index % self.every == 0 else [0.0] * 3)], dtype=torch.float64)
+
+
+class Streamed(IterableDataset[Any]):
+    """The same items as a stream, of which each worker gives a part."""
+
+    def __init__(self, items: Items) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = torch.utils.data.get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        return (self.items[i] for i in range(first, len(self.items), step))
+
+
+class Eager(Sampler[int]):
+    """A sampler that has drawn before it is asked for an index."""
+
+    def __init__(self, n: int = ITEMS) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(self.n).tolist())
+
+
+class Restless(Eager):
+    """A sampler that draws each index when it is asked for it, from the generator that training draws from."""
+
+    def __iter__(self) -> Iterator[int]:
+        return (int(torch.randint(self.n, ())) for _ in range(self.n))
+
+
+class OwnPython(Eager):
+    """A sampler with generators of its own that are not torch's."""
+
+    def __init__(self, n: int = ITEMS) -> None:
+        super().__init__(n)
+        self.python, self.numpy = random.Random(1), np.random.default_rng(1)
+
+    def __iter__(self) -> Iterator[int]:
+        order = self.numpy.permutation(self.n).tolist()
+        self.python.shuffle(order)
+        return iter(order)
+
+
+class Pairs(Sampler[list[int]]):
+    """A batch sampler of the user's own."""
+
+    def __init__(self, n: int = ITEMS) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n // 2
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(self.n).tolist()
+        return (order[2 * i : 2 * i + 2] for i in range(len(self)))
+
+
+class Sequences:
+    """An iterable that is none of torch's, in an order of its own."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(torch.randperm(5).unsqueeze(1))
+
+
+class Endless:
+    """An iterator with a length, which goes on from one epoch to the next."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Endless:
+        return self
+
+    def __next__(self) -> Tensor:
+        self.next += 1
+        return torch.tensor([self.next])
+
+
+def torn(items: list[Tensor]) -> Tensor:
+    """A ``collate_fn`` that draws."""
+    return torch.stack([torch.cat([item, torch.tensor(draws(), dtype=torch.float64)]) for item in items])
+
+
+@define
+class Journey:
+    """What came of a run: its batches, what was saved on the way, and the generators' states at its end."""
+
+    batches: list[Any] = field(factory=list)
+    saves: list[bytes] = field(factory=list)  # the first before the first epoch, then after each batch and each epoch
+    end: Any = None
+
+
+def saved(value: Any) -> bytes:
+    """A value as a checkpoint would hold it; anything that is not plain data is refused."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    buffer.seek(0)
+    torch.load(buffer, weights_only=True)
+    return buffer.getvalue()
+
+
+def travel(make: Make, start: bytes | None = None, *, saves: bool = False, share: int | None = None) -> Journey:
+    """Go through `EPOCHS` epochs, with draws between the batches as a training step makes them.
+
+    Args:
+        make: Makes the loader.
+        start: What was saved by another journey; None for the beginning.
+        saves: Whether this journey is saved at each place.
+        share: The batches taken from an epoch; None for all.
+    """
+    seed_all(7)
+    loader = make()
+    cursor, journey, epoch = cursor_of(loader, "train_dataloader"), Journey(), 0
+    if start is not None:
+        draws()
+        position = torch.load(io.BytesIO(start), weights_only=True)
+        put_process_wide_back(position["generators"])
+        before = process_wide()
+        cursor.go_to(position["cursor"])
+        epoch = position["epoch"]
+        assert same(process_wide(), before)
+
+    def save() -> None:
+        if saves:
+            journey.saves.append(saved({"cursor": cursor.position(), "generators": process_wide(), "epoch": epoch}))
+
+    if start is None:
+        save()
+    while epoch < EPOCHS:
+        if not cursor.is_under_way and hasattr(getattr(loader, "sampler", None), "set_epoch"):
+            loader.sampler.set_epoch(epoch)
+        length = length_of(loader)
+        batches = StreamedBatches(cursor, "train") if length is None else SizedBatches(cursor, "train", length)
+
+        def is_over(batches: SizedBatches | StreamedBatches = batches, last: int | None = share or length) -> bool:
+            return cursor.given > 0 and batches.ended if isinstance(batches, StreamedBatches) else cursor.given == last
+
+        while not is_over():
+            journey.batches.append(batches.next())
+            draws()
+            save()
+        batches.finish()
+        epoch += 1
+        save()
+    journey.end = process_wide()
+    return journey
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two nested values are equal to the bit."""
+    return saved(first) == saved(second)
+
+
+def assert_resumes_exactly(make: Make, share: int | None = None, every: int = 1) -> Journey:
+    """Whatever place a journey was saved at, a new loader goes on from there as if nothing had happened."""
+    whole = travel(make, saves=True, share=share)
+    bare = travel(make, share=share)
+    assert same((whole.batches, whole.end), (bare.batches, bare.end))  # to be saved changes nothing
+    for i in range(every > 1, len(whole.saves), every):  # every third of 15 places: one is between two epochs
+        rest = travel(make, whole.saves[i], share=share)
+        assert same(rest.batches, whole.batches[len(whole.batches) - len(rest.batches) :]), f"saved at place {i}"
+        assert same(rest.end, whole.end), f"saved at place {i}"
+    return whole
