@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -16,14 +18,16 @@ from fsmtrain.core.loop import Loop
 from fsmtrain.core.reasons import StopReason, stop_reason
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import Trace, Transition
-from fsmtrain.errors import ModelError, UsageError
+from fsmtrain.errors import FsmtrainError, ModelError, ResumeError, UsageError
 from fsmtrain.options import Options
-from fsmtrain.runtime import random_states
+from fsmtrain.runtime import random_states, state
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.arrivals import Arrival, Arrivals
 from fsmtrain.runtime.building import Loaders, memory_of, parts_of
+from fsmtrain.runtime.checkpoints import FOLDER, Checkpoints, found
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.runtime.outputs import Metrics, number
+from fsmtrain.runtime.state import Standing
 
 
 @frozen(kw_only=True)
@@ -90,7 +94,7 @@ class Engine:
             raise
         memory = memory_of(parts)
         self._parts, self._memory, self._counters = parts, memory, memory.counters
-        self._actions = Actions(parts, memory)
+        self._actions = Actions(parts, memory, self._save)
         observer = None
         if parts.hooks.on_transition is not None:
             hook = parts.hooks.on_transition
@@ -108,6 +112,8 @@ class Engine:
         )
         self._arrivals = Arrivals()
         self._begun = self._ended = False
+        self._random: random_states.RandomStates | None = None  # of the run that is resumed
+        self._checkpoints: Checkpoints | None = None  # once there is something to save
         self._take_trainer_back()
 
     loop_class: type[Loop] = Loop
@@ -177,27 +183,97 @@ class Engine:
         self._begun = True
         self._lend_trainer()
         parts = self._parts
+        if self._random is None:
+            self._begin_anew()
+        self._arrivals = Arrivals()
+        if parts.hooks.on_run_start is not None:
+            parts.hooks.on_run_start(self)
+        if self._random is not None:
+            random_states.put_back(self._random)
+
+    def _begin_anew(self) -> None:
+        parts = self._parts
         if parts.loop.options.seed is not None:
             random_states.seed_all(parts.loop.options.seed)
         if parts.optimization is not None:
             parts.model.train()
-            for turn in parts.optimization.turns:  # what others left in .grad is in no window of this run
+            for turn in parts.turns:  # what others left in .grad is in no window of this run
                 for parameter in turn.parameters:
                     parameter.grad = None
-        self._arrivals = Arrivals()
-        if parts.hooks.on_run_start is not None:
-            parts.hooks.on_run_start(self)
 
     def _end(self) -> None:
         if self._ended:
             return
         self._ended = True
-        self._actions.restore()
+        try:
+            self._save_on_the_way_out()
+        finally:
+            self._actions.restore()
         try:
             if self._parts.hooks.on_run_end is not None:
                 self._parts.hooks.on_run_end(self)
         finally:
             self._take_trainer_back()
+
+    # ---- saving and resuming
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of this run's checkpoints, which is made with the first of them."""
+        return FOLDER
+
+    def resume(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Go on where a checkpoint was saved: this machine is brought there, and `run` goes on from there.
+
+        Args:
+            path: A checkpoint, or a folder of them, of which the newest valid one is taken. None is this run's own folder.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            UsageError: The run has begun.
+            CheckpointError: There is no checkpoint, or none that can be read.
+            ResumeError: It is not one of a run like this; the machine is of no use then.
+        """
+        if self._begun:
+            raise UsageError("resume: the run has begun. Build a new machine, and resume it before it runs.")
+        loaded = found(self.checkpoints if path is None else path)
+        self._ended = True  # should anything go wrong half way
+        try:
+            standing, self._random = state.go_to(loaded.tree, self._parts, self._memory, self._actions)
+            self._dispatcher.stand(standing.state, is_done=standing.is_done)
+        except FsmtrainError as error:
+            raise ResumeError(f"{loaded.path}: {error}") from error
+        self._ended = False
+        return loaded.path
+
+    def _save(self) -> None:
+        """The action of the state `save`: what is saved is the state from which it was entered, its work done."""
+        source = self._dispatcher.trace.source
+        assert source is not None
+        self._submit(Standing(state=source, is_done=True, counters=self._counters), must_keep=True)
+
+    def _submit(self, standing: Standing, *, must_keep: bool) -> None:
+        if self._checkpoints is None:
+            self._checkpoints = Checkpoints(self.checkpoints, None)
+        counters = standing.counters
+        about = {
+            "state": standing.state.value,
+            "current_epoch": counters.current_epoch,
+            "batch_nb": counters.batch_nb,
+            "global_step": counters.global_step,
+        }
+        tree = state.state_of(self._parts, self._memory, self._actions, standing)
+        self._checkpoints.save(tree, about, must_keep=must_keep)
+
+    def _save_on_the_way_out(self) -> None:
+        """Where a stop was asked for in a run that saves, save where it was taken; then wait until all is written."""
+        if self.state is State.STOPPED and State.SAVE in self.loop.table.states:
+            source, counters = self.trace.last()
+            self._submit(Standing(state=source, is_done=True, counters=counters), must_keep=True)
+        if self._checkpoints is not None:
+            self._checkpoints.close()
 
     def _lend_trainer(self) -> None:
         """Let the model find its trainer as ``self.trainer``.
@@ -266,12 +342,12 @@ class Engine:
     @property
     def optimizers(self) -> list[Any]:
         """The optimizers, in the order of their turns."""
-        return [turn.optimizer for turn in self._parts.optimization.turns] if self._parts.optimization else []
+        return self._parts.optimizers
 
     @property
     def lr_schedulers(self) -> list[Any]:
         """The learning-rate schedulers."""
-        return [s.scheduler for s in self._parts.optimization.schedulings] if self._parts.optimization else []
+        return self._parts.schedulers
 
     @property
     def metrics(self) -> Metrics:

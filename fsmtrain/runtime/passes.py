@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from fsmtrain.runtime import random_states
 from fsmtrain.runtime.evaluation import Evaluation
@@ -16,7 +17,7 @@ class SanityPass:
     """Tries validation out before the first epoch: its metrics are thrown away, and no random state is changed by it."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation("val", parts, memory, parts.val_loaders, parts.loop.limits.sanity_loaders)
+        self._evaluation = Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.sanity_loaders)
         self._counters, self._loaders = memory.counters, parts.val_loaders
         self._before: random_states.RandomStates | None = None
 
@@ -34,12 +35,22 @@ class SanityPass:
             random_states.put_back(self._before)
             self._before = None
 
+    def state(self) -> dict[str, Any]:
+        """Where the pass stands, and the random states of before it."""
+        return {"pass": self._evaluation.state(), "before": self._before and self._before.plain()}
+
+    def go_to(self, state: dict[str, Any]) -> None:
+        """Take the pass up."""
+        self._evaluation.go_to(state["pass"])
+        before = state["before"]
+        self._before = None if before is None else random_states.from_plain(before, self._loaders)
+
 
 class Check:
     """Validates; after its last batch early stopping is fed, then the hooks are called."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation("val", parts, memory, parts.val_loaders, parts.loop.limits.val_loaders)
+        self._evaluation = Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.val_loaders)
         self._parts, self._memory = parts, memory
 
     def visit(self) -> None:
@@ -70,12 +81,20 @@ class Check:
         """Put back the modes."""
         self._evaluation.restore()
 
+    def state(self) -> dict[str, Any]:
+        """Where the pass stands."""
+        return {"pass": self._evaluation.state()}
+
+    def go_to(self, state: dict[str, Any]) -> None:
+        """Take the pass up."""
+        self._evaluation.go_to(state["pass"])
+
 
 class Test:
     """Runs the test set, or the validation set of a run that only validates."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation(parts.evaluates, parts, memory, parts.test_loaders, parts.loop.limits.test_loaders)
+        self._evaluation = Evaluation(parts.evaluates, parts, memory, memory.cursors.test, parts.loop.limits.test_loaders)
         self._memory = memory
 
     def visit(self) -> None:
@@ -87,3 +106,11 @@ class Test:
     def restore(self) -> None:
         """Put back the modes."""
         self._evaluation.restore()
+
+    def state(self) -> dict[str, Any]:
+        """Where the pass stands."""
+        return {"pass": self._evaluation.state()}
+
+    def go_to(self, state: dict[str, Any]) -> None:
+        """Take the pass up."""
+        self._evaluation.go_to(state["pass"])

@@ -56,7 +56,7 @@ class Training:
                 f"None on a batch's first split, then what the previous split returned under 'hiddens'."
             )
         self._training_step = in_precision(binding.call, options.precision, parts.device)
-        self._scaling = Scaling(turns, parts.device) if options.precision == "16" else None
+        self.scaling = self._scaling = Scaling(turns, parts.device) if options.precision == "16" else None
         self._optimizer_step = getattr(parts.model, "optimizer_step", None) or default_optimizer_step
         self._tbptt_split_batch = getattr(parts.model, "tbptt_split_batch", None) or split_in_time
 
@@ -65,7 +65,7 @@ class Training:
     def fetch(self) -> None:
         """Fetch a batch, split it under truncated BPTT, and move it to the device."""
         parts, memory, hooks = self._parts, self._memory, self._parts.hooks
-        batches = self._batches or self._begin_epoch()
+        batches = self._batches or self._first_batches()
         batch = batches.next()
         if isinstance(batches, StreamedBatches):
             self._signals.stream_ended = batches.ended
@@ -79,14 +79,22 @@ class Training:
             memory.splits = self._split(batch, self._split_size)
             self._signals.splits = len(memory.splits)
 
-    def _begin_epoch(self) -> SizedBatches | StreamedBatches:
-        parts, loader = self._parts, self._parts.train_loader
+    def _first_batches(self) -> SizedBatches | StreamedBatches:
+        parts = self._parts
         if parts.hooks.on_epoch_start is not None:
             parts.hooks.on_epoch_start(parts.machine)
-        length = length_of(loader)
-        name = "train_dataloader"
-        self._batches = StreamedBatches(loader, name) if length is None else SizedBatches(loader, name, length)
+        return self._begin_epoch()
+
+    def _begin_epoch(self) -> SizedBatches | StreamedBatches:
+        cursor, name = self._memory.cursors.train, "train_dataloader"
+        length = length_of(cursor.loader)
+        self._batches = StreamedBatches(cursor, name) if length is None else SizedBatches(cursor, name, length)
         return self._batches
+
+    def go_on(self) -> None:
+        """Take up the epoch that is under way where the train loader stands, if one is."""
+        if self._memory.cursors.train.is_under_way:
+            self._begin_epoch()
 
     def _split(self, batch: Any, split_size: int) -> list[Any]:
         splits = self._tbptt_split_batch(batch, split_size)
@@ -98,6 +106,7 @@ class Training:
         """Let go of the epoch's batches, of which the loader may have more where the epoch was cut short."""
         if self._batches is not None and not self._counters.cut:
             self._batches.finish()
+        self._memory.cursors.train.end()
         self._batches = None
 
     # ---- forward and backward
@@ -231,6 +240,7 @@ class Training:
         """Put every parameter's ``requires_grad`` back, and let go of batches and graphs."""
         if self._isolation is not None:
             self._isolation.leave()
+        self._memory.cursors.train.end()
         self._batches, self._memory.loss, self._memory.splits = None, None, []
 
 
