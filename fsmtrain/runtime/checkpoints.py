@@ -40,6 +40,11 @@ class Checkpoints:
         return self._writer.saved
 
 
+def has_any(folder: Path) -> bool:
+    """Whether there is a checkpoint in a folder, valid or not."""
+    return bool(Store(folder).numbers())
+
+
 def found(path: str | os.PathLike[str]) -> Loaded:
     """The checkpoint at a path, or the newest valid one in a folder of them; those skipped are told.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -59,6 +61,17 @@ def cursors_of(loaders: Sequence[Loader | Cursor], name: str) -> list[Cursor]:
     """A cursor for each of several loaders, named by its index where there are more than one."""
     names = [f"{name}[{index}]" if len(loaders) > 1 else name for index in range(len(loaders))]
     return [cursor_of(loader, where) for loader, where in zip(loaders, names, strict=True)]
+
+
+def is_a_workers_death(error: BaseException) -> bool:
+    """Whether an error came up in torch's loader because a worker of it was not there any more.
+
+    Torch says so in as many words, or what it was reading from the worker has ended.
+    """
+    if "DataLoader worker" in str(error):
+        return isinstance(error, (RuntimeError, KeyboardInterrupt))
+    frames = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+    return isinstance(error, (OSError, EOFError)) and any("torch/utils/data" in Path(name).as_posix() for name in frames)
 
 
 class SizedBatches:
@@ -120,9 +133,15 @@ class StreamedBatches:
             raise DataError(f"{name}: the stream ended without any batch.{hint}")
 
     def next(self) -> Any:
-        """The next batch."""
-        batch = self._cursor.next()
-        self._cursor.has_next()
+        """The next batch. If the one after it cannot be had, an error, this one is not given either."""
+        cursor = self._cursor
+        before = cursor.before_ahead
+        batch = cursor.next()
+        try:
+            cursor.has_next()
+        except BaseException:
+            cursor.take_back(batch, before)
+            raise
         return batch
 
     def finish(self) -> None:

@@ -19,12 +19,14 @@ from fsmtrain.core.reasons import StopReason, stop_reason
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import Trace, Transition
 from fsmtrain.errors import FsmtrainError, ModelError, ResumeError, UsageError
+from fsmtrain.notices import warn
 from fsmtrain.options import Options
 from fsmtrain.runtime import random_states, state
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.arrivals import Arrival, Arrivals
 from fsmtrain.runtime.building import Loaders, memory_of, parts_of
 from fsmtrain.runtime.checkpoints import FOLDER, Checkpoints, found
+from fsmtrain.runtime.loaders import is_a_workers_death
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.runtime.outputs import Metrics, number
 from fsmtrain.runtime.state import Standing
@@ -114,6 +116,7 @@ class Engine:
         self._begun = self._ended = False
         self._random: random_states.RandomStates | None = None  # of the run that is resumed
         self._checkpoints: Checkpoints | None = None  # once there is something to save
+        self._left: Standing | None = None  # where it was stopped
         self._take_trainer_back()
 
     loop_class: type[Loop] = Loop
@@ -134,7 +137,12 @@ class Engine:
         self._dispatcher.refuse_within_a_visit()
         with self._ending_on_errors():
             self._begin()
-            self._dispatcher.run()
+            try:
+                self._dispatcher.run()
+            except (Exception, KeyboardInterrupt) as error:
+                if not (self.signals.stop_requested and is_a_workers_death(error)):
+                    raise
+                self._stop_here()
             self._end()
         return self.result
 
@@ -222,11 +230,12 @@ class Engine:
         """The folder of this run's checkpoints, which is made with the first of them."""
         return FOLDER
 
-    def resume(self, path: str | os.PathLike[str] | None = None) -> Path:
+    def resume(self, path: str | os.PathLike[str] | None = None, *, anyway: bool = False) -> Path:
         """Go on where a checkpoint was saved: this machine is brought there, and `run` goes on from there.
 
         Args:
             path: A checkpoint, or a folder of them, of which the newest valid one is taken. None is this run's own folder.
+            anyway: Whether to go on where options, guards or sizes are others than those saved, which is told all the same.
 
         Returns:
             The checkpoint.
@@ -241,7 +250,7 @@ class Engine:
         loaded = found(self.checkpoints if path is None else path)
         self._ended = True  # should anything go wrong half way
         try:
-            standing, self._random = state.go_to(loaded.tree, self._parts, self._memory, self._actions)
+            standing, self._random = state.go_to(loaded.tree, self._parts, self._memory, self._actions, anyway=anyway)
             self._dispatcher.stand(standing.state, is_done=standing.is_done)
         except FsmtrainError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
@@ -267,11 +276,31 @@ class Engine:
         tree = state.state_of(self._parts, self._memory, self._actions, standing)
         self._checkpoints.save(tree, about, must_keep=must_keep)
 
+    @property
+    def saves(self) -> bool:
+        """Whether this run writes checkpoints."""
+        return State.SAVE in self.loop.table.states
+
+    @property
+    def left(self) -> State | None:
+        """The state that was left last; None before the first transition."""
+        return self._left.state if self._left is not None else self.trace.source
+
+    def _stop_here(self) -> None:
+        """Stop in a state that could not get its batch any more: the worker that was to load it has died of a signal."""
+        self._left = Standing(state=self.state, is_done=False, counters=self._counters)
+        self._dispatcher.stand(State.STOPPED, is_done=False)
+
     def _save_on_the_way_out(self) -> None:
         """Where a stop was asked for in a run that saves, save where it was taken; then wait until all is written."""
-        if self.state is State.STOPPED and State.SAVE in self.loop.table.states:
-            source, counters = self.trace.last()
-            self._submit(Standing(state=source, is_done=True, counters=counters), must_keep=True)
+        if self.state is State.STOPPED and self.saves:
+            if self._left is None:
+                source, counters = self.trace.last()
+                self._left = Standing(state=source, is_done=True, counters=counters)
+            try:
+                self._submit(self._left, must_keep=True)
+            except FsmtrainError as error:
+                warn(f"the run could not be saved where it was stopped; its checkpoints before are untouched: {error}")
         if self._checkpoints is not None:
             self._checkpoints.close()
 

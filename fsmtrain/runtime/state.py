@@ -19,6 +19,7 @@ from fsmtrain.core.states import State
 from fsmtrain.errors import ModelError, ResumeError
 from fsmtrain.runtime import random_states
 from fsmtrain.runtime.actions import Actions
+from fsmtrain.runtime.likeness import compare, facts_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.outputs import tensors_in
 from fsmtrain.runtime.random_states import RandomStates
@@ -73,17 +74,19 @@ def state_of(parts: Parts, memory: Memory, actions: Actions, standing: Standing)
         "loaders": {name: cursor.position() for name, cursor in memory.cursors.all.items()},
         "callbacks": [{"class": _name(c), "state": c.state_dict()} for c in parts.stateful_callbacks],
         "random": random_states.take().plain(),
+        "made_of": facts_of(parts),
     }
 
 
-def go_to(tree: Tree, parts: Parts, memory: Memory, actions: Actions) -> tuple[Standing, RandomStates]:
+def go_to(tree: Tree, parts: Parts, memory: Memory, actions: Actions, *, anyway: bool) -> tuple[Standing, RandomStates]:
     """Make a run that has not begun what another one was; returns where it stands, and the random states to put back last.
 
     Raises:
-        ResumeError: The tree is not one of a run like this.
+        ResumeError: The tree is not one of a run like this. With `anyway` only what cannot be loaded is refused.
     """
     if tree.get("version") != VERSION:
         raise ResumeError(f"the state is of version {tree.get('version')!r}, and this fsmtrain reads {VERSION}.")
+    compare(tree["made_of"], facts_of(parts), anyway=anyway)
     model = parts.model
     counters = Counters(**tree["counters"])
     _set(memory.counters, tree["counters"])
