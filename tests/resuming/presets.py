@@ -14,7 +14,7 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from fsmtrain import EarlyStopping, Guards, Machine, SeededDataLoader, every_n_batches
+from fsmtrain import EarlyStopping, Guards, Machine, SeededDataLoader, after_batches, every_n_batches
 from tests.models import Adversaries, Perceptron, Recurrent, Samples, Validated, batches, machine_of, sequences, stream
 
 Preset = Callable[[Iterable[object]], Machine]
@@ -79,6 +79,20 @@ class Thawed(Perceptron):
         if self.current_epoch == 1:
             layers[0].requires_grad_(True)
             layers[3].eval()
+
+
+class Stray(Perceptron):
+    """A parameter that the optimizer has and the model does not."""
+
+    def __init__(self) -> None:
+        super().__init__(adam)
+        self.outside = [torch.full((1,), 0.5, requires_grad=True)]
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        return self.loss(batch) * self.outside[0].square().sum()
+
+    def configure_optimizers(self) -> Any:
+        return adam([*self.parameters(), *self.outside])
 
 
 class Half(nn.Module):
@@ -194,12 +208,19 @@ PRESETS: dict[str, Preset] = {
         max_nb_epochs=9,
         early_stop_callback=EarlyStopping(min_delta=0.3, patience=2),
     ),
+    "a stop in mid-epoch": preset(
+        lambda: Perceptron(adam),
+        shuffled(8),
+        min_nb_epochs=0,
+        guards=Guards(save=every_n_batches(2), stop=after_batches(6)),
+    ),
     "schedulers": preset(Scheduled, shuffled(10), shuffled(4), max_nb_epochs=3),
     "bf16": preset(Half, shuffled(10), precision="bf16", accumulate_grad_batches=2),
     "fp16 with a scaler": preset(Half, shuffled(10), precision="16", accumulate_grad_batches=2),
     "random augmentation": preset(lambda: Perceptron(adam), noisy(12)),
     "a seeded loader": preset(lambda: Perceptron(adam), lambda: SeededDataLoader(Noisy(12), batch_size=2, seed=7)),
     "thawing": preset(Thawed, shuffled(8)),
+    "a stray parameter": preset(Stray, shuffled(8)),
     "a callback with a memory": preset(lambda: Validated(with_momentum), shuffled(8), callbacks=lambda: [Averaged()]),
     "two workers": preset(lambda: Perceptron(adam), noisy(8, num_workers=2, multiprocessing_context="fork")),
 }
