@@ -151,6 +151,11 @@ def step_was_skipped(limits: Limits, counters: Counters, signals: Signals) -> bo
     return signals.step_skipped
 
 
+def time_to_save(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Whether time enough has gone by since the last save."""
+    return signals.save_wanted
+
+
 # ---- ending
 
 

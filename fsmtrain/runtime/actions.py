@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from fsmtrain.core.states import State
@@ -37,6 +38,7 @@ class Actions:
         self.by_state: dict[State, Action] = {}
         self.passes: dict[State, SanityPass | Check | Test] = {}
         self.scaling: Scaling | None = None
+        self._signals = memory.signals
         self._training: Training | None = None
         self._restorables: list[Restorable] = []
         for state, make in ((State.SANITY_VAL, SanityPass), (State.VAL_CHECK, Check), (State.TEST, Test)):
@@ -62,6 +64,19 @@ class Actions:
                 self.by_state[State.ACCUMULATE] = training.accumulate
             if parts.hooks.on_batch_end is not None:
                 self.by_state[State.ROUND_END] = training.end_round
+
+    def watch_the_clock(self, seconds: float) -> None:
+        """Let a fetch say when this time has gone by since the run began, or since it said so last."""
+        fetch, signals, last = self.by_state[State.FETCH], self._signals, monotonic()
+
+        def fetch_and_look() -> None:
+            nonlocal last
+            fetch()
+            now = monotonic()
+            if now - last >= seconds:
+                last, signals.save_wanted = now, True
+
+        self.by_state[State.FETCH] = fetch_and_look
 
     def go_on(self) -> None:
         """Take up the epoch that is under way, if one is."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import nn
 
 from fsmtrain.core.counters import Counters, Signals
@@ -25,7 +25,7 @@ from fsmtrain.runtime import random_states, state
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.arrivals import Arrival, Arrivals
 from fsmtrain.runtime.building import Loaders, memory_of, parts_of
-from fsmtrain.runtime.checkpoints import FOLDER, Checkpoints, found
+from fsmtrain.runtime.checkpoints import BATCH, FOLDER, Checkpoints, Ranking, found, policy_of, rule_in
 from fsmtrain.runtime.loaders import is_a_workers_death
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.runtime.outputs import Metrics, number
@@ -79,6 +79,11 @@ class Engine:
             raise ModelError(f"{model!r} is not a torch.nn.Module.")
         self._counters = Counters()  # all zero for what the model asks while the run is being built
         self._model, self._trainer, self._has_lent = model, self if trainer is None else trainer, False
+        guards = guards or Guards()
+        callbacks, self._rule = rule_in(callbacks, guards)
+        self._ranking = Ranking(self._rule) if self._rule is not None and self._rule.monitor is not None else None
+        if self._rule is not None:
+            guards = evolve(guards, save=self._rule.guard(guards))
         self._lend_trainer()
         try:
             parts = parts_of(
@@ -86,8 +91,8 @@ class Engine:
                 model,
                 loaders,
                 runs=runs,
-                guards=guards or Guards(),
-                callbacks=callbacks,
+                guards=guards,
+                callbacks=callbacks if self._ranking is None else (*callbacks, self._ranking),
                 machine=self,
                 make_loop=self.loop_class,
             )
@@ -97,6 +102,10 @@ class Engine:
         memory = memory_of(parts)
         self._parts, self._memory, self._counters = parts, memory, memory.counters
         self._actions = Actions(parts, memory, self._save)
+        if self._rule is not None and self._rule.every_n_seconds is not None and State.FETCH in self._actions.by_state:
+            self._actions.watch_the_clock(self._rule.every_n_seconds)
+        if self._ranking is not None and not parts.loop.limits.validates:
+            warn("ModelCheckpoint(monitor=...): this run has no check, so that it never saves for one.")
         observer = None
         if parts.hooks.on_transition is not None:
             hook = parts.hooks.on_transition
@@ -228,7 +237,14 @@ class Engine:
     @property
     def checkpoints(self) -> Path:
         """The folder of this run's checkpoints, which is made with the first of them."""
-        return FOLDER
+        return FOLDER if self._rule is None else Path(self._rule.dirpath)
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint with the best value of what ``ModelCheckpoint(monitor=...)`` watches; None where there is none."""
+        if self._ranking is None or self._checkpoints is None:
+            return None
+        return self._checkpoints.best(self._ranking)
 
     def resume(self, path: str | os.PathLike[str] | None = None, *, anyway: bool = False) -> Path:
         """Go on where a checkpoint was saved: this machine is brought there, and `run` goes on from there.
@@ -261,17 +277,21 @@ class Engine:
         """The action of the state `save`: what is saved is the state from which it was entered, its work done."""
         source = self._dispatcher.trace.source
         assert source is not None
-        self._submit(Standing(state=source, is_done=True, counters=self._counters), must_keep=True)
+        one_will_do = self._rule is not None and self._ranking is None and self._rule.save_top_k == 1
+        self._submit(Standing(state=source, is_done=True, counters=self._counters), must_keep=not one_will_do)
+        self.signals.save_wanted = False
 
     def _submit(self, standing: Standing, *, must_keep: bool) -> None:
         if self._checkpoints is None:
-            self._checkpoints = Checkpoints(self.checkpoints, None)
+            policy = policy_of(self._rule, self._ranking) if self._rule is not None else None
+            self._checkpoints = Checkpoints(self.checkpoints, policy)
         counters = standing.counters
         about = {
             "state": standing.state.value,
             "current_epoch": counters.current_epoch,
             "batch_nb": counters.batch_nb,
             "global_step": counters.global_step,
+            BATCH: counters.batches_begun,
         }
         tree = state.state_of(self._parts, self._memory, self._actions, standing)
         self._checkpoints.save(tree, about, must_keep=must_keep)
