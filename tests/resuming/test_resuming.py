@@ -27,6 +27,7 @@ INFORMATIONAL = {
     *("version", "hparams", "made_of"),  # for people, and to be compared
     *("places", "random.cuda"),  # of a GPU
     "is_done",  # False only where a fetch has failed after a request; `test_signals` comes by it
+    "signals.save_wanted",  # by the clock, which is another one in each process
     "signals.stop_requested",  # taken back in any case
     "signals.step_skipped",  # given and asked in one visit
     "random.own",  # of loaders; theirs are in the positions
