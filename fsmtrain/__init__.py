@@ -1,5 +1,6 @@
 """A PyTorch training loop that is an explicit finite-state machine."""
 
+from fsmtrain.core.checkpointing import ModelCheckpoint
 from fsmtrain.core.guards import Guard, Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -24,6 +25,7 @@ __all__ = [
     "LightningModule",
     "Loop",
     "Machine",
+    "ModelCheckpoint",
     "Options",
     "SeededDataLoader",
     "Sizes",

@@ -50,5 +50,9 @@ class CheckpointError(FsmtrainError, OSError):
     """A checkpoint that could not be written, or that cannot be read."""
 
 
+class ResumeError(FsmtrainError, ValueError):
+    """A checkpoint that is not one of a run like this, so that going on from it would give something else."""
+
+
 class PositionError(FsmtrainError, ValueError):
     """A saved position in the data that does not fit the loader it is to be restored in."""

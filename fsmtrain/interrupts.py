@@ -1,4 +1,7 @@
-"""Signals that ask a run to stop: the first one is a request, taken at the next transition; the second one stops at once."""
+"""Signals that ask a run to stop: one is a request, taken at the next transition. A second Ctrl-C stops at once.
+
+A group's signals reach a loader's workers too, and they die of it. After a request that is expected, and no error.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,18 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
+from typing import Any
 
 from attrs import define
 
 from fsmtrain.views.streams import say
 
-REQUESTS: tuple[signal.Signals, ...] = (signal.SIGINT,)
+# Ctrl-C; what ends processes; what a scheduler sends ahead of its end, where there is such a signal.
+REQUESTS: tuple[signal.Signals, ...] = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+
+_open = 0  # how many contexts have taken signals over
 
 
 @define
@@ -24,7 +33,7 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a process that a signal ended, as shells count: 130 for Ctrl-C."""
+        """The exit code of a process that a signal ended, as shells count: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signal
 
     def __bool__(self) -> bool:
@@ -33,35 +42,52 @@ class Interrupt:
 
 @contextlib.contextmanager
 def stopping(stop: Callable[[], None], signals: Iterable[signal.Signals] = REQUESTS) -> Iterator[Interrupt]:
-    """While this is open, the first of these signals calls `stop`, and the next ones do what they did before.
+    """While this is open, these signals call `stop`; once Ctrl-C has come, the next one does what it did before.
 
     Nothing happens outside of the main thread, where Python gives out no signals, in processes that were forked meanwhile, such
     as a loader's workers, and for signals that are ignored, as a shell does for what runs in the background.
+    Within another one that is open nothing happens either: the signals are taken over already.
     """
+    global _open
     came, owner = Interrupt(), os.getpid()
-    before = {}
-    if threading.current_thread() is threading.main_thread():
+    before: dict[int, Any] = {}
+    takes_over = threading.current_thread() is threading.main_thread() and not _open
+    if takes_over:
         handlers = ((number, signal.getsignal(number)) for number in signals)
         before = {number: handler for number, handler in handlers if handler not in (signal.SIG_IGN, None)}
+
+    deaths: list[Any] = []  # the handler of children's deaths, as it is when the request comes
 
     def ask(number: int, _: FrameType | None) -> None:
         if os.getpid() != owner:
             return
-        came.signal = number
-        put_back()
+        is_first = not came
+        came.signal = came.signal or number
+        if number == signal.SIGINT:
+            put_back(number)
+        if not is_first:
+            return
+        if hasattr(signal, "SIGCHLD"):
+            deaths.append(signal.getsignal(signal.SIGCHLD))
+        if deaths and deaths[0] not in (signal.SIG_DFL, signal.SIG_IGN):  # torch's raises an error where a worker has died
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         stop()
         # By a thread: the run may be in the middle of writing to the same stream.
-        text = "stopping at the next transition; once more stops at once"
+        text = "stopping at the next transition" + ("; once more stops at once" if number == signal.SIGINT else "")
         threading.Thread(target=say, args=(text,), daemon=True).start()
 
-    def put_back() -> None:
-        for number, handler in before.items():
-            if signal.getsignal(number) is ask:
-                signal.signal(number, handler)
+    def put_back(number: int) -> None:
+        if signal.getsignal(number) is ask:
+            signal.signal(number, before[number])
 
     for number in before:
         signal.signal(number, ask)
+    _open += takes_over
     try:
         yield came
     finally:
-        put_back()
+        _open -= takes_over
+        for number in before:
+            put_back(number)
+        if deaths and signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL:
+            signal.signal(signal.SIGCHLD, deaths[0])

@@ -14,11 +14,13 @@ from fsmtrain.core.checking.findings import Finding, Report, Severity
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.planning.plan import Plan
 from fsmtrain.errors import GuardError, UsageError
+from fsmtrain.interrupts import Interrupt, stopping
 from fsmtrain.loops import Loop
 from fsmtrain.notices import heard, warn
 from fsmtrain.options import Options
 from fsmtrain.runtime.building import Loaders
-from fsmtrain.runtime.machine import Engine
+from fsmtrain.runtime.checkpoints import has_any
+from fsmtrain.runtime.machine import Engine, Result
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.views import diagram
 from fsmtrain.views.recording.record import record_of
@@ -47,6 +49,7 @@ class Machine(Engine):
         trainer: Any = None,
         record_into: Path | None = None,
     ) -> None:
+        self.interrupt = Interrupt()  # the signal that has asked the run to stop, if one has
         said: list[str] = []
         self._record = record_of(options, trains=runs == "fit", into=record_into, said=said)
         given = (*callbacks, *([] if self._record is None else [self._record]), *shown(options))
@@ -69,6 +72,33 @@ class Machine(Engine):
             if finding.severity is Severity.ERROR:
                 raise GuardError(f"{finding.about}: {finding.text}")
             warn(f"{finding.about}: {finding.text}")
+
+    def resume_from(self, where: str | os.PathLike[str], *, anyway: bool = False) -> Path | None:
+        """As `resume`; ``"auto"`` is this run's own folder, and where that has no checkpoint the run begins anew.
+
+        Returns:
+            The checkpoint; None where the run begins anew.
+        """
+        if where != "auto":
+            return self.resume(where, anyway=anyway)
+        if not has_any(self.checkpoints):
+            return None
+        return self.resume(anyway=anyway)
+
+    def run(self) -> Result:
+        """Run to the end, from wherever the machine stands.
+
+        Where the run saves, Ctrl-C, SIGTERM and SIGUSR1 are requests to stop while it lasts: it stops at the next transition
+        and is saved there. `interrupt` says which one came. A second Ctrl-C stops at once.
+
+        Raises:
+            FsmtrainError: A hook returned what it must not, a metric is missing, ...; any exception of a hook comes through.
+                Each carries a note that says in which state, epoch and batch it happened.
+        """
+        if not self.saves:
+            return super().run()
+        with stopping(self.stop) as self.interrupt:
+            return super().run()
 
     @property
     def run_dir(self) -> Path | None:

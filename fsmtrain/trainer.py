@@ -39,6 +39,8 @@ class Trainer(Options):
     Args:
         guards: The decisions that are replaced.
         callbacks: Objects with any of the hooks of `Callback`.
+        resume: Where `fit` goes on: a checkpoint, or a folder of them, of which the newest valid one is taken. ``"auto"`` is
+            the run's own folder, and where that has none, the run begins anew. None begins anew.
 
     Example:
         >>> trainer = Trainer(max_nb_epochs=20, accumulate_grad_batches=4, val_check_interval=0.25)
@@ -48,6 +50,7 @@ class Trainer(Options):
 
     guards: Guards = field(factory=Guards)
     callbacks: Iterable[object] = field(default=(), converter=_tuple)
+    resume: str | os.PathLike[str] | None = None
     _runs: _Runs = field(factory=_Runs, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -74,6 +77,8 @@ class Trainer(Options):
             return done.result
         machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), runs="fit")
         self._runs.fitted = machine
+        if self.resume is not None:
+            machine.resume_from(self.resume)
         return machine.run()
 
     def test(self, model: nn.Module | None = None, test_dataloaders: Any = None) -> dict[str, float]:

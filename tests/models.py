@@ -262,6 +262,6 @@ def same_bits(left: Any, right: Any) -> bool:
         return both and left.dtype == right.dtype and torch.equal(left, right)
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same_bits(left[key], right[key]) for key in left)
-    if isinstance(left, Sequence) and not isinstance(left, str):
+    if isinstance(left, Sequence) and isinstance(right, Sequence) and not isinstance(left, str):
         return len(left) == len(right) and all(same_bits(a, b) for a, b in zip(left, right, strict=True))
     return bool(left == right)

@@ -173,7 +173,7 @@ class Run:
             self._event, self._answers, self._begun = event, {}, perf_counter_ns()
             run.is_visiting = True
             try:
-                action = run.actions.get(run.state)
+                action = run.work
                 if action is not None:
                     action()
                 self._row = self._decide()

@@ -3,7 +3,7 @@
 0: done; `check` found no error.
 1: `check` found an error, or the run failed: in a rule of the run, or in the user's own code, whose traceback is shown.
 2: what was typed cannot be run: flags, names, sizes.
-130: Ctrl-C; 141: whoever read the output has gone.
+130: Ctrl-C; 143: SIGTERM; 138: SIGUSR1; 141: whoever read the output has gone.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as js
 import math
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from fsmtrain.cli.reading import hparams_of
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
 from fsmtrain.errors import FsmtrainError, UsageError
-from fsmtrain.interrupts import stopping
+from fsmtrain.interrupts import Interrupt, stopping
 from fsmtrain.machine import Machine
 from fsmtrain.options import Options
 from fsmtrain.runtime.building import Loaders
@@ -43,12 +44,17 @@ def fit(
     guards: Annotated[str | None, Parameter(group=INPUT, metavar="MODULE:NAME")] = None,
     test: Switch = False,
     save: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
+    resume: Switch = False,
+    resume_from: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
+    resume_anyway: Switch = False,
+    requeue_code: Annotated[int | None, Parameter(group=INPUT, metavar="CODE")] = None,
     json: Switch = False,
     flags: Mapping[str, Any],
 ) -> int:
     """Train a module. Its loaders are those of its own methods.
 
-    Ctrl-C stops at the end of the batch that is under way, says where, and exits with 130; a second one stops at once.
+    Ctrl-C stops at the end of the batch that is under way, says where, and exits with 130; a second one stops at once. SIGTERM
+    stops with 143, SIGUSR1 with 138. Where the run saves, as with guards that have save=, it is saved there.
 
     For example:
 
@@ -62,6 +68,10 @@ def fit(
         guards: MODULE:NAME of a Guards(...), or of a function that returns one.
         test: Go on to the test when the training has ended.
         save: Write the weights and hyperparameters here at the end, also after Ctrl-C.
+        resume: Go on from the newest checkpoint of the run's own folder; begin where there is none.
+        resume_from: Go on from this checkpoint, or from the newest in this folder.
+        resume_anyway: Go on though flags, guards or sizes are others than those saved.
+        requeue_code: Exit with this code after SIGTERM or SIGUSR1: the one that asks a scheduler for another turn.
         json: Print the result as JSON.
     """
     options = Options(**flags)
@@ -73,7 +83,10 @@ def fit(
     typed = hparams_of(hparams) if hparams else None
     model = model_of(target, typed)
     machine = Machine(options, model, Loaders(test=None if test else ()), guards=own)
-    ended = _run(machine)
+    if resume or resume_from is not None:
+        came = machine.resume_from("auto" if resume_from is None else resume_from, anyway=resume_anyway)
+        say(f"resumed from {came}" if came else f"there is no checkpoint in {machine.checkpoints} yet; the run begins")
+    ended = _run(machine, requeue_code)
     if save is not None and ended.result is not None:
         if typed is not None and getattr(model, "hparams", None) is None:
             model.hparams = typed  # type: ignore[assignment]
@@ -127,7 +140,7 @@ class _Ended:
     stopped: str = ""
 
 
-def _run(machine: Machine) -> _Ended:
+def _run(machine: Machine, requeue_code: int | None = None) -> _Ended:
     """Run to the end, or to where a signal stops it."""
     with stopping(machine.stop) as interrupt:
         try:
@@ -135,15 +148,19 @@ def _run(machine: Machine) -> _Ended:
         except Exception as error:
             if interrupt:  # a loader's worker, say, that the signal has ended
                 told = (f"stopped by {type(error).__name__}: {error}", *getattr(error, "__notes__", ()))
-                return _Ended(result=None, exit_code=interrupt.exit_code, stopped="\n".join(told))
+                return _Ended(result=None, exit_code=_exit_code(interrupt, requeue_code), stopped="\n".join(told))
             if not isinstance(error, FsmtrainError):
                 raise
             return _Ended(result=None, exit_code=failed(error))
     if machine.state is not State.STOPPED or not interrupt:
         return _Ended(result=result, exit_code=0)
-    *_, last = machine.trace
-    place = f"stopped after {last.source} ({where(last)}), at global_step {last.global_step}"
-    return _Ended(result=result, exit_code=interrupt.exit_code, stopped=place)
+    place = f"stopped after {machine.left} ({where(machine.counters)}), at global_step {machine.counters.global_step}"
+    return _Ended(result=result, exit_code=_exit_code(interrupt, requeue_code), stopped=place)
+
+
+def _exit_code(interrupt: Interrupt, requeue_code: int | None) -> int:
+    asks = requeue_code is not None and interrupt.signal != signal.SIGINT
+    return requeue_code if requeue_code is not None and asks else interrupt.exit_code
 
 
 def _tell(ended: _Ended, *, json: bool, quiet: bool) -> int:

@@ -81,6 +81,8 @@ class Signals:
     step_skipped: bool = field(default=False, metadata=_signal("every rank"))  # the optimizer did not step
     stop_requested: bool = field(default=False, metadata=_signal("one rank"))  # a person, or another program, asked
 
+    save_wanted: bool = field(default=False, metadata=_signal("one rank"))  # time enough has gone by since the last save
+
     def copy(self) -> Signals:
         """The signals as they are now."""
         return Signals(*_SEEN(self))

@@ -91,6 +91,28 @@ class Dispatcher:
         """The state that is visited next, or under way; the final one when the run has ended."""
         return self._node.state
 
+    def stand(self, state: State, *, is_done: bool) -> None:
+        """Stand in a state, with the counters and signals as they are now; the trace begins here.
+
+        Args:
+            state: One of the table's.
+            is_done: Whether its work is done already, so that its next visit only asks its guards.
+
+        Raises:
+            UsageError: The table has no such state, or a visit is under way.
+        """
+        self.refuse_within_a_visit()
+        if state not in self._nodes:
+            raise UsageError(f"The run cannot stand in the state {state}: the states of its table are {_listed(self.table)}.")
+        self.trace = Trace(self.table, self.limits, self.counters)
+        node = self._nodes[state]
+        self._node = Node(state, None, node.cases) if is_done else node
+
+    @property
+    def work(self) -> Action | None:
+        """What the next visit does before it asks its guards; None where there is nothing to do, or it is done already."""
+        return self._node.action
+
     @property
     def is_finished(self) -> bool:
         """Whether the run has ended."""
@@ -209,6 +231,10 @@ class Dispatcher:
         note = f"in state {self.state}, {where(self.counters)}"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
+
+
+def _listed(table: Table) -> str:
+    return ", ".join(map(str, table.states))
 
 
 def choose(node: Node, limits: Limits, counters: Counters, signals: Signals) -> Case:

@@ -151,6 +151,11 @@ def step_was_skipped(limits: Limits, counters: Counters, signals: Signals) -> bo
     return signals.step_skipped
 
 
+def time_to_save(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Whether time enough has gone by since the last save."""
+    return signals.save_wanted
+
+
 # ---- ending
 
 
@@ -367,8 +372,8 @@ class Guards:
         step: For an optimizer's index, from 0: whether its window closes now, asked after each of its backwards. The
             default is "the window holds K". The epoch's last batch closes every open window all the same.
         check: Whether a check is due, asked at the end of each batch; replaces both validation flags.
-        save: Whether to write a checkpoint, asked at the end of each batch, before a check. A machine writes the weights and
-            hyperparameters into the folder ``checkpoints``, for the model's ``load_from_checkpoint``.
+        save: Whether to write a checkpoint, asked at the end of each batch, before a check. A machine writes all that it
+            remembers into the folder ``checkpoints``, to be resumed, or for the model's ``load_from_checkpoint``.
         stop: A second reason to stop beside early stopping's patience, asked at the end of each batch and wherever
             ``early_stop`` is visited; it acts under the same conditions (``min_nb_epochs``, no open window).
 

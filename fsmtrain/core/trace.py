@@ -14,6 +14,7 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
+from fsmtrain.errors import UsageError
 
 BLOCK = 512  # transitions; between one and two blocks are kept
 
@@ -77,6 +78,27 @@ class Trace:
         self._older = (self._start, self.rows)
         self._start, self.rows = counters.copy(), []
         return self.rows
+
+    def last(self) -> tuple[State, Counters]:
+        """The state that was left last, and the counters of then, before the row's effects.
+
+        Raises:
+            UsageError: There was no transition.
+        """
+        start, rows = (self._start, self.rows) if self.rows else self._older
+        if not rows:
+            raise UsageError("there was no transition yet.")
+        counters = start.copy()
+        for row in rows[:-1]:
+            for effect in self.table.rows[row].then:
+                effect(self._limits, counters)
+        return self.table.rows[rows[-1]].source, counters
+
+    @property
+    def source(self) -> State | None:
+        """The state that was left last; None before the first transition."""
+        rows = self.rows or self._older[1]
+        return self.table.rows[rows[-1]].source if rows else None
 
     @property
     def total(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from time import monotonic
 from typing import Protocol
 
 from fsmtrain.core.dispatch import Spent
@@ -12,20 +12,10 @@ from fsmtrain.runtime.device_times import device_times
 from fsmtrain.runtime.epochs import EpochEnd
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.passes import Check, SanityPass, Test
+from fsmtrain.runtime.precision import Scaling
 from fsmtrain.runtime.training import Training
-from fsmtrain.runtime.weights import save_weights
 
 Action = Callable[[], None]
-
-
-CHECKPOINTS = Path("checkpoints")  # in the working directory
-
-
-def save_checkpoint(parts: Parts, memory: Memory) -> None:
-    """Write the weights and hyperparameters where ``Guards(save=...)`` asked for it, named by epoch and batch, from 0."""
-    counters = memory.counters
-    path = CHECKPOINTS / f"epoch-{counters.current_epoch:04}-batch-{counters.batch_nb:06}.ckpt"
-    save_weights(path, parts.model, {"epoch": counters.current_epoch, "global_step": counters.global_step})
 
 
 class Restorable(Protocol):
@@ -37,19 +27,31 @@ class Restorable(Protocol):
 
 
 class Actions:
-    """The actions of one run, made for the states that its table has. `by_state` is what the dispatcher is given."""
+    """The actions of one run, made for the states that its table has. `by_state` is what the dispatcher is given.
 
-    def __init__(self, parts: Parts, memory: Memory) -> None:
+    Args:
+        parts: What the run is made of.
+        memory: What it remembers.
+        save: The action of the state `save`.
+    """
+
+    def __init__(self, parts: Parts, memory: Memory, save: Action) -> None:
         states = parts.loop.table.states
         self.by_state: dict[State, Action] = {}
+        self.passes: dict[State, SanityPass | Check | Test] = {}
+        self.scaling: Scaling | None = None
+        self._signals = memory.signals
+        self._training: Training | None = None
         self._restorables: list[Restorable] = []
         for state, make in ((State.SANITY_VAL, SanityPass), (State.VAL_CHECK, Check), (State.TEST, Test)):
             if state in states:
                 made: SanityPass | Check | Test = make(parts, memory)
                 self._restorables.append(made)
+                self.passes[state] = made
                 self.by_state[state] = made.visit
         if parts.optimization is not None:
-            training = Training(parts, memory, parts.optimization.turns)
+            training = self._training = Training(parts, memory, parts.optimization.turns)
+            self.scaling = training.scaling
             self._restorables.append(training)
             self.by_state |= {
                 State.FETCH: training.fetch,
@@ -59,7 +61,7 @@ class Actions:
                 State.EPOCH_END: EpochEnd(parts, memory, training, parts.optimization.epoch_schedulings).visit,
             }
             if State.SAVE in states:
-                self.by_state[State.SAVE] = lambda: save_checkpoint(parts, memory)
+                self.by_state[State.SAVE] = save
             if parts.loop.limits.optimizers > 1:
                 self.by_state[State.ACCUMULATE] = training.accumulate
             if parts.hooks.on_batch_end is not None:
@@ -71,6 +73,24 @@ class Actions:
     def device_times(self) -> dict[State, Spent]:
         """What the states took a GPU, as far as that is known; nothing on the CPU."""
         return {} if self._device_times is None else self._device_times.times()
+
+    def watch_the_clock(self, seconds: float) -> None:
+        """Let a fetch say when this time has gone by since the run began, or since it said so last."""
+        fetch, signals, last = self.by_state[State.FETCH], self._signals, monotonic()
+
+        def fetch_and_look() -> None:
+            nonlocal last
+            fetch()
+            now = monotonic()
+            if now - last >= seconds:
+                last, signals.save_wanted = now, True
+
+        self.by_state[State.FETCH] = fetch_and_look
+
+    def go_on(self) -> None:
+        """Take up the epoch that is under way, if one is."""
+        if self._training is not None:
+            self._training.go_on()
 
     def restore(self) -> None:
         """Put back modes, ``requires_grad`` and random states, wherever the run stands. Harmless twice."""

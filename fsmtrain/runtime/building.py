@@ -21,9 +21,10 @@ from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
 from fsmtrain.runtime.batches import mover
 from fsmtrain.runtime.callbacks import hooks_of
+from fsmtrain.runtime.generators import is_stateful
 from fsmtrain.runtime.isolation import refuse_shared_parameters
-from fsmtrain.runtime.loaders import Loader, as_loader, as_loaders, is_iterator, length_of
-from fsmtrain.runtime.memory import Memory, Parts, Runs
+from fsmtrain.runtime.loaders import Loader, as_loader, as_loaders, cursor_of, cursors_of, is_iterator, length_of
+from fsmtrain.runtime.memory import Cursors, Memory, Parts, Runs
 from fsmtrain.runtime.optimizers import Optimization, optimization
 from fsmtrain.runtime.training import refuse_bad_hooks
 from fsmtrain.runtime.windows import Window
@@ -68,6 +69,7 @@ def parts_of(
         DataError: A loader that can be used once, where it would be used twice.
         UsageError: A run that only tests has nothing to test.
     """
+    callbacks = tuple(callbacks)
     hooks = hooks_of(model, callbacks)
     device = device_of(options)
     fits = runs == "fit"
@@ -115,6 +117,7 @@ def parts_of(
         val_loaders=val,
         test_loaders=test,
         hooks=hooks,
+        stateful_callbacks=[callback for callback in callbacks if is_stateful(callback)],
         evaluates="val" if runs == "val" else "test",
         machine=machine,
     )
@@ -127,6 +130,11 @@ def memory_of(parts: Parts) -> Memory:
     return Memory(
         counters=Counters.begin(count),
         signals=Signals(),
+        cursors=Cursors(
+            train=cursor_of(parts.train_loader, "train_dataloader"),
+            val=cursors_of(parts.val_loaders, "val_dataloader"),
+            test=cursors_of(parts.test_loaders, f"{parts.evaluates}_dataloader"),
+        ),
         patience=Patience(rule) if rule is not None and parts.loop.limits.stops_early else None,
         windows=[Window() for _ in range(count)],
         hiddens=[None] * count,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any, Literal
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from fsmtrain.runtime.binding import Binding
-from fsmtrain.runtime.loaders import EvaluationBatches, Loader, length_of
+from fsmtrain.runtime.loaders import EvaluationBatches, length_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.outputs import Averages, Metrics, group_in, metrics_in
+from fsmtrain.runtime.positions import Cursor
 from fsmtrain.runtime.precision import in_precision
 
 _ORDER = ("batch", "batch_nb", "dataloader_i")
-_NOTHING = object()
 
 
 class Evaluation:
@@ -26,7 +26,7 @@ class Evaluation:
         kind: ``"val"`` or ``"test"``: the loaders' and the methods' names.
         parts: The model has ``validation_step`` or ``test_step``, and may have ``validation_end`` or ``test_end``.
         memory: The run's.
-        loaders: What is gone through.
+        cursors: On the loaders that are gone through.
         limits: The batches to take from each loader; None takes a stream to its end.
 
     Without an end method, every scalar in the returned dicts is averaged over the batches of all loaders, and nothing
@@ -38,24 +38,23 @@ class Evaluation:
         kind: Literal["val", "test"],
         parts: Parts,
         memory: Memory,
-        loaders: Sequence[Loader],
+        cursors: Sequence[Cursor],
         limits: Sequence[int | None],
     ) -> None:
         model = parts.model
-        self._kind, self._model, self._loaders, self._limits, self._move = kind, model, loaders, limits, parts.move
+        self._kind, self._model, self._cursors, self._limits, self._move = kind, model, cursors, limits, parts.move
         self._memory, self._counters, self._signals = memory, memory.counters, memory.signals
-        streams = any(limit != 0 and length_of(loader) is None for loader, limit in zip(loaders, limits, strict=True))
+        streams = any(limit != 0 and length_of(c.loader) is None for c, limit in zip(cursors, limits, strict=True))
         self._total = None if streams else sum(n for n in limits if n is not None)
         stem = "validation" if kind == "val" else "test"
-        several = len(loaders) > 1
+        several = len(cursors) > 1
         given = ("batch", "batch_nb", "dataloader_i") if several else ("batch", "batch_nb")
         binding = Binding(getattr(model, f"{stem}_step"), f"{stem}_step", given=given, order=_ORDER)
         self._step = in_precision(binding.call, parts.loop.options.precision, parts.device)
         self._end: Callable[[Any], Any] | None = getattr(model, f"{stem}_end", None)
         self._several = several
         self._modes: list[tuple[nn.Module, bool]] = []
-        self._batches: Iterator[tuple[int, int, Any]] | None = None
-        self._ahead: Any = _NOTHING
+        self._batches: EvaluationBatches | None = None
         self._outputs: list[list[Any]] = []
         self._averages = Averages()
         self._to_show: set[str] = set()
@@ -66,17 +65,13 @@ class Evaluation:
         with torch.no_grad():
             memory = self._memory
             batches = self._batches or self._begin()
-            item = self._ahead if self._total is None else self._fetch(batches)
-            if item is not _NOTHING:
-                index, batch_nb, batch = item
-                memory.collects = True
-                output = self._step(batch if self._move is None else self._move(batch), batch_nb, index)
-                memory.collects = False
-                self._keep(index, output)
+            index, batch_nb, batch = self._fetch(batches)
+            memory.collects = True
+            output = self._step(batch if self._move is None else self._move(batch), batch_nb, index)
+            memory.collects = False
+            self._keep(index, output)
             if self._total is None:
-                self._ahead = self._fetch(batches)
-                is_last = self._ahead is _NOTHING
-                self._signals.pass_ended = is_last
+                self._signals.pass_ended = is_last = batches.ended
             else:
                 is_last = self._counters.eval_nb + 1 == self._total
             if not is_last:
@@ -84,24 +79,22 @@ class Evaluation:
             next(batches, None)  # the last loader comes to its end, as in a ``for`` statement
             return self._finish()
 
-    def _begin(self) -> Iterator[tuple[int, int, Any]]:
+    def _begin(self) -> EvaluationBatches:
         self._modes = [(module, module.training) for module in self._model.modules()]
         self._model.eval()
-        self._outputs = [[] for _ in self._loaders]
+        self._outputs = [[] for _ in self._cursors]
         self._averages, self._to_show = Averages(), set()
         self._signals.pass_ended = False
-        self._batches = EvaluationBatches(self._loaders, self._limits, f"{self._kind}_dataloader")
-        if self._total is None:
-            self._ahead = self._fetch(self._batches)
+        self._batches = EvaluationBatches(self._cursors, self._limits, f"{self._kind}_dataloader")
         return self._batches
 
-    def _fetch(self, batches: Iterator[tuple[int, int, Any]]) -> Any:
-        """The next batch of the pass, which a stream may not have."""
+    def _fetch(self, batches: EvaluationBatches) -> tuple[int, int, Any]:
+        """The next batch of the pass."""
         asked = perf_counter_ns()
-        item = next(batches, _NOTHING) if self._total is None else next(batches)
+        item = next(batches)
         loading = self._memory.loading
         loading.nanoseconds += perf_counter_ns() - asked
-        loading.batches += item is not _NOTHING
+        loading.batches += 1
         return item
 
     def _keep(self, loader: int, output: Any) -> None:
@@ -133,5 +126,34 @@ class Evaluation:
         """Put every submodule's mode back as it was, and let go of the pass."""
         for module, training in self._modes:
             module.training = training
-        self._modes, self._batches, self._ahead, self._outputs = [], None, _NOTHING, []
+        if self._batches is not None:
+            for cursor in self._cursors:
+                cursor.end()
+        self._modes, self._batches, self._outputs = [], None, []
         self._memory.collects = False
+
+    # ---- saving and resuming
+
+    def state(self) -> dict[str, Any] | None:
+        """Where the pass stands, and what it has gathered; None where none is under way."""
+        if self._batches is None:
+            return None
+        return {
+            "place": list(self._batches.place),
+            "modes": [training for _, training in self._modes],
+            "sums": self._averages.sums,
+            "counts": self._averages.counts,
+            "outputs": self._outputs,
+            "shows": sorted(self._to_show),
+        }
+
+    def go_to(self, state: dict[str, Any] | None) -> None:
+        """Take up a pass in loaders that are at their positions of then."""
+        if state is None:
+            return
+        loader, given = state["place"]
+        self._batches = EvaluationBatches(self._cursors, self._limits, f"{self._kind}_dataloader", (loader, given))
+        self._modes = list(zip(self._model.modules(), state["modes"], strict=True))
+        self._averages = Averages(state["sums"], state["counts"])
+        self._outputs = state["outputs"]
+        self._to_show = set(state["shows"])

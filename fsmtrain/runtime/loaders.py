@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -53,6 +55,23 @@ def cursor_of(loader: Loader | Cursor, name: str) -> Cursor:
     Whoever wants to save where a run stands keeps one cursor for each loader, and gives it in the loader's place.
     """
     return loader if isinstance(loader, Cursor) else Cursor(loader, name, length_of(loader))
+
+
+def cursors_of(loaders: Sequence[Loader | Cursor], name: str) -> list[Cursor]:
+    """A cursor for each of several loaders, named by its index where there are more than one."""
+    names = [f"{name}[{index}]" if len(loaders) > 1 else name for index in range(len(loaders))]
+    return [cursor_of(loader, where) for loader, where in zip(loaders, names, strict=True)]
+
+
+def is_a_workers_death(error: BaseException) -> bool:
+    """Whether an error came up in torch's loader because a worker of it was not there any more.
+
+    Torch says so in as many words, or what it was reading from the worker has ended.
+    """
+    if "DataLoader worker" in str(error):
+        return isinstance(error, (RuntimeError, KeyboardInterrupt))
+    frames = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+    return isinstance(error, (OSError, EOFError)) and any("torch/utils/data" in Path(name).as_posix() for name in frames)
 
 
 class SizedBatches:
@@ -114,9 +133,15 @@ class StreamedBatches:
             raise DataError(f"{name}: the stream ended without any batch.{hint}")
 
     def next(self) -> Any:
-        """The next batch."""
-        batch = self._cursor.next()
-        self._cursor.has_next()
+        """The next batch. If the one after it cannot be had, an error, this one is not given either."""
+        cursor = self._cursor
+        before = cursor.before_ahead
+        batch = cursor.next()
+        try:
+            cursor.has_next()
+        except BaseException:
+            cursor.take_back(batch, before)
+            raise
         return batch
 
     def finish(self) -> None:
@@ -140,18 +165,26 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
         loaders: Val or test loaders, or cursors on them, whose passes begin anew.
         limits: The batches to take from each; None takes a stream to its end.
         name: What the loaders are called, for errors.
+        place: Where a pass stands that is under way, as `place` says, in loaders that are at their positions of then.
 
     Raises:
         DataError: A loader that has a length ends before it, a stream without any batch.
     """
 
-    def __init__(self, loaders: Sequence[Loader | Cursor], limits: Sequence[int | None], name: str) -> None:
-        self._names = [f"{name}[{index}]" if len(loaders) > 1 else name for index in range(len(loaders))]
-        self._cursors = [cursor_of(loader, where) for loader, where in zip(loaders, self._names, strict=True)]
-        for cursor in self._cursors:
-            cursor.end()
+    def __init__(
+        self,
+        loaders: Sequence[Loader | Cursor],
+        limits: Sequence[int | None],
+        name: str,
+        place: tuple[int, int] | None = None,
+    ) -> None:
+        self._cursors = cursors_of(loaders, name)
+        self._names = [cursor.name for cursor in self._cursors]
         self._limits = limits
-        self._index = self._given = 0
+        self._index, self._given = place or (0, 0)
+        if place is None:
+            for cursor in self._cursors:
+                cursor.end()
         self._batches: SizedBatches | StreamedBatches | None = None
 
     def __next__(self) -> tuple[int, int, Any]:
@@ -185,6 +218,11 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
 
     def _later_limits(self) -> Iterator[bool]:
         return (limit != 0 for limit in self._limits[self._index + 1 :])
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The indices, from 0, of the loader that the pass is in, and of the next batch in it."""
+        return self._index, self._given
 
     def position(self) -> Position:
         """Where the pass stands, as of the batches given: in which loader, and where in it."""

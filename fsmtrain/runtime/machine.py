@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
@@ -20,15 +22,19 @@ from fsmtrain.core.reasons import StopReason, stop_reason
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import Trace, Transition
 from fsmtrain.core.way import note_the_way
-from fsmtrain.errors import ModelError, UsageError
+from fsmtrain.errors import FsmtrainError, ModelError, ResumeError, UsageError
+from fsmtrain.notices import warn
 from fsmtrain.options import Options
-from fsmtrain.runtime import random_states
+from fsmtrain.runtime import random_states, state
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.arrivals import Arrival, Arrivals
 from fsmtrain.runtime.building import Loaders, memory_of, parts_of
-from fsmtrain.runtime.memory import Parts, Runs
+from fsmtrain.runtime.checkpoints import BATCH, FOLDER, Checkpoints, Ranking, found, policy_of, rule_in
+from fsmtrain.runtime.loaders import is_a_workers_death
+from fsmtrain.runtime.memory import Runs
 from fsmtrain.runtime.notes import Notes
 from fsmtrain.runtime.outputs import Metrics, number, scalar_of
+from fsmtrain.runtime.state import Standing
 
 
 @frozen(kw_only=True)
@@ -84,6 +90,11 @@ class Engine:
         self._counters = Counters()  # all zero for what the model asks while the run is being built
         self._begun = self._ended = False
         self._model, self._trainer, self._has_lent = model, self if trainer is None else trainer, False
+        guards = guards or Guards()
+        callbacks, self._rule = rule_in(callbacks, guards)
+        self._ranking = Ranking(self._rule) if self._rule is not None and self._rule.monitor is not None else None
+        if self._rule is not None:
+            guards = evolve(guards, save=self._rule.guard(guards))
         self._lend_trainer()
         try:
             parts = parts_of(
@@ -91,8 +102,8 @@ class Engine:
                 model,
                 loaders,
                 runs=runs,
-                guards=guards or Guards(),
-                callbacks=callbacks,
+                guards=guards,
+                callbacks=callbacks if self._ranking is None else (*callbacks, self._ranking),
                 machine=self,
                 make_loop=self.loop_class,
             )
@@ -101,9 +112,13 @@ class Engine:
             raise
         memory = memory_of(parts)
         if takes_notes:
-            parts = evolve(parts, notes=Notes(memory.counters, _optimizers(parts)))
+            parts = evolve(parts, notes=Notes(memory.counters, parts.optimizers))
         self._parts, self._memory, self._counters = parts, memory, memory.counters
-        self._actions = Actions(parts, memory)
+        self._actions = Actions(parts, memory, self._save)
+        if self._rule is not None and self._rule.every_n_seconds is not None and State.FETCH in self._actions.by_state:
+            self._actions.watch_the_clock(self._rule.every_n_seconds)
+        if self._ranking is not None and not parts.loop.limits.validates:
+            warn("ModelCheckpoint(monitor=...): this run has no check, so that it never saves for one.")
         observer = None
         if parts.hooks.on_transition is not None:
             hook = parts.hooks.on_transition
@@ -121,6 +136,9 @@ class Engine:
         )
         self._arrivals = Arrivals()
         self._began_at = self._ended_at = 0  # ns
+        self._random: random_states.RandomStates | None = None  # of the run that is resumed
+        self._checkpoints: Checkpoints | None = None  # once there is something to save
+        self._left: Standing | None = None  # where it was stopped
         self._take_trainer_back()
 
     loop_class: type[Loop] = Loop
@@ -141,7 +159,12 @@ class Engine:
         self._dispatcher.refuse_within_a_visit()
         with self._ending_on_errors():
             self._begin()
-            self._dispatcher.run()
+            try:
+                self._dispatcher.run()
+            except (Exception, KeyboardInterrupt) as error:
+                if not (self.signals.stop_requested and is_a_workers_death(error)):
+                    raise
+                self._stop_here()
             self._end()
         return self.result
 
@@ -229,18 +252,25 @@ class Engine:
         self._began_at = perf_counter_ns()
         self._lend_trainer()
         parts = self._parts
-        if parts.loop.options.seed is not None:
-            random_states.seed_all(parts.loop.options.seed)
-        if parts.optimization is not None:
-            parts.model.train()
-            for turn in parts.optimization.turns:  # what others left in .grad is in no window of this run
-                for parameter in turn.parameters:
-                    parameter.grad = None
+        if self._random is None:
+            self._begin_anew()
         self._arrivals = Arrivals()
         if parts.notes is not None:
             parts.notes.begin()
         if parts.hooks.on_run_start is not None:
             parts.hooks.on_run_start(self)
+        if self._random is not None:
+            random_states.put_back(self._random)
+
+    def _begin_anew(self) -> None:
+        parts = self._parts
+        if parts.loop.options.seed is not None:
+            random_states.seed_all(parts.loop.options.seed)
+        if parts.optimization is not None:
+            parts.model.train()
+            for turn in parts.turns:  # what others left in .grad is in no window of this run
+                for parameter in turn.parameters:
+                    parameter.grad = None
 
     def _end(self) -> None:
         if self._ended:
@@ -250,12 +280,107 @@ class Engine:
         error = sys.exception()
         if error is not None and not self.state.is_final:
             note_the_way(error, self.trace)
-        self._actions.restore()
+        try:
+            self._save_on_the_way_out()
+        finally:
+            self._actions.restore()
         try:
             if self._parts.hooks.on_run_end is not None:
                 self._parts.hooks.on_run_end(self)
         finally:
             self._take_trainer_back()
+
+    # ---- saving and resuming
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of this run's checkpoints, which is made with the first of them."""
+        return FOLDER if self._rule is None else Path(self._rule.dirpath)
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint with the best value of what ``ModelCheckpoint(monitor=...)`` watches; None where there is none."""
+        if self._ranking is None or self._checkpoints is None:
+            return None
+        return self._checkpoints.best(self._ranking)
+
+    def resume(self, path: str | os.PathLike[str] | None = None, *, anyway: bool = False) -> Path:
+        """Go on where a checkpoint was saved: this machine is brought there, and `run` goes on from there.
+
+        Args:
+            path: A checkpoint, or a folder of them, of which the newest valid one is taken. None is this run's own folder.
+            anyway: Whether to go on where options, guards or sizes are others than those saved, which is told all the same.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            UsageError: The run has begun.
+            CheckpointError: There is no checkpoint, or none that can be read.
+            ResumeError: It is not one of a run like this; the machine is of no use then.
+        """
+        if self._begun:
+            raise UsageError("resume: the run has begun. Build a new machine, and resume it before it runs.")
+        loaded = found(self.checkpoints if path is None else path)
+        self._ended = True  # should anything go wrong half way
+        try:
+            standing, self._random = state.go_to(loaded.tree, self._parts, self._memory, self._actions, anyway=anyway)
+            self._dispatcher.stand(standing.state, is_done=standing.is_done)
+        except FsmtrainError as error:
+            raise ResumeError(f"{loaded.path}: {error}") from error
+        self._ended = False
+        return loaded.path
+
+    def _save(self) -> None:
+        """The action of the state `save`: what is saved is the state from which it was entered, its work done."""
+        source = self._dispatcher.trace.source
+        assert source is not None
+        one_will_do = self._rule is not None and self._ranking is None and self._rule.save_top_k == 1
+        self._submit(Standing(state=source, is_done=True, counters=self._counters), must_keep=not one_will_do)
+        self.signals.save_wanted = False
+
+    def _submit(self, standing: Standing, *, must_keep: bool) -> None:
+        if self._checkpoints is None:
+            policy = policy_of(self._rule, self._ranking) if self._rule is not None else None
+            self._checkpoints = Checkpoints(self.checkpoints, policy)
+        counters = standing.counters
+        about = {
+            "state": standing.state.value,
+            "current_epoch": counters.current_epoch,
+            "batch_nb": counters.batch_nb,
+            "global_step": counters.global_step,
+            BATCH: counters.batches_begun,
+        }
+        tree = state.state_of(self._parts, self._memory, self._actions, standing)
+        self._checkpoints.save(tree, about, must_keep=must_keep)
+
+    @property
+    def saves(self) -> bool:
+        """Whether this run writes checkpoints."""
+        return State.SAVE in self.loop.table.states
+
+    @property
+    def left(self) -> State | None:
+        """The state that was left last; None before the first transition."""
+        return self._left.state if self._left is not None else self.trace.source
+
+    def _stop_here(self) -> None:
+        """Stop in a state that could not get its batch any more: the worker that was to load it has died of a signal."""
+        self._left = Standing(state=self.state, is_done=False, counters=self._counters)
+        self._dispatcher.stand(State.STOPPED, is_done=False)
+
+    def _save_on_the_way_out(self) -> None:
+        """Where a stop was asked for in a run that saves, save where it was taken; then wait until all is written."""
+        if self.state is State.STOPPED and self.saves:
+            if self._left is None:
+                source, counters = self.trace.last()
+                self._left = Standing(state=source, is_done=True, counters=counters)
+            try:
+                self._submit(self._left, must_keep=True)
+            except FsmtrainError as error:
+                warn(f"the run could not be saved where it was stopped; its checkpoints before are untouched: {error}")
+        if self._checkpoints is not None:
+            self._checkpoints.close()
 
     def _lend_trainer(self) -> None:
         """Let the model find its trainer as ``self.trainer``.
@@ -351,12 +476,12 @@ class Engine:
     @property
     def optimizers(self) -> list[Any]:
         """The optimizers, in the order of their turns."""
-        return _optimizers(self._parts)
+        return self._parts.optimizers
 
     @property
     def lr_schedulers(self) -> list[Any]:
         """The learning-rate schedulers."""
-        return [s.scheduler for s in self._parts.optimization.schedulings] if self._parts.optimization else []
+        return self._parts.schedulers
 
     @property
     def metrics(self) -> Metrics:
@@ -397,7 +522,3 @@ class Engine:
             loading=self.loading,
             wall_seconds=self.wall_seconds,
         )
-
-
-def _optimizers(parts: Parts) -> list[Any]:
-    return [turn.optimizer for turn in parts.optimization.turns] if parts.optimization else []

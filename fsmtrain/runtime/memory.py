@@ -15,8 +15,9 @@ from fsmtrain.early_stopping import Patience
 from fsmtrain.runtime.callbacks import Hooks
 from fsmtrain.runtime.loaders import Loader
 from fsmtrain.runtime.notes import Notes
-from fsmtrain.runtime.optimizers import Optimization
+from fsmtrain.runtime.optimizers import Optimization, Turn
 from fsmtrain.runtime.outputs import Metrics
+from fsmtrain.runtime.positions import Cursor
 from fsmtrain.runtime.windows import Window
 
 if TYPE_CHECKING:
@@ -39,9 +40,25 @@ class Parts:
     val_loaders: Sequence[Loader]
     test_loaders: Sequence[Loader]  # of the state `test`, whatever it evaluates
     hooks: Hooks
+    stateful_callbacks: Sequence[Any]  # those with ``state_dict`` and ``load_state_dict``
     evaluates: Literal["val", "test"]  # what the state `test` runs: the test, or validation by itself
     machine: Engine  # what hooks are given
     notes: Notes | None = None  # of the metrics, where somebody writes them down
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """The optimizers in their order; none in a run that only tests."""
+        return self.optimization.turns if self.optimization is not None else ()
+
+    @property
+    def optimizers(self) -> list[Any]:
+        """The optimizers, in the order of their turns."""
+        return [turn.optimizer for turn in self.turns]
+
+    @property
+    def schedulers(self) -> list[Any]:
+        """The learning-rate schedulers."""
+        return [s.scheduler for s in self.optimization.schedulings] if self.optimization is not None else []
 
 
 @define(eq=False)
@@ -52,12 +69,28 @@ class Loading:
     nanoseconds: int = 0
 
 
+@frozen(eq=False, kw_only=True)
+class Cursors:
+    """Where the run stands in each of its loaders. Passes over the same loaders share them."""
+
+    train: Cursor
+    val: Sequence[Cursor]
+    test: Sequence[Cursor]
+
+    @property
+    def all(self) -> dict[str, Cursor]:
+        """Each by a name of its own."""
+        listed = (("val", self.val), ("test", self.test))
+        return {"train": self.train} | {f"{kind} {i}": c for kind, cursors in listed for i, c in enumerate(cursors)}
+
+
 @define(eq=False, kw_only=True)
 class Memory:
     """All that a run remembers from one visit to the next."""
 
     counters: Counters
     signals: Signals
+    cursors: Cursors
     patience: Patience | None  # None where early stopping is off
     windows: list[Window]  # of each optimizer
     hiddens: list[Any]  # of each optimizer, detached, from the batch's last split; None before its first

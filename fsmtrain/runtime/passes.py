@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 from fsmtrain.runtime import random_states
 from fsmtrain.runtime.evaluation import Evaluation
@@ -17,7 +17,7 @@ class SanityPass:
     """Tries validation out before the first epoch: its metrics are thrown away, and no random state is changed by it."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation("val", parts, memory, parts.val_loaders, parts.loop.limits.sanity_loaders)
+        self._evaluation = Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.sanity_loaders)
         self._counters, self._loaders = memory.counters, parts.val_loaders
         self._before: random_states.RandomStates | None = None
 
@@ -35,12 +35,22 @@ class SanityPass:
             random_states.put_back(self._before)
             self._before = None
 
+    def state(self) -> dict[str, Any]:
+        """Where the pass stands, and the random states of before it."""
+        return {"pass": self._evaluation.state(), "before": self._before and self._before.plain()}
+
+    def go_to(self, state: dict[str, Any]) -> None:
+        """Take the pass up."""
+        self._evaluation.go_to(state["pass"])
+        before = state["before"]
+        self._before = None if before is None else random_states.from_plain(before, self._loaders)
+
 
 class Check:
     """Validates; after its last batch early stopping is fed, then the hooks are called."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation("val", parts, memory, parts.val_loaders, parts.loop.limits.val_loaders)
+        self._evaluation = Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.val_loaders)
         self._parts, self._memory = parts, memory
 
     def visit(self) -> None:
@@ -73,12 +83,20 @@ class Check:
         """Put back the modes."""
         self._evaluation.restore()
 
+    def state(self) -> dict[str, Any]:
+        """Where the pass stands."""
+        return {"pass": self._evaluation.state()}
+
+    def go_to(self, state: dict[str, Any]) -> None:
+        """Take the pass up."""
+        self._evaluation.go_to(state["pass"])
+
 
 class Test:
     """Runs the test set, or the validation set of a run that only validates."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation(parts.evaluates, parts, memory, parts.test_loaders, parts.loop.limits.test_loaders)
+        self._evaluation = Evaluation(parts.evaluates, parts, memory, memory.cursors.test, parts.loop.limits.test_loaders)
         self._memory, self._notes = memory, parts.notes
         self._kind: Literal["validate", "test"] = "validate" if parts.evaluates == "val" else "test"
 
@@ -94,3 +112,11 @@ class Test:
     def restore(self) -> None:
         """Put back the modes."""
         self._evaluation.restore()
+
+    def state(self) -> dict[str, Any]:
+        """Where the pass stands."""
+        return {"pass": self._evaluation.state()}
+
+    def go_to(self, state: dict[str, Any]) -> None:
+        """Take the pass up."""
+        self._evaluation.go_to(state["pass"])

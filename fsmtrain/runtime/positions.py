@@ -105,6 +105,16 @@ class Cursor:
                 self._ahead = self._fetch()
         return self._ahead is not _NOTHING
 
+    @property
+    def before_ahead(self) -> tuple[Any, Any] | None:
+        """What a loader with a state, and the generators, were before the batch that was fetched ahead; None without one."""
+        return self._before_ahead
+
+    def take_back(self, batch: Any, before: tuple[Any, Any] | None) -> None:
+        """Take the batch given last for one that was fetched ahead; `before` is what `before_ahead` was before it was given."""
+        self._ahead, self._looks_ahead, self._before_ahead = batch, True, before
+        self.given -= 1
+
     def use_up(self) -> None:
         """Ask for one batch more, of a loader that has given them all."""
         next(self._iterator, None)

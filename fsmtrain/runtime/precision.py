@@ -38,6 +38,15 @@ class Scaling:
         self._scalers = [torch.amp.GradScaler(device.type) for _ in turns]
         self._steps = [_ScaledStep(turn) for turn in turns]
 
+    def state(self) -> list[dict[str, Any]]:
+        """What the scalers remember."""
+        return [scaler.state_dict() for scaler in self._scalers]
+
+    def go_to(self, state: list[dict[str, Any]]) -> None:
+        """Make them what they were."""
+        for scaler, own in zip(self._scalers, state, strict=True):
+            scaler.load_state_dict(own)
+
     def scale(self, index: int, loss: Tensor) -> Tensor:
         """The loss, scaled up so that its gradients do not vanish in fp16."""
         scaled: Tensor = self._scalers[index].scale(loss)

@@ -11,7 +11,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from fsmtrain.runtime.generators import own_states, put_own_back
+from fsmtrain.runtime.generators import own_states, plain, put_own_back
 
 
 @frozen
@@ -24,6 +24,16 @@ class RandomStates:
     cuda: list[Tensor]
     own: list[tuple[object, list[Any]]]
 
+    def plain(self) -> dict[str, Any]:
+        """The states as a checkpoint holds them."""
+        return {
+            "python": self.python,
+            "numpy": plain(self.numpy),
+            "cpu": self.cpu,
+            "cuda": self.cuda,
+            "own": [states for _, states in self.own],
+        }
+
 
 def take(loaders: Iterable[object] = ()) -> RandomStates:
     """The states as they are now, with what these loaders' generators and samplers remember from one pass to the next."""
@@ -35,6 +45,12 @@ def take(loaders: Iterable[object] = ()) -> RandomStates:
         cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
         own=[(loader, own_states(loader)) for loader in loaders],
     )
+
+
+def from_plain(states: dict[str, Any], loaders: Iterable[object] = ()) -> RandomStates:
+    """The states out of a checkpoint, those of loaders for these."""
+    own = list(zip(loaders, states["own"], strict=True))
+    return RandomStates(states["python"], states["numpy"], states["cpu"].cpu(), [s.cpu() for s in states["cuda"]], own)
 
 
 def put_back(states: RandomStates) -> None:

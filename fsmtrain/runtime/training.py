@@ -57,7 +57,7 @@ class Training:
                 f"None on a batch's first split, then what the previous split returned under 'hiddens'."
             )
         self._training_step = in_precision(binding.call, options.precision, parts.device)
-        self._scaling = Scaling(turns, parts.device) if options.precision == "16" else None
+        self.scaling = self._scaling = Scaling(turns, parts.device) if options.precision == "16" else None
         self._notes = parts.notes
         self._optimizer_step = getattr(parts.model, "optimizer_step", None) or default_optimizer_step
         self._tbptt_split_batch = getattr(parts.model, "tbptt_split_batch", None) or split_in_time
@@ -88,11 +88,15 @@ class Training:
             self._signals.splits = len(memory.splits)
 
     def _begin_epoch(self) -> SizedBatches | StreamedBatches:
-        loader = self._parts.train_loader
-        length = length_of(loader)
-        name = "train_dataloader"
-        self._batches = StreamedBatches(loader, name) if length is None else SizedBatches(loader, name, length)
+        cursor, name = self._memory.cursors.train, "train_dataloader"
+        length = length_of(cursor.loader)
+        self._batches = StreamedBatches(cursor, name) if length is None else SizedBatches(cursor, name, length)
         return self._batches
+
+    def go_on(self) -> None:
+        """Take up the epoch that is under way where the train loader stands, if one is."""
+        if self._memory.cursors.train.is_under_way:
+            self._begin_epoch()
 
     def _split(self, batch: Any, split_size: int) -> list[Any]:
         splits = self._tbptt_split_batch(batch, split_size)
@@ -104,6 +108,7 @@ class Training:
         """Let go of the epoch's batches, of which the loader may have more where the epoch was cut short."""
         if self._batches is not None and not self._counters.cut:
             self._batches.finish()
+        self._memory.cursors.train.end()
         self._batches = None
 
     # ---- forward and backward
@@ -252,6 +257,7 @@ class Training:
         """Put every parameter's ``requires_grad`` back, and let go of batches and graphs."""
         if self._isolation is not None:
             self._isolation.leave()
+        self._memory.cursors.train.end()
         self._batches, self._memory.loss, self._memory.splits = None, None, []
         self._memory.collects = False
 

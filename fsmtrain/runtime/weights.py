@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from fsmtrain.errors import ModelError, UsageError
+from fsmtrain.runtime.saving.store import Store
 
 M = TypeVar("M", bound=nn.Module)
 Path_ = str | os.PathLike[str]
@@ -152,9 +153,15 @@ def read_value(text: str) -> bool | int | float | str:
 def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
     """What is in a checkpoint file: at least ``state_dict``; a file that holds nothing else is taken for one.
 
+    A folder is one of a run's checkpoints, of which the weights and the hyperparameters are taken.
+
     Raises:
         UsageError: The file is no checkpoint, or holds more than plain data and tensors.
+        CheckpointError: The folder is none, or damaged.
     """
+    if Path(path).is_dir():
+        tree = Store(Path(path).parent).load(path).tree
+        return {"state_dict": tree["model"], "hparams": tree["hparams"]}
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fsmtrain import Machine, State
 from fsmtrain.errors import UsageError
+from fsmtrain.runtime.saving.store import Store
 from tests.adapters.trainings import TRAININGS, AskToStop, Told, Training, in_turns, outcome
 from tests.models import Plain, batches, machine_of, same_bits, twins
 
@@ -117,8 +118,8 @@ def test_the_checkpoints_are_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
         folder.mkdir()
         monkeypatch.chdir(folder)
         engine(training.make(model))
-        files = sorted((folder / "checkpoints").glob("*.ckpt"))
-        written.append({file.name: torch.load(file, weights_only=True)["state_dict"] for file in files})
+        store = Store(folder / "checkpoints")
+        written.append({str(number): dict(store.load(number).tree["model"]) for number in store.numbers()})
     assert same_bits(written[0], written[1])
     assert len(written[0]) == 2
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fsmtrain import FsmtrainError, Guards, LightningModule, Trainer, every_n_batches
 from fsmtrain.runtime import weights as files
+from fsmtrain.runtime.saving.store import Store
 from tests.models import batches, same_bits, weights
 
 
@@ -168,6 +169,7 @@ def test_a_save_guard_writes_a_checkpoint_at_each_batch_that_it_names(tmp_path: 
     model = Sized(argparse.Namespace(width=4))
     trainer = Trainer(max_nb_epochs=2, progress_bar=False, device="cpu", guards=Guards(save=every_n_batches(2)))
     trainer.fit(model, batches(8, 2))
-    names = sorted(p.name for p in (tmp_path / "checkpoints").glob("*.ckpt"))
-    assert names == [f"epoch-{epoch:04}-batch-{batch:06}.ckpt" for epoch in (0, 1) for batch in (1, 3)]
-    assert same_bits(weights(Sized.load_from_checkpoint(tmp_path / "checkpoints" / names[-1])), weights(model))
+    store = Store(tmp_path / "checkpoints")
+    abouts = store.abouts().values()
+    assert [(about["current_epoch"], about["batch_nb"]) for about in abouts] == [(0, 1), (0, 3), (1, 1), (1, 3)]
+    assert same_bits(weights(Sized.load_from_checkpoint(store.folder / f"{store.numbers()[-1]:06}")), weights(model))

@@ -1,0 +1,193 @@
+"""Real processes that kill themselves at one moment of a run, others that resume it, and what is compared of them.
+
+All of them are forked from one process that has imported torch and computed nothing, so that hundreds cost seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import random
+import shutil
+import signal
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fsmtrain import Machine
+from fsmtrain.core.dispatch import Dispatcher
+from fsmtrain.runtime.generators import plain
+from tests.models import Visits, same_bits, weights
+from tests.resuming.presets import PRESETS, Preset
+
+STAGES = ("before its work", "after its work", "after the transition")
+Moment = tuple[int, str]  # the visit, from 0, and the stage of it
+
+
+def warm_up() -> None:
+    """Import what torch imports when it is first used: here once, and not in each child. No gradient is computed.
+
+    A process that has computed one cannot be forked and compute others.
+    """
+    torch.set_num_threads(1)
+    layer = torch.nn.Linear(1, 1)
+    for parameter in layer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for optimizer in (torch.optim.Adam(layer.parameters()), torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)):
+        optimizer.step()
+
+
+class Ended(Exception):
+    """A child ended in a way that nobody expected."""
+
+
+def in_child(act: Callable[[], Any], folder: Path) -> Any:
+    """What `act` returns in a process of its own, in a group of its own, in this folder; None where it was killed."""
+    told = folder.with_suffix(".told")
+    told.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            os.setpgid(0, 0)
+            os.chdir(folder)
+            torch.set_num_threads(1)
+            warnings.simplefilter("ignore")
+            try:
+                told.write_bytes(pickle.dumps(act()))
+                code = 0
+            except BaseException:
+                told.write_text(traceback.format_exc())
+        os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # workers that have outlived it
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return None
+    if status != 0:
+        raise Ended(f"status {status}: {told.read_text() if told.exists() else 'nothing was told'}")
+    return pickle.loads(told.read_bytes())
+
+
+def outcome(machine: Machine, visits: Visits) -> dict[str, Any]:
+    """All that two runs must have in common at their ends."""
+    memory = machine._memory
+    return {
+        "weights": weights(machine.model),
+        "optimizers": [optimizer.state_dict() for optimizer in machine.optimizers],
+        "schedulers": [scheduler.state_dict() for scheduler in machine.lr_schedulers],
+        "metrics": machine.result.metrics,
+        "progress": dict(memory.progress),
+        "counters": machine.counters.values(),
+        "patience": None if memory.patience is None else (memory.patience.best, memory.patience.wait),
+        "random": [torch.get_rng_state(), random.getstate(), plain(np.random.get_state())],
+        "modes": [module.training for module in machine.model.modules()],
+        "reason": machine.stop_reason,
+        "events": [str(transition) for transition in visits.seen],
+    }
+
+
+def whole(preset: Preset) -> dict[str, Any]:
+    """The run that nobody kills."""
+    visits = Visits()
+    machine = preset([visits])
+    machine.run()
+    return outcome(machine, visits)
+
+
+def resumed(preset: Preset, *, must: bool) -> dict[str, Any]:
+    """A run that goes on where the one before was killed; from the start, where that had saved nothing."""
+    visits = Visits()
+    machine = preset([visits])
+    if must or any(Path("checkpoints").glob("0*")):
+        machine.resume()
+    machine.run()
+    return outcome(machine, visits)
+
+
+def killed(preset: Preset, moment: Moment | None, waits: bool = True) -> int:
+    """A run that kills itself; where the moment never comes, the number of its visits."""
+    machine = preset([])
+    done = _Bomb(machine, moment, waits)
+    machine.run()
+    return done.visit
+
+
+class _Bomb:
+    """Counts the visits of a run, and kills its process at one stage of one."""
+
+    def __init__(self, machine: Machine, moment: Moment | None, waits: bool) -> None:
+        self.machine, self.moment, self.waits = machine, moment, waits
+        self.visit = 0
+        dispatcher: Dispatcher = machine._dispatcher
+        for node in dispatcher._nodes.values():
+            node.action = self._around(node.action)
+        dispatcher.observer = self._taken
+
+    def _around(self, action: Callable[[], None] | None) -> Callable[[], None]:
+        def act() -> None:
+            self.come_to(STAGES[0])
+            if action is not None:
+                action()
+            self.come_to(STAGES[1])
+
+        return act
+
+    def _taken(self, _: object) -> None:
+        self.come_to(STAGES[2])
+        self.visit += 1
+
+    def come_to(self, stage: str) -> None:
+        """Die here, if it is the moment."""
+        if (self.visit, stage) == self.moment:
+            if self.waits and self.machine._checkpoints is not None:
+                self.machine._checkpoints._writer.wait()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def differences(whole: dict[str, Any], resumed: dict[str, Any]) -> list[str]:
+    """What is not the same of two runs; of the events of the second one, that they are the first one's last."""
+    found = [name for name in whole if name != "events" and not same_bits(whole[name], resumed[name])]
+    events = resumed["events"]
+    return found + (["events"] if whole["events"][len(whole["events"]) - len(events) :] != events else [])
+
+
+def fresh(folder: Path) -> Path:
+    """An empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+class Matrix:
+    """One preset's row of the matrix: the run that nobody kills, and those that are killed."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.preset, self.folder = name, PRESETS[name], folder / name.replace(" ", "-")
+        self.preset([])  # its guards are read once, here
+        self.reference = in_child(lambda: whole(self.preset), fresh(self.folder))
+        self.visits = len(self.reference["events"])
+        self.from_checkpoint = self.tried = 0
+        self.wrong: list[str] = []
+
+    def moments(self) -> list[Moment]:
+        """Every stage of every visit."""
+        return [(visit, stage) for visit in range(self.visits) for stage in STAGES]
+
+    def kill(self, moment: Moment, *, waits: bool = True) -> None:
+        """Kill a run at a moment, resume it, and compare."""
+        folder = fresh(self.folder)
+        if in_child(lambda: killed(self.preset, moment, waits), folder) is not None:
+            raise Ended(f"{self.name}: nothing was killed at {moment}")
+        result = in_child(lambda: resumed(self.preset, must=False), folder)
+        self.tried += 1
+        self.from_checkpoint += len(result["events"]) < self.visits
+        found = differences(self.reference, result)
+        if found:
+            self.wrong.append(f"{self.name}: killed {moment[1]}, visit {moment[0]}: {', '.join(found)} differ")
