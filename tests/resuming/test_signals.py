@@ -35,7 +35,7 @@ def outcome(folder: Path, *how: str) -> Any:
 
 def stopped(folder: Path, at: int, number: signal.Signals, context: str) -> tuple[int, str]:
     """A run whose whole group gets a signal once it has made this many transitions: its exit code, and what it said."""
-    process = started(folder, context)
+    process = started(folder, context, str(at))
     assert process.stdout is not None
     for line in process.stdout:
         if int(line) == at:
