@@ -108,6 +108,14 @@ def loops(draw: st.DrawFn) -> Loop:
     return Loop(options, sizes, guards=guards)
 
 
+def patient(*, least: int, every: int) -> Loop:
+    """A loop that has lost patience long before it may stop, and may do so at the end of an epoch without a check."""
+    options = Options(
+        max_nb_epochs=40, min_nb_epochs=least, check_val_every_n_epoch=every, val_check_interval=1.0, early_stop_callback=True
+    )
+    return Loop(options, Sizes(train=4, val=[1]))
+
+
 def walked(loop: Loop, exhausted_after: int | None = None, *, jumps: bool) -> tuple[list[Epoch], Any]:
     """The epochs of a loop one by one, and where it ends."""
     walk = Walk(loop.table, loop.limits, loop.splits, exhausted_after, jumps=jumps)
@@ -117,6 +125,7 @@ def walked(loop: Loop, exhausted_after: int | None = None, *, jumps: bool) -> tu
 
 @given(loops(), st.none() | st.integers(1, 60), st.sampled_from([(16, 32), (2, 1)]))
 @example(Loop(Options(max_nb_epochs=3), Sizes(train=300), guards=Guards(save=at_one_moment(777))), None, (2, 1))
+@example(patient(least=21, every=2), 3, (16, 32))
 def test_a_plan_with_jumps_is_the_plan_without(loop: Loop, exhausted_after: int | None, worth: tuple[int, int]) -> None:
     """Whatever the guards look at, however small the jumps."""
     with pytest.MonkeyPatch.context() as patch:
@@ -223,6 +232,8 @@ def test_an_answer_stays_the_same_for_as_many_repetitions_as_it_says(
 @given(
     st.tuples(*[st.tuples(st.integers(-30, 30), st.integers(-3, 3), st.integers(-6, 6))] * 2), st.sampled_from(questions)
 )
+@example(((2, 1, 5), (0, 0, 0)), questions[6])  # the remainder is the same in each inner repetition, not in each outer one
+@example(((7, -1, 4), (0, 0, 0)), questions[7])
 def test_an_answer_stays_the_same_in_repetitions_of_repetitions(numbers: tuple[tuple[int, int, int], ...], ask: Asking) -> None:
     around, within = Repetitions(0), Repetitions(1)
     a, b = (growing(growing(start, wide, around), narrow, within) for start, wide, narrow in numbers)
