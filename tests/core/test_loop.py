@@ -230,7 +230,7 @@ def test_two_iterations_of_one_loop_share_nothing() -> None:
     ids=["checks and saves", "cut short, then tested", "cut short", "no epoch"],
 )
 def test_a_request_is_taken_where_the_nested_loops_take_it_whenever_it_comes(case: Case) -> None:
-    """The run ends in `stopped`, unless it had nothing left to do but to end."""
+    """The run ends in `stopped`, unless it had nothing left to do but to end. What had come to its end by then is counted."""
     for stop_at in range(len(case.schedule().events)):
         asked = evolve(case, script=replace(case.script, stop_at=stop_at))
         schedule = asked.schedule()
@@ -238,6 +238,9 @@ def test_a_request_is_taken_where_the_nested_loops_take_it_whenever_it_comes(cas
         run = asked.dispatcher(asked.folded_table)
         run.run()
         assert run.state is (State.STOPPED if schedule.stopped else State.DONE), stop_at
+        assert run.counters.epochs_done == schedule.epochs_done, stop_at
+        val_batches = sum(event.state == State.VAL_CHECK.value for event in schedule.events)
+        assert run.counters.checks_done == val_batches // max(1, case.limits.val_batches), stop_at
 
 
 # ---- every small configuration
@@ -396,10 +399,17 @@ def test_an_optimizer_can_follow_every_nth_step_of_another() -> None:
     assert batches(visits, State.STEP, optimizer=0) == [4, 8]
 
 
+def test_an_optimizer_that_follows_itself_steps_only_at_the_end_of_an_epoch() -> None:
+    assert batches(run(5, epochs=2, guards=Guards(step={0: every_n_steps_of(0, 1)})), State.STEP) == [4, 4]
+
+
 def test_a_run_can_stop_after_so_many_steps_or_batches() -> None:
     for guard in (after_steps(3), after_batches(6)):
         visits = run(4, epochs=9, accumulate_grad_batches=2, min_nb_epochs=0, guards=Guards(stop=guard))
         assert (visits[-1].state, visits[-1].current_epoch, visits[-1].batch_nb) == (State.EPOCH_END, 1, 1)
+    for guard in (after_steps(0), after_batches(0)):  # as soon as it is asked
+        visits = run(4, min_nb_epochs=0, guards=Guards(stop=guard))
+        assert (visits[-1].state, visits[-1].batch_nb) == (State.EPOCH_END, 0)
 
 
 def test_a_guard_for_an_optimizer_that_there_is_not_is_refused() -> None:
