@@ -229,9 +229,7 @@ def test_an_answer_stays_the_same_for_as_many_repetitions_as_it_says(
         assert answers[most] != answer
 
 
-@given(
-    st.tuples(*[st.tuples(st.integers(-30, 30), st.integers(-3, 3), st.integers(-6, 6))] * 2), st.sampled_from(questions)
-)
+@given(st.tuples(*[st.tuples(st.integers(-30, 30), st.integers(-3, 3), st.integers(-6, 6))] * 2), st.sampled_from(questions))
 @example(((2, 1, 5), (0, 0, 0)), questions[6])  # the remainder is the same in each inner repetition, not in each outer one
 @example(((7, -1, 4), (0, 0, 0)), questions[7])
 def test_an_answer_stays_the_same_in_repetitions_of_repetitions(numbers: tuple[tuple[int, int, int], ...], ask: Asking) -> None:
