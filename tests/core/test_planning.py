@@ -153,6 +153,13 @@ def visits(options: Options, guards: Guards | None = None, **sizes: Any) -> int:
     return walk.visits
 
 
+def test_without_jumps_each_visit_is_made_and_counted() -> None:
+    loop = Loop(Options(max_nb_epochs=2, accumulate_grad_batches=3), Sizes(train=40, val=[20], test=[3]))
+    walk = Walk(loop.table, loop.limits, loop.splits, jumps=False)
+    assert len(list(walk.epochs())) == 2
+    assert walk.visits == len(list(loop))
+
+
 @pytest.mark.parametrize("epochs", [1, 1000])
 @pytest.mark.parametrize(
     ("flags", "guards", "sizes"),

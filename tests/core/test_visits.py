@@ -25,11 +25,14 @@ from fsmtrain.options import Options
 LOOP = Loop(Options(max_nb_epochs=2, accumulate_grad_batches=3), Sizes(train=500, val=[2]))
 
 
-def dispatcher(at_step: Callable[[Dispatcher], object] | None = None) -> Dispatcher:
-    """A run of the loop; what is to happen at the first visits to `step`."""
-    run: Dispatcher
-    actions = {} if at_step is None else {State.STEP: lambda: at_step(run) and None}
-    run = Dispatcher(LOOP.table, LOOP.limits, Counters.begin(1), Signals(), actions)
+def dispatcher(at_step: Callable[[Dispatcher], None] | None = None) -> Dispatcher:
+    """A run of the loop; what is to happen at the visits to `step`."""
+
+    def act() -> None:
+        if at_step is not None:
+            at_step(run)
+
+    run = Dispatcher(LOOP.table, LOOP.limits, Counters.begin(1), Signals(), {State.STEP: act})
     return run
 
 
