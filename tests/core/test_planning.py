@@ -15,12 +15,14 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning import running, walk
-from fsmtrain.core.planning.notes import Epoch
+from fsmtrain.core.planning.notes import Epoch, Notes
 from fsmtrain.core.planning.places import Growth, Places
 from fsmtrain.core.planning.repetitions import Growing, Repetitions, growing
 from fsmtrain.core.planning.walk import Walk
 from fsmtrain.core.reading.expressions import is_opaque
 from fsmtrain.core.reading.reader import read
+from fsmtrain.core.sizes import Schedule
+from fsmtrain.core.states import State
 
 MILLION = 1_000_000
 
@@ -269,3 +271,50 @@ def test_places_come_out_the_same_one_by_one_and_in_runs(gaps: list[int], more: 
     assert list(runs.places()) == sorted(set(runs.places()))
     assert [runs.places()[i] for i in range(-len(runs.places()), 0)] == list(runs.places())
     assert Counter(Places.of(runs.places())) == Counter(runs.places())
+
+
+# ---- what is written down of a part that repeats itself
+
+lengths = st.lists(st.integers(1, 3), max_size=5)
+
+
+@given(lengths, lengths, st.integers(1, 4))
+@example([], [1, 2, 1], 3)  # the last window of a repetition goes on with the first of the next
+@example([2], [2, 2, 1], 3)
+def test_windows_come_out_the_same_one_by_one_and_repeated(before: list[int], part: list[int], times: int) -> None:
+    singly, repeated, one = Notes(1), Notes(1), Notes(1)
+    for notes, steps in ((singly, before + part * times), (repeated, before), (one, part)):
+        for length in steps:
+            notes.step(0, length)
+    repeated.repeat(one, times)
+    assert repeated.windows == singly.windows
+
+
+@given(st.sets(st.integers(0, 7), min_size=1), st.integers(0, 5), st.integers(1, 4))
+@example({0, 1, 3}, 0, 3)  # at no even distance
+def test_saves_come_out_the_same_one_by_one_and_repeated(at: set[int], first: int, times: int) -> None:
+    """Each stands for one batch in each repetition of 8 batches."""
+    repeated, one, within = Notes(1), Notes(1), Repetitions(0)
+    for nb in sorted(at):
+        one.saves.add(Growing(first + nb, 8, within))
+    repeated.repeat(one, times)
+    assert repeated.saves.places() == Places.of(first + nb + 8 * k for k in range(times) for nb in sorted(at))
+
+
+def test_equal_epochs_are_said_together() -> None:
+    loop = Loop(Options(max_nb_epochs=MILLION), Sizes(train=3))
+    assert len(list(Walk(loop.table, loop.limits, loop.splits).epochs())) < 10
+
+
+def test_the_rows_of_a_plan_are_all_that_happens_unless_some_are_asked_for() -> None:
+    planned = plan(Options(max_nb_epochs=1, nb_sanity_val_steps=1), train=2, val=[1], test=[1])
+    one_batch = ["step", "val_check"]
+    assert [event.what for event in planned.events()] == ["sanity_val", *one_batch, *one_batch, "epoch_end", "test"]
+    assert [event.what for event in planned.events(State.STEP)] == ["step", "step"]
+
+
+def test_a_scheduler_that_needs_checks_is_counted_in_each_of_many_equal_epochs() -> None:
+    every_third = Schedule(interval="epoch", frequency=3, needs_check=True)
+    planned = plan(Options(max_nb_epochs=5), train=2, val=[1], schedulers=[every_third])
+    assert planned.scheduler_steps == (1,)
+    assert [event.current_epoch for event in planned.events("scheduler")] == [2]
