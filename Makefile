@@ -19,7 +19,7 @@ TORCH := $(shell sed -n 's/^torch==//p' requirements/torch.txt)
 # What mypy checks: those of these folders that exist.
 TYPED := $(wildcard fsmtrain tests examples diagrams benchmarks)
 
-.PHONY: help demo test lint pins clean
+.PHONY: help demo test lint mutants pins clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -35,6 +35,10 @@ test: .venv/test.stamp  ## run the tests, then make lint
 lint: .venv/test.stamp  ## check types (mypy) and style (ruff)
 	$(PY) -m mypy $(TYPED)
 	$(PY) -m ruff check .
+
+# What an earlier run has found is in build/mutants.jsonl, and is not asked for again: docs/mutants.md.
+mutants: .venv/test.stamp  ## see which small changes of the core no test notices: an hour
+	OMP_NUM_THREADS=1 $(PY) -m tests.mutants
 
 clean:  ## remove .venv and all that was made
 	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

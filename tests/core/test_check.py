@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, check, every_n_batches
 from fsmtrain.core.checking.check import check_of
-from fsmtrain.core.checking.findings import Report, Severity
+from fsmtrain.core.checking.findings import Report, Severity, error, warning
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
@@ -117,3 +117,18 @@ def test_an_exploration_that_was_given_up_says_so() -> None:
 def test_a_guard_that_fires_in_time_is_not_complained_of() -> None:
     guard: Guard = every_n_batches(5)
     assert Loop(PLAIN, Sizes(train=5), guards=Guards(step={0: guard})).check().findings == ()
+
+
+def test_a_guard_that_fails_is_an_error() -> None:
+    def failing(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.batch_nb // limits.val_batches == 1
+
+    report = Loop(PLAIN, Sizes(train=4), guards=Guards(save=failing)).check()
+    [finding] = report.findings
+    assert (finding.severity, finding.about) == (Severity.ERROR, "state round_end")
+    assert "ZeroDivisionError" in finding.text
+
+
+def test_errors_are_said_before_what_is_only_probably_not_meant() -> None:
+    report = evolve(Loop(PLAIN, Sizes(train=4)).check(), findings=(warning("a", "..."), error("b", "..."), warning("c", "...")))
+    assert [finding.about for finding in report.findings] == ["b", "a", "c"]

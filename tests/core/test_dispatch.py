@@ -457,6 +457,7 @@ def test_a_guard_cannot_change_the_limits() -> None:
     ("guards", "says"),
     [
         ({"stop": True}, "Guards(stop): True is not a function"),
+        ({"step": [(0, ask.never)]}, "Guards(step=[("),
         ({"step": {0: "always"}}, "Guards(step={0: ...}): 'always' is not a function"),
         ({"step": {-1: ask.never}}, "step={-1: ...}): the key is an optimizer's index"),
         ({"step": {True: ask.never}}, "step={True: ...}): the key is an optimizer's index"),
@@ -477,6 +478,7 @@ def test_what_can_be_no_guard_is_refused_at_once(guards: dict[str, Any], says: s
         (every_n_batches, (2, -1), "every_n_batches(2, first=-1)"),
         (every_n_batches, (2, "0"), "every_n_batches(2, first='0')"),
         (every_n_steps_of, (-1, 2), "every_n_steps_of(-1, 2)"),
+        (every_n_steps_of, (0.0, 2), "every_n_steps_of(0.0, 2)"),
         (every_n_steps_of, (0, 0), "every_n_steps_of(0, 0)"),
         (every_n_steps_of, (0, True), "every_n_steps_of(0, True)"),
         (after_batches, (-1,), "after_batches(-1)"),

@@ -452,6 +452,7 @@ def that_counts(limits: Limits, counters: Counters, signals: Signals) -> bool:
 made: dict[str, Any] = {}
 exec("def from_nowhere(limits, counters, signals):\n    return counters.batch_nb > 1", made)
 two_lambdas: list[Guard] = [lambda limits, counters, signals: counters.batch_nb > 1, lambda limits, counters, signals: True]
+two_lambdas += [lambda limits, counters, signals: False, lambda limits, counters, signals: counters.batch_nb < 1]
 
 OPAQUE: dict[str, tuple[Any, str]] = {
     "an object": (Callable_(), "not a plain function"),

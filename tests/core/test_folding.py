@@ -14,7 +14,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatch import Dispatcher
 from fsmtrain.core.folding import facts, facts_at, folded
-from fsmtrain.core.guards import Guard, Guards
+from fsmtrain.core.guards import Guard, Guards, every_n_batches
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
@@ -274,3 +274,39 @@ def test_a_guard_that_answers_with_a_number_is_refused_even_where_the_number_is_
 
     with pytest.raises(GuardError, match="must return True or False"):
         list(Loop(Options(max_nb_epochs=1), Sizes(train=2), guards=Guards(save=save)))
+
+
+CLOSED: dict[str, Any] = {"options": {}, "sizes": {"train": 4, "val": [2]}, "guards": Guards()}
+KNOWN = {
+    ("counters", "optimizer_i"),
+    ("counters", "split_nb"),
+    ("signals", "splits"),
+    ("signals", "stream_ended"),
+    ("signals", "pass_ended"),
+    ("signals", "patience_exhausted"),
+    ("counters", "cut"),
+    ("signals", "step_skipped"),
+    ("counters", "window"),
+}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "unknown"),
+    [
+        ({}, set()),
+        ({"sizes": {"train": 4, "val": [2], "optimizers": 2}}, {"optimizer_i"}),
+        ({"options": {"truncated_bptt_steps": 5}}, {"split_nb", "splits"}),
+        ({"sizes": {"train": None, "val": []}}, {"stream_ended"}),
+        ({"sizes": {"train": 4, "val": [2, None]}}, {"pass_ended"}),
+        ({"options": {"early_stop_callback": True}}, {"patience_exhausted", "cut"}),
+        ({"guards": Guards(stop=every_n_batches(3))}, {"cut"}),
+        ({"options": {"precision": 16}}, {"step_skipped"}),
+        ({"options": {"accumulate_grad_batches": 2}}, {"window"}),
+    ],
+)
+def test_a_configuration_leaves_open_what_it_asks_for_and_nothing_else(
+    configuration: dict[str, Any], unknown: set[str]
+) -> None:
+    given = {**CLOSED, **configuration}
+    known = facts(resolve(Options(**given["options"]), Sizes(**given["sizes"])), given["guards"])
+    assert {place for place in known if place[0] != "limits"} == {place for place in KNOWN if place[1] not in unknown}

@@ -207,6 +207,22 @@ def test_two_iterations_of_one_loop_share_nothing() -> None:
     assert [one for one, _ in side_by_side] == [other for _, other in side_by_side] == alone
 
 
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_what_is_said_of_one_visit_is_not_said_of_the_next(epochs: int) -> None:
+    """Whoever drives an iterated loop says what has happened, and need not take it back."""
+    told = {State.FETCH: "stream_ended", State.STEP: "step_skipped", **dict.fromkeys(EVALUATIONS, "pass_ended")}
+    sizes = Sizes(train=None, val=[None], test=[None])
+    options = Options(max_nb_epochs=epochs, min_nb_epochs=0, precision=16, val_check_interval=1)
+    met: Counter[State] = Counter()
+    for visit in ending(Loop(options, sizes)):
+        if visit.state in told:
+            assert getattr(visit.signals, told[visit.state]) is False
+            setattr(visit.signals, told[visit.state], True)
+            met[visit.state] += 1
+    often = {State.FETCH: epochs, State.STEP: epochs, State.VAL_CHECK: epochs, State.SANITY_VAL: 1, State.TEST: 1}
+    assert met == Counter(often)
+
+
 # ---- a request to stop at every visit
 
 
@@ -230,7 +246,7 @@ def test_two_iterations_of_one_loop_share_nothing() -> None:
     ids=["checks and saves", "cut short, then tested", "cut short", "no epoch"],
 )
 def test_a_request_is_taken_where_the_nested_loops_take_it_whenever_it_comes(case: Case) -> None:
-    """The run ends in `stopped`, unless it had nothing left to do but to end."""
+    """The run ends in `stopped`, unless it had nothing left to do but to end. What had come to its end by then is counted."""
     for stop_at in range(len(case.schedule().events)):
         asked = evolve(case, script=replace(case.script, stop_at=stop_at))
         schedule = asked.schedule()
@@ -238,6 +254,9 @@ def test_a_request_is_taken_where_the_nested_loops_take_it_whenever_it_comes(cas
         run = asked.dispatcher(asked.folded_table)
         run.run()
         assert run.state is (State.STOPPED if schedule.stopped else State.DONE), stop_at
+        assert run.counters.epochs_done == schedule.epochs_done, stop_at
+        val_batches = sum(event.state == State.VAL_CHECK.value for event in schedule.events)
+        assert run.counters.checks_done == val_batches // max(1, case.limits.val_batches), stop_at
 
 
 # ---- every small configuration
@@ -396,15 +415,23 @@ def test_an_optimizer_can_follow_every_nth_step_of_another() -> None:
     assert batches(visits, State.STEP, optimizer=0) == [4, 8]
 
 
+def test_an_optimizer_that_follows_itself_steps_only_at_the_end_of_an_epoch() -> None:
+    assert batches(run(5, epochs=2, guards=Guards(step={0: every_n_steps_of(0, 1)})), State.STEP) == [4, 4]
+
+
 def test_a_run_can_stop_after_so_many_steps_or_batches() -> None:
     for guard in (after_steps(3), after_batches(6)):
         visits = run(4, epochs=9, accumulate_grad_batches=2, min_nb_epochs=0, guards=Guards(stop=guard))
         assert (visits[-1].state, visits[-1].current_epoch, visits[-1].batch_nb) == (State.EPOCH_END, 1, 1)
+    for guard in (after_steps(0), after_batches(0)):  # as soon as it is asked
+        visits = run(4, min_nb_epochs=0, guards=Guards(stop=guard))
+        assert (visits[-1].state, visits[-1].batch_nb) == (State.EPOCH_END, 0)
 
 
 def test_a_guard_for_an_optimizer_that_there_is_not_is_refused() -> None:
     with pytest.raises(GuardError, match=r"step=\{2: .*there is no optimizer 2.*there are 2"):
-        Loop(Options(), Sizes(train=1, optimizers=2), guards=Guards(step={2: every_n_batches(1)}))
+        Loop(Options(max_nb_epochs=1), Sizes(train=1, optimizers=2), guards=Guards(step={2: every_n_batches(1)}))
+    Loop(Options(max_nb_epochs=0), Sizes(train=1), guards=Guards(step={2: every_n_batches(1)}))  # nobody's turn comes
 
 
 def test_checks_of_ten_batches_at_a_quarter_come_after_2_4_6_8_10() -> None:
@@ -579,6 +606,7 @@ def test_splits_without_truncated_bptt_are_no_splits() -> None:
     """No window crosses an epoch, whatever number of splits the sizes name."""
     visits = run(3, epochs=2, accumulate_grad_batches=2, splits=3)
     assert batches(visits, State.STEP) == [1, 2] * 2
+    assert {visit.signals.splits for visit in visits} == {1}
 
 
 def test_a_check_guard_replaces_the_flags_also_where_they_would_never_fire() -> None:

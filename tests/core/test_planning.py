@@ -15,12 +15,14 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning import running, walk
-from fsmtrain.core.planning.notes import Epoch
+from fsmtrain.core.planning.notes import Epoch, Notes
 from fsmtrain.core.planning.places import Growth, Places
 from fsmtrain.core.planning.repetitions import Growing, Repetitions, growing
 from fsmtrain.core.planning.walk import Walk
 from fsmtrain.core.reading.expressions import is_opaque
 from fsmtrain.core.reading.reader import read
+from fsmtrain.core.sizes import Schedule
+from fsmtrain.core.states import State
 
 MILLION = 1_000_000
 
@@ -108,6 +110,14 @@ def loops(draw: st.DrawFn) -> Loop:
     return Loop(options, sizes, guards=guards)
 
 
+def patient(*, least: int, every: int) -> Loop:
+    """A loop that has lost patience long before it may stop, and may do so at the end of an epoch without a check."""
+    options = Options(
+        max_nb_epochs=40, min_nb_epochs=least, check_val_every_n_epoch=every, val_check_interval=1.0, early_stop_callback=True
+    )
+    return Loop(options, Sizes(train=4, val=[1]))
+
+
 def walked(loop: Loop, exhausted_after: int | None = None, *, jumps: bool) -> tuple[list[Epoch], Any]:
     """The epochs of a loop one by one, and where it ends."""
     walk = Walk(loop.table, loop.limits, loop.splits, exhausted_after, jumps=jumps)
@@ -117,6 +127,7 @@ def walked(loop: Loop, exhausted_after: int | None = None, *, jumps: bool) -> tu
 
 @given(loops(), st.none() | st.integers(1, 60), st.sampled_from([(16, 32), (2, 1)]))
 @example(Loop(Options(max_nb_epochs=3), Sizes(train=300), guards=Guards(save=at_one_moment(777))), None, (2, 1))
+@example(patient(least=21, every=2), 3, (16, 32))
 def test_a_plan_with_jumps_is_the_plan_without(loop: Loop, exhausted_after: int | None, worth: tuple[int, int]) -> None:
     """Whatever the guards look at, however small the jumps."""
     with pytest.MonkeyPatch.context() as patch:
@@ -142,6 +153,13 @@ def visits(options: Options, guards: Guards | None = None, **sizes: Any) -> int:
     walk = Walk(loop.table, loop.limits, loop.splits)
     assert sum(count for count, _ in walk.epochs()) == options.max_nb_epochs
     return walk.visits
+
+
+def test_without_jumps_each_visit_is_made_and_counted() -> None:
+    loop = Loop(Options(max_nb_epochs=2, accumulate_grad_batches=3), Sizes(train=40, val=[20], test=[3]))
+    walk = Walk(loop.table, loop.limits, loop.splits, jumps=False)
+    assert len(list(walk.epochs())) == 2
+    assert walk.visits == len(list(loop))
 
 
 @pytest.mark.parametrize("epochs", [1, 1000])
@@ -220,9 +238,9 @@ def test_an_answer_stays_the_same_for_as_many_repetitions_as_it_says(
         assert answers[most] != answer
 
 
-@given(
-    st.tuples(*[st.tuples(st.integers(-30, 30), st.integers(-3, 3), st.integers(-6, 6))] * 2), st.sampled_from(questions)
-)
+@given(st.tuples(*[st.tuples(st.integers(-30, 30), st.integers(-3, 3), st.integers(-6, 6))] * 2), st.sampled_from(questions))
+@example(((2, 1, 5), (0, 0, 0)), questions[6])  # the remainder is the same in each inner repetition, not in each outer one
+@example(((7, -1, 4), (0, 0, 0)), questions[7])
 def test_an_answer_stays_the_same_in_repetitions_of_repetitions(numbers: tuple[tuple[int, int, int], ...], ask: Asking) -> None:
     around, within = Repetitions(0), Repetitions(1)
     a, b = (growing(growing(start, wide, around), narrow, within) for start, wide, narrow in numbers)
@@ -253,3 +271,50 @@ def test_places_come_out_the_same_one_by_one_and_in_runs(gaps: list[int], more: 
     assert list(runs.places()) == sorted(set(runs.places()))
     assert [runs.places()[i] for i in range(-len(runs.places()), 0)] == list(runs.places())
     assert Counter(Places.of(runs.places())) == Counter(runs.places())
+
+
+# ---- what is written down of a part that repeats itself
+
+lengths = st.lists(st.integers(1, 3), max_size=5)
+
+
+@given(lengths, lengths, st.integers(1, 4))
+@example([], [1, 2, 1], 3)  # the last window of a repetition goes on with the first of the next
+@example([2], [2, 2, 1], 3)
+def test_windows_come_out_the_same_one_by_one_and_repeated(before: list[int], part: list[int], times: int) -> None:
+    singly, repeated, one = Notes(1), Notes(1), Notes(1)
+    for notes, steps in ((singly, before + part * times), (repeated, before), (one, part)):
+        for length in steps:
+            notes.step(0, length)
+    repeated.repeat(one, times)
+    assert repeated.windows == singly.windows
+
+
+@given(st.sets(st.integers(0, 7), min_size=1), st.integers(0, 5), st.integers(1, 4))
+@example({0, 1, 3}, 0, 3)  # at no even distance
+def test_saves_come_out_the_same_one_by_one_and_repeated(at: set[int], first: int, times: int) -> None:
+    """Each stands for one batch in each repetition of 8 batches."""
+    repeated, one, within = Notes(1), Notes(1), Repetitions(0)
+    for nb in sorted(at):
+        one.saves.add(Growing(first + nb, 8, within))
+    repeated.repeat(one, times)
+    assert repeated.saves.places() == Places.of(first + nb + 8 * k for k in range(times) for nb in sorted(at))
+
+
+def test_equal_epochs_are_said_together() -> None:
+    loop = Loop(Options(max_nb_epochs=MILLION), Sizes(train=3))
+    assert len(list(Walk(loop.table, loop.limits, loop.splits).epochs())) < 10
+
+
+def test_the_rows_of_a_plan_are_all_that_happens_unless_some_are_asked_for() -> None:
+    planned = plan(Options(max_nb_epochs=1, nb_sanity_val_steps=1), train=2, val=[1], test=[1])
+    one_batch = ["step", "val_check"]
+    assert [event.what for event in planned.events()] == ["sanity_val", *one_batch, *one_batch, "epoch_end", "test"]
+    assert [event.what for event in planned.events(State.STEP)] == ["step", "step"]
+
+
+def test_a_scheduler_that_needs_checks_is_counted_in_each_of_many_equal_epochs() -> None:
+    every_third = Schedule(interval="epoch", frequency=3, needs_check=True)
+    planned = plan(Options(max_nb_epochs=5), train=2, val=[1], schedulers=[every_third])
+    assert planned.scheduler_steps == (1,)
+    assert [event.current_epoch for event in planned.events("scheduler")] == [2]

@@ -1,0 +1,118 @@
+"""What one visit takes and refuses, and what all of them took."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from time import perf_counter
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fsmtrain.core import guards as ask
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.dispatch import Dispatcher, choose, nodes_of
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.loop import Loop
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.states import State
+from fsmtrain.core.table import Table, row
+from fsmtrain.core.trace import BLOCK, Transition
+from fsmtrain.errors import GuardError, UsageError
+from fsmtrain.options import Options
+
+LOOP = Loop(Options(max_nb_epochs=2, accumulate_grad_batches=3), Sizes(train=500, val=[2]))
+
+
+def dispatcher(at_step: Callable[[Dispatcher], None] | None = None) -> Dispatcher:
+    """A run of the loop; what is to happen at the visits to `step`."""
+
+    def act() -> None:
+        if at_step is not None:
+            at_step(run)
+
+    run = Dispatcher(LOOP.table, LOOP.limits, Counters.begin(1), Signals(), {State.STEP: act})
+    return run
+
+
+def advance_to_the_end(run: Dispatcher) -> None:
+    while not run.is_finished:
+        run.advance()
+
+
+WAYS = [Dispatcher.run, advance_to_the_end]
+
+
+@pytest.mark.parametrize("inner", [Dispatcher.run, Dispatcher.advance])
+@pytest.mark.parametrize("outer", WAYS)
+def test_no_visit_takes_place_within_another(
+    outer: Callable[[Dispatcher], None], inner: Callable[[Dispatcher], object]
+) -> None:
+    """And a run that was asked for one goes on where it was, once nobody asks any more."""
+    refused = 0
+
+    def ask_once(run: Dispatcher) -> None:
+        nonlocal refused
+        assert len(run.trace.rows) <= BLOCK
+        if not refused:
+            refused += 1
+            inner(run)
+            pytest.fail("it went on within a visit")
+
+    run = dispatcher(ask_once)
+    with pytest.raises(UsageError, match="while the state step was being visited"):
+        outer(run)
+    assert (run.state, run.counters.batch_nb, refused) == (State.STEP, 2, 1)
+    outer(run)
+    assert (run.state, run.counters.epochs_done) == (State.DONE, 2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_visit_is_counted_with_the_time_that_it_took(way: Callable[[Dispatcher], None]) -> None:
+    run = dispatcher()
+    begun = perf_counter()
+    way(run)
+    elapsed = perf_counter() - begun
+    assert {state: spent.visits for state, spent in run.times.items()} == Counter(visit.state for visit in LOOP)
+    assert run.times[State.BACKWARD].visits == 2 * 500
+    assert 0 < sum(spent.seconds for spent in run.times.values()) <= elapsed
+
+
+def test_a_run_that_is_looked_at_comes_to_its_end_too() -> None:
+    seen: list[Transition] = []
+    run = Dispatcher(LOOP.table, LOOP.limits, Counters.begin(1), Signals(), {}, observer=seen.append)
+    run.run()
+    assert run.state is State.DONE
+    assert len(seen) == run.trace.total
+
+
+FLAGS: dict[Guard, str] = {
+    ask.stop_is_requested: "stop_requested",
+    ask.patience_is_exhausted: "patience_exhausted",
+    ask.step_was_skipped: "step_skipped",
+}
+guards = st.sampled_from(list(FLAGS))
+
+
+@given(
+    st.lists(st.tuples(st.none() | guards, st.lists(guards, unique=True, max_size=2)), min_size=1, max_size=4),
+    st.fixed_dictionaries(dict.fromkeys(FLAGS.values(), st.booleans())),
+)
+@example(  # that the first row does not hold says nothing of its `when`
+    [(ask.stop_is_requested, [ask.patience_is_exhausted]), (None, [ask.stop_is_requested])], dict.fromkeys(FLAGS.values(), True)
+)
+def test_the_row_that_is_taken_is_the_first_that_holds(
+    rows: list[tuple[Guard | None, list[Guard]]], now: dict[str, bool]
+) -> None:
+    """Also in a table whose rows do not exclude each other, or leave a moment without a row."""
+    table = Table(tuple(row(State.START, when=when, unless=tuple(unless), to=State.FETCH) for when, unless in rows))
+    moment = LOOP.limits, Counters.begin(1), Signals(**now)
+    held = [(when is None or when(*moment)) and not any(guard(*moment) for guard in unless) for when, unless in rows]
+    assert [case.holds(*moment) for case in table] == held
+    start = nodes_of(table, {})[State.START]
+    if any(held):
+        assert choose(start, *moment).row == held.index(True)
+    else:
+        with pytest.raises(GuardError, match="of its guards none holds"):
+            choose(start, *moment)
