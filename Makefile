@@ -37,7 +37,7 @@ lint: .venv/test.stamp  ## check types (mypy) and style (ruff)
 	$(PY) -m ruff check .
 
 # What an earlier run has found is in build/mutants.jsonl, and is not asked for again: docs/mutants.md.
-mutants: .venv/test.stamp  ## see which small changes of the core no test notices: an hour
+mutants: .venv/test.stamp  ## see which small changes of the core no test notices: some hours
 	OMP_NUM_THREADS=1 $(PY) -m tests.mutants
 
 clean:  ## remove .venv and all that was made

@@ -33,7 +33,6 @@ FAR = (  # asked of what survives those
     "tests/test_documented_flags.py",
     "tests/cli/test_planning.py",
     "tests/runtime/test_windows.py",
-    "tests/views/test_diagram.py",
 )
 QUICK = 0.3  # seconds that a test may take to be run before the others
 FIRST = 2  # files with tests that are run before all others: to collect them all takes longer than to run a few

@@ -51,6 +51,7 @@ def forked(copy: Path, work: Callable[[], int]) -> int:
 def _enter(copy: Path) -> None:
     """Forget the project that this process came from, and be quiet."""
     os.chdir(copy)
+    os.environ["PYTHONPATH"] = str(copy)  # for processes that a test starts
     for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "fsmtrain")]:
         del sys.modules[name]
     sys.path[:] = [str(copy), *(p for p in sys.path if p and Path(p).resolve() != ROOT.resolve())]
