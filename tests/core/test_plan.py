@@ -119,6 +119,9 @@ class Acts(LambdaLR):
             self.acted.append((counters.current_epoch, counters.batch_nb, counters.global_step))
         super().step()
 
+    def state_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in super().state_dict().items() if name != "machine"}
+
 
 @pytest.mark.parametrize("interval", ["epoch", "step"])
 @pytest.mark.parametrize("frequency", [1, 2, 3])
