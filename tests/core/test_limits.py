@@ -258,3 +258,9 @@ def test_the_percentage_that_an_error_offers_works_and_gives_one_batch() -> None
 def test_sizes_are_whole_numbers_in_their_range(sizes: dict[str, Any], says: str) -> None:
     with pytest.raises(SizesError, match=re.escape(f"Sizes({says})")):
         Sizes(**sizes)
+
+
+@pytest.mark.parametrize(("train", "said"), [(1, "an epoch has 1 batch,"), (2, "an epoch has 2 batches,")])
+def test_an_error_counts_one_batch_in_the_singular(train: int, said: str) -> None:
+    with pytest.raises(SizesError, match=said):
+        resolve(Options(val_check_interval=9), Sizes(train=train, val=[1]))
