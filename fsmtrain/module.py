@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from fsmtrain.notices import warn
 from fsmtrain.runtime.batches import split_in_time
-from fsmtrain.runtime.training import default_optimizer_step
+from fsmtrain.runtime.training import step_and_zero
 from fsmtrain.runtime.weights import HParams, load_weights, plain_hparams, read_tags, restore_model
 
 
@@ -77,7 +77,7 @@ class TrainingModule(nn.Module):
             optimizer_i: Its index, from 0.
             second_order_closure: Evaluates the loss anew, for an optimizer that requires one (LBFGS); else None.
         """
-        default_optimizer_step(current_epoch, batch_nb, optimizer, optimizer_i, second_order_closure)
+        step_and_zero(optimizer, second_order_closure)
 
     def tbptt_split_batch(self, batch: Any, split_size: int) -> list[Any]:
         """Cut a batch along its time dimension, dim 1, into splits of `split_size` steps; the last one may be shorter."""

@@ -24,6 +24,9 @@ _ARGUMENT = {name: argument for argument, names in NAMES.items() for name in nam
 class Binding:
     """A step method with its arguments matched.
 
+    A call is ``method(*arguments[:count])``, of all arguments in the caller's order. Where the method takes the first of them
+    as they come, and most do, it is the user's own, with nothing in between.
+
     Args:
         method: The bound method.
         name: Its name, for errors.
@@ -40,7 +43,10 @@ class Binding:
         places = [order.index(argument) for argument in self.takes]
         named = {parameter: order.index(argument) for parameter, argument in by_name.items()}
         self.takes = (*self.takes, *by_name.values())
-        self.call = _caller(method, places, named)
+        if places == list(range(len(places))) and not named:
+            self.method, self.count = method, len(places)
+        else:
+            self.method, self.count = _caller(method, places, named), len(order)
 
 
 def _match(method: Step, name: str, given: Sequence[str], order: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -81,8 +87,4 @@ def _caller(method: Step, places: list[int], named: dict[str, int]) -> Step:
     """A function of all arguments in the caller's order that hands on those that the method takes."""
     if named:
         return lambda *args: method(*[args[i] for i in places], **{key: args[i] for key, i in named.items()})
-    if places == [0]:
-        return lambda batch, *_: method(batch)
-    if places == [0, 1]:
-        return lambda batch, batch_nb, *_: method(batch, batch_nb)
     return lambda *args: method(*[args[i] for i in places])

@@ -26,7 +26,7 @@ from fsmtrain.runtime.isolation import refuse_shared_parameters
 from fsmtrain.runtime.loaders import Loader, as_loader, as_loaders, cursor_of, cursors_of, is_iterator, length_of
 from fsmtrain.runtime.memory import Cursors, Memory, Parts, Runs
 from fsmtrain.runtime.optimizers import Optimization, optimization
-from fsmtrain.runtime.training import refuse_bad_hooks
+from fsmtrain.runtime.training import own_optimizer_step, refuse_bad_hooks
 from fsmtrain.runtime.windows import Window
 
 
@@ -196,10 +196,8 @@ def _need(model: nn.Module, method: str, why: str) -> None:
 
 def _own_hook(model: nn.Module) -> Expression | None:
     """When the model's own ``optimizer_step`` steps; None where it is the default."""
-    hook = getattr(model, "optimizer_step", None)
-    if hook is None or str(getattr(hook, "__module__", "")).startswith("fsmtrain."):
-        return None
-    return stepping_of(hook)
+    hook = own_optimizer_step(model)
+    return None if hook is None else stepping_of(hook)
 
 
 def _check_combinations(loop: Loop, turns: Optimization) -> None:

@@ -50,7 +50,7 @@ class Evaluation:
         several = len(cursors) > 1
         given = ("batch", "batch_nb", "dataloader_i") if several else ("batch", "batch_nb")
         binding = Binding(getattr(model, f"{stem}_step"), f"{stem}_step", given=given, order=_ORDER)
-        self._step = in_precision(binding.call, parts.loop.options.precision, parts.device)
+        self._step, self._takes = in_precision(binding.method, parts.loop.options.precision, parts.device), binding.count
         self._end: Callable[[Any], Any] | None = getattr(model, f"{stem}_end", None)
         self._several = several
         self._modes: list[tuple[nn.Module, bool]] = []
@@ -67,7 +67,7 @@ class Evaluation:
             batches = self._batches or self._begin()
             index, batch_nb, batch = self._fetch(batches)
             memory.collects = True
-            output = self._step(batch if self._move is None else self._move(batch), batch_nb, index)
+            output = self._step(*(batch if self._move is None else self._move(batch), batch_nb, index)[: self._takes])
             memory.collects = False
             self._keep(index, output)
             if self._total is None:

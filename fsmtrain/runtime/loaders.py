@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from fsmtrain.errors import DataError, ModelError, PositionError
-from fsmtrain.runtime.positions import Cursor, Position, counted
+from fsmtrain.runtime.positions import Cursor, Position
 
 Loader = Iterable[Any]
 
@@ -81,23 +81,10 @@ class SizedBatches:
     """
 
     def __init__(self, loader: Loader | Cursor, name: str, length: int) -> None:
-        self._cursor, self._name, self._length = cursor_of(loader, name), name, length
+        self._cursor, self._length = cursor_of(loader, name), length
+        self.next = self._cursor.next
         if not self._cursor.is_under_way:
             self._cursor.begin()
-
-    def next(self) -> Any:
-        """The next batch.
-
-        Raises:
-            DataError: The loader ends before its length.
-        """
-        try:
-            return self._cursor.next()
-        except StopIteration:
-            raise DataError(
-                f"{self._name}: its length is {self._length}, but it ended after {counted(self._cursor.given)}. Correct its "
-                f"__len__, or give it none to use it as a stream."
-            ) from None
 
     def finish(self) -> None:
         """Let a loader of torch's that was used up come to its end, as a ``for`` statement does: samplers may draw there.

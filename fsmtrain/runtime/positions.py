@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from fsmtrain.errors import PositionError
+from fsmtrain.errors import DataError, PositionError
 from fsmtrain.notices import warn
 from fsmtrain.runtime.generators import (
     PROCESS_WIDE,
@@ -87,11 +87,14 @@ class Cursor:
 
         Raises:
             StopIteration: There is none.
+            DataError: There is none, and the loader's length says that there is.
         """
-        if self._looks_ahead and self._ahead is _NOTHING:
+        if not self._looks_ahead:
+            batch = self._fetch()
+        elif self._ahead is _NOTHING:
             raise StopIteration
-        batch = self._ahead if self._looks_ahead else self._fetch()
-        self._ahead, self._looks_ahead, self._before_ahead = _NOTHING, False, None
+        else:
+            batch, self._ahead, self._looks_ahead, self._before_ahead = self._ahead, _NOTHING, False, None
         self.given += 1
         return batch
 
@@ -134,6 +137,11 @@ class Cursor:
             batch = next(self._iterator)
         except StopIteration:
             self._is_used_up = True
+            if self._length is not None and self.given < self._length:
+                raise DataError(
+                    f"{self.name}: its length is {self._length}, but it ended after {counted(self.given)}. Correct "
+                    f"its __len__, or give it none to use it as a stream."
+                ) from None
             raise
         if self._is_watched:
             has_drawn, batch = batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any
 
@@ -56,10 +56,11 @@ class Training:
                 f"truncated_bptt_steps={options.truncated_bptt_steps}: training_step has no parameter 'hiddens'. Add it: it is "
                 f"None on a batch's first split, then what the previous split returned under 'hiddens'."
             )
-        self._training_step = in_precision(binding.call, options.precision, parts.device)
+        self._training_step, self._takes = in_precision(binding.method, options.precision, parts.device), binding.count
         self.scaling = self._scaling = Scaling(turns, parts.device) if options.precision == "16" else None
         self._notes = parts.notes
-        self._optimizer_step = getattr(parts.model, "optimizer_step", None) or default_optimizer_step
+        self._needs_closures = any(turn.needs_closure for turn in turns)
+        self._optimizer_step = own_optimizer_step(parts.model)
         self._tbptt_split_batch = getattr(parts.model, "tbptt_split_batch", None) or split_in_time
 
     # ---- fetch
@@ -128,7 +129,8 @@ class Training:
         """One forward of the split in hand, from the hiddens with which it began; returns its loss and its metrics."""
         counters, memory = self._counters, self._memory
         memory.collects = True
-        output = self._training_step(memory.splits[counters.split_nb], counters.batch_nb, index, self._hiddens)
+        arguments = memory.splits[counters.split_nb], counters.batch_nb, index, self._hiddens
+        output = self._training_step(*arguments[: self._takes])
         memory.collects = False
         metrics: Metrics | None = None
         if isinstance(output, Tensor):
@@ -163,7 +165,7 @@ class Training:
         else:
             root.backward(self._seeds.of(root, scale))  # type: ignore[no-untyped-call]
         memory.loss = None
-        if self._turns[self._counters.optimizer_i].needs_closure:
+        if self._needs_closures and self._turns[self._counters.optimizer_i].needs_closure:
             memory.output = loss.detach()
 
     def _scale(self) -> Scalar | None:
@@ -210,7 +212,10 @@ class Training:
         if self._clip > 0:
             clip_grad_norm_(turn.parameters, self._clip)
         closure = self._closure(turn) if turn.needs_closure else None
-        self._optimizer_step(counters.current_epoch, counters.batch_nb, turn.optimizer, turn.index, closure)
+        if self._optimizer_step is None:
+            step_and_zero(turn.optimizer, closure)
+        else:
+            self._optimizer_step(counters.current_epoch, counters.batch_nb, turn.optimizer, turn.index, closure)
 
     def _make_mean(self, turn: Turn) -> None:
         """Rescale the gradients of a window whose length, or weight, was not known when it opened."""
@@ -262,15 +267,19 @@ class Training:
         self._memory.collects = False
 
 
-def default_optimizer_step(
-    current_epoch: int, batch_nb: int, optimizer: Any, optimizer_i: int, second_order_closure: Any = None
-) -> None:
-    """Step and zero: what ``optimizer_step`` does where the model does not override it."""
-    if second_order_closure is None:
+def step_and_zero(optimizer: Any, closure: Any = None) -> None:
+    """What ``optimizer_step`` does where the model does not override it."""
+    if closure is None:
         optimizer.step()
     else:
-        optimizer.step(second_order_closure)
+        optimizer.step(closure)
     optimizer.zero_grad()
+
+
+def own_optimizer_step(model: object) -> Callable[..., Any] | None:
+    """The model's own ``optimizer_step``; None where it has none, or the default."""
+    hook = getattr(model, "optimizer_step", None)
+    return None if hook is None or str(getattr(hook, "__module__", "")).startswith("fsmtrain.") else hook
 
 
 def refuse_bad_hooks(model: object) -> None:
@@ -279,7 +288,7 @@ def refuse_bad_hooks(model: object) -> None:
     Raises:
         ModelError: It cannot.
     """
-    hook = getattr(model, "optimizer_step", None)
+    hook = own_optimizer_step(model)
     if hook is None:
         return
     try:
