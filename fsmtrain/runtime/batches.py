@@ -14,17 +14,6 @@ from torch import Tensor
 from fsmtrain.errors import DataError
 
 
-def mover(device: torch.device) -> Callable[[Any], Any] | None:
-    """The function that brings a batch to a device; None for the CPU, where batches are already."""
-    if device.type == "cpu":
-        return None
-
-    def move(batch: Any) -> Any:
-        return move_to(batch, device)
-
-    return move
-
-
 def move_to(batch: Any, device: torch.device) -> Any:
     """The batch with all its tensors on `device`, copied without waiting where they were elsewhere.
 

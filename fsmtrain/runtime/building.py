@@ -19,8 +19,8 @@ from fsmtrain.core.sizes import Sizes
 from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
-from fsmtrain.runtime.batches import mover
 from fsmtrain.runtime.callbacks import hooks_of
+from fsmtrain.runtime.feeding import feeder
 from fsmtrain.runtime.generators import is_stateful
 from fsmtrain.runtime.isolation import refuse_shared_parameters
 from fsmtrain.runtime.loaders import Loader, as_loader, as_loaders, cursor_of, cursors_of, is_iterator, length_of
@@ -111,7 +111,7 @@ def parts_of(
         loop=loop,
         model=model,
         device=device,
-        move=mover(device),
+        move=feeder(device),
         optimization=turns,
         train_loader=train,
         val_loaders=val,

@@ -147,4 +147,3 @@ class Notes:
     def lost(self) -> int:
         """The notes that were pushed out before they could be taken. Exact once the run has ended."""
         return max(0, self._noted - self._taken - len(self._waiting))
-

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from fsmtrain.errors import DataError, ModelError
-from fsmtrain.runtime.batches import move_to, mover, split_in_time
+from fsmtrain.runtime.batches import move_to, split_in_time
 from tests.models import Recurrent, machine_of, same_bits, sequences, trained
 
 META = torch.device("meta")
@@ -139,13 +139,6 @@ def test_a_dataclass_stays_as_it_is_unless_it_can_move_itself() -> None:
     batch = Batch(torch.ones(1))
     assert move_to(batch, META) is batch
     assert batch.x.device.type == "cpu"
-
-
-def test_on_the_cpu_nothing_is_to_be_moved() -> None:
-    assert mover(torch.device("cpu")) is None
-    move = mover(META)
-    assert move is not None
-    assert devices(move((torch.ones(1), [torch.ones(1)]))) == ["meta", "meta"]
 
 
 # ---- splitting

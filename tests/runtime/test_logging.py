@@ -139,5 +139,3 @@ def test_a_logged_metric_keeps_no_graph() -> None:
     [value] = trained(Graph(), batches(2), max_nb_epochs=1).metrics.values()
     assert isinstance(value, torch.Tensor)
     assert not value.requires_grad
-
-

@@ -48,6 +48,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 DTYPES = {dtype_name(dtype): dtype for dtype in (*CODES, *PACKED)}
 
+
 def as_bytes(tensor: Tensor) -> Tensor:
     """The elements of a tensor as bytes in one row: where they are if it is contiguous, copied otherwise."""
     # A tensor with one element may have any stride and is contiguous; what is viewed as bytes has the stride 1.

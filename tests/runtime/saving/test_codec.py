@@ -235,9 +235,11 @@ TAGS = [*ALL_TAGS, "$unknown"]
 FIELDS = ["name", "shape", "stride", "offset", "dtype", "as", "order"]
 json_values = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4) | st.sampled_from(["t", "<f4"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(max_size=3) | st.sampled_from(FIELDS), inner, max_size=4)
-    | st.dictionaries(st.sampled_from(TAGS), inner, min_size=1, max_size=1),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.sampled_from(FIELDS), inner, max_size=4)
+        | st.dictionaries(st.sampled_from(TAGS), inner, min_size=1, max_size=1)
+    ),
     max_leaves=6,
 )
 
