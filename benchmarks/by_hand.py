@@ -23,7 +23,7 @@ def plain(loader: Any) -> nn.Module:
     model.train()
     for x, y in loader:
         loss = mse_loss(model.layer(x), y)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
     return model
@@ -36,7 +36,7 @@ def clipped(loader: Any) -> nn.Module:
     model.train()
     for x, y in loader:
         loss = mse_loss(model.layer(x), y)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad()
@@ -52,7 +52,8 @@ def accumulated(loader: Any) -> nn.Module:
     whole = count - count % WINDOW
     for number, (x, y) in enumerate(loader):
         loss = mse_loss(model.layer(x), y)
-        (loss / (WINDOW if number < whole else count - whole)).backward()
+        scaled = loss / (WINDOW if number < whole else count - whole)
+        scaled.backward()  # type: ignore[no-untyped-call]
         if (number + 1) % WINDOW == 0 or number + 1 == count:
             optimizer.step()
             optimizer.zero_grad()
@@ -70,7 +71,7 @@ def two_optimizers(loader: Any) -> nn.Module:
             for parameter in others:
                 parameter.requires_grad_(False)
             loss = mse_loss(model.second(model.first(x)), y)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
             for parameter in others:
@@ -88,7 +89,7 @@ def truncated(loader: Any) -> nn.Module:
         for at in range(0, x.shape[1], SPLIT):
             found, hiddens = model(x[:, at : at + SPLIT], hiddens)
             loss = mse_loss(found, y[:, at : at + SPLIT])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
             hiddens = hiddens.detach()
@@ -102,7 +103,7 @@ def validated(loader: Any, val_loader: Any) -> nn.Module:
     model.train()
     for number, (x, y) in enumerate(loader):
         loss = mse_loss(model.layer(x), y)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         if (number + 1) % EVERY == 0:

@@ -13,6 +13,7 @@ from benchmarks.turns import Contestant, Train
 from fsmtrain import Options, build
 
 BARE: dict[str, Any] = {"max_nb_epochs": 1, "device": "cpu", "quiet": True, "runs_dir": None, "nb_sanity_val_steps": 0}
+BARE_NAME, DEFAULT_NAME = "fsmtrain, bare", "fsmtrain, its defaults"
 
 
 def trains(model: Callable[[], nn.Module] = Regression, *, callbacks: Any = (), val: Any = (), **flags: Any) -> Train:
@@ -41,6 +42,6 @@ def trains_by_default(model: Callable[[], nn.Module] = Regression, *, val: Any =
 def both(model: Callable[[], nn.Module] = Regression, **flags: Any) -> list[Contestant]:
     """Bare, and with all defaults."""
     return [
-        Contestant("fsmtrain, bare", trains(model, **flags)),
-        Contestant("fsmtrain, its defaults", trains_by_default(model, **flags), draws=True),
+        Contestant(BARE_NAME, trains(model, **flags)),
+        Contestant(DEFAULT_NAME, trains_by_default(model, **flags), draws=True),
     ]

@@ -56,7 +56,7 @@ def _ignite() -> Peers:
         def update(_: Any, batch: Any) -> Any:
             x, y = batch
             loss = mse_loss(model.layer(x), y)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
             return None
@@ -98,9 +98,7 @@ def _accelerate() -> Peers:
         def train(loader: Any) -> nn.Module:
             accelerator = Accelerator(cpu=True, gradient_accumulation_steps=steps)
             model = Regression()
-            prepared, optimizer, batches = accelerator.prepare(
-                model.layer, optim.SGD(model.parameters(), lr=RATE), loader
-            )
+            prepared, optimizer, batches = accelerator.prepare(model.layer, optim.SGD(model.parameters(), lr=RATE), loader)
             model.train()
             if steps == 1:
                 for x, y in batches:
@@ -129,13 +127,13 @@ def _accelerate() -> Peers:
 
 
 def _lightning() -> Peers:
-    import lightning
-    from lightning.pytorch.callbacks import TQDMProgressBar
+    import lightning  # type: ignore[import-not-found]
+    from lightning.pytorch.callbacks import TQDMProgressBar  # type: ignore[import-not-found]
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
 
-    class Plain(lightning.LightningModule):
+    class Plain(lightning.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.layer = layer()
@@ -164,7 +162,7 @@ def _lightning() -> Peers:
             x, y = batch
             self.log("val_loss", mse_loss(self.layer(x), y))
 
-    class TwoOptimizers(lightning.LightningModule):
+    class TwoOptimizers(lightning.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.automatic_optimization = False
@@ -196,25 +194,25 @@ def _lightning() -> Peers:
 
         return train
 
-    def tqdm() -> Any:
+    def with_tqdm() -> Any:  # the bar where rich is not installed; fsmtrain brings rich with it
         return [TQDMProgressBar()]
 
-    checks = {"val": val_batches(), "val_check_interval": by_hand.EVERY, "num_sanity_val_steps": 0}
-    bare, name, with_tqdm = "Lightning, barebones", "Lightning, its defaults", "Lightning, its defaults, bar of tqdm"
+    checks: dict[str, Any] = {"val": val_batches(), "val_check_interval": by_hand.EVERY, "num_sanity_val_steps": 0}
+    bare, name, with_rich = "Lightning, barebones", "Lightning, its defaults", "Lightning, the same, bar of rich"
     return {
         "plain": [
             Contestant(bare, trains(Plain, barebones=True)),
-            Contestant(name, trains(Logs), draws=True),
-            Contestant(with_tqdm, trains(Logs, callbacks=tqdm), draws=True),
+            Contestant(name, trains(Logs, callbacks=with_tqdm), draws=True),
+            Contestant(with_rich, trains(Logs), draws=True),
         ],
         "accumulated": [
             Contestant(bare, trains(Plain, barebones=True, accumulate_grad_batches=by_hand.WINDOW)),
-            Contestant(name, trains(Logs, accumulate_grad_batches=by_hand.WINDOW), draws=True),
+            Contestant(name, trains(Logs, callbacks=with_tqdm, accumulate_grad_batches=by_hand.WINDOW), draws=True),
         ],
-        "two optimizers": [Contestant("Lightning, barebones, by hand", trains(TwoOptimizers, barebones=True))],
+        "two optimizers": [Contestant("Lightning, manual, barebones", trains(TwoOptimizers, barebones=True))],
         "validated": [
             Contestant("Lightning, quiet", trains(Validated, **checks, **_QUIET)),
-            Contestant(name, trains(ValidatedAndLogs, **checks), draws=True),
+            Contestant(name, trains(ValidatedAndLogs, callbacks=with_tqdm, **checks), draws=True),
         ],
     }
 

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import by_hand
+from benchmarks import by_hand, recording
 from benchmarks.batches import FEATURES, batches_of, data_loader, in_memory, val_batches
 from benchmarks.models import SPLIT, TIME, Logging, Pair, Recurrent, Validated, Weighted
-from benchmarks.ours import both, trains, trains_by_default
+from benchmarks.ours import both, trains
 from benchmarks.peers import Peers
 from benchmarks.turns import Contestant, Scenario
 from fsmtrain import Callback, ModelCheckpoint
@@ -29,35 +29,26 @@ class Watches(Callback):
         """Nothing."""
 
 
-class Logger:
-    """A logger that throws everything away."""
-
-    def log_metrics(self, metrics: Any, step: int) -> None:
-        """Nothing."""
-
-
 def features(folder: Path) -> list[Contestant]:
     """Bare machines with one thing more, each doing the same steps as a plain loop."""
     never = 10**9  # batches
-    folders = {"runs_dir": folder / "runs"}
     saves = partial(ModelCheckpoint, dirpath=folder / "checkpoints", every_n_batches=never)
     return [
         Contestant("bare", trains()),
         Contestant("... that logs a metric", trains(Logging)),
         Contestant("... with weighted losses", trains(Weighted)),
-        Contestant("... with the bar and the tables", trains(quiet=False), draws=True),
-        Contestant("... recorded in a folder", trains(**folders)),
-        Contestant("... recorded, that logs a metric", trains(Logging, **folders)),
-        Contestant("... with a logger, that logs a metric", trains(Logging, logger=Logger())),
         Contestant("... with on_batch_end", trains(callbacks=[Ends()])),
         Contestant("... with on_transition", trains(callbacks=[Watches()])),
         Contestant("... that could save at each batch", trains(callbacks=lambda: [saves()])),
-        Contestant("all defaults, that logs a metric", trains_by_default(Logging), draws=True),
+        *recording.contestants(folder),
     ]
 
 
+NAMES = ("plain", "loader", "windows", "optimizers", "splits", "checks", "clipping", "features")
+
+
 def scenarios(peers: Peers, folder: Path) -> dict[str, Scenario]:
-    """All of them, by the names that the command line knows."""
+    """All of them, by their `NAMES`, which the command line knows."""
     checks = val_batches()
     checked = {"val": checks, "val_check_interval": by_hand.EVERY}
     sequences = partial(batches_of, shape=(TIME, FEATURES))
@@ -88,8 +79,6 @@ def scenarios(peers: Peers, folder: Path) -> dict[str, Scenario]:
             batches_of,
             in_memory,
         ),
-        "clipping": Scenario(
-            "gradients clipped", by_hand.clipped, both(gradient_clip_val=by_hand.CLIP), batches_of, in_memory
-        ),
+        "clipping": Scenario("gradients clipped", by_hand.clipped, both(gradient_clip_val=by_hand.CLIP), batches_of, in_memory),
         "features": Scenario("one thing more at a time", by_hand.plain, features(folder), batches_of, in_memory),
     }

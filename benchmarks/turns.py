@@ -93,7 +93,7 @@ class Measured:
 
 
 BY_HAND, AGAIN = "a loop by hand", "the same again"
-FIRST = 200  # batches of each turn that are trained but not measured
+FIRST, LAST = 200, 4  # batches of each turn, at its beginning and its end, that are trained but not measured
 
 
 def weights_of(model: nn.Module) -> list[torch.Tensor]:
@@ -121,7 +121,8 @@ def measure(
 
     Args:
         scenario: What is trained.
-        batches: Those that are measured in each turn, beside `FIRST` others before them.
+        batches: Those that are measured in each turn, beside others before and after them. With windows of K a multiple of
+            K is needed: not all trainers take a step for what is left over.
         rounds: Turns of each contestant. One more goes before them, and is not counted.
         drawn: How much has been written to the terminal so far.
         say: Told of each round.
@@ -131,7 +132,7 @@ def measure(
     """
     contestants = [Contestant(BY_HAND, scenario.by_hand), *scenario.others, Contestant(AGAIN, scenario.by_hand)]
     measured = {contestant.name: Measured(contestant.name) for contestant in contestants}
-    data = scenario.batches(FIRST + batches + 1)
+    data = scenario.batches(FIRST + batches + LAST)
     expected: list[torch.Tensor] = []
 
     def turn(contestant: Contestant) -> Spent:
