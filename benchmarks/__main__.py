@@ -33,8 +33,8 @@ PARTS = ("machine", *NAMES, "saving", "growth", "starting", "building")
 class Amount:
     """How much is measured."""
 
-    rounds: int = 11  # turns of each contestant
-    batches: int = 2000  # of each turn
+    rounds: int = 9  # turns of each contestant
+    batches: int = 4000  # of each turn, as a rule
     alone: int = 100_000  # batches of the machine alone
     saved: int = 200  # batches of each run that saves
     longest: int = 1_000_000  # batches of a run that may grow
@@ -99,7 +99,7 @@ def main() -> None:
             text += run(part, amount, Path(folder), results, with_peers=not arguments.no_peers)
     about += [
         f"           {where.load()} when it ended",
-        f"turns      {amount.rounds} of {amount.batches:,} batches each; medians of the differences within the rounds",
+        f"turns      {amount.rounds} of {amount.batches:,} batches as a rule; medians of the differences within the rounds",
     ]
     whole = "\n".join([*about, *text, *goals.lines(results)]) + "\n"
     print(whole)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -42,6 +43,15 @@ class Null(TrainingModule):
     def configure_optimizers(self) -> Any:
         """One, for form's sake."""
         return optim.SGD(self.parameters(), lr=0.0)
+
+
+class Telling(Null):
+    """Logs a metric at each batch."""
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        """The loss."""
+        self.log("half", 0.5)
+        return self.parameter
 
 
 class Evaluated(Null):
@@ -85,17 +95,17 @@ def machine_of(model: nn.Module, loader: Any, **flags: Any) -> Machine:
     return build(Options(**{**BARE, **flags}), model, train_dataloader=loader, val_dataloaders=val)
 
 
-def over_batches(count: int) -> list[str]:
+def over_batches(count: int, what: str, model: nn.Module, **flags: Any) -> list[str]:
     """One epoch of many batches."""
     looks = [count * i // MOMENTS for i in range(MOMENTS)] + [count]
-    looks[0] = count // 1000  # the first ones warm up
+    looks[0] = count // 100  # the first ones warm up
     loader = Watched(count + 1, looks)  # the last look is when one batch more is asked for
-    machine = machine_of(Null(), loader)
+    machine = machine_of(model, loader, **flags)
     machine.run()
     costs, (_, blocks, size), (_, blocks_then, size_then) = loader.costs(), loader.seen[0], loader.seen[-1]
     told = ", ".join(f"{cost:.2f}" for cost in costs)
     return [
-        f"  {count:,} batches of a model that does nothing, µs a batch in each tenth of them: {told}",
+        f"  {count:,} batches {what}, µs a batch in each tenth of them: {told}",
         f"    the memory after all, less that after {looks[0]:,}: {blocks_then - blocks:+,} blocks of Python's, "
         f"{(size_then - size) / 1e6:+.2f} MB of the process; the trace holds {len(machine.trace):,} of "
         f"{machine.trace.total:,} transitions",
@@ -175,11 +185,13 @@ def of_a_check(count: int) -> list[str]:
 
 def lines(*, batches: int, rounds: int) -> list[str]:
     """The numbers, of runs of up to so many batches."""
-    return [
-        "",
-        "growth",
-        *of_the_machine(1000, batches, rounds),
-        *over_batches(batches),
-        *over_epochs(max(batches // 1000, 100), 100),
-        *of_a_check(1000),
-    ]
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            "",
+            "growth",
+            *of_the_machine(1000, batches, rounds),
+            *over_batches(batches, "of a model that does nothing", Null()),
+            *over_batches(batches // 4, "of one that logs a metric, recorded", Telling(), runs_dir=folder),
+            *over_epochs(max(batches // 1000, 100), 100),
+            *of_a_check(1000),
+        ]

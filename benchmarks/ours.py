@@ -14,15 +14,15 @@ from fsmtrain import Options, build
 
 BARE: dict[str, Any] = {"max_nb_epochs": 1, "device": "cpu", "quiet": True, "runs_dir": None, "nb_sanity_val_steps": 0}
 BARE_NAME, DEFAULT_NAME = "fsmtrain, bare", "fsmtrain, its defaults"
+LOGGING_NAME = "fsmtrain, its defaults, self.log"
 
 
 def trains(model: Callable[[], nn.Module] = Regression, *, callbacks: Any = (), val: Any = (), **flags: Any) -> Train:
-    """A machine with these flags and nothing else; `callbacks` makes them anew for each turn."""
+    """A machine with these flags and nothing else."""
 
     def train(loader: Any) -> nn.Module:
-        made = callbacks() if callable(callbacks) else callbacks
         options = Options(**{**BARE, **flags})
-        machine = build(options, model(), train_dataloader=loader, val_dataloaders=val, callbacks=made)
+        machine = build(options, model(), train_dataloader=loader, val_dataloaders=val, callbacks=callbacks)
         machine.run()
         return machine.model
 

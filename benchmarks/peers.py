@@ -22,7 +22,7 @@ from benchmarks.turns import Contestant, Train
 
 Peers = dict[str, list[Contestant]]  # by scenario
 
-_SCENARIOS = ("plain", "accumulated", "two optimizers", "validated")
+_SCENARIOS = ("plain", "by default", "accumulated", "two optimizers", "validated")
 NONE: Peers = {name: [] for name in _SCENARIOS}
 PACKAGES = ("lightning", "pytorch-ignite", "accelerate")
 
@@ -157,11 +157,6 @@ def _lightning() -> Peers:
             x, y = batch
             return mse_loss(self.layer(x), y)
 
-    class ValidatedAndLogs(Logs):
-        def validation_step(self, batch: Any, batch_idx: int) -> Any:
-            x, y = batch
-            self.log("val_loss", mse_loss(self.layer(x), y))
-
     class TwoOptimizers(lightning.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
@@ -198,21 +193,21 @@ def _lightning() -> Peers:
         return [TQDMProgressBar()]
 
     checks: dict[str, Any] = {"val": val_batches(), "val_check_interval": by_hand.EVERY, "num_sanity_val_steps": 0}
-    bare, name, with_rich = "Lightning, barebones", "Lightning, its defaults", "Lightning, the same, bar of rich"
+    bare, name, with_rich = "Lightning, barebones", "Lightning, its defaults, self.log", "Lightning, the same, bar of rich"
     return {
         "plain": [
             Contestant(bare, trains(Plain, barebones=True)),
+        ],
+        "by default": [
             Contestant(name, trains(Logs, callbacks=with_tqdm), draws=True),
             Contestant(with_rich, trains(Logs), draws=True),
         ],
         "accumulated": [
             Contestant(bare, trains(Plain, barebones=True, accumulate_grad_batches=by_hand.WINDOW)),
-            Contestant(name, trains(Logs, callbacks=with_tqdm, accumulate_grad_batches=by_hand.WINDOW), draws=True),
         ],
         "two optimizers": [Contestant("Lightning, manual, barebones", trains(TwoOptimizers, barebones=True))],
         "validated": [
             Contestant("Lightning, quiet", trains(Validated, **checks, **_QUIET)),
-            Contestant(name, trains(ValidatedAndLogs, callbacks=with_tqdm, **checks), draws=True),
         ],
     }
 

@@ -43,6 +43,7 @@ def contestants(folder: Path) -> list[Contestant]:
         Contestant("... recorded in a folder", trains(**recorded)),
         Contestant("... recorded, that logs a metric", trains(Logging, **recorded)),
         Contestant("... with a logger, that logs a metric", trains(Logging, logger=Logger())),
+        Contestant("all defaults", trains_by_default(), draws=True),
         Contestant("all defaults, that logs a metric", trains_by_default(Logging), draws=True),
     ]
 

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks import by_hand, recording
 from benchmarks.batches import FEATURES, batches_of, data_loader, in_memory, val_batches
 from benchmarks.models import SPLIT, TIME, Logging, Pair, Recurrent, Validated, Weighted
-from benchmarks.ours import both, trains
+from benchmarks.ours import LOGGING_NAME, both, trains, trains_by_default
 from benchmarks.peers import Peers
 from benchmarks.turns import Contestant, Scenario
 from fsmtrain import Callback, ModelCheckpoint
@@ -31,20 +31,19 @@ class Watches(Callback):
 
 def features(folder: Path) -> list[Contestant]:
     """Bare machines with one thing more, each doing the same steps as a plain loop."""
-    never = 10**9  # batches
-    saves = partial(ModelCheckpoint, dirpath=folder / "checkpoints", every_n_batches=never)
+    hourly = ModelCheckpoint(dirpath=folder / "checkpoints", every_n_seconds=3600)
     return [
         Contestant("bare", trains()),
         Contestant("... that logs a metric", trains(Logging)),
         Contestant("... with weighted losses", trains(Weighted)),
         Contestant("... with on_batch_end", trains(callbacks=[Ends()])),
         Contestant("... with on_transition", trains(callbacks=[Watches()])),
-        Contestant("... that could save at each batch", trains(callbacks=lambda: [saves()])),
+        Contestant("... that saves once an hour", trains(callbacks=[hourly])),
         *recording.contestants(folder),
     ]
 
 
-NAMES = ("plain", "loader", "windows", "optimizers", "splits", "checks", "clipping", "features")
+NAMES = ("plain", "defaults", "loader", "windows", "optimizers", "splits", "checks", "clipping", "features")
 
 
 def scenarios(peers: Peers, folder: Path) -> dict[str, Scenario]:
@@ -53,9 +52,18 @@ def scenarios(peers: Peers, folder: Path) -> dict[str, Scenario]:
     checked = {"val": checks, "val_check_interval": by_hand.EVERY}
     sequences = partial(batches_of, shape=(TIME, FEATURES))
     every, two, windows = f"{len(checks)} val batches every {by_hand.EVERY}", "two optimizers", f"windows of {by_hand.WINDOW}"
-    plain = [*both(), *peers["plain"]]
+    plain = [*both()[:1], *peers["plain"]]
+    logging = Contestant(LOGGING_NAME, trains_by_default(Logging), draws=True)
     return {
         "plain": Scenario("a step for each batch", by_hand.plain, plain, batches_of, in_memory),
+        "defaults": Scenario(
+            "the same with all defaults",
+            by_hand.plain,
+            [*both(), logging, *peers["by default"]],
+            batches_of,
+            in_memory,
+            times=2,
+        ),
         "loader": Scenario("the same, from a DataLoader", by_hand.plain, plain, batches_of, data_loader),
         "windows": Scenario(
             windows,
@@ -71,6 +79,7 @@ def scenarios(peers: Peers, folder: Path) -> dict[str, Scenario]:
             both(Recurrent, truncated_bptt_steps=SPLIT),
             sequences,
             in_memory,
+            times=0.25,
         ),
         "checks": Scenario(
             every,
@@ -80,5 +89,5 @@ def scenarios(peers: Peers, folder: Path) -> dict[str, Scenario]:
             in_memory,
         ),
         "clipping": Scenario("gradients clipped", by_hand.clipped, both(gradient_clip_val=by_hand.CLIP), batches_of, in_memory),
-        "features": Scenario("one thing more at a time", by_hand.plain, features(folder), batches_of, in_memory),
+        "features": Scenario("one thing more", by_hand.plain, features(folder), batches_of, in_memory, times=2),
     }

@@ -44,6 +44,7 @@ class Scenario:
         others: Who is compared with it.
         batches: Makes so many batches.
         loader: Makes a loader of batches and the stretch that is measured.
+        times: How many batches are measured, as a multiple of what is usual.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Scenario:
     others: Sequence[Contestant]
     batches: Callable[[int], Sequence[Any]]
     loader: Callable[[Sequence[Any], Stretch], Any]
+    times: float = 1.0
 
 
 @define
@@ -93,7 +95,8 @@ class Measured:
 
 
 BY_HAND, AGAIN = "a loop by hand", "the same again"
-FIRST, LAST = 200, 4  # batches of each turn, at its beginning and its end, that are trained but not measured
+LAST = 4  # batches at the end of each turn that are trained but not measured
+WINDOWS = 8  # whose multiples the batches are, so that windows are full: not all trainers take a step for what is left over
 
 
 def weights_of(model: nn.Module) -> list[torch.Tensor]:
@@ -121,8 +124,8 @@ def measure(
 
     Args:
         scenario: What is trained.
-        batches: Those that are measured in each turn, beside others before and after them. With windows of K a multiple of
-            K is needed: not all trainers take a step for what is left over.
+        batches: Those that are measured in each turn. Half as many go before them: by then a thread that looks at the run
+            now and then has done so, and has as much before it as at the end.
         rounds: Turns of each contestant. One more goes before them, and is not counted.
         drawn: How much has been written to the terminal so far.
         say: Told of each round.
@@ -132,11 +135,13 @@ def measure(
     """
     contestants = [Contestant(BY_HAND, scenario.by_hand), *scenario.others, Contestant(AGAIN, scenario.by_hand)]
     measured = {contestant.name: Measured(contestant.name) for contestant in contestants}
-    data = scenario.batches(FIRST + batches + LAST)
+    batches = max(round(batches * scenario.times / WINDOWS), 1) * WINDOWS
+    first = batches // 2
+    data = scenario.batches(first + batches + LAST)
     expected: list[torch.Tensor] = []
 
     def turn(contestant: Contestant) -> Spent:
-        loader = scenario.loader(data, stretch := Stretch(FIRST, FIRST + batches))
+        loader = scenario.loader(data, stretch := Stretch(first, first + batches))
         before = drawn()
         gc.collect()
         weights = weights_of(contestant.train(loader))
@@ -160,5 +165,5 @@ def measure(
             say(f"{scenario.name}: round {number + 1} of {rounds}")
     finally:
         gc.unfreeze()
-    first, *others, last = measured.values()
-    return [first, last, *others]
+    by_hand, *others, again = measured.values()
+    return [by_hand, again, *others]
