@@ -191,7 +191,12 @@ def lines(*, batches: int, rounds: int) -> list[str]:
             "growth",
             *of_the_machine(1000, batches, rounds),
             *over_batches(batches, "of a model that does nothing", Null()),
-            *over_batches(batches // 4, "of one that logs a metric, recorded", Telling(), runs_dir=folder),
+            *over_batches(
+                batches // 4,
+                "of one that logs a metric, recorded; what waits to be written is in it",
+                Telling(),
+                runs_dir=folder,
+            ),
             *over_epochs(max(batches // 1000, 100), 100),
             *of_a_check(1000),
         ]
