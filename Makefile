@@ -14,12 +14,13 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 PY    := .venv/bin/python
 PIP   := $(PY) -m pip --disable-pip-version-check
 UV    := .venv/bin/uv
+BENCH := build/bench-venv
 TORCH := $(shell sed -n 's/^torch==//p' requirements/torch.txt)
 
 # What mypy checks: those of these folders that exist.
 TYPED := $(wildcard fsmtrain tests examples diagrams benchmarks)
 
-.PHONY: help demo test lint mutants pins clean
+.PHONY: help demo test lint mutants bench pins clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -40,6 +41,11 @@ lint: .venv/test.stamp  ## check types (mypy) and style (ruff)
 mutants: .venv/test.stamp  ## see which small changes of the core no test notices: some hours
 	OMP_NUM_THREADS=1 $(PY) -m tests.mutants
 
+# The trainers that are compared with are installed for this alone, beside .venv. BENCH_ARGS=--quick is a short run; for parts
+# of it, see python -m benchmarks --help.
+bench: $(BENCH)/bench.stamp  ## measure what things cost, beside other trainers: half an hour
+	$(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
+
 clean:  ## remove .venv and all that was made
 	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -51,6 +57,16 @@ clean:  ## remove .venv and all that was made
 	@echo "installing the versions in $<"
 	@$(PIP) install --quiet -r $<
 	@$(PIP) install --quiet --no-deps --no-build-isolation --use-pep517 --editable .
+	@touch $@
+
+# An environment that has all of .venv too, torch with it, by a path to its packages.
+packages = import sysconfig; print(sysconfig.get_path("purelib"))
+
+$(BENCH)/bench.stamp: requirements/bench.txt .venv/demo.stamp
+	@echo "installing the versions in $<"
+	@rm -rf $(BENCH) && $(PY) -m venv $(BENCH)
+	@$(PY) -c '$(packages)' > "$$($(BENCH)/bin/python -c '$(packages)')/venv.pth"
+	@$(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet -r $<
 	@touch $@
 
 # torch's usual Linux build brings several GB for GPUs, so a CPU build is looked for
@@ -91,14 +107,15 @@ $(PY):
 # The newest versions that serve Python 3.11; later Pythons can use those too. They
 # are looked up as for macOS, where torch brings no GPU packages: nothing else in the
 # lists differs on Linux. demo.txt starts as a copy of test.txt, so that its versions
-# are kept: the two share .venv.
+# are kept: the two share .venv. bench.txt has the versions of both where it needs them.
 PINS = MACOSX_DEPLOYMENT_TARGET=14.0 $(UV) pip compile --quiet --python-version 3.11 \
     --python-platform aarch64-apple-darwin --annotation-style line --no-emit-package torch \
     --custom-compile-command 'make pins    (the newest versions that serve Python 3.11)' \
-    -c requirements/torch.txt setup.cfg
+    -c requirements/torch.txt
 
-pins: | $(PY)  ## renew requirements/demo.txt and requirements/test.txt
+pins: | $(PY)  ## renew demo.txt, test.txt and bench.txt in requirements/
 	@$(PIP) install --quiet -r requirements/uv.txt
-	@$(PINS) --extra test --upgrade -o requirements/test.txt
+	@$(PINS) setup.cfg --extra test --upgrade -o requirements/test.txt
 	@cp requirements/test.txt requirements/demo.txt
-	@$(PINS) --extra draw --extra examples -o requirements/demo.txt
+	@$(PINS) setup.cfg --extra draw --extra examples -o requirements/demo.txt
+	@$(PINS) requirements/bench.in -c requirements/test.txt --upgrade -o requirements/bench.txt

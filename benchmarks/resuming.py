@@ -2,7 +2,7 @@
 
 A model of 2.5 million parameters with Adam, saved every 50 batches::
 
-    python benchmarks/resuming.py [--rounds 5] [--batches 100]
+    python -m benchmarks.resuming [--rounds 5] [--batches 100]
 """
 
 from __future__ import annotations
@@ -11,47 +11,61 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn, optim
+from attrs import frozen
 
-from fsmtrain import ModelCheckpoint, Options, TrainingModule, build
+from benchmarks.models import WIDTH, Wide
+from benchmarks.ours import BARE
+from fsmtrain import ModelCheckpoint, Options, build
 
 EVERY = 50  # batches
-
-
-class Wide(TrainingModule):
-    """A model whose batches take about 20 ms."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for _ in range(15):
-            layers += [nn.Linear(400, 400), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(400, 10))
-
-    def training_step(self, batch: Any, batch_nb: int) -> Any:
-        """The loss."""
-        return self.layers(batch).square().mean()
-
-    def configure_optimizers(self) -> Any:
-        """Adam."""
-        return optim.Adam(self.parameters())
 
 
 def seconds(batches: int, folder: Path | None) -> tuple[float, float]:
     """What a run takes on the clock, and of the training thread's own time."""
     torch.manual_seed(0)
-    data = [torch.randn(100, 400)] * batches
+    data = [torch.randn(100, WIDTH)] * batches
     callbacks = [ModelCheckpoint(every_n_batches=EVERY, dirpath=folder)] if folder is not None else []
-    machine = build(
-        Options(max_nb_epochs=1, progress_bar=False, device="cpu"), Wide(), train_dataloader=data, callbacks=callbacks
-    )
+    machine = build(Options(**BARE), Wide(), train_dataloader=data, callbacks=callbacks)
     begin, own = time.perf_counter(), time.thread_time()
     machine.run()
     return time.perf_counter() - begin, time.thread_time() - own
+
+
+@frozen
+class Ratio:
+    """What a run that saves takes, as a multiple of one that does not: on the clock, and of the training thread's own time."""
+
+    clock: float
+    own: float
+    without: float  # milliseconds a batch, of the thread's own time
+
+
+def measure(*, rounds: int, batches: int) -> list[Ratio]:
+    """Runs with and without checkpoints in turns; which of the two is first changes."""
+    seconds(10, None)
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "checkpoints"
+        for number in range(rounds):
+            order = (None, folder) if number % 2 == 0 else (folder, None)
+            took = {where: seconds(batches, where) for where in order}
+            (clock, own), (clock_saving, own_saving) = took[None], took[folder]
+            found.append(Ratio(clock_saving / clock, own_saving / own, own / batches * 1e3))
+    return found
+
+
+def lines(found: Sequence[Ratio]) -> list[str]:
+    """The table."""
+    text = ["", f"2.5 million parameters, Adam, saved every {EVERY} batches"]
+    text += [
+        f"  {r.without:5.1f} ms a batch; x {r.clock:.4f} on the clock, x {r.own:.4f} in the thread's own time" for r in found
+    ]
+    clock, own = statistics.median(r.clock for r in found), statistics.median(r.own for r in found)
+    return [*text, f"  median: x {clock:.4f} on the clock, x {own:.4f} in the training thread's own time"]
 
 
 def main() -> None:
@@ -62,17 +76,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    seconds(10, None)
-    ratios: list[tuple[float, float]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(options.rounds):
-            without = seconds(options.batches, None)
-            saving = seconds(options.batches, Path(folder) / "checkpoints")
-            ratios.append((saving[0] / without[0], saving[1] / without[1]))
-            clock, own = ratios[-1]
-            print(f"  {without[1] / options.batches * 1e3:5.1f} ms a batch; x {clock:.4f} on the clock, x {own:.4f}")
-    clock, own = (statistics.median(ratio[i] for ratio in ratios) for i in (0, 1))
-    print(f"median: x {clock:.4f} on the clock, x {own:.4f} in the training thread's own time")
+    print("\n".join(lines(measure(rounds=options.rounds, batches=options.batches))))
 
 
 if __name__ == "__main__":

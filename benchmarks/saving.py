@@ -3,7 +3,7 @@
 A model of 2.5 million parameters with Adam is saved every 50 batches. Runs with and without saving take turns, so that
 what else the machine does falls on both::
 
-    python benchmarks/saving.py [--rounds 5] [--batches 200]
+    python -m benchmarks.saving [--rounds 5] [--batches 200]
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 import torch
-from torch import nn, optim
 
+from benchmarks.models import WIDTH, Wide
 from fsmtrain.runtime.saving.codec import encode
 from fsmtrain.runtime.saving.retention import newest
 from fsmtrain.runtime.saving.snapshots import Snapshot, snapshot
@@ -30,18 +30,14 @@ class Training:
     """A model whose batches take about 20 ms, and all that a run of it would save."""
 
     def __init__(self, batch_size: int) -> None:
-        torch.manual_seed(0)
-        layers: list[nn.Module] = []
-        for _ in range(15):
-            layers += [nn.Linear(400, 400), nn.ReLU()]
-        self.model = nn.Sequential(*layers, nn.Linear(400, 10))
-        self.optimizer = optim.Adam(self.model.parameters())
-        self.batch = torch.randn(batch_size, 400)
+        self.model = Wide()
+        self.optimizer = self.model.configure_optimizers()
+        self.batch = torch.randn(batch_size, WIDTH)
 
     def step(self) -> None:
         """One batch."""
         self.optimizer.zero_grad()
-        loss = self.model(self.batch).square().mean()
+        loss = self.model.training_step(self.batch, 0)
         loss.backward()
         self.optimizer.step()
 

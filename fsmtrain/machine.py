@@ -24,7 +24,6 @@ from fsmtrain.runtime.machine import Engine, Result
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.views import diagram
 from fsmtrain.views.recording.record import record_of
-from fsmtrain.views.report.page import report
 from fsmtrain.views.shown import shown
 from fsmtrain.views.tally import Counts, Tally
 
@@ -172,6 +171,8 @@ class Machine(Engine):
             why = "runs_dir=None: nothing is recorded" if off else "report: nothing is recorded yet"
             way_out = 'Leave runs_dir at its default, "runs".' if off else "Make the report once the run has begun."
             raise UsageError(f"{why}, and a report is made of a run's folder. {way_out}")
+        from fsmtrain.views.report.page import report  # only here: no run needs it
+
         self._record.waken()
         report(self._record.path, path)
 
