@@ -85,7 +85,8 @@ def fit(
     machine = Machine(options, model, Loaders(test=None if test else ()), guards=own)
     if resume or resume_from is not None:
         came = machine.resume_from("auto" if resume_from is None else resume_from, anyway=resume_anyway)
-        say(f"resumed from {came}" if came else f"there is no checkpoint in {machine.checkpoints} yet; the run begins")
+        if came is None:
+            say("there is no checkpoint of a run that this command began; a new run begins")
     ended = _run(machine, requeue_code)
     if save is not None and ended.result is not None:
         if typed is not None and getattr(model, "hparams", None) is None:
