@@ -178,6 +178,29 @@ def test_only_a_name_is_looked_up_and_nothing_is_evaluated(folder: Path) -> None
             code.found(target)
 
 
+def test_checkpoints_are_asked_for_by_flags_and_the_same_command_goes_on(run: Run, folder: Path) -> None:
+    command = "fit mine.py:Model --max_nb_epochs 2 --seed 1 --checkpoint.every_n_steps 4 --checkpoint.save_top_k 2 --json"
+    told = run(f"{command} --resume")
+    assert "there is no checkpoint of a run that this command began; a new run begins" in told.err
+    assert sorted(path.name for path in Path("runs/0/checkpoints").iterdir()) == ["000002", "000003"]
+    again = run(f"{command} --resume")
+    assert "resumed from runs/0/checkpoints/000003 (epoch 1, batch 6, optimizer 0), at global_step 16\n" in again.err
+    assert again.out == told.out
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["0"]
+    changed = run(f"{command} --resume_from runs/0 --accumulate_grad_batches 2")
+    assert (changed.code, changed.out) == (2, "")
+    assert "accumulate_grad_batches: 2, and 1 when it was saved" in changed.err
+    assert run(f"{command} --resume_from runs/0 --accumulate_grad_batches 2 --resume_anyway").code == 0
+    assert run(f"{command} --resume_from runs/0/checkpoints").code == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["0", "1"]
+
+
+def test_a_wrong_way_to_save_is_one_message(run: Run, folder: Path) -> None:
+    told = run("fit mine.py:Model --checkpoint.every_n_steps 0")
+    assert (told.code, told.err.count("\n")) == (2, 1)
+    assert "ModelCheckpoint(every_n_steps=0): a whole number >= 1 is needed" in told.err
+
+
 def test_a_signal_stops_the_run_where_it_says_and_saves(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Engine.run
 
