@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from attrs import frozen
 from cyclopts import Parameter
+from torch import nn
 
 from fsmtrain.cli.code import guards_of, model_of
 from fsmtrain.cli.endings import failed, unread
@@ -20,7 +21,7 @@ from fsmtrain.cli.reading import hparams_of
 from fsmtrain.core.checkpointing import ModelCheckpoint
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
-from fsmtrain.errors import FsmtrainError, UsageError
+from fsmtrain.errors import CheckpointError, FsmtrainError, UsageError
 from fsmtrain.interrupts import Interrupt, stopping
 from fsmtrain.machine import Machine
 from fsmtrain.options import Options
@@ -44,6 +45,7 @@ def fit(
     *,
     hparams: HParamsTyped = None,
     guards: Annotated[str | None, Parameter(group=INPUT, metavar="MODULE:NAME")] = None,
+    weights: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
     test: Switch = False,
     save: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
     checkpoint: ModelCheckpoint | bool | None = None,
@@ -71,6 +73,7 @@ def fit(
         target: What is trained: train.py:Model, or package.models:Model. A class, or a function that returns a module.
         hparams: What it is made with, as in lr=0.1,hidden=32: whole where it has a parameter hparams, else by name.
         guards: MODULE:NAME of a Guards(...), or of a function that returns one.
+        weights: Begin with these: of a file, or of a checkpoint. Its hyperparameters are taken where none are typed.
         test: Go on to the test when the training has ended.
         save: Write the weights and hyperparameters here at the end, also after Ctrl-C.
         checkpoint: Save checkpoints: at the end of each epoch, or as its parts say.
@@ -87,7 +90,7 @@ def fit(
     if options.seed is not None:
         seed_all(options.seed)  # for the weights with which the model begins; the run seeds anew for itself
     typed = hparams_of(hparams) if hparams else None
-    model = model_of(target, typed)
+    model = model_of(target, typed) if weights is None else _loaded(target, weights, typed)
     rule = ModelCheckpoint() if checkpoint is True else checkpoint
     machine = Machine(options, model, Loaders(test=None if test else ()), guards=own, callbacks=[rule] if rule else [])
     if resume or resume_from is not None:
@@ -123,20 +126,27 @@ def evaluate(
 
     Args:
         target: What is tested: train.py:Model, or package.models:Model. A class, or a function that returns a module.
-        weights: A file that fit --save or trainer.save_checkpoint wrote. Nothing in it is executed.
+        weights: A file that fit --save or trainer.save_checkpoint wrote, or a checkpoint. Nothing in it is executed.
         hparams: What the module is made with, in place of the hyperparameters in the file.
         json: Print the result as JSON.
     """
     options = Options(**flags)
+    model = _loaded(target, weights, hparams_of(hparams) if hparams else None)
+    return _tell(_run(Machine(options, model, Loaders(), runs="test")), json=json, quiet=options.quiet)
+
+
+def _loaded(target: str, weights: Path, typed: HParams | None) -> nn.Module:
+    """The module with these weights; where no hyperparameters are typed, made with those that are saved with them."""
     try:
         content = load_weights(weights, "cpu")
+    except CheckpointError:
+        raise
     except OSError as error:
         raise UsageError(f"--weights {weights}: {error.strerror or error}.") from error
     saved = content.get("hparams")
-    typed = hparams_of(hparams) if hparams else None
     model = model_of(target, typed or (HParams(**saved) if saved else None))
     put_weights(model, content["state_dict"])
-    return _tell(_run(Machine(options, model, Loaders(), runs="test")), json=json, quiet=options.quiet)
+    return model
 
 
 @frozen(kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import inspect
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from torch import nn
 
 from fsmtrain.errors import ModelError, UsageError
 from fsmtrain.runtime.saving.store import Store
+from fsmtrain.runtime.torch_files import read_torch_file
 
 M = TypeVar("M", bound=nn.Module)
 Path_ = str | os.PathLike[str]
@@ -156,21 +158,13 @@ def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
     A folder is one of a run's checkpoints, of which the weights and the hyperparameters are taken.
 
     Raises:
-        UsageError: The file is no checkpoint, or holds more than plain data and tensors.
-        CheckpointError: The folder is none, or damaged.
+        UsageError: The file is no checkpoint.
+        CheckpointError: It is none, damaged, or holds more than plain data and tensors.
     """
     if Path(path).is_dir():
         tree = Store(Path(path).parent).load(path).tree
         return {"state_dict": tree["model"], "hparams": tree["hparams"]}
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(
-            f"{str(path)!r} cannot be read as weights and plain data, and nothing else is read: {reason}"
-        ) from error
+    content = read_torch_file(Path(path), map_location)
     if not isinstance(content, dict):
         raise UsageError(f"{str(path)!r} holds a {type(content).__name__}, not a checkpoint with a state_dict.")
     return content if "state_dict" in content else {"state_dict": content}
@@ -179,16 +173,23 @@ def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
 def restore_model(cls: type[M], hparams: HParams | None, state_dict: Mapping[str, Any]) -> M:
     """A model of this class with these hyperparameters and weights, in eval mode.
 
+    It is given the hyperparameters whole, or each by its name where it has a parameter for each and none that is ``hparams``.
+
     Raises:
         ModelError: The class cannot be made so, or the weights are those of another model.
     """
     try:
-        model = cls() if hparams is None else cls(hparams)
+        model = cls() if hparams is None else cls(**vars(hparams)) if _by_name(cls, hparams) else cls(hparams)
     except TypeError as error:
         given = "no argument" if hparams is None else "the saved hparams"
         raise ModelError(f"{cls.__name__} cannot be made with {given}: {error}.") from error
     put_weights(model, state_dict)
     return model.eval()
+
+
+def _by_name(cls: type[nn.Module], hparams: HParams) -> bool:
+    names = inspect.signature(cls).parameters
+    return "hparams" not in names and vars(hparams).keys() <= names.keys()
 
 
 def put_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> None:

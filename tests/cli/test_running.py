@@ -107,6 +107,22 @@ def test_what_cannot_be_run_is_one_message_and_exit_code_2(run: Run, folder: Pat
     assert "Traceback" not in told.err
 
 
+def test_a_checkpoint_of_another_trainer_is_imported_and_begun_with(run: Run, folder: Path) -> None:
+    weights = {"layer.weight": torch.full((4, 2), 0.5), "layer.bias": torch.zeros(4)}
+    torch.save({"state_dict": weights, "hyper_parameters": {"width": 4}, "epoch": 3, "callbacks": {}}, "theirs.ckpt")
+    told = run("import theirs.ckpt")
+    assert (told.code, told.out) == (0, "theirs/000000\n")
+    assert "kept: weights: 2 tensors with 12 numbers\nkept: hyperparameters: width\nkept: epoch 3\n" in told.err
+    assert "left out: callbacks\nA run can begin with these weights, in its first epoch; none can go on from them." in told.err
+    assert json.loads(run("test mine.py:Model --weights theirs/000000 --json").out)["metrics"] == {"test_sum": 4.0}
+    begun = run(f"fit mine.py:Model {ONE} --weights theirs/000000 --hparams width=4,lr=0.0 --test --json")
+    assert json.loads(begun.out)["metrics"]["test_sum"] == 4.0
+    for wrong, says in (("import nothing.ckpt", "nothing.ckpt: it cannot be read"), ("import theirs", "theirs is a folder")):
+        told = run(wrong)
+        assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
+        assert says in told.err
+
+
 def test_weights_of_another_model_are_refused(run: Run, folder: Path) -> None:
     run(f"fit mine.py:made {ONE} --save wide.pt --quiet")
     told = run("test mine.py:Model --weights wide.pt")
