@@ -121,11 +121,16 @@ class Machine(Engine):
         if where != "auto":
             return self.resume(where, anyway=anyway)
         if not self._looks_for_runs:
-            return self._go_on(self.checkpoints, None, anyway=anyway) if has_any(self.checkpoints) else None
-        run, passed = resuming.newest(self.loop.options, self.model)
-        for folder in passed:
-            warn(f"{folder} is a run that is under way elsewhere, so it was passed over.")
-        return None if run is None else self._go_on(run.checkpoints, run, anyway=anyway)
+            if has_any(self.checkpoints):
+                return self._go_on(self.checkpoints, None, anyway=anyway)
+            self._say(f"there is no checkpoint in {self.checkpoints} yet; the run begins")
+            return None
+        run, said = resuming.newest(self.loop.options, self.model)
+        if run is not None:
+            return self._go_on(run.checkpoints, run, anyway=anyway)
+        runs = self.loop.options.runs_dir
+        self._say("; ".join((f"there is no run with a checkpoint in {runs} to go on with", *said, "a new one begins")))
+        return None
 
     @property
     def _makes_a_folder(self) -> bool:
@@ -149,13 +154,16 @@ class Machine(Engine):
             if run is not None:
                 run.held.release()
             raise
-        if not self.loop.options.quiet:
-            say(f"resumed from {came} ({where_it_stands(self.counters)}), at global_step {self.global_step}")
+        self._say(f"resumed from {came} ({where_it_stands(self.counters)}), at global_step {self.global_step}")
         if self._record is not None:
             self._record.go_on(came, said, None if run is None else (run.folder, run.held))
         if run is not None and (ended := resuming.ending(run.folder)):
             warn(f"{run.folder} has ended already, since {ended}. It is trained again from its last checkpoint on.")
         return came
+
+    def _say(self, text: str) -> None:
+        if not self.loop.options.quiet:
+            say(text)
 
     def _more_about(self, standing: Standing) -> dict[str, Any]:
         told = {} if self._record is None else self._record.at_checkpoint(self, is_done=standing.is_done)

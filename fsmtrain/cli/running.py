@@ -94,9 +94,7 @@ def fit(
     rule = ModelCheckpoint() if checkpoint is True else checkpoint
     machine = Machine(options, model, Loaders(test=None if test else ()), guards=own, callbacks=[rule] if rule else [])
     if resume or resume_from is not None:
-        came = machine.resume_from("auto" if resume_from is None else resume_from, anyway=resume_anyway)
-        if came is None:
-            say("there is no checkpoint of a run that this command began; a new run begins")
+        machine.resume_from("auto" if resume_from is None else resume_from, anyway=resume_anyway)
     ended = _run(machine, requeue_code)
     if save is not None and ended.result is not None:
         if typed is not None and getattr(model, "hparams", None) is None:

@@ -197,7 +197,7 @@ def test_only_a_name_is_looked_up_and_nothing_is_evaluated(folder: Path) -> None
 def test_checkpoints_are_asked_for_by_flags_and_the_same_command_goes_on(run: Run, folder: Path) -> None:
     command = "fit mine.py:Model --max_nb_epochs 2 --seed 1 --checkpoint.every_n_steps 4 --checkpoint.save_top_k 2 --json"
     told = run(f"{command} --resume")
-    assert "there is no checkpoint of a run that this command began; a new run begins" in told.err
+    assert "there is no run with a checkpoint in runs to go on with; a new one begins" in told.err
     assert sorted(path.name for path in Path("runs/0/checkpoints").iterdir()) == ["000002", "000003"]
     again = run(f"{command} --resume")
     assert "resumed from runs/0/checkpoints/000003 (epoch 1, batch 6, optimizer 0), at global_step 16\n" in again.err

@@ -159,6 +159,27 @@ def test_a_line_that_was_cut_by_the_kill_is_left_out() -> None:
     assert len(rows(folder / "metrics.jsonl")) == 36
 
 
+def test_a_folder_that_cannot_be_gone_on_with_ends_the_record_and_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    folder = stopped().run_dir
+    assert folder is not None
+    (folder / "metrics.jsonl").write_text('{"kind":"train","time":0.0}\n')
+    one = machine()
+    one.resume()
+    assert one.run().counters.epochs_done == 3
+    assert "what is there is not what a run writes" in caplog.text
+    assert one.checkpoints == folder / "checkpoints"
+
+
+def test_a_run_in_a_folder_that_cannot_be_written_is_refused() -> None:
+    folder = stopped().run_dir
+    assert folder is not None
+    (folder / ".lock").unlink()
+    (folder / ".lock").mkdir()
+    for where in (None, folder):
+        with pytest.raises(UsageError, match="cannot go on there, since nothing can be written: Is a directory"):
+            machine().resume(where)
+
+
 def test_until_it_ends_again_a_resumed_run_has_not_ended() -> None:
     folder = stopped().run_dir
     assert folder is not None
@@ -253,7 +274,9 @@ def test_the_newest_run_with_a_checkpoint_is_taken() -> None:
     assert auto() == "1"
 
 
-def test_another_command_another_name_and_another_model_are_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_command_another_name_and_another_model_are_other_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     stopped()
     stopped(run_name="fold.1")
     assert (auto(), auto(run_name="fold.1"), auto(run_name="fold-1"), auto(run_name="fold")) == ("0", "fold.1", None, None)
@@ -262,10 +285,13 @@ def test_another_command_another_name_and_another_model_are_other_runs(monkeypat
         pass
 
     assert auto(model=Other()) is None
-    monkeypatch.setattr(sys, "argv", [*sys.argv, "--resume"])
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--resume", "--quiet"])
     assert auto() == "0"
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--fold", "2"])
-    assert auto() is None
+    capsys.readouterr()
+    assert auto(quiet=False) is None
+    said = capsys.readouterr().err
+    assert "runs/0 was begun by another command; resume_from runs/0 goes on with it; a new one begins" in said
 
 
 def test_a_run_that_has_ended_is_not_gone_on_with_in_silence() -> None:
@@ -322,12 +348,13 @@ def test_what_is_only_shown_or_recorded_elsewhere_may_differ(recwarn: pytest.War
 # ---- two at once
 
 
-def test_a_run_that_is_under_way_is_passed_over_and_refused_where_it_is_named() -> None:
+def test_a_run_that_is_under_way_is_passed_over_and_refused_where_it_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     stopped()
-    first, second = machine(), machine()
+    first, second = machine(), machine(quiet=False)
     first.resume()
-    with pytest.warns(UserWarning, match="runs/0 is a run that is under way elsewhere"):
-        assert second.resume_from("auto") is None
+    assert second.resume_from("auto") is None
+    said = capsys.readouterr().err
+    assert "to go on with; runs/0 is under way elsewhere, and was passed over; a new one begins" in said
     with pytest.raises(UsageError, match="runs/0: this run is under way"):
         second.resume("runs/0")
     first.run()

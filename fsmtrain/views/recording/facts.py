@@ -123,17 +123,21 @@ class Recorded(Run, Protocol):
 # ---- before
 
 
-def begun_by(command: Sequence[str]) -> list[str]:
-    """What a command line says of a run: the program's name and its arguments, but for whether it is to go on.
+# What a command line says of whether a run is to go on, and of what is shown of it.
+NO_MATTER = ("--resume", "--quiet", "--json", "--progress_bar", "--no-progress_bar")
 
-    >>> begun_by(["/usr/bin/fsmtrain", "fit", "train.py:Model", "--seed", "3", "--resume"])
+
+def begun_by(command: Sequence[str]) -> list[str]:
+    """What a command line says of a run: the program's name and its arguments, but for those that are no matter.
+
+    >>> begun_by(["/usr/bin/fsmtrain", "fit", "train.py:Model", "--seed", "3", "--resume", "--quiet"])
     ['fsmtrain', 'fit', 'train.py:Model', '--seed', '3']
     """
     program, *words = [*command] or [""]
     name = Path(program).name
     if name == "ipykernel_launcher.py":  # a notebook, whose arguments are others each time that it is opened
         words = []
-    return [name, *(word for word in words if not word.startswith("--resume"))]
+    return [name, *(word for word in words if not word.startswith(NO_MATTER))]
 
 
 def run_facts(run: Recorded, name: str) -> dict[str, Any]:

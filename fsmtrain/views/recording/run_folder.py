@@ -63,10 +63,17 @@ class RunFolder:
 
     @classmethod
     def again(cls, run: Recorded, path: Path, held: Hold, earlier: Earlier) -> RunFolder:
-        """The folder of a run that is resumed, cut back to its checkpoint. It is one run: its beginning stays what it was."""
+        """The folder of a run that is resumed, cut back to its checkpoint. It is one run: its beginning stays what it was.
+
+        Raises:
+            OSError: It cannot be written, or holds something else.
+        """
         before, told = facts_in(path), facts.run_facts(run, path.name)
-        gone = cut_back(path, earlier)
-        made = cls(path, held=held, earlier=earlier)
+        try:
+            gone = cut_back(path, earlier)
+            made = cls(path, held=held, earlier=earlier)
+        except (KeyError, TypeError, ValueError) as error:
+            raise OSError(f"what is there is not what a run writes ({error!r})") from error
         resumed = [*before.get("resumed", ()), made._resumed(run, earlier, told)]
         made.say(f"{plural(gone, 'row')} of metrics came after that checkpoint, and went: what they tell of is done again")
         made._introduce(run, {**told, **{name: before[name] for name in BEGINNING if name in before}, "resumed": resumed})
