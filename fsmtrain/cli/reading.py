@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 from fsmtrain.errors import UsageError
 from fsmtrain.flags import is_integer
-from fsmtrain.runtime.weights import HParams, read_value
+from fsmtrain.runtime.hparams import HParams, read_value
 
 NONE = ("none", "None")
 STREAM = "stream"

@@ -26,9 +26,10 @@ from fsmtrain.interrupts import Interrupt, stopping
 from fsmtrain.machine import Machine
 from fsmtrain.options import Options
 from fsmtrain.runtime.building import Loaders
+from fsmtrain.runtime.hparams import HParams
 from fsmtrain.runtime.machine import Result
 from fsmtrain.runtime.random_states import seed_all
-from fsmtrain.runtime.weights import HParams, load_weights, put_weights, save_weights
+from fsmtrain.runtime.weights import load_weights, put_weights, save_weights
 from fsmtrain.views.standing import metric
 from fsmtrain.views.streams import say
 

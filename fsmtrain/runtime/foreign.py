@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from attrs import frozen
 from torch import Tensor
 
 from fsmtrain.errors import CheckpointError, CodecError, ModelError
+from fsmtrain.runtime.hparams import plain_hparams
 from fsmtrain.runtime.saving.store import Store
 from fsmtrain.runtime.saving.transfer import shown
 from fsmtrain.runtime.torch_files import read_torch_file
-from fsmtrain.runtime.weights import plain_hparams
 
 IMPORTED = "imported"  # the key that such a checkpoint has in its state, and no other
 
@@ -68,31 +68,54 @@ def import_checkpoint(path: str | os.PathLike[str], to: str | os.PathLike[str] |
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{source}: it cannot be read: {shown(error)}.") from error
+    told = told_in(source, content)
+    tree = {
+        IMPORTED: {"file": source.name, "left_out": list(told.left_out), **told.counters},
+        "hparams": told.hparams,
+        "model": told.weights,
+        "optimizers": told.optimizers,
+        "schedulers": told.schedulers,
+    }
+    beside = source.with_suffix("") if source.suffix else source.with_name(f"{source.name}.imported")
+    folder = beside if to is None else Path(to)
+    names = zip(("current_epoch", "global_step"), COUNTERS, strict=True)
+    about = {IMPORTED: source.name, **{ours: told.counters.get(theirs) for ours, theirs in names}}
+    try:
+        made = Store(folder).save(tree, about)
+    except CodecError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    return Imported(path=made, kept=tuple(_kept(told)), left_out=told.left_out)
+
+
+@frozen(kw_only=True)
+class Told:
+    """What a file tells that can be kept, and the names of what it holds besides."""
+
+    weights: OrderedDict[str, Any]
+    hparams: dict[str, Any]
+    optimizers: list[Any]
+    schedulers: list[Any]
+    counters: dict[str, int]
+    left_out: tuple[str, ...]
+
+
+def told_in(source: Path, content: Any) -> Told:
+    """What the content of a file tells, whichever trainer wrote it.
+
+    Raises:
+        CheckpointError: There are no weights in it.
+    """
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{source} holds a {type(content).__name__}, and a dict with a state_dict is needed.")
     name, weights = _weights(source, content)
     rest = {} if name is None else {key: value for key, value in content.items() if key != name}
     hparams, odd = _hparams(_taken(rest, HPARAMS, lambda value: isinstance(value, Mapping)))
-    optimizers = _states(_taken(rest, OPTIMIZERS, _is_optimizers), _is_optimizer)
-    schedulers = _states(_taken(rest, SCHEDULERS, _is_states), _is_state)
-    counters = {key: rest.pop(key) for key in COUNTERS if type(rest.get(key)) is int}
-    tree = {
-        IMPORTED: {"file": source.name, "keys": [str(key) for key in content] if name is not None else [], **counters},
-        "hparams": hparams,
-        "model": weights,
-        "optimizers": optimizers,
-        "schedulers": schedulers,
-    }
-    beside = source.with_suffix("") if source.suffix else source.with_name(f"{source.name}.imported")
-    folder = beside if to is None else Path(to)
-    about = {IMPORTED: source.name, "current_epoch": counters.get("epoch"), "global_step": counters.get("global_step")}
-    try:
-        made = Store(folder).save(tree, about)
-    except CodecError as error:
-        raise CheckpointError(f"{source}: {error}") from error
-    return Imported(
-        path=made,
-        kept=tuple(_kept(weights, hparams, optimizers, schedulers, counters)),
+    return Told(
+        weights=weights,
+        hparams=hparams,
+        optimizers=_states(_taken(rest, OPTIMIZERS, _is_optimizers), _is_optimizer),
+        schedulers=_states(_taken(rest, SCHEDULERS, _is_states), _is_state),
+        counters={key: rest.pop(key) for key in COUNTERS if type(rest.get(key)) is int},
         left_out=(*(f"hyperparameter {key}" for key in odd), *map(str, rest)),
     )
 
@@ -100,7 +123,7 @@ def import_checkpoint(path: str | os.PathLike[str], to: str | os.PathLike[str] |
 def _weights(source: Path, content: Mapping[Any, Any]) -> tuple[Any, Any]:
     """The key of the weights, None where there is nothing else, and the weights."""
     for name in WEIGHTS:
-        if _is_weights(content.get(name)):
+        if _is_weights(content.get(name)) or (name == WEIGHTS[0] and content.get(name) == {}):  # of a model without any
             return name, _ordered(content[name])
     if _is_weights(content):
         return None, _ordered(content)
@@ -169,16 +192,17 @@ def _hparams(found: Mapping[Any, Any] | None) -> tuple[dict[str, Any], list[str]
     return kept, odd
 
 
-def _kept(weights: Any, hparams: Any, optimizers: list[Any], schedulers: list[Any], counters: dict[str, int]) -> list[str]:
-    tensors = [value for value in weights.values() if isinstance(value, Tensor)]
-    told = [f"weights: {len(tensors)} tensors with {sum(tensor.numel() for tensor in tensors):,} numbers"]
-    if hparams:
-        told.append(f"hyperparameters: {', '.join(hparams)}")
-    told += [
-        f"{len(states)} {what}{'s' if len(states) > 1 else ''}"
-        for what, states in (("optimizer's state", optimizers), ("scheduler's state", schedulers))
-        if states
-    ]
-    unknown = [name for name in COUNTERS if name not in counters]
-    told += [", ".join(f"{name} {number}" for name, number in counters.items())] if counters else []
-    return told + ([f"{' and '.join(unknown)}: not known"] if unknown else [])
+def _kept(told: Told) -> Iterator[str]:
+    """What is kept, in words."""
+    tensors = [value for value in told.weights.values() if isinstance(value, Tensor)]
+    yield f"weights: {len(tensors)} tensors with {sum(tensor.numel() for tensor in tensors):,} numbers"
+    if told.hparams:
+        yield f"hyperparameters: {', '.join(told.hparams)}"
+    for what, states in (("optimizer's state", told.optimizers), ("scheduler's state", told.schedulers)):
+        if states:
+            yield f"{len(states)} {what}{'s' if len(states) > 1 else ''}"
+    if told.counters:
+        yield ", ".join(f"{name} {number}" for name, number in told.counters.items())
+    unknown = [name for name in COUNTERS if name not in told.counters]
+    if unknown:
+        yield f"{' and '.join(unknown)}: not known"

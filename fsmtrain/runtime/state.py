@@ -20,11 +20,11 @@ from fsmtrain.errors import ModelError, ResumeError
 from fsmtrain.runtime import random_states
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.foreign import IMPORTED
+from fsmtrain.runtime.hparams import plain_hparams
 from fsmtrain.runtime.likeness import compare, facts_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.outputs import tensors_in
 from fsmtrain.runtime.random_states import RandomStates
-from fsmtrain.runtime.weights import plain_hparams
 
 VERSION = 1  # of the tree
 

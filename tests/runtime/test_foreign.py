@@ -148,6 +148,13 @@ def test_what_a_module_adds_to_its_weights_is_kept() -> None:
     assert Store("last").load(made.path).tree["model"]["layer._extra_state"] == {"seen": 3}
 
 
+def test_a_model_is_made_of_another_trainer_s_file_as_it_is() -> None:
+    content = of_lightning()
+    model = Small.load_from_checkpoint(saved(content))
+    assert vars(model.hparams) == content["hyper_parameters"]
+    assert same_bits(dict(model.state_dict()), dict(content["state_dict"]))
+
+
 def test_hyperparameters_that_are_no_plain_data_are_left_out_by_name() -> None:
     made = import_checkpoint(saved(of_lightning(hyper_parameters={"width": 5, "mean": torch.ones(3)})))
     assert "hyperparameters: width" in made.kept
