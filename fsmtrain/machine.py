@@ -149,6 +149,9 @@ class Machine(Engine):
             folder = said.get("folder")
             if run is None and folder and where == self.checkpoints and self._makes_a_folder and resuming.is_run(Path(folder)):
                 run = resuming.held(Path(folder))  # the checkpoints are elsewhere, in ModelCheckpoint(dirpath=...)
+            if run is not None and not said:  # the record had failed by then: nobody knows what in it is older
+                run.held.release()
+                run = None
             came = self._go_to(loaded, anyway=anyway)
         except BaseException:
             if run is not None:

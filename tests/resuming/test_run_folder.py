@@ -159,6 +159,19 @@ def test_a_line_that_was_cut_by_the_kill_is_left_out() -> None:
     assert len(rows(folder / "metrics.jsonl")) == 36
 
 
+def test_where_a_checkpoint_does_not_tell_of_the_record_nothing_is_cut() -> None:
+    folder = stopped().run_dir
+    assert folder is not None
+    tree = Store(folder / "checkpoints").newest().tree  # type: ignore[union-attr]
+    Store(folder / "checkpoints").save(tree, {"batches_begun": 1})
+    before = (folder / "metrics.jsonl").read_bytes()
+    one = machine()
+    one.resume()
+    one.run()
+    assert one.run_dir not in (None, folder)
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
 def test_a_folder_that_cannot_be_gone_on_with_ends_the_record_and_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
     folder = stopped().run_dir
     assert folder is not None

@@ -44,7 +44,7 @@ class RunFolder:
         self.path, self._is_own, self._held = path, is_own, held
         self._earlier = earlier or Earlier()
         self._bins = Bins()
-        self._written_at = 0.0
+        self._written_at = self._earlier.seconds
         self._metrics = MetricsFiles(path)
         self._log = Log(path)
         self._timeline = Timeline(path) if is_own else None
