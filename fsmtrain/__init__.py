@@ -5,12 +5,13 @@ from fsmtrain.core.guards import Guard, Guards, after_batches, after_steps, ever
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.early_stopping import EarlyStopping
-from fsmtrain.errors import FsmtrainError
+from fsmtrain.errors import CheckpointError, CodecError, FsmtrainError, OptionsError, ResumeError
 from fsmtrain.loops import Loop, check, draw, plan
 from fsmtrain.machine import Machine, build
 from fsmtrain.module import LightningModule, TrainingModule
 from fsmtrain.options import Options
 from fsmtrain.runtime.callbacks import Callback
+from fsmtrain.runtime.foreign import import_checkpoint
 from fsmtrain.runtime.seeded import SeededDataLoader
 from fsmtrain.trainer import Trainer
 
@@ -18,6 +19,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Callback",
+    "CheckpointError",
+    "CodecError",
     "EarlyStopping",
     "FsmtrainError",
     "Guard",
@@ -27,6 +30,8 @@ __all__ = [
     "Machine",
     "ModelCheckpoint",
     "Options",
+    "OptionsError",
+    "ResumeError",
     "SeededDataLoader",
     "Sizes",
     "State",
@@ -39,5 +44,6 @@ __all__ = [
     "draw",
     "every_n_batches",
     "every_n_steps_of",
+    "import_checkpoint",
     "plan",
 ]

@@ -9,26 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from fsmtrain import resuming
 from fsmtrain.core.checking.check import quick_findings
 from fsmtrain.core.checking.findings import Finding, Report, Severity
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.planning.plan import Plan
-from fsmtrain.errors import GuardError, UsageError
+from fsmtrain.core.trace import where as where_it_stands
+from fsmtrain.errors import CheckpointError, GuardError, UsageError
 from fsmtrain.interrupts import Interrupt, stopping
 from fsmtrain.loops import Loop
 from fsmtrain.notices import heard, warn
 from fsmtrain.options import Options
 from fsmtrain.runtime.building import Loaders
-from fsmtrain.runtime.checkpoints import has_any
+from fsmtrain.runtime.checkpoints import FOLDER, found, has_any
 from fsmtrain.runtime.machine import Engine, Result
 from fsmtrain.runtime.memory import Runs
+from fsmtrain.runtime.state import Standing
 from fsmtrain.views import diagram
 from fsmtrain.views.recording.record import record_of
 from fsmtrain.views.shown import shown
+from fsmtrain.views.streams import say
 from fsmtrain.views.tally import Counts, Tally
 
 if TYPE_CHECKING:
     from fsmtrain.adapters.transitions import RunMachine
+
+
+RECORD = "record"  # in what a checkpoint says of itself: where the run is recorded, and what it had spent
 
 
 class Machine(Engine):
@@ -72,17 +79,99 @@ class Machine(Engine):
                 raise GuardError(f"{finding.about}: {finding.text}")
             warn(f"{finding.about}: {finding.text}")
 
+    # ---- resuming
+
+    def resume(self, path: str | os.PathLike[str] | None = None, *, anyway: bool = False) -> Path:
+        """Go on where a checkpoint was saved: this machine is brought there, and `run` goes on from there.
+
+        Args:
+            path: A run's folder: that run goes on, and is recorded there. A checkpoint, or a folder of them, of which the
+                newest valid one is taken: a run begins there that has a folder of its own. None is what ``"auto"`` is.
+            anyway: Whether to go on where options, guards or sizes are others than those saved, which is told all the same.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            UsageError: The run has begun, or that one is under way elsewhere.
+            CheckpointError: There is no checkpoint, or none that can be read.
+            ResumeError: It is not one of a run like this; the machine is of no use then.
+        """
+        if path is not None:
+            where = Path(path)
+            run = resuming.held(where) if resuming.is_run(where) and self._makes_a_folder else None
+            return self._go_on(where / FOLDER if resuming.is_run(where) else where, run, anyway=anyway)
+        came = self.resume_from("auto", anyway=anyway)
+        if came is None:
+            there = f"in {self.loop.options.runs_dir} of a run that this command began" if self._looks_for_runs else "yet"
+            raise CheckpointError(f"{self.checkpoints}: there is no checkpoint {there}. A run's folder can be named as well.")
+        return came
+
     def resume_from(self, where: str | os.PathLike[str], *, anyway: bool = False) -> Path | None:
-        """As `resume`; ``"auto"`` is this run's own folder, and where that has no checkpoint the run begins anew.
+        """As `resume`; with ``"auto"`` the run begins anew where there is nothing to go on from.
+
+        ``"auto"`` is the newest run with a checkpoint that the same command began, in `runs_dir`, under the same name; one that
+        is under way elsewhere is passed over. It is this run's own folder of checkpoints where ``ModelCheckpoint(dirpath=...)``
+        names one, or nothing is recorded.
 
         Returns:
             The checkpoint; None where the run begins anew.
         """
         if where != "auto":
             return self.resume(where, anyway=anyway)
-        if not has_any(self.checkpoints):
+        if not self._looks_for_runs:
+            if has_any(self.checkpoints):
+                return self._go_on(self.checkpoints, None, anyway=anyway)
+            self._say(f"there is no checkpoint in {self.checkpoints} yet; the run begins")
             return None
-        return self.resume(anyway=anyway)
+        run, said = resuming.newest(self.loop.options, self.model)
+        if run is not None:
+            return self._go_on(run.checkpoints, run, anyway=anyway)
+        runs = self.loop.options.runs_dir
+        self._say("; ".join((f"there is no run with a checkpoint in {runs} to go on with", *said, "a new one begins")))
+        return None
+
+    @property
+    def _makes_a_folder(self) -> bool:
+        return self._record is not None and self._record.makes_a_folder
+
+    @property
+    def _looks_for_runs(self) -> bool:
+        """Whether this run's checkpoints are in its own folder, which is not known before it begins or is resumed."""
+        return self._makes_a_folder and (self._rule is None or self._rule.dirpath is None)
+
+    def _go_on(self, where: Path, run: resuming.Unfinished | None, *, anyway: bool) -> Path:
+        """Go to the checkpoint that is there; what is recorded goes on in the run's folder, if it is one run."""
+        try:
+            loaded = found(where)
+            said = loaded.about.get(RECORD) or {}
+            folder = said.get("folder")
+            if run is None and folder and where == self.checkpoints and self._makes_a_folder and resuming.is_run(Path(folder)):
+                run = resuming.held(Path(folder))  # the checkpoints are elsewhere, in ModelCheckpoint(dirpath=...)
+            if run is not None and not said:  # the record had failed by then: nobody knows what in it is older
+                run.held.release()
+                run = None
+            came = self._go_to(loaded, anyway=anyway)
+        except BaseException:
+            if run is not None:
+                run.held.release()
+            raise
+        self._say(f"resumed from {came} ({where_it_stands(self.counters)}), at global_step {self.global_step}")
+        if self._record is not None:
+            self._record.go_on(came, said, None if run is None else (run.folder, run.held))
+        if run is not None and (ended := resuming.ending(run.folder)):
+            warn(f"{run.folder} has ended already, since {ended}. It is trained again from its last checkpoint on.")
+        return came
+
+    def _say(self, text: str) -> None:
+        if not self.loop.options.quiet:
+            say(text)
+
+    def _more_about(self, standing: Standing) -> dict[str, Any]:
+        told = {} if self._record is None else self._record.at_checkpoint(self, is_done=standing.is_done)
+        return {RECORD: told} if told else {}
+
+    # ---- running
 
     def run(self) -> Result:
         """Run to the end, from wherever the machine stands.

@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 
 from fsmtrain.notices import warn
 from fsmtrain.runtime.batches import split_in_time
+from fsmtrain.runtime.hparams import HParams, plain_hparams, read_tags
 from fsmtrain.runtime.training import step_and_zero
-from fsmtrain.runtime.weights import HParams, load_weights, plain_hparams, read_tags, restore_model
+from fsmtrain.runtime.weights import load_weights, restore_model
 
 
 class TrainingModule(nn.Module):
@@ -97,17 +98,18 @@ class TrainingModule(nn.Module):
 
     @classmethod
     def load_from_checkpoint(cls, path: str | os.PathLike[str], map_location: Any = None) -> Self:
-        """The model in a file that ``trainer.save_checkpoint`` wrote, in eval mode.
+        """The model in a file that ``trainer.save_checkpoint`` wrote, or in a run's checkpoint, in eval mode.
 
-        Built as ``cls(hparams)`` with the saved hyperparameters, as ``cls()`` where there are none. Nothing in the file is
-        executed.
+        Built as ``cls(hparams)`` with the saved hyperparameters, or with each by its name where the class has a parameter for
+        each and none that is ``hparams``; as ``cls()`` where there are none. Nothing in the file is executed. Files of other
+        trainers are read as well.
 
         Args:
-            path: The file.
+            path: The file, or the checkpoint's folder.
             map_location: Where the tensors go, as for ``torch.load``.
 
         Raises:
-            UsageError: The file holds anything but tensors and plain data.
+            CheckpointError: It is damaged, or holds anything but tensors and plain data.
             ModelError: The class cannot be built so, or the weights do not fit it.
         """
         content = load_weights(path, map_location)
@@ -131,7 +133,8 @@ class TrainingModule(nn.Module):
             map_location: Where the tensors go, as for ``torch.load``.
 
         Raises:
-            UsageError: A file is not what it should be.
+            CheckpointError: The weights' file is not what it should be.
+            UsageError: Nor is the other one.
             ModelError: The class cannot be built so, or the weights do not fit it.
         """
         gpu = on_gpu and torch.cuda.is_available()

@@ -39,8 +39,10 @@ class Trainer(Options):
     Args:
         guards: The decisions that are replaced.
         callbacks: Objects with any of the hooks of `Callback`.
-        resume: Where `fit` goes on: a checkpoint, or a folder of them, of which the newest valid one is taken. ``"auto"`` is
-            the run's own folder, and where that has none, the run begins anew. None begins anew.
+        resume: Where `fit` goes on. ``"auto"`` is the newest run that this command began, which is how a job that was killed
+            goes on; where there is none, the run begins anew. A run's folder is that run. A checkpoint, or a folder of them, of
+            which the newest valid one is taken, is where a run of its own begins. None begins anew.
+        resume_anyway: Whether to go on where flags, guards or sizes are others than those saved, which is told all the same.
 
     Example:
         >>> trainer = Trainer(max_nb_epochs=20, accumulate_grad_batches=4, val_check_interval=0.25)
@@ -51,6 +53,7 @@ class Trainer(Options):
     guards: Guards = field(factory=Guards)
     callbacks: Iterable[object] = field(default=(), converter=_tuple)
     resume: str | os.PathLike[str] | None = None
+    resume_anyway: bool = False
     _runs: _Runs = field(factory=_Runs, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -78,7 +81,7 @@ class Trainer(Options):
         machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), runs="fit")
         self._runs.fitted = machine
         if self.resume is not None:
-            machine.resume_from(self.resume)
+            machine.resume_from(self.resume, anyway=self.resume_anyway)
         return machine.run()
 
     def test(self, model: nn.Module | None = None, test_dataloaders: Any = None) -> dict[str, float]:

@@ -39,7 +39,7 @@ from fsmtrain.core.reading.reader import read
 from fsmtrain.core.reading.sources import source_of
 from fsmtrain.core.table import Row, Table, row
 from fsmtrain.errors import GuardError
-from tests.models import Adversaries, Linear, Validated, batches, flags, machine_of, slow_descent
+from tests.models import Adversaries, Linear, Validated, batches, flags, machine_of, slow_descent, trained
 from tests.strategies import Case, cases
 
 Change = Callable[[list[Row]], list[Row]]
@@ -299,6 +299,21 @@ def test_a_schedule_that_the_run_is_too_short_for(make: Any, options: dict[str, 
     [message] = warned_by_build(Linear(scheduled(make, **options)), batches(10), max_nb_epochs=3)
     assert message.startswith("scheduler 0: ")
     assert text in message
+
+
+def one_cycle(steps: int) -> Any:
+    return Linear(scheduled(lambda o: OneCycleLR(o, 0.1, total_steps=steps), interval="step"))
+
+
+def test_a_schedule_that_is_over_before_the_run_ends_it_and_that_is_told() -> None:
+    """Fourteen steps are one too few for a run of fifteen; the warning says how many it needs."""
+    [message] = warned_by_build(one_cycle(14), batches(10), max_nb_epochs=3)
+    assert "scheduler 0: it has 14 steps and raises an error at the next one; the run has 15 for it" in message
+    assert "total_steps=15" in message
+    with pytest.warns(UserWarning, match="raises an error"), pytest.raises(ValueError, match="Tried to step 15 times"):
+        trained(one_cycle(14), batches(10), max_nb_epochs=3)
+    assert warned_by_build(one_cycle(15), batches(10), max_nb_epochs=3) == []
+    trained(one_cycle(15), batches(10), max_nb_epochs=3)
 
 
 def test_a_plateau_scheduler_without_a_check_in_the_run() -> None:

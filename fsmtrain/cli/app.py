@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
 from fsmtrain import __version__
 from fsmtrain.cli import endings
+from fsmtrain.cli.importing import import_file
 from fsmtrain.cli.planning import check, draw, plan
 from fsmtrain.cli.reporting import report
 from fsmtrain.cli.running import evaluate, fit
 from fsmtrain.errors import FsmtrainError
 
-COMMANDS = {"plan": plan, "check": check, "draw": draw, "fit": fit, "test": evaluate, "report": report}
+COMMANDS: dict[str, Callable[..., int]] = {
+    "plan": plan,
+    "check": check,
+    "draw": draw,
+    "fit": fit,
+    "test": evaluate,
+    "report": report,
+    "import": import_file,
+}
 
 app = App(
     name="fsmtrain",

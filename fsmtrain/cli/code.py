@@ -20,7 +20,7 @@ from torch import nn
 
 from fsmtrain.core.guards import Guards
 from fsmtrain.errors import UsageError
-from fsmtrain.runtime.weights import HParams
+from fsmtrain.runtime.hparams import HParams
 
 
 def found(target: str) -> Any:

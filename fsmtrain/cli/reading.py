@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
@@ -9,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 from fsmtrain.errors import UsageError
 from fsmtrain.flags import is_integer
-from fsmtrain.runtime.weights import HParams, read_value
+from fsmtrain.runtime.hparams import HParams, read_value
 
 NONE = ("none", "None")
 STREAM = "stream"
@@ -29,6 +30,11 @@ def takes_mapping(hint: Any) -> bool:
     return any(get_origin(member) is Mapping for member in members(hint))
 
 
+def is_path(hint: Any) -> bool:
+    """Whether a type hint is that of paths."""
+    return get_origin(hint) is os.PathLike
+
+
 def reader_of(hint: Any) -> Callable[[str], Any]:
     """How one value of a flag is read: a number as it is written, so that ``1`` is an int and ``1.0`` a float.
 
@@ -37,7 +43,7 @@ def reader_of(hint: Any) -> Callable[[str], Any]:
     (1, 1.0, 4, {0: 1, 4: 2}, '3', None)
     """
     kinds = members(hint)
-    is_text = all(kind in (str, NoneType) for kind in kinds)
+    is_text = all(kind in (str, NoneType) or is_path(kind) for kind in kinds)
 
     def read(text: str) -> Any:
         if NoneType in kinds and text in NONE:

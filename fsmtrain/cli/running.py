@@ -12,27 +12,31 @@ from typing import Annotated, Any
 
 from attrs import frozen
 from cyclopts import Parameter
+from torch import nn
 
 from fsmtrain.cli.code import guards_of, model_of
 from fsmtrain.cli.endings import failed, unread
-from fsmtrain.cli.parameters import INPUT, with_flags
+from fsmtrain.cli.parameters import INPUT, SAVING, with_flags
 from fsmtrain.cli.reading import hparams_of
+from fsmtrain.core.checkpointing import ModelCheckpoint
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
-from fsmtrain.errors import FsmtrainError, UsageError
+from fsmtrain.errors import CheckpointError, FsmtrainError, UsageError
 from fsmtrain.interrupts import Interrupt, stopping
 from fsmtrain.machine import Machine
 from fsmtrain.options import Options
 from fsmtrain.runtime.building import Loaders
+from fsmtrain.runtime.hparams import HParams
 from fsmtrain.runtime.machine import Result
 from fsmtrain.runtime.random_states import seed_all
-from fsmtrain.runtime.weights import HParams, load_weights, put_weights, save_weights
+from fsmtrain.runtime.weights import load_weights, put_weights, save_weights
 from fsmtrain.views.standing import metric
 from fsmtrain.views.streams import say
 
 Target = Annotated[str, Parameter(name="MODULE:CLASS", group=INPUT)]
 HParamsTyped = Annotated[list[str] | None, Parameter(group=INPUT, metavar="NAME=VALUE", negative=())]
 Switch = Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)]
+Saving = Annotated[bool, Parameter(group=SAVING, negative=(), show_default=False)]
 
 
 @with_flags
@@ -42,23 +46,27 @@ def fit(
     *,
     hparams: HParamsTyped = None,
     guards: Annotated[str | None, Parameter(group=INPUT, metavar="MODULE:NAME")] = None,
+    weights: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
     test: Switch = False,
     save: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
-    resume: Switch = False,
-    resume_from: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
-    resume_anyway: Switch = False,
-    requeue_code: Annotated[int | None, Parameter(group=INPUT, metavar="CODE")] = None,
+    checkpoint: ModelCheckpoint | bool | None = None,
+    resume: Saving = False,
+    resume_from: Annotated[Path | None, Parameter(name="--resume_from", group=SAVING, metavar="PATH")] = None,
+    resume_anyway: Annotated[Saving, Parameter(name="--resume_anyway")] = False,
+    requeue_code: Annotated[int | None, Parameter(name="--requeue_code", group=SAVING, metavar="CODE")] = None,
     json: Switch = False,
     flags: Mapping[str, Any],
 ) -> int:
     """Train a module. Its loaders are those of its own methods.
 
     Ctrl-C stops at the end of the batch that is under way, says where, and exits with 130; a second one stops at once. SIGTERM
-    stops with 143, SIGUSR1 with 138. Where the run saves, as with guards that have save=, it is saved there.
+    stops with 143, SIGUSR1 with 138. Where the run saves checkpoints, it is saved there.
 
     For example:
 
         fsmtrain fit train.py:Model --max_nb_epochs 20 --early_stop_callback.patience 5 --test
+
+        fsmtrain fit train.py:Model --checkpoint.every_n_steps 500 --resume
 
         fsmtrain fit package.models:Model --hparams lr=0.1,hidden=32 --save weights.pt
 
@@ -66,10 +74,12 @@ def fit(
         target: What is trained: train.py:Model, or package.models:Model. A class, or a function that returns a module.
         hparams: What it is made with, as in lr=0.1,hidden=32: whole where it has a parameter hparams, else by name.
         guards: MODULE:NAME of a Guards(...), or of a function that returns one.
+        weights: Begin with these: of a file, or of a checkpoint. Its hyperparameters are taken where none are typed.
         test: Go on to the test when the training has ended.
         save: Write the weights and hyperparameters here at the end, also after Ctrl-C.
-        resume: Go on from the newest checkpoint of the run's own folder; begin where there is none.
-        resume_from: Go on from this checkpoint, or from the newest in this folder.
+        checkpoint: Save checkpoints: at the end of each epoch, or as its parts say.
+        resume: Go on with the newest run that this command began, from its newest checkpoint; begin one where there is none.
+        resume_from: Go on with the run of this folder; or begin a run at this checkpoint, or at the newest in this folder.
         resume_anyway: Go on though flags, guards or sizes are others than those saved.
         requeue_code: Exit with this code after SIGTERM or SIGUSR1: the one that asks a scheduler for another turn.
         json: Print the result as JSON.
@@ -81,11 +91,11 @@ def fit(
     if options.seed is not None:
         seed_all(options.seed)  # for the weights with which the model begins; the run seeds anew for itself
     typed = hparams_of(hparams) if hparams else None
-    model = model_of(target, typed)
-    machine = Machine(options, model, Loaders(test=None if test else ()), guards=own)
+    model = model_of(target, typed) if weights is None else _loaded(target, weights, typed)
+    rule = ModelCheckpoint() if checkpoint is True else checkpoint
+    machine = Machine(options, model, Loaders(test=None if test else ()), guards=own, callbacks=[rule] if rule else [])
     if resume or resume_from is not None:
-        came = machine.resume_from("auto" if resume_from is None else resume_from, anyway=resume_anyway)
-        say(f"resumed from {came}" if came else f"there is no checkpoint in {machine.checkpoints} yet; the run begins")
+        machine.resume_from("auto" if resume_from is None else resume_from, anyway=resume_anyway)
     ended = _run(machine, requeue_code)
     if save is not None and ended.result is not None:
         if typed is not None and getattr(model, "hparams", None) is None:
@@ -115,20 +125,27 @@ def evaluate(
 
     Args:
         target: What is tested: train.py:Model, or package.models:Model. A class, or a function that returns a module.
-        weights: A file that fit --save or trainer.save_checkpoint wrote. Nothing in it is executed.
+        weights: A file that fit --save or trainer.save_checkpoint wrote, or a checkpoint. Nothing in it is executed.
         hparams: What the module is made with, in place of the hyperparameters in the file.
         json: Print the result as JSON.
     """
     options = Options(**flags)
+    model = _loaded(target, weights, hparams_of(hparams) if hparams else None)
+    return _tell(_run(Machine(options, model, Loaders(), runs="test")), json=json, quiet=options.quiet)
+
+
+def _loaded(target: str, weights: Path, typed: HParams | None) -> nn.Module:
+    """The module with these weights; where no hyperparameters are typed, made with those that are saved with them."""
     try:
         content = load_weights(weights, "cpu")
+    except CheckpointError:
+        raise
     except OSError as error:
         raise UsageError(f"--weights {weights}: {error.strerror or error}.") from error
     saved = content.get("hparams")
-    typed = hparams_of(hparams) if hparams else None
     model = model_of(target, typed or (HParams(**saved) if saved else None))
     put_weights(model, content["state_dict"])
-    return _tell(_run(Machine(options, model, Loaders(), runs="test")), json=json, quiet=options.quiet)
+    return model
 
 
 @frozen(kw_only=True)

@@ -36,7 +36,8 @@ class ModelCheckpoint:
         every_n_steps: Steps of the first optimizer from one save to the next.
         every_n_epochs: Epochs from one save to the next. It is made after the last batch.
         every_n_seconds: Wall time from one save to the next; it is made at the end of the batch that is under way then.
-        dirpath: The folder.
+        dirpath: The folder. None is ``checkpoints`` in the run's own folder; where the run is not recorded, in the working
+            directory.
 
     Without `monitor` and any interval it saves at the end of each epoch.
 
@@ -53,7 +54,7 @@ class ModelCheckpoint:
     every_n_steps: int | None = field(default=None, validator=_count)
     every_n_epochs: int | None = field(default=None, validator=_count)
     every_n_seconds: float | None = None
-    dirpath: str | os.PathLike[str] = "checkpoints"
+    dirpath: str | os.PathLike[str] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.monitor is not None and (not isinstance(self.monitor, str) or not self.monitor):

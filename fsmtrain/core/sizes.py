@@ -28,6 +28,7 @@ class Schedule:
         frequency: How many of these from one step of the scheduler to the next.
         needs_check: Whether it acts only where the epoch had a check (a plateau scheduler).
         length: Its steps up to its end (a warm-up's); None where it has no end.
+        is_over_then: Whether one more step than these is an error.
     """
 
     optimizer_i: int = 0
@@ -35,6 +36,7 @@ class Schedule:
     frequency: int = 1
     needs_check: bool = False
     length: int | None = None
+    is_over_then: bool = False
 
     def is_due(self, done: int) -> bool:
         """Whether it acts, now that so many epochs, or steps of its optimizer, are done.

@@ -95,10 +95,16 @@ class Trace:
         return self.table.rows[rows[-1]].source, counters
 
     @property
+    def last_row(self) -> int | None:
+        """The row that was taken last, by its index; None before the first transition."""
+        rows = self.rows or self._older[1]
+        return rows[-1] if rows else None
+
+    @property
     def source(self) -> State | None:
         """The state that was left last; None before the first transition."""
-        rows = self.rows or self._older[1]
-        return self.table.rows[rows[-1]].source if rows else None
+        row = self.last_row
+        return None if row is None else self.table.rows[row].source
 
     @property
     def total(self) -> int:

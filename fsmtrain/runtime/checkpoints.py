@@ -18,7 +18,7 @@ from fsmtrain.runtime.saving.retention import Policy, best, either, newest
 from fsmtrain.runtime.saving.store import Store
 from fsmtrain.runtime.saving.writer import Writer
 
-FOLDER = Path("checkpoints")  # in the working directory
+FOLDER = Path("checkpoints")  # in the run's folder, or in the working directory
 BATCH = "batches_begun"  # what a checkpoint is known by: the number of its batch in the whole run
 
 Abouts = Mapping[int, Mapping[str, Any]]
@@ -127,7 +127,7 @@ def found(path: str | os.PathLike[str]) -> Loaded:
         return Store(where.parent).load(where)
     loaded = Store(where).newest()
     if loaded is None:
-        raise CheckpointError(f"{where}: there is no checkpoint. Save some first, with Guards(save=...).")
+        raise CheckpointError(f"{where}: there is no checkpoint. Save some first, with ModelCheckpoint() among the callbacks.")
     for skipped in loaded.skipped:
         warn(f"skipped a checkpoint that cannot be read: {skipped}")
     return loaded

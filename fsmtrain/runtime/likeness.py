@@ -33,7 +33,7 @@ HARMLESS = frozenset(
         "python", "torch", "numpy", "the model's code",
     }
 )  # fmt: skip
-UNSEEN = frozenset({"progress_bar"})  # not worth a word
+UNSEEN = frozenset({"progress_bar", "quiet", "runs_dir", "run_name", "logger"})  # not worth a word
 
 
 def facts_of(parts: Parts) -> Facts:

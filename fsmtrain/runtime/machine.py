@@ -34,6 +34,7 @@ from fsmtrain.runtime.loaders import is_a_workers_death
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.runtime.notes import Notes
 from fsmtrain.runtime.outputs import Metrics, number, scalar_of
+from fsmtrain.runtime.saving.checkpoint import Loaded
 from fsmtrain.runtime.state import Standing
 
 
@@ -294,8 +295,15 @@ class Engine:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of this run's checkpoints, which is made with the first of them."""
-        return FOLDER if self._rule is None else Path(self._rule.dirpath)
+        """The folder of this run's checkpoints, which is made with the first of them; within `run_dir`, where that is known."""
+        if self._rule is not None and self._rule.dirpath is not None:
+            return Path(self._rule.dirpath)
+        return FOLDER if self.run_dir is None else self.run_dir / FOLDER
+
+    @property
+    def run_dir(self) -> Path | None:
+        """The folder in which the run is recorded; None where none is."""
+        return None
 
     @property
     def best_checkpoint(self) -> Path | None:
@@ -319,9 +327,11 @@ class Engine:
             CheckpointError: There is no checkpoint, or none that can be read.
             ResumeError: It is not one of a run like this; the machine is of no use then.
         """
+        return self._go_to(found(self.checkpoints if path is None else path), anyway=anyway)
+
+    def _go_to(self, loaded: Loaded, *, anyway: bool) -> Path:
         if self._begun:
             raise UsageError("resume: the run has begun. Build a new machine, and resume it before it runs.")
-        loaded = found(self.checkpoints if path is None else path)
         self._ended = True  # should anything go wrong half way
         try:
             standing, self._random = state.go_to(loaded.tree, self._parts, self._memory, self._actions, anyway=anyway)
@@ -350,9 +360,14 @@ class Engine:
             "batch_nb": counters.batch_nb,
             "global_step": counters.global_step,
             BATCH: counters.batches_begun,
+            **self._more_about(standing),
         }
         tree = state.state_of(self._parts, self._memory, self._actions, standing)
         self._checkpoints.save(tree, about, must_keep=must_keep)
+
+    def _more_about(self, standing: Standing) -> dict[str, Any]:
+        """What else a checkpoint's manifest says."""
+        return {}
 
     @property
     def saves(self) -> bool:

@@ -139,6 +139,11 @@ class Notes:
         return Taken(noted, self.arrivals.ship(numbers))
 
     @property
+    def seconds(self) -> float:
+        """What the clock of the notes shows now."""
+        return perf_counter() - self._begun
+
+    @property
     def waiting(self) -> int:
         """The notes that wait."""
         return len(self._waiting)

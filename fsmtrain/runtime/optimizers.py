@@ -163,6 +163,7 @@ def _scheduling(given: Any, optimizers: Sequence[Optimizer]) -> Scheduling:
         frequency=frequency,
         needs_check=monitor is not None,
         length=_length_of(scheduler),
+        is_over_then=isinstance(scheduler, OneCycleLR),
     )
     return Scheduling(scheduler, schedule, monitor)
 
@@ -173,7 +174,7 @@ def _length_of(scheduler: LRScheduler) -> int | None:
         case LinearLR() | ConstantLR():
             return int(scheduler.total_iters)
         case OneCycleLR():
-            return int(scheduler.total_steps)
+            return int(scheduler.total_steps) - scheduler.last_epoch
         case SequentialLR():
             return max(scheduler._milestones, default=None)
     return None

@@ -19,11 +19,12 @@ from fsmtrain.core.states import State
 from fsmtrain.errors import ModelError, ResumeError
 from fsmtrain.runtime import random_states
 from fsmtrain.runtime.actions import Actions
+from fsmtrain.runtime.foreign import IMPORTED
+from fsmtrain.runtime.hparams import plain_hparams
 from fsmtrain.runtime.likeness import compare, facts_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.outputs import tensors_in
 from fsmtrain.runtime.random_states import RandomStates
-from fsmtrain.runtime.weights import plain_hparams
 
 VERSION = 1  # of the tree
 
@@ -84,6 +85,11 @@ def go_to(tree: Tree, parts: Parts, memory: Memory, actions: Actions, *, anyway:
     Raises:
         ResumeError: The tree is not one of a run like this. With `anyway` only what cannot be loaded is refused.
     """
+    if IMPORTED in tree:
+        raise ResumeError(
+            f"it was imported from {tree[IMPORTED]['file']!r}, which does not tell where its run stood, so no run can go on "
+            f"from it. Begin one with its weights: Model.load_from_checkpoint(path), or fsmtrain fit --weights PATH."
+        )
     if tree.get("version") != VERSION:
         raise ResumeError(f"the state is of version {tree.get('version')!r}, and this fsmtrain reads {VERSION}.")
     compare(tree["made_of"], facts_of(parts), anyway=anyway)

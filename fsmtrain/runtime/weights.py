@@ -2,73 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
-import dataclasses
+import inspect
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import attrs
 import torch
 from torch import nn
 
-from fsmtrain.errors import ModelError, UsageError
+from fsmtrain.errors import ModelError
+from fsmtrain.runtime.foreign import told_in
+from fsmtrain.runtime.hparams import HParams, plain_hparams
 from fsmtrain.runtime.saving.store import Store
+from fsmtrain.runtime.torch_files import read_torch_file
 
 M = TypeVar("M", bound=nn.Module)
 Path_ = str | os.PathLike[str]
-
-
-class HParams(argparse.Namespace):
-    """Hyperparameters, by attribute or by item: ``hparams.learning_rate`` or ``hparams["learning_rate"]``."""
-
-    def __getitem__(self, name: str) -> Any:
-        return vars(self)[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(vars(self))
-
-    def keys(self) -> list[str]:
-        """The names."""
-        return list(vars(self))
-
-
-def plain_hparams(hparams: Any) -> dict[str, Any]:
-    """Hyperparameters as a dict: from a mapping, a namespace, an attrs object or a dataclass; None is none.
-
-    Raises:
-        ModelError: They are none of these, or a value is not plain data (numbers, strings, None, lists and dicts of them).
-    """
-    if hparams is None:
-        return {}
-    if isinstance(hparams, Mapping):
-        values = {str(key): value for key, value in hparams.items()}
-    elif attrs.has(type(hparams)):
-        values = attrs.asdict(hparams)
-    elif dataclasses.is_dataclass(hparams) and not isinstance(hparams, type):
-        values = dataclasses.asdict(hparams)
-    elif hasattr(hparams, "__dict__"):
-        values = dict(vars(hparams))
-    else:
-        raise ModelError(f"hparams: {hparams!r} is not a dict, a namespace, an attrs object or a dataclass.")
-    for name, value in values.items():
-        if not _is_plain(value):
-            raise ModelError(
-                f"hparams: {name}={value!r} is a {type(value).__name__}, and cannot be saved as plain data. Keep numbers, "
-                f"strings, None, and lists and dicts of them in the hparams, and anything else beside them."
-            )
-    return values
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, Mapping):
-        return all(isinstance(key, (str, int)) and _is_plain(item) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def save_weights(path: Path_, model: nn.Module, more: Mapping[str, Any]) -> None:
@@ -121,74 +73,40 @@ def _write(target: Path, write: Any) -> None:
         raise
 
 
-def read_tags(path: Path_) -> HParams:
-    """The hyperparameters in a ``meta_tags.csv``: values read as bool, then int, float, str.
-
-    Raises:
-        UsageError: The file's header is not ``key,value``.
-    """
-    with Path(path).open(newline="") as file:
-        rows = list(csv.reader(file))
-    if not rows or rows[0] != ["key", "value"]:
-        raise UsageError(f"tags_csv={str(path)!r}: its first line must be key,value.")
-    return HParams(**{row[0]: read_value(row[1]) for row in rows[1:] if len(row) == 2})
-
-
-def read_value(text: str) -> bool | int | float | str:
-    """One value as it was meant: a bool, an int, a float, or else the text itself.
-
-    >>> [read_value(text) for text in ("True", "3", "0.5", "1e-3", "adam")]
-    [True, 3, 0.5, 0.001, 'adam']
-    """
-    if text in ("True", "False"):
-        return text == "True"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
 def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
-    """What is in a checkpoint file: at least ``state_dict``; a file that holds nothing else is taken for one.
-
-    A folder is one of a run's checkpoints, of which the weights and the hyperparameters are taken.
+    """The ``state_dict`` and the ``hparams`` in a file, whichever trainer wrote it; or in one of a run's checkpoints, a folder.
 
     Raises:
-        UsageError: The file is no checkpoint, or holds more than plain data and tensors.
-        CheckpointError: The folder is none, or damaged.
+        FileNotFoundError: There is none.
+        CheckpointError: It is no such file, damaged, or holds more than plain data and tensors.
     """
     if Path(path).is_dir():
         tree = Store(Path(path).parent).load(path).tree
         return {"state_dict": tree["model"], "hparams": tree["hparams"]}
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(
-            f"{str(path)!r} cannot be read as weights and plain data, and nothing else is read: {reason}"
-        ) from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{str(path)!r} holds a {type(content).__name__}, not a checkpoint with a state_dict.")
-    return content if "state_dict" in content else {"state_dict": content}
+    told = told_in(Path(path), read_torch_file(Path(path), map_location))
+    return {"state_dict": told.weights, "hparams": told.hparams}
 
 
 def restore_model(cls: type[M], hparams: HParams | None, state_dict: Mapping[str, Any]) -> M:
     """A model of this class with these hyperparameters and weights, in eval mode.
 
+    It is given the hyperparameters whole, or each by its name where it has a parameter for each and none that is ``hparams``.
+
     Raises:
         ModelError: The class cannot be made so, or the weights are those of another model.
     """
     try:
-        model = cls() if hparams is None else cls(hparams)
+        model = cls() if hparams is None else cls(**vars(hparams)) if _by_name(cls, hparams) else cls(hparams)
     except TypeError as error:
         given = "no argument" if hparams is None else "the saved hparams"
         raise ModelError(f"{cls.__name__} cannot be made with {given}: {error}.") from error
     put_weights(model, state_dict)
     return model.eval()
+
+
+def _by_name(cls: type[nn.Module], hparams: HParams) -> bool:
+    names = inspect.signature(cls).parameters
+    return "hparams" not in names and vars(hparams).keys() <= names.keys()
 
 
 def put_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import attrs
 import pytest
+from cyclopts import App
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmtrain import EarlyStopping, Options
+from fsmtrain import EarlyStopping, ModelCheckpoint, Options
 from fsmtrain.cli import parameters
 from fsmtrain.cli.app import app
 from fsmtrain.cli.parameters import APART, GROUPS, UNTYPED, flags_in, with_flags
@@ -100,6 +101,27 @@ def test_a_flag_that_is_added_to_options_is_on_the_command_line(monkeypatch: pyt
     assert flags_in(["--extra", "3"]) == {"extra": 3}
 
 
+def test_a_switch_of_a_command_s_own_has_the_parts_of_its_class() -> None:
+    @with_flags
+    def command(*, flags: Mapping[str, Any], checkpoint: ModelCheckpoint | bool | None = None) -> Any:
+        """Something.
+
+        Args:
+            checkpoint: Whether to save.
+        """
+        return flags, checkpoint
+
+    offered = inspect.signature(command).parameters
+    for field in attrs.fields(ModelCheckpoint):
+        assert offered[f"checkpoint{APART}{field.name}"].default == field.default
+    one = App(default_command=command, result_action="return_value")
+    assert one([]) == ({}, None)
+    assert one(["--checkpoint", "--max_nb_epochs", "3"]) == ({"max_nb_epochs": 3}, True)
+    typed = "--checkpoint.every_n_steps 5 --checkpoint.dirpath 7 --checkpoint.monitor 3 --checkpoint.every_n_seconds 0.5"
+    meant = ModelCheckpoint(every_n_steps=5, dirpath="7", monitor="3", every_n_seconds=0.5)
+    assert one(typed.split()) == ({}, meant)
+
+
 def test_what_the_help_page_groups_are_flags() -> None:
     assert set(GROUPS) <= set(FLAGS)
 
@@ -125,6 +147,8 @@ def test_no_flag_has_what_stands_for_a_dot_in_its_name() -> None:
         ("--nb_sanity_val_steps -1", {"nb_sanity_val_steps": -1}),
         ("--gradient_clip_val none", {"gradient_clip_val": None}),
         ("--precision 16", {"precision": 16}),
+        ("--runs_dir 3", {"runs_dir": "3"}),
+        ("--runs_dir none", {"runs_dir": None}),
     ],
 )
 def test_a_flag_can_be_spelled_so(typed: str, meant: dict[str, Any]) -> None:

@@ -107,6 +107,22 @@ def test_what_cannot_be_run_is_one_message_and_exit_code_2(run: Run, folder: Pat
     assert "Traceback" not in told.err
 
 
+def test_a_checkpoint_of_another_trainer_is_imported_and_begun_with(run: Run, folder: Path) -> None:
+    weights = {"layer.weight": torch.full((4, 2), 0.5), "layer.bias": torch.zeros(4)}
+    torch.save({"state_dict": weights, "hyper_parameters": {"width": 4}, "epoch": 3, "callbacks": {}}, "theirs.ckpt")
+    told = run("import theirs.ckpt")
+    assert (told.code, told.out) == (0, "theirs/000000\n")
+    assert "kept: weights: 2 tensors with 12 numbers\nkept: hyperparameters: width\nkept: epoch 3\n" in told.err
+    assert "left out: callbacks\nA run can begin with these weights, in its first epoch; none can go on from them." in told.err
+    assert json.loads(run("test mine.py:Model --weights theirs/000000 --json").out)["metrics"] == {"test_sum": 4.0}
+    begun = run(f"fit mine.py:Model {ONE} --weights theirs/000000 --hparams width=4,lr=0.0 --test --json")
+    assert json.loads(begun.out)["metrics"]["test_sum"] == 4.0
+    for wrong, says in (("import nothing.ckpt", "nothing.ckpt: it cannot be read"), ("import theirs", "theirs is a folder")):
+        told = run(wrong)
+        assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
+        assert says in told.err
+
+
 def test_weights_of_another_model_are_refused(run: Run, folder: Path) -> None:
     run(f"fit mine.py:made {ONE} --save wide.pt --quiet")
     told = run("test mine.py:Model --weights wide.pt")
@@ -176,6 +192,29 @@ def test_only_a_name_is_looked_up_and_nothing_is_evaluated(folder: Path) -> None
     for target in ("mine.py:Model()", "mine.py:Model.fit", "mine.py:__import__('os')", "mine.py:"):
         with pytest.raises(UsageError, match="MODULE:CLASS is needed"):
             code.found(target)
+
+
+def test_checkpoints_are_asked_for_by_flags_and_the_same_command_goes_on(run: Run, folder: Path) -> None:
+    command = "fit mine.py:Model --max_nb_epochs 2 --seed 1 --checkpoint.every_n_steps 4 --checkpoint.save_top_k 2 --json"
+    told = run(f"{command} --resume")
+    assert "there is no run with a checkpoint in runs to go on with; a new one begins" in told.err
+    assert sorted(path.name for path in Path("runs/0/checkpoints").iterdir()) == ["000002", "000003"]
+    again = run(f"{command} --resume")
+    assert "resumed from runs/0/checkpoints/000003 (epoch 1, batch 6, optimizer 0), at global_step 16\n" in again.err
+    assert again.out == told.out
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["0"]
+    changed = run(f"{command} --resume_from runs/0 --accumulate_grad_batches 2")
+    assert (changed.code, changed.out) == (2, "")
+    assert "accumulate_grad_batches: 2, and 1 when it was saved" in changed.err
+    assert run(f"{command} --resume_from runs/0 --accumulate_grad_batches 2 --resume_anyway").code == 0
+    assert run(f"{command} --resume_from runs/0/checkpoints").code == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["0", "1"]
+
+
+def test_a_wrong_way_to_save_is_one_message(run: Run, folder: Path) -> None:
+    told = run("fit mine.py:Model --checkpoint.every_n_steps 0")
+    assert (told.code, told.err.count("\n")) == (2, 1)
+    assert "ModelCheckpoint(every_n_steps=0): a whole number >= 1 is needed" in told.err
 
 
 def test_a_signal_stops_the_run_where_it_says_and_saves(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,11 @@ def reads_the_stream(limits: Limits, counters: Counters, signals: Signals) -> bo
         (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(needs_check=True)])), "scheduler 0", "will never act"),
         (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(interval="step", length=500)])), "scheduler 0", "has 10 for it"),
         (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(frequency=7)])), "scheduler 0", "acts every 7 epochs"),
+        (
+            Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(interval="step", length=9, is_over_then=True)])),
+            "scheduler 0",
+            "it has 9 steps and raises an error at the next one; the run has 10 for it",
+        ),
         (Loop(PLAIN, Sizes(train=None), guards=Guards(save=reads_the_stream)), "save=reads_the_stream", "ranks may see"),
     ],
 )

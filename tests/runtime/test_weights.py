@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fsmtrain import FsmtrainError, Guards, LightningModule, Trainer, every_n_batches
-from fsmtrain.runtime import weights as files
+from fsmtrain.runtime.hparams import read_tags
 from fsmtrain.runtime.saving.store import Store
 from tests.models import batches, same_bits, weights
 
@@ -84,13 +84,13 @@ def test_tags_are_read_as_bool_int_float_and_text(tmp_path: Path) -> None:
     rows = [("key", "value"), ("a", "True"), ("b", "-3"), ("c", "1e-3"), ("d", "adam"), ("e", "False"), ("f", "")]
     with (tmp_path / "tags.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    assert vars(files.read_tags(tmp_path / "tags.csv")) == {"a": True, "b": -3, "c": 0.001, "d": "adam", "e": False, "f": ""}
+    assert vars(read_tags(tmp_path / "tags.csv")) == {"a": True, "b": -3, "c": 0.001, "d": "adam", "e": False, "f": ""}
 
 
 def test_a_file_with_another_header_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tags.csv").write_text("name,value\n")
     with pytest.raises(FsmtrainError, match="key,value"):
-        files.read_tags(tmp_path / "tags.csv")
+        read_tags(tmp_path / "tags.csv")
 
 
 def test_save_hyperparameters_keeps_plain_data(tmp_path: Path) -> None:
@@ -169,7 +169,8 @@ def test_a_save_guard_writes_a_checkpoint_at_each_batch_that_it_names(tmp_path: 
     model = Sized(argparse.Namespace(width=4))
     trainer = Trainer(max_nb_epochs=2, progress_bar=False, device="cpu", guards=Guards(save=every_n_batches(2)))
     trainer.fit(model, batches(8, 2))
-    store = Store(tmp_path / "checkpoints")
+    assert trainer.machine.checkpoints == tmp_path / "runs" / "0" / "checkpoints"
+    store = Store(trainer.machine.checkpoints)
     abouts = store.abouts().values()
     assert [(about["current_epoch"], about["batch_nb"]) for about in abouts] == [(0, 1), (0, 3), (1, 1), (1, 3)]
     assert same_bits(weights(Sized.load_from_checkpoint(store.folder / f"{store.numbers()[-1]:06}")), weights(model))

@@ -172,6 +172,12 @@ class _View:
                 way_out = "Shorten it, or count optimizer steps: {'scheduler': ..., 'interval': 'step'}."
             text_ = f"it takes {schedule.length:,} steps to its end or last part; the run has {steps:,} for it. {way_out}"
             yield warning(name, text_)
+        elif schedule.is_over_then and schedule.length is not None and schedule.length < steps:
+            yield warning(
+                name,
+                f"it has {schedule.length:,} steps and raises an error at the next one; the run has {steps:,} for it, so that "
+                f"it ends there. Make it as long as the run (total_steps={steps}), or train shorter.",
+            )
 
 
 def unfed(loop: Checkable) -> Iterator[Finding]:

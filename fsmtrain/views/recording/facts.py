@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,6 +50,11 @@ class Notes(Protocol):
     """The metrics that a run leaves behind."""
 
     windows: list[dict[int, int]]
+
+    @property
+    def seconds(self) -> float:
+        """What their clock shows now."""
+        ...
 
     @property
     def waiting(self) -> int:
@@ -116,6 +121,23 @@ class Recorded(Run, Protocol):
 
 
 # ---- before
+
+
+# What a command line says of whether a run is to go on, and of what is shown of it.
+NO_MATTER = ("--resume", "--quiet", "--json", "--progress_bar", "--no-progress_bar")
+
+
+def begun_by(command: Sequence[str]) -> list[str]:
+    """What a command line says of a run: the program's name and its arguments, but for those that are no matter.
+
+    >>> begun_by(["/usr/bin/fsmtrain", "fit", "train.py:Model", "--seed", "3", "--resume", "--quiet"])
+    ['fsmtrain', 'fit', 'train.py:Model', '--seed', '3']
+    """
+    program, *words = [*command] or [""]
+    name = Path(program).name
+    if name == "ipykernel_launcher.py":  # a notebook, whose arguments are others each time that it is opened
+        words = []
+    return [name, *(word for word in words if not word.startswith(NO_MATTER))]
 
 
 def run_facts(run: Recorded, name: str) -> dict[str, Any]:
@@ -209,9 +231,9 @@ def status_facts(run: Recorded, seconds: float) -> dict[str, Any]:
     }
 
 
-def taken(run: Recorded) -> list[int]:
-    """How often each row of the table was taken so far."""
-    return list(run.trace.taken)
+def spent_facts(run: Recorded, seconds: float) -> dict[str, Any]:
+    """The same, with how often each row of the table was taken so far."""
+    return {**status_facts(run, seconds), "taken": list(run.trace.taken)}
 
 
 def _lengths(lengths: dict[int, int]) -> dict[str, int]:
@@ -231,8 +253,10 @@ def _spent(spent: Spent) -> list[float]:
 # ---- after
 
 
-def end_facts(run: Recorded, metrics: Mapping[str, float], error: BaseException | None, lost: int) -> dict[str, Any]:
-    """What ``end.json`` holds."""
+def end_facts(
+    run: Recorded, spent: Mapping[str, Any], metrics: Mapping[str, float], error: BaseException | None, lost: int
+) -> dict[str, Any]:
+    """What ``end.json`` holds. `spent` is all that has been spent, as in `spent_facts`."""
     reason = run.stop_reason
     return {
         "format": FORMAT,
@@ -240,11 +264,10 @@ def end_facts(run: Recorded, metrics: Mapping[str, float], error: BaseException 
         "reason": reason.name.lower() if reason else "error",
         "sentence": str(reason) if reason else f"{type(error).__name__} in the state {run.state}",
         "error": None if reason or error is None else _error(error),
-        "wall_seconds": round(run.wall_seconds, 6),
+        "wall_seconds": spent["time"],
         "metrics": {name: plain(float(value)) for name, value in metrics.items()},
         "lost_notes": lost,
-        **status_facts(run, run.wall_seconds),
-        "taken": taken(run),
+        **spent,
     }
 
 

@@ -30,6 +30,12 @@ def make_folder(runs: Path, name: str | None) -> Path:
     raise AssertionError("there is always another name")
 
 
+def newest_first(runs: Path) -> list[Path]:
+    """The folders of runs, the one that began last, or was resumed last, before the others."""
+    began = {path.parent: path.stat().st_mtime for path in runs.glob("*/run.json")}
+    return sorted(began, key=lambda path: (began[path], path.name.zfill(20)), reverse=True)
+
+
 def _numbers(runs: Path) -> Iterator[str]:
     with os.scandir(runs) as entries:
         taken = [int(entry.name) for entry in entries if entry.name.isdecimal() and entry.name.isascii()]

@@ -14,13 +14,15 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fsmtrain.core.notes import Note
 from fsmtrain.options import Options
+from fsmtrain.views.recording.earlier import Earlier, said_of_the_record
 from fsmtrain.views.recording.facts import Recorded, Taken
+from fsmtrain.views.recording.lock import Hold
 from fsmtrain.views.recording.loggers import Loggers
 from fsmtrain.views.recording.run_folder import RunFolder
 
@@ -56,6 +58,8 @@ class Record:
         self._runs, self._name, self._into, self._said = runs, name, into, said
         self._loggers = Loggers(loggers)
         self._folder: RunFolder | None = None
+        self._earlier = Earlier()
+        self._held: Hold | None = None  # of a run that goes on in its own folder
         self._run: Recorded | None = None
         self._under_way: deque[Taken] = deque()
         self._latest: dict[str, float] = {}  # of each metric
@@ -64,6 +68,33 @@ class Record:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self.path: Path | None = None  # the folder's, also when the run has ended
+
+    # ---- resuming
+
+    @property
+    def makes_a_folder(self) -> bool:
+        """Whether this run is recorded in a folder of its own."""
+        return self._runs is not None
+
+    def go_on(self, checkpoint: Path, said: Mapping[str, Any], run: tuple[Path, Hold] | None) -> None:
+        """The run goes on from a checkpoint.
+
+        Args:
+            checkpoint: The checkpoint.
+            said: What it says of the record: `at_checkpoint`.
+            run: The folder of that run, which is held, to go on with; None where this is a run of its own.
+        """
+        if run is None:
+            self._earlier = Earlier(checkpoint=checkpoint.absolute())
+            return
+        folder, self._held = run
+        self.path = folder.absolute()
+        weakref.finalize(self, self._held.release).atexit = False  # of a run that is never begun
+        self._earlier = Earlier(checkpoint=checkpoint.absolute(), **said_of_the_record(said))
+
+    def at_checkpoint(self, run: Recorded, *, is_done: bool) -> dict[str, Any]:
+        """What a checkpoint that is saved now is to say of the record, so that it can be gone on with from there."""
+        return {} if self._folder is None else self._folder.at_checkpoint(run, is_done=is_done)
 
     # ---- the run's hooks
 
@@ -74,8 +105,11 @@ class Record:
         try:
             if self._into is not None:
                 self._folder = RunFolder(self._into, is_own=False)
+            elif self._held is not None and self.path is not None:
+                self._folder = RunFolder.again(machine, self.path, self._held, self._earlier)
+                self._latest |= self._folder.latest
             elif self._runs is not None and trains:
-                self._folder = RunFolder.of(machine, self._runs, self._name)
+                self._folder = RunFolder.of(machine, self._runs, self._name, self._earlier)
             if self._folder is not None:
                 self.path = self._folder.path
                 weakref.finalize(self, self._folder.close).atexit = False  # of a run that is left alone and forgotten

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fsmtrain.core.notes import Note
 from fsmtrain.views.opening import opening
 from fsmtrain.views.recording import facts
+from fsmtrain.views.recording.earlier import Earlier, cut_back, facts_in
 from fsmtrain.views.recording.encoding import document
 from fsmtrain.views.recording.facts import Recorded
 from fsmtrain.views.recording.files import put
 from fsmtrain.views.recording.folder import make_folder
+from fsmtrain.views.recording.lock import Hold, hold
 from fsmtrain.views.recording.log import Log
 from fsmtrain.views.recording.metrics import MetricsFiles
 from fsmtrain.views.recording.rows import Bins
 from fsmtrain.views.recording.timeline import Timeline
-from fsmtrain.views.standing import ending
+from fsmtrain.views.standing import ending, plural
 
+BEGINNING = ("name", "started", "command", "process")  # what a run that is resumed keeps of its run.json
 HOLD = 0.3  # seconds for which a row waits for the rest of its batches, at most
 
 
@@ -29,28 +34,71 @@ class RunFolder:
     Args:
         path: The folder.
         is_own: Whether it is this run's own. To that of another run only metrics and lines of the log are added.
+        held: What keeps other runs out of it.
+        earlier: What had been recorded there of this run, before it was resumed.
     """
 
-    def __init__(self, path: Path, *, is_own: bool = True) -> None:
-        self.path, self._is_own = path, is_own
+    def __init__(
+        self, path: Path, *, is_own: bool = True, held: Hold | None = None, earlier: Earlier | None = None
+    ) -> None:
+        self.path, self._is_own, self._held = path, is_own, held
+        self._earlier = earlier or Earlier()
         self._bins = Bins()
-        self._written_at = 0.0
+        self._written_at = self._earlier.seconds
         self._metrics = MetricsFiles(path)
         self._log = Log(path)
         self._timeline = Timeline(path) if is_own else None
-        if not is_own:
-            self._metrics.reread()
+        self.latest = self._metrics.reread() if not is_own or earlier is not None else {}  # of each metric, what was last
 
     @classmethod
-    def of(cls, run: Recorded, runs: str, name: str | None) -> RunFolder:
-        """A new folder for a run, with all that is known before the run begins."""
+    def of(cls, run: Recorded, runs: str, name: str | None, earlier: Earlier | None = None) -> RunFolder:
+        """A new folder for a run, with all that is known before the run begins; `earlier` where it begins at a checkpoint."""
         path = make_folder(Path(runs).absolute(), name)  # the program may go elsewhere meanwhile
-        put(path / "run.json", document(facts.run_facts(run, path.name)))
-        put(path / "table.json", document(facts.table_facts(run.loop)))
-        made = cls(path)
-        for text in opening(run):
-            made.say(text)
+        made = cls(path, held=hold(path))
+        told = facts.run_facts(run, path.name)
+        if earlier is not None and earlier.checkpoint is not None:
+            told["resumed"] = [made._resumed(run, earlier, told)]
+        made._introduce(run, told)
         return made
+
+    @classmethod
+    def again(cls, run: Recorded, path: Path, held: Hold, earlier: Earlier) -> RunFolder:
+        """The folder of a run that is resumed, cut back to its checkpoint. It is one run: its beginning stays what it was.
+
+        Raises:
+            OSError: It cannot be written, or holds something else.
+        """
+        before, told = facts_in(path), facts.run_facts(run, path.name)
+        try:
+            gone = cut_back(path, earlier)
+            made = cls(path, held=held, earlier=earlier)
+        except (KeyError, TypeError, ValueError) as error:
+            raise OSError(f"what is there is not what a run writes ({error!r})") from error
+        resumed = [*before.get("resumed", ()), made._resumed(run, earlier, told)]
+        made.say(f"{plural(gone, 'row')} of metrics came after that checkpoint, and went: what they tell of is done again")
+        made._introduce(run, {**told, **{name: before[name] for name in BEGINNING if name in before}, "resumed": resumed})
+        return made
+
+    def _resumed(self, run: Recorded, earlier: Earlier, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Where and by whom the run was resumed; it is said in the log as well."""
+        assert earlier.checkpoint is not None
+        counters = run.counters
+        where = {"epoch": counters.current_epoch, "batch": counters.batch_nb, "step": counters.global_step}
+        checkpoint = os.path.relpath(earlier.checkpoint, self.path)
+        self.say(f"resumed from {checkpoint} ({', '.join(f'{name} {number}' for name, number in where.items())})")
+        by = {name: told[name] for name in ("command", "process", "host", "commit")}
+        return {"resumed": facts.now(), "checkpoint": checkpoint, "time": earlier.seconds, **where, **by}
+
+    def _introduce(self, run: Recorded, run_facts: Mapping[str, Any]) -> None:
+        """Write what is known before the run goes on."""
+        try:
+            put(self.path / "run.json", document(run_facts))
+            put(self.path / "table.json", document(facts.table_facts(run.loop)))
+            for text in opening(run):
+                self.say(text)
+        except OSError:
+            self.close()
+            raise
 
     def say(self, text: str) -> None:
         """Write a line into the log."""
@@ -58,7 +106,9 @@ class RunFolder:
 
     def write(self, run: Recorded, notes: Sequence[Note], *, is_last: bool = False) -> None:
         """Write what has come, and where the run stands."""
-        seconds = run.wall_seconds
+        seconds = self._earlier.seconds + run.wall_seconds
+        for note in notes:
+            note.seconds += self._earlier.noted
         self._bins.width = self._metrics.width(len(notes), seconds - self._written_at)
         self._written_at = seconds
         rows = [*self._bins.add(notes), *self._bins.rest(math.inf if is_last else seconds - HOLD)]
@@ -68,22 +118,36 @@ class RunFolder:
                 where = f"epoch {note.epoch}, batch {note.batch}, step {note.step}"
                 self._log.evaluated(note.kind, note.seconds, where, note.values)
         if self._timeline is not None:
-            status = facts.status_facts(run, seconds)
-            self._timeline.add(status, is_last=is_last)
-            ahead = {"format": facts.FORMAT, "written": facts.now()}
-            put(self.path / "status.json", document({**ahead, **status, "taken": facts.taken(run)}))
+            spent = self._spent(run)
+            self._timeline.add({name: value for name, value in spent.items() if name != "taken"}, is_last=is_last)
+            put(self.path / "status.json", document({"format": facts.FORMAT, "written": facts.now(), **spent}))
 
     def end(self, run: Recorded, metrics: Mapping[str, float], error: BaseException | None) -> None:
         """Write why the run has ended."""
         error = error if run.stop_reason is None else None
-        self._log.say(ending(run, run.wall_seconds, error))
+        self._log.say(ending(run, self._earlier.seconds + run.wall_seconds, error))
         if error is not None:
             self._log.say(facts.traced(error))
         lost = run.notes.lost if run.notes is not None else 0
         if lost:
             self._log.warned(f"{lost} batches are not in the metrics: they came faster than they could be written.")
         if self._is_own:
-            put(self.path / "end.json", document(facts.end_facts(run, metrics, error, lost)))
+            put(self.path / "end.json", document(facts.end_facts(run, self._spent(run), metrics, error, lost)))
+
+    def at_checkpoint(self, run: Recorded, *, is_done: bool) -> dict[str, Any]:
+        """What a checkpoint that is saved now is to say, so that the folder can be gone on with from there.
+
+        Where the work of the state that is saved is done, its transition is made again, and is not counted yet.
+        """
+        spent, noted = self._spent(run), run.notes.seconds if run.notes is not None else 0.0
+        row = run.trace.last_row
+        if is_done and row is not None:
+            spent["taken"][row] -= 1
+        return {"folder": str(self.path), "noted": round(self._earlier.noted + noted, 6), "spent": spent}
+
+    def _spent(self, run: Recorded) -> dict[str, Any]:
+        """What the run has spent in all."""
+        return self._earlier.and_now(facts.spent_facts(run, run.wall_seconds))
 
     def close(self) -> None:
         """No more is written."""
@@ -91,3 +155,5 @@ class RunFolder:
             if file is not None:
                 with suppress(OSError):
                     file.close()
+        if self._held is not None:
+            self._held.release()

@@ -16,8 +16,9 @@ class Timeline:
     def __init__(self, folder: Path, most: int = MOST) -> None:
         self._file = RowFile(folder / "timeline.jsonl")
         self._most = most
-        self._lines = 0
-        self._spacing, self._last = 0.0, -1.0  # seconds
+        before = [row["time"] for row in self._file.rows()]  # of a run that is resumed
+        self._lines = len(before)
+        self._spacing, self._last = (before[-1] / len(before) if len(before) > most // 2 else 0.0), -1.0  # seconds
 
     def add(self, row: dict[str, Any], *, is_last: bool = False) -> None:
         """Write a line, unless another is only just written, in terms of the length of the run."""

@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from fsmtrain.errors import UsageError
 from fsmtrain.views.recording.facts import FORMAT
+from fsmtrain.views.recording.folder import newest_first
 
 Row = dict[str, Any]
 
@@ -79,10 +80,10 @@ def found(name: str | None, runs: Path) -> Path:
         UsageError: There is none.
     """
     if name is None:
-        began = {path.parent: path.stat().st_mtime for path in runs.glob("*/run.json")}
+        began = newest_first(runs)
         if not began:
             raise UsageError(f"there is no run in {runs}; name a run's folder, or --runs_dir where they are.")
-        return max(began, key=lambda path: (began[path], path.name.zfill(20)))
+        return began[0]
     given, inside = Path(name), runs / name
     for path in (given, inside):
         if (path / "run.json").is_file():

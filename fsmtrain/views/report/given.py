@@ -28,6 +28,7 @@ def given(run: Recorded) -> Markup:
         ("versions", ", ".join(f"{name} {version}" for name, version in _dict(facts.get("versions")).items())),
         ("system", f"Python {facts.get('python', '?')} on {facts.get('platform', '?')}, host {facts.get('host', '?')}"),
         ("began", str(facts.get("started", "?"))),
+        ("resumed", joined(tag("div", _resumed(one)) for one in map(_dict, _list(facts.get("resumed"))))),
     ]
     items = [tag("div", tag("dt", name), tag("dd", value)) for name, value in told if value]
     rows = (tag("tr", tag("th", name, scope="row"), tag("td", tag("code", _json(value)))) for name, value in options.items())
@@ -37,6 +38,20 @@ def given(run: Recorded) -> Markup:
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _resumed(one: dict[str, Any]) -> str:
+    """When, and from where.
+
+    >>> _resumed({"resumed": "2026-01-02T03:04:05", "checkpoint": "checkpoints/000004", "epoch": 2, "batch": 39, "step": 140})
+    '2026-01-02T03:04:05 from checkpoints/000004, epoch 2, batch 39, step 140'
+    """
+    places = (f"{name} {one[name]}" for name in ("epoch", "batch", "step") if name in one)
+    return ", ".join([f"{one.get('resumed', '?')} from {one.get('checkpoint', '?')}", *places])
 
 
 def _code(value: Any) -> Content:

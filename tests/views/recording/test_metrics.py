@@ -98,3 +98,24 @@ def test_the_timeline_keeps_its_last_line_and_a_bounded_number_of_others(tmp_pat
     assert len(told) >= 8
     gaps = [after - before for before, after in pairwise(told[:-1])]
     assert max(gaps) <= 4 * min(gaps)
+
+
+def test_files_that_are_gone_on_with_stay_as_small_and_as_even(tmp_path: Path) -> None:
+    """As those of a run that is resumed again and again."""
+    for start in range(0, 4_000, 500):
+        files, timeline, bins = MetricsFiles(tmp_path, most=64), Timeline(tmp_path, most=20), Bins()
+        files.reread()
+        for first in range(start, start + 500, 50):
+            bins.width = files.width(50, 1.0)
+            files.add([*bins.add(notes(range(first, first + 50)))])
+            timeline.add({"time": float(first + 1)})
+            assert len(rows(tmp_path / "metrics.jsonl")) <= 64
+            assert len(rows(tmp_path / "timeline.jsonl")) <= 20
+        files.add([*bins.rest(100.0)])
+        files.close()
+        timeline.close()
+    told = rows(tmp_path / "metrics.jsonl")
+    assert sum(row["batches"] for row in told) == 4_000
+    widths = sorted(row["batches"] for row in told)
+    assert widths[-1] <= 4 * widths[len(widths) // 4]
+    assert len(table(tmp_path / "metrics.csv")) == len(told)

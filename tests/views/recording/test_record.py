@@ -24,7 +24,8 @@ from fsmtrain.views.recording.log import Log
 from tests.models import Adversaries, batches, stream
 from tests.views.recording.folders import Numbers, Telling, document, rows, table
 
-FILES = ["end.json", "log.txt", "metrics.csv", "metrics.jsonl", "run.json", "status.json", "table.json", "timeline.jsonl"]
+WRITTEN = ["end.json", "log.txt", "metrics.csv", "metrics.jsonl", "run.json", "status.json", "table.json", "timeline.jsonl"]
+FILES = [".lock", *WRITTEN]
 
 
 def recorded(runs: Path, model: Any = None, train: int = 6, val: int = 2, test: int = 0, **flags: Any) -> Machine:

@@ -1,0 +1,93 @@
+"""A model's hyperparameters: plain data by name, from what a user keeps them in, and from text."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from fsmtrain.errors import ModelError, UsageError
+
+
+class HParams(argparse.Namespace):
+    """Hyperparameters, by attribute or by item: ``hparams.learning_rate`` or ``hparams["learning_rate"]``."""
+
+    def __getitem__(self, name: str) -> Any:
+        return vars(self)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(vars(self))
+
+    def keys(self) -> list[str]:
+        """The names."""
+        return list(vars(self))
+
+
+def plain_hparams(hparams: Any) -> dict[str, Any]:
+    """Hyperparameters as a dict: from a mapping, a namespace, an attrs object or a dataclass; None is none.
+
+    Raises:
+        ModelError: They are none of these, or a value is not plain data (numbers, strings, None, lists and dicts of them).
+    """
+    if hparams is None:
+        return {}
+    if isinstance(hparams, Mapping):
+        values = {str(key): value for key, value in hparams.items()}
+    elif attrs.has(type(hparams)):
+        values = attrs.asdict(hparams)
+    elif dataclasses.is_dataclass(hparams) and not isinstance(hparams, type):
+        values = dataclasses.asdict(hparams)
+    elif hasattr(hparams, "__dict__"):
+        values = dict(vars(hparams))
+    else:
+        raise ModelError(f"hparams: {hparams!r} is not a dict, a namespace, an attrs object or a dataclass.")
+    for name, value in values.items():
+        if not _is_plain(value):
+            raise ModelError(
+                f"hparams: {name}={value!r} is a {type(value).__name__}, and cannot be saved as plain data. Keep numbers, "
+                f"strings, None, and lists and dicts of them in the hparams, and anything else beside them."
+            )
+    return values
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, (str, int)) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def read_tags(path: str | os.PathLike[str]) -> HParams:
+    """The hyperparameters in a ``meta_tags.csv``: values read as bool, then int, float, str.
+
+    Raises:
+        UsageError: The file's header is not ``key,value``.
+    """
+    with Path(path).open(newline="") as file:
+        rows = list(csv.reader(file))
+    if not rows or rows[0] != ["key", "value"]:
+        raise UsageError(f"tags_csv={str(path)!r}: its first line must be key,value.")
+    return HParams(**{row[0]: read_value(row[1]) for row in rows[1:] if len(row) == 2})
+
+
+def read_value(text: str) -> bool | int | float | str:
+    """One value as it was meant: a bool, an int, a float, or else the text itself.
+
+    >>> [read_value(text) for text in ("True", "3", "0.5", "1e-3", "adam")]
+    [True, 3, 0.5, 0.001, 'adam']
+    """
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,410 @@
+"""A run that is resumed is one run: its folder tells it as if nobody had killed it. And which run ``"auto"`` means."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fsmtrain import Guards, Machine, ModelCheckpoint, Options, State, Trainer, build, every_n_batches
+from fsmtrain.errors import CheckpointError, ResumeError, UsageError
+from fsmtrain.runtime.saving.store import Store
+from fsmtrain.views.recording.lock import hold
+from tests.models import Linear, batches
+from tests.resuming.test_kills import ROOT
+from tests.resuming.test_resuming import StopAt
+from tests.views.recording.folders import Numbers, Telling, document, rows, table
+from tests.views.report.folders import page_of
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def machine(model: Any = None, callbacks: Any = (), *, save: Any = None, **flags: Any) -> Machine:
+    """A run of 3 epochs of 10 batches with 2 checks each that is recorded, and saved after every fourth batch."""
+    torch.manual_seed(0)
+    given = {"max_nb_epochs": 3, "quiet": True, "device": "cpu", "val_check_interval": 5, **flags}
+    saving = {"guards": Guards(save=every_n_batches(4))} if save is None else {"callbacks": [save, *callbacks]}
+    loaders: dict[str, Any] = {"train_dataloader": Numbers(10), "val_dataloaders": Numbers(2)}
+    return build(Options(**given), model or Telling(), **{"callbacks": callbacks, **saving}, **loaders)
+
+
+def stopped(n: int = 60, model: Any = None, **more: Any) -> Machine:
+    """The same, stopped after so many transitions."""
+    one = machine(model, [StopAt(n)], **more)
+    one.run()
+    assert one.state is State.STOPPED
+    return one
+
+
+def told(folder: Path) -> dict[str, Any]:
+    """What a folder says of a run, without what differs from one run to another that does the same: its times."""
+    ended = document(folder / "end.json")
+    return {
+        "rows": [{k: v for k, v in row.items() if k != "time"} for row in rows(folder / "metrics.jsonl")],
+        "table": [{k: v for k, v in row.items() if k != "time"} for row in table(folder / "metrics.csv")],
+        "visits": {state: visits for state, (visits, _) in ended["states"].items() if state not in ("save", "round_end")},
+        **{name: ended[name] for name in ("reason", "metrics", "step", "batches", "checks", "optimizer_steps", "windows")},
+    }
+
+
+# ---- one story
+
+
+KILLED = """
+import os, signal, time
+from fsmtrain import Callback
+from tests.resuming.test_run_folder import machine
+
+class Bomb(Callback):
+    batches = 0
+    def on_batch_end(self, machine):
+        self.batches += 1
+        if self.batches == int(os.environ["KILLED_AFTER"]):
+            machine._checkpoints._writer.wait()
+            machine._record.waken()
+            time.sleep(0.5)  # until rows that are newer than the checkpoint are written
+            machine._record.waken()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+one = machine(callbacks=[Bomb()])
+came = one.resume_from("auto")
+print(came and came.name, flush=True)
+one.run()
+"""
+
+
+def killed_after(batches: int, folder: Path) -> str:
+    """A process that goes on with the run, or begins one, and kills itself so many batches later: from which checkpoint."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "KILLED_AFTER": str(batches)}
+    command = [sys.executable, "-W", "ignore", "-c", KILLED]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == (-signal.SIGKILL if batches < 1000 else 0), done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
+def test_a_run_that_was_killed_twice_is_told_as_one_that_was_not(tmp_path: Path) -> None:
+    """Rows after the checkpoint go, and come again; what is cumulative goes on; each process writes where the last one did."""
+    (tmp_path / "killed").mkdir()
+    assert [killed_after(n, tmp_path / "killed") for n in (7, 12, 1000)] == ["None", "000000", "000002"]
+    assert os.listdir(tmp_path / "killed" / "runs") == ["0"]
+    folder = tmp_path / "killed" / "runs" / "0"
+    machine().run()
+    whole = told(Path("runs/0"))
+    assert told(folder) == whole
+    assert len(whole["rows"]) == 36  # 30 batches and 6 checks
+
+    lines = rows(folder / "timeline.jsonl")
+    for values in ([x["time"] for x in lines], [x["batches"] for x in lines], [x["states"]["fetch"][0] for x in lines]):
+        assert values == sorted(values)
+    times = [row["time"] for row in rows(folder / "metrics.jsonl")]
+    assert times == sorted(times)
+    end, run = document(folder / "end.json"), document(folder / "run.json")
+    assert lines[-1]["time"] == end["wall_seconds"] >= sum(seconds for _, seconds in end["states"].values())
+    assert [(came["checkpoint"], came["step"]) for came in run["resumed"]] == [
+        ("checkpoints/000000", 4),
+        ("checkpoints/000002", 14),
+    ]
+    entered, left = [0] * 20, [0] * 20
+    table_ = document(folder / "table.json")
+    states = table_["states"]
+    for row, count in zip(table_["rows"], end["taken"], strict=True):
+        entered[states.index(row["to"])] += count
+        left[states.index(row["source"])] += count
+    for index, state in enumerate(states):  # each state was left as often as it was entered, and visited so often
+        assert state in ("start", "done") or entered[index] == left[index] == end["states"].get(state, [0])[0], state
+
+    shown = page_of(folder)
+    assert shown.wrong == []
+    assert "from checkpoints/000002, epoch 1, batch 3, step 14" in shown.text
+    assert "All happened as planned: 30 steps, 6 checks" in shown.text
+    log = (folder / "log.txt").read_text()
+    assert "resumed from checkpoints/000000 (epoch 0, batch 3, step 4)" in log
+    assert "3 rows of metrics came after that checkpoint, and went" in log or "4 rows of metrics" in log
+
+
+@pytest.mark.parametrize("n", [3, 21, 34, 55, 89])
+def test_a_run_that_was_stopped_anywhere_is_told_as_one_that_was_not(n: int) -> None:
+    folder = stopped(n, run_name="stopped").run_dir
+    assert folder is not None
+    before = document(folder / "run.json")
+    one = machine(run_name="stopped")
+    one.resume(folder)
+    assert one.run_dir == folder
+    one.run()
+    machine(run_name="whole").run()
+    assert told(folder) == told(Path("runs/whole"))
+    after = document(folder / "run.json")
+    assert {**after, "plan": 0, "resumed": 0} == {**before, "plan": 0, "resumed": 0}
+
+
+def test_a_line_that_was_cut_by_the_kill_is_left_out() -> None:
+    folder = stopped().run_dir
+    assert folder is not None
+    (folder / "end.json").unlink()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind":"train","time":0.0')
+    one = machine()
+    one.resume()
+    one.run()
+    assert len(rows(folder / "metrics.jsonl")) == 36
+
+
+def test_where_a_checkpoint_does_not_tell_of_the_record_nothing_is_cut() -> None:
+    folder = stopped().run_dir
+    assert folder is not None
+    tree = Store(folder / "checkpoints").newest().tree  # type: ignore[union-attr]
+    Store(folder / "checkpoints").save(tree, {"batches_begun": 1})
+    before = (folder / "metrics.jsonl").read_bytes()
+    one = machine()
+    one.resume()
+    one.run()
+    assert one.run_dir not in (None, folder)
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_gone_on_with_ends_the_record_and_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    folder = stopped().run_dir
+    assert folder is not None
+    (folder / "metrics.jsonl").write_text('{"kind":"train","time":0.0}\n')
+    one = machine()
+    one.resume()
+    assert one.run().counters.epochs_done == 3
+    assert "what is there is not what a run writes" in caplog.text
+    assert one.checkpoints == folder / "checkpoints"
+
+
+def test_a_run_in_a_folder_that_cannot_be_written_is_refused() -> None:
+    folder = stopped().run_dir
+    assert folder is not None
+    (folder / ".lock").unlink()
+    (folder / ".lock").mkdir()
+    for where in (None, folder):
+        with pytest.raises(UsageError, match="cannot go on there, since nothing can be written: Is a directory"):
+            machine().resume(where)
+
+
+def test_until_it_ends_again_a_resumed_run_has_not_ended() -> None:
+    folder = stopped().run_dir
+    assert folder is not None
+    assert document(folder / "end.json")["reason"] == "requested"
+    one = machine()
+    one.resume()
+    one.advance()
+    assert not (folder / "end.json").exists()
+    one.run()
+    assert document(folder / "end.json")["reason"] == "max_epochs"
+
+
+# ---- where checkpoints are
+
+
+def test_checkpoints_are_in_the_runs_folder_and_those_of_each_run_are_its_own() -> None:
+    for number in ("0", "1"):
+        one = machine(save=ModelCheckpoint())
+        one.run()
+        assert one.run_dir is not None
+        assert one.checkpoints == one.run_dir / "checkpoints" == Path("runs", number, "checkpoints").absolute()
+        assert len(Store(one.checkpoints).numbers()) == 1
+    assert os.listdir() == ["runs"]
+
+
+def test_a_dirpath_decides_and_the_record_goes_on_all_the_same() -> None:
+    rule = ModelCheckpoint(every_n_steps=4, dirpath="elsewhere")
+    folder = stopped(save=rule).run_dir
+    assert folder is not None
+    assert not (folder / "checkpoints").exists()
+    one = machine(save=rule)
+    assert one.resume_from("auto") is not None
+    assert one.run_dir == folder
+    one.run()
+    assert len(rows(folder / "metrics.jsonl")) == 36
+
+
+def test_a_run_that_is_not_recorded_saves_beside_the_program() -> None:
+    stopped(runs_dir=None)
+    assert os.listdir() == ["checkpoints"]
+    one = machine(runs_dir=None)
+    assert one.resume_from("auto") is not None
+
+
+def test_a_run_that_was_not_recorded_can_be_recorded_from_its_checkpoint_on() -> None:
+    stopped(runs_dir=None)
+    one = machine()
+    one.resume("checkpoints")
+    one.run()
+    [came] = document(Path("runs/0/run.json"))["resumed"]
+    assert came["checkpoint"].startswith("../../checkpoints/")
+    first = rows(Path("runs/0/metrics.jsonl"))[0]
+    assert (first["epoch"], first["step"]) == (came["epoch"], came["step"])
+
+
+# ---- which run goes on
+
+
+def test_a_checkpoint_is_where_a_run_of_its_own_begins() -> None:
+    folder = stopped().run_dir
+    assert folder is not None
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for where in (folder / "checkpoints", Store(folder / "checkpoints").newest().path):  # type: ignore[union-attr]
+        one = machine()
+        one.resume(where)
+        one.run()
+        assert one.run_dir not in (None, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def auto(**more: Any) -> str | None:
+    """The folder of the run that ``"auto"`` means; None where it begins anew."""
+    one = machine(**more)
+    came = one.resume_from("auto")
+    assert one._record is not None
+    if one._record._held is not None:
+        one._record._held.release()
+    return None if came is None else came.parents[1].name
+
+
+def test_the_newest_run_with_a_checkpoint_is_taken() -> None:
+    assert auto() is None
+    stopped()
+    stopped()
+    os.utime("runs/1/run.json", (9e9, 9e9))
+    stopped(3)  # 2: nothing of it...
+    for path in Path("runs/2/checkpoints").glob("*/*"):
+        path.unlink()
+    for path in Path("runs/2/checkpoints").glob("*"):
+        path.rmdir()  # ...was saved
+    os.utime("runs/2/run.json", (9.1e9, 9.1e9))
+    assert auto() == "1"
+
+
+def test_another_command_another_name_and_another_model_are_other_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped()
+    stopped(run_name="fold.1")
+    assert (auto(), auto(run_name="fold.1"), auto(run_name="fold-1"), auto(run_name="fold")) == ("0", "fold.1", None, None)
+
+    class Other(Telling):
+        pass
+
+    assert auto(model=Other()) is None
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--resume", "--quiet"])
+    assert auto() == "0"
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--fold", "2"])
+    capsys.readouterr()
+    assert auto(quiet=False) is None
+    said = capsys.readouterr().err
+    assert "runs/0 was begun by another command; resume_from runs/0 goes on with it; a new one begins" in said
+
+
+def test_a_run_that_has_ended_is_not_gone_on_with_in_silence() -> None:
+    machine().run()
+    with pytest.warns(UserWarning, match="has ended already, since all epochs are done"):
+        assert auto() == "0"
+    with pytest.warns(UserWarning, match="max_nb_epochs: 5, and 3"):
+        assert auto(max_nb_epochs=5) == "0"
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_an_error_and_none_is_passed_over() -> None:
+    stopped()
+    stopped()
+    os.utime("runs/1/run.json", (9e9, 9e9))
+    for path in Path("runs/1/checkpoints").glob("*/state.json"):
+        path.write_bytes(b"{}")
+    with pytest.raises(CheckpointError, match=r"none of the \d checkpoints can be loaded"):
+        auto()
+    assert hold(Path("runs/1")) is not None  # it is let go
+
+
+def test_where_a_checkpoint_is_demanded_and_there_is_none_that_is_said() -> None:
+    with pytest.raises(CheckpointError, match="there is no checkpoint in runs of a run that this command began"):
+        machine().resume()
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        machine().resume("nowhere")
+
+
+def test_what_is_refused_can_be_insisted_on_by_a_trainer() -> None:
+    def trainer(**more: Any) -> Trainer:
+        torch.manual_seed(0)
+        given = {"max_nb_epochs": 2, "quiet": True, "device": "cpu", "callbacks": [ModelCheckpoint(every_n_steps=2)], **more}
+        return Trainer(resume="auto", **given)
+
+    trainer().fit(Linear(), batches(8))
+    with pytest.raises(ResumeError, match=r"accumulate_grad_batches: 2, and 1 when it was saved"):
+        trainer(accumulate_grad_batches=2).fit(Linear(), batches(8))
+    with pytest.warns(UserWarning, match="accumulate_grad_batches: 2, and 1"):
+        trainer(accumulate_grad_batches=2, resume_anyway=True).fit(Linear(), batches(8))
+    assert len(document(Path("runs/0/run.json"))["resumed"]) == 1
+
+
+def test_what_is_only_shown_or_recorded_elsewhere_may_differ(recwarn: pytest.WarningsRecorder) -> None:
+    stopped(runs_dir=None)
+
+    class Logger:
+        def log_metrics(self, metrics: Any, step: int) -> None: ...
+
+    other = machine(quiet=False, progress_bar=False, run_name="a", logger=Logger())
+    other.resume("checkpoints")
+    assert not [warning for warning in recwarn if "differences" in str(warning.message)]
+
+
+# ---- two at once
+
+
+def test_a_run_that_is_under_way_is_passed_over_and_refused_where_it_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    stopped()
+    first, second = machine(), machine(quiet=False)
+    first.resume()
+    assert second.resume_from("auto") is None
+    said = capsys.readouterr().err
+    assert "to go on with; runs/0 is under way elsewhere, and was passed over; a new one begins" in said
+    with pytest.raises(UsageError, match="runs/0: this run is under way"):
+        second.resume("runs/0")
+    first.run()
+    assert second.resume("runs/0").parent == Path("runs/0/checkpoints")
+
+
+HOLDING = """
+import os, sys, time
+from pathlib import Path
+from fsmtrain.views.recording.lock import hold
+held = hold(Path(sys.argv[1]))
+if os.fork() == 0:  # a worker of a loader, which may live longer
+    time.sleep(60)
+    os._exit(0)
+print(held is not None, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no locks")
+def test_another_process_is_kept_out_until_it_is_killed_also_where_its_workers_live_on(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes: Any = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen([sys.executable, "-c", HOLDING, str(tmp_path)], env=environment, **pipes)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        assert hold(tmp_path) is None
+        process.kill()
+        process.wait()
+        mine = hold(tmp_path)
+        assert mine is not None
+        assert hold(tmp_path) is None  # nor does this process get it twice
+        mine.release()
+        again = hold(tmp_path)
+        mine.release()  # once is enough
+        assert again is not None
+        assert hold(tmp_path) is None
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
