@@ -30,7 +30,7 @@ from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.arrivals import Arrival, Arrivals
 from fsmtrain.runtime.building import Loaders, memory_of, parts_of
 from fsmtrain.runtime.checkpoints import BATCH, FOLDER, Checkpoints, Ranking, found, policy_of, rule_in
-from fsmtrain.runtime.loaders import is_a_workers_death
+from fsmtrain.runtime.deaths import is_a_workers_death
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.runtime.notes import Notes
 from fsmtrain.runtime.outputs import Metrics, number, scalar_of
