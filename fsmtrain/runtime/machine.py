@@ -192,7 +192,10 @@ class Engine:
             yield self.advance()
 
     def stop(self) -> None:
-        """Ask the run to stop: it does so at the end of the round, or of the val or test batch, that is under way."""
+        """Ask the run to stop: it does so at the end of the round, or of the val or test batch, that is under way.
+
+        Where it saves, and what is in hand between two rounds of a batch can be in no checkpoint, at the end of the batch.
+        """
         self._memory.signals.stop_requested = True
 
     def log(self, name: str, value: Any, *, prog_bar: bool = False) -> None:

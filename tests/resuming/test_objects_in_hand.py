@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -194,6 +194,13 @@ class Bagged(DataLoader[Any]):
         super().__init__(dataset, batch_size=2, shuffle=True, collate_fn=bag_of)
 
 
+class Hidden(NamedTuple):
+    """Hidden states of a class of its own."""
+
+    h: Tensor
+    c: Tensor
+
+
 class Bags(Recurrent):
     """Splits that are such batches."""
 
@@ -205,7 +212,8 @@ class Bags(Recurrent):
         return [Bag(batch.x[:, s : s + split_size], batch.y[:, s : s + split_size]) for s in steps]
 
     def training_step(self, batch: Bag, batch_nb: int, hiddens: Any) -> Any:
-        return super().training_step((batch.x, batch.y), batch_nb, hiddens)
+        output = super().training_step((batch.x, batch.y), batch_nb, hiddens and tuple(hiddens))
+        return {**output, "hiddens": Hidden(*output["hiddens"])}
 
 
 class Pairs(Adversaries):

@@ -47,19 +47,32 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 class Breaking(DataLoader[Any]):
-    """Draws when it is begun; once, at a pass that is chosen, a worker dies in the middle of that, after a request to stop."""
+    """Draws when it is begun; after a request to stop, a worker of a chosen pass dies in the middle of that, or later."""
 
     passes = at = 0
+    later = False
     stop: Callable[[], None]
 
     def __iter__(self) -> Any:
         Breaking.passes += 1
         iterator = super().__iter__()
         torch.rand(1), random.random(), np.random.rand()
-        if Breaking.passes == Breaking.at:
-            Breaking.stop()
-            raise RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly")
-        return iterator
+        if Breaking.passes != Breaking.at:
+            return iterator
+        Breaking.stop()
+        if not Breaking.later:
+            raise Dead
+        return Broken()
+
+
+Dead = RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly")
+
+
+class Broken(Iterator[Any]):
+    """Of a loader whose worker is dead."""
+
+    def __next__(self) -> Any:
+        raise Dead
 
 
 class Starts(Callback):
@@ -109,9 +122,10 @@ def _unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.mark.filterwarnings("ignore:.*must be loaded again")
+@pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize("make", [sized, streamed, with_a_generator])
-def test_a_pass_whose_workers_could_not_be_started_begins_when_the_run_goes_on(make: Any) -> None:
-    """Nothing was drawn, and no hook is called twice."""
+def test_a_pass_whose_workers_are_dead_at_once_begins_when_the_run_goes_on(make: Any, later: bool) -> None:
+    """Where it could not be begun nothing was drawn; in any case no hook is called twice."""
     visits, starts = Visits(), Starts()
     run = machine(make, [visits, starts])
     run.run()
@@ -121,7 +135,7 @@ def test_a_pass_whose_workers_could_not_be_started_begins_when_the_run_goes_on(m
     for at in range(1, begun + 1):
         Breaking.passes, Breaking.at = 0, at
         broken = machine(make, [Starts()])
-        Breaking.stop = broken.stop
+        Breaking.stop, Breaking.later = broken.stop, later
         broken.run()
         assert broken.state is State.STOPPED
         met.add(broken.left)

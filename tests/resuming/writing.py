@@ -13,9 +13,9 @@ from typing import Any
 
 from fsmtrain import Guards, ModelCheckpoint
 from fsmtrain.runtime.saving.files import Files
-from tests.models import Perceptron, Validated
+from tests.models import Perceptron
 from tests.resuming.killing import Matrix, Moment, fresh, in_child
-from tests.resuming.presets import preset, shuffled, with_momentum
+from tests.resuming.presets import adam, noisy, preset, shuffled, with_momentum
 
 STAGES = ("before", "after half of")  # an operation; half of one is a write of half of its bytes
 
@@ -27,14 +27,7 @@ WRITING = {
         guards=Guards(),
         callbacks=lambda: [ModelCheckpoint(every_n_batches=2, save_top_k=2)],
     ),
-    "the best, at each write": preset(
-        lambda: Validated(with_momentum),
-        shuffled(8),
-        shuffled(4),
-        val_check_interval=2,
-        guards=Guards(),
-        callbacks=lambda: [ModelCheckpoint(monitor="val_loss")],
-    ),
+    "random augmentation, at each write": preset(lambda: Perceptron(adam), noisy(6), max_nb_epochs=1),
 }
 
 
