@@ -33,7 +33,7 @@ PARTS = [("counters",), ("signals",), ("patience",), ("in_hand",), ("random",)]
 INFORMATIONAL = {
     *("version", "hparams", "made_of"),  # for people, and to be compared
     *("places", "random.cuda"),  # of a GPU
-    "is_done",  # False only where a fetch has failed after a request; `test_signals` comes by it
+    "is_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these
     "signals.save_wanted",  # by the clock, which is another one in each process
     "signals.stop_requested",  # taken back in any case
     "signals.step_skipped",  # given and asked in one visit
