@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from fsmtrain import Callback, Guards, Machine, State, every_n_batches
+from fsmtrain import Callback, Guards, Machine, SeededDataLoader, State, every_n_batches
 from tests.models import Perceptron, Samples, Stream, Visits, machine_of
 from tests.resuming.killing import differences, outcome
 from tests.resuming.presets import Noisy, adam
@@ -46,8 +46,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Any:
 # ---- a pass that cannot be begun
 
 
-class Breaking(DataLoader[Any]):
-    """Draws when it is begun; after a request to stop, a worker of a chosen pass dies in the middle of that, or later."""
+class Breaking:
+    """Of a loader: it draws when a pass is begun. In one that is chosen a worker dies, right then or later, after a request."""
 
     passes = at = 0
     later = False
@@ -55,7 +55,7 @@ class Breaking(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         Breaking.passes += 1
-        iterator = super().__iter__()
+        iterator = super().__iter__()  # type: ignore[misc]
         torch.rand(1), random.random(), np.random.rand()
         if Breaking.passes != Breaking.at:
             return iterator
@@ -94,16 +94,28 @@ class Starts(Callback):
         vars(self).update(state)
 
 
+class BreakingLoader(Breaking, DataLoader[Any]):
+    """Torch's own."""
+
+
+class BreakingSeeded(Breaking, SeededDataLoader):
+    """One with a state."""
+
+
 def sized(n: int) -> Any:
-    return Breaking(Noisy(n), batch_size=2, shuffle=True)
+    return BreakingLoader(Noisy(n), batch_size=2, shuffle=True)
 
 
 def streamed(n: int) -> Any:
-    return Breaking(Stream(Samples(n), n), batch_size=2)
+    return BreakingLoader(Stream(Samples(n), n), batch_size=2)
 
 
 def with_a_generator(n: int) -> Any:
-    return Breaking(Samples(n), batch_size=2, shuffle=True, generator=torch.Generator().manual_seed(n))
+    return BreakingLoader(Samples(n), batch_size=2, shuffle=True, generator=torch.Generator().manual_seed(n))
+
+
+def seeded(n: int) -> Any:
+    return BreakingSeeded(Noisy(n), batch_size=2, shuffle=True, seed=n)
 
 
 def machine(make: Any, callbacks: Iterable[object]) -> Machine:
@@ -123,7 +135,7 @@ def _unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 @pytest.mark.filterwarnings("ignore:.*must be loaded again")
 @pytest.mark.parametrize("later", [False, True])
-@pytest.mark.parametrize("make", [sized, streamed, with_a_generator])
+@pytest.mark.parametrize("make", [sized, streamed, with_a_generator, seeded])
 def test_a_pass_whose_workers_are_dead_at_once_begins_when_the_run_goes_on(make: Any, later: bool) -> None:
     """Where it could not be begun nothing was drawn; in any case no hook is called twice."""
     visits, starts = Visits(), Starts()
