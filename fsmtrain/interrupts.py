@@ -15,6 +15,7 @@ from typing import Any
 
 from attrs import define
 
+from fsmtrain.runtime import deaths
 from fsmtrain.views.streams import say
 
 # Ctrl-C; what ends processes; what a scheduler sends ahead of its end, where there is such a signal.
@@ -56,8 +57,6 @@ def stopping(stop: Callable[[], None], signals: Iterable[signal.Signals] = REQUE
         handlers = ((number, signal.getsignal(number)) for number in signals)
         before = {number: handler for number, handler in handlers if handler not in (signal.SIG_IGN, None)}
 
-    deaths: list[Any] = []  # the handler of children's deaths, as it is when the request comes
-
     def ask(number: int, _: FrameType | None) -> None:
         if os.getpid() != owner:
             return
@@ -67,10 +66,7 @@ def stopping(stop: Callable[[], None], signals: Iterable[signal.Signals] = REQUE
             put_back(number)
         if not is_first:
             return
-        if hasattr(signal, "SIGCHLD"):
-            deaths.append(signal.getsignal(signal.SIGCHLD))
-        if deaths and deaths[0] not in (signal.SIG_DFL, signal.SIG_IGN):  # torch's raises an error where a worker has died
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        deaths.expect()
         stop()
         # By a thread: the run may be in the middle of writing to the same stream.
         text = "stopping at the next transition" + ("; once more stops at once" if number == signal.SIGINT else "")
@@ -89,5 +85,5 @@ def stopping(stop: Callable[[], None], signals: Iterable[signal.Signals] = REQUE
         _open -= takes_over
         for number in before:
             put_back(number)
-        if deaths and signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL:
-            signal.signal(signal.SIGCHLD, deaths[0])
+        if came:
+            deaths.expect_no_more()

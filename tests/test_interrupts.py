@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from fsmtrain.interrupts import stopping
+from fsmtrain.runtime import deaths
 
 
 class Stops:
@@ -111,3 +112,45 @@ def test_a_forked_process_takes_no_request() -> None:
             os._exit(stop.count)
         _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def _of_torch(number: int, frame: object) -> None:
+    raise RuntimeError("DataLoader worker (pid 1) is killed by signal")
+
+
+@pytest.fixture
+def of_children() -> Iterator[None]:
+    """What is done at children's deaths is put back after the test."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("of_children")
+@pytest.mark.parametrize("is_set_before", [True, False])
+def test_after_a_request_workers_die_in_silence(is_set_before: bool) -> None:
+    """Also where torch sets its handler only when the request has come, with the first workers that it starts."""
+    with stopping(Stops()):
+        if is_set_before:
+            signal.signal(signal.SIGCHLD, _of_torch)
+        signal.raise_signal(signal.SIGTERM)
+        if not is_set_before:
+            signal.signal(signal.SIGCHLD, _of_torch)
+            deaths.workers_have_begun()
+        signal.raise_signal(signal.SIGCHLD)
+    assert signal.getsignal(signal.SIGCHLD) is _of_torch
+
+
+@pytest.mark.usefixtures("of_children")
+def test_without_a_request_a_worker_s_death_is_an_error() -> None:
+    with stopping(Stops()):
+        signal.signal(signal.SIGCHLD, _of_torch)
+        deaths.workers_have_begun()
+        with pytest.raises(RuntimeError, match="is killed"):
+            signal.raise_signal(signal.SIGCHLD)
+    with stopping(Stops()):
+        signal.raise_signal(signal.SIGTERM)
+    with stopping(Stops()):  # a later run knows nothing of that request
+        deaths.workers_have_begun()
+        with pytest.raises(RuntimeError, match="is killed"):
+            signal.raise_signal(signal.SIGCHLD)

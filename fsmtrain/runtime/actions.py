@@ -11,8 +11,9 @@ from fsmtrain.core.states import State
 from fsmtrain.runtime.device_times import device_times
 from fsmtrain.runtime.epochs import EpochEnd
 from fsmtrain.runtime.memory import Memory, Parts
-from fsmtrain.runtime.passes import Check, SanityPass, Test
+from fsmtrain.runtime.passes import Check, Pass, SanityPass, Test
 from fsmtrain.runtime.precision import Scaling
+from fsmtrain.runtime.stops import WaitingStop
 from fsmtrain.runtime.training import Training
 
 Action = Callable[[], None]
@@ -38,7 +39,7 @@ class Actions:
     def __init__(self, parts: Parts, memory: Memory, save: Action) -> None:
         states = parts.loop.table.states
         self.by_state: dict[State, Action] = {}
-        self.passes: dict[State, SanityPass | Check | Test] = {}
+        self.passes: dict[State, Pass] = {}
         self.scaling: Scaling | None = None
         self._signals = memory.signals
         self._training: Training | None = None
@@ -66,6 +67,9 @@ class Actions:
                 self.by_state[State.ACCUMULATE] = training.accumulate
             if parts.hooks.on_batch_end is not None:
                 self.by_state[State.ROUND_END] = training.end_round
+            if State.SAVE in states and (parts.loop.limits.optimizers > 1 or parts.loop.limits.splits_batches):
+                waiting = WaitingStop(parts, memory, self.by_state.get(State.ROUND_END))
+                self.by_state[State.ROUND_END] = waiting.visit
         self._device_times = device_times(parts.device)
         if self._device_times is not None:
             self.by_state = {state: self._device_times.timed(state, act) for state, act in self.by_state.items()}

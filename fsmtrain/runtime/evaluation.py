@@ -9,12 +9,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fsmtrain.core.states import State
+from fsmtrain.notices import warn
+from fsmtrain.runtime.beginnings import Beginning, beginning
 from fsmtrain.runtime.binding import Binding
 from fsmtrain.runtime.loaders import EvaluationBatches, length_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.outputs import Averages, Metrics, group_in, metrics_in
 from fsmtrain.runtime.positions import Cursor
 from fsmtrain.runtime.precision import in_precision
+from fsmtrain.runtime.saving.codec import obstacle
 
 _ORDER = ("batch", "batch_nb", "dataloader_i")
 
@@ -56,6 +60,8 @@ class Evaluation:
         self._modes: list[tuple[nn.Module, bool]] = []
         self._batches: EvaluationBatches | None = None
         self._outputs: list[list[Any]] = []
+        self._keeps_beginning = self._end is not None and State.SAVE in parts.loop.table.states
+        self.beginning: Beginning | None = None  # of the pass that is under way, where somebody may need it
         self._averages = Averages()
         self._to_show: set[str] = set()
         self.shown: Metrics = {}  # what the last pass wants to be shown while the run goes on
@@ -65,6 +71,8 @@ class Evaluation:
         with torch.no_grad():
             memory = self._memory
             batches = self._batches or self._begin()
+            if self._keeps_beginning and self._counters.eval_nb == 0:
+                self.beginning = beginning(self._cursors, self._model)
             index, batch_nb, batch = self._fetch(batches)
             memory.collects = True
             output = self._step(*(batch if self._move is None else self._move(batch), batch_nb, index)[: self._takes])
@@ -129,23 +137,30 @@ class Evaluation:
         if self._batches is not None:
             for cursor in self._cursors:
                 cursor.end()
-        self._modes, self._batches, self._outputs = [], None, []
+        self._modes, self._batches, self._outputs, self.beginning = [], None, [], None
         self._memory.collects = False
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a pass has begun and not ended."""
+        return self._batches is not None
 
     # ---- saving and resuming
 
     def state(self) -> dict[str, Any] | None:
-        """Where the pass stands, and what it has gathered; None where none is under way."""
+        """Where the pass stands, and what it has gathered; None where none is under way.
+
+        Where no checkpoint can hold its outputs, it stands at its beginning, and ``begins_again`` says why.
+        """
         if self._batches is None:
             return None
-        return {
-            "place": list(self._batches.place),
-            "modes": [training for _, training in self._modes],
-            "sums": self._averages.sums,
-            "counts": self._averages.counts,
-            "outputs": self._outputs,
-            "shows": sorted(self._to_show),
-        }
+        modes = [training for _, training in self._modes]
+        reason = None if self.beginning is None else obstacle({"outputs": self._outputs})
+        if reason is not None and self.beginning is not None:
+            again = {"reason": reason, "changed": self.beginning.changed}
+            nothing: list[list[Any]] = [[] for _ in self._cursors]
+            return _standing((0, 0), modes, Averages(), nothing, set(), again)
+        return _standing(self._batches.place, modes, self._averages, self._outputs, self._to_show, None)
 
     def go_to(self, state: dict[str, Any] | None) -> None:
         """Take up a pass in loaders that are at their positions of then."""
@@ -157,3 +172,33 @@ class Evaluation:
         self._averages = Averages(state["sums"], state["counts"])
         self._outputs = state["outputs"]
         self._to_show = set(state["shows"])
+        if state["begins_again"] is not None:
+            self._say_it_begins_again(**state["begins_again"])
+
+    def _say_it_begins_again(self, reason: str, changed: list[str]) -> None:
+        text = f"{self._kind}: the pass begins again at its first batch, as its outputs were not saved: {reason}"
+        if changed:
+            text += (
+                f" It had changed the model before: {', '.join(changed)}. So what follows may be other than it would have been."
+            )
+        warn(text)
+
+
+def _standing(
+    place: tuple[int, int],
+    modes: list[bool],
+    averages: Averages,
+    outputs: list[list[Any]],
+    to_show: set[str],
+    again: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """A pass as a checkpoint holds it."""
+    return {
+        "place": list(place),
+        "modes": modes,
+        "sums": averages.sums,
+        "counts": averages.counts,
+        "outputs": outputs,
+        "shows": sorted(to_show),
+        "begins_again": again,
+    }

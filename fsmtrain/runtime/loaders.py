@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -63,17 +61,6 @@ def cursors_of(loaders: Sequence[Loader | Cursor], name: str) -> list[Cursor]:
     return [cursor_of(loader, where) for loader, where in zip(loaders, names, strict=True)]
 
 
-def is_a_workers_death(error: BaseException) -> bool:
-    """Whether an error came up in torch's loader because a worker of it was not there any more.
-
-    Torch says so in as many words, or what it was reading from the worker has ended.
-    """
-    if "DataLoader worker" in str(error):
-        return isinstance(error, (RuntimeError, KeyboardInterrupt))
-    frames = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
-    return isinstance(error, (OSError, EOFError)) and any("torch/utils/data" in Path(name).as_posix() for name in frames)
-
-
 class SizedBatches:
     """The batches of one epoch of a loader that has a length. Nothing is fetched ahead of its time.
 
@@ -112,16 +99,23 @@ class StreamedBatches:
     """
 
     def __init__(self, loader: Loader | Cursor, name: str) -> None:
-        cursor = self._cursor = cursor_of(loader, name)
-        if not cursor.is_under_way:
-            cursor.begin()
+        self._cursor, self._name = cursor_of(loader, name), name
+        if not self._cursor.is_under_way:
+            self._cursor.begin()
+        if not self._cursor.is_to_begin:
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        cursor = self._cursor
         if not cursor.has_next() and cursor.given == 0:
             hint = " It is an iterator, which can be used only once: pass an iterable." if is_iterator(cursor.loader) else ""
-            raise DataError(f"{name}: the stream ended without any batch.{hint}")
+            raise DataError(f"{self._name}: the stream ended without any batch.{hint}")
 
     def next(self) -> Any:
         """The next batch. If the one after it cannot be had, an error, this one is not given either."""
         cursor = self._cursor
+        if cursor.is_to_begin:
+            self._look_ahead()
         before = cursor.before_ahead
         batch = cursor.next()
         try:

@@ -30,7 +30,7 @@ from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.arrivals import Arrival, Arrivals
 from fsmtrain.runtime.building import Loaders, memory_of, parts_of
 from fsmtrain.runtime.checkpoints import BATCH, FOLDER, Checkpoints, Ranking, found, policy_of, rule_in
-from fsmtrain.runtime.loaders import is_a_workers_death
+from fsmtrain.runtime.deaths import is_a_workers_death
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.runtime.notes import Notes
 from fsmtrain.runtime.outputs import Metrics, number, scalar_of
@@ -193,7 +193,10 @@ class Engine:
             yield self.advance()
 
     def stop(self) -> None:
-        """Ask the run to stop: it does so at the end of the round, or of the val or test batch, that is under way."""
+        """Ask the run to stop: it does so at the end of the round, or of the val or test batch, that is under way.
+
+        Where it saves, and what is in hand between two rounds of a batch can be in no checkpoint, at the end of the batch.
+        """
         self._memory.signals.stop_requested = True
 
     def log(self, name: str, value: Any, *, prog_bar: bool = False) -> None:

@@ -6,6 +6,7 @@ import logging
 from typing import Any, Literal
 
 from fsmtrain.runtime import random_states
+from fsmtrain.runtime.beginnings import Beginning
 from fsmtrain.runtime.evaluation import Evaluation
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.outputs import Metrics, monitored
@@ -13,50 +14,74 @@ from fsmtrain.runtime.outputs import Metrics, monitored
 log = logging.getLogger("fsmtrain")
 
 
-class SanityPass:
+class Pass:
+    """What the three have in common: how they are left, saved and taken up."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+
+    def restore(self) -> None:
+        """Put back the modes."""
+        self._evaluation.restore()
+
+    def state(self) -> dict[str, Any]:
+        """Where the pass stands."""
+        return {"pass": self._evaluation.state()}
+
+    def go_to(self, state: dict[str, Any]) -> None:
+        """Take the pass up."""
+        self._evaluation.go_to(state["pass"])
+
+    @property
+    def beginning(self) -> Beginning | None:
+        """Where the pass that is under way began, if that was kept."""
+        return self._evaluation.beginning
+
+
+class SanityPass(Pass):
     """Tries validation out before the first epoch: its metrics are thrown away, and no random state is changed by it."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.sanity_loaders)
-        self._counters, self._loaders = memory.counters, parts.val_loaders
+        super().__init__(Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.sanity_loaders))
+        self._loaders = parts.val_loaders
         self._before: random_states.RandomStates | None = None
 
     def visit(self) -> None:
         """A batch of the sanity pass."""
-        if self._counters.eval_nb == 0:
+        if self._before is None:
             self._before = random_states.take(self._loaders)
         if self._evaluation.visit() is not None:
             self.restore()
 
     def restore(self) -> None:
         """Put back the modes and the random states."""
-        self._evaluation.restore()
+        super().restore()
         if self._before is not None:
             random_states.put_back(self._before)
             self._before = None
 
     def state(self) -> dict[str, Any]:
         """Where the pass stands, and the random states of before it."""
-        return {"pass": self._evaluation.state(), "before": self._before and self._before.plain()}
+        return {**super().state(), "before": self._before and self._before.plain()}
 
     def go_to(self, state: dict[str, Any]) -> None:
         """Take the pass up."""
-        self._evaluation.go_to(state["pass"])
+        super().go_to(state)
         before = state["before"]
         self._before = None if before is None else random_states.from_plain(before, self._loaders)
 
 
-class Check:
+class Check(Pass):
     """Validates; after its last batch early stopping is fed, then the hooks are called."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.val_loaders)
+        super().__init__(Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.val_loaders))
         self._parts, self._memory = parts, memory
 
     def visit(self) -> None:
         """A batch of a check."""
         parts, memory = self._parts, self._memory
-        if memory.counters.eval_nb == 0 and parts.hooks.on_check_start is not None:
+        if not self._evaluation.is_under_way and parts.hooks.on_check_start is not None:
             parts.hooks.on_check_start(parts.machine)
         metrics = self._evaluation.visit()
         if metrics is None:
@@ -79,24 +104,12 @@ class Check:
         if rule.verbose and signals.patience_exhausted:
             log.warning("early stopping: %s was best at %g, %d checks ago.", rule.monitor, patience.best, patience.wait)
 
-    def restore(self) -> None:
-        """Put back the modes."""
-        self._evaluation.restore()
 
-    def state(self) -> dict[str, Any]:
-        """Where the pass stands."""
-        return {"pass": self._evaluation.state()}
-
-    def go_to(self, state: dict[str, Any]) -> None:
-        """Take the pass up."""
-        self._evaluation.go_to(state["pass"])
-
-
-class Test:
+class Test(Pass):
     """Runs the test set, or the validation set of a run that only validates."""
 
     def __init__(self, parts: Parts, memory: Memory) -> None:
-        self._evaluation = Evaluation(parts.evaluates, parts, memory, memory.cursors.test, parts.loop.limits.test_loaders)
+        super().__init__(Evaluation(parts.evaluates, parts, memory, memory.cursors.test, parts.loop.limits.test_loaders))
         self._memory, self._notes = memory, parts.notes
         self._kind: Literal["validate", "test"] = "validate" if parts.evaluates == "val" else "test"
 
@@ -108,15 +121,3 @@ class Test:
             self._memory.progress.update(self._evaluation.shown)
             if self._notes is not None:
                 self._notes.metrics(self._kind, metrics)
-
-    def restore(self) -> None:
-        """Put back the modes."""
-        self._evaluation.restore()
-
-    def state(self) -> dict[str, Any]:
-        """Where the pass stands."""
-        return {"pass": self._evaluation.state()}
-
-    def go_to(self, state: dict[str, Any]) -> None:
-        """Take the pass up."""
-        self._evaluation.go_to(state["pass"])

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from fsmtrain.errors import DataError, PositionError
 from fsmtrain.notices import warn
+from fsmtrain.runtime import deaths
 from fsmtrain.runtime.generators import (
     PROCESS_WIDE,
     is_stateful,
@@ -49,12 +50,13 @@ class Cursor:
 
     Attributes:
         given: The batches given in this pass.
-        is_under_way: Whether a pass has begun and not ended.
+        is_under_way: Whether a pass has begun, or is to, and has not ended.
+        is_to_begin: Whether it could not be begun when that was asked for, and begins when it is asked for a batch.
     """
 
     def __init__(self, loader: Any, name: str, length: int | None) -> None:
         self.loader, self.name, self._length = loader, name, length
-        self.given, self.is_under_way = 0, False
+        self.given, self.is_under_way, self.is_to_begin = 0, False, False
         self._way = "state" if is_stateful(loader) else "indices" if can_skip(loader) else "replay"
         self._iterator: Any = None
         self._has_begun = self._is_used_up = self._workers_lived = False
@@ -70,17 +72,29 @@ class Cursor:
     # ---- a pass
 
     def begin(self) -> None:
-        """Begin the next pass, as a ``for`` statement does."""
+        """Begin the next pass, as a ``for`` statement does. Where that fails, it is still to begin, and nothing was drawn."""
+        last = self._start, self._is_used_up
         self._reset()
+        self.is_under_way = self.is_to_begin = True
         self._start = self._now()
+        try:
+            self._begin()
+        except BaseException:
+            self._put_start_back()
+            self._iterator, self._is_watched = None, False
+            self._start, self._is_used_up = last
+            raise
+        self._first = self._first if self._has_begun else self._start
+        self._has_begun, self.is_to_begin, self._revives = True, False, False
+
+    def _begin(self) -> None:
         if self._revives:
             self._begin_at(0)
         else:
             before = self._workers()
             self._iterator = iter(self.loader)
             self._workers_lived = before is not None and before is self._iterator
-        self._first = self._first if self._has_begun else self._start
-        self._has_begun, self.is_under_way, self._revives = True, True, False
+        deaths.workers_have_begun()
 
     def next(self) -> Any:
         """The next batch.
@@ -90,6 +104,8 @@ class Cursor:
             DataError: There is none, and the loader's length says that there is.
         """
         if not self._looks_ahead:
+            if self.is_to_begin:
+                self.begin()
             batch = self._fetch()
         elif self._ahead is _NOTHING:
             raise StopIteration
@@ -101,6 +117,8 @@ class Cursor:
     def has_next(self) -> bool:
         """Whether there is a further batch. It is fetched to find out, and kept."""
         if not self._looks_ahead:
+            if self.is_to_begin:
+                self.begin()
             self._looks_ahead = True
             if self._way == "state":
                 self._before_ahead = copy.deepcopy(self.loader.state_dict()), process_wide()
@@ -125,7 +143,7 @@ class Cursor:
 
     def end(self) -> None:
         """End the pass, wherever it is."""
-        self._iterator, self._is_watched, self.is_under_way = None, False, False
+        self._iterator, self._is_watched, self.is_under_way, self.is_to_begin = None, False, False, False
         self._ahead, self._looks_ahead, self._before_ahead = _NOTHING, False, None
 
     def _reset(self) -> None:
@@ -158,27 +176,30 @@ class Cursor:
         )
         self._iterator, self._is_watched = None, False
         own = own_states(self.loader)
-        with _process_wide_kept():
-            self._put_start_back()
-            self._iterator = iter(self.loader)
-            _go_through(self._iterator, self.given, self.name)
-            batch = next(self._iterator)
-        put_own_back(self.loader, own, self.name)
-        return batch
+        try:
+            with _process_wide_kept():
+                self._put_start_back()
+                self._iterator = iter(self.loader)
+                _go_through(self._iterator, self.given, self.name)
+                return next(self._iterator)
+        finally:
+            put_own_back(self.loader, own, self.name)
 
     # ---- positions
 
     def position(self) -> Position:
         """Where the cursor stands, as of the batches given. Batches that were fetched ahead count as not given."""
+        has_begun = self.is_under_way and not self.is_to_begin
         position: Position = {
             "way": self._way,
             "like": self._like(),
             "is_under_way": self.is_under_way,
+            "is_to_begin": self.is_to_begin,
             "given": self.given,
             "taken": self._taken - (self._ahead is not _NOTHING),
             "is_used_up": self._is_used_up,
             "is_ahead": self._looks_ahead,
-            "workers_live": self._workers_lived if self.is_under_way else self._revives or self._workers() is not None,
+            "workers_live": self._workers_lived if has_begun else self._revives or self._workers() is not None,
             "start": plain(self._start),
             "first": plain(self._first) if self._is_iterator() else None,
             "own": own_states(self.loader),
@@ -203,13 +224,13 @@ class Cursor:
         self.given, self._taken, self._start, self._first = (position[key] for key in ("given", "taken", "start", "first"))
         self._has_begun, self._workers_lived = self._start is not None, position["workers_live"]
         with _process_wide_kept():
-            if position["is_under_way"]:
+            if position["is_under_way"] and not position["is_to_begin"]:
                 self._resume(position)
             elif self._has_begun:
                 self._rest(position)
             else:
                 put_own_back(self.loader, position["own"], self.name)
-        self.is_under_way = position["is_under_way"]
+        self.is_under_way, self.is_to_begin = position["is_under_way"], position["is_to_begin"]
 
     def _resume(self, position: Position) -> None:
         """Begin again the pass that is under way."""

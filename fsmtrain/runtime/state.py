@@ -10,21 +10,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from attrs import fields, frozen
+from attrs import evolve, fields, frozen
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.effects import begin_pass
 from fsmtrain.core.states import State
 from fsmtrain.errors import ModelError, ResumeError
 from fsmtrain.runtime import random_states
 from fsmtrain.runtime.actions import Actions
+from fsmtrain.runtime.beginnings import Beginning
 from fsmtrain.runtime.foreign import IMPORTED
 from fsmtrain.runtime.hparams import plain_hparams
 from fsmtrain.runtime.likeness import compare, facts_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.outputs import tensors_in
 from fsmtrain.runtime.random_states import RandomStates
+from fsmtrain.runtime.stops import another_turn_follows
 
 VERSION = 1  # of the tree
 
@@ -43,14 +46,23 @@ class Standing:
 def state_of(parts: Parts, memory: Memory, actions: Actions, standing: Standing) -> Tree:
     """Everything, as it is now. Tensors are the run's own, not copies."""
     model, turns = parts.model, parts.turns
+    passes = {state.value: one.state() for state, one in actions.passes.items()}
+    beginning = _beginning_to_save(passes, actions)
+    if beginning is not None:
+        first = standing.counters.copy()
+        begin_pass(parts.loop.limits, first)
+        standing = evolve(standing, is_done=False, counters=first)
+    began_at = beginning.positions if beginning is not None else {}
+    random = beginning.random if beginning is not None else random_states.take()
+    is_within_a_batch = standing.state is State.ROUND_END and another_turn_follows(parts, memory, standing.counters)
     in_hand = {
         "windows": [{"first": w.first, "total": w.total, "backwards": w.backwards} for w in memory.windows],
-        "hiddens": memory.hiddens,
-        "splits": memory.splits if _is_within_a_batch(parts, memory, standing) else [],
+        "hiddens": memory.hiddens if is_within_a_batch else [None for _ in memory.hiddens],
+        "splits": memory.splits if is_within_a_batch else [],
         "metrics": memory.metrics,
         "progress": memory.progress,
         "checked": memory.checked,
-        "passes": {state.value: one.state() for state, one in actions.passes.items()},
+        "passes": passes,
     }
     return {
         "version": VERSION,
@@ -72,9 +84,9 @@ def state_of(parts: Parts, memory: Memory, actions: Actions, standing: Standing)
         "optimizers": [turn.optimizer.state_dict() for turn in turns],
         "schedulers": [scheduler.state_dict() for scheduler in parts.schedulers],
         "scalers": actions.scaling.state() if actions.scaling is not None else [],
-        "loaders": {name: cursor.position() for name, cursor in memory.cursors.all.items()},
+        "loaders": {name: began_at.get(cursor) or cursor.position() for name, cursor in memory.cursors.all.items()},
         "callbacks": [{"class": _name(c), "state": c.state_dict()} for c in parts.stateful_callbacks],
-        "random": random_states.take().plain(),
+        "random": random.plain(),
         "made_of": facts_of(parts),
     }
 
@@ -126,12 +138,13 @@ def go_to(tree: Tree, parts: Parts, memory: Memory, actions: Actions, *, anyway:
     return standing, random_states.from_plain(tree["random"])
 
 
-def _is_within_a_batch(parts: Parts, memory: Memory, standing: Standing) -> bool:
-    """Whether the batch in hand has another turn: another optimizer's, or of another split."""
-    counters = standing.counters
-    return standing.state is State.ROUND_END and (
-        counters.optimizer_i + 1 < parts.loop.limits.optimizers or counters.split_nb + 1 < memory.signals.splits
-    )
+def _beginning_to_save(passes: Tree, actions: Actions) -> Beginning | None:
+    """Where the pass began that has said that it must begin again; None where none has."""
+    for state, one in actions.passes.items():
+        saved = passes[state.value]["pass"]
+        if saved is not None and saved["begins_again"] is not None:
+            return one.beginning
+    return None
 
 
 # ---- weights

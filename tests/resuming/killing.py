@@ -11,6 +11,7 @@ import pickle
 import random
 import shutil
 import signal
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -24,10 +25,10 @@ from fsmtrain import Machine
 from fsmtrain.core.dispatch import Dispatcher
 from fsmtrain.runtime.generators import plain
 from tests.models import Visits, same_bits, weights
-from tests.resuming.presets import PRESETS, Preset
+from tests.resuming.presets import Preset
 
 STAGES = ("before its work", "after its work", "after the transition")
-Moment = tuple[int, str]  # the visit, from 0, and the stage of it
+Moment = tuple[int, str]  # the visit, from 0, and the stage of it; or the operation on files, and its stage
 
 
 def warm_up() -> None:
@@ -47,8 +48,11 @@ class Ended(Exception):
     """A child ended in a way that nobody expected."""
 
 
-def in_child(act: Callable[[], Any], folder: Path) -> Any:
-    """What `act` returns in a process of its own, in a group of its own, in this folder; None where it was killed."""
+def in_child(act: Callable[[], Any], folder: Path, *, kill_after: float | None = None) -> Any:
+    """What `act` returns in a process of its own, in a group of its own, in this folder; None where it was killed.
+
+    With `kill_after` it is killed from here after so many seconds, if it has not ended before.
+    """
     told = folder.with_suffix(".told")
     told.unlink(missing_ok=True)
     child = os.fork()
@@ -57,6 +61,7 @@ def in_child(act: Callable[[], Any], folder: Path) -> Any:
         with contextlib.suppress(BaseException):
             os.setpgid(0, 0)
             os.chdir(folder)
+            os.dup2(os.open(folder.with_suffix(".errors"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)  # of workers
             torch.set_num_threads(1)
             warnings.simplefilter("ignore")
             try:
@@ -65,6 +70,9 @@ def in_child(act: Callable[[], Any], folder: Path) -> Any:
             except BaseException:
                 told.write_text(traceback.format_exc())
         os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # workers that have outlived it
@@ -111,10 +119,10 @@ def resumed(preset: Preset, *, must: bool) -> dict[str, Any]:
     return outcome(machine, visits)
 
 
-def killed(preset: Preset, moment: Moment | None, waits: bool = True) -> int:
-    """A run that kills itself; where the moment never comes, the number of its visits."""
+def killed(preset: Preset, moment: Moment) -> int:
+    """A run that kills itself, all that it has saved being written; where the moment never comes, the number of its visits."""
     machine = preset([])
-    done = _Bomb(machine, moment, waits)
+    done = _Bomb(machine, moment)
     machine.run()
     return done.visit
 
@@ -122,8 +130,8 @@ def killed(preset: Preset, moment: Moment | None, waits: bool = True) -> int:
 class _Bomb:
     """Counts the visits of a run, and kills its process at one stage of one."""
 
-    def __init__(self, machine: Machine, moment: Moment | None, waits: bool) -> None:
-        self.machine, self.moment, self.waits = machine, moment, waits
+    def __init__(self, machine: Machine, moment: Moment) -> None:
+        self.machine, self.moment = machine, moment
         self.visit = 0
         dispatcher: Dispatcher = machine._dispatcher
         for node in dispatcher._nodes.values():
@@ -146,7 +154,7 @@ class _Bomb:
     def come_to(self, stage: str) -> None:
         """Die here, if it is the moment."""
         if (self.visit, stage) == self.moment:
-            if self.waits and self.machine._checkpoints is not None:
+            if self.machine._checkpoints is not None:
                 self.machine._checkpoints._writer.wait()
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -168,8 +176,10 @@ def fresh(folder: Path) -> Path:
 class Matrix:
     """One preset's row of the matrix: the run that nobody kills, and those that are killed."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.preset, self.folder = name, PRESETS[name], folder / name.replace(" ", "-")
+    counted = "visit"
+
+    def __init__(self, name: str, preset: Preset, folder: Path) -> None:
+        self.name, self.preset, self.folder = name, preset, folder / name.replace(" ", "-")
         self.preset([])  # its guards are read once, here
         self.reference = in_child(lambda: whole(self.preset), fresh(self.folder))
         self.visits = len(self.reference["events"])
@@ -180,14 +190,18 @@ class Matrix:
         """Every stage of every visit."""
         return [(visit, stage) for visit in range(self.visits) for stage in STAGES]
 
-    def kill(self, moment: Moment, *, waits: bool = True) -> None:
+    def run_to(self, moment: Moment) -> Any:
+        """Run in a process that kills itself at a moment."""
+        return killed(self.preset, moment)
+
+    def kill(self, moment: Moment) -> None:
         """Kill a run at a moment, resume it, and compare."""
         folder = fresh(self.folder)
-        if in_child(lambda: killed(self.preset, moment, waits), folder) is not None:
+        if in_child(lambda: self.run_to(moment), folder) is not None:
             raise Ended(f"{self.name}: nothing was killed at {moment}")
         result = in_child(lambda: resumed(self.preset, must=False), folder)
         self.tried += 1
         self.from_checkpoint += len(result["events"]) < self.visits
         found = differences(self.reference, result)
         if found:
-            self.wrong.append(f"{self.name}: killed {moment[1]}, visit {moment[0]}: {', '.join(found)} differ")
+            self.wrong.append(f"{self.name}: killed {moment[1]}, {self.counted} {moment[0]}: {', '.join(found)} differ")

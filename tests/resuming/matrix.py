@@ -1,7 +1,7 @@
 """The kill matrix: ``python -m tests.resuming.matrix [--every N] [PRESET ...]``.
 
-Each run is killed at every stage of every visit (or at every N-th), resumed, and compared with the run that nobody kills.
-Prints how many of how many came out the same, bit for bit.
+Each run is killed at every stage of every visit (or at every N-th), resumed, and compared with the run that nobody kills; those
+of `writing` at every operation on files. Prints how many of how many came out the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.resuming.killing import Matrix, warm_up
 from tests.resuming.presets import PRESETS
+from tests.resuming.writing import WRITING, WritingMatrix
 
 MEMORY = Path("/dev/shm")  # a folder in memory, where there is one: what is synced there is synced at once
 
@@ -22,15 +23,16 @@ MEMORY = Path("/dev/shm")  # a folder in memory, where there is one: what is syn
 def main(arguments: list[str]) -> int:
     """Kill everywhere; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"of: {', '.join(PRESETS)}; by default all")
+    rows = {**dict.fromkeys(PRESETS, Matrix), **dict.fromkeys(WRITING, WritingMatrix)}
+    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"of: {'; '.join(rows)}; by default all")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="kill at each N-th moment only")
     options = parser.parse_args(arguments)
     warm_up()
     tried = same = from_checkpoint = 0
     with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
-        for number, name in enumerate(options.presets or PRESETS):
+        for number, name in enumerate(options.presets or rows):
             began = time.perf_counter()
-            row = Matrix(name, Path(folder))
+            row = rows[name](name, {**PRESETS, **WRITING}[name], Path(folder))
             moments = row.moments()
             for moment in moments[number % options.every :: options.every]:
                 row.kill(moment)

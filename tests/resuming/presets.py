@@ -160,9 +160,9 @@ def shuffled(n: int, size: int = 2, **more: Any) -> Callable[[], Any]:
     return lambda: batches(n, size, shuffle=True, **more)
 
 
-def noisy(n: int, **more: Any) -> Callable[[], Any]:
+def noisy(n: int, of: type[Noisy] = Noisy, **more: Any) -> Callable[[], Any]:
     """A plain loader of items that draw random numbers."""
-    return lambda: DataLoader(Noisy(n), batch_size=2, shuffle=True, **more)
+    return lambda: DataLoader(of(n), batch_size=2, shuffle=True, **more)
 
 
 def two(first: int, second: int) -> Callable[[], Any]:

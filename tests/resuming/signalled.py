@@ -1,50 +1,133 @@
-"""A run with two workers that a signal is sent to: ``python -m tests.resuming.signalled CONTEXT [resume | AT]``.
+"""A run with two workers whose whole group gets a signal: ``python -m tests.resuming.signalled CONTEXT [SIGNAL WHEN AT]``.
 
-It says each transition as it comes, and waits for the signal after transition number AT; at its end it pickles its outcome.
+The signal comes *between* two visits, after transition AT; while a batch after that is being *fetched*; *starting*, right after
+the AT-th start of a worker; or at *any* time, AT milliseconds after the run's beginning. It says in which state that was, and
+pickles its outcome at its end. With ``resume`` for the signal's name it goes on where it was stopped.
 """
 
 from __future__ import annotations
 
+import multiprocessing.context as mp
+import os
 import pickle
+import signal
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from fsmtrain import Machine, State
 from tests.models import Perceptron, Visits
 from tests.resuming.killing import outcome
-from tests.resuming.presets import adam, noisy, preset
+from tests.resuming.presets import Noisy, adam, noisy, preset
+
+WHEN = ("between", "fetched", "starting", "any")
+HELD = Path("held")  # while there is such a file, no item comes
 
 
-class Telling(Visits):
-    """Says each transition, and waits at one of them, so that the signal comes at no other moment."""
+class Held(Noisy):
+    """Samples that can be held back."""
 
-    def __init__(self, waits_at: int) -> None:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        while HELD.exists():
+            time.sleep(0.01)
+        return super().__getitem__(index)
+
+
+_on_start: Callable[[], None] = lambda: None  # noqa: E731
+
+
+class _Forked(mp.ForkProcess):
+    def start(self) -> None:
+        super().start()
+        _on_start()
+
+
+class _Served(mp.ForkServerProcess):
+    def start(self) -> None:
+        super().start()
+        _on_start()
+
+
+class _Fork(mp.ForkContext):
+    Process = _Forked
+
+
+class _ForkServer(mp.ForkServerContext):
+    Process = _Served
+
+
+CONTEXTS = {"fork": _Fork, "forkserver": _ForkServer}
+
+
+class Sender(Visits):
+    """Sends the signal, and says where the run was."""
+
+    def __init__(self, number: signal.Signals, when: str, at: int) -> None:
         super().__init__()
-        self._waits_at = waits_at
+        self._number, self._when, self._at = number, when, at
+        self._starts = 0
+        self.machine: Machine | None = None
+
+    def send(self) -> None:
+        assert self.machine is not None
+        print(f"in {self.machine.state} after {len(self.seen)}", flush=True)
+        os.killpg(0, self._number)
 
     def on_transition(self, machine: Any, transition: Any) -> None:
         super().on_transition(machine, transition)
-        print(len(self.seen), flush=True)
-        while len(self.seen) == self._waits_at and not machine.interrupt:
-            time.sleep(0.01)
+        if len(self.seen) == self._at and self._when == "between":
+            self.send()
+        if len(self.seen) == self._at and self._when == "fetched":
+            HELD.touch()
+            threading.Thread(target=self._send_when_held, daemon=True).start()
+
+    def _send_when_held(self) -> None:
+        before = -1
+        while before != len(self.seen):  # a transition takes milliseconds, and no batch comes any more
+            before = len(self.seen)
+            time.sleep(0.5)
+        self.send()
+        time.sleep(0.1)
+        HELD.unlink()
+
+    def count_starts(self) -> None:
+        self._starts += 1
+        if self._starts == self._at and self._when == "starting":
+            self.send()
+            time.sleep(0.02)  # for some of those that it has reached to be gone
+
+    def begin(self, machine: Machine) -> None:
+        self.machine = machine
+        if self._when == "any":
+            timer = threading.Timer(self._at / 1000, self.send)
+            timer.daemon = True
+            timer.start()
 
 
-def main(context: str, how: str = "") -> int:
+def main(context: str, name: str = "SIGTERM", when: str = "", at: str = "0") -> int:
     """Run; returns the exit code."""
+    global _on_start
     torch.set_num_threads(1)
-    workers = {"num_workers": 2, "multiprocessing_context": context}
+    workers: dict[str, Any] = {"num_workers": 2, "multiprocessing_context": CONTEXTS[context](), "of": Held}
     make = preset(lambda: Perceptron(adam), noisy(16, **workers), noisy(4, **workers), val_check_interval=4)
-    visits = Telling(int(how) if how.isdigit() else -1)
-    machine = make([visits])
-    if how == "resume":
+    resumes = name == "resume"
+    sender = Sender(signal.SIGTERM if resumes else signal.Signals[name], when, int(at))
+    _on_start = sender.count_starts
+    machine = make([sender])
+    if resumes and any(machine.checkpoints.glob("0*")):
         machine.resume()
+    sender.begin(machine)
     machine.run()
     if machine.interrupt:
+        assert machine.state is State.STOPPED
         return machine.interrupt.exit_code
-    Path("outcome").write_bytes(pickle.dumps(outcome(machine, visits)))
+    Path("outcome").write_bytes(pickle.dumps(outcome(machine, sender)))
     return 0
 
 

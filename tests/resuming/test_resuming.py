@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +10,8 @@ import torch
 
 from fsmtrain import Callback, FsmtrainError, Guards, Machine, State, Trainer, after_batches, every_n_batches
 from fsmtrain.errors import ResumeError, UsageError
-from fsmtrain.runtime.checkpoints import Checkpoints
-from fsmtrain.runtime.saving.codec import decode
-from fsmtrain.runtime.saving.snapshots import snapshot
-from fsmtrain.runtime.saving.store import Store
-from fsmtrain.runtime.state import Standing
 from tests.models import Linear, Perceptron, Validated, Visits, batches, machine_of, same_bits, weights
-from tests.resuming.killing import differences, outcome
-from tests.resuming.presets import PRESETS, Preset
-
-PARTS = [("counters",), ("signals",), ("patience",), ("in_hand",), ("random",)]
-INFORMATIONAL = {
-    *("version", "hparams", "made_of"),  # for people, and to be compared
-    *("places", "random.cuda"),  # of a GPU
-    "is_done",  # False only where a fetch has failed after a request; `test_signals` comes by it
-    "signals.save_wanted",  # by the clock, which is another one in each process
-    "signals.stop_requested",  # taken back in any case
-    "signals.step_skipped",  # given and asked in one visit
-    "random.own",  # of loaders; theirs are in the positions
-    *("in_hand.passes.sanity_val.pass.sums", "in_hand.passes.sanity_val.pass.counts"),  # its metrics are thrown away
-}
+from tests.resuming.fields import needed
 
 
 @pytest.fixture(autouse=True)
@@ -52,122 +31,12 @@ class StopAt(Callback):
             machine.stop()
 
 
-def run_from(preset: Preset, tree: Any) -> dict[str, Any]:
-    """The outcome of a run that goes on from this state."""
-    Store("from").save(tree, {})
-    visits = Visits()
-    machine = preset([visits])
-    machine.resume("from")
-    machine.run()
-    return outcome(machine, visits)
-
-
 # ---- what is in a checkpoint is needed
-
-
-def trees(preset: Preset, every: int) -> Iterator[Any]:
-    """What a checkpoint would hold at every so many transitions of a run, and at the last one."""
-    machine = preset([])
-    for number, _ in enumerate(machine):
-        if number % every == every - 1 or machine.state.is_final:
-            taken = snapshot({"tree": tree_of(machine)}, {})
-            yield decode(taken.encoded)["tree"]
-
-
-def tree_of(machine: Machine) -> Any:
-    """What a checkpoint of this moment holds."""
-    kept: list[Any] = []
-
-    class Kept(Checkpoints):
-        def save(self, tree: Any, about: Any, *, must_keep: bool) -> None:
-            kept.append(tree)
-
-    before = machine._checkpoints
-    machine._checkpoints = Kept(Path("nowhere"), None)
-    try:
-        state, counters = machine.trace.last()
-        machine._submit(Standing(state=state, is_done=True, counters=counters), must_keep=True)
-    finally:
-        machine._checkpoints = before
-    return kept[0]
-
-
-def fields(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The paths of what is named in a tree: not those of single tensors, weights, or what others' state_dicts hold."""
-    for name, value in tree.items():
-        here = (*path, name)
-        inside = here[:2] == ("in_hand", "passes") or here in PARTS
-        if value is None:
-            continue
-        if isinstance(value, dict) and inside and name not in ("before", "sums", "counts"):
-            yield from fields(value, here)
-        else:
-            yield here
-
-
-def replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """A copy with another value at a path."""
-    other = copy.deepcopy(tree)
-    part = other
-    for name in path[:-1]:
-        part = part[name]
-    part[path[-1]] = value
-    return other
-
-
-def at(tree: Any, path: tuple[Any, ...]) -> Any:
-    """What is at a path; None where there is nothing."""
-    for name in path:
-        tree = tree.get(name) if tree is not None else None
-    return tree
-
-
-CHOSEN = {  # preset: transitions from one moment that is tried to the next
-    "weighted windows": 17,
-    "two optimizers": 7,
-    "truncated bptt": 13,
-    "a stream": 23,
-    "several validation loaders": 3,
-    "early stopping": 12,
-    "a stop in mid-epoch": 99,
-    "schedulers": 41,
-    "fp16 with a scaler": 23,
-    "random augmentation": 31,
-    "thawing": 41,
-    "a stray parameter": 23,
-    "a callback with a memory": 23,
-}
 
 
 def test_each_field_of_a_checkpoint_is_needed() -> None:
     """Put to what it is in a run that has not begun, each changes what becomes of some run, or is refused."""
-    needed: dict[str, bool] = defaultdict(bool)
-    for name, every in CHOSEN.items():
-        preset = PRESETS[name]
-        visits = Visits()
-        machine = preset([visits])
-        machine.run()
-        whole = outcome(machine, visits)
-        fresh = tree_of(_begun(preset))
-        for tree in trees(preset, every):
-            for path in fields(tree):
-                told = ".".join(map(str, path))
-                dropped = at(fresh, path)
-                if told in INFORMATIONAL or needed[told] or same_bits(at(tree, path), dropped):
-                    needed[told] |= False
-                    continue
-                try:
-                    found = differences(whole, run_from(preset, replaced(tree, path, dropped)))
-                except Exception:
-                    found = ["refused"]
-                needed[told] |= bool(found)
-    assert sorted(name for name, is_needed in needed.items() if not is_needed and name not in INFORMATIONAL) == []
-
-
-def _begun(preset: Preset) -> Machine:
-    machine = preset([])
-    machine.advance()
-    return machine
+    assert sorted(name for name, is_needed in needed().items() if not is_needed) == []
 
 
 # ---- resuming

@@ -1,65 +1,160 @@
-"""A signal to the whole group, workers included: the run stops, is saved, and goes on as if nothing had been."""
+"""A signal to the whole group, workers included: the run stops, is saved, and goes on as if nothing had been.
+
+All combinations are one command, see `signals`; here are some of them.
+"""
 
 from __future__ import annotations
 
 import os
-import pickle
-import signal
-import subprocess
-import sys
+import random
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
-from tests.resuming.killing import differences
-from tests.resuming.test_kills import ROOT
-
-pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no groups of processes")
-
-
-def started(folder: Path, *how: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "ignore", "-m", "tests.resuming.signalled", *how]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+from fsmtrain import Callback, Guards, Machine, SeededDataLoader, State, every_n_batches
+from tests.models import Perceptron, Samples, Stream, Visits, machine_of
+from tests.resuming.killing import differences, outcome
+from tests.resuming.presets import Noisy, adam
+from tests.resuming.signals import Case, tried, whole
 
 
-def outcome(folder: Path, *how: str) -> Any:
-    process = started(folder, *how)
-    said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    return pickle.loads((folder / "outcome").read_bytes())
-
-
-def stopped(folder: Path, at: int, number: signal.Signals, context: str) -> tuple[int, str]:
-    """A run whose whole group gets a signal once it has made this many transitions: its exit code, and what it said."""
-    process = started(folder, context, str(at))
-    assert process.stdout is not None
-    for line in process.stdout:
-        if int(line) == at:
-            os.killpg(process.pid, number)
-            break
-    _, said = process.communicate(timeout=120)
-    return process.returncode, said
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no groups of processes")
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("SIGINT", "fork", "between", 16),
+        Case("SIGUSR1", "forkserver", "fetched", 40),
+        Case("SIGTERM", "forkserver", "starting", 3),
+    ],
+    ids=str,
+)
+def test_a_group_s_signal_stops_the_run_and_it_goes_on_in_the_same_bits(tmp_path: Path, reference: Any, case: Case) -> None:
+    assert tried(tmp_path, reference, case) == []
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The run to which nobody sends anything. It does not depend on how workers are made."""
-    return outcome(tmp_path_factory.mktemp("whole"), "fork")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The run to which nobody sends anything."""
+    return whole(tmp_path_factory.mktemp("whole"))
 
 
-@pytest.mark.parametrize(
-    ("context", "number", "code", "at"),
-    [("fork", signal.SIGTERM, 143, 24), ("fork", signal.SIGINT, 130, 16), ("forkserver", signal.SIGTERM, 143, 31)],
-)
-def test_a_group_s_signal_stops_the_run_and_it_goes_on_in_the_same_bits(
-    tmp_path: Path, whole: Any, context: str, number: signal.Signals, code: int, at: int
-) -> None:
-    ended, said = stopped(tmp_path, at, number, context)
-    assert ended == code, said
-    resumed = outcome(tmp_path, context, "resume")
-    assert differences(whole, resumed) == []
-    assert len(resumed["events"]) < len(whole["events"]) - at + 20  # it went on from where it was stopped
+# ---- a pass that cannot be begun
+
+
+class Breaking:
+    """Of a loader: it draws when a pass is begun. In one that is chosen a worker dies, right then or later, after a request."""
+
+    passes = at = 0
+    later = False
+    stop: Callable[[], None]
+
+    def __iter__(self) -> Any:
+        Breaking.passes += 1
+        iterator = super().__iter__()  # type: ignore[misc]
+        torch.rand(1), random.random(), np.random.rand()
+        if Breaking.passes != Breaking.at:
+            return iterator
+        Breaking.stop()
+        if not Breaking.later:
+            raise Dead
+        return Broken()
+
+
+Dead = RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly")
+
+
+class Broken(Iterator[Any]):
+    """Of a loader whose worker is dead."""
+
+    def __next__(self) -> Any:
+        raise Dead
+
+
+class Starts(Callback):
+    """A memory of what has begun."""
+
+    def __init__(self) -> None:
+        self.epochs = self.checks = 0
+
+    def on_epoch_start(self, machine: Any) -> None:
+        self.epochs += 1
+
+    def on_check_start(self, machine: Any) -> None:
+        self.checks += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+class BreakingLoader(Breaking, DataLoader[Any]):
+    """Torch's own."""
+
+
+class BreakingSeeded(Breaking, SeededDataLoader):
+    """One with a state."""
+
+
+def sized(n: int) -> Any:
+    return BreakingLoader(Noisy(n), batch_size=2, shuffle=True)
+
+
+def streamed(n: int) -> Any:
+    return BreakingLoader(Stream(Samples(n), n), batch_size=2)
+
+
+def with_a_generator(n: int) -> Any:
+    return BreakingLoader(Samples(n), batch_size=2, shuffle=True, generator=torch.Generator().manual_seed(n))
+
+
+def seeded(n: int) -> Any:
+    return BreakingSeeded(Noisy(n), batch_size=2, shuffle=True, seed=n)
+
+
+def machine(make: Any, callbacks: Iterable[object]) -> Machine:
+    torch.manual_seed(0)
+    given = {"max_nb_epochs": 3, "val_check_interval": 2, "seed": 1}
+    guards = Guards(save=every_n_batches(2))
+    return machine_of(Perceptron(adam), make(8), make(4), guards=guards, callbacks=callbacks, **given)
+
+
+@pytest.fixture(autouse=True)
+def _unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    Breaking.passes = Breaking.at = 0
+    yield
+    Breaking.passes = Breaking.at = 0
+
+
+@pytest.mark.filterwarnings("ignore:.*must be loaded again")
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("make", [sized, streamed, with_a_generator, seeded])
+def test_a_pass_whose_workers_are_dead_at_once_begins_when_the_run_goes_on(make: Any, later: bool) -> None:
+    """Where it could not be begun nothing was drawn; in any case no hook is called twice."""
+    visits, starts = Visits(), Starts()
+    run = machine(make, [visits, starts])
+    run.run()
+    reference, begun = {**outcome(run, visits), "starts": vars(starts)}, Breaking.passes
+    assert begun > 8
+    met = set()
+    for at in range(1, begun + 1):
+        Breaking.passes, Breaking.at = 0, at
+        broken = machine(make, [Starts()])
+        Breaking.stop, Breaking.later = broken.stop, later
+        broken.run()
+        assert broken.state is State.STOPPED
+        met.add(broken.left)
+        Breaking.at = 0
+        visits, starts = Visits(), Starts()
+        run = machine(make, [visits, starts])
+        run.resume()
+        run.run()
+        assert differences(reference, {**outcome(run, visits), "starts": vars(starts)}) == [], at
+    assert met == {State.SANITY_VAL, State.FETCH, State.VAL_CHECK}

@@ -14,6 +14,7 @@ from typing import Any
 from attrs import frozen
 from torch import Tensor
 
+from fsmtrain.errors import CodecError
 from fsmtrain.runtime.saving.decoding import Decoder
 from fsmtrain.runtime.saving.encoding import Encoder
 from fsmtrain.runtime.saving.paths import Path
@@ -37,6 +38,15 @@ def encode(tree: Any) -> Encoded:
     encoder = Encoder()
     skeleton = encoder.value(tree, Path(), 0)
     return Encoded(skeleton, encoder.gathering.stored())
+
+
+def obstacle(tree: Any) -> str | None:
+    """Why a state cannot be encoded; None where it can."""
+    try:
+        encode(tree)
+    except CodecError as error:
+        return str(error)
+    return None
 
 
 def decode(encoded: Encoded) -> Any:
