@@ -12,7 +12,7 @@ from torch import nn
 pytest.importorskip("termios", reason="the benchmarks draw on a terminal of their own")
 
 from benchmarks import batches as handed
-from benchmarks import by_hand, goals
+from benchmarks import by_hand, goals, turns
 from benchmarks.batches import Spent, Stretch, batches_of, data_loader, in_memory
 from benchmarks.dispatching import Alone
 from benchmarks.peers import NONE
@@ -48,7 +48,10 @@ def too_few(loader: Any) -> nn.Module:
         (Contestant("who does not draw", by_hand.plain, draws=True), "nothing was drawn"),
     ],
 )
-def test_who_does_less_than_the_others_is_not_compared(contestant: Contestant, message: str) -> None:
+def test_who_does_less_than_the_others_is_not_compared(
+    contestant: Contestant, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "PATIENCE", 0.1)
     scenario = Scenario("", by_hand.plain, [contestant], batches_of, in_memory)
     with pytest.raises(RuntimeError, match=f"{contestant.name}: .*{message}"):
         measure(scenario, batches=16, rounds=1, say=silence)
