@@ -17,6 +17,7 @@ from fsmtrain import (
     EarlyStopping,
     Guards,
     Loop,
+    ModelCheckpoint,
     Options,
     Sizes,
     State,
@@ -73,6 +74,12 @@ def with_rows(loop: core.Loop, change: Change) -> core.Loop:
 
 
 # ---- guards that never fire, or not where it counts
+
+
+def test_a_guard_that_waits_for_something_from_outside_may_fire_at_any_time() -> None:
+    assert warned_by_build(Linear(), batches(8), callbacks=[ModelCheckpoint(every_n_seconds=60)], max_nb_epochs=2) == []
+    report = of_three_epochs(guards=Guards(save=lambda limits, counters, signals: signals.stop_requested))
+    assert not report.findings
 
 
 def test_a_guard_that_never_fires() -> None:

@@ -79,7 +79,9 @@ class _View:
     # ---- guards
 
     def _is_certain(self, own: Owned) -> bool:
-        """Whether what was heard of this guard hangs on none that cannot be read."""
+        """Whether what was heard of this guard hangs on none that cannot be read, and on nothing from outside."""
+        if any(r.record == "signals" for r in reads_of(fold(own.reading, facts(self.loop.limits, self.loop.guards)))):
+            return False
         if not any(field in ("step", "check") for field, _ in self.unknown):
             return True
         return all(r.record == "limits" or r.name in _FIXED for r in reads_of(own.reading))
