@@ -34,6 +34,17 @@ class GuardError(FsmtrainError, RuntimeError):
     """A guard that raised, returned no bool or changed its arguments; or not exactly one guard that holds."""
 
 
+class NonFiniteError(FsmtrainError, FloatingPointError):
+    """A loss or a gradient that was inf or NaN, where ``on_nonfinite`` makes it an error or found no way around it."""
+
+
+class OutOfMemoryError(FsmtrainError, MemoryError, RuntimeError):
+    """A batch for which there was not enough memory, on the device or on the host.
+
+    Where torch raised its own `torch.OutOfMemoryError` this is one as well.
+    """
+
+
 class UsageError(FsmtrainError, RuntimeError):
     """A call that makes no sense now, such as a test before there is a model."""
 

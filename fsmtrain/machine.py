@@ -211,7 +211,7 @@ class Machine(Engine):
         """
         from fsmtrain.adapters.transitions import as_transitions  # only here: the library takes time to import
 
-        return as_transitions(self._dispatcher, begin=self._begin, end=self._end, **options)
+        return as_transitions(self._dispatcher, begin=self._begin, end=self._end, finish=self._finish, **options)
 
     def plan(self) -> Plan:
         """The exact schedule of this run.

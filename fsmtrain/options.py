@@ -43,6 +43,7 @@ OTHER_NAMES: dict[str, str] = {
     "min_epochs": "min_nb_epochs",
     "min_num_epochs": "min_nb_epochs",
     "name": "run_name",
+    "nan_policy": "on_nonfinite",
     "num_sanity_val_steps": "nb_sanity_val_steps",
     "num_train_epochs": "max_nb_epochs",
     "output_dir": "runs_dir",
@@ -207,6 +208,14 @@ def _check_precision(_: object, flag: Attribute[Any], value: object) -> None:
         raise OptionsError(f"{flag.name}={value!r}: '32', 'bf16' and '16' are the precisions.")
 
 
+def _check_nonfinite(_: object, flag: Attribute[Any], value: object) -> None:
+    if value not in (None, "raise", "skip", "rollback"):
+        raise OptionsError(
+            f"{flag.name}={value!r}: what is done about losses and gradients that are not finite is 'raise', 'skip' or "
+            f"'rollback'. None looks at none of them."
+        )
+
+
 def _check_backend(_: object, flag: Attribute[Any], value: object) -> None:
     if value not in (None, "dp"):
         raise OptionsError(
@@ -267,7 +276,7 @@ def _no_such_flag(name: str, value: object, known: set[str]) -> str:
         )
     if name in OTHER_NAMES:
         return f"{name}={value!r}: there is no such flag. Its name here is {OTHER_NAMES[name]}."
-    alike = difflib.get_close_matches(name, sorted(known), n=1)
+    alike = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.65)
     if alike:
         return f"{name}={value!r}: there is no such flag. Was {alike[0]} meant?"
     return f"{name}={value!r}: there is no such flag. The flags are {', '.join(sorted(known))}."
@@ -297,6 +306,10 @@ class Options:
         device: Where the run happens: ``"auto"`` (the first GPU where there is one, else the CPU) or a device's name.
         precision: ``"32"``, ``"bf16"`` or ``"16"``: the two latter run the model's steps under autocast, the last one with a
             gradient scaler, which may skip a step. 16 and 32 may be ints.
+        on_nonfinite: What is done about a loss or a gradient that is inf or NaN: ``"raise"`` an error that names the batch;
+            ``"skip"`` drops the window, which is counted in ``steps_skipped``; ``"rollback"`` goes back to the last checkpoint
+            and leaves the batch out. None looks at none of them.
+        max_nb_rollbacks: How often ``on_nonfinite="rollback"`` goes back before it gives up.
         distributed_backend: None, or ``"dp"``, which on one device is the same.
         seed: Seeds Python's, NumPy's and torch's generators when the run begins. None leaves them alone.
         progress_bar: Whether the run shows its progress: a bar on a terminal, a few plain lines elsewhere.
@@ -326,6 +339,8 @@ class Options:
     nb_sanity_val_steps: int = field(default=5, validator=_integer(None, 5, "batches"))
     device: str = field(default="auto", validator=_check_device)
     precision: Literal["32", "bf16", "16"] = field(default="32", converter=_precision, validator=_check_precision)
+    on_nonfinite: Literal["raise", "skip", "rollback"] | None = field(default=None, validator=_check_nonfinite)
+    max_nb_rollbacks: int = field(default=3, validator=_integer(1, 3, "rollbacks"))
     distributed_backend: str | None = field(default=None, validator=_check_backend)
     seed: int | None = field(default=None, validator=_check_seed)
     progress_bar: bool = field(default=True, validator=_check_switch)

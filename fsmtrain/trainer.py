@@ -75,7 +75,7 @@ class Trainer(Options):
             FsmtrainError: Anything that is wrong with the flags, the model and the data together.
         """
         done = self._runs.fitted
-        if done is not None and done.state.is_final:
+        if done is not None and done.stop_reason is not None:
             warn("fit: this trainer has finished its run already, so nothing was done. Make a new Trainer to train again.")
             return done.result
         machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), runs="fit")
@@ -162,7 +162,7 @@ class Trainer(Options):
             guards=self.guards,
             callbacks=self.callbacks,
             trainer=self,
-            record_into=fitted.run_dir if fitted is not None and fitted.model is model and fitted.state.is_final else None,
+            record_into=fitted.run_dir if fitted is not None and fitted.model is model and fitted.stop_reason else None,
         )
         self._runs.active = machine
         return machine

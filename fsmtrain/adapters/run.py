@@ -42,8 +42,10 @@ class Run:
     trigger: Callable[..., bool]  # by its name
     get_graph: Callable[..., Any]
 
-    def __init__(self, dispatcher: Dispatcher, begin: Callable[[], None], end: Callable[[], None]) -> None:
-        self._dispatcher, self._begin, self._end = dispatcher, begin, end
+    def __init__(
+        self, dispatcher: Dispatcher, begin: Callable[[], None], end: Callable[[], None], finish: Callable[[], None]
+    ) -> None:
+        self._dispatcher, self._begin, self._end, self._finish = dispatcher, begin, end, finish
         self._rows: dict[State, list[tuple[int, Row]]] = {state: [] for state in dispatcher.table.states}
         for index, row in enumerate(dispatcher.table):
             self._rows[row.source].append((index, row))
@@ -197,7 +199,8 @@ class Run:
 
     def finish(self, event: EventData) -> None:
         """A final state has been entered."""
-        self._end()
+        with self._ending_on_errors():
+            self._finish()
 
     def close(self, event: EventData) -> None:
         """The event is over, also where an exception ended it."""

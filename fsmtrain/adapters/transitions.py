@@ -153,6 +153,7 @@ def as_transitions(
     *,
     begin: Callable[[], None] = lambda: None,
     end: Callable[[], None] = lambda: None,
+    finish: Callable[[], None] | None = None,
     **options: Any,
 ) -> RunMachine:
     """The dispatcher's run as a machine of ``transitions``. The two share everything; either may make the next transition.
@@ -160,7 +161,9 @@ def as_transitions(
     Args:
         dispatcher: The run, wherever it stands.
         begin: Called before every visit; it must do nothing the second time.
-        end: Called after the final state has been entered and after every exception; likewise.
+        end: Called after every exception, and after a final state has been entered; likewise.
+        finish: Called in its place after a final state has been entered; it may have the run stand in another state, from
+            which it then goes on.
         options: What `GraphMachine` takes besides: ``name``, ``title``, ``graph_engine="graphviz"``, ``show_conditions=False``,
             callbacks such as ``after_state_change``. All callbacks are given an `EventData`.
 
@@ -187,4 +190,4 @@ def as_transitions(
             f"concerns the drawing, such as title or graph_engine."
         )
     drawing = {"title": "fsmtrain", "graph_engine": "mermaid", "show_conditions": True}
-    return RunMachine(Run(dispatcher, begin, end), **{**drawing, **options})
+    return RunMachine(Run(dispatcher, begin, end, finish or end), **{**drawing, **options})

@@ -30,6 +30,8 @@ GROUPS: dict[str, Group] = {
     "accumulate_grad_batches": TRAINING,
     "truncated_bptt_steps": TRAINING,
     "gradient_clip_val": TRAINING,
+    "on_nonfinite": TRAINING,
+    "max_nb_rollbacks": TRAINING,
     "check_val_every_n_epoch": VALIDATION,
     "val_check_interval": VALIDATION,
     "nb_sanity_val_steps": VALIDATION,

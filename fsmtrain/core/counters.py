@@ -79,6 +79,7 @@ class Signals:
     pass_ended: bool = field(default=False, metadata=_signal("one rank"))  # the last val or test batch is done
     patience_exhausted: bool = field(default=False, metadata=_signal("every rank"))  # stays so until an improvement
     step_skipped: bool = field(default=False, metadata=_signal("every rank"))  # the optimizer did not step
+    nonfinite: bool = field(default=False, metadata=_signal("every rank"))  # the window must not be stepped, nor gone on from
     stop_requested: bool = field(default=False, metadata=_signal("one rank"))  # a person, or another program, asked
 
     save_wanted: bool = field(default=False, metadata=_signal("one rank"))  # time enough has gone by since the last save

@@ -91,12 +91,13 @@ class Dispatcher:
         """The state that is visited next, or under way; the final one when the run has ended."""
         return self._node.state
 
-    def stand(self, state: State, *, is_done: bool) -> None:
+    def stand(self, state: State, *, is_done: bool, goes_back: bool = False) -> None:
         """Stand in a state, with the counters and signals as they are now; the trace begins here.
 
         Args:
             state: One of the table's.
             is_done: Whether its work is done already, so that its next visit only asks its guards.
+            goes_back: Whether the run has gone back to where it was before, so that the trace goes on from here.
 
         Raises:
             UsageError: The table has no such state, or a visit is under way.
@@ -104,7 +105,10 @@ class Dispatcher:
         self.refuse_within_a_visit()
         if state not in self._nodes:
             raise UsageError(f"The run cannot stand in the state {state}: the states of its table are {_listed(self.table)}.")
-        self.trace = Trace(self.table, self.limits, self.counters)
+        if goes_back:
+            self.trace.turn(self.counters)
+        else:
+            self.trace = Trace(self.table, self.limits, self.counters)
         node = self._nodes[state]
         self._node = Node(state, None, node.cases) if is_done else node
 

@@ -42,6 +42,8 @@ def facts(limits: Limits, guards: Guards) -> Known:
         known["counters", "cut"] = False
     if not limits.skips_steps:
         known["signals", "step_skipped"] = False
+    if not limits.rolls_back:
+        known["signals", "nonfinite"] = False
     if windows_are_single(limits, guards):
         known["counters", "window"] = 1
     return known

@@ -147,8 +147,16 @@ def window_is_full(limits: Limits, counters: Counters, signals: Signals) -> bool
 
 
 def step_was_skipped(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """Whether the optimizer did not step in the state `step`: fp16's gradients were not finite."""
+    """Whether the optimizer did not step in the state `step`: its gradients, or a loss of its window, were not finite.
+
+    Or there was nothing to step: each batch of the window had been taken out of the run by a rollback.
+    """
     return signals.step_skipped
+
+
+def window_is_spoiled(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Whether the run must go back to a checkpoint: ``on_nonfinite="rollback"``, and a number of the window is not finite."""
+    return limits.rolls_back and signals.nonfinite
 
 
 def time_to_save(limits: Limits, counters: Counters, signals: Signals) -> bool:

@@ -43,7 +43,8 @@ class Limits:
     splits_batches: bool  # whether truncated BPTT is on
     windows: tuple[tuple[int, int], ...]  # (first epoch, K), in the order of the epochs
     stops_early: bool  # whether early stopping is on and has checks to watch
-    skips_steps: bool  # whether a step can be skipped (fp16's gradient scaler)
+    skips_steps: bool  # whether a step can be skipped (fp16's gradient scaler, numbers that are not finite)
+    rolls_back: bool  # whether numbers that are not finite end the run, so that it can go back to a checkpoint
 
     # For the runtime, which takes the batches: how many of each loader, None for a stream's whole length.
     val_loaders: tuple[int | None, ...]
@@ -120,7 +121,8 @@ def resolve(options: Options, sizes: Sizes, *, has_own_check: bool = False) -> L
         splits_batches=options.truncated_bptt_steps is not None,
         windows=_windows(options),
         stops_early=options.early_stopping is not None and validates,
-        skips_steps=options.precision == "16",
+        skips_steps=options.precision == "16" or options.on_nonfinite in ("skip", "rollback"),
+        rolls_back=options.on_nonfinite == "rollback",
         val_loaders=val,
         sanity_loaders=sanity,
         test_loaders=test,

@@ -132,6 +132,6 @@ def forget(signals: Signals, state: State) -> None:
     if state is State.FETCH:
         signals.stream_ended = False
     elif state is State.STEP:
-        signals.step_skipped = False
+        signals.step_skipped = signals.nonfinite = False
     elif state in (State.SANITY_VAL, State.VAL_CHECK, State.TEST):
         signals.pass_ended = False

@@ -24,8 +24,8 @@ class StopReason(Enum):
 
 
 def stop_reason(state: State, limits: Limits, counters: Counters, signals: Signals) -> StopReason | None:
-    """Why the run ended that is in this state; None where it has not."""
-    if not state.is_final:
+    """Why the run ended that is in this state; None where it has not, or where numbers that were not finite broke it off."""
+    if not state.is_final or state is State.ROLLED_BACK:
         return None
     if state is State.STOPPED:
         return StopReason.REQUESTED

@@ -8,7 +8,7 @@ from enum import Enum
 class State(Enum):
     """Where a run stands. One visit to a state is one unit of work.
 
-    The eight documented ones do the work; ``start``, ``fetch``, ``round_end``, ``save``, ``epoch_end`` and the two final
+    The eight documented ones do the work; ``start``, ``fetch``, ``round_end``, ``save``, ``epoch_end`` and the final
     ones hold it together. The values are part of the format of traces, plans and checkpoints.
     """
 
@@ -27,6 +27,7 @@ class State(Enum):
     TEST = "test"  # one test batch
     DONE = "done"  # final: the run came to its end
     STOPPED = "stopped"  # final: a stop request ended it
+    ROLLED_BACK = "rolled_back"  # final: numbers were not finite; whoever runs it goes back to a checkpoint, or gives up
 
     @property
     def is_final(self) -> bool:
@@ -37,7 +38,7 @@ class State(Enum):
         return self.value
 
 
-FINAL = frozenset({State.DONE, State.STOPPED})
+FINAL = frozenset({State.DONE, State.STOPPED, State.ROLLED_BACK})
 
 # After the visit an autograd graph may be alive; everywhere else a run can be stopped and saved.
 HOLDS_GRAPH = frozenset({State.TRAIN_BATCH})

@@ -128,8 +128,11 @@ def full_table(decide: Decisions) -> Table:
             row(State.BACKWARD, when=decide.step_is_due, to=State.STEP),
             row(State.BACKWARD, unless=decide.step_is_due, to=State.ACCUMULATE),
             row(State.ACCUMULATE, then=do.end_turn, to=State.ROUND_END),
-            row(State.STEP, when=ask.step_was_skipped, then=(do.drop_window, do.end_turn), to=State.ROUND_END),
-            row(State.STEP, unless=ask.step_was_skipped, then=(do.close_window, do.note_step, do.end_turn), to=State.ROUND_END),
+            *in_order(
+                row(State.STEP, when=ask.window_is_spoiled, to=State.ROLLED_BACK),
+                row(State.STEP, when=ask.step_was_skipped, then=(do.drop_window, do.end_turn), to=State.ROUND_END),
+                row(State.STEP, then=(do.close_window, do.note_step, do.end_turn), to=State.ROUND_END),
+            ),
             *in_order(
                 row(State.ROUND_END, when=ask.stop_is_requested, to=State.STOPPED),
                 row(State.ROUND_END, when=ask.another_optimizer_follows, then=do.next_turn, to=State.TRAIN_BATCH),

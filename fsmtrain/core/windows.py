@@ -39,6 +39,9 @@ def loss_divisor(limits: Limits, guards: Guards, counters: Counters) -> int:
     return min(counters.window, limits.train_batches - first)
 
 
-def gradient_scale(limits: Limits, guards: Guards, counters: Counters) -> float:
-    """What the gradients of the window that is being stepped are multiplied by; 1 where its length came out as foreseen."""
-    return loss_divisor(limits, guards, counters) / counters.gathered
+def gradient_scale(limits: Limits, guards: Guards, counters: Counters, left_out: int = 0) -> float:
+    """What the gradients of the window that is being stepped are multiplied by; 1 where its length came out as foreseen.
+
+    `left_out` is how many of its backwards were left out, so that it holds only the others.
+    """
+    return loss_divisor(limits, guards, counters) / (counters.gathered - left_out)

@@ -113,9 +113,11 @@ def fetch(limits: Limits, signals: Signals, seen: Seen, chance: Chance) -> None:
 
 
 def step(limits: Limits, signals: Signals, chance: Chance) -> None:
-    """Only a gradient scaler skips a step."""
+    """Only a gradient scaler, or a policy for numbers that are not finite, skips a step; only the latter rolls back."""
     if limits.skips_steps:
         signals.step_skipped = chance.step_skipped
+    if limits.rolls_back:
+        signals.nonfinite = chance.nonfinite
 
 
 def validate_for_sanity(limits: Limits, signals: Signals, seen: Seen) -> None:

@@ -84,6 +84,7 @@ RANKS: Mapping[State, tuple[Component, ...]] = {
     State.TEST: (1, test_left),
     State.DONE: (),
     State.STOPPED: (),
+    State.ROLLED_BACK: (),
 }
 LENGTH = max(map(len, RANKS.values()))
 

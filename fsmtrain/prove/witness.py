@@ -64,6 +64,7 @@ class Chance:
     stop: bool = False  # somebody asks the run to stop
     patience_exhausted: bool = False
     step_skipped: bool = False
+    nonfinite: bool = False  # a number of the window that is to be stepped
     splits: int = 1  # of the batch that is fetched
     batches: int = 1  # of the next epoch, a stream's too: data is finite
     sanity_batches: int = 1
@@ -139,16 +140,17 @@ def leave_forward(counters: Counters, seen: Seen) -> None:
 
 
 def leave_step(counters: Counters, signals: Signals, seen: Seen) -> None:
-    """A window is closed."""
-    seen.open_windows -= 1
-    seen.stepped = True
-    if signals.step_skipped:
-        seen.skipped += 1
-    if counters.optimizer_i == seen.me:
-        seen.pending = 0
-        if not signals.step_skipped:
-            seen.steps += 1
-            seen.last_step = seen.rounds
+    """A window is closed, unless the run ends here to go back to a checkpoint: then all stays as it is."""
+    if not signals.nonfinite:
+        seen.open_windows -= 1
+        seen.stepped = True
+        if signals.step_skipped:
+            seen.skipped += 1
+        if counters.optimizer_i == seen.me:
+            seen.pending = 0
+            if not signals.step_skipped:
+                seen.steps += 1
+                seen.last_step = seen.rounds
 
 
 def leave_check(seen: Seen, chance: Chance) -> None:

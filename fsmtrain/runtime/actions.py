@@ -11,6 +11,7 @@ from fsmtrain.core.states import State
 from fsmtrain.runtime.device_times import device_times
 from fsmtrain.runtime.epochs import EpochEnd
 from fsmtrain.runtime.memory import Memory, Parts
+from fsmtrain.runtime.nonfinite import Raising, RollingBack, Skipping, watching
 from fsmtrain.runtime.passes import Check, Pass, SanityPass, Test
 from fsmtrain.runtime.precision import Scaling
 from fsmtrain.runtime.stops import WaitingStop
@@ -43,6 +44,7 @@ class Actions:
         self.scaling: Scaling | None = None
         self._signals = memory.signals
         self._training: Training | None = None
+        self._watching: Raising | Skipping | RollingBack | None = None
         self._restorables: list[Restorable] = []
         for state, make in ((State.SANITY_VAL, SanityPass), (State.VAL_CHECK, Check), (State.TEST, Test)):
             if state in states:
@@ -70,6 +72,10 @@ class Actions:
             if State.SAVE in states and (parts.loop.limits.optimizers > 1 or parts.loop.limits.splits_batches):
                 waiting = WaitingStop(parts, memory, self.by_state.get(State.ROUND_END))
                 self.by_state[State.ROUND_END] = waiting.visit
+            self._watching = watching(parts, memory, training)
+            if self._watching is not None:
+                self._restorables.append(self._watching)
+                self.by_state = self._watching.around(self.by_state)
         self._device_times = device_times(parts.device)
         if self._device_times is not None:
             self.by_state = {state: self._device_times.timed(state, act) for state, act in self.by_state.items()}
@@ -95,6 +101,19 @@ class Actions:
         """Take up the epoch that is under way, if one is."""
         if self._training is not None:
             self._training.go_on()
+
+    def look(self) -> None:
+        """Where the run has been stopped, look at the numbers that are read late.
+
+        Raises:
+            NonFiniteError: One was not finite, where that is an error.
+        """
+        if self._watching is not None:
+            self._watching.look()
+
+    def may_save(self) -> bool:
+        """Whether a checkpoint of now would be sound, as far as numbers are watched."""
+        return self._watching is None or self._watching.may_save()
 
     def restore(self) -> None:
         """Put back modes, ``requires_grad`` and random states, wherever the run stands. Harmless twice."""

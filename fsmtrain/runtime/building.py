@@ -21,10 +21,12 @@ from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
 from fsmtrain.runtime.callbacks import hooks_of
 from fsmtrain.runtime.feeding import feeder
+from fsmtrain.runtime.finiteness import Numbers
 from fsmtrain.runtime.generators import is_stateful
 from fsmtrain.runtime.isolation import refuse_shared_parameters
 from fsmtrain.runtime.loaders import Loader, as_loader, as_loaders, cursor_of, cursors_of, is_iterator, length_of
 from fsmtrain.runtime.memory import Cursors, Memory, Parts, Runs
+from fsmtrain.runtime.nonfinite import refuse_what_cannot_be_watched
 from fsmtrain.runtime.optimizers import Optimization, optimization
 from fsmtrain.runtime.training import own_optimizer_step, refuse_bad_hooks
 from fsmtrain.runtime.windows import Window
@@ -100,6 +102,8 @@ def parts_of(
     loop = make_loop(options, sizes, guards=guards, hook=_own_hook(model) if trains else None)
     if turns is not None:
         _check_combinations(loop, turns)
+        named = {"train_dataloader": train, **{f"val_dataloaders[{i}]": loader for i, loader in enumerate(val)}}
+        refuse_what_cannot_be_watched(loop.options, loop.limits, guards, turns, named)
     if loop.limits.has_sanity and loop.limits.validates and any(map(is_iterator, val)):
         raise DataError(
             "val_dataloaders: one of them is an iterator, which can be used only once, and the sanity pass would use it up "
@@ -138,6 +142,7 @@ def memory_of(parts: Parts) -> Memory:
         patience=Patience(rule) if rule is not None and parts.loop.limits.stops_early else None,
         windows=[Window() for _ in range(count)],
         hiddens=[None] * count,
+        numbers=Numbers([None] * count),
     )
 
 

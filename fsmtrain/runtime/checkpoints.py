@@ -95,6 +95,11 @@ class Checkpoints:
         """Save a state as it is now; returns when it is copied."""
         self._writer.submit(tree, about, must_keep=must_keep)
 
+    def last(self) -> Path | None:
+        """The last checkpoint that is durable, if any, once all is written."""
+        self._writer.wait()
+        return self._writer.saved
+
     def close(self) -> Path | None:
         """Wait until all is written, and remove what is not kept; returns the last checkpoint that is durable, if any."""
         self._writer.close()

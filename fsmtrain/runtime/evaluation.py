@@ -13,6 +13,7 @@ from fsmtrain.core.states import State
 from fsmtrain.notices import warn
 from fsmtrain.runtime.beginnings import Beginning, beginning
 from fsmtrain.runtime.binding import Binding
+from fsmtrain.runtime.exhaustion import is_out_of_memory, told
 from fsmtrain.runtime.loaders import EvaluationBatches, length_of
 from fsmtrain.runtime.memory import Memory, Parts
 from fsmtrain.runtime.outputs import Averages, Metrics, group_in, metrics_in
@@ -45,7 +46,7 @@ class Evaluation:
         cursors: Sequence[Cursor],
         limits: Sequence[int | None],
     ) -> None:
-        model = parts.model
+        model, self._parts = parts.model, parts
         self._kind, self._model, self._cursors, self._limits, self._move = kind, model, cursors, limits, parts.move
         self._memory, self._counters, self._signals = memory, memory.counters, memory.signals
         streams = any(limit != 0 and length_of(c.loader) is None for c, limit in zip(cursors, limits, strict=True))
@@ -75,7 +76,12 @@ class Evaluation:
                 self.beginning = beginning(self._cursors, self._model)
             index, batch_nb, batch = self._fetch(batches)
             memory.collects = True
-            output = self._step(*(batch if self._move is None else self._move(batch), batch_nb, index)[: self._takes])
+            try:
+                output = self._step(*(batch if self._move is None else self._move(batch), batch_nb, index)[: self._takes])
+            except (RuntimeError, MemoryError) as error:
+                if is_out_of_memory(error):
+                    raise told(error, self._parts.machine.state, batch, self._parts, memory) from error
+                raise
             memory.collects = False
             self._keep(index, output)
             if self._total is None:

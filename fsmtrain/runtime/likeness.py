@@ -29,8 +29,8 @@ Facts = dict[str, str]  # each by its name; a value is only compared, and shown
 HARMLESS = frozenset(
     {
         "max_nb_epochs", "min_nb_epochs", "early_stop_callback", "test_percent_check", "nb_sanity_val_steps", "device",
-        "distributed_backend", "Guards(stop)", "Guards(save)", "val loaders", "test loaders", "device type", "torch threads",
-        "python", "torch", "numpy", "the model's code",
+        "on_nonfinite", "max_nb_rollbacks", "distributed_backend", "Guards(stop)", "Guards(save)", "val loaders",
+        "test loaders", "device type", "torch threads", "python", "torch", "numpy", "the model's code",
     }
 )  # fmt: skip
 UNSEEN = frozenset({"progress_bar", "quiet", "runs_dir", "run_name", "logger"})  # not worth a word

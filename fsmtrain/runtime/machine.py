@@ -22,7 +22,7 @@ from fsmtrain.core.reasons import StopReason, stop_reason
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import Trace, Transition
 from fsmtrain.core.way import note_the_way
-from fsmtrain.errors import FsmtrainError, ModelError, ResumeError, UsageError
+from fsmtrain.errors import FsmtrainError, ModelError, NonFiniteError, OutOfMemoryError, ResumeError, UsageError
 from fsmtrain.notices import warn
 from fsmtrain.options import Options
 from fsmtrain.runtime import random_states, state
@@ -31,7 +31,10 @@ from fsmtrain.runtime.arrivals import Arrival, Arrivals
 from fsmtrain.runtime.building import Loaders, memory_of, parts_of
 from fsmtrain.runtime.checkpoints import BATCH, FOLDER, Checkpoints, Ranking, found, policy_of, rule_in
 from fsmtrain.runtime.deaths import is_a_workers_death
+from fsmtrain.runtime.exhaustion import let_go, note_the_checkpoint
+from fsmtrain.runtime.finiteness import NotFinite
 from fsmtrain.runtime.memory import Runs
+from fsmtrain.runtime.nonfinite import refuse_to_roll_back
 from fsmtrain.runtime.notes import Notes
 from fsmtrain.runtime.outputs import Metrics, number, scalar_of
 from fsmtrain.runtime.saving.checkpoint import Loaded
@@ -44,7 +47,8 @@ class Result:
 
     `metrics` holds the last value of each metric, wherever it came from: training, checks or the test. `times` says how often
     each state was visited, and how long that took; `loading` how many batches loaders had to give, and how long they were
-    waited for; `wall_seconds` is the time from the run's beginning to its end.
+    waited for; `wall_seconds` is the time from the run's beginning to its end. `rollbacks` has, for each time that
+    ``on_nonfinite="rollback"`` went back to a checkpoint, the batch that it left out.
     """
 
     stop_reason: StopReason
@@ -54,6 +58,7 @@ class Result:
     times: dict[State, Spent]
     loading: Spent
     wall_seconds: float
+    rollbacks: tuple[NotFinite, ...] = ()
 
 
 class Engine:
@@ -139,6 +144,7 @@ class Engine:
         self._began_at = self._ended_at = 0  # ns
         self._random: random_states.RandomStates | None = None  # of the run that is resumed
         self._checkpoints: Checkpoints | None = None  # once there is something to save
+        self._resumed_from: Path | None = None
         self._left: Standing | None = None  # where it was stopped
         self._take_trainer_back()
 
@@ -160,13 +166,14 @@ class Engine:
         self._dispatcher.refuse_within_a_visit()
         with self._ending_on_errors():
             self._begin()
-            try:
-                self._dispatcher.run()
-            except (Exception, KeyboardInterrupt) as error:
-                if not (self.signals.stop_requested and is_a_workers_death(error)):
-                    raise
-                self._stop_here()
-            self._end()
+            while not self._ended:
+                try:
+                    self._dispatcher.run()
+                except (Exception, KeyboardInterrupt) as error:
+                    if not (self.signals.stop_requested and is_a_workers_death(error)):
+                        raise
+                    self._stop_here()
+                self._finish()
         return self.result
 
     def advance(self) -> Transition:
@@ -184,7 +191,7 @@ class Engine:
             self._begin()
             transition = self._dispatcher.advance()
             if self._dispatcher.is_finished:
-                self._end()
+                self._finish()
         return transition
 
     def __iter__(self) -> Iterator[Transition]:
@@ -248,7 +255,7 @@ class Engine:
             raise
 
     def _begin(self) -> None:
-        if self._ended and not self.state.is_final:
+        if self._ended and self.stop_reason is None:
             raise UsageError("The run has ended with an error and cannot go on from there. Build a new machine.")
         if self._begun:
             return
@@ -276,18 +283,51 @@ class Engine:
                 for parameter in turn.parameters:
                     parameter.grad = None
 
+    def _finish(self) -> None:
+        """After a final state has been entered: the run ends, or goes on from a checkpoint."""
+        if self.state is State.ROLLED_BACK:
+            self._roll_back()
+            return
+        self._actions.look()
+        self._end()
+
+    def _roll_back(self) -> None:
+        """Go on from the last checkpoint, without the batch whose numbers were not finite.
+
+        Raises:
+            NonFiniteError: There is no checkpoint, none that can be read, or the run has gone back often enough.
+        """
+        numbers, most, path = self._memory.numbers, self.loop.options.max_nb_rollbacks, self._last_checkpoint()
+        spoiled = refuse_to_roll_back(numbers, most, path)
+        assert numbers.found is not None
+        assert path is not None
+        left_out = (*numbers.left_out, numbers.found)
+        self._actions.restore()
+        try:
+            standing, random = state.go_to(found(path).tree, self._parts, self._memory, self._actions, anyway=False)
+        except FsmtrainError as error:
+            raise NonFiniteError(f"{spoiled}, and the run cannot go back to its last checkpoint: {path}: {error}") from error
+        self.signals.nonfinite = False
+        numbers.leave_out(left_out)
+        self._dispatcher.stand(standing.state, is_done=standing.is_done, goes_back=True)
+        random_states.put_back(random)
+        warn(f"{spoiled}: the run goes on from {path} and leaves that batch out (rollback {len(left_out)} of at most {most}).")
+
     def _end(self) -> None:
         if self._ended:
             return
         self._ended = True
         self._ended_at = perf_counter_ns()
         error = sys.exception()
-        if error is not None and not self.state.is_final:
+        if error is not None and self.stop_reason is None:
             note_the_way(error, self.trace)
         try:
             self._save_on_the_way_out()
         finally:
             self._actions.restore()
+            if isinstance(error, OutOfMemoryError):
+                let_go(error, self._parts, self._memory)
+                note_the_checkpoint(error, self._last_checkpoint())
         try:
             if self._parts.hooks.on_run_end is not None:
                 self._parts.hooks.on_run_end(self)
@@ -342,7 +382,12 @@ class Engine:
         except FsmtrainError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
         self._ended = False
+        self._resumed_from = loaded.path
         return loaded.path
+
+    def _last_checkpoint(self) -> Path | None:
+        """The last checkpoint of this run that is durable, or the one from which it was resumed; None where there is none."""
+        return (None if self._checkpoints is None else self._checkpoints.last()) or self._resumed_from
 
     def _save(self) -> None:
         """The action of the state `save`: what is saved is the state from which it was entered, its work done."""
@@ -389,7 +434,9 @@ class Engine:
 
     def _save_on_the_way_out(self) -> None:
         """Where a stop was asked for in a run that saves, save where it was taken; then wait until all is written."""
-        if self.state is State.STOPPED and self.saves:
+        if self.state is State.STOPPED and self.saves and not self._actions.may_save():
+            warn("the run is not saved where it was stopped: a window is open there with numbers that are not finite.")
+        elif self.state is State.STOPPED and self.saves:
             if self._left is None:
                 source, counters = self.trace.last()
                 self._left = Standing(state=source, is_done=True, counters=counters)
@@ -458,6 +505,11 @@ class Engine:
     def global_step(self) -> int:
         """The rounds so far in which an optimizer stepped."""
         return self._counters.global_step
+
+    @property
+    def rollbacks(self) -> tuple[NotFinite, ...]:
+        """For each time that ``on_nonfinite="rollback"`` went back to a checkpoint, the batch that it left out."""
+        return self._memory.numbers.left_out
 
     @property
     def times(self) -> dict[State, Spent]:
@@ -539,4 +591,5 @@ class Engine:
             times=self.times,
             loading=self.loading,
             wall_seconds=self.wall_seconds,
+            rollbacks=self.rollbacks,
         )

@@ -13,6 +13,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.loop import Loop
 from fsmtrain.early_stopping import Patience
 from fsmtrain.runtime.callbacks import Hooks
+from fsmtrain.runtime.finiteness import Numbers
 from fsmtrain.runtime.loaders import Loader
 from fsmtrain.runtime.notes import Notes
 from fsmtrain.runtime.optimizers import Optimization, Turn
@@ -94,6 +95,7 @@ class Memory:
     patience: Patience | None  # None where early stopping is off
     windows: list[Window]  # of each optimizer
     hiddens: list[Any]  # of each optimizer, detached, from the batch's last split; None before its first
+    numbers: Numbers  # those that were not finite
     metrics: Metrics = field(factory=dict)  # the last value of each metric, wherever it came from
     progress: Metrics = field(factory=dict)  # those that are to be shown while the run goes on
     loading: Loading = field(factory=Loading)

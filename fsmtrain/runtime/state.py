@@ -72,6 +72,7 @@ def state_of(parts: Parts, memory: Memory, actions: Actions, standing: Standing)
         "signals": {f.name: getattr(memory.signals, f.name) for f in fields(Signals)},
         "patience": None if memory.patience is None else {"best": memory.patience.best, "wait": memory.patience.wait},
         "checked_epoch": memory.checked_epoch,
+        "nonfinite": memory.numbers.state(),
         "in_hand": in_hand,
         "places": [tensor.device == parts.device for tensor in tensors_in(in_hand)] if parts.device.type != "cpu" else [],
         "hparams": _hparams(model),
@@ -92,7 +93,9 @@ def state_of(parts: Parts, memory: Memory, actions: Actions, standing: Standing)
 
 
 def go_to(tree: Tree, parts: Parts, memory: Memory, actions: Actions, *, anyway: bool) -> tuple[Standing, RandomStates]:
-    """Make a run that has not begun what another one was; returns where it stands, and the random states to put back last.
+    """Make a run what another one was, or it was itself; returns where it stands, and the random states to put back last.
+
+    No visit is under way, and whatever the run had in hand has been let go. A request to stop is of its own time, and stays.
 
     Raises:
         ResumeError: The tree is not one of a run like this. With `anyway` only what cannot be loaded is refused.
@@ -108,7 +111,7 @@ def go_to(tree: Tree, parts: Parts, memory: Memory, actions: Actions, *, anyway:
     model = parts.model
     counters = Counters(**tree["counters"])
     _set(memory.counters, tree["counters"])
-    _set(memory.signals, {**tree["signals"], "stop_requested": False})
+    _set(memory.signals, {name: value for name, value in tree["signals"].items() if name != "stop_requested"})
     if memory.patience is not None and tree["patience"] is not None:
         _set(memory.patience, tree["patience"])
     in_hand = _on(parts.device, tree["in_hand"], iter(tree["places"]))
@@ -117,6 +120,7 @@ def go_to(tree: Tree, parts: Parts, memory: Memory, actions: Actions, *, anyway:
     for name in ("hiddens", "splits", "metrics", "progress", "checked"):
         setattr(memory, name, in_hand[name])
     memory.checked_epoch = tree["checked_epoch"]
+    memory.numbers.go_to(tree["nonfinite"])
     _put_weights_back(tree, parts)
     for optimizer, saved in zip(parts.optimizers, tree["optimizers"], strict=True):
         _put_optimizer_back(optimizer, saved)

@@ -10,10 +10,12 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from fsmtrain.core.states import State
 from fsmtrain.core.windows import gradient_scale, loss_divisor, windows_are_foreseen, windows_are_single
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.batches import split_in_time
 from fsmtrain.runtime.binding import Binding
+from fsmtrain.runtime.exhaustion import is_out_of_memory, told
 from fsmtrain.runtime.isolation import Isolation
 from fsmtrain.runtime.loaders import SizedBatches, StreamedBatches, length_of
 from fsmtrain.runtime.memory import Memory, Parts
@@ -67,26 +69,31 @@ class Training:
 
     def fetch(self) -> None:
         """Fetch a batch, split it under truncated BPTT, and move it to the device."""
-        parts, memory, hooks = self._parts, self._memory, self._parts.hooks
-        if self._batches is None and hooks.on_epoch_start is not None:
-            hooks.on_epoch_start(parts.machine)
-        asked = perf_counter_ns()
-        batches = self._batches or self._begin_epoch()
-        batch = batches.next()
-        loading = memory.loading
-        loading.nanoseconds += perf_counter_ns() - asked
-        loading.batches += 1
-        if isinstance(batches, StreamedBatches):
-            self._signals.stream_ended = batches.ended
-        if parts.move is not None:
-            batch = parts.move(batch)
-        if hooks.on_batch_start is not None:
-            hooks.on_batch_start(parts.machine, batch)
-        if self._split_size is None:
-            memory.splits = [batch]
-        else:
-            memory.splits = self._split(batch, self._split_size)
-            self._signals.splits = len(memory.splits)
+        batch: Any = None
+        try:
+            parts, memory, hooks = self._parts, self._memory, self._parts.hooks
+            if self._batches is None and hooks.on_epoch_start is not None:
+                hooks.on_epoch_start(parts.machine)
+            asked = perf_counter_ns()
+            batches = self._batches or self._begin_epoch()
+            batch = batches.next()
+            loading = memory.loading
+            loading.nanoseconds += perf_counter_ns() - asked
+            loading.batches += 1
+            if isinstance(batches, StreamedBatches):
+                self._signals.stream_ended = batches.ended
+            if parts.move is not None:
+                batch = parts.move(batch)
+            if hooks.on_batch_start is not None:
+                hooks.on_batch_start(parts.machine, batch)
+            if self._split_size is None:
+                memory.splits = [batch]
+            else:
+                memory.splits = self._split(batch, self._split_size)
+                self._signals.splits = len(memory.splits)
+        except (RuntimeError, MemoryError) as error:
+            self._tell_of_memory(error, State.FETCH, batch)
+            raise
 
     def _begin_epoch(self) -> SizedBatches | StreamedBatches:
         cursor, name = self._memory.cursors.train, "train_dataloader"
@@ -116,14 +123,18 @@ class Training:
 
     def run_forward(self) -> None:
         """Call ``training_step`` for this batch, or this split of it, and this optimizer."""
-        counters, memory = self._counters, self._memory
-        index = counters.optimizer_i
-        if self._isolation is not None:
-            self._isolation.enter(index)
-        self._hiddens = None if counters.split_nb == 0 else memory.hiddens[index]
-        loss, metrics = self._evaluate(index)
-        if self._notes is not None:
-            self._notes.forward(index, loss, metrics)
+        try:
+            counters, memory = self._counters, self._memory
+            index = counters.optimizer_i
+            if self._isolation is not None:
+                self._isolation.enter(index)
+            self._hiddens = None if counters.split_nb == 0 else memory.hiddens[index]
+            loss, metrics = self._evaluate(index)
+            if self._notes is not None:
+                self._notes.forward(index, loss, metrics)
+        except (RuntimeError, MemoryError) as error:
+            self._tell_of_memory(error, State.TRAIN_BATCH, self._split_in_hand())
+            raise
 
     def _evaluate(self, index: int) -> tuple[Tensor, Metrics | None]:
         """One forward of the split in hand, from the hiddens with which it began; returns its loss and its metrics."""
@@ -155,18 +166,22 @@ class Training:
 
     def run_backward(self) -> None:
         """Send the loss's gradient back, scaled for its window, and let go of the graph."""
-        memory = self._memory
-        loss = memory.loss
-        assert loss is not None
-        scale = None if self._windows_are_single else self._scale()
-        root = loss if self._scaling is None else self._scaling.scale(self._counters.optimizer_i, loss)
-        if scale is None:
-            root.backward()  # type: ignore[no-untyped-call]
-        else:
-            root.backward(self._seeds.of(root, scale))  # type: ignore[no-untyped-call]
-        memory.loss = None
-        if self._needs_closures and self._turns[self._counters.optimizer_i].needs_closure:
-            memory.output = loss.detach()
+        try:
+            memory = self._memory
+            loss = memory.loss
+            assert loss is not None
+            scale = None if self._windows_are_single else self._scale()
+            root = loss if self._scaling is None else self._scaling.scale(self._counters.optimizer_i, loss)
+            if scale is None:
+                root.backward()  # type: ignore[no-untyped-call]
+            else:
+                root.backward(self._seeds.of(root, scale))  # type: ignore[no-untyped-call]
+            memory.loss = None
+            if self._needs_closures and self._turns[self._counters.optimizer_i].needs_closure:
+                memory.output = loss.detach()
+        except (RuntimeError, MemoryError) as error:
+            self._tell_of_memory(error, State.BACKWARD, self._split_in_hand())
+            raise
 
     def _scale(self) -> Scalar | None:
         """What the loss in hand is multiplied by; None for 1."""
@@ -186,22 +201,47 @@ class Training:
 
     def run_step(self) -> None:
         """Make the gradients the window's mean, clip them, call ``optimizer_step``, then the schedulers that follow steps."""
+        try:
+            turn = self._turns[self._counters.optimizer_i]
+            if self._scaling is None:
+                self._step(turn)
+                stepped = True
+            else:
+                stepped = self._scaling.step(turn.index, lambda: self._step(turn))
+                self._signals.step_skipped = not stepped
+            if not self._windows_are_single:
+                self._memory.windows[turn.index].close()
+            if self._notes is not None:
+                self._notes.window(turn.index, self._counters.gathered)
+            if turn.step_schedulings and stepped:
+                steps = self._counters.optimizer_steps[turn.index] + 1
+                for scheduling in turn.step_schedulings:
+                    if scheduling.schedule.is_due(steps):
+                        scheduling.scheduler.step()
+            if self._isolation is not None:
+                self._isolation.leave()
+        except (RuntimeError, MemoryError) as error:
+            self._tell_of_memory(error, State.STEP, self._split_in_hand())
+            raise
+
+    def holds_nothing(self, *, batch_is_left_out: bool) -> bool:
+        """Whether every batch was left out of the window that is to be stepped."""
+        if self._windows_are_single:
+            return batch_is_left_out
+        return self._memory.windows[self._counters.optimizer_i].backwards == 0
+
+    def drop_window(self, *, zeroes: bool) -> None:
+        """Take the place of a step: close the window, and leave the weights, the optimizer and its schedulers alone.
+
+        `zeroes` says whether the gradients are zeroed.
+        """
         turn = self._turns[self._counters.optimizer_i]
-        if self._scaling is None:
-            self._step(turn)
-            stepped = True
-        else:
-            stepped = self._scaling.step(turn.index, lambda: self._step(turn))
-            self._signals.step_skipped = not stepped
-        if not self._windows_are_single:
-            self._memory.windows[turn.index].close()
+        if zeroes:
+            turn.optimizer.zero_grad()
+        self._memory.windows[turn.index].close()
+        self._signals.step_skipped = True
         if self._notes is not None:
             self._notes.window(turn.index, self._counters.gathered)
-        if turn.step_schedulings and stepped:
-            steps = self._counters.optimizer_steps[turn.index] + 1
-            for scheduling in turn.step_schedulings:
-                if scheduling.schedule.is_due(steps):
-                    scheduling.scheduler.step()
         if self._isolation is not None:
             self._isolation.leave()
 
@@ -222,10 +262,11 @@ class Training:
         window = self._memory.windows[turn.index]
         if window.first is not None:
             scale = window.mean_scale
-        elif self._windows_are_foreseen:
-            return
         else:
-            scale = gradient_scale(self._limits, self._guards, self._counters)
+            left_out = self._counters.gathered - window.backwards
+            if self._windows_are_foreseen and not left_out:
+                return
+            scale = gradient_scale(self._limits, self._guards, self._counters, left_out)
         if isinstance(scale, Tensor) or scale != 1:
             rescale(turn.parameters, scale)
 
@@ -249,6 +290,15 @@ class Training:
             return loss.detach()
 
         return closure
+
+    def _split_in_hand(self) -> Any:
+        splits, number = self._memory.splits, self._counters.split_nb
+        return splits[number] if number < len(splits) else None
+
+    def _tell_of_memory(self, error: Exception, state: State, batch: Any) -> None:
+        """Where an error says that memory ran out, raise one that says where."""
+        if is_out_of_memory(error):
+            raise told(error, state, batch, self._parts, self._memory) from error
 
     def end_round(self) -> None:
         """After a batch's last round, call the hook. It is the action only where there is such a hook."""

@@ -21,6 +21,7 @@ from fsmtrain.core.table import Row
 # A flag, where it is set and where it is not.
 FLAGS: dict[str, tuple[str, str]] = {
     "cut": ("epoch cut", "epoch not cut"),
+    "nonfinite": ("not finite", "finite"),
     "pass_ended": ("pass ended", "pass goes on"),
     "patience_exhausted": ("patience exhausted", "patience left"),
     "saved": ("saved", "not saved"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatch import Spent
 from fsmtrain.core.reasons import StopReason
 from fsmtrain.core.states import State
+from fsmtrain.views.standing import plural
 from fsmtrain.views.streams import say
 
 WIDTH = 80
@@ -21,6 +23,16 @@ class Timed(Protocol):
     @property
     def times(self) -> dict[State, Spent]:
         """What each state has taken."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """Where the run stands, in numbers."""
+        ...
+
+    @property
+    def rollbacks(self) -> Sequence[object]:
+        """The batches that rollbacks have left out."""
         ...
 
     @property
@@ -69,6 +81,7 @@ def run_table(run: Timed, *, tells_why: bool = True) -> str:
         loading=run.loading,
         wall_seconds=run.wall_seconds,
         device_times=run.device_times,
+        told=not_finite(run.counters.steps_skipped, run.rollbacks),
     )
 
 
@@ -80,6 +93,7 @@ def states_table(
     loading: Spent | None = None,
     wall_seconds: float | None = None,
     device_times: Mapping[State, Spent] | None = None,
+    told: str = "",
 ) -> str:
     """A row for each state that was visited, their total, and sentences, in lines of at most 80 columns.
 
@@ -90,6 +104,7 @@ def states_table(
         loading: The time for which loaders were waited for, which is a part of that of some states.
         wall_seconds: The time from the beginning of the run to its end, so that what lies between the visits is told too.
         device_times: The time of a GPU in each state, as far as it is known.
+        told: A sentence on the run's numbers; empty for none.
 
     The share is that of the wall time. The time of work that a device does meanwhile shows where somebody waits for it.
 
@@ -119,7 +134,7 @@ def states_table(
     for name, *numbers in (_filled(row, len(headings)) for row in rows):
         cells = (number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True))
         lines.append("  ".join((name.ljust(widths[0]), *cells)).rstrip())
-    sentences = [bottleneck(times, loading, whole.seconds)]
+    sentences = [told, bottleneck(times, loading, whole.seconds)]
     if tells_why:
         sentences.append("The run did not come to its end." if stop_reason is None else f"Why it stopped: {stop_reason}.")
     return "\n".join((*lines, *(line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH))))
@@ -149,6 +164,21 @@ def _cut(row: tuple[str, ...], *, visits: bool = True) -> tuple[str, ...]:
 
 def _filled(row: tuple[str, ...], columns: int) -> tuple[str, ...]:
     return row + ("",) * (columns - len(row))
+
+
+# ---- what was not as it should be
+
+
+def not_finite(steps_skipped: int, rollbacks: Sequence[object]) -> str:
+    """What became of numbers that were not finite; empty where there were none.
+
+    >>> not_finite(2, ["the loss of epoch 0, batch 3, optimizer 0"])
+    'Numbers that were not finite: 2 steps skipped, 1 rollback, for the loss of epoch 0, batch 3, optimizer 0.'
+    """
+    parts = [plural(steps_skipped, "step") + " skipped"] if steps_skipped else []
+    if rollbacks:
+        parts.append(f"{plural(len(rollbacks), 'rollback')}, for {'; '.join(map(str, rollbacks))}")
+    return f"Numbers that were not finite: {', '.join(parts)}." if parts else ""
 
 
 # ---- what held it up

@@ -105,7 +105,7 @@ def test_the_trainings_visit_every_state_and_change_what_they_train() -> None:
         left, right = twins(training.model)
         machine = training.make(left)
         machine.run()
-        visited |= set(machine.times) | {machine.state}
+        visited |= set(machine.times) | {machine.state} | {transition.to for transition in machine.trace}
         trains = name not in ("no epoch", "a test alone")
         assert same_bits(list(left.parameters()), list(right.parameters())) is not trains, name
     assert visited == set(State)

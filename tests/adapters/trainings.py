@@ -62,7 +62,7 @@ class Weighing(Linear):
 
 
 class Overflowing(Linear):
-    """Losses of which some are infinite, so that fp16's scaler skips their steps."""
+    """Losses of which some are infinite, so that their steps are skipped, or the run goes back."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,6 +207,13 @@ TRAININGS: dict[str, Training] = {
     ),
     "bf16": Training(Perceptron, fit(of(batches, 8), of(batches, 4), precision="bf16", max_nb_epochs=2)),
     "fp16 with steps that are skipped": Training(Overflowing, fit(of(batches, 8), precision="16", max_nb_epochs=2)),
+    "windows that are dropped": Training(
+        Overflowing, fit(of(batches, 8), accumulate_grad_batches=2, on_nonfinite="skip", max_nb_epochs=2)
+    ),
+    "three rollbacks": Training(
+        Overflowing,
+        fit(of(batches, 8), on_nonfinite="rollback", guards=Guards(save=every_n_batches(1)), max_nb_epochs=2),
+    ),
     "checkpoints": Training(
         Validated, fit(of(batches, 8), of(batches, 4), guards=Guards(save=every_n_batches(3)), max_nb_epochs=2)
     ),

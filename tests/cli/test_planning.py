@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -16,6 +17,15 @@ def test_a_plan_is_that_of_the_same_flags_in_python(run: Run) -> None:
     options = Options(max_nb_epochs=2, accumulate_grad_batches=4, early_stop_callback=True)
     assert told.out == f"{plan(options, train=9, val=[3, 2], test=4)}\n"
     assert (told.code, told.err) == (0, "")
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip", "rollback"])
+def test_a_policy_for_numbers_that_are_not_finite_is_typed_by_its_name(
+    run: Run, policy: Literal["raise", "skip", "rollback"]
+) -> None:
+    told = run(f"plan --train 9 --max_nb_epochs 2 --on_nonfinite {policy} --max_nb_rollbacks 2")
+    assert told.out == f"{plan(Options(max_nb_epochs=2, on_nonfinite=policy, max_nb_rollbacks=2), train=9)}\n"
+    assert "on_nonfinite='ignore'" in run("plan --train 9 --on_nonfinite ignore").err
 
 
 @pytest.mark.parametrize("typed", ["--val 3 --val 2", "--val 3,2", "--val=3,2"])
@@ -107,9 +117,16 @@ def test_a_check_as_json_is_the_report(run: Run) -> None:
     options = Options(max_nb_epochs=2, early_stop_callback=EarlyStopping(patience=5))
     report = Loop(options, Sizes(train=9, val=[3])).check()
     found = json.loads(run(f"{WARNED} --json").out)
-    assert found == json.loads(report.to_json()) == {**report.as_dict(), "bounded": [], "untaken": list(report.untaken)} | {
-        "findings": [{"severity": "warning", "about": report.findings[0].about, "text": report.findings[0].text, "example": []}]
-    }
+    assert (
+        found
+        == json.loads(report.to_json())
+        == {**report.as_dict(), "bounded": [], "untaken": list(report.untaken)}
+        | {
+            "findings": [
+                {"severity": "warning", "about": report.findings[0].about, "text": report.findings[0].text, "example": []}
+            ]
+        }
+    )
 
 
 def test_a_quiet_check_says_it_by_its_exit_code(run: Run) -> None:

@@ -52,12 +52,13 @@ class Configuration:
     sizes: Sizes
     guards: Guards = field(factory=Guards)
     skips_steps: bool = False
+    rolls_back: bool = False
 
     @property
     def limits(self) -> Limits:
         """Its limits."""
         limits = resolve(self.options, self.sizes, has_own_check=self.guards.check is not None)
-        return evolve(limits, skips_steps=self.skips_steps)
+        return evolve(limits, skips_steps=self.skips_steps, rolls_back=self.rolls_back)
 
 
 @frozen
@@ -120,13 +121,15 @@ class Search:
         splits: tuple[int, ...] = (before.splits,)
         passed: tuple[bool, ...] = (False,)
         skipped: tuple[bool, ...] = (False,)
+        nonfinite: tuple[bool, ...] = (False,)
         if state is State.FETCH:
             if limits.train_is_stream:
                 ended = BOTH if counters.batch_nb + 1 < LONGEST_STREAM else (True,)
             if limits.splits_batches:
                 splits = tuple(range(1, MOST_SPLITS + 1))
-        elif state is State.STEP and limits.skips_steps:
-            skipped = BOTH
+        elif state is State.STEP:
+            skipped = BOTH if limits.skips_steps else (False,)
+            nonfinite = BOTH if limits.rolls_back else (False,)
         elif state in self.pass_lengths and self.pass_lengths[state] == 0:
             passed = BOTH if counters.eval_nb + 1 < LONGEST_PASS else (True,)
         oracles = self.oracles.get(state, [])
@@ -136,8 +139,9 @@ class Search:
             signals.splits,
             signals.pass_ended,
             signals.step_skipped,
+            signals.nonfinite,
             signals.stop_requested,
-        ) in itertools.product(ended, splits, passed, skipped, requested):
+        ) in itertools.product(ended, splits, passed, skipped, nonfinite, requested):
             for signals.patience_exhausted in self.patience(state, counters, before):
                 for answers in itertools.product(BOTH, repeat=len(oracles)):
                     for oracle, answer in zip(oracles, answers, strict=True):
@@ -202,6 +206,7 @@ class Search:
             assert (to is State.VAL_CHECK) is self.check_is_due(before)
         if to is State.DONE and limits.epochs:
             assert min(limits.min_epochs, limits.epochs) <= after.epochs_done <= limits.epochs
+        assert (to is State.ROLLED_BACK) is (state is State.STEP and signals.nonfinite)
         assert (to is State.STOPPED) is (signals.stop_requested and (state in TAKES_REQUESTS or before.cut))
 
     def check_is_due(self, counters: Counters) -> bool:

@@ -286,6 +286,7 @@ KNOWN = {
     ("signals", "patience_exhausted"),
     ("counters", "cut"),
     ("signals", "step_skipped"),
+    ("signals", "nonfinite"),
     ("counters", "window"),
 }
 
@@ -301,6 +302,9 @@ KNOWN = {
         ({"options": {"early_stop_callback": True}}, {"patience_exhausted", "cut"}),
         ({"guards": Guards(stop=every_n_batches(3))}, {"cut"}),
         ({"options": {"precision": 16}}, {"step_skipped"}),
+        ({"options": {"on_nonfinite": "raise"}}, set()),
+        ({"options": {"on_nonfinite": "skip"}}, {"step_skipped"}),
+        ({"options": {"on_nonfinite": "rollback"}}, {"step_skipped", "nonfinite"}),
         ({"options": {"accumulate_grad_batches": 2}}, {"window"}),
     ],
 )

@@ -111,6 +111,17 @@ def skipped_steps() -> Iterator[Configuration]:
         )
 
 
+def rollbacks() -> Iterator[Configuration]:
+    """Each window finite or not, each step skipped or not."""
+    for p in product(k=(1, 2, 3), train=(1, 2, 3), epochs=(1, 2), optimizers=(1, 2)):
+        yield Configuration(
+            Options(accumulate_grad_batches=p["k"], max_nb_epochs=p["epochs"]),
+            Sizes(train=p["train"], optimizers=p["optimizers"]),
+            skips_steps=True,
+            rolls_back=True,
+        )
+
+
 def replaced() -> Iterator[Configuration]:
     """Guards of the user's in any of the places, which may answer either way whenever they are asked."""
     for p in product(step=range(5), check=BOTH, save=BOTH, stop=BOTH, train=(1, 2, 3)):
@@ -140,6 +151,7 @@ GRIDS: dict[str, Callable[[], Iterator[Configuration]]] = {
     "stopping": stopping,
     "evaluations": evaluations,
     "skipped steps": skipped_steps,
+    "rollbacks": rollbacks,
     "replaced guards": replaced,
 }
 
@@ -165,7 +177,7 @@ def test_exactly_one_row_holds_in_every_moment_of_every_small_configuration(name
 
 def test_there_is_no_row_of_the_full_table_that_no_moment_of_the_grids_takes() -> None:
     pinned = json.loads(DATA.read_text())
-    taken = set().union(*pinned.values()) - {"configurations", "done", "stopped"}
+    taken = set().union(*pinned.values()) - {"configurations", "done", "stopped", "rolled_back"}
     assert taken == {label(row) for row in full_table(decisions(Guards()))}
     assert pinned.keys() == GRIDS.keys()
 

@@ -14,7 +14,7 @@ from fsmtrain.options import Options
 TWO = (Options(max_nb_epochs=2), Sizes(train=3, test=[1]))
 
 
-@pytest.mark.parametrize("state", [state for state in State if not state.is_final])
+@pytest.mark.parametrize("state", [state for state in State if not state.is_final or state is State.ROLLED_BACK])
 def test_a_run_that_has_not_ended_has_no_reason(state: State) -> None:
     assert stop_reason(state, resolve(*TWO), Counters(epochs_done=2), Signals()) is None
 

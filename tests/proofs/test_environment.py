@@ -31,6 +31,7 @@ from fsmtrain.prove.claims.facts import (
     one_optimizer_is_number_0,
     one_window_for_all_epochs,
     only_a_pass_with_a_stream_ends,
+    only_a_policy_rolls_back,
     only_a_scaler_skips,
     only_a_stream_ends,
     only_early_stopping_cuts,
@@ -96,7 +97,8 @@ def _limits() -> Limits:
 @settings(max_examples=150, deadline=None)
 def test_the_claims_hold_in_runs_in_which_chance_is_thrown(case: Case, data: st.DataObject) -> None:
     """The environment and the witness are run beside the whole table, and every claim is asked at every visit."""
-    limits, table, random = case.limits, case.full_table, data.draw(st.randoms(use_true_random=False))
+    limits = evolve(case.limits, rolls_back=data.draw(st.booleans()))
+    table, random = case.full_table, data.draw(st.randoms(use_true_random=False))
     lengths = {length for _, length in limits.windows}
     seen = Seen(
         me=random.randrange(limits.optimizers),
@@ -112,6 +114,7 @@ def test_the_claims_hold_in_runs_in_which_chance_is_thrown(case: Case, data: st.
             stop=random.random() < 0.01,
             patience_exhausted=random.random() < 0.3,
             step_skipped=random.random() < 0.3,
+            nonfinite=random.random() < 0.1,
             splits=random.randint(1, 3),
             batches=random.randint(1, 4) if limits.train_is_stream or limits.epochs == 0 else limits.train_batches,
             sanity_batches=limits.sanity_batches or random.randint(1, 3),
@@ -167,6 +170,7 @@ PROVED: dict[tuple[str, str], Callable[..., bool]] = {
     ("signals", "patience_exhausted"): only_early_stopping_has_patience,
     ("counters", "cut"): only_early_stopping_cuts,
     ("signals", "step_skipped"): only_a_scaler_skips,
+    ("signals", "nonfinite"): only_a_policy_rolls_back,
     ("counters", "window"): without_accumulation_the_window_is_one,
 }
 PROVED_AT: dict[tuple[str, str], Callable[..., bool]] = {

@@ -29,14 +29,14 @@ from tests.models import Visits, same_bits
 from tests.resuming.killing import differences, outcome
 from tests.resuming.presets import PRESETS, Preset
 
-PARTS = [("counters",), ("signals",), ("patience",), ("in_hand",), ("random",)]
+PARTS = [("counters",), ("signals",), ("patience",), ("in_hand",), ("random",), ("nonfinite",)]
 INFORMATIONAL = {
     *("version", "hparams", "made_of"),  # for people, and to be compared
     *("places", "random.cuda"),  # of a GPU
     "is_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these
     "signals.save_wanted",  # by the clock, which is another one in each process
     "signals.stop_requested",  # taken back in any case
-    "signals.step_skipped",  # given and asked in one visit
+    *("signals.step_skipped", "signals.nonfinite"),  # given and asked in one visit
     "random.own",  # of loaders; theirs are in the positions
     *("in_hand.passes.sanity_val.pass.sums", "in_hand.passes.sanity_val.pass.counts"),  # its metrics are thrown away
 }
@@ -55,6 +55,8 @@ CHOSEN = {  # preset: transitions from one moment that is tried to the next
     "thawing": 41,
     "a stray parameter": 23,
     "a callback with a memory": 23,
+    "windows that are dropped": 7,
+    "rollbacks": 13,
 }
 
 

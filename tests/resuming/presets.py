@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from fsmtrain import EarlyStopping, Guards, Machine, SeededDataLoader, after_batches, every_n_batches
 from tests.models import Adversaries, Perceptron, Recurrent, Samples, Validated, batches, machine_of, sequences, stream
 
-Preset = Callable[[Iterable[object]], Machine]
+Preset = Callable[..., Machine]  # of callbacks, and flags beside its own
 EVERY_TWO = Guards(save=every_n_batches(2))
 
 
@@ -112,6 +112,13 @@ class Half(nn.Module):
         return Adam(self.parameters(), lr=0.01)
 
 
+class Spoiled(Perceptron):
+    """The loss of the fourth batch of each epoch is infinite, though its gradients are not."""
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        return self.loss(batch) + (float("inf") if batch_nb == 3 else 0.0)
+
+
 class Averaged:
     """A callback with a memory: the mean of the weights so far, which it puts into a metric-like number at the end."""
 
@@ -148,8 +155,8 @@ def preset(make: Callable[[], Any], train: Callable[[], Any], *loaders: Callable
     """A run of a model that is made anew, with the same weights, each time."""
     own = flags.pop("callbacks", list)
 
-    def machine(callbacks: Iterable[object] = ()) -> Machine:
-        given = {"max_nb_epochs": 2, "seed": 3, "guards": EVERY_TWO, **flags}
+    def machine(callbacks: Iterable[object] = (), **more: Any) -> Machine:
+        given = {"max_nb_epochs": 2, "seed": 3, "guards": EVERY_TWO, **flags, **more}
         return machine_of(_seeded(make), train(), *(loader() for loader in loaders), callbacks=(*own(), *callbacks), **given)
 
     return machine
@@ -222,5 +229,7 @@ PRESETS: dict[str, Preset] = {
     "thawing": preset(Thawed, shuffled(8)),
     "a stray parameter": preset(Stray, shuffled(8)),
     "a callback with a memory": preset(lambda: Validated(with_momentum), shuffled(8), callbacks=lambda: [Averaged()]),
+    "windows that are dropped": preset(lambda: Spoiled(adam), shuffled(16), accumulate_grad_batches=3, on_nonfinite="skip"),
+    "rollbacks": preset(lambda: Spoiled(adam), shuffled(12), accumulate_grad_batches=2, on_nonfinite="rollback"),
     "two workers": preset(lambda: Perceptron(adam), noisy(8, num_workers=2, multiprocessing_context="fork")),
 }

@@ -121,7 +121,7 @@ class Explorer:
                 self._first[node] = self._first[node] or moment
                 for target, after in self._choose(moment):
                     begins = target is State.FETCH and after.batch_nb == 0
-                    if (begins or target.is_final) and after.open_windows > 0:
+                    if (begins or target.is_final) and after.open_windows > 0 and target is not State.ROLLED_BACK:
                         found.unstepped.append(moment)
                     if target.is_final or self._is_beyond(after, moment):
                         continue
@@ -175,6 +175,8 @@ class Explorer:
             ways = _with(ways, "splits", (1, 2, 3))
         if state is State.STEP and limits.skips_steps:
             ways = _with(ways, "step_skipped", (False, True))
+        if state is State.STEP and limits.rolls_back:
+            ways = _with(ways, "nonfinite", (False, True))
         if state in (State.SANITY_VAL, State.VAL_CHECK, State.TEST) and limits.evaluates_stream:
             last = counters.eval_nb + 1 >= self.longest_stream
             ways = _with(ways, "pass_ended", (True,) if last else (False, True))

@@ -1,7 +1,7 @@
 """`Plan`: the exact schedule of a run, known before it begins and without a tensor.
 
 What it says holds for the run that nothing from outside cuts short. A stop request may end a run anywhere, and is not spoken
-of; where early stopping may end it, or fp16 skip steps, the plan says "may", with what there is at least.
+of; where early stopping may end it, or steps may be skipped, the plan says "may", with what there is at least.
 """
 
 from __future__ import annotations
@@ -114,9 +114,10 @@ class Plan:
         global_step: Rounds with a step in the whole run.
         checks: Passes over the validation loaders, and how many batches each has.
         scheduler_steps: For each scheduler of ``Sizes(schedulers=...)``, its steps in the whole run.
-        at_least: What is left of these in the shortest run that early stopping, or fp16's skipped steps, may make of it.
+        at_least: What is left of these in the shortest run that early stopping, or skipped steps, may make of it.
         earliest_end: Where early stopping may end the training at the earliest; None where nothing may.
-        steps_may_be_skipped: Whether fp16's gradient scaler may skip steps, so that there are fewer.
+        steps_may_be_skipped: Whether fp16's gradient scaler, or ``on_nonfinite``, may skip steps, so that there are fewer.
+        most_rollbacks: How often the run may go back to a checkpoint, so that what lies behind it happens again.
     """
 
     sanity_batches: int
@@ -130,6 +131,7 @@ class Plan:
     at_least: Totals
     earliest_end: End | None
     steps_may_be_skipped: bool
+    most_rollbacks: int
     loop: Plannable = field(repr=False, eq=False)
 
     def __str__(self) -> str:
@@ -268,6 +270,7 @@ def plan_of(loop: Plannable) -> Plan:
         at_least=least,
         earliest_end=earliest_end,
         steps_may_be_skipped=limits.skips_steps,
+        most_rollbacks=loop.options.max_nb_rollbacks if limits.rolls_back else 0,
         loop=loop,
     )
 
@@ -303,7 +306,7 @@ def _totals(loop: Plannable, walk: Walk, epochs: Sequence[Epochs]) -> Totals:
 
 
 def _without_steps(loop: Plannable, totals: Totals) -> Totals:
-    """The totals of a run in which the gradient scaler skips every step. Rounds with skipped steps count all the same."""
+    """The totals of a run in which every step is skipped. Rounds with skipped steps count all the same."""
     schedules = zip(loop.sizes.schedulers, totals.scheduler_steps, strict=True)
     return evolve(
         totals,

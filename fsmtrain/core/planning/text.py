@@ -74,7 +74,14 @@ def _totals(plan: Plan) -> Iterator[tuple[str, str]]:
         where = f"{_count(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
         yield "early stopping", f"may end the training, at the earliest after {where}"
     if plan.steps_may_be_skipped and plan.epochs:
-        yield "fp16", "may skip any step; where a guard counts steps, all this holds as long as it skips none"
+        options, means = plan.loop.options, "where a guard counts steps, all this holds as long as it skips none"
+        if options.precision == "16":
+            yield "fp16", f"may skip any step; {means}"
+        if options.on_nonfinite == "skip":
+            yield "on_nonfinite", f"may skip any step; {means}"
+        if plan.most_rollbacks:
+            times = _count(plan.most_rollbacks, "time")
+            yield "on_nonfinite", f"may go back to a checkpoint, {times} at most, and may then skip steps; {means}"
 
 
 def _count(n: int, one: str) -> str:

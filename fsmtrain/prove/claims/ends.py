@@ -47,6 +47,14 @@ def no_test_was_asked_for(limits: Limits) -> bool:
     return not limits.tests
 
 
+def the_window_is_spoiled(limits: Limits, signals: Signals) -> bool:
+    return limits.rolls_back and signals.nonfinite
+
+
+def the_window_is_sound(signals: Signals) -> bool:
+    return not signals.nonfinite
+
+
 ENDING: tuple[Claim, ...] = (
     Claim("min_nb_epochs <= epochs_done when a run ends by itself", epochs_are_at_least_min, ENDS),
     Claim("an epoch is cut only for exhausted patience", patience_cut_the_epoch, built_in="stop"),
@@ -60,4 +68,8 @@ ENDING: tuple[Claim, ...] = (
     Claim("a stop request is obeyed wherever it can be", no_stop_is_requested, STOPPABLE, but(State.STOPPED)),
     Claim("... also at the end of an epoch that ends the run", no_stop_is_requested, frozenset({State.EPOCH_END}), ENDS),
     Claim("and nothing else ends in stopped", a_stop_is_requested, frozenset({State.STOPPED})),
+    Claim("a run ends in rolled_back only for numbers that are not finite", the_window_is_spoiled,
+          frozenset({State.ROLLED_BACK})),
+    Claim("... and never goes on with a window that has some", the_window_is_sound, frozenset({State.STEP}),
+          frozenset({State.ROUND_END})),
 )  # fmt: skip

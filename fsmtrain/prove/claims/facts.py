@@ -41,6 +41,10 @@ def only_a_scaler_skips(limits: Limits, signals: Signals) -> bool:
     return limits.skips_steps or not signals.step_skipped
 
 
+def only_a_policy_rolls_back(limits: Limits, signals: Signals) -> bool:
+    return limits.rolls_back or not signals.nonfinite
+
+
 def without_accumulation_the_window_is_one(counters: Counters, seen: Seen) -> bool:
     return not seen.never_accumulates or counters.window == 1
 
@@ -73,12 +77,13 @@ FACTS: tuple[Claim, ...] = (
     Claim("pass_ended is false without a val or test stream", only_a_pass_with_a_stream_ends),
     Claim("patience_exhausted is false without early stopping", only_early_stopping_has_patience),
     Claim("cut is false without early stopping and stop guard", only_early_stopping_cuts, built_in="stop"),
-    Claim("step_skipped is false without a gradient scaler", only_a_scaler_skips),
+    Claim("step_skipped is false where nothing skips steps", only_a_scaler_skips),
+    Claim("nonfinite is false where nothing rolls back", only_a_policy_rolls_back),
     Claim("window is 1 where nothing accumulates", without_accumulation_the_window_is_one, built_in="step"),
     Claim("... one backward is gathered in backward", without_accumulation_one_is_gathered, frozenset({State.BACKWARD}),
           built_in="step"),
     Claim("... and no window is open at the end of a turn", without_accumulation_no_window_is_open,
-          EVERYWHERE - (IN_TURN - {State.TRAIN_BATCH, State.ROUND_END}), built_in="step"),
+          EVERYWHERE - (IN_TURN - {State.TRAIN_BATCH, State.ROUND_END}) - {State.ROLLED_BACK}, built_in="step"),
     Claim("window is K in backward where all epochs have the same K", one_window_for_all_epochs, frozenset({State.BACKWARD})),
     Claim("epochs_since_checks is 1 in round_end where every epoch has checks", every_epoch_has_checks,
           frozenset({State.ROUND_END})),

@@ -134,7 +134,7 @@ WINDOWS: tuple[Claim, ...] = (
           built_in="step"),
     Claim("no such step is left out", no_step_is_due, frozenset({State.ACCUMULATE}), built_in="step"),
     Claim("windows of one backward are closed by the end of the turn", windows_of_one_are_never_left_open,
-          but(State.BACKWARD, State.ACCUMULATE, State.STEP), built_in="step"),
+          but(State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROLLED_BACK), built_in="step"),
     Claim("optimizer_steps and steps_skipped count the visits to step", steps_are_counted),
     Claim("stepped_in is the round of the last step", the_last_step_is_noted),
     Claim("stepped says whether this round had a step", the_round_has_stepped),

@@ -100,6 +100,11 @@ class Recorded(Run, Protocol):
         ...
 
     @property
+    def rollbacks(self) -> Sequence[object]:
+        """The batches that rollbacks have left out."""
+        ...
+
+    @property
     def optimizers(self) -> list[Any]:
         """The optimizers, in the order of their turns."""
         ...
@@ -224,6 +229,7 @@ def status_facts(run: Recorded, seconds: float) -> dict[str, Any]:
         "checks": counters.checks_done,
         "optimizer_steps": list(counters.optimizer_steps),
         "steps_skipped": counters.steps_skipped,
+        "rollbacks": len(run.rollbacks),
         "windows": [_lengths(lengths) for lengths in notes.windows] if notes is not None else [],
         "states": _times(run.times),
         "loading": _spent(loading),

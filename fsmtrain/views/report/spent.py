@@ -15,6 +15,7 @@ from fsmtrain.views.report.curves import as_number
 from fsmtrain.views.report.folder import Recorded
 from fsmtrain.views.report.html import Content, Markup, joined, printable, tag
 from fsmtrain.views.sketch import Sketch
+from fsmtrain.views.standing import plural
 from fsmtrain.views.summary import bottleneck
 from fsmtrain.views.tally import Tally, percent, span, times
 
@@ -151,7 +152,11 @@ def optimizers(run: Recorded) -> Markup | None:
     skipped = last.get("steps_skipped") or 0
     said = [_against(last, plan)]
     if skipped:
-        said.append(f"{skipped:,} steps were skipped by the gradient scaler, since gradients were no finite numbers.")
+        policy = (run.run.get("options") or {}).get("on_nonfinite")
+        whose = "by the gradient scaler, since gradients" if policy is None else "since losses or gradients"
+        said.append(f"{plural(skipped, 'step')} skipped {whose} were no finite numbers.")
+    if back := last.get("rollbacks"):
+        said.append(f"{plural(back, 'rollback')} to a checkpoint, each leaving out a batch whose numbers were not finite.")
     return tag(
         "section",
         tag("h2", "Steps and windows"),
