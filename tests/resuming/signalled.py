@@ -1,8 +1,8 @@
 """A run with two workers whose whole group gets a signal: ``python -m tests.resuming.signalled CONTEXT [SIGNAL WHEN AT]``.
 
 The signal comes *between* two visits, after transition AT; while a batch after that is being *fetched*; right before the AT-th
-start of a worker, when others are *starting*; or at *any* time, AT milliseconds after the run's beginning. It says in which state
-that was, and pickles its outcome at its end. With ``resume`` for the signal's name it goes on where it was stopped.
+start of a worker, when others are *starting*; or at *any* time, AT milliseconds after the run's beginning. The state in which
+that was is printed, and at its end the outcome is pickled. ``resume`` in the signal's place goes on where it was stopped.
 """
 
 from __future__ import annotations
