@@ -1,8 +1,8 @@
 """A run with two workers whose whole group gets a signal: ``python -m tests.resuming.signalled CONTEXT [SIGNAL WHEN AT]``.
 
-The signal comes *between* two visits, after transition AT; while a batch after that is being *fetched*; *starting*, right after
-the AT-th start of a worker; or at *any* time, AT milliseconds after the run's beginning. It says in which state that was, and
-pickles its outcome at its end. With ``resume`` for the signal's name it goes on where it was stopped.
+The signal comes *between* two visits, after transition AT; while a batch after that is being *fetched*; right before the AT-th
+start of a worker, when others are *starting*; or at *any* time, AT milliseconds after the run's beginning. The state in which
+that was is printed, and at its end the outcome is pickled. ``resume`` in the signal's place goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Held(Noisy):
         return super().__getitem__(index)
 
 
-_on_start: Callable[[], None] = lambda: None  # noqa: E731
+_before_start: Callable[[], None] = lambda: None  # noqa: E731
 
 
 class _Forked(mp.ForkProcess):
     def start(self) -> None:
+        _before_start()
         super().start()
-        _on_start()
 
 
 class _Served(mp.ForkServerProcess):
     def start(self) -> None:
+        _before_start()
         super().start()
-        _on_start()
 
 
 class _Fork(mp.ForkContext):
@@ -100,7 +100,6 @@ class Sender(Visits):
         self._starts += 1
         if self._starts == self._at and self._when == "starting":
             self.send()
-            time.sleep(0.02)  # for some of those that it has reached to be gone
 
     def begin(self, machine: Machine) -> None:
         self.machine = machine
@@ -112,13 +111,13 @@ class Sender(Visits):
 
 def main(context: str, name: str = "SIGTERM", when: str = "", at: str = "0") -> int:
     """Run; returns the exit code."""
-    global _on_start
+    global _before_start
     torch.set_num_threads(1)
     workers: dict[str, Any] = {"num_workers": 2, "multiprocessing_context": CONTEXTS[context](), "of": Held}
     make = preset(lambda: Perceptron(adam), noisy(16, **workers), noisy(4, **workers), val_check_interval=4)
     resumes = name == "resume"
     sender = Sender(signal.SIGTERM if resumes else signal.Signals[name], when, int(at))
-    _on_start = sender.count_starts
+    _before_start = sender.count_starts
     machine = make([sender])
     if resumes and any(machine.checkpoints.glob("0*")):
         machine.resume()

@@ -27,8 +27,8 @@ from tests.resuming.killing import differences, fresh
 ROOT = Path(__file__).parents[2]
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 138}
 CONTEXTS = ("fork", "forkserver")
-# Transitions; and starts of workers: 1 is that of the sanity pass's first one, 3 the epoch's first, 6 the check's second.
-MOMENTS = {"between": (24, 16, 31), "fetched": (20, 40, 65), "starting": (3, 1, 6)}
+# Transitions; and starts of workers, two for each pass: 2 is the second of the sanity pass, 4 that of the epoch.
+MOMENTS = {"between": (24, 16, 31), "fetched": (20, 40, 65), "starting": (4, 2, 6)}
 
 
 @frozen

@@ -29,7 +29,7 @@ from tests.resuming.signals import Case, tried, whole
     [
         Case("SIGINT", "fork", "between", 16),
         Case("SIGUSR1", "forkserver", "fetched", 40),
-        Case("SIGTERM", "forkserver", "starting", 3),
+        Case("SIGTERM", "forkserver", "starting", 2),
     ],
     ids=str,
 )
