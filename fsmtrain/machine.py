@@ -138,7 +138,7 @@ class Machine(Engine):
     @property
     def _looks_for_runs(self) -> bool:
         """Whether this run's checkpoints are in its own folder, which is not known before it begins or is resumed."""
-        return self._makes_a_folder and (self._rule is None or self._rule.dirpath is None)
+        return self._makes_a_folder and (not self._keeping.has_own_folder)
 
     def _go_on(self, where: Path, run: resuming.Unfinished | None, *, anyway: bool) -> Path:
         """Go to the checkpoint that is there; what is recorded goes on in the run's folder, if it is one run."""

@@ -22,19 +22,19 @@ from fsmtrain.core.reasons import StopReason, stop_reason
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import Trace, Transition
 from fsmtrain.core.way import note_the_way
-from fsmtrain.errors import FsmtrainError, ModelError, NonFiniteError, OutOfMemoryError, ResumeError, UsageError
+from fsmtrain.errors import ModelError, OutOfMemoryError, ResumeError, UsageError
 from fsmtrain.notices import warn
 from fsmtrain.options import Options
-from fsmtrain.runtime import random_states, state
+from fsmtrain.runtime import random_states
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.arrivals import Arrival, Arrivals
 from fsmtrain.runtime.building import Loaders, memory_of, parts_of
-from fsmtrain.runtime.checkpoints import BATCH, FOLDER, Checkpoints, Ranking, found, policy_of, rule_in
+from fsmtrain.runtime.checkpoints import Ranking, found, rule_in
 from fsmtrain.runtime.deaths import is_a_workers_death
 from fsmtrain.runtime.exhaustion import let_go, note_the_checkpoint
 from fsmtrain.runtime.finiteness import NotFinite
+from fsmtrain.runtime.keeping import Keeping
 from fsmtrain.runtime.memory import Runs
-from fsmtrain.runtime.nonfinite import refuse_to_roll_back
 from fsmtrain.runtime.notes import Notes
 from fsmtrain.runtime.outputs import Metrics, number, scalar_of
 from fsmtrain.runtime.saving.checkpoint import Loaded
@@ -97,10 +97,10 @@ class Engine:
         self._begun = self._ended = False
         self._model, self._trainer, self._has_lent = model, self if trainer is None else trainer, False
         guards = guards or Guards()
-        callbacks, self._rule = rule_in(callbacks, guards)
-        self._ranking = Ranking(self._rule) if self._rule is not None and self._rule.monitor is not None else None
-        if self._rule is not None:
-            guards = evolve(guards, save=self._rule.guard(guards))
+        callbacks, rule = rule_in(callbacks, guards)
+        ranking = Ranking(rule) if rule is not None and rule.monitor is not None else None
+        if rule is not None:
+            guards = evolve(guards, save=rule.guard(guards))
         self._lend_trainer()
         try:
             parts = parts_of(
@@ -109,7 +109,7 @@ class Engine:
                 loaders,
                 runs=runs,
                 guards=guards,
-                callbacks=callbacks if self._ranking is None else (*callbacks, self._ranking),
+                callbacks=callbacks if ranking is None else (*callbacks, ranking),
                 machine=self,
                 make_loop=self.loop_class,
             )
@@ -121,9 +121,11 @@ class Engine:
             parts = evolve(parts, notes=Notes(memory.counters, parts.optimizers))
         self._parts, self._memory, self._counters = parts, memory, memory.counters
         self._actions = Actions(parts, memory, self._save)
-        if self._rule is not None and self._rule.every_n_seconds is not None and State.FETCH in self._actions.by_state:
-            self._actions.watch_the_clock(self._rule.every_n_seconds)
-        if self._ranking is not None and not parts.loop.limits.validates:
+        self._keeping = Keeping(rule, ranking, parts, memory, run_dir=lambda: self.run_dir, more_about=self._more_about)
+        self._keeping.actions = self._actions
+        if rule is not None and rule.every_n_seconds is not None and State.FETCH in self._actions.by_state:
+            self._actions.watch_the_clock(rule.every_n_seconds)
+        if ranking is not None and not parts.loop.limits.validates:
             warn("ModelCheckpoint(monitor=...): this run has no check, so that it never saves for one.")
         observer = None
         if parts.hooks.on_transition is not None:
@@ -143,8 +145,6 @@ class Engine:
         self._arrivals = Arrivals()
         self._began_at = self._ended_at = 0  # ns
         self._random: random_states.RandomStates | None = None  # of the run that is resumed
-        self._checkpoints: Checkpoints | None = None  # once there is something to save
-        self._resumed_from: Path | None = None
         self._left: Standing | None = None  # where it was stopped
         self._take_trainer_back()
 
@@ -286,32 +286,12 @@ class Engine:
     def _finish(self) -> None:
         """After a final state has been entered: the run ends, or goes on from a checkpoint."""
         if self.state is State.ROLLED_BACK:
-            self._roll_back()
+            standing, random = self._keeping.go_back()
+            self._dispatcher.stand(standing.state, is_done=standing.is_done, goes_back=True)
+            random_states.put_back(random)
             return
         self._actions.look()
         self._end()
-
-    def _roll_back(self) -> None:
-        """Go on from the last checkpoint, without the batch whose numbers were not finite.
-
-        Raises:
-            NonFiniteError: There is no checkpoint, none that can be read, or the run has gone back often enough.
-        """
-        numbers, most, path = self._memory.numbers, self.loop.options.max_nb_rollbacks, self._last_checkpoint()
-        spoiled = refuse_to_roll_back(numbers, most, path)
-        assert numbers.found is not None
-        assert path is not None
-        left_out = (*numbers.left_out, numbers.found)
-        self._actions.restore()
-        try:
-            standing, random = state.go_to(found(path).tree, self._parts, self._memory, self._actions, anyway=False)
-        except FsmtrainError as error:
-            raise NonFiniteError(f"{spoiled}, and the run cannot go back to its last checkpoint: {path}: {error}") from error
-        self.signals.nonfinite = False
-        numbers.leave_out(left_out)
-        self._dispatcher.stand(standing.state, is_done=standing.is_done, goes_back=True)
-        random_states.put_back(random)
-        warn(f"{spoiled}: the run goes on from {path} and leaves that batch out (rollback {len(left_out)} of at most {most}).")
 
     def _end(self) -> None:
         if self._ended:
@@ -322,12 +302,14 @@ class Engine:
         if error is not None and self.stop_reason is None:
             note_the_way(error, self.trace)
         try:
-            self._save_on_the_way_out()
+            if self.state is State.STOPPED and self.saves:
+                self._keeping.save_on_the_way_out(self._where_it_stopped())
+            self._keeping.close()
         finally:
             self._actions.restore()
             if isinstance(error, OutOfMemoryError):
                 let_go(error, self._parts, self._memory)
-                note_the_checkpoint(error, self._last_checkpoint())
+                note_the_checkpoint(error, self._keeping.last())
         try:
             if self._parts.hooks.on_run_end is not None:
                 self._parts.hooks.on_run_end(self)
@@ -339,9 +321,7 @@ class Engine:
     @property
     def checkpoints(self) -> Path:
         """The folder of this run's checkpoints, which is made with the first of them; within `run_dir`, where that is known."""
-        if self._rule is not None and self._rule.dirpath is not None:
-            return Path(self._rule.dirpath)
-        return FOLDER if self.run_dir is None else self.run_dir / FOLDER
+        return self._keeping.folder
 
     @property
     def run_dir(self) -> Path | None:
@@ -351,9 +331,7 @@ class Engine:
     @property
     def best_checkpoint(self) -> Path | None:
         """The checkpoint with the best value of what ``ModelCheckpoint(monitor=...)`` watches; None where there is none."""
-        if self._ranking is None or self._checkpoints is None:
-            return None
-        return self._checkpoints.best(self._ranking)
+        return self._keeping.best
 
     def resume(self, path: str | os.PathLike[str] | None = None, *, anyway: bool = False) -> Path:
         """Go on where a checkpoint was saved: this machine is brought there, and `run` goes on from there.
@@ -376,42 +354,19 @@ class Engine:
         if self._begun:
             raise UsageError("resume: the run has begun. Build a new machine, and resume it before it runs.")
         self._ended = True  # should anything go wrong half way
+        standing, self._random = self._keeping.go_to(loaded, anyway=anyway)
         try:
-            standing, self._random = state.go_to(loaded.tree, self._parts, self._memory, self._actions, anyway=anyway)
             self._dispatcher.stand(standing.state, is_done=standing.is_done)
-        except FsmtrainError as error:
+        except UsageError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
         self._ended = False
-        self._resumed_from = loaded.path
         return loaded.path
-
-    def _last_checkpoint(self) -> Path | None:
-        """The last checkpoint of this run that is durable, or the one from which it was resumed; None where there is none."""
-        return (None if self._checkpoints is None else self._checkpoints.last()) or self._resumed_from
 
     def _save(self) -> None:
         """The action of the state `save`: what is saved is the state from which it was entered, its work done."""
         source = self._dispatcher.trace.source
         assert source is not None
-        one_will_do = self._rule is not None and self._ranking is None and self._rule.save_top_k == 1
-        self._submit(Standing(state=source, is_done=True, counters=self._counters), must_keep=not one_will_do)
-        self.signals.save_wanted = False
-
-    def _submit(self, standing: Standing, *, must_keep: bool) -> None:
-        if self._checkpoints is None:
-            policy = policy_of(self._rule, self._ranking) if self._rule is not None else None
-            self._checkpoints = Checkpoints(self.checkpoints, policy)
-        counters = standing.counters
-        about = {
-            "state": standing.state.value,
-            "current_epoch": counters.current_epoch,
-            "batch_nb": counters.batch_nb,
-            "global_step": counters.global_step,
-            BATCH: counters.batches_begun,
-            **self._more_about(standing),
-        }
-        tree = state.state_of(self._parts, self._memory, self._actions, standing)
-        self._checkpoints.save(tree, about, must_keep=must_keep)
+        self._keeping.save(Standing(state=source, is_done=True, counters=self._counters))
 
     def _more_about(self, standing: Standing) -> dict[str, Any]:
         """What else a checkpoint's manifest says."""
@@ -432,20 +387,12 @@ class Engine:
         self._left = Standing(state=self.state, is_done=False, counters=self._counters)
         self._dispatcher.stand(State.STOPPED, is_done=False)
 
-    def _save_on_the_way_out(self) -> None:
-        """Where a stop was asked for in a run that saves, save where it was taken; then wait until all is written."""
-        if self.state is State.STOPPED and self.saves and not self._actions.may_save():
-            warn("the run is not saved where it was stopped: a window is open there with numbers that are not finite.")
-        elif self.state is State.STOPPED and self.saves:
-            if self._left is None:
-                source, counters = self.trace.last()
-                self._left = Standing(state=source, is_done=True, counters=counters)
-            try:
-                self._submit(self._left, must_keep=True)
-            except FsmtrainError as error:
-                warn(f"the run could not be saved where it was stopped; its checkpoints before are untouched: {error}")
-        if self._checkpoints is not None:
-            self._checkpoints.close()
+    def _where_it_stopped(self) -> Standing:
+        """Where a run stands that has been stopped: in the state that was left last."""
+        if self._left is None:
+            source, counters = self.trace.last()
+            self._left = Standing(state=source, is_done=True, counters=counters)
+        return self._left
 
     def _lend_trainer(self) -> None:
         """Let the model find its trainer as ``self.trainer``.

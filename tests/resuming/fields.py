@@ -116,13 +116,13 @@ def tree_of(machine: Machine) -> Any:
         def save(self, tree: Any, about: Any, *, must_keep: bool) -> None:
             kept.append(tree)
 
-    before = machine._checkpoints
-    machine._checkpoints = Kept(Path("nowhere"), None)
+    before = machine._keeping._checkpoints
+    machine._keeping._checkpoints = Kept(Path("nowhere"), None)
     try:
         state, counters = machine.trace.last()
-        machine._submit(Standing(state=state, is_done=True, counters=counters), must_keep=True)
+        machine._keeping.submit(Standing(state=state, is_done=True, counters=counters), must_keep=True)
     finally:
-        machine._checkpoints = before
+        machine._keeping._checkpoints = before
     return kept[0]
 
 

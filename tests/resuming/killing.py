@@ -155,8 +155,8 @@ class _Bomb:
     def come_to(self, stage: str) -> None:
         """Die here, if it is the moment."""
         if (self.visit, stage) == self.moment:
-            if self.machine._checkpoints is not None:
-                self.machine._checkpoints._writer.wait()
+            if self.machine._keeping._checkpoints is not None:
+                self.machine._keeping._checkpoints._writer.wait()
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -69,7 +69,7 @@ class Bomb(Callback):
     def on_batch_end(self, machine):
         self.batches += 1
         if self.batches == int(os.environ["KILLED_AFTER"]):
-            machine._checkpoints._writer.wait()
+            machine._keeping._checkpoints._writer.wait()
             machine._record.waken()
             time.sleep(0.5)  # until rows that are newer than the checkpoint are written
             machine._record.waken()

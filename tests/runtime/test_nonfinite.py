@@ -474,8 +474,8 @@ def test_a_run_that_is_killed_after_a_rollback_goes_on_to_the_same_end(n: int) -
     first = machine()
     for _ in range(n):
         first.advance()
-    assert first._checkpoints is not None
-    first._checkpoints.last()
+    assert first._keeping._checkpoints is not None
+    first._keeping._checkpoints.last()
     second = machine()
     second.resume()
     second.run()
