@@ -24,7 +24,7 @@ import pytest
 from attrs import define, field
 
 from tests.mutants.changing import Mutant, mutants
-from tests.mutants.child import NOT_THE_COPY, ROOT, Chosen, Listener, forked, run
+from tests.mutants.child import KILLER, ROOT, Chosen, Listener, forked, run
 
 CORE = "fsmtrain/core"
 NEAR = (CORE, "tests/core", "tests/test_planted_mistakes.py")
@@ -99,18 +99,18 @@ class Workplace:
     def go_on(self) -> int:
         """Run the next group of tests; the id of the process."""
         limits = self.groups.pop(0)
-        (self.root / "killer").write_text("import")
+        (self.root / KILLER).write_text("import")
         files = list(dict.fromkeys(map(_file_of, limits)))
-        return forked(self.root, lambda: run(self.root, files, Chosen(limits)))
+        return forked(self.root, lambda: run(self.root, files, Chosen(self.root, limits)))
 
     def killer(self, status: int) -> str | None:
         """Which test killed the mutant, as the status of the process says; None if none did."""
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
             return None
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) in (NOT_THE_COPY, pytest.ExitCode.NO_TESTS_COLLECTED):
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) not in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
             raise RuntimeError(f"{self.mutant}: the tests were not run ({status}): {(self.root / 'output').read_text()}")
         over_time = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
-        return (self.root / "killer").read_text() + (" (endless)" if over_time else "")
+        return (self.root / KILLER).read_text() + (" (endless)" if over_time else "")
 
     def end(self) -> Mutant:
         """Take the mutant back."""
@@ -171,7 +171,7 @@ def chosen(place: Path, names: tuple[str, ...]) -> Choice:
     if new:
         print("listening to the tests ...", flush=True)
         into = place / "heard.json"
-        _, status = os.waitpid(forked(place, lambda: run(place, new, Listener(str(place / CORE), into))), 0)
+        _, status = os.waitpid(forked(place, lambda: run(place, new, Listener(place, CORE, into))), 0)
         if status:
             raise RuntimeError(f"the tests fail as they are: {(place / 'output').read_text()[-3000:]}")
         heard = json.loads(into.read_text())
