@@ -150,6 +150,13 @@ def test_a_stream_has_no_total() -> None:
 def test_a_run_that_only_tests_trains_no_epoch_and_asks_nothing_of_the_train_loader() -> None:
     only = limits(0, fits=False, val=[3], test=[4], val_percent_check=0.01, train_percent_check=0.01)
     assert (only.epochs, only.validates, only.has_sanity, only.test_batches) == (0, False, False, 4)
+    assert (only.train_batches, only.train_is_stream) == (0, False)
+
+
+def test_a_guard_that_decides_when_to_check_makes_no_check_where_there_is_no_epoch() -> None:
+    options = Options(max_nb_epochs=0, nb_sanity_val_steps=0, val_percent_check=0.01)
+    found = resolve(options, Sizes(train=4, val=[3]), has_own_check=True)  # so too small a percentage is not refused
+    assert (found.validates, found.val_batches) == (False, 0)
 
 
 def test_rules_apply_only_to_loops_that_will_run() -> None:
