@@ -76,7 +76,13 @@ def run(copy: Path, files: list[str], plugin: object) -> int:
     left_out = ("cacheprovider", "xdist", "faulthandler", "unraisableexception", "threadexception")  # they take their time
     quick = ("-x", "-q", "--tb=short", "--no-header", *(f"-pno:{name}" for name in left_out))
     _few_examples()
-    return pytest.main([*quick, f"--rootdir={copy}", "-c", str(copy / "setup.cfg"), *files], plugins=[plugin])
+    places = (
+        f"--rootdir={copy}",
+        f"--basetemp={copy / 'tmp'}",
+        "-c",
+        str(copy / "setup.cfg"),
+    )  # no other run's folders to clear
+    return pytest.main([*quick, *places, *files], plugins=[plugin])
 
 
 def _few_examples() -> None:
