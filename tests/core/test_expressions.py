@@ -417,6 +417,48 @@ def with_any_arguments(*args: Any) -> bool:
     return bool(args[1].batch_nb > 1)
 
 
+def of_two(limits: Limits, counters: Counters) -> bool:
+    return counters.batch_nb > 1
+
+
+def of_four(limits: Limits, counters: Counters, signals: Signals, n: int) -> bool:
+    return counters.batch_nb > n
+
+
+def with_more_arguments(limits: Limits, counters: Counters, signals: Signals, *more: int) -> bool:
+    return counters.batch_nb > 1
+
+
+def with_named_arguments(limits: Limits, counters: Counters, signals: Signals, **more: int) -> bool:
+    return counters.batch_nb > 1
+
+
+def with_a_named_argument(limits: Limits, counters: Counters, signals: Signals, *, n: int = 1) -> bool:
+    return counters.batch_nb > 1
+
+
+def with_a_line_before(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    print()
+    return counters.batch_nb > 1
+
+
+def with_a_number_before(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    1  # noqa: B018
+    return counters.batch_nb > 1
+
+
+def that_raises(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    raise NotImplementedError
+
+
+def that_only_says_what_it_is(limits: Limits, counters: Counters, signals: Signals) -> bool:  # type: ignore[empty-body]
+    """It returns nothing."""
+
+
+def that_returns_nothing(limits: Limits, counters: Counters, signals: Signals) -> None:
+    return
+
+
 def with_a_call(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return max(counters.batch_nb, 0) > 1
 
@@ -462,6 +504,16 @@ OPAQUE: dict[str, tuple[Any, str]] = {
     "two statements": (in_two_statements, "more than one return"),
     "a default": (with_a_default, "parameters"),
     "any arguments": (with_any_arguments, "parameters"),
+    "two arguments": (of_two, "parameters"),
+    "four arguments": (of_four, "parameters"),
+    "more arguments": (with_more_arguments, "parameters"),
+    "named arguments": (with_named_arguments, "parameters"),
+    "a named argument": (with_a_named_argument, "parameters"),
+    "a line before": (with_a_line_before, "more than one return"),
+    "a number before": (with_a_number_before, "more than one return"),
+    "a raise": (that_raises, "more than one return"),
+    "a docstring alone": (that_only_says_what_it_is, "more than one return"),
+    "nothing": (that_returns_nothing, "more than one return"),
     "a call": (with_a_call, "`max(counters.batch_nb, 0)` is outside"),
     "a fraction": (with_a_fraction, "`1.5` is outside"),
     "a choice": (with_a_choice, "`counters.batch_nb > 1 if limits else False` is outside"),
