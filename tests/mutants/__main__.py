@@ -164,11 +164,8 @@ def copied(into: Path) -> Path:
     return into
 
 
-def chosen(place: Path, names: tuple[str, ...], most: float) -> Choice:
-    """Run the tests as they are, and hear which functions each of them calls; those that have changed since the last time.
-
-    Chosen are those that take no more than `most` seconds.
-    """
+def chosen(place: Path, names: tuple[str, ...]) -> Choice:
+    """Run the tests as they are, and hear which functions each of them calls; those that have changed since the last time."""
     known = json.loads(HEARD.read_text()) if HEARD.exists() else {}
     common = _hash(*sorted((ROOT / CORE).rglob("*.py")), *(ROOT / "tests" / name for name in HELPERS))
     paths = [path for name in names for path in _tests_at(ROOT / name)]
@@ -185,7 +182,7 @@ def chosen(place: Path, names: tuple[str, ...], most: float) -> Choice:
             tests = {test: said for test, said in heard.items() if _file_of(test) == name}
             known[name] = {"hash": hashes[name], "tests": tests}
         HEARD.write_text(json.dumps(known))
-    return Choice({test: said for name in hashes for test, said in known[name]["tests"].items() if said[0] <= most})
+    return Choice({test: said for name in hashes for test, said in known[name]["tests"].items()})
 
 
 def _tests_at(path: Path) -> list[Path]:
@@ -249,7 +246,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", help="files of fsmtrain/core; all of them, if none is given")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every n-th mutant of each file")
     parser.add_argument(
-        "--within", type=float, default=float("inf"), metavar="S", help="leave out the tests that take more seconds than this"
+        "--tests", action="append", metavar="FILE", help="ask only the tests of this file or folder; may be repeated"
     )
     parser.add_argument("--near", action="store_true", help="leave out the tests that are far from the core")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at a time")
@@ -266,7 +263,8 @@ def main() -> None:
             importlib.import_module(name)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             places = [copied(Path(folder).resolve() / str(i)) for i in range(asked.jobs)]
-            choice = chosen(places[0], NEAR if asked.near else (*NEAR, *FAR), asked.within)
+            names = tuple(asked.tests) if asked.tests else NEAR if asked.near else (*NEAR, *FAR)
+            choice = chosen(places[0], names)
             for count, (mutant, killer) in enumerate(judged(todo, places, choice), 1):
                 found.add(mutant, killer)
                 if killer is None:
