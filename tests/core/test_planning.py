@@ -273,6 +273,23 @@ def test_places_come_out_the_same_one_by_one_and_in_runs(gaps: list[int], more: 
     assert Counter(Places.of(runs.places())) == Counter(runs.places())
 
 
+@given(st.sets(st.integers(0, 30)), st.integers(-2, 32))
+def test_places_are_a_sequence_of_their_numbers(numbers: set[int], number: int) -> None:
+    places, inside = Places.of(sorted(numbers)), sorted(numbers)
+    assert (number in places) == (number in numbers)
+    assert places[2:-1] == tuple(inside[2:-1])
+    if -len(inside) <= number < len(inside):
+        assert places[number] == inside[number]
+    else:
+        with pytest.raises(IndexError, match=f"there are {len(inside)} places, and none at {number}"):
+            places[number]
+
+
+def test_places_are_shown_up_to_the_eighth() -> None:
+    assert repr(Places.of(range(8))) == "Places(0, 1, 2, 3, 4, 5, 6, 7)"
+    assert repr(Places.of(range(9))) == "Places(0, 1, 2, 3, 4, 5, 6, 7, ...)"
+
+
 # ---- what is written down of a part that repeats itself
 
 lengths = st.lists(st.integers(1, 3), max_size=5)
