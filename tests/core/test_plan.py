@@ -284,6 +284,13 @@ def test_plans_that_say_the_same_are_equal_whatever_loops_they_are_of() -> None:
     assert one != plan(Options(max_nb_epochs=1), train=9)
 
 
-def test_a_stream_cannot_be_planned_and_the_way_out_is_named() -> None:
+@pytest.mark.parametrize("sizes", [{"train": None}, {"train": 4, "val": [2, None]}, {"train": 4, "test": [None]}])
+def test_a_stream_cannot_be_planned_and_the_way_out_is_named(sizes: dict[str, Any]) -> None:
     with pytest.raises(SizesError, match=r"no length.*Sizes\(train=1000\)"):
-        plan(Options(), train=None)
+        plan(Options(val_check_interval=1), **sizes)
+
+
+def test_patience_that_watches_nothing_ends_no_run() -> None:
+    planned = plan(Options(max_nb_epochs=3, early_stop_callback=True), train=4)
+    assert planned.earliest_end is None
+    assert planned.at_least.epochs == planned.nb_epochs
