@@ -21,7 +21,7 @@ from fsmtrain.core.guards import Checked, Guard, Guards, after_batches, after_st
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.reading.answers import answering
 from fsmtrain.core.reading.expressions import Apply, Expression, Facts, Opaque, Read, Value, is_opaque, reads_of
-from fsmtrain.core.reading.reader import name_of, read
+from fsmtrain.core.reading.reader import distrust, name_of, read
 from fsmtrain.core.reading.simplifying import fold, negation
 from fsmtrain.core.reading.telling import text
 from tests.strategies import enough_steps, moments
@@ -558,6 +558,16 @@ def test_an_opaque_part_leaves_the_rest_readable() -> None:
 @pytest.mark.parametrize("guard", [True, None, 3, "window_is_full"])
 def test_what_is_no_function_cannot_be_read(guard: Any) -> None:
     assert isinstance(read(guard), Opaque)
+
+
+def test_a_guard_that_is_distrusted_is_opaque_and_no_other_of_its_source_is() -> None:
+    one, other = every_n_batches(7), every_n_batches(7)
+    distrust(one, "it was seen to answer otherwise")
+    distrust(Callable_(), "it cannot be read anyway")
+    expression = read(one)
+    assert isinstance(expression, Opaque)
+    assert expression.reason == "it was seen to answer otherwise"
+    assert not is_opaque(read(other))
 
 
 def test_names_are_those_of_the_functions() -> None:
