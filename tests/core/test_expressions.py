@@ -404,6 +404,16 @@ def with_a_decorator(limits: Limits, counters: Counters, signals: Signals) -> bo
     return counters.batch_nb > 1
 
 
+def marked(function: Guard) -> Guard:
+    """A decorator that gives back what it was given."""
+    return function
+
+
+@marked
+def with_a_mark(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb > 1
+
+
 def in_two_statements(limits: Limits, counters: Counters, signals: Signals) -> bool:
     batch = counters.batch_nb
     return batch > 1
@@ -500,7 +510,8 @@ OPAQUE: dict[str, tuple[Any, str]] = {
     "an object": (Callable_(), "not a plain function"),
     "a method": (Callable_().method, "not a plain function"),
     "a partial": (functools.partial(chained), "not a plain function"),
-    "a decorator": (with_a_decorator, "decorator"),
+    "a decorator": (with_a_decorator, "it is wrapped in a decorator"),
+    "a decorator that leaves no trace": (with_a_mark, "it has a decorator"),
     "two statements": (in_two_statements, "more than one return"),
     "a default": (with_a_default, "parameters"),
     "any arguments": (with_any_arguments, "parameters"),
