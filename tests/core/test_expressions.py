@@ -473,6 +473,10 @@ def with_a_call(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return max(counters.batch_nb, 0) > 1
 
 
+def by_an_index_that_varies(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.optimizer_steps[counters.optimizer_i] > 1
+
+
 def with_a_fraction(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return counters.batch_nb > 1.5
 
@@ -526,6 +530,7 @@ OPAQUE: dict[str, tuple[Any, str]] = {
     "a docstring alone": (that_only_says_what_it_is, "more than one return"),
     "nothing": (that_returns_nothing, "more than one return"),
     "a call": (with_a_call, "`max(counters.batch_nb, 0)` is outside"),
+    "an index that varies": (by_an_index_that_varies, "`counters.optimizer_steps[counters.optimizer_i]` is outside"),
     "a fraction": (with_a_fraction, "`1.5` is outside"),
     "a choice": (with_a_choice, "`counters.batch_nb > 1 if limits else False` is outside"),
     "a membership": (with_a_membership, "outside"),

@@ -13,7 +13,7 @@ import pytest
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.reading.expressions import Opaque
+from fsmtrain.core.reading.expressions import Opaque, Value, parts_of
 from fsmtrain.core.reading.reader import read
 from fsmtrain.core.reading.telling import text
 
@@ -98,6 +98,16 @@ def by_a_constant_of_the_module() -> Guard:
 )
 def test_a_name_that_is_bound_once_is_read_as_its_number(make: Make) -> None:
     assert text(read(make())) == "batch_nb == 3"
+
+
+def test_a_flag_is_read_as_a_truth_value_and_a_number_as_a_plain_one() -> None:
+    class Number(int):
+        """One that may be equal to whatever it likes."""
+
+    is_on, n = True, Number(3)
+    expression = read(lambda limits, counters, signals: is_on and counters.batch_nb == n)
+    assert text(expression) == "true and batch_nb == 3"
+    assert {type(part.value) for part in parts_of(expression) if isinstance(part, Value)} == {bool, int}
 
 
 # ---- bound more than once, or nobody knows how often
