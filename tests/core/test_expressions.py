@@ -489,6 +489,10 @@ def with_a_membership(limits: Limits, counters: Counters, signals: Signals) -> b
     return counters.batch_nb in (2, 3, 4, 5)
 
 
+def by_identity(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb is limits.epochs
+
+
 def with_a_name_that_there_is_not(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return counters.batch_nb > no_such_name  # type: ignore[name-defined, no-any-return]  # noqa: F821
 
@@ -534,6 +538,7 @@ OPAQUE: dict[str, tuple[Any, str]] = {
     "a fraction": (with_a_fraction, "`1.5` is outside"),
     "a choice": (with_a_choice, "`counters.batch_nb > 1 if limits else False` is outside"),
     "a membership": (with_a_membership, "outside"),
+    "an identity": (by_identity, "`Is` is outside"),
     "an unknown name": (with_a_name_that_there_is_not, "`no_such_name` is unknown"),
     "a number for a truth value": (that_counts, "outside"),
     "no source": (made["from_nowhere"], "its source cannot be found"),
