@@ -58,6 +58,12 @@ def test_a_file_that_was_edited_says_nothing_of_the_function_unless_its_code_is_
         assert expression.reason == reason
 
 
+def test_of_two_functions_of_one_name_the_right_one_is_read(tmp_path: Path) -> None:
+    longer = WRITTEN.replace("> 1", "> 1 and counters.batch_nb < 9")
+    assert text(read(loaded(tmp_path / "first.py", f"{WRITTEN}\n\n{longer}"))) == "batch_nb > 1 and batch_nb < 9"
+    assert text(read(loaded(tmp_path / "second.py", f"{longer}\n\n{WRITTEN}"))) == "batch_nb > 1"
+
+
 def test_what_python_warns_of_in_a_file_it_has_said_as_it_was_loaded(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
