@@ -614,9 +614,9 @@ def test_of_a_lambda_in_a_lambda_the_inner_one_is_read() -> None:
     outer: Any = lambda limits, counters, signals: lambda limits, counters, signals: counters.batch_nb > 1  # noqa: E731
     assert text(read(outer(None, None, None))) == "batch_nb > 1"
     assert is_opaque(read(outer))
-    [longer] = [lambda limits, counters, signals: [lambda limits, counters, signals: counters.batch_nb > 2,
+    longer: list[Any] = [lambda limits, counters, signals: [lambda limits, counters, signals: counters.batch_nb > 2,
         1][0]]  # fmt: skip
-    assert text(read(longer(None, None, None))) == "batch_nb > 2"
+    assert text(read(longer[0](None, None, None))) == "batch_nb > 2"
 
 
 def test_a_lambda_is_read_to_its_end_or_not_at_all() -> None:

@@ -28,8 +28,11 @@ for COUNTED in range(2):
 
 
 def set_it() -> None:
-    global SET_BY_A_FUNCTION
-    SET_BY_A_FUNCTION = 2
+    global SET_BY_A_FUNCTION, SET_BY_A_FUNCTION_ALONE
+    SET_BY_A_FUNCTION = SET_BY_A_FUNCTION_ALONE = 2  # type: ignore[name-defined]
+
+
+set_it()
 
 
 # ---- bound once
@@ -246,6 +249,10 @@ def of_the_module_by_a_function() -> Guard:
     return lambda limits, counters, signals: counters.batch_nb == SET_BY_A_FUNCTION
 
 
+def of_the_module_by_a_function_alone() -> Guard:
+    return lambda limits, counters, signals: counters.batch_nb == SET_BY_A_FUNCTION_ALONE  # type: ignore[name-defined]
+
+
 def of_the_module_by_a_loop() -> Guard:
     return lambda limits, counters, signals: counters.batch_nb == COUNTED
 
@@ -272,6 +279,7 @@ def of_the_module_by_a_loop() -> Guard:
         by_a_function_in_another,
         of_the_module_by_two_assignments,
         of_the_module_by_a_function,
+        of_the_module_by_a_function_alone,
         of_the_module_by_a_loop,
     ],
 )
