@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import operator
@@ -327,6 +328,41 @@ def test_the_text_of_a_compared_comparison_keeps_its_brackets(guard: Guard) -> N
         for split in range(3):
             moment = some_moment(batch_nb=batch, split_nb=split)
             assert evaluated(text(read(guard)), moment) == guard(*moment)
+
+
+BINARY = ("or", "and", "==", "<", "+", "-", "*", "//", "%")
+
+
+def parsed(told: str) -> str:
+    return ast.dump(ast.parse(told, mode="eval"))
+
+
+@pytest.mark.parametrize("outer", [*BINARY, "not"])
+@pytest.mark.parametrize("inner", [*BINARY, "not"])
+def test_a_text_has_the_brackets_that_it_needs_and_no_others(outer: str, inner: str) -> None:
+    """As Python reads it."""
+    a, b, c = Read("limits", "a"), Read("limits", "b"), Read("limits", "c")
+    within, spelled = (Apply("not", (a,)), "(not a)") if inner == "not" else (Apply(inner, (a, b)), f"(a {inner} b)")
+    if outer == "not":
+        ways = [(Apply(outer, (within,)), f"not {spelled}")]
+    else:
+        ways = [(Apply(outer, (within, c)), f"{spelled} {outer} c"), (Apply(outer, (c, within)), f"c {outer} {spelled}")]
+    for expression, whole in ways:
+        told, bare = text(expression), whole.replace("(", "").replace(")", "")
+        if outer == inner in ("or", "and"):
+            assert told == bare  # the same either way
+        elif told != bare:
+            assert told == whole
+            assert _is_another(bare, whole)
+        else:
+            assert parsed(told) == parsed(whole)
+
+
+def _is_another(bare: str, whole: str) -> bool:
+    try:
+        return parsed(bare) != parsed(whole)
+    except SyntaxError:
+        return True
 
 
 # ---- a few readings word by word
