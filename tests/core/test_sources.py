@@ -8,6 +8,7 @@ import sys
 import warnings
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,15 +21,20 @@ from fsmtrain.core.reading.telling import text
 WRITTEN = "def guard(limits, counters, signals):\n    return counters.batch_nb > 1\n"
 
 
-def loaded(path: Path, written: str) -> Guard:
-    """The guard of a file with this text."""
+def module_of(path: Path, written: str) -> Any:
+    """What a file with this text has in it."""
     path.write_text(written)
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    guard: Guard = module.guard
+    return module
+
+
+def loaded(path: Path, written: str) -> Guard:
+    """The guard of a file with this text."""
+    guard: Guard = module_of(path, written).guard
     return guard
 
 
@@ -76,14 +82,16 @@ IN_LINES = """
 from fsmtrain.core.reading.reader import read
 alone = lambda limits, counters, signals: counters.batch_nb > 1
 one, other = lambda limits, counters, signals: counters.batch_nb > 1, lambda limits, counters, signals: counters.batch_nb > 2
-print([getattr(read(guard), "reason", "read") for guard in (alone, one, other)])
+said = [getattr(read(guard), "reason", "read") for guard in (alone, one, other)]
+if __name__ == "__main__":
+    print(said)
 """
 
 
 def test_without_columns_a_lambda_is_read_only_where_it_has_its_line_to_itself(tmp_path: Path) -> None:
     """Python can be told to keep none, and has to be told as it starts."""
     script = tmp_path / "lambdas.py"
-    script.write_text(IN_LINES)
+    assert module_of(script, IN_LINES).said == ["read", "read", "read"]
     command = [sys.executable, "-X", "no_debug_ranges", str(script)]
     env = {**os.environ, "PYTHONPATH": str(Path(fsmtrain.__file__).parent.parent)}
     ran = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
