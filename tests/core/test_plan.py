@@ -203,6 +203,11 @@ def test_equal_epochs_are_told_once_wherever_they_are() -> None:
     assert planned.nb_epochs == 1000
 
 
+def test_each_group_of_epochs_says_at_which_step_it_begins() -> None:
+    planned = plan(Options(max_nb_epochs=6, accumulate_grad_batches={0: 1, 2: 4}), train=9)
+    assert [(group.first, group.count, group.global_step) for group in planned.epochs] == [(0, 2, 0), (2, 4, 18)]
+
+
 def test_equal_epochs_are_planned_once() -> None:
     asked = Counter[int]()
 

@@ -67,10 +67,9 @@ def source_of(code: CodeType) -> Source:
     found = [source for source in file.functions if _is_of(source.function, code)]
     if not found:
         raise Unreadable("its source is not one function")
-    smallest = min(found, key=lambda source: _extent(source.function))
-    if isinstance(smallest.function, ast.Lambda) and len(found) > 1 and not any(p[2] for p in code.co_positions()):
+    if len(found) > 1 and not any(p[2] for p in code.co_positions()):
         raise Unreadable("more than one lambda stands in its line")
-    return smallest
+    return max(found, key=lambda source: source.function.col_offset)  # of lambdas within each other the innermost
 
 
 @functools.lru_cache(maxsize=64)
@@ -117,10 +116,6 @@ def _is_of(function: Function, code: CodeType) -> bool:
         if not (start <= (line, column) and (end_line, end_column) <= end):
             return False
     return True
-
-
-def _extent(function: Function) -> tuple[int, int]:
-    return (function.end_lineno or 0) - function.lineno, (function.end_col_offset or 0) - function.col_offset
 
 
 @functools.lru_cache(maxsize=4096)
