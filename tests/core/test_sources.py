@@ -64,6 +64,14 @@ def test_a_file_that_was_edited_says_nothing_of_the_function_unless_its_code_is_
         assert expression.reason == reason
 
 
+def test_the_same_code_in_two_files_is_read_with_what_is_around_it_in_each(tmp_path: Path) -> None:
+    once = f"N = 1\n{WRITTEN.replace('> 1', '> N')}"
+    assert text(read(loaded(tmp_path / "once.py", once))) == "batch_nb > 1"
+    again = read(loaded(tmp_path / "again.py", f"{once}\nN = 2\n"))
+    assert isinstance(again, Opaque)
+    assert again.reason == "`N` may change"
+
+
 def test_of_two_functions_of_one_name_the_right_one_is_read(tmp_path: Path) -> None:
     longer = WRITTEN.replace("> 1", "> 1 and counters.batch_nb < 9")
     assert text(read(loaded(tmp_path / "first.py", f"{WRITTEN}\n\n{longer}"))) == "batch_nb > 1 and batch_nb < 9"

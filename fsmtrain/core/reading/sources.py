@@ -51,17 +51,21 @@ class _File:
     functions: tuple[Source, ...]
 
 
-@functools.lru_cache(maxsize=1024)
 def source_of(code: CodeType) -> Source:
     """The source of the function that has this code.
 
     Raises:
         Unreadable: There is none, it is another, or it cannot be told which.
     """
-    text = "".join(linecache.getlines(code.co_filename))
+    return _source_in(code.co_filename, code)  # the same code in two files is equal, and what is around it may not be
+
+
+@functools.lru_cache(maxsize=1024)
+def _source_in(name: str, code: CodeType) -> Source:
+    text = "".join(linecache.getlines(name))
     if not text:
         raise Unreadable("its source cannot be found")
-    file = _file(code.co_filename, text)
+    file = _file(name, text)
     if file is None or code not in file.codes:
         raise Unreadable("its source has changed since it was loaded")
     found = [source for source in file.functions if _is_of(source.function, code)]
