@@ -12,7 +12,7 @@ from fsmtrain.core import effects as do
 from fsmtrain.core.effects import Effect
 from fsmtrain.core.guards import Checked, Guard, Guards
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.reading.expressions import FALSE, TRUE, Fact
+from fsmtrain.core.reading.expressions import FALSE, TRUE, Expression, Fact
 from fsmtrain.core.reading.reader import read
 from fsmtrain.core.reading.simplifying import fold
 from fsmtrain.core.states import State
@@ -100,12 +100,14 @@ def _fold_row(case: Row, known: Known) -> Row | None:
     if asked == FALSE:
         return None
     unless: list[Guard] = []
+    settled: list[Expression] = [FALSE]  # what need not be asked, or not again
     for guard in case.unless:
         decided = fold(read(guard, whole=_is_a_users), known)
         if decided in (TRUE, asked):  # what must not hold is the very thing that must
             return None
-        if decided != FALSE:
+        if decided not in settled:
             unless.append(guard)
+            settled.append(decided)
     return evolve(case, when=None if asked == TRUE else case.when, unless=tuple(unless))
 
 
