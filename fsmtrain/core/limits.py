@@ -95,7 +95,7 @@ def resolve(options: Options, sizes: Sizes, *, has_own_check: bool = False) -> L
     checks = epochs > 0 and (has_own_check or epochs >= options.check_val_every_n_epoch)  # else no epoch has a check
     sanity = _sanity_loaders(options, sizes) if sizes.fits else ()
     val: tuple[int | None, ...] = ()
-    if sizes.fits and (checks or any(n != 0 for n in sanity)):
+    if checks or any(n != 0 for n in sanity):
         val = _evaluated(options, "val_percent_check", sizes.val)
     if not any(n != 0 for n in val):  # nothing to validate, so nothing to try out beforehand either
         val = sanity = ()
@@ -194,10 +194,8 @@ def _smallest_fraction(batches: int) -> float:
 
 
 def _sanity_loaders(options: Options, sizes: Sizes) -> tuple[int | None, ...]:
-    """Batches of each val loader before the first epoch: the percentage may switch them off, never enlarge them."""
+    """Batches of each val loader before the first epoch, as far as it has them."""
     steps = max(0, options.nb_sanity_val_steps)
-    if _percentage(options, "val_percent_check")[1] == 0:
-        steps = 0
     return tuple(steps if n is None else min(n, steps) for n in sizes.val)
 
 

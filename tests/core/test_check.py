@@ -66,6 +66,49 @@ def test_two_rows_that_overlap_are_found_with_their_targets() -> None:
     assert error.example[-1].startswith("backward (epoch 0, batch 1")
 
 
+def with_splits(n: int) -> Guard:
+    def has_so_many_splits(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return signals.splits == n
+
+    return has_so_many_splits
+
+
+def test_of_each_kind_of_mistake_in_a_state_the_nearest_is_told() -> None:
+    """A batch of one split has two ways to go on from, one of two splits has none."""
+    loop = Loop(evolve(PLAIN, truncated_bptt_steps=5), Sizes(train=3))
+    one, three = with_splits(1), with_splits(3)
+    new = [
+        row(State.BACKWARD, when=one, to=State.STEP),
+        row(State.BACKWARD, when=one, to=State.ACCUMULATE),
+        row(State.BACKWARD, when=three, unless=one, to=State.STEP),
+    ]
+    report = with_rows(loop, lambda rows: [*new, *(r for r in rows if r.source is not State.BACKWARD)])
+    overlap, gap = report.errors
+    assert "2 rows hold at once, to step, accumulate. Give one of has_so_many_splits, has_so_many_splits as" in overlap.text
+    assert "no row holds" in gap.text
+    here = ("fetch (epoch 0, batch 0, optimizer 0)", "train_batch (epoch 0, batch 0, optimizer 0)")
+    assert overlap.example == gap.example == (*here, "backward (epoch 0, batch 0, optimizer 0)")
+
+
+def test_rows_without_a_guard_that_overlap_are_named_as_such() -> None:
+    loop = Loop(PLAIN, Sizes(train=3))
+    report = with_rows(loop, lambda rows: [*rows, row(State.BACKWARD, to=State.ACCUMULATE)])
+    [error] = report.errors
+    assert "2 rows hold at once, to step, accumulate. Give one of rows without a guard as" in error.text
+
+
+@pytest.mark.parametrize(("batch_nb", "lines"), [(0, 1), (1, 6), (2, 7)])
+def test_the_way_to_a_mistake_is_told_by_its_last_six_moments(batch_nb: int, lines: int) -> None:
+    """Each batch is five: its fetch, its forward, its backward, the step, and the end of the round."""
+    loop = Loop(PLAIN, Sizes(train=3))
+    late = every_n_batches(batch_nb + 1)
+    report = with_rows(loop, lambda rows: [*rows, row(State.FETCH, when=late, to=State.DONE)])
+    [error] = report.errors
+    assert len(error.example) == lines
+    assert (error.example[0] == "...") == (lines == 7)
+    assert error.example[-1] == f"fetch (epoch 0, batch {batch_nb}, optimizer 0)"
+
+
 def test_a_row_that_nothing_takes_is_listed() -> None:
     loop = Loop(PLAIN, Sizes(train=3))
     report = with_rows(loop, lambda rows: [*rows, row(State.SAVE, to=State.ROUND_END)])

@@ -314,3 +314,24 @@ def test_a_configuration_leaves_open_what_it_asks_for_and_nothing_else(
     given = {**CLOSED, **configuration}
     known = facts(resolve(Options(**given["options"]), Sizes(**given["sizes"])), given["guards"])
     assert {place for place in known if place[0] != "limits"} == {place for place in KNOWN if place[1] not in unknown}
+
+
+@pytest.mark.parametrize(
+    ("state", "options", "known"),
+    [
+        (State.ROUND_END, {}, {"epochs_since_checks": 1, "open_windows": 0}),
+        (State.ROUND_END, {"check_val_every_n_epoch": 2}, {"open_windows": 0}),
+        (State.ROUND_END, {"accumulate_grad_batches": 2}, {"epochs_since_checks": 1}),
+        (State.BACKWARD, {}, {"window": 1, "gathered": 1}),
+        (State.BACKWARD, {"accumulate_grad_batches": 2}, {"window": 2}),
+        (State.BACKWARD, {"accumulate_grad_batches": {0: 3}}, {"window": 3}),
+        (State.BACKWARD, {"accumulate_grad_batches": {2: 3}}, {}),
+        (State.BACKWARD, {"accumulate_grad_batches": {0: 1, 2: 3}}, {}),
+        (State.EARLY_STOP, {}, {"open_windows": 0}),
+        (State.EARLY_STOP, {"accumulate_grad_batches": 2}, {}),
+        (State.STEP, {}, {}),
+    ],
+)
+def test_what_is_known_besides_where_a_state_is_left(state: State, options: dict[str, Any], known: dict[str, int]) -> None:
+    limits = resolve(Options(**options), Sizes(train=6, val=[1]))
+    assert facts_at(state, limits, Guards()) == {("counters", name): value for name, value in known.items()}

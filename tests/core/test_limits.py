@@ -150,6 +150,27 @@ def test_a_stream_has_no_total() -> None:
 def test_a_run_that_only_tests_trains_no_epoch_and_asks_nothing_of_the_train_loader() -> None:
     only = limits(0, fits=False, val=[3], test=[4], val_percent_check=0.01, train_percent_check=0.01)
     assert (only.epochs, only.validates, only.has_sanity, only.test_batches) == (0, False, False, 4)
+    assert (only.train_batches, only.train_is_stream) == (0, False)
+
+
+def test_a_run_without_epochs_tries_out_those_val_loaders_that_have_batches() -> None:
+    found = limits(4, max_nb_epochs=0, val=[0, 3])
+    assert (found.has_sanity, found.sanity_loaders, found.validates) == (True, (0, 3), False)
+
+
+def test_what_is_not_gone_through_sets_no_limit() -> None:
+    streamed = {"val": [None], "val_check_interval": 2}
+    assert limits(4, **streamed).evaluates_stream is True
+    assert limits(4, **streamed, val_percent_check=0).evaluates_stream is False
+    own = resolve(Options(val_check_interval=2), Sizes(train=4, val=[1]), has_own_check=True)
+    assert (own.check_batches, limits(4, val=[]).check_batches, limits(4, **streamed).check_batches) == (0, 0, 2)
+    assert (limits(4).splits_batches, limits(4, truncated_bptt_steps=5).splits_batches) == (False, True)
+
+
+def test_a_guard_that_decides_when_to_check_makes_no_check_where_there_is_no_epoch() -> None:
+    options = Options(max_nb_epochs=0, nb_sanity_val_steps=0, val_percent_check=0.01)
+    found = resolve(options, Sizes(train=4, val=[3]), has_own_check=True)  # so too small a percentage is not refused
+    assert (found.validates, found.val_batches) == (False, 0)
 
 
 def test_rules_apply_only_to_loops_that_will_run() -> None:

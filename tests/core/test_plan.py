@@ -203,6 +203,11 @@ def test_equal_epochs_are_told_once_wherever_they_are() -> None:
     assert planned.nb_epochs == 1000
 
 
+def test_each_group_of_epochs_says_at_which_step_it_begins() -> None:
+    planned = plan(Options(max_nb_epochs=6, accumulate_grad_batches={0: 1, 2: 4}), train=9)
+    assert [(group.first, group.count, group.global_step) for group in planned.epochs] == [(0, 2, 0), (2, 4, 18)]
+
+
 def test_equal_epochs_are_planned_once() -> None:
     asked = Counter[int]()
 
@@ -269,6 +274,28 @@ def test_a_plan_is_plain_data_too() -> None:
     assert epoch["checks"] == [[7, 1, 1]]
 
 
-def test_a_stream_cannot_be_planned_and_the_way_out_is_named() -> None:
+def test_a_row_says_how_long_the_window_is_that_a_step_ends_and_of_nothing_else() -> None:
+    planned = plan(Options(max_nb_epochs=1, accumulate_grad_batches=2), train=3, val=[1])
+    rows = [(event.what, event.window) for event in planned.events(State.FETCH, State.STEP, State.VAL_CHECK)]
+    assert [row for row in rows if row[1]] == [("step", 2), ("step", 1)]
+    assert [window for what, window in rows if what != "step"] == [0, 0, 0, 0]
+
+
+def test_plans_that_say_the_same_are_equal_whatever_loops_they_are_of() -> None:
+    one, other = (plan(Options(max_nb_epochs=1), train=9, guards=Guards(save=every_n_batches(3))) for _ in range(2))
+    assert one.loop != other.loop  # each has a guard of its own
+    assert one == other
+    assert "loop=" not in repr(one)
+    assert one != plan(Options(max_nb_epochs=1), train=9)
+
+
+@pytest.mark.parametrize("sizes", [{"train": None}, {"train": 4, "val": [2, None]}, {"train": 4, "test": [None]}])
+def test_a_stream_cannot_be_planned_and_the_way_out_is_named(sizes: dict[str, Any]) -> None:
     with pytest.raises(SizesError, match=r"no length.*Sizes\(train=1000\)"):
-        plan(Options(), train=None)
+        plan(Options(val_check_interval=1), **sizes)
+
+
+def test_patience_that_watches_nothing_ends_no_run() -> None:
+    planned = plan(Options(max_nb_epochs=3, early_stop_callback=True), train=4)
+    assert planned.earliest_end is None
+    assert planned.at_least.epochs == planned.nb_epochs

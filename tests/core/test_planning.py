@@ -17,7 +17,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning import running, walk
 from fsmtrain.core.planning.notes import Epoch, Notes
 from fsmtrain.core.planning.places import Growth, Places
-from fsmtrain.core.planning.repetitions import Growing, Repetitions, growing
+from fsmtrain.core.planning.repetitions import Growing, Repetitions, UnevenError, growing
 from fsmtrain.core.planning.walk import Walk
 from fsmtrain.core.reading.expressions import is_opaque
 from fsmtrain.core.reading.reader import read
@@ -273,6 +273,23 @@ def test_places_come_out_the_same_one_by_one_and_in_runs(gaps: list[int], more: 
     assert Counter(Places.of(runs.places())) == Counter(runs.places())
 
 
+@given(st.sets(st.integers(0, 30)), st.integers(-2, 32))
+def test_places_are_a_sequence_of_their_numbers(numbers: set[int], number: int) -> None:
+    places, inside = Places.of(sorted(numbers)), sorted(numbers)
+    assert (number in places) == (number in numbers)
+    assert places[2:-1] == tuple(inside[2:-1])
+    if -len(inside) <= number < len(inside):
+        assert places[number] == inside[number]
+    else:
+        with pytest.raises(IndexError, match=f"there are {len(inside)} places, and none at {number}"):
+            places[number]
+
+
+def test_places_are_shown_up_to_the_eighth() -> None:
+    assert repr(Places.of(range(8))) == "Places(0, 1, 2, 3, 4, 5, 6, 7)"
+    assert repr(Places.of(range(9))) == "Places(0, 1, 2, 3, 4, 5, 6, 7, ...)"
+
+
 # ---- what is written down of a part that repeats itself
 
 lengths = st.lists(st.integers(1, 3), max_size=5)
@@ -281,6 +298,7 @@ lengths = st.lists(st.integers(1, 3), max_size=5)
 @given(lengths, lengths, st.integers(1, 4))
 @example([], [1, 2, 1], 3)  # the last window of a repetition goes on with the first of the next
 @example([2], [2, 2, 1], 3)
+@example([], [2], 3)
 def test_windows_come_out_the_same_one_by_one_and_repeated(before: list[int], part: list[int], times: int) -> None:
     singly, repeated, one = Notes(1), Notes(1), Notes(1)
     for notes, steps in ((singly, before + part * times), (repeated, before), (one, part)):
@@ -299,6 +317,21 @@ def test_saves_come_out_the_same_one_by_one_and_repeated(at: set[int], first: in
         one.saves.add(Growing(first + nb, 8, within))
     repeated.repeat(one, times)
     assert repeated.saves.places() == Places.of(first + nb + 8 * k for k in range(times) for nb in sorted(at))
+
+
+def test_saves_that_stand_for_several_are_several_in_each_repetition() -> None:
+    repeated, one = Notes(1), Notes(1)
+    one.saves.add(Growing(1, 8, Repetitions(0)), step=3, count=2)
+    repeated.repeat(one, 3)
+    assert repeated.saves.places() == Places.of([1, 4, 9, 12, 17, 20])
+
+
+@pytest.mark.parametrize("kind", ["checks", "saves"])
+def test_a_batch_that_is_the_same_in_each_repetition_is_not_one_for_each(kind: str) -> None:
+    one = Notes(1)
+    getattr(one, kind).add(3)
+    with pytest.raises(UnevenError):
+        Notes(1).repeat(one, 2)
 
 
 def test_equal_epochs_are_said_together() -> None:

@@ -15,6 +15,11 @@ from tests.models import Linear
 Hook = Callable[..., Any]
 
 
+def marked(hook: Hook) -> Hook:
+    """A decorator that may do anything."""
+    return hook
+
+
 class Hooks:
     """Overrides that can be read."""
 
@@ -43,6 +48,24 @@ class Hooks:
         if epoch < 1:
             return opt.step()
         return None
+
+    def in_the_first_epochs(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        if epoch < 3:
+            opt.step()
+
+    def and_returns(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        opt.step()
+        return
+
+    def returns_the_step(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> Any:
+        return opt.step(closure)
+
+    def under_a_timer(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        with self.timer, self.other:  # type: ignore[attr-defined]
+            opt.step()
+
+    def takes_what_it_needs(self, epoch: int, batch: int, opt: Any) -> None:
+        opt.step()
 
     def never(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
         opt.zero_grad()
@@ -77,8 +100,38 @@ class Hooks:
         for _ in range(batch):
             opt.step()
 
+    def steps_in_a_with(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        with opt.step():
+            pass
+
+    def returns_from_a_with(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> Any:
+        with self.timer:  # type: ignore[attr-defined]
+            return opt.step()
+
+    def returns_from_a_branch(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> Any:
+        if i == 0:
+            return opt.step()
+        opt.step()
+        return None
+
+    def forgets_it(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        del opt
+
+    def takes_too_little(self, epoch: int, batch: int) -> None:
+        pass
+
+    @marked
+    def in_a_decorator(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        opt.step()
+
     def takes_anything(self, *args: Any) -> None:
         args[2].step()
+
+
+def of_nobody(epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+    """A hook that is no method."""
+    if i == 1:
+        opt.step()
 
 
 class Calls(Linear):
@@ -95,6 +148,12 @@ class Calls(Linear):
         (Hooks().always, "true"),
         (Hooks().after_a_warm_up, "true"),
         (Hooks().by_turns, "optimizer_i == 0 and batch_nb % 2 == 0 or optimizer_i != 0 and batch_nb % 4 == 0"),
+        (Hooks().in_the_first_epochs, "current_epoch < 3"),
+        (Hooks().and_returns, "true"),
+        (Hooks().returns_the_step, "true"),
+        (Hooks().under_a_timer, "true"),
+        (Hooks().takes_what_it_needs, "true"),
+        (of_nobody, "optimizer_i == 1"),
         (Hooks().never, "false"),
         (Calls().optimizer_step, "batch_nb % 2 == 1"),
     ],
@@ -114,6 +173,12 @@ def test_a_hook_is_told_by_its_source(hook: Hook, told: str) -> None:
         "counts_otherwise",
         "tries",
         "loops",
+        "steps_in_a_with",
+        "returns_from_a_with",
+        "returns_from_a_branch",
+        "forgets_it",
+        "takes_too_little",
+        "in_a_decorator",
         "takes_anything",
     ],
 )

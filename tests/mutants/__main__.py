@@ -8,10 +8,12 @@ where it was. docs/mutants.md says what came out.
 from __future__ import annotations
 
 import argparse
+import compileall
 import hashlib
 import importlib
 import json
 import os
+import py_compile
 import shutil
 import signal
 import tempfile
@@ -24,7 +26,7 @@ import pytest
 from attrs import define, field
 
 from tests.mutants.changing import Mutant, mutants
-from tests.mutants.child import NOT_THE_COPY, ROOT, Chosen, Listener, forked, run
+from tests.mutants.child import KILLER, ROOT, Chosen, Listener, forked, run
 
 CORE = "fsmtrain/core"
 NEAR = (CORE, "tests/core", "tests/test_planted_mistakes.py")
@@ -99,18 +101,18 @@ class Workplace:
     def go_on(self) -> int:
         """Run the next group of tests; the id of the process."""
         limits = self.groups.pop(0)
-        (self.root / "killer").write_text("import")
+        (self.root / KILLER).write_text("import")
         files = list(dict.fromkeys(map(_file_of, limits)))
-        return forked(self.root, lambda: run(self.root, files, Chosen(limits)))
+        return forked(self.root, lambda: run(self.root, files, Chosen(self.root, limits)))
 
     def killer(self, status: int) -> str | None:
         """Which test killed the mutant, as the status of the process says; None if none did."""
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
             return None
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) in (NOT_THE_COPY, pytest.ExitCode.NO_TESTS_COLLECTED):
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) not in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
             raise RuntimeError(f"{self.mutant}: the tests were not run ({status}): {(self.root / 'output').read_text()}")
         over_time = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
-        return (self.root / "killer").read_text() + (" (endless)" if over_time else "")
+        return (self.root / KILLER).read_text() + (" (endless)" if over_time else "")
 
     def end(self) -> Mutant:
         """Take the mutant back."""
@@ -151,13 +153,14 @@ def made(modules: Iterable[str], every: int) -> list[Mutant]:
 
 
 def copied(into: Path) -> Path:
-    """A copy of the project."""
+    """A copy of the project, compiled; what was compiled is looked at by the text of each file, and not by its time."""
     into.mkdir()
     for name in COPIED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, into / name)
         elif (ROOT / name).exists():
             shutil.copy2(ROOT / name, into / name)
+    compileall.compile_dir(into / "fsmtrain", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
     return into
 
 
@@ -171,7 +174,7 @@ def chosen(place: Path, names: tuple[str, ...]) -> Choice:
     if new:
         print("listening to the tests ...", flush=True)
         into = place / "heard.json"
-        _, status = os.waitpid(forked(place, lambda: run(place, new, Listener(str(place / CORE), into))), 0)
+        _, status = os.waitpid(forked(place, lambda: run(place, new, Listener(place, CORE, into))), 0)
         if status:
             raise RuntimeError(f"the tests fail as they are: {(place / 'output').read_text()[-3000:]}")
         heard = json.loads(into.read_text())
@@ -242,6 +245,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.split("\n")[0])
     parser.add_argument("modules", nargs="*", help="files of fsmtrain/core; all of them, if none is given")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every n-th mutant of each file")
+    parser.add_argument(
+        "--tests", action="append", metavar="FILE", help="ask only the tests of this file or folder; may be repeated"
+    )
     parser.add_argument("--near", action="store_true", help="leave out the tests that are far from the core")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at a time")
     parser.add_argument("--again", action="store_true", help="ask anew for those that survived earlier runs, and only those")
@@ -257,7 +263,8 @@ def main() -> None:
             importlib.import_module(name)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             places = [copied(Path(folder).resolve() / str(i)) for i in range(asked.jobs)]
-            choice = chosen(places[0], NEAR if asked.near else (*NEAR, *FAR))
+            names = tuple(asked.tests) if asked.tests else NEAR if asked.near else (*NEAR, *FAR)
+            choice = chosen(places[0], names)
             for count, (mutant, killer) in enumerate(judged(todo, places, choice), 1):
                 found.add(mutant, killer)
                 if killer is None:

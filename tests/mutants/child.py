@@ -19,14 +19,22 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 ROOT = Path(__file__).parent.parent.parent
 MOST_EXAMPLES = 40
-FEW = {"max_examples": MOST_EXAMPLES, "derandomize": True, "database": None, "phases": [Phase.explicit, Phase.generate]}
+FEW: dict[str, Any] = {
+    "max_examples": MOST_EXAMPLES,
+    "derandomize": True,
+    "database": None,
+    "phases": [Phase.explicit, Phase.generate],
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+}  # all of it said here: where only examples in docstrings are run, no profile of the tests is there
 MEMORY = 2 << 30  # bytes more than the process begins with
 BEGINNING = 30.0  # seconds for what comes before the first test
 NOT_THE_COPY = 99
+KILLER = "killer"  # the file in the copy that names the test that is running
 
 
 def forked(copy: Path, work: Callable[[], int]) -> int:
@@ -68,7 +76,13 @@ def run(copy: Path, files: list[str], plugin: object) -> int:
     left_out = ("cacheprovider", "xdist", "faulthandler", "unraisableexception", "threadexception")  # they take their time
     quick = ("-x", "-q", "--tb=short", "--no-header", *(f"-pno:{name}" for name in left_out))
     _few_examples()
-    return pytest.main([*quick, f"--rootdir={copy}", "-c", str(copy / "setup.cfg"), *files], plugins=[plugin])
+    places = (
+        f"--rootdir={copy}",
+        f"--basetemp={copy / 'tmp'}",
+        "-c",
+        str(copy / "setup.cfg"),
+    )  # no other run's folders to clear
+    return pytest.main([*quick, *places, *files], plugins=[plugin])
 
 
 def _few_examples() -> None:
@@ -84,15 +98,15 @@ def _few_examples() -> None:
 
 
 def _load_profile() -> None:
-    settings.register_profile("mutants", settings.get_profile("patient"), **FEW)
+    settings.register_profile("mutants", **FEW)
     settings.load_profile("mutants")
 
 
 class Chosen:
     """A pytest plugin: runs the chosen tests alone, in their order, each with a limit of its own for the processor's time."""
 
-    def __init__(self, limits: Mapping[str, float]) -> None:
-        self._limits = dict(limits)
+    def __init__(self, copy: Path, limits: Mapping[str, float]) -> None:
+        self._killer, self._limits = copy / KILLER, dict(limits)
 
     def pytest_collection(self) -> None:
         signal.setitimer(signal.ITIMER_PROF, BEGINNING)
@@ -107,15 +121,15 @@ class Chosen:
             os._exit(pytest.ExitCode.TESTS_FAILED)  # one is enough
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        Path("killer").write_text(item.nodeid)
+        self._killer.write_text(item.nodeid)  # named in full: tests may stand in another folder
         signal.setitimer(signal.ITIMER_PROF, self._limits[item.nodeid])  # what outlasts it is killed by the signal
 
 
 class Listener:
-    """A pytest plugin: writes down which functions of a folder each test calls, and how long it takes."""
+    """A pytest plugin: writes down which functions of a folder of the copy each test calls, and how long it takes."""
 
-    def __init__(self, folder: str, into: Path) -> None:
-        self._folder, self._into = folder, into
+    def __init__(self, copy: Path, folder: str, into: Path) -> None:
+        self._copy, self._folder, self._into = copy, str(copy / folder), into
         self._heard: dict[int, Any] = {}
         self._tests: dict[str, tuple[float, list[tuple[str, int]]]] = {}
 
@@ -138,7 +152,7 @@ class Listener:
             sys.settrace(None)
             took = time.process_time() - began
             codes = [c for c in self._heard.values() if c.co_filename.startswith(self._folder)]
-            places = {(os.path.relpath(c.co_filename), c.co_firstlineno) for c in codes}
+            places = {(os.path.relpath(c.co_filename, self._copy), c.co_firstlineno) for c in codes}
             self._tests[item.nodeid] = took, sorted(places)
 
     def pytest_sessionfinish(self) -> None:

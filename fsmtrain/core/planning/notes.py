@@ -70,14 +70,10 @@ class Notes:
         if part.checks.places() or part.saves.places():  # at the same batch each time
             raise UnevenError
         for i, windows in enumerate(part.windows):
-            for length, count in windows if len(windows) > 1 else ():
-                self.step(i, length, count)
             if len(windows) == 1:
                 self.step(i, windows[0][0], windows[0][1] * times)
-            elif windows and windows[0][0] != windows[-1][0]:
-                self.windows[i].extend(windows * (times - 1))
-            elif windows:  # the last one goes on with the next time's first
-                for _ in range(times - 1):
+            elif windows:
+                for _ in range(times):  # the last window of one time may go on with the first of the next
                     self.step(i, *windows[0])
                     self.windows[i].extend(windows[1:])
         self.checks.repeat(part.checks, times)

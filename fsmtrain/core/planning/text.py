@@ -134,7 +134,7 @@ def _spelled(windows: Windows) -> str:
     """Windows by their backwards: ``11 of 4, 1 of 1``."""
     spelled = [f"{count:,} of {length:,}" for length, count in windows[:6]]
     if len(windows) > 6:
-        count, length = windows[-1][1], windows[-1][0]
+        length, count = windows[-1]
         spelled = _shortened(spelled[:4], f"{count:,} of {length:,}", len(windows))
     return ", ".join(spelled) or "none"
 

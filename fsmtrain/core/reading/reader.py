@@ -78,7 +78,7 @@ def _read(guard: object, under_way: tuple[object, ...], whole: Callable[[Checked
     source = source_of(guard.__code__)
     given = source.function.args
     parameters = [a.arg for a in (*given.posonlyargs, *given.args)]
-    if len(parameters) != len(RECORDS) or given.defaults or given.vararg or given.kwarg or given.kwonlyargs:
+    if len(parameters) != len(RECORDS) or given.vararg or given.kwarg or given.kwonlyargs:
         raise Unreadable("its parameters are not (limits, counters, signals)")
     reader = reader_of(guard, dict(zip(parameters, RECORDS, strict=True)), under_way=(*under_way, guard), whole=whole)
     return reader.expression(_returned(source.function))
@@ -116,8 +116,7 @@ def reader_of(
         whole: As for `read`.
     """
     source, closure = source_of(function.__code__), function.__code__.co_freevars
-    is_ours = function.__module__.startswith("fsmtrain.")
-    return Reader(source, _names(function), closure, is_ours, records, values or {}, under_way, whole)
+    return Reader(source, _names(function), closure, records, values or {}, under_way, whole)
 
 
 @frozen
@@ -131,7 +130,6 @@ class Reader:
     source: Source
     names: Mapping[str, object]  # what the guard's free names stand for
     closure: tuple[str, ...]  # those that it closes over; the rest belong to its module
-    is_ours: bool  # whether the module is one of this package
     records: Mapping[str, str]  # the parameter's name -> the record that it is
     values: Mapping[str, Expression]  # the parameter's name -> the number that it is
     under_way: tuple[object, ...]
@@ -208,7 +206,7 @@ class Reader:
         if not self.source.is_constant(name):
             raise Unreadable(f"`{name}` may change")
         value = self.names[name]
-        is_constant = self.is_ours or name in self.closure or name.isupper()  # by convention
+        is_constant = name in self.closure or name.isupper()  # by convention
         if isinstance(value, int) and not is_constant:
             raise Unreadable(f"`{name}` is a variable of a module, which others may set")
         return value

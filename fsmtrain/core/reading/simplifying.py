@@ -42,7 +42,7 @@ def _fold_junction(op: str, args: tuple[Expression, ...], facts: Facts) -> Expre
     left: list[Expression] = []
     for arg in args:
         part = fold(arg, facts)
-        if part == ends and isinstance(part, Value):
+        if part == ends:
             return ends
         if part != passes:
             left.extend(part.args if isinstance(part, Apply) and part.op == op else (part,))

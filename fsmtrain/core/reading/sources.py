@@ -51,26 +51,29 @@ class _File:
     functions: tuple[Source, ...]
 
 
-@functools.lru_cache(maxsize=1024)
 def source_of(code: CodeType) -> Source:
     """The source of the function that has this code.
 
     Raises:
         Unreadable: There is none, it is another, or it cannot be told which.
     """
-    text = "".join(linecache.getlines(code.co_filename))
+    return _source_in(code.co_filename, code)  # the same code in two files is equal, and what is around it may not be
+
+
+@functools.lru_cache(maxsize=1024)
+def _source_in(name: str, code: CodeType) -> Source:
+    text = "".join(linecache.getlines(name))
     if not text:
         raise Unreadable("its source cannot be found")
-    file = _file(code.co_filename, text)
+    file = _file(name, text)
     if file is None or code not in file.codes:
         raise Unreadable("its source has changed since it was loaded")
     found = [source for source in file.functions if _is_of(source.function, code)]
     if not found:
         raise Unreadable("its source is not one function")
-    smallest = min(found, key=lambda source: _extent(source.function))
-    if isinstance(smallest.function, ast.Lambda) and len(found) > 1 and not any(p[2] for p in code.co_positions()):
+    if len(found) > 1 and not any(p[2] for p in code.co_positions()):
         raise Unreadable("more than one lambda stands in its line")
-    return smallest
+    return max(found, key=lambda source: source.function.col_offset)  # of lambdas within each other the innermost
 
 
 @functools.lru_cache(maxsize=64)
@@ -117,10 +120,6 @@ def _is_of(function: Function, code: CodeType) -> bool:
         if not (start <= (line, column) and (end_line, end_column) <= end):
             return False
     return True
-
-
-def _extent(function: Function) -> tuple[int, int]:
-    return (function.end_lineno or 0) - function.lineno, (function.end_col_offset or 0) - function.col_offset
 
 
 @functools.lru_cache(maxsize=4096)
