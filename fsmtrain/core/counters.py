@@ -53,7 +53,7 @@ class Counters:
 
     def values(self) -> tuple[object, ...]:
         """All values, to compare two moments of a run."""
-        return tuple([tuple(value) if type(value) is list else value for value in _ALL(self)])
+        return (*_NUMBERS(self), tuple(self.gathered_by), tuple(self.optimizer_steps), tuple(self.stepped_in))
 
     def copy(self) -> Counters:
         """The counters as they are now; later effects leave the copy alone."""
@@ -61,6 +61,7 @@ class Counters:
 
 
 _ALL = attrgetter(*(f.name for f in fields(Counters)))
+_NUMBERS = attrgetter(*(f.name for f in fields(Counters) if f.type not in (list[int], "list[int]")))
 
 
 def _signal(seen_by: Literal["every rank", "one rank"]) -> dict[str, str]:

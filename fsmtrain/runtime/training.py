@@ -63,37 +63,43 @@ class Training:
         self._notes = parts.notes
         self._needs_closures = any(turn.needs_closure for turn in turns)
         self._optimizer_step = own_optimizer_step(parts.model)
+        self._on_epoch_start = parts.hooks.on_epoch_start
+        self._takes_batches_as_they_are = not (
+            limits.train_is_stream or parts.move or parts.hooks.on_batch_start or limits.splits_batches
+        )
         self._tbptt_split_batch = getattr(parts.model, "tbptt_split_batch", None) or split_in_time
 
     # ---- fetch
 
     def fetch(self) -> None:
-        """Fetch a batch, split it under truncated BPTT, and move it to the device."""
+        """Fetch a batch, move it to the device, and split it under truncated BPTT."""
         batch: Any = None
         try:
-            parts, memory, hooks = self._parts, self._memory, self._parts.hooks
-            if self._batches is None and hooks.on_epoch_start is not None:
-                hooks.on_epoch_start(parts.machine)
+            if self._batches is None and self._on_epoch_start is not None:
+                self._on_epoch_start(self._parts.machine)
             asked = perf_counter_ns()
-            batches = self._batches or self._begin_epoch()
-            batch = batches.next()
-            loading = memory.loading
+            batch = (self._batches or self._begin_epoch()).next()
+            loading = self._memory.loading
             loading.nanoseconds += perf_counter_ns() - asked
             loading.batches += 1
-            if isinstance(batches, StreamedBatches):
-                self._signals.stream_ended = batches.ended
-            if parts.move is not None:
-                batch = parts.move(batch)
-            if hooks.on_batch_start is not None:
-                hooks.on_batch_start(parts.machine, batch)
-            if self._split_size is None:
-                memory.splits = [batch]
-            else:
-                memory.splits = self._split(batch, self._split_size)
-                self._signals.splits = len(memory.splits)
+            self._memory.splits = [batch] if self._takes_batches_as_they_are else self._prepared(batch)
         except (RuntimeError, MemoryError) as error:
             self._tell_of_memory(error, State.FETCH, batch)
             raise
+
+    def _prepared(self, batch: Any) -> list[Any]:
+        parts = self._parts
+        if isinstance(self._batches, StreamedBatches):
+            self._signals.stream_ended = self._batches.ended
+        if parts.move is not None:
+            batch = parts.move(batch)
+        if parts.hooks.on_batch_start is not None:
+            parts.hooks.on_batch_start(parts.machine, batch)
+        if self._split_size is None:
+            return [batch]
+        splits = self._split(batch, self._split_size)
+        self._signals.splits = len(splits)
+        return splits
 
     def _begin_epoch(self) -> SizedBatches | StreamedBatches:
         cursor, name = self._memory.cursors.train, "train_dataloader"
@@ -128,7 +134,8 @@ class Training:
             index = counters.optimizer_i
             if self._isolation is not None:
                 self._isolation.enter(index)
-            self._hiddens = None if counters.split_nb == 0 else memory.hiddens[index]
+            if self._split_size is not None:
+                self._hiddens = None if counters.split_nb == 0 else memory.hiddens[index]
             loss, metrics = self._evaluate(index)
             if self._notes is not None:
                 self._notes.forward(index, loss, metrics)

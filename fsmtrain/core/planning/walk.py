@@ -26,6 +26,7 @@ from fsmtrain.core.reading.reader import read
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
 
+_OF_EVERY_BATCH = (State.BACKWARD, State.ROUND_END)  # where one of these asks a guard that cannot be read, none is left out
 WORTH = 32  # batches that have to be left out for it to be worth while
 
 
@@ -115,6 +116,7 @@ def _epoch(run: Run) -> tuple[Course, Epoch]:
     course: Course = []
     names: dict[Hashable, int] = {}
     near, far = _Looker(), _Looker()  # at batches since the last jump; at all batches, and the jumps between them
+    looks = run.opaque.isdisjoint(_OF_EVERY_BATCH)
 
     def jump(part: Course, before: Counters) -> int:
         """Leave out the repetitions of a part of the course; how many."""
@@ -129,6 +131,8 @@ def _epoch(run: Run) -> tuple[Course, Epoch]:
         course.append(1)
         if run.notes.is_over:
             return course, run.notes.epoch(run.counters.global_step - began)
+        if not looks:
+            continue
         shape = names.setdefault(rows, len(names))
         candidate = near.hear(shape, run.counters)
         wider = far.hear(shape, run.counters)
