@@ -304,12 +304,15 @@ SETTINGS = settings(
 def test_the_laws_hold_whatever_comes_from_outside_and_each_state_takes_a_share_of_the_visits(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At least one visit of a hundred is to each state: what is seldom met is seldom tested."""
+    """At least one visit of a hundred is to each state: what is seldom met is seldom tested.
+
+    A run that goes back to a checkpoint stands in `rolled_back` for no caller to see: `test_nonfinite` has those runs.
+    """
     monkeypatch.chdir(tmp_path)  # for checkpoints
     VISITS.clear()
     ENDINGS.clear()
     run_state_machine_as_test(FromOutside, settings=SETTINGS)
-    shares = {str(state): VISITS[state] / VISITS.total() for state in State}
+    shares = {str(state): VISITS[state] / VISITS.total() for state in State if state is not State.ROLLED_BACK}
     print({k: round(v * 100, 1) for k, v in shares.items()}, ENDINGS)
     assert {state: share for state, share in shares.items() if share < 0.01} == {}
     failures = ENDINGS.total() - ENDINGS["done"] - ENDINGS["stopped"]
