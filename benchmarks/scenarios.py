@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import by_hand, recording
+from benchmarks import by_hand, pieces, recording
 from benchmarks.batches import FEATURES, batches_of, data_loader, in_memory, val_batches
 from benchmarks.models import SPLIT, TIME, Logging, Pair, Recurrent, Validated, Weighted
 from benchmarks.ours import LOGGING_NAME, both, trains, trains_by_default
@@ -43,7 +43,7 @@ def features(folder: Path) -> list[Contestant]:
     ]
 
 
-NAMES = ("plain", "defaults", "loader", "windows", "optimizers", "splits", "checks", "clipping", "features")
+NAMES = ("plain", "pieces", "defaults", "loader", "windows", "optimizers", "splits", "checks", "clipping", "features")
 
 
 def scenarios(peers: Peers, folder: Path) -> dict[str, Scenario]:
@@ -56,6 +56,7 @@ def scenarios(peers: Peers, folder: Path) -> dict[str, Scenario]:
     logging = Contestant(LOGGING_NAME, trains_by_default(Logging), draws=True)
     return {
         "plain": Scenario("a step for each batch", by_hand.plain, plain, batches_of, in_memory),
+        "pieces": Scenario("where it goes", by_hand.plain, pieces.contestants(), batches_of, in_memory),
         "defaults": Scenario(
             "the same with all defaults",
             by_hand.plain,
