@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from fsmtrain.runtime.saving.codec import Encoded, encode
 from fsmtrain.runtime.saving.manifest import encode_about
+
+LARGE = 2**16  # bytes of a tensor
 
 
 @frozen(eq=False)
@@ -59,9 +62,16 @@ def copied(encoded: Encoded, about: dict[str, Any], reuse: Snapshot | None = Non
 
 
 def _memory(spare: Tensor | None, tensor: Tensor) -> Tensor:
-    """Memory for a copy: the spare one if it fits."""
+    """Memory for a copy: the spare one if it fits.
+
+    Large copies are mapped on their own and not taken from the heap. They would come to lie behind the gradients there, which
+    then no longer grow and shrink at its end: with 2.5 million parameters each later batch took a tenth longer.
+    """
     pinned = tensor.is_cuda
     fits = spare is not None and spare.dtype == tensor.dtype and spare.shape == tensor.shape
     if spare is not None and fits and (not pinned or spare.is_pinned()):
         return spare
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
+    if pinned or tensor.nbytes < LARGE:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
+    mapped = torch.frombuffer(mmap.mmap(-1, tensor.nbytes), dtype=torch.uint8)
+    return mapped.view(tensor.dtype).view(tensor.shape)

@@ -1,0 +1,41 @@
+"""Copies of a state: the same numbers in memory of their own, and none of it in the training's way."""
+
+from __future__ import annotations
+
+import mmap
+
+import pytest
+import torch
+
+from fsmtrain.runtime.saving.codec import decode
+from fsmtrain.runtime.saving.snapshots import LARGE, snapshot
+from tests.models import same_bits
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool, torch.complex64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_copy_of_any_size_and_type_is_the_same_and_stays_so(dtype: torch.dtype) -> None:
+    sizes = {"none": 0, "one": 1, "small": 100, "large": LARGE, "uneven": LARGE + 3}
+    tree = {name: torch.arange(size).remainder(2).to(dtype).reshape(size, 1) for name, size in sizes.items()}
+    before = {name: tensor.clone() for name, tensor in tree.items()}
+    taken = snapshot(tree, {})
+    for tensor in tree.values():
+        tensor.zero_()
+    assert same_bits(decode(taken.encoded), before)
+
+
+def test_large_copies_are_not_in_the_heap_where_gradients_come_and_go() -> None:
+    """Memory that is mapped on its own begins with a page; torch's own allocations have a header before them."""
+    taken = snapshot({"large": torch.zeros(LARGE), "small": torch.zeros(10)}, {})
+    large = max(taken.encoded.tensors.values(), key=torch.numel)
+    assert large.data_ptr() % mmap.PAGESIZE == 0
+
+
+def test_the_memory_of_a_copy_that_is_of_no_more_use_is_used_again() -> None:
+    tree = {"large": torch.zeros(LARGE), "small": torch.zeros(10)}
+    first = snapshot(tree, {})
+    places = {name: tensor.data_ptr() for name, tensor in first.encoded.tensors.items()}
+    second = snapshot({name: tensor + 1 for name, tensor in tree.items()}, {}, reuse=first)
+    assert {name: tensor.data_ptr() for name, tensor in second.encoded.tensors.items()} == places
+    assert same_bits(decode(second.encoded), {name: tensor + 1 for name, tensor in tree.items()})
