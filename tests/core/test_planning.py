@@ -326,47 +326,6 @@ def test_saves_that_stand_for_several_are_several_in_each_repetition() -> None:
     assert repeated.saves.places() == Places.of([1, 4, 9, 12, 17, 20])
 
 
-def test_saves_at_an_even_distance_are_repeated_at_once_however_often() -> None:
-    repeated, one, within = Notes(1), Notes(1), Repetitions(0)
-    for first in (1, 4):
-        one.saves.add(Growing(first, 6, within))
-    repeated.repeat(one, 10**15)
-    assert repeated.saves.places().runs == (range(1, 6 * 10**15, 3),)
-
-
-@given(
-    st.dictionaries(st.integers(0, 4), st.integers(0, 1), min_size=1, max_size=3),
-    st.none() | st.integers(0, 3),
-    *[st.integers(1, 4)] * 2,
-)
-@example({0: 0, 1: 1}, None, 3, 2)  # at a distance that is another in each outer repetition
-@example({2: 0}, 1, 3, 2)  # several at an even distance, and one by itself
-def test_saves_come_out_the_same_one_by_one_and_in_repetitions_of_repetitions(
-    at: dict[int, int], last: int | None, times: int, widely: int
-) -> None:
-    """Each inner repetition has 10 batches, each outer one 50; some are a batch later each time."""
-    later, marks = 0, []
-    for nb, drifts in sorted(at.items()):
-        later += drifts  # those behind one that is later are so too
-        marks.append((nb, 50 + later))
-    top, outer, inner, around, within = Notes(1), Notes(1), Notes(1), Repetitions(0), Repetitions(1)
-    for nb, wide in marks:
-        inner.saves.add(Growing(Growing(nb, wide, around), 10, within))
-    outer.repeat(inner, times)
-    if last is not None:
-        outer.saves.add(Growing(45 + last, 50 + later, around))
-    top.repeat(outer, widely)
-    expected = [
-        place
-        for j in range(widely)
-        for place in [
-            *[nb + wide * j + 10 * k for k in range(times) for nb, wide in marks],
-            *([45 + last + (50 + later) * j] if last is not None else []),
-        ]
-    ]
-    assert top.saves.places() == Places.of(expected)
-
-
 @pytest.mark.parametrize("kind", ["checks", "saves"])
 def test_a_batch_that_is_the_same_in_each_repetition_is_not_one_for_each(kind: str) -> None:
     one = Notes(1)
