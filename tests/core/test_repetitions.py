@@ -79,6 +79,15 @@ def test_a_number_that_grows_is_the_index_of_its_first_repetition_alone() -> Non
     assert within.most() == 1
 
 
+@pytest.mark.parametrize("slope", [-1, 1])
+@pytest.mark.parametrize("start", [-2, -1, 0, 1, 2])
+def test_a_number_is_true_where_it_is_not_0_for_as_long_as_that_is_so(start: int, slope: int) -> None:
+    within = Repetitions(0)
+    assert bool(Growing(start, slope, within)) is (start != 0)
+    comes_to_zero = start * slope < 0
+    assert within.most() == (abs(start) if comes_to_zero else None if start else 1)
+
+
 def test_repetitions_that_go_on_for_ever_have_no_number() -> None:
     within = Repetitions(0)
     assert Growing(3, 1, within) > 2

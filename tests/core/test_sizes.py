@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fsmtrain.core.guards import Guards, after_batches
+from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Schedule, Sizes
 from fsmtrain.errors import SizesError
+from fsmtrain.options import Options
 
 SIZES = [(0, True), (1, True), (None, True), (-1, False), (True, False), (2.0, False), ("2", False)]
 COUNTS = [(1, True), (2, True), (0, False), (-1, False), (True, False), (1.0, False), (None, False)]
@@ -60,3 +63,12 @@ def test_without_anything_said_a_schedule_follows_the_first_optimizer_after_each
     schedule = Schedule()
     assert schedule.steps([7, 8], 3, []) == 3
     assert (schedule.optimizer_i, schedule.length, schedule.is_over_then) == (0, None, False)
+
+
+def test_an_epoch_that_is_broken_off_counts_for_no_schedule_though_it_had_a_check() -> None:
+    """Epochs 0 and 1 end with a check each; in epoch 2 there is one after its fourth batch, and the run ends in its fifth."""
+    options = Options(max_nb_epochs=9, min_nb_epochs=0, val_check_interval=4)
+    schedulers = [Schedule(needs_check=True), Schedule(needs_check=True, frequency=2), Schedule()]
+    loop = Loop(options, Sizes(train=8, val=[1], schedulers=schedulers), guards=Guards(stop=after_batches(21)))
+    planned = loop.plan()
+    assert (planned.checks, planned.scheduler_steps) == (5, (2, 1, 2))
