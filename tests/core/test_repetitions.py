@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fsmtrain.core.counters import Counters
@@ -28,6 +28,7 @@ divisors = st.integers(1, 6)
 
 
 @given(whole, st.integers(-3, 3), divisors, st.integers(0, 9))
+@example(3, 2, 1, 4)
 def test_a_number_that_grows_by_multiples_of_its_divisor_is_divided_evenly(start: int, times: int, n: int, k: int) -> None:
     """And its remainder is always the same, so that nothing is asked of it."""
     within = Repetitions(0)
