@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from attrs import asdict
+from attrs import asdict, fields
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmtrain.core.counters import Counters
+from fsmtrain.core.counters import Counters, Signals
 
 
 @given(st.integers(1, 4))
@@ -22,3 +22,24 @@ def test_a_run_begins_with_nothing_done(optimizers: int) -> None:
 
 def test_without_a_number_of_optimizers_there_is_one() -> None:
     assert Counters() == Counters.begin(1)
+
+
+def test_before_anything_has_come_from_outside_a_batch_has_one_split_and_nothing_is_raised() -> None:
+    signals = asdict(Signals().copy())
+    assert signals.pop("splits") == 1
+    assert set(signals.values()) == {False}
+
+
+@given(st.sampled_from([field.name for field in fields(Counters)]))
+def test_the_values_tell_each_counter_apart_and_a_copy_has_the_same(name: str) -> None:
+    """Also a number that stands in a list; and what changes later is not the copy's."""
+    before = Counters.begin(2)
+    after = before.copy()
+    assert after == before
+    value = getattr(after, name)
+    if isinstance(value, list):
+        value[1] += 1
+    else:
+        setattr(after, name, not value if isinstance(value, bool) else value + 1)
+    assert before == Counters.begin(2)
+    assert after.values() != before.values()

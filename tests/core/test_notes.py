@@ -1,0 +1,63 @@
+"""What is written down of an epoch: all that a plan says of it, and saves in repetitions of repetitions."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from fsmtrain.core.loop import Loop
+from fsmtrain.core.planning.notes import Notes
+from fsmtrain.core.planning.places import Places
+from fsmtrain.core.planning.repetitions import Growing, Repetitions
+from fsmtrain.core.states import State
+from tests.strategies import Case, cases
+
+
+@given(cases())
+def test_each_epoch_of_a_plan_has_the_batches_that_are_begun_in_it(case: Case) -> None:
+    assume(None not in (case.sizes.train, *case.sizes.val, *case.sizes.test))
+    loop = Loop(case.options, case.sizes, guards=case.guards)
+    trained = {(visit.current_epoch, visit.batch_nb) for visit in loop if visit.state is State.TRAIN_BATCH}
+    begun = Counter(epoch for epoch, _ in trained)
+    planned = [group.each.batches for group in loop.plan().epochs for _ in range(group.count)]
+    assert planned == [begun[epoch] for epoch in sorted(begun)]
+
+
+def test_saves_at_an_even_distance_are_repeated_at_once_however_often() -> None:
+    repeated, one, within = Notes(1), Notes(1), Repetitions(0)
+    for first in (1, 4):
+        one.saves.add(Growing(first, 6, within))
+    repeated.repeat(one, 10**15)
+    assert repeated.saves.places().runs == (range(1, 6 * 10**15, 3),)
+
+
+@given(
+    st.dictionaries(st.integers(0, 4), st.integers(0, 1), min_size=1, max_size=3),
+    st.none() | st.integers(0, 3),
+    *[st.integers(1, 4)] * 2,
+)
+@example({0: 0, 1: 1}, None, 3, 2)  # at a distance that is another in each outer repetition
+@example({2: 0}, 1, 3, 2)  # several at an even distance, and one by itself
+def test_saves_come_out_the_same_one_by_one_and_in_repetitions_of_repetitions(
+    at: dict[int, int], last: int | None, times: int, widely: int
+) -> None:
+    """Each inner repetition has 10 batches, each outer one 50; some come a batch later each time."""
+    later, marks = 0, []
+    for nb, drifts in sorted(at.items()):
+        later += drifts  # those behind one that comes later do so too
+        marks.append((nb, 50 + later))
+    ends = [] if last is None else [45 + last]
+    top, outer, inner, around, within = Notes(1), Notes(1), Notes(1), Repetitions(0), Repetitions(1)
+    for nb, wide in marks:
+        inner.saves.add(Growing(Growing(nb, wide, around), 10, within))
+    outer.repeat(inner, times)
+    for nb in ends:
+        outer.saves.add(Growing(nb, 50, around))
+    top.repeat(outer, widely)
+    singly: list[int] = []
+    for j in range(widely):
+        singly += [nb + wide * j + 10 * k for k in range(times) for nb, wide in marks]
+        singly += [nb + 50 * j for nb in ends]
+    assert top.saves.places() == Places.of(singly)

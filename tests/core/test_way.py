@@ -1,0 +1,61 @@
+"""The way to an error: the last transitions of a trace, place by place."""
+
+from __future__ import annotations
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.dispatch import Dispatcher
+from fsmtrain.core.loop import Loop
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.trace import Trace
+from fsmtrain.core.way import LAST, note_the_way, way_here
+from fsmtrain.options import Options
+
+BEGINS = "the way here, batches and epochs counted from 0:"
+
+
+def after(transitions: int) -> Trace:
+    """The trace of a run that has made so many transitions."""
+    loop = Loop(Options(max_nb_epochs=2, nb_sanity_val_steps=0, val_check_interval=1), Sizes(train=4, val=(3,)))
+    run = Dispatcher(loop.table, loop.limits, Counters.begin(1), Signals(), {})
+    for _ in range(transitions):
+        run.advance()
+    return run.trace
+
+
+def states(way: str) -> int:
+    """How many visits it tells of."""
+    parts = [part for line in way.splitlines()[1:] for part in line.split(": ")[1].split(" -> ")]
+    return sum(int(part.split(" x ")[1]) if " x " in part else 1 for part in parts)
+
+
+def test_the_last_transitions_are_told_and_dots_say_that_there_were_more() -> None:
+    """A transition more is a visit more, since each leaves one and the last comes to one."""
+    for made in range(1, 40):
+        way = way_here(after(made))
+        assert states(way) == min(made, LAST) + 1
+        assert way.splitlines()[0] == (BEGINS if made <= LAST else f"{BEGINS} ...")
+    assert way_here(after(5), last=5) == way_here(after(5))
+    assert states(way_here(after(9), last=4)) == 5
+
+
+def test_each_place_has_a_line_and_visits_in_a_row_are_counted() -> None:
+    assert way_here(after(9), last=7).splitlines() == [
+        f"{BEGINS} ...",
+        "  epoch 0, batch 0, optimizer 0: train_batch -> backward -> step -> round_end -> val_check x 3 -> early_stop",
+    ]
+
+
+def test_where_nothing_has_been_done_nothing_is_told() -> None:
+    error = ValueError("no")
+    note_the_way(error, after(0))
+    assert way_here(after(0)) == ""
+    assert not hasattr(error, "__notes__")
+
+
+def test_the_way_is_noted_once_beside_other_notes() -> None:
+    """The first is of the inner run, where the error came up."""
+    error = ValueError("no")
+    error.add_note("something else")
+    note_the_way(error, after(3))
+    note_the_way(error, after(7))
+    assert error.__notes__ == ["something else", way_here(after(3))]
