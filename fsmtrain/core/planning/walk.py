@@ -43,7 +43,6 @@ class Walk:
     def __init__(
         self, table: Table, limits: Limits, splits: int, exhausted_after: int | None = None, *, jumps: bool = True
     ) -> None:
-        self._jumps = jumps
         self._run = Run(
             limits,
             frozenset(State) if not jumps else _opaque(table),
