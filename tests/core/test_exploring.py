@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, every_n_batches
 from fsmtrain.core.checking.check import check_of
+from fsmtrain.core.checking.exploring import Exploration, Explorer
 from fsmtrain.core.checking.foreseeing import length_of
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guards import Guard
+from fsmtrain.core.guards import Guard, window_is_full
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.table import Row, Table, row
+from tests.strategies import ending
 
 
 @pytest.mark.parametrize(
@@ -72,3 +77,123 @@ def test_an_epoch_that_is_too_long_to_be_gone_through_is_said() -> None:
     shorter = Loop(Options(max_nb_epochs=1), Sizes(train=500_000), guards=loop.guards)
     [finding] = check_of(shorter, most=100).findings
     assert "never fires" in finding.text
+
+
+# ---- what is gone through, moment by moment
+
+
+def explored(loop: Loop, rows: Callable[[list[Row]], list[Row]] = list, *, most: int = 10_000) -> Exploration:
+    """What is found on the way through a loop, with other rows in its table where they are given."""
+    table = Table(tuple(rows(list(loop.table))))
+    return Explorer(table, loop.limits, loop.guards, tells_totals=False, most=most).explore()
+
+
+def a_loop(*, guards: Guards | None = None, **given: Any) -> Loop:
+    """One epoch of three batches, unless told otherwise."""
+    given = {"max_nb_epochs": 1, "nb_sanity_val_steps": 0, "train": 3, **given}
+    sizes = {name: given.pop(name) for name in ("train", "val", "test", "optimizers", "splits") if name in given}
+    return Loop(Options(**given), Sizes(**sizes), guards=guards or Guards())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"accumulate_grad_batches": 2, "optimizers": 2},
+        {"val": [2], "nb_sanity_val_steps": 1},
+        {"val": [2, 1], "val_check_interval": 0.5, "test": [2]},
+        {"max_nb_epochs": 3},
+        {"max_nb_epochs": 0},
+    ],
+)
+def test_where_nothing_comes_from_outside_each_visit_is_a_moment(given: dict[str, Any]) -> None:
+    loop = a_loop(**given)
+    assert loop.check().explored == len(list(ending(loop)))
+
+
+@pytest.mark.parametrize(
+    ("given", "as_many_as"),
+    [
+        ({"max_nb_epochs": 10}, 3),  # the first, which no stop may end, one of those between, and the last
+        ({"max_nb_epochs": 10, "min_nb_epochs": 0}, 2),
+        ({"max_nb_epochs": 10, "min_nb_epochs": 4}, 2),  # one that no stop may end, and the last
+        ({"max_nb_epochs": 2}, 2),
+        ({"max_nb_epochs": 6, "accumulate_grad_batches": {0: 1, 2: 2}}, 4),  # and the first with longer windows
+    ],
+)
+def test_epochs_that_begin_alike_are_gone_through_once_and_once_more_as_the_last(given: dict[str, Any], as_many_as: int) -> None:
+    seen = [step.state for step in moments(a_loop(**given))]
+    assert seen.count(State.EPOCH_END) == as_many_as
+
+
+def moments(loop: Loop) -> list[Any]:
+    """The moments of a loop, each once."""
+    found: list[Any] = []
+
+    class Listening(Explorer):
+        def _choose(self, moment: Any) -> Any:
+            found.append(moment)
+            return super()._choose(moment)
+
+    Listening(loop.table, loop.limits, loop.guards, tells_totals=False, most=10_000).explore()
+    return found
+
+
+def test_a_stream_is_gone_through_as_if_it_had_each_length() -> None:
+    met = set()
+    for length in range(1, 8):
+        for visit in ending(a_loop(train=length)):
+            met.add((visit.state, visit.batch_nb, visit.state is not State.START and visit.batch_nb + 1 == length))
+    assert explored(a_loop(train=None)).explored == len(met)
+
+
+def test_a_batch_is_gone_through_as_if_it_had_each_number_of_splits() -> None:
+    met = set()
+    for splits in (1, 2, 3):
+        for visit in ending(a_loop(train=1, splits=splits, truncated_bptt_steps=5)):
+            met.add((visit.state, visit.split_nb, visit.state is State.START or splits))
+    assert explored(a_loop(train=1, truncated_bptt_steps=5)).explored == len(met)
+
+
+@pytest.mark.parametrize(("given", "ways"), [({"on_nonfinite": "skip"}, 2), ({"on_nonfinite": "rollback"}, 4)])
+def test_each_step_may_be_skipped_or_rolled_back(given: dict[str, Any], ways: int) -> None:
+    """Neither is told apart afterwards, but by totals."""
+    loop = a_loop(**given)
+    steps = [visit for visit in ending(loop) if visit.state is State.STEP]
+    assert explored(loop).explored == len(list(ending(loop))) + (ways - 1) * len(steps)
+
+
+def test_a_rollback_may_leave_gradients_of_other_optimizers_behind() -> None:
+    loop = a_loop(on_nonfinite="rollback", optimizers=2, accumulate_grad_batches=2, guards=Guards(step={0: every_n_batches(1)}))
+    found = explored(loop)
+    assert State.ROLLED_BACK in {loop.table.rows[index].to for index in found.taken}
+    assert found.unstepped == []
+
+
+def full_windows_alone(rows: list[Row]) -> list[Row]:
+    """A window is stepped when it is full, and not at an epoch's end."""
+    others = [r for r in rows if r.source is not State.BACKWARD]
+    full = row(State.BACKWARD, when=window_is_full, to=State.STEP, then=steps_of(rows, State.STEP))
+    return [*others, full, row(State.BACKWARD, unless=window_is_full, to=State.ACCUMULATE, then=steps_of(rows, State.ACCUMULATE))]
+
+
+def steps_of(rows: list[Row], to: State) -> Any:
+    """What the row from `backward` to this state changes."""
+    return next((r.then for r in rows if r.source is State.BACKWARD and r.to is to), ())
+
+
+@pytest.mark.parametrize(("epochs", "at"), [(1, [State.EARLY_STOP]), (2, [State.EARLY_STOP])])
+def test_gradients_may_not_go_from_one_epoch_into_the_next(epochs: int, at: list[State]) -> None:
+    """Windows of two in three batches: after two epochs all are closed, but between them one is open."""
+    found = explored(a_loop(max_nb_epochs=epochs, accumulate_grad_batches=2), full_windows_alone)
+    assert [(moment.state, moment.counters.current_epoch) for moment in found.unstepped] == [(state, 0) for state in at]
+
+
+@pytest.mark.parametrize("most", [1, 17, 18, 19])
+def test_an_exploration_is_given_up_only_where_more_is_left(most: int) -> None:
+    loop = a_loop()
+    found = explored(loop, most=most)
+    assert len(list(ending(loop))) == 18
+    assert found.explored == min(most, 18)
+    assert found.is_whole == (most >= 18)
+    assert found.bounded == ([] if most >= 18 else [f"it stopped after {most} moments"])
