@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from attrs import evolve
 from hypothesis import given, settings
@@ -180,3 +182,11 @@ def test_a_guard_that_fails_is_an_error() -> None:
 def test_errors_are_said_before_what_is_only_probably_not_meant() -> None:
     report = evolve(Loop(PLAIN, Sizes(train=4)).check(), findings=(warning("a", "..."), error("b", "..."), warning("c", "...")))
     assert [finding.about for finding in report.findings] == ["b", "a", "c"]
+
+
+def test_a_report_as_json_says_all_that_it_holds() -> None:
+    whole = Loop(PLAIN, Sizes(train=4)).check()
+    report = evolve(whole, findings=(warning("a", "b", ("c", "d")),), bounded=("e",), untaken=(3,))
+    said = json.loads(report.to_json())
+    finding = {"severity": "warning", "about": "a", "text": "b", "example": ["c", "d"]}
+    assert said == {"findings": [finding], "explored": report.explored, "bounded": ["e"], "untaken": [3]}
