@@ -228,17 +228,26 @@ def always_on(source: State, to: State, then: Effect) -> Callable[[list[Row]], l
 
 
 @pytest.mark.parametrize(
-    ("given", "state"),
+    ("given", "state", "last"),
     [
-        ({"val": [2]}, State.VAL_CHECK),
-        ({"val": [2], "nb_sanity_val_steps": 2}, State.SANITY_VAL),
-        ({"test": [2]}, State.TEST),
+        ({"val": [1]}, State.VAL_CHECK, 0),
+        ({"val": [2]}, State.VAL_CHECK, 1),
+        ({"val": [2], "nb_sanity_val_steps": 2}, State.SANITY_VAL, 1),
+        ({"test": [2]}, State.TEST, 1),
     ],
 )
-def test_a_pass_that_nothing_ends_goes_beyond_its_last_batch(given: dict[str, Any], state: State) -> None:
+def test_a_pass_that_nothing_ends_goes_beyond_its_last_batch(given: dict[str, Any], state: State, last: int) -> None:
     beyond = explored(a_loop(**given), always_on(state, state, do.next_eval_batch)).beyond
     assert beyond is not None
-    assert (beyond.state, beyond.counters.eval_nb) == (state, 1)
+    assert (beyond.state, beyond.counters.eval_nb) == (state, last)
+
+
+def test_of_moments_beyond_the_bounds_the_nearest_is_told() -> None:
+    """A check may come after each of three batches."""
+    loop = a_loop(val=[2], guards=Guards(check=hidden))
+    beyond = explored(loop, always_on(State.VAL_CHECK, State.VAL_CHECK, do.next_eval_batch)).beyond
+    assert beyond is not None
+    assert beyond.counters.batch_nb == 0
 
 
 @pytest.mark.parametrize("train", [1, 2])
