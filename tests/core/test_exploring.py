@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, every_n_batches
 from fsmtrain.core import effects as do
@@ -162,7 +163,9 @@ def test_each_step_may_be_skipped_or_rolled_back(given: dict[str, Any], ways: in
     """Neither is told apart afterwards, but by totals."""
     loop = a_loop(**given)
     steps = [visit for visit in ending(loop) if visit.state is State.STEP]
-    assert explored(loop).explored == len(list(ending(loop))) + (ways - 1) * len(steps)
+    found = explored(loop)
+    assert found.explored == len(list(ending(loop))) + (ways - 1) * len(steps)
+    assert {index for index, r in enumerate(loop.table) if r.source is State.STEP} <= found.taken
 
 
 def test_a_rollback_may_leave_gradients_of_other_optimizers_behind() -> None:
@@ -170,6 +173,53 @@ def test_a_rollback_may_leave_gradients_of_other_optimizers_behind() -> None:
     found = explored(loop)
     assert State.ROLLED_BACK in {loop.table.rows[index].to for index in found.taken}
     assert found.unstepped == []
+
+
+def test_where_a_run_may_go_on_for_ever_the_nearest_place_is_told() -> None:
+    """Checkpoints that are not noted: they may be written over and over after each batch."""
+
+    def forgetting(rows: list[Row]) -> list[Row]:
+        return [evolve(r, then=()) if r.to is State.SAVE else r for r in rows]
+
+    circling = explored(a_loop(guards=Guards(save=every_n_batches(1))), forgetting).circling
+    assert circling is not None
+    assert (circling.state, circling.counters.batch_nb) == (State.ROUND_END, 0)
+    assert explored(a_loop(guards=Guards(save=every_n_batches(1)))).circling is None
+
+
+@pytest.mark.parametrize("given", [{"train": None}, {"val": [None]}, {"truncated_bptt_steps": 5}, {"on_nonfinite": "rollback"}])
+def test_what_was_seen_in_a_moment_stays_as_it_was(given: dict[str, Any]) -> None:
+    """Nobody asked for a stop in any of them; that is only tried."""
+    seen: list[tuple[Any, Signals, object]] = []
+
+    class Listening(Explorer):
+        def _choose(self, moment: Any) -> Any:
+            seen.append((moment, moment.signals.copy(), moment.counters.values()))
+            return super()._choose(moment)
+
+    loop = a_loop(**given)
+    Listening(loop.table, loop.limits, loop.guards, tells_totals=False, most=10_000).explore()
+    assert not any(signals.stop_requested for _, signals, _ in seen)
+    assert [(moment.signals, moment.counters.values()) for moment, _, _ in seen] == [said[1:] for said in seen]
+
+
+def test_the_optimizers_that_step_are_those_whose_step_is_come_to() -> None:
+    assert explored(a_loop(optimizers=3)).stepped == {0, 1, 2}
+    first = at(batch_nb=0)
+    gathering = [row(State.BACKWARD, when=first, to=State.STEP), row(State.BACKWARD, unless=first, to=State.ACCUMULATE)]
+    found = explored(a_loop(optimizers=2), lambda rows: [*gathering, *(r for r in rows if r.source is not State.BACKWARD)])
+    assert found.stepped == {0}
+
+
+def test_what_a_guard_raises_is_kept_with_its_moment_and_nothing_follows_it() -> None:
+    def divides(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return 1 // (counters.batch_nb - 1) == 1
+
+    found = explored(a_loop(guards=Guards(save=divides)))
+    [(message, moment)] = found.raised
+    assert "ZeroDivisionError" in message
+    assert (moment.state, moment.counters.batch_nb) == (State.ROUND_END, 1)
+    assert found.explored == 1 + 2 * 5
 
 
 def full_windows_alone(rows: list[Row]) -> list[Row]:

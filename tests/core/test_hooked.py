@@ -38,6 +38,12 @@ def once(epoch: int, batch: int, opt: Any, i: int) -> None:
         opt.step()
 
 
+def in_the_second_epoch(epoch: int, batch: int, opt: Any, i: int) -> None:
+    """Steps in one epoch."""
+    if epoch == 1:
+        opt.step()
+
+
 def the_second_alone(epoch: int, batch: int, opt: Any, i: int) -> None:
     """Steps one optimizer."""
     if i == 1:
@@ -73,6 +79,8 @@ def told(loop: Loop, *unknown: int) -> list[str]:
         (once, {"accumulate_grad_batches": 2, "train": 4, "max_nb_epochs": 2}, "steps 1 of 4 windows"),
         (once, {"accumulate_grad_batches": 4, "train": 4, "max_nb_epochs": 5}, "steps 1 of 5 windows"),
         (once, {"accumulate_grad_batches": {0: 1, 2: 2}, "train": 4, "max_nb_epochs": 3}, "steps 1 of 10 windows"),
+        (in_the_second_epoch, {"accumulate_grad_batches": 4, "max_nb_epochs": 3}, "steps 2 of 6 windows"),
+        (each_second_batch, {"accumulate_grad_batches": 3, "max_nb_epochs": 9}, "steps 1 of 3 windows"),  # epochs are alike
         (once, {"accumulate_grad_batches": 2, "train": 4}, "optimizer 0 never steps in this run"),
         (the_second_alone, {"optimizers": 2}, "optimizer 0 never steps in this run: the model's own hook does not step it"),
     ],
