@@ -122,6 +122,7 @@ def test_where_nothing_comes_from_outside_each_visit_is_a_moment(given: dict[str
         ({"max_nb_epochs": 10, "min_nb_epochs": 4}, 2),  # one that no stop may end, and the last
         ({"max_nb_epochs": 2}, 2),
         ({"max_nb_epochs": 6, "accumulate_grad_batches": {0: 1, 2: 2}}, 4),  # and the first with longer windows
+        ({"max_nb_epochs": 6, "accumulate_grad_batches": {0: 1, 4: 2}}, 6),  # the last is not like those between
     ],
 )
 def test_epochs_that_begin_alike_are_gone_through_once_and_once_as_the_last(given: dict[str, Any], as_many_as: int) -> None:

@@ -138,6 +138,7 @@ def test_a_hook_that_tells_epochs_apart_is_called_for_so_many_windows_at_most(
             {"accumulate_grad_batches": 2, "guards": Guards(step={0: every_n_batches(2)})},
             "with accumulate_grad_batches=2 and Guards(step={0: ...}) the",
         ),
+        (hands_it_on, {"accumulate_grad_batches": {0: 1, 2: 2}}, "with accumulate_grad_batches={0: 1, 2: 2} the"),
         (hands_it_on, {}, None),
         (hands_it_on, {"accumulate_grad_batches": 2, "max_nb_epochs": 0}, None),
         (never, {"accumulate_grad_batches": 2}, None),
