@@ -14,6 +14,7 @@ from fsmtrain.core.checking.check import check_of
 from fsmtrain.core.checking.choices import Choices, compare
 from fsmtrain.core.checking.exploring import Exploration, Explorer
 from fsmtrain.core.checking.foreseeing import length_of
+from fsmtrain.core.checking.owned import readable
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
 from fsmtrain.core.guards import Guard, window_is_full
@@ -427,6 +428,20 @@ def test_a_batch_s_end_is_that_of_its_last_split(split_nb: int, is_held: bool) -
     loop = a_loop(truncated_bptt_steps=5, guards=Guards(save=at(split_nb=split_nb)))
     held = list(explored(loop).held.values())
     assert [moment.signals.splits for moment in held] == ([split_nb + 1] if is_held else [])
+
+
+def test_a_batch_does_not_end_with_an_earlier_split() -> None:
+    def first_of_two(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return signals.splits == 2 and counters.split_nb == 0
+
+    loop = a_loop(truncated_bptt_steps=5, guards=Guards(save=first_of_two))
+    assert explored(loop).held == {}
+
+
+def test_guards_that_cannot_be_read_are_left_out_of_those_that_are_asked() -> None:
+    third, fifth = every_n_batches(3), every_n_batches(5)
+    assert readable(Guards(step={0: hidden, 1: third}, check=hidden, save=fifth)) == Guards(step={1: third}, save=fifth)
+    assert readable(Guards(step={0: third}, stop=hidden)) == Guards(step={0: third})
 
 
 class Even(int):
