@@ -14,7 +14,7 @@ from fsmtrain.core.checking.check import check_of
 from fsmtrain.core.checking.choices import Choices, compare
 from fsmtrain.core.checking.exploring import Exploration, Explorer
 from fsmtrain.core.checking.foreseeing import length_of
-from fsmtrain.core.checking.owned import readable
+from fsmtrain.core.checking.owned import looks_at_growth, readable
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
 from fsmtrain.core.guards import Guard, window_is_full
@@ -442,6 +442,29 @@ def test_guards_that_cannot_be_read_are_left_out_of_those_that_are_asked() -> No
     third, fifth = every_n_batches(3), every_n_batches(5)
     assert readable(Guards(step={0: hidden, 1: third}, check=hidden, save=fifth)) == Guards(step={1: third}, save=fifth)
     assert readable(Guards(step={0: third}, stop=hidden)) == Guards(step={0: third})
+
+
+def in_the_third_epoch(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb == 2 and counters.epochs_done == 2
+
+
+def after_a_step_of_the_second(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.optimizer_steps[1] > 0 and counters.batch_nb == 2
+
+
+@pytest.mark.parametrize(
+    ("guards", "looks"),
+    [
+        (Guards(), False),
+        (Guards(step={0: every_n_batches(3)}, save=every_n_batches(2)), False),
+        (Guards(step={0: every_n_batches(3)}, save=after_batches(2)), True),
+        (Guards(save=in_the_third_epoch), True),
+        (Guards(save=after_a_step_of_the_second), True),
+        (Guards(save=hidden), True),  # it may look at anything
+    ],
+)
+def test_a_guard_tells_epochs_apart_that_began_alike_where_it_looks_at_what_only_grows(guards: Guards, looks: bool) -> None:
+    assert looks_at_growth(guards) == looks
 
 
 class Even(int):
