@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from fsmtrain import Guards, Loop, Options, Sizes, after_batches, every_n_batches
 from fsmtrain.core.checking.foreseeing import foreseen, unfed
+from fsmtrain.core.checking.owned import owned
+from fsmtrain.core.checking.stepping import stepping_of
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
@@ -92,6 +95,22 @@ def at_step(n: int) -> Guard:
     return is_at_step
 
 
+def when_asked(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return signals.stop_requested
+
+
+def when_asked_late(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return signals.stop_requested and counters.batch_nb == 4
+
+
+def behind_the_last_batch(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb == limits.train_batches
+
+
+def at_a_step_of_the_first_batch(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb == 0 and counters.global_step == 99
+
+
 @pytest.mark.parametrize(
     ("guards", "given", "is_told"),
     [
@@ -100,7 +119,11 @@ def at_step(n: int) -> Guard:
         (Guards(save=at_step(99), step={0: hidden}), {}, False),  # nobody knows how many steps there will be
         (Guards(save=at_step(99), check=hidden), {"val": [1]}, False),
         (Guards(save=after_batches(99), step={0: hidden}), {}, True),  # it counts batches alone
+        (Guards(save=behind_the_last_batch, step={0: hidden}), {}, True),
+        (Guards(save=at_a_step_of_the_first_batch, step={0: hidden}), {}, False),
         (Guards(save=hidden), {}, False),
+        (Guards(save=when_asked), {}, False),  # nobody knows what comes from outside
+        (Guards(save=when_asked_late), {}, False),
         (Guards(save=every_n_batches(5)), {}, False),
         (Guards(save=every_n_batches(6)), {}, True),
     ],
@@ -150,3 +173,52 @@ def test_what_waits_for_a_metric_that_never_comes_is_named(given: dict[str, Any]
     schedulers = [Schedule(), Schedule(needs_check=True)]
     loop = a_loop(**{"schedulers": schedulers, "early_stop_callback": stopping(2), **given})
     assert [finding.about for finding in unfed(loop)] == about
+
+
+def each_second_batch(epoch: int, batch: int, opt: Any, i: int) -> None:
+    """A hook of the model's own."""
+    if batch % 2 == 0:
+        opt.step()
+
+
+@pytest.mark.parametrize(
+    ("guards", "optimizers"),
+    [(Guards(), [0, 1]), (Guards(step={0: hidden}), [1]), (Guards(check=hidden), [0, 1])],
+)
+def test_windows_that_the_model_s_own_hook_does_not_step_are_told_where_the_windows_are_known(
+    guards: Guards, optimizers: list[int]
+) -> None:
+    loop = a_loop(guards=guards, optimizers=2, val=[1], accumulate_grad_batches=2)
+    found, _ = foreseen(evolve(loop, hook=stepping_of(each_second_batch)))
+    assert [finding.about for finding in found] == [f"optimizer_step of optimizer {i}" for i in optimizers]
+
+
+def test_a_guard_that_holds_where_it_decides_nothing_is_told_with_the_way_there() -> None:
+    loop = a_loop(guards=Guards(save=every_n_batches(9)))
+    [finding], _ = foreseen(loop, {"save=nth_batch_is_done": ("fetch", "step")})
+    assert finding.example == ("fetch", "step")
+    [finding], _ = foreseen(loop)
+    assert finding.example == ()
+
+
+HELD = ("round_end (epoch 0, batch 0, optimizer 0)",)
+
+
+@pytest.mark.parametrize(
+    ("guards", "given", "held", "text"),
+    [
+        (Guards(check=every_n_batches(9)), {}, (), "it is never asked: there is nothing to validate."),
+        (Guards(check=every_n_batches(9)), {"val": [1]}, (), "never fires in this run of 3 epochs of 5 batches, so no check"),
+        (Guards(stop=after_batches(2)), {"min_nb_epochs": 3}, (), "never asked: min_nb_epochs=3 leaves no room"),
+        (Guards(stop=after_batches(99)), {}, (), "never fires in this run of 3 epochs of 5 batches, so it stops nothing"),
+        (Guards(stop=after_batches(99)), {}, HELD, "holds only where no stop is taken, that is before min_nb_epochs=1"),
+        (Guards(save=after_batches(99)), {}, HELD, "never fires in this run of 3 epochs of 5 batches, so no checkpoint"),
+        (Guards(save=after_batches(99)), {"train": 1, "max_nb_epochs": 1}, (), "in this run of 1 epoch of 1 batch, so"),
+        (Guards(step={0: after_batches(99)}), {}, (), "so the epoch's last batch alone closes the windows of optimizer 0"),
+    ],
+)
+def test_why_a_guard_decides_nothing_is_told(guards: Guards, given: dict[str, Any], held: tuple[str, ...], text: str) -> None:
+    loop = a_loop(guards=guards, **given)
+    [finding], _ = foreseen(loop, dict.fromkeys([own.name for own in owned(guards)], held))
+    assert text in finding.text
+    assert finding.example == held
