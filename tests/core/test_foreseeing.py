@@ -70,6 +70,7 @@ def test_checks_that_do_not_come_or_come_too_late_to_stop_anything(given: dict[s
         (Schedule(interval="step", length=15, is_over_then=True), {}, None),
         (Schedule(interval="step", length=14, is_over_then=True), {}, "has 14 steps and raises an error at the next one"),
         (Schedule(interval="step", length=14), {}, None),
+        (Schedule(interval="step", is_over_then=True), {}, None),  # nobody said how long it is
         (Schedule(frequency=3), {}, None),
         (Schedule(frequency=4), {}, "acts every 4 epochs, and the run has fewer"),
         (Schedule(interval="step", frequency=16), {}, "acts every 16 steps, and the run has fewer"),
