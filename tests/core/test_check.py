@@ -10,7 +10,7 @@ from attrs import evolve
 from hypothesis import given, settings
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, check, every_n_batches
-from fsmtrain.core.checking.check import QUICK, check_of, quick_findings
+from fsmtrain.core.checking.check import LONG, QUICK, check_of, quick_findings
 from fsmtrain.core.checking.findings import Report, Severity, error, warning
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
@@ -239,7 +239,13 @@ def test_why_an_added_row_is_never_taken_is_told(added: Row, why: str) -> None:
 
 
 def test_a_run_without_epochs_needs_no_step() -> None:
-    assert Loop(evolve(PLAIN, max_nb_epochs=0), Sizes(train=3)).check().findings == ()
+    assert Loop(evolve(PLAIN, max_nb_epochs=0), Sizes(train=3, val=[1])).check().findings == ()
+
+
+def test_a_run_with_streams_has_no_schedule_that_could_be_too_long() -> None:
+    bounded = check_of(Loop(PLAIN, Sizes(train=LONG, test=[None])), most=10).bounded
+    assert not any("was not gone through" in bound for bound in bounded)
+    assert any("was not gone through" in bound for bound in check_of(Loop(PLAIN, Sizes(train=LONG)), most=10).bounded)
 
 
 def test_each_optimizer_that_no_row_steps_is_an_error_once_all_has_been_gone_through() -> None:
