@@ -223,3 +223,25 @@ def test_why_a_guard_decides_nothing_is_told(guards: Guards, given: dict[str, An
     [finding], _ = foreseen(loop, dict.fromkeys([own.name for own in owned(guards)], held))
     assert text in finding.text
     assert finding.example == held
+
+
+class Even(int):
+    """A number that takes each of its own kind for itself."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, int) and int(self) % 2 == other % 2
+
+    __hash__ = int.__hash__
+
+
+def test_a_guard_that_contradicts_its_source_is_told_of_where_it_did_so_first() -> None:
+    two = Even(2)
+
+    def at_two(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.batch_nb == two
+
+    _, [heard] = foreseen(a_loop(guards=Guards(save=at_two)))
+    assert heard.at is not None
+    assert (heard.at.current_epoch, heard.at.batch_nb) == (0, 0)
+    assert heard.disagreement is not None
+    assert (heard.disagreement.says, heard.disagreement.answers) == (False, True)
