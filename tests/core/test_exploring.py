@@ -481,3 +481,10 @@ def test_a_guard_disagrees_with_its_source_in_those_moments_alone_in_which_it_do
     found = explored(a_loop(train=6, guards=Guards(save=own)))
     assert {moment.counters.batch_nb for _, moment in found.disagreements} == {0, 4}
     assert own in {seen.guard for seen, _ in found.disagreements}
+
+
+def test_a_guard_of_the_table_s_that_disagrees_with_its_source_is_found_too() -> None:
+    own = at(batch_nb=Even(2))
+    two = [row(State.BACKWARD, when=own, to=State.STEP), row(State.BACKWARD, unless=own, to=State.STEP)]
+    found = explored(a_loop(train=6), lambda rows: [*two, *(r for r in rows if r.source is not State.BACKWARD)])
+    assert {(seen.guard, moment.counters.batch_nb) for seen, moment in found.disagreements} == {(own, 0), (own, 4)}
