@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from attrs import evolve
 from hypothesis import given, settings
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, check, every_n_batches
-from fsmtrain.core.checking.check import check_of
+from fsmtrain.core.checking.check import LONG, QUICK, check_of, quick_findings
 from fsmtrain.core.checking.findings import Report, Severity, error, warning
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Schedule
-from fsmtrain.core.table import Table, row
+from fsmtrain.core.table import Row, Table, row
 from fsmtrain.early_stopping import EarlyStopping
 from tests.strategies import Case, cases
 
@@ -180,3 +183,117 @@ def test_a_guard_that_fails_is_an_error() -> None:
 def test_errors_are_said_before_what_is_only_probably_not_meant() -> None:
     report = evolve(Loop(PLAIN, Sizes(train=4)).check(), findings=(warning("a", "..."), error("b", "..."), warning("c", "...")))
     assert [finding.about for finding in report.findings] == ["b", "a", "c"]
+
+
+def test_a_report_as_json_says_all_that_it_holds() -> None:
+    whole = Loop(PLAIN, Sizes(train=4)).check()
+    report = evolve(whole, findings=(warning("a", "b", ("c", "d")),), bounded=("e",), untaken=(3,))
+    said = json.loads(report.to_json())
+    finding = {"severity": "warning", "about": "a", "text": "b", "example": ["c", "d"]}
+    assert said == {"findings": [finding], "explored": report.explored, "bounded": ["e"], "untaken": [3]}
+
+
+# ---- what is told beside what
+
+
+WINDOWS = evolve(PLAIN, accumulate_grad_batches=2)
+
+
+def fires_late(n: int) -> Guards:
+    return Guards(save=every_n_batches(n))
+
+
+@pytest.mark.parametrize(("batches", "is_told"), [(QUICK, True), (QUICK + 1, False)])
+def test_what_every_run_is_told_is_looked_for_in_epochs_that_are_quickly_gone_through(batches: int, is_told: bool) -> None:
+    loop = Loop(evolve(PLAIN, max_nb_epochs=1), Sizes(train=batches), guards=fires_late(QUICK + 9))
+    assert ["never fires" in finding.text for finding in quick_findings(loop)] == [True] * is_told
+
+
+def test_a_table_with_errors_is_not_told_what_is_only_probably_not_meant() -> None:
+    loop = Loop(PLAIN, Sizes(train=3), guards=fires_late(9))
+    report = with_rows(loop, lambda rows: [*rows, row(State.BACKWARD, to=State.ACCUMULATE)])
+    assert [finding.severity for finding in report.findings] == [Severity.ERROR]
+
+
+def always_so(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb >= 0
+
+
+def never_so(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb < 0
+
+
+@pytest.mark.parametrize(
+    ("added", "why"),
+    [
+        (row(State.SAVE, to=State.ROUND_END), "no run comes to the state save"),
+        (row(State.FETCH, when=never_so, to=State.DONE), "never_so never holds there where it is asked"),
+        (row(State.FETCH, unless=always_so, to=State.DONE), "one of its `unless` always holds"),
+    ],
+)
+def test_why_an_added_row_is_never_taken_is_told(added: Row, why: str) -> None:
+    loop = Loop(PLAIN, Sizes(train=3))
+    [finding] = with_rows(loop, lambda rows: [*rows, added]).findings
+    assert (finding.about, finding.text) == (f"row {added.source} -> {added.to}", f"it is never taken: {why}.")
+    assert check_of(loop, most=5).findings == ()  # it may be taken later
+
+
+def test_a_run_without_epochs_needs_no_step() -> None:
+    assert Loop(evolve(PLAIN, max_nb_epochs=0), Sizes(train=3, val=[1])).check().findings == ()
+
+
+def test_a_run_with_streams_has_no_schedule_that_could_be_too_long() -> None:
+    bounded = check_of(Loop(PLAIN, Sizes(train=LONG, test=[None])), most=10).bounded
+    assert not any("was not gone through" in bound for bound in bounded)
+    assert any("was not gone through" in bound for bound in check_of(Loop(PLAIN, Sizes(train=LONG)), most=10).bounded)
+
+
+def test_each_optimizer_that_no_row_steps_is_an_error_once_all_has_been_gone_through() -> None:
+    loop = Loop(WINDOWS, Sizes(train=3, optimizers=2))
+    report = with_rows(loop, lambda rows: [row(State.BACKWARD, to=State.ACCUMULATE), *without(rows, State.BACKWARD)])
+    about = [finding.about for finding in report.errors if "never steps" in finding.text]
+    assert about == ["optimizer 0", "optimizer 1"]
+    assert check_of(loop, most=10).errors == ()
+
+
+def without(rows: list[Row], source: State) -> list[Row]:
+    return [r for r in rows if r.source is not source]
+
+
+def hidden(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return bool(hash(counters.batch_nb) >= 0)  # cannot be read
+
+
+def test_a_run_that_cannot_go_on_is_not_told_that_it_may_go_on_for_ever() -> None:
+    """A checkpoint may be written over and over, and there is no row for each third batch."""
+    third = every_n_batches(3)
+    loop = Loop(WINDOWS, Sizes(train=4), guards=Guards(save=hidden))
+
+    def change(rows: list[Row]) -> list[Row]:
+        forgetting = [evolve(r, then=()) if r.to is State.SAVE else r for r in rows]
+        return [*without(forgetting, State.BACKWARD), row(State.BACKWARD, unless=third, to=State.ACCUMULATE)]
+
+    assert [finding.about for finding in with_rows(loop, change).errors] == ["state backward"]
+
+
+def looks_at_splits(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return signals.splits == 2 and counters.split_nb == 1
+
+
+def is_asked_to(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return signals.patience_exhausted
+
+
+@pytest.mark.parametrize("guard", [looks_at_splits, is_asked_to, every_n_batches(2)])
+def test_what_all_ranks_see_alike_may_be_looked_at(guard: Guard) -> None:
+    loop = Loop(evolve(PLAIN, truncated_bptt_steps=5), Sizes(train=4), guards=Guards(save=guard))
+    assert not any("ranks may see" in finding.text for finding in loop.check().findings)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "is_bounded"),
+    [({}, True), ({"train": 2, "val": [None]}, True), ({"train": 2, "test": [1, None]}, True), ({"train": 2}, False)],
+)
+def test_where_there_is_a_stream_the_report_says_how_far_it_was_tried(sizes: dict[str, Any], is_bounded: bool) -> None:
+    bounded = Loop(PLAIN, Sizes(**{"train": None, **sizes})).check().bounded
+    assert ["streams were tried up to 7 batches" in bound for bound in bounded] == [True] * is_bounded

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, every_n_batches
+from fsmtrain.core import effects as do
 from fsmtrain.core.checking.check import check_of
+from fsmtrain.core.checking.choices import Choices, compare
+from fsmtrain.core.checking.exploring import Exploration, Explorer
 from fsmtrain.core.checking.foreseeing import length_of
+from fsmtrain.core.checking.owned import looks_at_growth, readable
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guards import Guard
+from fsmtrain.core.effects import Effect
+from fsmtrain.core.guards import Guard, window_is_full
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.table import Row, Table, row
+from tests.strategies import ending
 
 
 @pytest.mark.parametrize(
@@ -72,3 +81,410 @@ def test_an_epoch_that_is_too_long_to_be_gone_through_is_said() -> None:
     shorter = Loop(Options(max_nb_epochs=1), Sizes(train=500_000), guards=loop.guards)
     [finding] = check_of(shorter, most=100).findings
     assert "never fires" in finding.text
+
+
+# ---- what is gone through, moment by moment
+
+
+def explored(loop: Loop, rows: Callable[[list[Row]], list[Row]] = list, *, most: int = 10_000) -> Exploration:
+    """What is found on the way through a loop, with other rows in its table where they are given."""
+    table = Table(tuple(rows(list(loop.table))))
+    return Explorer(table, loop.limits, loop.guards, tells_totals=False, most=most).explore()
+
+
+def a_loop(*, guards: Guards | None = None, **given: Any) -> Loop:
+    """One epoch of three batches, unless told otherwise."""
+    given = {"max_nb_epochs": 1, "nb_sanity_val_steps": 0, "train": 3, **given}
+    sizes = {name: given.pop(name) for name in ("train", "val", "test", "optimizers", "splits") if name in given}
+    return Loop(Options(**given), Sizes(**sizes), guards=guards or Guards())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"accumulate_grad_batches": 2, "optimizers": 2},
+        {"val": [2], "nb_sanity_val_steps": 1},
+        {"val": [2, 1], "val_check_interval": 0.5, "test": [2]},
+        {"max_nb_epochs": 3},
+        {"max_nb_epochs": 0},
+    ],
+)
+def test_where_nothing_comes_from_outside_each_visit_is_a_moment(given: dict[str, Any]) -> None:
+    loop = a_loop(**given)
+    assert loop.check().explored == len(list(ending(loop)))
+
+
+@pytest.mark.parametrize(
+    ("given", "as_many_as"),
+    [
+        ({"max_nb_epochs": 10}, 3),  # the first, which no stop may end, one of those between, and the last
+        ({"max_nb_epochs": 10, "min_nb_epochs": 0}, 2),
+        ({"max_nb_epochs": 10, "min_nb_epochs": 4}, 2),  # one that no stop may end, and the last
+        ({"max_nb_epochs": 2}, 2),
+        ({"max_nb_epochs": 6, "accumulate_grad_batches": {0: 1, 2: 2}}, 4),  # and the first with longer windows
+        ({"max_nb_epochs": 6, "accumulate_grad_batches": {0: 1, 4: 2}}, 6),  # the last is not like those between
+    ],
+)
+def test_epochs_that_begin_alike_are_gone_through_once_and_once_as_the_last(given: dict[str, Any], as_many_as: int) -> None:
+    seen = [step.state for step in moments(a_loop(**given))]
+    assert seen.count(State.EPOCH_END) == as_many_as
+
+
+def moments(loop: Loop) -> list[Any]:
+    """The moments of a loop, each once."""
+    found: list[Any] = []
+
+    class Listening(Explorer):
+        def _choose(self, moment: Any) -> Any:
+            found.append(moment)
+            return super()._choose(moment)
+
+    Listening(loop.table, loop.limits, loop.guards, tells_totals=False, most=10_000).explore()
+    return found
+
+
+def test_a_stream_is_gone_through_as_if_it_had_each_length() -> None:
+    met = set()
+    for length in range(1, 8):
+        for visit in ending(a_loop(train=length)):
+            met.add((visit.state, visit.batch_nb, visit.state is not State.START and visit.batch_nb + 1 == length))
+    assert explored(a_loop(train=None)).explored == len(met)
+
+
+def test_a_batch_is_gone_through_as_if_it_had_each_number_of_splits() -> None:
+    met = set()
+    for splits in (1, 2, 3):
+        for visit in ending(a_loop(train=1, splits=splits, truncated_bptt_steps=5)):
+            met.add((visit.state, visit.split_nb, visit.state is State.START or splits))
+    assert explored(a_loop(train=1, truncated_bptt_steps=5)).explored == len(met)
+
+
+@pytest.mark.parametrize(("given", "ways"), [({"on_nonfinite": "skip"}, 2), ({"on_nonfinite": "rollback"}, 4)])
+def test_each_step_may_be_skipped_or_rolled_back(given: dict[str, Any], ways: int) -> None:
+    """Neither is told apart afterwards, but by totals."""
+    loop = a_loop(**given)
+    steps = [visit for visit in ending(loop) if visit.state is State.STEP]
+    found = explored(loop)
+    assert found.explored == len(list(ending(loop))) + (ways - 1) * len(steps)
+    assert {index for index, r in enumerate(loop.table) if r.source is State.STEP} <= found.taken
+
+
+def test_a_rollback_may_leave_gradients_of_other_optimizers_behind() -> None:
+    loop = a_loop(on_nonfinite="rollback", optimizers=2, accumulate_grad_batches=2, guards=Guards(step={0: every_n_batches(1)}))
+    found = explored(loop)
+    assert State.ROLLED_BACK in {loop.table.rows[index].to for index in found.taken}
+    assert found.unstepped == []
+
+
+def test_where_a_run_may_go_on_for_ever_the_nearest_place_is_told() -> None:
+    """Checkpoints that are not noted: they may be written over and over after each batch."""
+
+    def forgetting(rows: list[Row]) -> list[Row]:
+        return [evolve(r, then=()) if r.to is State.SAVE else r for r in rows]
+
+    circling = explored(a_loop(guards=Guards(save=every_n_batches(1))), forgetting).circling
+    assert circling is not None
+    assert (circling.state, circling.counters.batch_nb) == (State.ROUND_END, 0)
+    assert explored(a_loop(guards=Guards(save=every_n_batches(1)))).circling is None
+
+
+@pytest.mark.parametrize("given", [{"train": None}, {"val": [None]}, {"truncated_bptt_steps": 5}, {"on_nonfinite": "rollback"}])
+def test_what_was_seen_in_a_moment_stays_as_it_was(given: dict[str, Any]) -> None:
+    """Nobody asked for a stop in any of them; that is only tried."""
+    seen: list[tuple[Any, Signals, object]] = []
+
+    class Listening(Explorer):
+        def _choose(self, moment: Any) -> Any:
+            seen.append((moment, moment.signals.copy(), moment.counters.values()))
+            return super()._choose(moment)
+
+    loop = a_loop(**given)
+    Listening(loop.table, loop.limits, loop.guards, tells_totals=False, most=10_000).explore()
+    assert not any(signals.stop_requested for _, signals, _ in seen)
+    assert [(moment.signals, moment.counters.values()) for moment, _, _ in seen] == [said[1:] for said in seen]
+
+
+def test_the_optimizers_that_step_are_those_whose_step_is_come_to() -> None:
+    assert explored(a_loop(optimizers=3)).stepped == {0, 1, 2}
+    first = at(batch_nb=0)
+    gathering = [row(State.BACKWARD, when=first, to=State.STEP), row(State.BACKWARD, unless=first, to=State.ACCUMULATE)]
+    found = explored(a_loop(optimizers=2), lambda rows: [*gathering, *(r for r in rows if r.source is not State.BACKWARD)])
+    assert found.stepped == {0}
+
+
+def test_what_a_guard_raises_is_kept_with_its_moment_and_nothing_follows_it() -> None:
+    def divides(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return 1 // (counters.batch_nb - 1) == 1
+
+    found = explored(a_loop(guards=Guards(save=divides)))
+    [(message, moment)] = found.raised
+    assert "ZeroDivisionError" in message
+    assert (moment.state, moment.counters.batch_nb) == (State.ROUND_END, 1)
+    assert found.explored == 1 + 2 * 5
+
+
+def full_windows_alone(rows: list[Row]) -> list[Row]:
+    """A window is stepped when it is full, and not at an epoch's end."""
+    others = [r for r in rows if r.source is not State.BACKWARD]
+    then = {r.to: r.then for r in rows if r.source is State.BACKWARD}
+    full = row(State.BACKWARD, when=window_is_full, to=State.STEP, then=then[State.STEP])
+    return [*others, full, row(State.BACKWARD, unless=window_is_full, to=State.ACCUMULATE, then=then[State.ACCUMULATE])]
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_gradients_may_not_go_from_one_epoch_into_the_next(epochs: int) -> None:
+    """Windows of two in three batches: after two epochs all are closed, but between them one is open."""
+    found = explored(a_loop(max_nb_epochs=epochs, accumulate_grad_batches=2), full_windows_alone)
+    assert [(moment.state, moment.counters.current_epoch) for moment in found.unstepped] == [(State.EARLY_STOP, 0)]
+
+
+@pytest.mark.parametrize("most", [1, 17, 18, 19])
+def test_an_exploration_is_given_up_only_where_more_is_left(most: int) -> None:
+    loop = a_loop()
+    found = explored(loop, most=most)
+    assert len(list(ending(loop))) == 18
+    assert found.explored == min(most, 18)
+    assert found.is_whole == (most >= 18)
+    assert found.bounded == ([] if most >= 18 else [f"it stopped after {most} moments"])
+
+
+def test_a_pass_over_a_stream_is_gone_through_as_if_it_had_each_length() -> None:
+    met = set()
+    for length in range(1, 8):
+        met |= {met_in(moment, length) for moment in moments(a_loop(val=[length]))}
+    assert explored(a_loop(val=[None])).explored == len(met)
+
+
+def met_in(moment: Any, length: int) -> tuple[State, int, int, bool]:
+    counters = moment.counters
+    return moment.state, counters.batch_nb, counters.eval_nb, moment.state is State.VAL_CHECK and counters.eval_nb + 1 == length
+
+
+def test_a_stream_among_the_loaders_lets_a_pass_go_on_beyond_the_others() -> None:
+    assert explored(a_loop(val=[None], test=[2])).beyond is None
+
+
+def test_patience_gives_out_at_a_check_or_does_not() -> None:
+    loop = a_loop(val=[1], val_check_interval=1.0, early_stop_callback=True)
+    lost = {moment.state for moment in moments(loop) if moment.signals.patience_exhausted}
+    kept = {moment.state for moment in moments(loop) if not moment.signals.patience_exhausted}
+    assert lost == {State.VAL_CHECK, State.EARLY_STOP, State.EPOCH_END}
+    assert kept == {visit.state for visit in ending(loop)}
+    assert not any(moment.signals.patience_exhausted for moment in moments(a_loop(val=[1])))
+
+
+def always_on(source: State, to: State, then: Effect) -> Callable[[list[Row]], list[Row]]:
+    """One way from a state alone."""
+    return lambda rows: [*(r for r in rows if r.source is not source), row(source, to=to, then=then)]
+
+
+@pytest.mark.parametrize(
+    ("given", "state", "last"),
+    [
+        ({"val": [1]}, State.VAL_CHECK, 0),
+        ({"val": [2]}, State.VAL_CHECK, 1),
+        ({"val": [2], "nb_sanity_val_steps": 2}, State.SANITY_VAL, 1),
+        ({"test": [2]}, State.TEST, 1),
+    ],
+)
+def test_a_pass_that_nothing_ends_goes_beyond_its_last_batch(given: dict[str, Any], state: State, last: int) -> None:
+    beyond = explored(a_loop(**given), always_on(state, state, do.next_eval_batch)).beyond
+    assert beyond is not None
+    assert (beyond.state, beyond.counters.eval_nb) == (state, last)
+
+
+def test_of_moments_beyond_the_bounds_the_nearest_is_told() -> None:
+    """A check may come after each of three batches."""
+    loop = a_loop(val=[2], guards=Guards(check=hidden))
+    beyond = explored(loop, always_on(State.VAL_CHECK, State.VAL_CHECK, do.next_eval_batch)).beyond
+    assert beyond is not None
+    assert beyond.counters.batch_nb == 0
+
+
+@pytest.mark.parametrize("train", [1, 2])
+def test_an_epoch_that_nothing_ends_goes_beyond_its_last_batch(train: int) -> None:
+    found = explored(a_loop(train=train), always_on(State.ROUND_END, State.FETCH, do.next_batch))
+    assert found.beyond is not None
+    assert found.beyond.counters.batch_nb == train - 1
+    assert found.is_whole
+
+
+def test_a_run_that_nothing_ends_goes_beyond_its_last_epoch() -> None:
+    found = explored(a_loop(max_nb_epochs=2), always_on(State.EARLY_STOP, State.FETCH, do.begin_epoch))
+    assert found.beyond is not None
+    assert found.beyond.counters.epochs_done == 2
+    assert found.is_whole
+
+
+def test_a_stop_is_tried_in_each_moment() -> None:
+    loop = a_loop(val=[2], test=[2], nb_sanity_val_steps=2)
+    found = explored(loop)
+    stopping = {index: r.source for index, r in enumerate(loop.table) if r.to is State.STOPPED}
+    assert {stopping[index] for index in found.taken & set(stopping)} == set(stopping.values())
+    assert {State.START, State.SANITY_VAL, State.TEST} < set(stopping.values())
+
+
+# ---- guards of the user's
+
+
+def hidden(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return bool(hash(counters.batch_nb) >= 0)  # cannot be read
+
+
+@pytest.mark.parametrize(
+    ("guards", "source", "to"),
+    [
+        (Guards(step={0: hidden}), State.BACKWARD, {State.STEP, State.ACCUMULATE}),
+        (Guards(check=hidden), State.ROUND_END, {State.VAL_CHECK, State.FETCH, State.EPOCH_END}),
+        (Guards(save=hidden), State.ROUND_END, {State.SAVE, State.FETCH, State.EPOCH_END, State.VAL_CHECK}),
+    ],
+)
+def test_both_answers_of_a_guard_that_cannot_be_read_are_gone_through(guards: Guards, source: State, to: set[State]) -> None:
+    loop = a_loop(val=[1], guards=guards)
+    found = explored(loop)
+    assert {loop.table.rows[i].to for i in found.taken if loop.table.rows[i].source is source} >= to
+    assert found.odd == []
+
+
+def also_hidden(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return bool(hash(counters.split_nb) >= 0)
+
+
+def test_two_guards_that_cannot_be_read_may_answer_in_four_ways() -> None:
+    """Nobody knows that they do not hold at once, nor that one of them does; one and the same guard holds or does not."""
+    two = [row(State.BACKWARD, when=hidden, to=State.STEP), row(State.BACKWARD, when=also_hidden, to=State.ACCUMULATE)]
+    one = [row(State.BACKWARD, when=hidden, to=State.STEP), row(State.BACKWARD, unless=hidden, to=State.ACCUMULATE)]
+    for rows, ways in ((two, {(), (0,), (1,), (0, 1)}), (one, {(0,), (1,)})):
+        choices = Choices(Table(tuple(rows)), a_loop().limits)
+        assert choices.of(State.BACKWARD, Counters(), Signals()) == ways
+        assert choices.of(State.STEP, Counters(), Signals()) == {()}
+
+
+@pytest.mark.parametrize(
+    ("says", "answers", "agree"),
+    [
+        (True, True, True),
+        (False, False, True),
+        (True, False, False),
+        (1, True, False),  # a number is no answer, even where it is equal to one
+        (True, 1, False),
+        (2, 2, True),
+    ],
+)
+def test_a_guard_agrees_with_its_source_where_both_say_the_same(says: Any, answers: object, agree: bool) -> None:
+    moment = a_loop().limits, Counters(), Signals()
+    found = compare(hidden, answers, lambda *_: says, moment)
+    assert (found is None) == agree
+    assert agree or (found is not None and (found.guard, found.says, found.answers) == (hidden, says, answers))
+
+
+def test_a_source_that_cannot_be_worked_out_disagrees() -> None:
+    def divides(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.batch_nb // limits.val_batches == 0
+
+    found = compare(divides, True, divides, (a_loop().limits, Counters(), Signals()))
+    assert found is not None
+    assert isinstance(found.says, ZeroDivisionError)
+
+
+def at(**where: int) -> Guard:
+    """A guard that holds at one place."""
+    batch_nb, optimizer_i = where.get("batch_nb", 0), where.get("optimizer_i", 0)
+    split_nb, epochs_done = where.get("split_nb", 0), where.get("epochs_done", 0)
+
+    def is_at(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return (
+            counters.batch_nb == batch_nb
+            and counters.optimizer_i == optimizer_i
+            and counters.split_nb == split_nb
+            and counters.epochs_done == epochs_done
+        )
+
+    return is_at
+
+
+@pytest.mark.parametrize(
+    ("guards", "state"),
+    [
+        (Guards(step={0: at(batch_nb=1)}), State.BACKWARD),
+        (Guards(step={1: at(batch_nb=1, optimizer_i=1)}), State.BACKWARD),
+        (Guards(step={0: at(batch_nb=1, optimizer_i=1)}), None),  # the turn of another
+        (Guards(save=at(batch_nb=1, optimizer_i=1)), State.ROUND_END),
+        (Guards(save=at(batch_nb=1)), None),  # in mid-round
+        (Guards(save=at(batch_nb=2, optimizer_i=1, epochs_done=1)), None),  # between epochs
+        (Guards(check=at(batch_nb=2, optimizer_i=1, epochs_done=1)), None),
+        (Guards(stop=at(batch_nb=2, optimizer_i=1, epochs_done=1)), State.EARLY_STOP),
+        (Guards(stop=at(batch_nb=1, optimizer_i=1)), State.ROUND_END),
+    ],
+)
+def test_a_guard_is_seen_to_hold_where_what_it_decides_is_open(guards: Guards, state: State | None) -> None:
+    held = list(explored(a_loop(optimizers=2, val=[1], guards=guards)).held.values())
+    assert [moment.state for moment in held] == ([] if state is None else [state])
+
+
+@pytest.mark.parametrize(("split_nb", "is_held"), [(0, True), (2, True), (3, False)])
+def test_a_batch_s_end_is_that_of_its_last_split(split_nb: int, is_held: bool) -> None:
+    loop = a_loop(truncated_bptt_steps=5, guards=Guards(save=at(split_nb=split_nb)))
+    held = list(explored(loop).held.values())
+    assert [moment.signals.splits for moment in held] == ([split_nb + 1] if is_held else [])
+
+
+def test_a_batch_does_not_end_with_an_earlier_split() -> None:
+    def first_of_two(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return signals.splits == 2 and counters.split_nb == 0
+
+    loop = a_loop(truncated_bptt_steps=5, guards=Guards(save=first_of_two))
+    assert explored(loop).held == {}
+
+
+def test_guards_that_cannot_be_read_are_left_out_of_those_that_are_asked() -> None:
+    third, fifth = every_n_batches(3), every_n_batches(5)
+    assert readable(Guards(step={0: hidden, 1: third}, check=hidden, save=fifth)) == Guards(step={1: third}, save=fifth)
+    assert readable(Guards(step={0: third}, stop=hidden)) == Guards(step={0: third})
+
+
+def in_the_third_epoch(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb == 2 and counters.epochs_done == 2
+
+
+def after_a_step_of_the_second(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.optimizer_steps[1] > 0 and counters.batch_nb == 2
+
+
+@pytest.mark.parametrize(
+    ("guards", "looks"),
+    [
+        (Guards(), False),
+        (Guards(step={0: every_n_batches(3)}, save=every_n_batches(2)), False),
+        (Guards(step={0: every_n_batches(3)}, save=after_batches(2)), True),
+        (Guards(save=in_the_third_epoch), True),
+        (Guards(save=after_a_step_of_the_second), True),
+        (Guards(save=hidden), True),  # it may look at anything
+    ],
+)
+def test_a_guard_tells_epochs_apart_that_began_alike_where_it_looks_at_what_only_grows(guards: Guards, looks: bool) -> None:
+    assert looks_at_growth(guards) == looks
+
+
+class Even(int):
+    """A number that takes each of its own kind for itself."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, int) and int(self) % 2 == other % 2
+
+    __hash__ = int.__hash__
+
+
+def test_a_guard_disagrees_with_its_source_in_those_moments_alone_in_which_it_does() -> None:
+    own = at(batch_nb=Even(2))
+    found = explored(a_loop(train=6, guards=Guards(save=own)))
+    assert {moment.counters.batch_nb for _, moment in found.disagreements} == {0, 4}
+    assert own in {seen.guard for seen, _ in found.disagreements}
+
+
+def test_a_guard_of_the_table_s_that_disagrees_with_its_source_is_found_too() -> None:
+    own = at(batch_nb=Even(2))
+    two = [row(State.BACKWARD, when=own, to=State.STEP), row(State.BACKWARD, unless=own, to=State.STEP)]
+    found = explored(a_loop(train=6), lambda rows: [*two, *(r for r in rows if r.source is not State.BACKWARD)])
+    assert {(seen.guard, moment.counters.batch_nb) for seen, moment in found.disagreements} == {(own, 0), (own, 4)}

@@ -71,9 +71,15 @@ class Hooks:
         opt.zero_grad()
 
     def returns_early(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
-        if batch % 2:
+        if batch % 2 == 1:
             return
         opt.step()
+
+    def returns_what_is_no_step(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> Any:
+        return opt.zero_grad()
+
+    def gives_it_away(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
+        print(opt)
 
     def hands_it_on(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
         self.scaler.step(opt)  # type: ignore[attr-defined]
@@ -101,7 +107,7 @@ class Hooks:
             opt.step()
 
     def steps_in_a_with(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> None:
-        with opt.step():
+        with self.timer, opt.step():  # type: ignore[attr-defined]
             pass
 
     def returns_from_a_with(self, epoch: int, batch: int, opt: Any, i: int, closure: Any = None) -> Any:
@@ -167,6 +173,8 @@ def test_a_hook_is_told_by_its_source(hook: Hook, told: str) -> None:
     [
         "first_epoch",  # its last statement returns a value that could be anything
         "returns_early",
+        "returns_what_is_no_step",
+        "gives_it_away",
         "hands_it_on",
         "steps_another",
         "asks_elsewhere",

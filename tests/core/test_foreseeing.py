@@ -1,0 +1,247 @@
+"""What a run's plan shows before it begins: each thing at the edge from which on it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from fsmtrain import Guards, Loop, Options, Sizes, after_batches, every_n_batches
+from fsmtrain.core.checking.foreseeing import foreseen, unfed
+from fsmtrain.core.checking.owned import owned
+from fsmtrain.core.checking.stepping import stepping_of
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.sizes import Schedule
+from fsmtrain.early_stopping import EarlyStopping
+
+
+def a_loop(*, guards: Guards | None = None, **given: Any) -> Loop:
+    """Three epochs of five batches, unless told otherwise."""
+    given = {"max_nb_epochs": 3, "nb_sanity_val_steps": 0, "val_check_interval": 1.0, "train": 5, **given}
+    sizes = {name: given.pop(name) for name in ("train", "val", "optimizers", "schedulers") if name in given}
+    return Loop(Options(**given), Sizes(**sizes), guards=guards or Guards())
+
+
+def told(loop: Loop) -> list[str]:
+    """What is told, each with what it is about."""
+    return [f"{finding.about}: {finding.text}" for finding in foreseen(loop)[0]]
+
+
+def stopping(patience: int) -> EarlyStopping:
+    return EarlyStopping(patience=patience)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"early_stop_callback": stopping(4)}, "has 3 checks, so that it can never give out"),
+        ({"early_stop_callback": stopping(3)}, "has 3 checks, so that it gives out after the very last one at best"),
+        ({"early_stop_callback": stopping(2)}, None),
+        ({"early_stop_callback": stopping(2), "min_nb_epochs": 2}, None),
+        ({"early_stop_callback": stopping(2), "min_nb_epochs": 3}, "wait for all 3 epochs of the run"),
+        ({"early_stop_callback": stopping(0)}, None),
+        ({"early_stop_callback": stopping(0), "max_nb_epochs": 1}, "has 1 check, so that it gives out after the very last"),
+        ({"early_stop_callback": stopping(2), "max_nb_epochs": 1}, "has 1 check, so that it can never give out"),
+        ({"check_val_every_n_epoch": 3}, None),
+        ({"check_val_every_n_epoch": 4}, "no check ever comes: the run has 3 epochs"),
+        ({"check_val_every_n_epoch": 2, "max_nb_epochs": 1}, "no check ever comes: the run has 1 epoch."),
+        ({"check_val_every_n_epoch": 4, "val": []}, None),
+        ({"check_val_every_n_epoch": 4, "val": [0]}, None),
+        ({"check_val_every_n_epoch": 4, "val_percent_check": 0}, None),
+        ({"check_val_every_n_epoch": 4, "val_percent_check": 0, "overfit_pct": 0.5}, "no check ever comes"),
+        ({"check_val_every_n_epoch": 4, "early_stop_callback": stopping(9)}, "no check ever comes"),
+    ],
+)
+def test_checks_that_do_not_come_or_come_too_late_to_stop_anything(given: dict[str, Any], text: str | None) -> None:
+    findings = told(a_loop(**{"val": [2], **given}))
+    assert [text is not None and text in finding for finding in findings] == ([] if text is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "given", "text"),
+    [
+        (Schedule(length=3), {}, None),
+        (Schedule(length=4), {}, "takes 4 steps to its end or last part; the run has 3 for it. Shorten it, or count"),
+        (Schedule(interval="step", length=15), {}, None),
+        (Schedule(interval="step", length=16), {}, "takes 16 steps to its end or last part; the run has 15 for it. Shorten it"),
+        (Schedule(interval="step", length=15, is_over_then=True), {}, None),
+        (Schedule(interval="step", length=14, is_over_then=True), {}, "has 14 steps and raises an error at the next one"),
+        (Schedule(interval="step", length=14), {}, None),
+        (Schedule(interval="step", is_over_then=True), {}, None),  # nobody said how long it is
+        (Schedule(frequency=3), {}, None),
+        (Schedule(frequency=4), {}, "acts every 4 epochs, and the run has fewer"),
+        (Schedule(interval="step", frequency=16), {}, "acts every 16 steps, and the run has fewer"),
+        (Schedule(needs_check=True, frequency=2), {"val": [1]}, None),
+        (Schedule(needs_check=True, frequency=2), {"val": [1], "check_val_every_n_epoch": 3}, "acts every 2 epochs with"),
+        (Schedule(needs_check=True), {"val": [1], "check_val_every_n_epoch": 4}, "there is none in this run, so it"),
+        (Schedule(needs_check=True), {}, None),  # that is said by itself
+    ],
+)
+def test_a_schedule_is_told_of_where_the_run_does_not_fit(schedule: Schedule, given: dict[str, Any], text: str | None) -> None:
+    findings = [finding for finding in told(a_loop(schedulers=[schedule], **given)) if finding.startswith("scheduler 0: ")]
+    assert [text is not None and text in finding for finding in findings] == ([] if text is None else [True])
+
+
+def hidden(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return bool(hash(counters.batch_nb) >= 0)  # cannot be read
+
+
+def at_step(n: int) -> Guard:
+    def is_at_step(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.global_step == n
+
+    return is_at_step
+
+
+def when_asked(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return signals.stop_requested
+
+
+def when_asked_late(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return signals.stop_requested and counters.batch_nb == 4
+
+
+def behind_the_last_batch(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb == limits.train_batches
+
+
+def at_a_step_of_the_first_batch(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.batch_nb == 0 and counters.global_step == 99
+
+
+@pytest.mark.parametrize(
+    ("guards", "given", "is_told"),
+    [
+        (Guards(save=at_step(99)), {}, True),
+        (Guards(save=at_step(99), stop=hidden), {}, True),
+        (Guards(save=at_step(99), step={0: hidden}), {}, False),  # nobody knows how many steps there will be
+        (Guards(save=at_step(99), check=hidden), {"val": [1]}, False),
+        (Guards(save=after_batches(99), step={0: hidden}), {}, True),  # it counts batches alone
+        (Guards(save=behind_the_last_batch, step={0: hidden}), {}, True),
+        (Guards(save=at_a_step_of_the_first_batch, step={0: hidden}), {}, False),
+        (Guards(save=hidden), {}, False),
+        (Guards(save=when_asked), {}, False),  # nobody knows what comes from outside
+        (Guards(save=when_asked_late), {}, False),
+        (Guards(save=every_n_batches(5)), {}, False),
+        (Guards(save=every_n_batches(6)), {}, True),
+    ],
+)
+def test_a_guard_that_never_fires_is_told_where_that_hangs_on_nothing_unknown(
+    guards: Guards, given: dict[str, Any], is_told: bool
+) -> None:
+    assert [("never fires" in finding) for finding in told(a_loop(guards=guards, **given))] == [True] * is_told
+
+
+@pytest.mark.parametrize(
+    ("schedule", "guards", "is_told"),
+    [
+        (Schedule(interval="step", length=99), Guards(step={1: hidden}), True),
+        (Schedule(interval="step", length=99, optimizer_i=1), Guards(step={1: hidden}), False),
+        (Schedule(length=99, optimizer_i=1), Guards(step={1: hidden}), True),
+        (Schedule(needs_check=True, length=99), Guards(check=hidden), False),
+        (Schedule(needs_check=True, length=99), Guards(step={1: hidden}), True),
+        (Schedule(length=99), Guards(check=hidden), True),
+    ],
+)
+def test_a_schedule_that_hangs_on_a_guard_that_cannot_be_read_is_not_told_of(
+    schedule: Schedule, guards: Guards, is_told: bool
+) -> None:
+    loop = a_loop(optimizers=2, val=[1], schedulers=[schedule], guards=guards)
+    assert ["takes 99 steps" in finding for finding in told(loop)] == [True] * is_told
+
+
+def test_patience_that_hangs_on_a_guard_that_cannot_be_read_is_not_told_of() -> None:
+    given = {"val": [1], "early_stop_callback": stopping(9)}
+    assert told(a_loop(guards=Guards(check=hidden), **given)) == []
+    assert len(told(a_loop(guards=Guards(step={0: hidden}), **given))) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "about"),
+    [
+        ({}, ["early_stop_callback", "scheduler 1"]),
+        ({"val": [0]}, ["early_stop_callback", "scheduler 1"]),
+        ({"val": [0, 1]}, []),
+        ({"val": [1], "val_percent_check": 0}, ["early_stop_callback", "scheduler 1"]),
+        ({"early_stop_callback": None}, ["scheduler 1"]),
+        ({"max_nb_epochs": 0}, []),
+    ],
+)
+def test_what_waits_for_a_metric_that_never_comes_is_named(given: dict[str, Any], about: list[str]) -> None:
+    schedulers = [Schedule(), Schedule(needs_check=True)]
+    loop = a_loop(**{"schedulers": schedulers, "early_stop_callback": stopping(2), **given})
+    assert [finding.about for finding in unfed(loop)] == about
+
+
+def each_second_batch(epoch: int, batch: int, opt: Any, i: int) -> None:
+    """A hook of the model's own."""
+    if batch % 2 == 0:
+        opt.step()
+
+
+@pytest.mark.parametrize(
+    ("guards", "optimizers"),
+    [(Guards(), [0, 1]), (Guards(step={0: hidden}), [1]), (Guards(check=hidden), [0, 1])],
+)
+def test_windows_that_the_model_s_own_hook_does_not_step_are_told_where_the_windows_are_known(
+    guards: Guards, optimizers: list[int]
+) -> None:
+    loop = a_loop(guards=guards, optimizers=2, val=[1], accumulate_grad_batches=2)
+    found, _ = foreseen(evolve(loop, hook=stepping_of(each_second_batch)))
+    assert [finding.about for finding in found] == [f"optimizer_step of optimizer {i}" for i in optimizers]
+
+
+def test_a_guard_that_holds_where_it_decides_nothing_is_told_with_the_way_there() -> None:
+    loop = a_loop(guards=Guards(save=every_n_batches(9)))
+    [finding], _ = foreseen(loop, {"save=nth_batch_is_done": ("fetch", "step")})
+    assert finding.example == ("fetch", "step")
+    [finding], _ = foreseen(loop)
+    assert finding.example == ()
+
+
+HELD = ("round_end (epoch 0, batch 0, optimizer 0)",)
+
+
+@pytest.mark.parametrize(
+    ("guards", "given", "held", "text"),
+    [
+        (Guards(check=every_n_batches(9)), {}, (), "it is never asked: there is nothing to validate."),
+        (Guards(check=every_n_batches(9)), {"val": [1]}, (), "never fires in this run of 3 epochs of 5 batches, so no check"),
+        (Guards(stop=after_batches(2)), {"min_nb_epochs": 3}, (), "never asked: min_nb_epochs=3 leaves no room"),
+        (Guards(stop=after_batches(99)), {}, (), "never fires in this run of 3 epochs of 5 batches, so it stops nothing"),
+        (Guards(stop=after_batches(99)), {}, HELD, "holds only where no stop is taken, that is before min_nb_epochs=1"),
+        (Guards(save=after_batches(99)), {}, HELD, "never fires in this run of 3 epochs of 5 batches, so no checkpoint"),
+        (Guards(save=after_batches(99)), {"train": 1, "max_nb_epochs": 1}, (), "in this run of 1 epoch of 1 batch, so"),
+        (Guards(step={0: after_batches(99)}), {}, (), "so the epoch's last batch alone closes the windows of optimizer 0"),
+    ],
+)
+def test_why_a_guard_decides_nothing_is_told(guards: Guards, given: dict[str, Any], held: tuple[str, ...], text: str) -> None:
+    loop = a_loop(guards=guards, **given)
+    [finding], _ = foreseen(loop, dict.fromkeys([own.name for own in owned(guards)], held))
+    assert text in finding.text
+    assert finding.example == held
+
+
+class Even(int):
+    """A number that takes each of its own kind for itself."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, int) and int(self) % 2 == other % 2
+
+    __hash__ = int.__hash__
+
+
+def test_a_guard_that_contradicts_its_source_is_told_of_where_it_did_so_first() -> None:
+    two = Even(2)
+
+    def at_two(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.batch_nb == two
+
+    _, [heard] = foreseen(a_loop(guards=Guards(save=at_two)))
+    assert heard.at is not None
+    assert (heard.at.current_epoch, heard.at.batch_nb) == (0, 0)
+    assert heard.disagreement is not None
+    assert (heard.disagreement.says, heard.disagreement.answers) == (False, True)
