@@ -13,6 +13,7 @@ from fsmtrain.core import effects as do
 from fsmtrain.core.checking.check import check_of
 from fsmtrain.core.checking.choices import Choices, compare
 from fsmtrain.core.checking.exploring import Exploration, Explorer
+from fsmtrain.core.checking.findings import Finding, Severity
 from fsmtrain.core.checking.foreseeing import length_of
 from fsmtrain.core.checking.owned import looks_at_growth, readable
 from fsmtrain.core.counters import Counters, Signals
@@ -488,3 +489,72 @@ def test_a_guard_of_the_table_s_that_disagrees_with_its_source_is_found_too() ->
     two = [row(State.BACKWARD, when=own, to=State.STEP), row(State.BACKWARD, unless=own, to=State.STEP)]
     found = explored(a_loop(train=6), lambda rows: [*two, *(r for r in rows if r.source is not State.BACKWARD)])
     assert {(seen.guard, moment.counters.batch_nb) for seen, moment in found.disagreements} == {(own, 0), (own, 4)}
+
+
+def test_that_the_table_itself_was_made_from_a_source_that_misleads_is_one_error() -> None:
+    """In a file that was edited while Python runs, folding has gone by what is not so: nobody can take that back."""
+    own, loop = at(batch_nb=Even(2)), a_loop(train=6)
+    two = [row(State.BACKWARD, when=own, to=State.STEP), row(State.BACKWARD, unless=own, to=State.STEP)]
+    rows = Table((*two, *(r for r in loop.table if r.source is not State.BACKWARD)))
+    object.__setattr__(loop, "table", rows)
+    [told] = [finding for finding in check_of(loop).findings if finding.severity is Severity.ERROR]
+    assert told.about == "the guard is_at"
+    assert told.text.startswith("its source says False where it answers True, and the table was folded by what it says.")
+    assert told.example[-1] == "backward (epoch 0, batch 0, optimizer 0)"
+
+
+def errors_without_steps(**given: Any) -> list[Finding]:
+    """What is said of a loop that leaves all gradients where they are."""
+    loop = a_loop(**given)
+    never = row(State.BACKWARD, to=State.ACCUMULATE)
+    rows = Table((never, *(r for r in loop.table if r.source is not State.BACKWARD), row(State.ACCUMULATE, to=State.ROUND_END)))
+    object.__setattr__(loop, "table", rows)
+    return [finding for finding in check_of(loop).findings if finding.severity is Severity.ERROR]
+
+
+def test_an_optimizer_that_never_steps_is_told_of_in_a_run_of_one_epoch_too_and_the_example_is_the_first() -> None:
+    unstepped, never = errors_without_steps(max_nb_epochs=2)
+    assert unstepped.example[-1] == "early_stop (epoch 0, batch 2, optimizer 0)"
+    assert (never.about, never.text) == ("optimizer 0", "it never steps: no run of this table comes to its `step`.")
+    assert [told.about for told in errors_without_steps(max_nb_epochs=1)][-1] == "optimizer 0"
+
+
+def test_where_a_guard_raises_it_is_not_said_besides_that_no_optimizer_steps() -> None:
+    def broken(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return counters.gathered_by[7] == 0
+
+    [told] = [f for f in check_of(a_loop(guards=Guards(step={0: broken}))).findings if f.severity is Severity.ERROR]
+    assert "IndexError" in told.text
+
+
+def test_a_row_that_somebody_added_is_told_of_only_where_it_is_never_taken() -> None:
+    def with_step(change: Callable[[Row], list[Row]]) -> list[str]:
+        loop = a_loop(train=4, accumulate_grad_batches=2)
+        rows = [new for r in loop.table for new in (change(r) if r.source is State.STEP else [r])]
+        object.__setattr__(loop, "table", Table(tuple(rows)))
+        return [finding.about for finding in check_of(loop).findings if "never taken" in finding.text]
+
+    assert with_step(lambda step: [evolve(step, then=(*step.then, do.forget_save))]) == []
+    never = at(batch_nb=99)
+    assert with_step(lambda step: [evolve(step, when=never), evolve(step, unless=(never,))]) == ["row step -> round_end"]
+
+
+def test_a_row_with_another_guard_than_ours_is_somebody_s() -> None:
+    loop = a_loop()
+    object.__setattr__(loop, "table", Table((row(State.START, when=at(batch_nb=99), to=State.STOPPED), *loop.table)))
+    assert [finding.about for finding in check_of(loop).findings] == ["row start -> stopped"]
+
+
+def on_patience(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return signals.patience_exhausted
+
+
+def on_request(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return signals.stop_requested
+
+
+@pytest.mark.parametrize(("guard", "differs"), [(on_patience, False), (on_request, True)])
+def test_a_guard_may_look_at_signals_that_every_rank_sees_the_same(guard: Guard, differs: bool) -> None:
+    given = {"train": 4, "val": [1], "max_nb_epochs": 9, "early_stop_callback": True, "val_check_interval": 1}
+    told = check_of(a_loop(guards=Guards(save=guard), **given)).findings
+    assert any("differently" in finding.text for finding in told) == differs
