@@ -116,3 +116,49 @@ def test_the_row_that_is_taken_is_the_first_that_holds(
     else:
         with pytest.raises(GuardError, match="of its guards none holds"):
             choose(start, *moment)
+
+
+# ---- standing somewhere else
+
+
+def test_a_run_stands_where_it_is_put_and_its_trace_begins_there() -> None:
+    run = dispatcher()
+    for _ in range(7):
+        run.advance()
+    run.stand(State.FETCH, is_done=False)
+    assert (run.state, run.trace.total) == (State.FETCH, 0)
+    assert run.advance().source is State.FETCH
+
+
+def test_a_run_that_goes_back_keeps_its_trace() -> None:
+    run = dispatcher()
+    for _ in range(7):
+        run.advance()
+    seen = list(run.trace)
+    run.counters.batches_begun = 0
+    run.stand(State.FETCH, is_done=False, goes_back=True)
+    taken = run.advance()
+    assert list(run.trace) == [*seen, taken]
+    assert run.trace.last()[1].batches_begun == 0  # replayed from where it stood then
+
+
+def test_work_that_is_done_is_not_done_again_at_the_first_visit_alone() -> None:
+    visits: list[int] = []
+    run = dispatcher(lambda run: visits.append(run.counters.batch_nb))
+    run.counters.gathered = run.counters.open_windows = run.counters.window = 1
+    run.stand(State.STEP, is_done=True)
+    assert run.work is None
+    run.advance()
+    assert visits == []
+    run.stand(State.STEP, is_done=False)
+    run.advance()
+    assert visits == [0]
+
+
+def test_a_run_cannot_stand_in_a_state_that_its_table_has_not_nor_while_one_is_visited() -> None:
+    run = dispatcher()
+    with pytest.raises(UsageError, match="cannot stand in the state test: the states of its table are start, "):
+        run.stand(State.TEST, is_done=False)
+    inside = dispatcher(lambda run: run.stand(State.FETCH, is_done=False))
+    with pytest.raises(UsageError, match="while the state step was being visited"):
+        inside.run()
