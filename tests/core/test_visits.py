@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, sleep
 
 import pytest
 from hypothesis import example, given
@@ -162,3 +162,16 @@ def test_a_run_cannot_stand_in_a_state_that_its_table_has_not_nor_while_one_is_v
     inside = dispatcher(lambda run: run.stand(State.FETCH, is_done=False))
     with pytest.raises(UsageError, match="while the state step was being visited"):
         inside.run()
+
+
+@pytest.mark.parametrize("go_on", WAYS)
+def test_a_visit_that_fails_takes_its_time_and_is_no_visit(go_on: Callable[[Dispatcher], None]) -> None:
+    def fail(run: Dispatcher) -> None:
+        sleep(0.01)
+        raise ZeroDivisionError
+
+    run = dispatcher(fail)
+    with pytest.raises(ZeroDivisionError):
+        go_on(run)
+    assert run.times[State.STEP].visits == 0
+    assert 0.01 <= run.times[State.STEP].seconds < 60

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from fsmtrain.core.counters import Counters
 from fsmtrain.core.guards import Guards, every_n_batches
 from fsmtrain.core.limits import resolve
 from fsmtrain.core.sizes import Sizes
-from fsmtrain.core.windows import windows_are_foreseen, windows_are_single
+from fsmtrain.core.windows import gradient_scale, windows_are_foreseen, windows_are_single
 from fsmtrain.options import Options
 
 OWN = Guards(step={0: every_n_batches(1)})
@@ -36,3 +37,10 @@ def test_windows_are_foreseen_where_nothing_can_end_them_early(
 ) -> None:
     limits = resolve(Options(accumulate_grad_batches=k, **flags), Sizes(train=train))
     assert (windows_are_single(limits, guards), windows_are_foreseen(limits, guards)) == (single, foreseen)
+
+
+def test_a_window_of_which_backwards_were_left_out_is_the_mean_of_the_others() -> None:
+    limits = resolve(Options(accumulate_grad_batches=4, max_nb_epochs=1), Sizes(train=8))
+    counters = Counters.begin(1)
+    counters.window, counters.gathered = 4, 4
+    assert gradient_scale(limits, Guards(), counters, left_out=1) == 4 / 3
