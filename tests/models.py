@@ -210,6 +210,25 @@ class Visits(Callback):
         return [transition.batch_nb for transition in self.seen if transition.source is state]
 
 
+class Beginnings(Callback):
+    """Counts the epochs and checks that have begun, in a memory that is saved."""
+
+    def __init__(self) -> None:
+        self.epochs = self.checks = 0
+
+    def on_epoch_start(self, machine: Any) -> None:
+        self.epochs += 1
+
+    def on_check_start(self, machine: Any) -> None:
+        self.checks += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
 def flags(**given: Any) -> Options:
     """Options for a run on the CPU of which nothing is shown or recorded."""
     return Options(**{"quiet": True, "runs_dir": None, "device": "cpu", **given})

@@ -13,8 +13,8 @@ from attrs import define, frozen
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fsmtrain import Callback, Guards, Machine, SeededDataLoader, State, every_n_batches
-from tests.models import Adversaries, Perceptron, Recurrent, Samples, Visits, batches, machine_of, sequences, stream
+from fsmtrain import Guards, Machine, SeededDataLoader, State, every_n_batches
+from tests.models import Adversaries, Beginnings, Perceptron, Recurrent, Samples, Visits, batches, machine_of, sequences, stream
 from tests.resuming.killing import differences, outcome
 from tests.resuming.presets import Noisy, adam, two
 from tests.resuming.test_resuming import StopAt
@@ -52,25 +52,6 @@ class WithObjects(Perceptron):
         return {"test_loss": self.validation_end(outputs)["val_loss"]}
 
 
-class Counting(Callback):
-    """A memory of the passes that have begun."""
-
-    def __init__(self) -> None:
-        self.epochs = self.checks = 0
-
-    def on_epoch_start(self, machine: Any) -> None:
-        self.epochs += 1
-
-    def on_check_start(self, machine: Any) -> None:
-        self.checks += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-
-
 def noisy(n: int, **more: Any) -> Any:
     return DataLoader(Noisy(n), batch_size=2, shuffle=True, **more)
 
@@ -91,7 +72,7 @@ def evaluated(val: Any, callbacks: Iterable[object] = (), model: Any = WithObjec
     return machine_of(model(), noisy(8), val(), noisy(4), guards=guards, callbacks=callbacks, **given)
 
 
-def ended(machine: Machine, visits: Visits, counting: Counting) -> dict[str, Any]:
+def ended(machine: Machine, visits: Visits, counting: Beginnings) -> dict[str, Any]:
     machine.run()
     return {**outcome(machine, visits), "counted": dict(vars(counting))}
 
@@ -101,15 +82,15 @@ def ended(machine: Machine, visits: Visits, counting: Counting) -> dict[str, Any
 def test_a_pass_that_cannot_be_saved_begins_again_in_the_same_bits(name: str) -> None:
     """At each transition of the run, those of the sanity pass, the checks and the test."""
     val = LOADERS[name]
-    visits, counting = Visits(), Counting()
+    visits, counting = Visits(), Beginnings()
     whole = ended(evaluated(val, [visits, counting]), visits, counting)
     states = visits.states
     every = 7 if name == "two workers" else 1
     again = []
     for n in range(1, len(states), every):
-        stopped = evaluated(val, [StopAt(n), Counting()])
+        stopped = evaluated(val, [StopAt(n), Beginnings()])
         stopped.run()
-        visits, counting = Visits(), Counting()
+        visits, counting = Visits(), Beginnings()
         machine = evaluated(val, [visits, counting])
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
@@ -127,16 +108,16 @@ def test_a_pass_that_cannot_be_saved_begins_again_in_the_same_bits(name: str) ->
 
 def test_a_pass_that_begins_again_can_be_stopped_again() -> None:
     val = LOADERS["a plain loader"]
-    visits, counting = Visits(), Counting()
+    visits, counting = Visits(), Beginnings()
     whole = ended(evaluated(val, [visits, counting]), visits, counting)
-    evaluated(val, [StopAt(visits.states.index(State.VAL_CHECK) + 1), Counting()]).run()
+    evaluated(val, [StopAt(visits.states.index(State.VAL_CHECK) + 1), Beginnings()]).run()
     for n in (1, 1):
-        machine = evaluated(val, [StopAt(n), Counting()])
+        machine = evaluated(val, [StopAt(n), Beginnings()])
         with pytest.warns(UserWarning, match="begins again"):
             machine.resume()
         machine.run()
         assert machine.left is State.VAL_CHECK
-    visits, counting = Visits(), Counting()
+    visits, counting = Visits(), Beginnings()
     machine = evaluated(val, [visits, counting])
     with pytest.warns(UserWarning, match="begins again"):
         machine.resume()

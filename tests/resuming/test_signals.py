@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from fsmtrain import Callback, Guards, Machine, SeededDataLoader, State, every_n_batches
-from tests.models import Perceptron, Samples, Stream, Visits, machine_of
+from fsmtrain import Guards, Machine, SeededDataLoader, State, every_n_batches
+from tests.models import Beginnings, Perceptron, Samples, Stream, Visits, machine_of
 from tests.resuming.killing import differences, outcome
 from tests.resuming.presets import Noisy, adam
 from tests.resuming.signals import Case, tried, whole
@@ -75,25 +75,6 @@ class Broken(Iterator[Any]):
         raise Dead
 
 
-class Starts(Callback):
-    """A memory of what has begun."""
-
-    def __init__(self) -> None:
-        self.epochs = self.checks = 0
-
-    def on_epoch_start(self, machine: Any) -> None:
-        self.epochs += 1
-
-    def on_check_start(self, machine: Any) -> None:
-        self.checks += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-
-
 class BreakingLoader(Breaking, DataLoader[Any]):
     """Torch's own."""
 
@@ -138,7 +119,7 @@ def _unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.mark.parametrize("make", [sized, streamed, with_a_generator, seeded])
 def test_a_pass_whose_workers_are_dead_at_once_begins_when_the_run_goes_on(make: Any, later: bool) -> None:
     """Where it could not be begun nothing was drawn; in any case no hook is called twice."""
-    visits, starts = Visits(), Starts()
+    visits, starts = Visits(), Beginnings()
     run = machine(make, [visits, starts])
     run.run()
     reference, begun = {**outcome(run, visits), "starts": vars(starts)}, Breaking.passes
@@ -146,13 +127,13 @@ def test_a_pass_whose_workers_are_dead_at_once_begins_when_the_run_goes_on(make:
     met = set()
     for at in range(1, begun + 1):
         Breaking.passes, Breaking.at = 0, at
-        broken = machine(make, [Starts()])
+        broken = machine(make, [Beginnings()])
         Breaking.stop, Breaking.later = broken.stop, later
         broken.run()
         assert broken.state is State.STOPPED
         met.add(broken.left)
         Breaking.at = 0
-        visits, starts = Visits(), Starts()
+        visits, starts = Visits(), Beginnings()
         run = machine(make, [visits, starts])
         run.resume()
         run.run()

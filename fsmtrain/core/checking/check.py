@@ -38,7 +38,7 @@ def check_of(loop: Checkable, *, most: int = MOST) -> Report:
     explorer = Explorer(loop.table, loop.limits, loop.guards, tells_totals=tells_totals, most=most)
     found = explorer.explore()
     misread = [*_misread(loop, found)]
-    if misread and _distrust_all(loop, found):
+    if _distrust_all(loop, found):
         again = check_of(loop, most=most)  # with those guards taken as they answer
         return Report(
             findings=(*misread, *again.findings), explored=again.explored, bounded=again.bounded, untaken=again.untaken

@@ -31,6 +31,6 @@ def _led_to(leads_to: Sequence[Iterable[int]], places: set[int]) -> set[int]:
         left.discard(place)
         for other in leads_to[place]:
             arrows[other] -= 1
-            if arrows[other] == 0 and other in left:
+            if arrows[other] == 0:
                 new.append(other)
     return left
