@@ -53,7 +53,7 @@ class Counters:
 
     def values(self) -> tuple[object, ...]:
         """All values, to compare two moments of a run."""
-        return (*_NUMBERS(self), tuple(self.gathered_by), tuple(self.optimizer_steps), tuple(self.stepped_in))
+        return _NUMBERS(self), tuple(self.gathered_by), tuple(self.optimizer_steps), tuple(self.stepped_in)
 
     def copy(self) -> Counters:
         """The counters as they are now; later effects leave the copy alone."""
@@ -84,6 +84,10 @@ class Signals:
     stop_requested: bool = field(default=False, metadata=_signal("one rank"))  # a person, or another program, asked
 
     save_wanted: bool = field(default=False, metadata=_signal("one rank"))  # time enough has gone by since the last save
+
+    def values(self) -> tuple[object, ...]:
+        """All values, to compare two moments of a run."""
+        return _SEEN(self)
 
     def copy(self) -> Signals:
         """The signals as they are now."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,12 +18,13 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning import running, walk
 from fsmtrain.core.planning.notes import Epoch, Notes
 from fsmtrain.core.planning.places import Growth, Places
-from fsmtrain.core.planning.repetitions import Growing, Repetitions, UnevenError, growing
+from fsmtrain.core.planning.repetitions import Growing, Repetitions, growing
 from fsmtrain.core.planning.walk import Walk
 from fsmtrain.core.reading.expressions import is_opaque
 from fsmtrain.core.reading.reader import read
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.core.states import State
+from fsmtrain.errors import GuardError
 
 MILLION = 1_000_000
 
@@ -207,6 +209,71 @@ def test_a_guard_that_cannot_be_read_is_asked_at_each_of_its_moments_in_the_orde
     assert saved == list(range(6, 600, 7))
 
 
+class Remembering:
+    """A guard that counts how often it was asked, and answers by that alone. It keeps what it was shown."""
+
+    def __init__(self, period: int, holds: frozenset[int], until: int) -> None:
+        self.period, self.holds, self.until = period, holds, until
+        self.shown: list[tuple[object, ...]] = []
+
+    def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
+        self.shown.append((*counters.values(), signals.values()))
+        nb = len(self.shown)
+        return nb < self.until and nb % self.period in self.holds
+
+
+memories = st.tuples(st.integers(1, 12), st.frozensets(st.integers(0, 11), max_size=4), st.sampled_from([50, 333, MILLION]))
+places = st.dictionaries(st.sampled_from(["step", "check", "save", "stop"]), memories, min_size=1, max_size=3)
+
+
+def with_memories(loop: Loop, given: dict[str, tuple[int, frozenset[int], int]]) -> tuple[Loop, list[Remembering]]:
+    """The loop with fresh guards that remember in these places, and the guards."""
+    new = {place: Remembering(*memory) for place, memory in given.items()}
+    guards: dict[str, Any] = {place: guard for place, guard in new.items() if place != "step"}
+    if "step" in new:
+        guards["step"] = {**loop.guards.step, 0: new["step"]}
+    return evolve(loop, guards=evolve(loop.guards, **guards)), list(new.values())
+
+
+@given(loops(), places, st.none() | st.integers(1, 60), st.sampled_from([(16, 32), (2, 1)]))
+def test_guards_that_remember_are_shown_with_jumps_what_they_are_shown_without(
+    loop: Loop, given: dict[str, tuple[int, frozenset[int], int]], exhausted_after: int | None, worth: tuple[int, int]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "MANY", worth[0])
+        patch.setattr(walk, "WORTH", worth[1])
+        patch.setattr(running, "ASKED", worth[1])
+        (left, seen), (right, shown) = with_memories(loop, given), with_memories(loop, given)
+        assert walked(left, exhausted_after, jumps=True) == walked(right, exhausted_after, jumps=False)
+    assert [guard.shown for guard in seen] == [guard.shown for guard in shown]
+
+
+@pytest.mark.parametrize(
+    ("period", "place"), [(1, "save"), (3, "save"), (50, "save"), (1, "step"), (7, "step"), (13, "check"), (1, "stop")]
+)
+def test_batches_between_which_a_guard_that_remembers_goes_round_are_left_out(period: int, place: str) -> None:
+    """It is asked in each, and few visits are made."""
+    holds = frozenset[int]() if place == "stop" else frozenset({0})
+    loop = Loop(Options(max_nb_epochs=2), Sizes(train=10_000, val=[1]))
+    loop, (guard,) = with_memories(loop, {place: (period, holds, MILLION)})
+    walk = Walk(loop.table, loop.limits, loop.splits)
+    assert sum(count for count, _ in walk.epochs()) == 2
+    assert len(guard.shown) == (10_000 if place == "stop" else 20_000)  # a stop waits for the first epoch's end
+    assert walk.visits < 15_000  # of 100,000
+
+
+def test_a_guard_that_fails_in_a_batch_that_would_be_left_out_fails_there() -> None:
+    asked: list[int] = []
+
+    def failing(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        asked.append(counters.batch_nb)
+        return bool(1 / (700 - counters.batch_nb)) and False
+
+    with pytest.raises(GuardError, match=r"Guards\(save=failing\): the guard raised ZeroDivisionError"):
+        plan(Options(max_nb_epochs=1), train=1000, guards=Guards(save=failing))
+    assert asked == list(range(701))
+
+
 # ---- numbers that stand for all repetitions
 
 Asking = Callable[[Any, Any], bool]
@@ -329,9 +396,11 @@ def test_saves_that_stand_for_several_are_several_in_each_repetition() -> None:
 @pytest.mark.parametrize("kind", ["checks", "saves"])
 def test_a_batch_that_is_the_same_in_each_repetition_is_not_one_for_each(kind: str) -> None:
     one = Notes(1)
+    assert not one.has_places
+    getattr(one, kind).add(Growing(3, 1, Repetitions(0)))
+    assert not one.has_places
     getattr(one, kind).add(3)
-    with pytest.raises(UnevenError):
-        Notes(1).repeat(one, 2)
+    assert one.has_places
 
 
 def test_equal_epochs_are_said_together() -> None:

@@ -65,10 +65,13 @@ class Notes:
         """The epoch ends here."""
         self.is_over, self.batches, self.cut = True, _the_same(counters.batch_nb) + 1, counters.cut
 
+    @property
+    def has_places(self) -> bool:
+        """Whether there is a check or a save after a batch that is not another in each repetition."""
+        return bool(self.checks.places() or self.saves.places())
+
     def repeat(self, part: Notes, times: int) -> None:
-        """Add a part of the epoch, so many times."""
-        if part.checks.places() or part.saves.places():  # at the same batch each time
-            raise UnevenError
+        """Add a part of the epoch that stands for all its repetitions, so many times."""
         for i, windows in enumerate(part.windows):
             if len(windows) == 1:
                 self.step(i, windows[0][0], windows[0][1] * times)

@@ -9,6 +9,7 @@ The start of a number may grow in its turn, in a repetition around this one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 from fsmtrain.core.counters import Counters
@@ -229,3 +230,33 @@ def are_the_same(left: Any, right: Any) -> bool:
         return False
     return bool(left == right)
 
+
+def each_moment(counters: Counters) -> Iterator[Counters]:
+    """The counters of one moment in each repetition, as plain numbers, without an end: the same object with other numbers.
+
+    Args:
+        counters: As a trial finds them, with numbers that grow, in a stretch that no other is around.
+    """
+    fields = [(name, getattr(counters, name)) for name in _NAMES]
+    growing = [(name, number.slope) for name, number in fields if is_growing(number)]
+    plain = Counters(**{name: _plain(value) for name, value in fields})
+    lists = [
+        (getattr(plain, name), i, number.slope)
+        for name, numbers in fields
+        if isinstance(numbers, list)
+        for i, number in enumerate(numbers)
+        if is_growing(number)
+    ]
+    while True:
+        yield plain
+        for name, slope in growing:
+            setattr(plain, name, getattr(plain, name) + slope)
+        for numbers, i, slope in lists:
+            numbers[i] += slope
+
+
+def _plain(value: Any) -> Any:
+    """A value of the counters in the first of all repetitions."""
+    if isinstance(value, list):
+        return [_first(number) for number in value]
+    return value if isinstance(value, bool) else _first(value)

@@ -2,37 +2,57 @@
 
 A trial walks the part with numbers that stand for all its repetitions (`repetitions`). If it ends as the next repetition
 begins, the run goes on behind the last one in which every guard, and every effect, would answer as in the first.
+
+What a guard that cannot be read would answer is not known, and it may have a memory. A trial takes it to answer as it did when
+the part was walked, and writes down its moments. Then it is asked at each of them, in the order of the run, up to the first
+answer that is another. The repetitions before are left out; in the next one the run takes the answers as they were given, since
+a guard may not be asked twice.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from itertools import count
 
 from attrs import define, field, frozen
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Node, choose
+from fsmtrain.core.dispatch import Case, Node, choose
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning.notes import Notes
-from fsmtrain.core.planning.repetitions import Change, Repetitions, UnevenError, are_the_same, change, grown, moved
+from fsmtrain.core.planning.repetitions import Change, Repetitions, UnevenError, are_the_same, change, each_moment, grown, moved
 from fsmtrain.core.states import State
 from fsmtrain.errors import GuardError
 
 MANY = 16  # visits to one state in a row, from which on it is worth while to find out how many follow
+ASKED = 8  # times as many repetitions have to be left out for it to be worth while where a guard is asked in each of them
+
+
+Rows = tuple[int, ...]  # the rows that were taken in a batch; -n stands for n more visits to the state before it
 
 
 @frozen
 class Jump:
     """A part of an epoch that was left out so many times; it changes the counters by so much."""
 
-    course: Sequence[Literal[1] | Jump]
+    course: Sequence[Rows | Jump]
     by: Change
     times: int
 
 
-Course = list["Literal[1] | Jump"]  # how an epoch was walked: batch by batch, with jumps between
+Course = list["Rows | Jump"]  # how an epoch was walked: batch by batch, with jumps between
+
+
+@frozen
+class Moment:
+    """A moment of a trial in which a guard that cannot be read is asked: what it sees, and the row that is taken."""
+
+    node: Node
+    counters: Counters
+    signals: Signals
+    row: int
 
 
 @define
@@ -44,7 +64,10 @@ class Run:
         opaque: The states that ask a guard that cannot be read.
         exhausted_after: The check after which patience is exhausted; None for never.
         depth: 0 in a run; in a trial how many repetitions it stands in, one inside the other.
+        jumps: Whether anything is left out at all.
         visits: How many have been made, those of trials included.
+        moments: Of a trial: when a guard that cannot be read is asked.
+        answered: Of a run: the rows that such a guard has chosen beforehand, for the next visits that ask one.
     """
 
     limits: Limits
@@ -55,17 +78,20 @@ class Run:
     signals: Signals
     notes: Notes
     depth: int = 0
+    jumps: bool = True
     visits: list[int] = field(factory=lambda: [0])
     sanity_batches: int = 0
     test_batches: int = 0
+    moments: list[Moment] = field(factory=list)
+    answered: deque[int] = field(factory=deque)
 
-    def advance(self) -> tuple[int, ...]:
-        """Go on to the next fetch, or to the end; the rows that were taken."""
+    def advance(self, before: Rows = ()) -> Rows:
+        """Go on to the next fetch, or to the end; the rows that were taken. `before`: those of the batch that is repeated."""
         rows: list[int] = []
         in_a_row = 0
         while True:
-            node = self.node
-            rows.append(self.visit())
+            node, nb = self.node, len(rows)
+            rows.append(self.visit(before[nb] if nb < len(before) else None))
             if self.node is node:
                 in_a_row += 1
                 if in_a_row == MANY:
@@ -75,12 +101,10 @@ class Run:
             if self.node.state is State.FETCH or self.node.is_final:
                 return tuple(rows)
 
-    def visit(self) -> int:
-        """One visit; the row that was taken."""
+    def visit(self, before: int | None = None) -> int:
+        """One visit; the row that was taken. `before`: the one that was taken in what is repeated, where that is known."""
         node, counters, notes = self.node, self.counters, self.notes
         state = node.state
-        if self.depth and state in self.opaque:
-            raise UnevenError
         if state is State.STEP:
             notes.step(counters.optimizer_i, counters.gathered)
         elif state is State.SAVE:
@@ -91,7 +115,10 @@ class Run:
             self.sanity_batches = counters.eval_nb + 1
         elif state is State.TEST:
             self.test_batches = counters.eval_nb + 1
-        case = choose(node, self.limits, counters, self.signals)
+        if state in self.opaque and (self.depth or self.answered):
+            case = self._answered(before)
+        else:
+            case = choose(node, self.limits, counters, self.signals)
         for effect in case.effects:
             effect(self.limits, counters)
         self.node = case.target
@@ -102,15 +129,30 @@ class Run:
                 self.signals.patience_exhausted = True
         return case.row
 
-    def follow(self, course: Sequence[Literal[1] | Jump]) -> None:
-        """Walk a part of an epoch as it went before, its last batch excluded."""
+    def _answered(self, before: int | None) -> Case:
+        """The row of this state, without asking the guard that cannot be read."""
+        node = self.node
+        if not self.depth:
+            row = self.answered.popleft()
+        elif self.depth > 1 or before is None:
+            raise UnevenError
+        else:
+            row = before
+            self.moments.append(Moment(node, self.counters.copy(), self.signals.copy(), row))
+        for case in node.cases:
+            if case.row == row:
+                return case
+        raise UnevenError
+
+    def follow(self, course: Sequence[Rows | Jump]) -> None:
+        """Walk a part of an epoch, or all of it, as it went before."""
         for part in course:
+            if self.notes.is_over:
+                raise UnevenError
             if isinstance(part, Jump):
                 self.leave_out(self.attempt(partial(Run.follow, course=part.course), part.by), part.times)
             else:
-                self.advance()
-                if self.notes.is_over:
-                    raise UnevenError
+                self.advance(part)
 
     def _stay(self) -> int:
         """Leave out the visits to this state that are like the one before; how many."""
@@ -127,21 +169,51 @@ class Run:
         Args:
             part: Walks it.
             before: The counters as it began.
-            least: How many there have to be.
+            least: How many there have to be; `ASKED` times as many where a guard that cannot be read has a say.
+
+        Raises:
+            GuardError: A guard that cannot be read fails in one of them.
 
         Returns:
             How many they are, and how each changes the counters; None where nothing was left out.
         """
+        if not self.jumps:
+            return None
         try:
             by = change(before, self.counters)
             trial = self.attempt(part, by)
-            most = trial.repetitions.most()
-            if most is None or most < least:
-                return None
-            self.leave_out(trial, most)
+            times = trial.repetitions.most()
+            if times is not None:
+                trial.repetitions.confirm(times)
         except (UnevenError, GuardError, TypeError):  # a guard that fails does so again where the run comes to it
             return None
-        return Jump((), by, most)
+        if trial.moments:
+            least *= ASKED
+        if trial.moments and (times is None or times >= least):
+            times, rows = self._ask(trial.moments, times)
+            if times < least:
+                rows = [moment.row for moment in trial.moments] * times + rows
+            self.answered.extendleft(reversed(rows))  # not to be asked again
+        if times is None or times < least:
+            return None
+        self.leave_out(trial, times)
+        return Jump((), by, times)
+
+    def _ask(self, moments: Sequence[Moment], most: int | None) -> tuple[int, list[int]]:
+        """Ask at these moments, repetition by repetition, up to the first answer that is another.
+
+        Returns:
+            How many repetitions are as the first, `most` at most; the rows of the one that is not, up to where it is another.
+        """
+        asked = [(moment.node, each_moment(moment.counters), moment.signals, moment.row) for moment in moments]
+        for times in count() if most is None else range(most):
+            for i, (node, moment_by_moment, signals, row) in enumerate(asked):
+                counters = next(moment_by_moment)
+                answer = self.answered.popleft() if self.answered else choose(node, self.limits, counters, signals).row
+                if answer != row:
+                    return times, [*(moment.row for moment in moments[:i]), answer]
+        assert most is not None
+        return most, []
 
     def attempt(self, part: Callable[[Run], object], by: Change) -> Trial:
         """Walk a part of the run from here, for all its repetitions at the same time.
@@ -159,13 +231,15 @@ class Run:
             self.signals.copy(),
             Notes(self.limits.optimizers),
             self.depth + 1,
-            self.visits,
+            visits=self.visits,
         )
         part(run)
         next_one = grown(moved(self.counters, by, 1), by, repetitions)
         if run.node is not self.node or run.signals != self.signals or not are_the_same(run.counters, next_one):
             raise UnevenError
-        return Trial(repetitions, run.notes, by)
+        if run.notes.has_places:  # at the same batch each time
+            raise UnevenError
+        return Trial(repetitions, run.notes, by, run.moments)
 
     def leave_out(self, trial: Trial, times: int) -> None:
         """Go on behind so many repetitions.
@@ -185,3 +259,4 @@ class Trial:
     repetitions: Repetitions
     notes: Notes
     by: Change
+    moments: Sequence[Moment]

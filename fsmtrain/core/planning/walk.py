@@ -4,7 +4,7 @@ No signal is raised on the way but, where asked for, that patience is exhausted.
 
 What no guard can tell apart is planned once, be it val batches, train batches, windows or epochs: a stretch of the run that
 has come twice is tried for all its repetitions (`running`), and those are left out. A guard that cannot be read may have a
-memory: it is asked at each of its moments, in the order of the run.
+memory: it is asked at each of its moments, in the order of the run, those that are left out among them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning.notes import Epoch, Notes
 from fsmtrain.core.planning.periods import Periods
 from fsmtrain.core.planning.repetitions import UnevenError
-from fsmtrain.core.planning.running import Course, Run
+from fsmtrain.core.planning.running import Course, Rows, Run
 from fsmtrain.core.reading.expressions import is_opaque
 from fsmtrain.core.reading.reader import read
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
 
-_OF_EVERY_BATCH = (State.BACKWARD, State.ROUND_END)  # where one of these asks a guard that cannot be read, none is left out
 WORTH = 32  # batches that have to be left out for it to be worth while
 
 
@@ -45,12 +44,13 @@ class Walk:
     ) -> None:
         self._run = Run(
             limits,
-            frozenset(State) if not jumps else _opaque(table),
+            _opaque(table),
             exhausted_after,
             nodes_of(table, {})[State.START],
             Counters.begin(limits.optimizers),
             Signals(splits=splits),
             Notes(limits.optimizers),
+            jumps=jumps,
         )
 
     @property
@@ -113,9 +113,8 @@ def _epoch(run: Run) -> tuple[Course, Epoch]:
     """Walk an epoch; how it went, and what there is to say of it."""
     run.notes, began = Notes(run.limits.optimizers), run.counters.global_step
     course: Course = []
-    names: dict[Hashable, int] = {}
+    known: dict[Rows, Rows] = {}  # each only once
     near, far = _Looker(), _Looker()  # at batches since the last jump; at all batches, and the jumps between them
-    looks = run.opaque.isdisjoint(_OF_EVERY_BATCH)
 
     def jump(part: Course, before: Counters) -> int:
         """Leave out the repetitions of a part of the course; how many."""
@@ -127,20 +126,18 @@ def _epoch(run: Run) -> tuple[Course, Epoch]:
 
     while True:
         rows = run.advance()
-        course.append(1)
+        rows = known.setdefault(rows, rows)
+        course.append(rows)
         if run.notes.is_over:
             return course, run.notes.epoch(run.counters.global_step - began)
-        if not looks:
-            continue
-        shape = names.setdefault(rows, len(names))
-        candidate = near.hear(shape, run.counters)
-        wider = far.hear(shape, run.counters)
+        candidate = near.hear(rows, run.counters)
+        wider = far.hear(rows, run.counters)
         if candidate is not None:
             period, before = candidate
-            times = jump([1] * period, before)
+            times = jump(course[-period:], before)
             if times:
                 near = _Looker()
-                wider = far.hear(names.setdefault((period, times), len(names)), run.counters)
+                wider = far.hear(("jump", period, times), run.counters)
         if wider is not None and jump(course[-wider[0] :], wider[1]):
             near, far = _Looker(), _Looker()
 
@@ -152,8 +149,7 @@ def _follow_all(trial: Run, courses: list[Course], epochs: list[Epoch]) -> None:
 def _follow(trial: Run, course: Course) -> Epoch:
     """Walk an epoch, for all its repetitions at the same time, as another one went."""
     trial.notes, began = Notes(trial.limits.optimizers), trial.counters.global_step
-    trial.follow(course[:-1])
-    trial.advance()
+    trial.follow(course)
     if not trial.notes.is_over:
         raise UnevenError
     epoch = trial.notes.epoch(trial.counters.global_step - began)
