@@ -11,9 +11,22 @@ from benchmarks import by_hand
 from benchmarks.batches import Checks, batches_of
 from benchmarks.models import Pair, Regression, Validated
 from benchmarks.ours import BARE
-from fsmtrain import Loop, Options, Sizes, build, plan
+from fsmtrain import Guards, Loop, Options, Sizes, build, plan
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.limits import Limits
 
 EPOCHS, LENGTH = 100, 10_000  # of the long run that is planned
+
+
+class EveryThird:
+    """A guard that remembers how often it was asked, so that it has to be asked at each of its moments."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
+        self.asked += 1
+        return self.asked % 3 == 0
 
 
 def milliseconds(run: Callable[[], object], rounds: int) -> tuple[float, float]:
@@ -45,15 +58,18 @@ def lines(folder: Path, *, rounds: int) -> list[str]:
         "build and run a batch": lambda: build(bare, Regression(), train_dataloader=Checks(batches_of(1))).run(),
         "plan": loop.plan,
         f"plan of {EPOCHS * LENGTH:,} batches": lambda: plan(many, train=LENGTH, val=[2]),
+        f"plan of {EPOCHS * LENGTH:,} batches, each with a guard that cannot be read": lambda: plan(
+            Options(max_nb_epochs=1), train=EPOCHS * LENGTH, guards=Guards(save=EveryThird())
+        ),
         "check": loop.check,
         "draw, .mmd": lambda: loop.draw(folder / "loop.mmd"),
         "draw, .svg": lambda: loop.draw(folder / "loop.svg"),
     }
-    text = ["", f"{'once a run, or when it is asked':<40}{'ms':>10}{'first time':>14}"]
+    text = ["", f"{'once a run, or when it is asked':<68}{'ms':>10}{'first time':>14}"]
     for name, run in asked.items():
         try:
             first, usual = milliseconds(run, rounds)
         except ImportError:  # what draws pictures is not installed
             continue
-        text.append(f"  {name:<38}{usual:>10.2f}{first:>14.2f}")
+        text.append(f"  {name:<66}{usual:>10.2f}{first:>14.2f}")
     return text
