@@ -34,6 +34,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "nb_sanity_val_steps": 5,
 }
 
+
 class Logger:
     """The least that a logger is."""
 

@@ -236,6 +236,7 @@ def test_a_guard_whose_source_misleads_is_opaque_from_then_on(quickly: bool) -> 
 
 def test_the_table_never_depends_on_what_a_user_s_source_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """A save guard that seems to be always False, and holds all the same."""
+
     def never(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return False
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsmtrain.runtime.optimizers import Turn
+from fsmtrain.runtime.optimizers import Turn, drop_gradients
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
 
@@ -62,7 +62,7 @@ class Scaling:
         scaler.step(scaled_step)  # type: ignore[arg-type]
         scaler.update()
         if not scaled_step.ran:
-            scaled_step.turn.optimizer.zero_grad()
+            drop_gradients(scaled_step.turn.optimizer)
         return scaled_step.ran
 
 

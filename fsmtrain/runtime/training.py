@@ -19,7 +19,7 @@ from fsmtrain.runtime.exhaustion import is_out_of_memory, told
 from fsmtrain.runtime.isolation import Isolation
 from fsmtrain.runtime.loaders import SizedBatches, StreamedBatches, length_of
 from fsmtrain.runtime.memory import Memory, Parts
-from fsmtrain.runtime.optimizers import Turn
+from fsmtrain.runtime.optimizers import Turn, drop_gradients
 from fsmtrain.runtime.outputs import Metrics, Scalar, detached, group_in, loss_of, metrics_in, weight_of
 from fsmtrain.runtime.precision import Scaling, in_precision
 from fsmtrain.runtime.windows import Seeds, rescale
@@ -244,7 +244,7 @@ class Training:
         """
         turn = self._turns[self._counters.optimizer_i]
         if zeroes:
-            turn.optimizer.zero_grad()
+            drop_gradients(turn.optimizer)
         self._memory.windows[turn.index].close()
         self._signals.step_skipped = True
         if self._notes is not None:
@@ -287,7 +287,7 @@ class Training:
                 first = False
                 loss: Tensor = self._memory.output
                 return loss
-            turn.optimizer.zero_grad()
+            drop_gradients(turn.optimizer)
             self._evaluate(turn.index)
             loss = self._memory.loss  # type: ignore[assignment]
             loss.backward()  # type: ignore[no-untyped-call]
@@ -330,7 +330,7 @@ def step_and_zero(optimizer: Any, closure: Any = None) -> None:
         optimizer.step()
     else:
         optimizer.step(closure)
-    optimizer.zero_grad()
+    drop_gradients(optimizer)
 
 
 def own_optimizer_step(model: object) -> Callable[..., Any] | None:

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau,
 
 from fsmtrain import Callback, Guards, State, TrainingModule, every_n_batches
 from fsmtrain.errors import GuardError, MetricError, ModelError, OptionsError
-from fsmtrain.runtime.optimizers import Optimization, optimization
+from fsmtrain.runtime.optimizers import Optimization, drop_gradients, optimization
 from tests.models import Adversaries, Linear, Plain, Validated, Visits, batches, machine_of, places, trained
 
 
@@ -546,3 +546,69 @@ def test_after_each_turn_every_parameter_requires_grad_as_before_be_it_stepped_o
     flags = Flags()
     trained(Adversaries(), batches(8), accumulate_grad_batches=k, max_nb_epochs=1, callbacks=[flags])
     assert flags.seen == [{True}] * 4
+
+
+# ---- dropping gradients
+
+
+class Counting(SGD):
+    """An optimizer that counts how often its own ``zero_grad`` is called, and leaves zeros behind."""
+
+    zeroed = 0
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.zeroed += 1
+        super().zero_grad(set_to_none=False)
+
+
+def with_gradients(optimizer: SGD, *more: nn.Parameter) -> list[nn.Parameter]:
+    """The optimizer's parameters and `more`, which it takes in too, each with a gradient."""
+    if more:
+        optimizer.add_param_group({"params": list(more)})
+    found: list[nn.Parameter] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter in found:
+        parameter.grad = torch.ones_like(parameter)
+    return found
+
+
+def test_gradients_are_dropped_as_torch_drops_them_those_of_later_groups_too() -> None:
+    ours, torchs = sgd(), sgd()
+    left, right = with_gradients(ours, *parameters()), with_gradients(torchs, *parameters())
+    drop_gradients(ours)
+    torchs.zero_grad()
+    assert [parameter.grad for parameter in left] == [parameter.grad for parameter in right] == [None, None]
+
+
+def test_a_zero_grad_of_somebody_s_own_is_called() -> None:
+    counting, patched = Counting(parameters(), lr=0.1), sgd()
+    (kept,) = with_gradients(counting)
+    drop_gradients(counting)
+    assert counting.zeroed == 1
+    assert kept.grad is not None
+    assert not kept.grad.any()
+    calls: list[str] = []
+    patched.zero_grad = lambda set_to_none=True: calls.append("patched")  # type: ignore[method-assign]
+    (kept,) = with_gradients(patched)
+    drop_gradients(patched)
+    assert calls == ["patched"]
+    assert kept.grad is not None
+
+
+def test_a_zero_grad_that_is_patched_into_torch_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Optimizer] = []
+    monkeypatch.setattr(Optimizer, "zero_grad", lambda self, set_to_none=True: calls.append(self))
+    optimizer = sgd()
+    drop_gradients(optimizer)
+    assert calls == [optimizer]
+
+
+def test_an_optimizer_s_own_zero_grad_is_called_after_each_step() -> None:
+    class Counted(Linear):
+        def configure_optimizers(self) -> Any:
+            return Counting(self.parameters(), lr=0.1)
+
+    machine = machine_of(Counted(), batches(8), accumulate_grad_batches=2, max_nb_epochs=3)
+    machine.run()
+    (optimizer,) = machine.optimizers
+    assert isinstance(optimizer, Counting)
+    assert optimizer.zeroed == machine.counters.global_step == 6
