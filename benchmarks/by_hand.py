@@ -29,6 +29,21 @@ def plain(loader: Any) -> nn.Module:
     return model
 
 
+def without_zero_grad(loader: Any) -> nn.Module:
+    """A step for each batch, and the gradients dropped without ``optimizer.zero_grad()``, which few would write."""
+    model = Regression()
+    optimizer = optim.SGD(model.parameters(), lr=RATE)
+    parameters = list(model.parameters())
+    model.train()
+    for x, y in loader:
+        loss = mse_loss(model.layer(x), y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        for parameter in parameters:
+            parameter.grad = None
+    return model
+
+
 def clipped(loader: Any) -> nn.Module:
     """A step for each batch, with the gradients clipped before it."""
     model = Regression()

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn, optim
 from torch.nn.functional import mse_loss
 
+from benchmarks import by_hand
 from benchmarks.models import Regression
 from benchmarks.ours import BARE, BARE_NAME, trains
 from benchmarks.turns import Contestant, Train
@@ -84,6 +85,7 @@ def with_own(*states: State) -> Train:
 def contestants() -> list[Contestant]:
     """The loop by hand on its way to a machine."""
     return [
+        Contestant("without zero_grad", by_hand.without_zero_grad),
         Contestant("its lines as four calls", in_calls),
         Contestant("... called by the machine", with_own()),
         Contestant("... with its own fetch", with_own(FETCH)),

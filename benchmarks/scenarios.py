@@ -52,7 +52,7 @@ def scenarios(peers: Peers, folder: Path) -> dict[str, Scenario]:
     checked = {"val": checks, "val_check_interval": by_hand.EVERY}
     sequences = partial(batches_of, shape=(TIME, FEATURES))
     every, two, windows = f"{len(checks)} val batches every {by_hand.EVERY}", "two optimizers", f"windows of {by_hand.WINDOW}"
-    plain = [*both()[:1], *peers["plain"]]
+    plain = [Contestant("... without zero_grad", by_hand.without_zero_grad), *both()[:1], *peers["plain"]]
     logging = Contestant(LOGGING_NAME, trains_by_default(Logging), draws=True)
     return {
         "plain": Scenario("a step for each batch", by_hand.plain, plain, batches_of, in_memory),
