@@ -13,7 +13,6 @@ from fsmtrain.core.guards import Guards
 from fsmtrain.core.planning.plan import Plan
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.options import Options
-from fsmtrain.views import diagram
 from fsmtrain.views.tally import Counts
 
 
@@ -35,10 +34,14 @@ class Loop(core.Loop):
             SizesError: A loader has no length, so that there is no plan to count in.
             UsageError: The counts are those of another loop.
         """
+        from fsmtrain.views import diagram  # only here: no run needs it
+
         diagram.write(self, path, counts=diagram.chosen(counts, self.plan))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """The diagram, in a notebook."""
+        from fsmtrain.views import diagram  # only here: no run needs it
+
         return diagram.bundle(self, repr(self))
 
 

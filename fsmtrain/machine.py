@@ -25,7 +25,6 @@ from fsmtrain.runtime.checkpoints import FOLDER, found, has_any
 from fsmtrain.runtime.machine import Engine, Result
 from fsmtrain.runtime.memory import Runs
 from fsmtrain.runtime.state import Standing
-from fsmtrain.views import diagram
 from fsmtrain.views.recording.record import record_of
 from fsmtrain.views.shown import shown
 from fsmtrain.views.streams import say
@@ -244,6 +243,8 @@ class Machine(Engine):
             SizesError: The run has not begun and a loader has no length, so that there is no plan.
             UsageError: The counts are those of another loop.
         """
+        from fsmtrain.views import diagram  # only here: no run needs it
+
         diagram.write(self.loop, path, counts=diagram.chosen(counts, lambda: self.tally if self._begun else self.plan()))
 
     def report(self, path: str | os.PathLike[str]) -> None:
@@ -267,6 +268,8 @@ class Machine(Engine):
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """The diagram, in a notebook; once the run has begun, with what it has done."""
+        from fsmtrain.views import diagram  # only here: no run needs it
+
         return diagram.bundle(self.loop, repr(self), counts=self.tally if self._begun else None)
 
 

