@@ -85,16 +85,12 @@ class Signals:
 
     save_wanted: bool = field(default=False, metadata=_signal("one rank"))  # time enough has gone by since the last save
 
-    def values(self) -> tuple[object, ...]:
-        """All values, to compare two moments of a run."""
-        return _SEEN(self)
-
     def copy(self) -> Signals:
         """The signals as they are now."""
-        return Signals(*_SEEN(self))
+        return Signals(*signal_values(self))
 
 
-_SEEN = attrgetter(*(f.name for f in fields(Signals)))
+signal_values = attrgetter(*(f.name for f in fields(Signals)))  # all values, to compare two moments of a run
 
 
 def seen_by(signal: str) -> str:

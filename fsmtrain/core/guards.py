@@ -12,7 +12,7 @@ from typing import Protocol
 
 from attrs import field, frozen
 
-from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.counters import Counters, Signals, signal_values
 from fsmtrain.core.limits import Limits
 from fsmtrain.errors import GuardError
 from fsmtrain.flags import is_integer
@@ -346,12 +346,12 @@ class Checked:
     watched: bool
 
     def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
-        before = (counters.values(), signals.values()) if self.watched else None
+        before = (counters.values(), signal_values(signals)) if self.watched else None
         try:
             answer = self.guard(limits, counters, signals)
         except Exception as error:
             raise GuardError(f"Guards({self.name}): the guard raised {type(error).__name__}: {error}") from error
-        if before is not None and before != (counters.values(), signals.values()):
+        if before is not None and before != (counters.values(), signal_values(signals)):
             raise GuardError(
                 f"Guards({self.name}): the guard changed the counters or signals that it was given. A guard only answers; "
                 f"keep your own memory outside of them."

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fsmtrain import Guards, Loop, Options, Sizes, after_batches, after_steps, every_n_batches, every_n_steps_of, plan
-from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.counters import Counters, Signals, signal_values
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning import running, walk
@@ -217,7 +217,7 @@ class Remembering:
         self.shown: list[tuple[object, ...]] = []
 
     def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
-        self.shown.append((*counters.values(), signals.values()))
+        self.shown.append((*counters.values(), signal_values(signals)))
         nb = len(self.shown)
         return nb < self.until and nb % self.period in self.holds
 

@@ -10,6 +10,7 @@ The start of a number may grow in its turn, in a repetition around this one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, TypeGuard
 
 from fsmtrain.core.counters import Counters
@@ -237,26 +238,18 @@ def each_moment(counters: Counters) -> Iterator[Counters]:
     Args:
         counters: As a trial finds them, with numbers that grow, in a stretch that no other is around.
     """
-    fields = [(name, getattr(counters, name)) for name in _NAMES]
-    growing = [(name, number.slope) for name, number in fields if is_growing(number)]
-    plain = Counters(**{name: _plain(value) for name, value in fields})
-    lists = [
-        (getattr(plain, name), i, number.slope)
-        for name, numbers in fields
-        if isinstance(numbers, list)
-        for i, number in enumerate(numbers)
-        if is_growing(number)
-    ]
+    plain = counters.copy()
+    single: list[tuple[str, Iterator[int]]] = []
+    listed: list[tuple[list[int], int, Iterator[int]]] = []
+    for name in _NAMES:
+        value = getattr(plain, name)
+        if is_growing(value):
+            single.append((name, count(value.start, value.slope)))
+        elif isinstance(value, list):
+            listed += [(value, i, count(one.start, one.slope)) for i, one in enumerate(value) if is_growing(one)]
     while True:
+        for name, numbers in single:
+            setattr(plain, name, next(numbers))
+        for values, i, numbers in listed:
+            values[i] = next(numbers)
         yield plain
-        for name, slope in growing:
-            setattr(plain, name, getattr(plain, name) + slope)
-        for numbers, i, slope in lists:
-            numbers[i] += slope
-
-
-def _plain(value: Any) -> Any:
-    """A value of the counters in the first of all repetitions."""
-    if isinstance(value, list):
-        return [_first(number) for number in value]
-    return value if isinstance(value, bool) else _first(value)
