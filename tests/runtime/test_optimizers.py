@@ -579,6 +579,16 @@ def test_gradients_are_dropped_as_torch_drops_them_those_of_later_groups_too() -
     assert [parameter.grad for parameter in left] == [parameter.grad for parameter in right] == [None, None]
 
 
+def test_what_torch_s_own_would_do_for_the_profiler_is_left_out() -> None:
+    """It takes longer than all the rest."""
+    ours, torchs = sgd(), sgd()
+    with torch.profiler.profile() as profile:
+        torchs.zero_grad()
+        drop_gradients(ours)
+    assert [event.key for event in profile.key_averages() if "zero_grad" in event.key] == ["Optimizer.zero_grad#SGD.zero_grad"]
+    assert sum(event.count for event in profile.key_averages() if "zero_grad" in event.key) == 1
+
+
 def test_a_zero_grad_of_somebody_s_own_is_called() -> None:
     counting, patched = Counting(parameters(), lr=0.1), sgd()
     (kept,) = with_gradients(counting)
