@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from fsmtrain import Guards, Loop, Options, Sizes, after_batches, after_steps, every_n_batches, every_n_steps_of, plan
 from fsmtrain.core.counters import Counters, Signals, signal_values
+from fsmtrain.core.dispatch import nodes_of
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning import running, walk
 from fsmtrain.core.planning.notes import Epoch, Notes
 from fsmtrain.core.planning.places import Growth, Places
-from fsmtrain.core.planning.repetitions import Growing, Repetitions, growing
+from fsmtrain.core.planning.repetitions import Growing, Repetitions, UnevenError, change, growing
 from fsmtrain.core.planning.walk import Walk
 from fsmtrain.core.reading.expressions import is_opaque
 from fsmtrain.core.reading.reader import read
@@ -260,6 +261,43 @@ def test_batches_between_which_a_guard_that_remembers_goes_round_are_left_out(pe
     assert sum(count for count, _ in walk.epochs()) == 2
     assert len(guard.shown) == (10_000 if place == "stop" else 20_000)  # a stop waits for the first epoch's end
     assert walk.visits < 15_000  # of 100,000
+
+
+def test_between_checks_that_come_again_and_again_a_guard_that_remembers_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jumps over its moments are not left out as a part of a larger one: nobody would ask there."""
+    monkeypatch.setattr(walk, "WORTH", 1)
+    monkeypatch.setattr(running, "ASKED", 1)
+    loop = Loop(Options(max_nb_epochs=2, val_check_interval=20), Sizes(train=400, val=[1]))
+    loop, (guard,) = with_memories(loop, {"save": (MILLION, frozenset(), MILLION)})
+    epochs, _ = walked(loop, jumps=True)
+    assert [list(epoch.checks) for epoch in epochs] == [list(range(19, 400, 20))] * 2
+    assert len(guard.shown) == 800
+
+
+def trial_of(loop: Loop) -> running.Run:
+    """A trial that stands at a batch's end."""
+    (end,) = (node for state, node in nodes_of(loop.table, {}).items() if state is State.ROUND_END)
+    opaque, counters = frozenset({State.ROUND_END}), Counters.begin(1)
+    return running.Run(loop.limits, opaque, None, end, counters, Signals(), Notes(1), depth=1)
+
+
+def test_a_trial_goes_no_way_that_leads_not_on_from_where_it_stands() -> None:
+    loop = Loop(Options(max_nb_epochs=1), Sizes(train=3))
+    rows = {row.source: i for i, row in enumerate(loop.table)}
+    for row in (None, rows[State.FETCH]):
+        with pytest.raises(UnevenError):
+            trial_of(loop).visit(row)
+    trial = trial_of(loop)
+    assert trial.visit(rows[State.ROUND_END]) == rows[State.ROUND_END]
+    assert [moment.row for moment in trial.moments] == [rows[State.ROUND_END]]
+
+
+def test_a_trial_that_marks_the_same_batch_each_time_is_refused() -> None:
+    run = trial_of(Loop(Options(max_nb_epochs=1), Sizes(train=3)))
+    by = change(run.counters, run.counters)
+    run.attempt(lambda trial: trial.notes.saves.add(Growing(3, 1, Repetitions(0))), by)
+    with pytest.raises(UnevenError):
+        run.attempt(lambda trial: trial.notes.saves.add(3), by)
 
 
 def test_a_guard_that_fails_in_a_batch_that_would_be_left_out_fails_there() -> None:

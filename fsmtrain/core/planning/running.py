@@ -138,7 +138,7 @@ class Run:
             raise UnevenError
         else:
             row = before
-            self.moments.append(Moment(node, self.counters.copy(), self.signals.copy(), row))
+            self.moments.append(Moment(node, self.counters.copy(), self.signals, row))
         for case in node.cases:
             if case.row == row:
                 return case
