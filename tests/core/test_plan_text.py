@@ -97,6 +97,26 @@ def test_what_may_become_less_is_told_with_what_is_left() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"on_nonfinite": "raise"}, None),
+        ({"on_nonfinite": "skip"}, "may skip any step; {}"),
+        ({"on_nonfinite": "rollback"}, "may go back to a checkpoint, 3 times at most, and may then skip steps; {}"),
+        (
+            {"on_nonfinite": "rollback", "max_nb_rollbacks": 1},
+            "may go back to a checkpoint, 1 time at most, and may then skip steps; {}",
+        ),
+        ({"on_nonfinite": "rollback", "max_nb_epochs": 0}, None),
+    ],
+)
+def test_what_numbers_that_are_not_finite_may_do_to_the_plan_is_told(given: dict[str, Any], told: str | None) -> None:
+    found = rows(plan(Options(**{"max_nb_epochs": 2, **given}), train=3))
+    means = "where a guard counts steps, all this holds as long as it skips none"
+    assert found.get("on_nonfinite") == (told and told.format(means))
+    assert "fp16" not in found
+
+
+@pytest.mark.parametrize(
     ("train", "windows", "saves"),
     [
         (21, "1 of 1, 1 of 2, 1 of 3, 1 of 4, 1 of 5, 1 of 6", "6, after 1, 3, 6, 10, 15, 21"),

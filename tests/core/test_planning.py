@@ -458,3 +458,17 @@ def test_a_scheduler_that_needs_checks_is_counted_in_each_of_many_equal_epochs()
     planned = plan(Options(max_nb_epochs=5), train=2, val=[1], schedulers=[every_third])
     assert planned.scheduler_steps == (1,)
     assert [event.current_epoch for event in planned.events("scheduler")] == [2]
+
+
+def test_an_epoch_that_is_cut_short_behind_a_check_counts_for_no_scheduler() -> None:
+    options = Options(max_nb_epochs=5, min_nb_epochs=0, val_check_interval=5)
+    guards, schedulers = Guards(stop=after_batches(25)), [Schedule(needs_check=True)]
+    planned = plan(options, train=10, val=[1], schedulers=schedulers, guards=guards)
+    assert [(group.count, len(group.each.checks), group.each.cut) for group in planned.epochs] == [(2, 2, False), (1, 1, True)]
+    assert planned.scheduler_steps == (2,)
+    assert [(event.current_epoch, event.window) for event in planned.events("scheduler")] == [(0, 0), (1, 0)]
+
+
+def test_a_plan_without_validation_has_no_batches_of_a_check() -> None:
+    assert plan(Options(max_nb_epochs=1), train=2).check_batches == 0
+    assert plan(Options(max_nb_epochs=1), train=2, val=[3, 4]).check_batches == 7

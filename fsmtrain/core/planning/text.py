@@ -73,7 +73,7 @@ def _totals(plan: Plan) -> Iterator[tuple[str, str]]:
     if end is not None:
         where = f"{_count(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
         yield "early stopping", f"may end the training, at the earliest after {where}"
-    if plan.steps_may_be_skipped and plan.epochs:
+    if plan.epochs:
         options, means = plan.loop.options, "where a guard counts steps, all this holds as long as it skips none"
         if options.precision == "16":
             yield "fp16", f"may skip any step; {means}"
