@@ -39,25 +39,26 @@ def test_saves_at_an_even_distance_are_repeated_at_once_however_often() -> None:
     *[st.integers(1, 4)] * 2,
 )
 @example({0: 0, 1: 1}, None, 3, 2)  # at a distance that is another in each outer repetition
+@example({0: 0, 1: 1, 4: 1}, None, 2, 4)  # the last of one repetition comes close to the first of the next
 @example({2: 0}, 1, 3, 2)  # several at an even distance, and one by itself
 def test_saves_come_out_the_same_one_by_one_and_in_repetitions_of_repetitions(
     at: dict[int, int], last: int | None, times: int, widely: int
 ) -> None:
-    """Each inner repetition has 10 batches, each outer one 50; some come a batch later each time."""
+    """Each inner repetition has 12 batches, each outer one 60; some come a batch later each time."""
     later, marks = 0, []
     for nb, drifts in sorted(at.items()):
         later += drifts  # those behind one that comes later do so too
-        marks.append((nb, 50 + later))
-    ends = [] if last is None else [45 + last]
+        marks.append((nb, 60 + later))
+    ends = [] if last is None else [55 + last]
     top, outer, inner, around, within = Notes(1), Notes(1), Notes(1), Repetitions(0), Repetitions(1)
     for nb, wide in marks:
-        inner.saves.add(Growing(Growing(nb, wide, around), 10, within))
+        inner.saves.add(Growing(Growing(nb, wide, around), 12, within))
     outer.repeat(inner, times)
     for nb in ends:
-        outer.saves.add(Growing(nb, 50, around))
+        outer.saves.add(Growing(nb, 60, around))
     top.repeat(outer, widely)
     singly: list[int] = []
     for j in range(widely):
-        singly += [nb + wide * j + 10 * k for k in range(times) for nb, wide in marks]
-        singly += [nb + 50 * j for nb in ends]
+        singly += [nb + wide * j + 12 * k for k in range(times) for nb, wide in marks]
+        singly += [nb + 60 * j for nb in ends]
     assert top.saves.places() == Places.of(singly)
