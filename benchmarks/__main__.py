@@ -57,7 +57,7 @@ def run(part: str, amount: Amount, folder: Path, results: Results, *, with_peers
             results.alone = dispatching.alone(batches=amount.alone, rounds=amount.rounds)
             return dispatching.lines(results.alone, dispatching.by_transitions(batches=amount.alone // 50, rounds=few))
         case "saving":
-            results.saving = resuming.measure(rounds=few, batches=amount.saved)
+            results.saving = resuming.measure(rounds=amount.rounds, batches=amount.saved)
             return resuming.lines(results.saving)
         case "growth":
             return growth.lines(batches=amount.longest, rounds=few)
