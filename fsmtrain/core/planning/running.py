@@ -205,11 +205,12 @@ class Run:
         Returns:
             How many repetitions are as the first, `most` at most; the rows of the one that is not, up to where it is another.
         """
+        limits, answered = self.limits, self.answered
         asked = [(moment.node, each_moment(moment.counters), moment.signals, moment.row) for moment in moments]
         for times in count() if most is None else range(most):
             for i, (node, moment_by_moment, signals, row) in enumerate(asked):
                 counters = next(moment_by_moment)
-                answer = self.answered.popleft() if self.answered else choose(node, self.limits, counters, signals).row
+                answer = answered.popleft() if answered else choose(node, limits, counters, signals).row
                 if answer != row:
                     return times, [*(moment.row for moment in moments[:i]), answer]
         assert most is not None
