@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypeGuard
 
 import torch
 from attrs import define, field
@@ -20,13 +20,18 @@ _NO_METRICS = frozenset({"loss", "weight", "hiddens", "log", "progress_bar"})
 _GROUPS = ("log", "progress_bar")
 
 
+def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Whether a value is a dict, or like one. That a dict is one is said without a look into its classes."""
+    return type(value) is dict or isinstance(value, Mapping)
+
+
 def loss_of(output: Any) -> Tensor:
     """The loss in what ``training_step`` returned: the tensor itself, or its ``"loss"``.
 
     Raises:
         ModelError: There is none, it has more than one element, or no gradient can flow from it.
     """
-    loss = output.get("loss") if isinstance(output, Mapping) else output
+    loss = output.get("loss") if _is_mapping(output) else output
     if not isinstance(loss, Tensor):
         if output is None:
             what = "None"
@@ -55,7 +60,7 @@ def weight_of(output: Any) -> Scalar | None:
     Raises:
         ModelError: It is neither, or not positive (a tensor on a device is not read, so as not to wait for it).
     """
-    weight = output.get("weight") if isinstance(output, Mapping) else None
+    weight = output.get("weight") if _is_mapping(output) else None
     if weight is None:
         return None
     if isinstance(weight, Tensor):
@@ -73,6 +78,8 @@ def weight_of(output: Any) -> Scalar | None:
 def scalar_of(value: Any) -> Scalar | None:
     """A metric as it is kept: a tensor with one element, detached and left where it is, or a float; None for anything else."""
     if isinstance(value, Tensor):
+        if value.dim() == 0:
+            return value.detach()
         return value.detach().reshape(()) if value.numel() == 1 else None
     return float(value) if isinstance(value, (int, float)) else None
 
@@ -80,22 +87,29 @@ def scalar_of(value: Any) -> Scalar | None:
 def metrics_in(output: Any, *, of_training: bool = False) -> Metrics:
     """The scalars in a step's or an end hook's dict, those under ``"log"`` and ``"progress_bar"`` included."""
     found: Metrics = {}
-    if not isinstance(output, Mapping):
+    if not _is_mapping(output):
         return found
-    left_out = _NO_METRICS if of_training else frozenset(_GROUPS)
-    groups = [output[group] for group in _GROUPS if isinstance(output.get(group), Mapping)]
-    for group in (*groups, {key: value for key, value in output.items() if key not in left_out}):
-        for name, value in group.items():
+    for group in _GROUPS:
+        named = output.get(group)
+        if _is_mapping(named):
+            _take(named, (), found)
+    _take(output, _NO_METRICS if of_training else _GROUPS, found)
+    return found
+
+
+def _take(named: Mapping[Any, Any], left_out: Collection[str], into: Metrics) -> None:
+    """Take the scalars under these names, but for those that are left out."""
+    for name, value in named.items():
+        if name not in left_out:
             scalar = scalar_of(value)
             if scalar is not None:
-                found[str(name)] = scalar
-    return found
+                into[str(name)] = scalar
 
 
 def group_in(output: Any, group: str) -> Metrics:
     """The scalars under ``"log"`` or ``"progress_bar"``."""
-    found = output.get(group) if isinstance(output, Mapping) else None
-    return metrics_in(found) if isinstance(found, Mapping) else {}
+    found = output.get(group) if _is_mapping(output) else None
+    return {} if found is None else metrics_in(found)
 
 
 @define

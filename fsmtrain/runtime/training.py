@@ -166,7 +166,8 @@ class Training:
         if memory.logged:
             logged, to_show = memory.take_logged()
             metrics = {**metrics, **logged} if metrics else logged
-            memory.progress.update((name, logged[name]) for name in to_show)
+            if to_show:
+                memory.progress.update((name, logged[name]) for name in to_show)
         if metrics:
             memory.metrics.update(metrics)
         return loss, metrics
