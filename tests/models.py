@@ -278,9 +278,14 @@ def same_bits(left: Any, right: Any) -> bool:
     """Whether two nests of tensors, lists, dicts and plain values are the same, tensors bit for bit."""
     if isinstance(left, Tensor) or isinstance(right, Tensor):
         both = isinstance(left, Tensor) and isinstance(right, Tensor)
-        return both and left.dtype == right.dtype and torch.equal(left, right)
+        return both and (left.dtype, left.shape) == (right.dtype, right.shape) and torch.equal(_bits(left), _bits(right))
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same_bits(left[key], right[key]) for key in left)
     if isinstance(left, Sequence) and isinstance(right, Sequence) and not isinstance(left, str):
         return len(left) == len(right) and all(same_bits(a, b) for a, b in zip(left, right, strict=True))
-    return bool(left == right)
+    return bool(left == right) or (left != left and right != right)  # numbers that are none
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """A tensor's bytes, so that NaN equals NaN and 0 not -0."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
