@@ -243,9 +243,7 @@ class Machine(Engine):
             SizesError: The run has not begun and a loader has no length, so that there is no plan.
             UsageError: The counts are those of another loop.
         """
-        from fsmtrain.views import diagram  # only here: no run needs it
-
-        diagram.write(self.loop, path, counts=diagram.chosen(counts, lambda: self.tally if self._begun else self.plan()))
+        self.loop.draw(path, counts=self.tally if counts is True and self._begun else counts)
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write a report of this run: one HTML file that opens anywhere, without a network.

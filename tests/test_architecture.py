@@ -150,7 +150,7 @@ def test_these_tests_see_every_kind_of_import() -> None:
     assert not may_import("core.loop", "runtime.machine")
     assert not may_import("core.loop", "")
     assert not may_import("runtime.machine", "views.plan")
-    assert not may_import("adapters.library", "runtime.machine")
+    assert not may_import("adapters.of_a_package", "runtime.machine")
     assert not may_import("views.plan", "trainer")
     assert may_import("core.loop", "core.table")
     assert may_import("trainer", "runtime.machine")

@@ -1,6 +1,6 @@
 """Mermaid's own parser reads the drawings as they are meant. It is installed by
 
-npm install --no-package-lock --ignore-scripts --prefix tests/views/mermaid
+    npm install --no-package-lock --ignore-scripts --prefix tests/views/mermaid
 """
 
 from __future__ import annotations

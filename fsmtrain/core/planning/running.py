@@ -29,7 +29,6 @@ from fsmtrain.errors import GuardError
 MANY = 16  # visits to one state in a row, from which on it is worth while to find out how many follow
 ASKED = 8  # times as many repetitions have to be left out for it to be worth while where a guard is asked in each of them
 
-
 Rows = tuple[int, ...]  # the rows that were taken in a batch; -n stands for n more visits to the state before it
 
 
@@ -116,7 +115,7 @@ class Run:
         elif state is State.TEST:
             self.test_batches = counters.eval_nb + 1
         if state in self.opaque and (self.depth or self.answered):
-            case = self._answered(before)
+            case = self._unasked(before)
         else:
             case = choose(node, self.limits, counters, self.signals)
         for effect in case.effects:
@@ -129,7 +128,7 @@ class Run:
                 self.signals.patience_exhausted = True
         return case.row
 
-    def _answered(self, before: int | None) -> Case:
+    def _unasked(self, before: int | None) -> Case:
         """The row of this state, without asking the guard that cannot be read."""
         node = self.node
         if not self.depth:
@@ -189,32 +188,34 @@ class Run:
             return None
         if trial.moments:
             least *= ASKED
-        if trial.moments and (times is None or times >= least):
-            times, rows = self._ask(trial.moments, times)
-            if times < least:
-                rows = [moment.row for moment in trial.moments] * times + rows
-            self.answered.extendleft(reversed(rows))  # not to be asked again
+            if times is None or times >= least:
+                times = self._ask(trial.moments, least, times)
         if times is None or times < least:
             return None
         self.leave_out(trial, times)
         return Jump((), by, times)
 
-    def _ask(self, moments: Sequence[Moment], most: int | None) -> tuple[int, list[int]]:
+    def _ask(self, moments: Sequence[Moment], least: int, most: int | None) -> int:
         """Ask at these moments, repetition by repetition, up to the first answer that is another.
 
+        What is not left out keeps its answers: the repetition with the other one, and all before it if they are too few.
+
         Returns:
-            How many repetitions are as the first, `most` at most; the rows of the one that is not, up to where it is another.
+            How many repetitions are as the first, `most` at most.
         """
         limits, answered = self.limits, self.answered
         asked = [(moment.node, each_moment(moment.counters), moment.signals, moment.row) for moment in moments]
+        as_before = [moment.row for moment in moments]
         for times in count() if most is None else range(most):
             for i, (node, moment_by_moment, signals, row) in enumerate(asked):
                 counters = next(moment_by_moment)
                 answer = answered.popleft() if answered else choose(node, limits, counters, signals).row
                 if answer != row:
-                    return times, [*(moment.row for moment in moments[:i]), answer]
+                    kept = as_before * times if times < least else []
+                    answered.extendleft(reversed([*kept, *as_before[:i], answer]))
+                    return times
         assert most is not None
-        return most, []
+        return most
 
     def attempt(self, part: Callable[[Run], object], by: Change) -> Trial:
         """Walk a part of the run from here, for all its repetitions at the same time.
