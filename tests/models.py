@@ -278,7 +278,7 @@ def same_bits(left: Any, right: Any) -> bool:
     """Whether two nests of tensors, lists, dicts and plain values are the same, tensors bit for bit."""
     if isinstance(left, Tensor) or isinstance(right, Tensor):
         both = isinstance(left, Tensor) and isinstance(right, Tensor)
-        return both and (left.dtype, left.shape) == (right.dtype, right.shape) and torch.equal(_bits(left), _bits(right))
+        return both and (left.dtype, left.shape) == (right.dtype, right.shape) and bits_of(left) == bits_of(right)
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same_bits(left[key], right[key]) for key in left)
     if isinstance(left, Sequence) and isinstance(right, Sequence) and not isinstance(left, str):
@@ -286,6 +286,8 @@ def same_bits(left: Any, right: Any) -> bool:
     return bool(left == right) or (left != left and right != right)  # numbers that are none
 
 
-def _bits(tensor: Tensor) -> Tensor:
-    """A tensor's bytes, so that NaN equals NaN and 0 not -0."""
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+def bits_of(tensor: Tensor) -> bytes:
+    """A tensor's elements as bytes, in the order of its indices: NaN equals NaN there, and 0 not -0."""
+    values = tensor.detach().resolve_conj().resolve_neg()
+    copy = torch.empty(values.shape, dtype=values.dtype).copy_(values).reshape(-1)
+    return copy.view(torch.uint8).numpy().tobytes() if copy.numel() else b""

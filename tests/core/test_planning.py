@@ -263,6 +263,15 @@ def test_batches_between_which_a_guard_that_remembers_goes_round_are_left_out(pe
     assert walk.visits < 15_000  # of 100,000
 
 
+@pytest.mark.parametrize("period", range(255, 265))
+def test_an_answer_is_given_once_be_the_batches_before_it_just_enough_for_a_jump_or_one_too_few(period: int) -> None:
+    """A jump over a guard's moments is of 256 batches at least, which come behind those by which it is noticed."""
+    loop, given = Loop(Options(max_nb_epochs=1), Sizes(train=600)), {"save": (period, frozenset({0}), MILLION)}
+    (left, (seen,)), (right, (shown,)) = with_memories(loop, given), with_memories(loop, given)
+    assert walked(left, jumps=True) == walked(right, jumps=False)
+    assert seen.shown == shown.shown
+
+
 def test_between_checks_that_come_again_and_again_a_guard_that_remembers_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jumps over its moments are not left out as a part of a larger one: nobody would ask there."""
     monkeypatch.setattr(walk, "WORTH", 1)

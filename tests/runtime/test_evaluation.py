@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fsmtrain import Callback, State
+from fsmtrain.runtime.outputs import scalar_of
 from tests.models import Linear, Perceptron, Validated, Visits, batches, machine_of, same_bits, stream, trained, weights
 
 
@@ -74,6 +75,16 @@ def test_a_metric_is_averaged_over_the_batches_that_returned_it() -> None:
 def test_what_is_no_scalar_is_not_averaged() -> None:
     model = Returning({"val_loss": 1.0, "predictions": torch.ones(3), "name": "a", "nothing": None})
     assert checked(model, range(2)) == {"val_loss": 1.0}
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_tensor_with_one_element_is_a_number_whatever_its_shape(shape: tuple[int, ...]) -> None:
+    value = torch.ones(shape, requires_grad=True)
+    kept = scalar_of(value)
+    assert isinstance(kept, Tensor)
+    assert kept.shape == ()
+    assert not kept.requires_grad
+    assert kept.data_ptr() == value.data_ptr()  # where it was
 
 
 def test_metrics_may_stand_under_log_and_progress_bar() -> None:

@@ -23,7 +23,8 @@ from fsmtrain.runtime.saving import strict_json
 from fsmtrain.runtime.saving.codec import Encoded, decode, encode
 from fsmtrain.runtime.saving.decoding import TAGS as ALL_TAGS
 from fsmtrain.runtime.saving.plain import DEEPEST
-from tests.runtime.saving.trees import bits_of, differences, tensors_in, trees
+from tests.models import bits_of
+from tests.runtime.saving.trees import differences, tensors_in, trees
 
 
 def through_json(tree: Any) -> Any:

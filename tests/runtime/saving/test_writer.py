@@ -16,8 +16,9 @@ from fsmtrain.runtime.saving.retention import newest
 from fsmtrain.runtime.saving.snapshots import snapshot
 from fsmtrain.runtime.saving.store import Store
 from fsmtrain.runtime.saving.writer import Writer
+from tests.models import bits_of
 from tests.runtime.saving.disk import Disk
-from tests.runtime.saving.trees import bits_of, differences, tensors_in, trees
+from tests.runtime.saving.trees import differences, tensors_in, trees
 
 
 class Gate(Files):

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as npst
 from torch import Tensor, nn
 
 from fsmtrain.runtime.saving.dtypes import CODES, PACKED
+from tests.models import bits_of
 
 FLOATING = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
 WHOLE = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
@@ -157,13 +158,6 @@ def _of_tensors(a: Tensor, b: Tensor, path: str) -> Iterator[str]:
         yield f"{path}: {told}"
     elif bits_of(a) != bits_of(b):
         yield f"{path}: {a} and {b}"
-
-
-def bits_of(tensor: Tensor) -> bytes:
-    """A tensor's elements as bytes, in the order of its indices."""
-    values = tensor.detach().resolve_conj().resolve_neg()
-    copy = torch.empty(values.shape, dtype=values.dtype).copy_(values).reshape(-1)
-    return copy.view(torch.uint8).numpy().tobytes() if copy.numel() else b""
 
 
 def _bits(number: complex) -> bytes:
