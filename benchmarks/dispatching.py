@@ -17,8 +17,8 @@ from benchmarks.models import SPLIT, TIME
 from fsmtrain import Guards, Options, Sizes, every_n_batches
 from fsmtrain.adapters.transitions import as_transitions
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Dispatcher
-from fsmtrain.core.loop import Loop
+from fsmtrain.core.dispatcher import Dispatcher
+from fsmtrain.core.iteration import Loop
 
 SPLITS = -(-TIME // SPLIT)
 

@@ -23,8 +23,8 @@ from benchmarks.terminal import terminal
 from benchmarks.turns import Contestant, Scenario, measure
 from fsmtrain import Options
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Dispatcher
-from fsmtrain.core.loop import Loop
+from fsmtrain.core.dispatcher import Dispatcher
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 
 

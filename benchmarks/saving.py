@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.models import WIDTH, Wide
-from fsmtrain.runtime.saving.codec import encode
-from fsmtrain.runtime.saving.retention import newest
-from fsmtrain.runtime.saving.snapshots import Snapshot, snapshot
-from fsmtrain.runtime.saving.store import Store
-from fsmtrain.runtime.saving.writer import Writer
+from fsmtrain.runtime.checkpoint_files.codec.codec import encode
+from fsmtrain.runtime.checkpoint_files.store.background_writer import Writer
+from fsmtrain.runtime.checkpoint_files.store.retention import newest
+from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, snapshot
+from fsmtrain.runtime.checkpoint_files.store.store import Store
 
 EVERY = 50  # batches
 

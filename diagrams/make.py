@@ -1,6 +1,6 @@
 """Draws the diagrams in this folder: `python diagrams/make.py`, or with `--check` to see whether they are up to date.
 
-The configurations that are shown belong here; how they are drawn is `fsmtrain.views.diagram`.
+The configurations that are shown belong here; how they are drawn is `fsmtrain.views.diagrams.formats`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 
 from fsmtrain.core.guards import Guards, after_steps, every_n_batches
 from fsmtrain.core.sizes import Sizes
-from fsmtrain.loops import Loop
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
-from fsmtrain.views.diagram import dot, mermaid, svg
+from fsmtrain.views.diagrams.formats import dot, mermaid, svg
 
 FOLDER = Path(__file__).parent
 

@@ -1,18 +1,18 @@
 """A PyTorch training loop that is an explicit finite-state machine."""
 
-from fsmtrain.core.checkpointing import ModelCheckpoint
 from fsmtrain.core.guards import Guard, Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
+from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import CheckpointError, CodecError, FsmtrainError, OptionsError, ResumeError
-from fsmtrain.loops import Loop, check, draw, plan
+from fsmtrain.loop import Loop, check, draw, plan
 from fsmtrain.machine import Machine, build
 from fsmtrain.module import LightningModule, TrainingModule
 from fsmtrain.options import Options
-from fsmtrain.runtime.callbacks import Callback
-from fsmtrain.runtime.foreign import import_checkpoint
-from fsmtrain.runtime.seeded import SeededDataLoader
+from fsmtrain.runtime.data.seeded_loader import SeededDataLoader
+from fsmtrain.runtime.hooks import Callback
+from fsmtrain.runtime.model_files.importers import import_checkpoint
 from fsmtrain.trainer import Trainer
 
 __version__ = "0.1.0"

@@ -8,7 +8,7 @@ from typing import Literal
 from attrs import define, field, frozen
 
 from fsmtrain.errors import OptionsError
-from fsmtrain.flags import is_integer, is_real
+from fsmtrain.predicates import is_integer, is_real
 
 
 @frozen(kw_only=True)

@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from fsmtrain import resuming
+from fsmtrain import auto_resume
 from fsmtrain.core.checking.check import quick_findings
 from fsmtrain.core.checking.findings import Finding, Report, Severity
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.planning.plan import Plan
 from fsmtrain.core.trace import where as where_it_stands
 from fsmtrain.errors import CheckpointError, GuardError, UsageError
-from fsmtrain.interrupts import Interrupt, stopping
-from fsmtrain.loops import Loop
-from fsmtrain.notices import heard, warn
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
-from fsmtrain.runtime.building import Loaders
-from fsmtrain.runtime.checkpoints import FOLDER, found, has_any
-from fsmtrain.runtime.machine import Engine, Result
-from fsmtrain.runtime.memory import Runs
-from fsmtrain.runtime.state import Standing
-from fsmtrain.views.recording.record import record_of
-from fsmtrain.views.shown import shown
-from fsmtrain.views.streams import say
-from fsmtrain.views.tally import Counts, Tally
+from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.checkpointing.run_snapshot import Standing
+from fsmtrain.runtime.checkpointing.selection import FOLDER, found, has_any
+from fsmtrain.runtime.engine import Engine, Result
+from fsmtrain.runtime.run_state import Runs
+from fsmtrain.signal_handlers import Interrupt, stopping
+from fsmtrain.user_warnings import heard, warn
+from fsmtrain.views.console.default_callbacks import shown
+from fsmtrain.views.console.stderr import say
+from fsmtrain.views.diagrams.tally import Counts, Tally
+from fsmtrain.views.recording.recorder import record_of
 
 if TYPE_CHECKING:
     from fsmtrain.adapters.transitions import RunMachine
@@ -98,8 +98,8 @@ class Machine(Engine):
         """
         if path is not None:
             where = Path(path)
-            run = resuming.held(where) if resuming.is_run(where) and self._makes_a_folder else None
-            return self._go_on(where / FOLDER if resuming.is_run(where) else where, run, anyway=anyway)
+            run = auto_resume.held(where) if auto_resume.is_run(where) and self._makes_a_folder else None
+            return self._go_on(where / FOLDER if auto_resume.is_run(where) else where, run, anyway=anyway)
         came = self.resume_from("auto", anyway=anyway)
         if came is None:
             there = f"in {self.loop.options.runs_dir} of a run that this command began" if self._looks_for_runs else "yet"
@@ -123,7 +123,7 @@ class Machine(Engine):
                 return self._go_on(self.checkpoints, None, anyway=anyway)
             self._say(f"there is no checkpoint in {self.checkpoints} yet; the run begins")
             return None
-        run, said = resuming.newest(self.loop.options, self.model)
+        run, said = auto_resume.newest(self.loop.options, self.model)
         if run is not None:
             return self._go_on(run.checkpoints, run, anyway=anyway)
         runs = self.loop.options.runs_dir
@@ -139,14 +139,15 @@ class Machine(Engine):
         """Whether this run's checkpoints are in its own folder, which is not known before it begins or is resumed."""
         return self._makes_a_folder and (not self._keeping.has_own_folder)
 
-    def _go_on(self, where: Path, run: resuming.Unfinished | None, *, anyway: bool) -> Path:
+    def _go_on(self, where: Path, run: auto_resume.Unfinished | None, *, anyway: bool) -> Path:
         """Go to the checkpoint that is there; what is recorded goes on in the run's folder, if it is one run."""
         try:
             loaded = found(where)
             said = loaded.about.get(RECORD) or {}
             folder = said.get("folder")
-            if run is None and folder and where == self.checkpoints and self._makes_a_folder and resuming.is_run(Path(folder)):
-                run = resuming.held(Path(folder))  # the checkpoints are elsewhere, in ModelCheckpoint(dirpath=...)
+            is_ours = folder and where == self.checkpoints and self._makes_a_folder
+            if run is None and is_ours and auto_resume.is_run(Path(folder)):
+                run = auto_resume.held(Path(folder))  # the checkpoints are elsewhere, in ModelCheckpoint(dirpath=...)
             if run is not None and not said:  # the record had failed by then: nobody knows what in it is older
                 run.held.release()
                 run = None
@@ -158,7 +159,7 @@ class Machine(Engine):
         self._say(f"resumed from {came} ({where_it_stands(self.counters)}), at global_step {self.global_step}")
         if self._record is not None:
             self._record.go_on(came, said, None if run is None else (run.folder, run.held))
-        if run is not None and (ended := resuming.ending(run.folder)):
+        if run is not None and (ended := auto_resume.ending(run.folder)):
             warn(f"{run.folder} has ended already, since {ended}. It is trained again from its last checkpoint on.")
         return came
 
@@ -259,16 +260,16 @@ class Machine(Engine):
             why = "runs_dir=None: nothing is recorded" if off else "report: nothing is recorded yet"
             way_out = 'Leave runs_dir at its default, "runs".' if off else "Make the report once the run has begun."
             raise UsageError(f"{why}, and a report is made of a run's folder. {way_out}")
-        from fsmtrain.views.report.page import report  # only here: no run needs it
+        from fsmtrain.views.recording.report.page import report  # only here: no run needs it
 
         self._record.waken()
         report(self._record.path, path)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """The diagram, in a notebook; once the run has begun, with what it has done."""
-        from fsmtrain.views import diagram  # only here: no run needs it
+        from fsmtrain.views.diagrams import formats
 
-        return diagram.bundle(self.loop, repr(self), counts=self.tally if self._begun else None)
+        return formats.bundle(self.loop, repr(self), counts=self.tally if self._begun else None)
 
 
 def build(

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fsmtrain.notices import warn
-from fsmtrain.runtime.batches import split_in_time
-from fsmtrain.runtime.hparams import HParams, plain_hparams, read_tags
-from fsmtrain.runtime.training import step_and_zero
-from fsmtrain.runtime.weights import load_weights, restore_model
+from fsmtrain.runtime.data.nested import split_in_time
+from fsmtrain.runtime.model_files.hparams import HParams, plain_hparams, read_tags
+from fsmtrain.runtime.model_files.weights import load_weights, restore_model
+from fsmtrain.runtime.training.train_batch import step_and_zero
+from fsmtrain.user_warnings import warn
 
 
 class TrainingModule(nn.Module):

@@ -16,7 +16,7 @@ from attrs import Attribute, AttrsInstance, field, fields, frozen
 
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import OptionsError
-from fsmtrain.flags import is_integer, is_real
+from fsmtrain.predicates import is_integer, is_real
 
 C = TypeVar("C", bound="type[AttrsInstance]")
 

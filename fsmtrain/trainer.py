@@ -12,11 +12,11 @@ from torch import nn
 from fsmtrain.core.guards import Guards
 from fsmtrain.errors import UsageError
 from fsmtrain.machine import Machine
-from fsmtrain.notices import warn
 from fsmtrain.options import Options, refuses_unknown_flags
-from fsmtrain.runtime.building import Loaders
-from fsmtrain.runtime.machine import Result
-from fsmtrain.runtime.weights import save_weights
+from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.engine import Result
+from fsmtrain.runtime.model_files.weights import save_weights
+from fsmtrain.user_warnings import warn
 
 
 def _tuple(callbacks: Iterable[object]) -> tuple[object, ...]:

@@ -18,8 +18,8 @@ from fsmtrain import Callback, EarlyStopping, Guards, Machine, TrainingModule, e
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
-from fsmtrain.runtime.building import Loaders
-from fsmtrain.runtime.callbacks import HOOKS
+from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.hooks import HOOKS
 from tests.models import flags
 
 # ---- what can be changed from outside

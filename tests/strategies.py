@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.dispatch import Dispatcher
+from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guards import Guard, Guards, every_n_batches, every_n_steps_of
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits, resolve
-from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "fsmtrain"
 
 # From the bottom up. A module imports from lower layers; within a folder of its own it imports what it likes.
 FOLDERS = ("core", "runtime", "views", "adapters", "prove")
-LAYERS = (("errors", "flags", "notices"), ("early_stopping",), ("options",), FOLDERS[:1], FOLDERS[1:])
+LAYERS = (("errors", "predicates", "user_warnings"), ("early_stopping",), ("options",), FOLDERS[:1], FOLDERS[1:])
 TOP = len(LAYERS)  # the modules that users import: machine, module, trainer, ...
 
 
@@ -74,7 +74,7 @@ def outsiders(imported: list[str]) -> set[str]:
 
 
 def test_the_package_is_read() -> None:
-    assert {"", "errors", "flags", "early_stopping", "options", "core.table", "core.loop"} <= set(MODULES)
+    assert {"", "errors", "predicates", "early_stopping", "options", "core.table", "core.iteration"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -138,20 +138,20 @@ def test_these_tests_see_every_kind_of_import() -> None:
     """Each arrow below points upwards, or to what is not allowed."""
     assert list(imports("import torch.nn as nn")) == ["torch.nn"]
     assert list(imports("def f():\n    from torch import nn, optim")) == ["torch.nn", "torch.optim"]
-    assert list(imports("from . import table", "core.loop")) == ["fsmtrain.core.table"]
-    assert list(imports("from ..runtime.machine import Engine", "core.loop")) == ["fsmtrain.runtime.machine.Engine"]
+    assert list(imports("from . import table", "core.iteration")) == ["fsmtrain.core.table"]
+    assert list(imports("from ..runtime.engine import Engine", "core.iteration")) == ["fsmtrain.runtime.engine.Engine"]
     assert list(imports("from .states import State", "core", is_package=True)) == ["fsmtrain.core.states.State"]
     assert of_ours(["fsmtrain.core.states.State", "fsmtrain.options", "torch"]) == {"core.states", "options"}
     assert list(imports("if TYPE_CHECKING:\n    import torch")) == ["torch"]
     assert list(imports("if TYPE_CHECKING:\n    import torch", for_types=False)) == []
     assert of_ours(["fsmtrain.Trainer"]) == {""}
-    assert not may_import("errors", "flags")
+    assert not may_import("errors", "predicates")
     assert not may_import("options", "core.limits")
-    assert not may_import("core.loop", "runtime.machine")
-    assert not may_import("core.loop", "")
-    assert not may_import("runtime.machine", "views.plan")
-    assert not may_import("adapters.of_a_package", "runtime.machine")
+    assert not may_import("core.iteration", "runtime.engine")
+    assert not may_import("core.iteration", "")
+    assert not may_import("runtime.engine", "views.plan")
+    assert not may_import("adapters.of_a_package", "runtime.engine")
     assert not may_import("views.plan", "trainer")
-    assert may_import("core.loop", "core.table")
-    assert may_import("trainer", "runtime.machine")
+    assert may_import("core.iteration", "core.table")
+    assert may_import("trainer", "runtime.engine")
     assert may_import("trainer", "machine")

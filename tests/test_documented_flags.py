@@ -28,7 +28,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from fsmtrain import EarlyStopping, Guards, Options, State, Trainer, TrainingModule, every_n_batches
-from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import MetricError, ModelError, OptionsError, SizesError, UsageError
 from tests.models import (
     Adversaries,

@@ -24,7 +24,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.table import full_table
 from fsmtrain.core.trace import Transition
 from fsmtrain.errors import SizesError, UsageError
-from fsmtrain.runtime.callbacks import HOOKS
+from fsmtrain.runtime.hooks import HOOKS
 from tests.outside import CONFIGURATIONS, Failure, Outside
 
 # ---- keeping account

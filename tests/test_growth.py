@@ -19,8 +19,8 @@ from torch import nn
 
 from fsmtrain import Callback, Machine, ModelCheckpoint, Options, Sizes, State
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Dispatcher
-from fsmtrain.core.loop import Loop
+from fsmtrain.core.dispatcher import Dispatcher
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.trace import BLOCK
 from tests.models import Linear, Validated, batches, machine_of, slow_descent
 

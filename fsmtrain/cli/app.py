@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from cyclopts import App, CycloptsError
 
 from fsmtrain import __version__
-from fsmtrain.cli import endings
-from fsmtrain.cli.importing import import_file
-from fsmtrain.cli.planning import check, draw, plan
-from fsmtrain.cli.reporting import report
-from fsmtrain.cli.running import evaluate, fit
+from fsmtrain.cli import exit_codes
+from fsmtrain.cli.import_command import import_file
+from fsmtrain.cli.plan_commands import check, draw, plan
+from fsmtrain.cli.report_command import report
+from fsmtrain.cli.run_commands import evaluate, fit
 from fsmtrain.errors import FsmtrainError
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -56,16 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What was typed behind ``fsmtrain``; None takes this process's own.
     """
     with warnings.catch_warnings():
-        warnings.showwarning = endings.show_warning
+        warnings.showwarning = exit_codes.show_warning
         try:
             code = app(joined(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False)
             sys.stdout.flush()
         except (CycloptsError, FsmtrainError) as error:
-            return endings.misused(error)
+            return exit_codes.misused(error)
         except KeyboardInterrupt as error:
-            return endings.interrupted(error)
+            return exit_codes.interrupted(error)
         except BrokenPipeError:
-            return endings.unread()
+            return exit_codes.unread()
         except Exception as error:
-            return endings.raised(error)
+            return exit_codes.raised(error)
     return code if isinstance(code, int) else 0

@@ -6,10 +6,10 @@ from attrs import frozen
 
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.guard_ast.expressions import is_opaque
+from fsmtrain.core.guard_ast.parse import name_of, read
 from fsmtrain.core.guards import Checked, Guard, Guards
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.reading.expressions import is_opaque
-from fsmtrain.core.reading.reader import name_of, read
 
 
 @frozen(kw_only=True)

@@ -10,14 +10,14 @@ from attrs import evolve, fields
 
 from fsmtrain.core import effects as do
 from fsmtrain.core.effects import Effect
+from fsmtrain.core.guard_ast.expressions import FALSE, TRUE, Expression, Fact
+from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.guards import Checked, Guard, Guards
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.reading.expressions import FALSE, TRUE, Expression, Fact
-from fsmtrain.core.reading.reader import read
-from fsmtrain.core.reading.simplifying import fold
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
-from fsmtrain.core.windows import windows_are_single
+from fsmtrain.core.window_scaling import windows_are_single
 
 Known = dict[tuple[str, str], Fact]
 

@@ -15,7 +15,7 @@ from attrs import field, frozen
 from fsmtrain.core.counters import Counters, Signals, signal_values
 from fsmtrain.core.limits import Limits
 from fsmtrain.errors import GuardError
-from fsmtrain.flags import is_integer
+from fsmtrain.predicates import is_integer
 
 
 class Guard(Protocol):
@@ -87,7 +87,7 @@ def check_interval_is_over(limits: Limits, counters: Counters, signals: Signals)
     starts again with each epoch.
 
     Example:
-        >>> from fsmtrain.core.loop import Loop
+        >>> from fsmtrain.core.iteration import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.core.states import State
         >>> from fsmtrain.options import Options
@@ -133,7 +133,7 @@ def window_is_full(limits: Limits, counters: Counters, signals: Signals) -> bool
     The epoch's last window may be shorter: it closes with the epoch, and nothing is carried over.
 
     Example:
-        >>> from fsmtrain.core.loop import Loop
+        >>> from fsmtrain.core.iteration import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.core.states import State
         >>> from fsmtrain.options import Options
@@ -218,7 +218,7 @@ def every_n_batches(n: int, first: int | None = None) -> Guard:
         GuardError: `n` or `first` is not a whole number in its range.
 
     Example:
-        >>> from fsmtrain.core.loop import Loop
+        >>> from fsmtrain.core.iteration import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.core.states import State
         >>> from fsmtrain.options import Options
@@ -260,7 +260,7 @@ def every_n_steps_of(i: int, n: int) -> Guard:
         GuardError: `i` or `n` is not a whole number in its range.
 
     Example:
-        >>> from fsmtrain.core.loop import Loop
+        >>> from fsmtrain.core.iteration import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.core.states import State
         >>> from fsmtrain.options import Options
@@ -293,7 +293,7 @@ def after_batches(n: int) -> Guard:
         GuardError: `n` is not a whole number in its range.
 
     Example:
-        >>> from fsmtrain.core.loop import Loop
+        >>> from fsmtrain.core.iteration import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.core.states import State
         >>> from fsmtrain.options import Options

@@ -14,8 +14,8 @@ from attrs import frozen
 
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.errors import SizesError
-from fsmtrain.flags import is_integer
 from fsmtrain.options import Options
+from fsmtrain.predicates import is_integer
 
 
 @frozen(kw_only=True)

@@ -8,7 +8,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from fsmtrain.errors import SizesError
-from fsmtrain.flags import is_integer
+from fsmtrain.predicates import is_integer
 
 
 def _loaders(value: int | Iterable[int | None] | None) -> object:

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from fsmtrain.errors import UsageError
 from fsmtrain.prove.lemmas import decide_lemmas
-from fsmtrain.prove.run import decide_all
+from fsmtrain.prove.prove_all import decide_all
 
 
 def main() -> int:

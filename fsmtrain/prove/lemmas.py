@@ -11,9 +11,9 @@ from time import process_time
 
 from attrs import frozen
 
-from fsmtrain.prove.extra import z3
 from fsmtrain.prove.obligations import Obligation, cvc5_agrees, z3_agrees
-from fsmtrain.prove.terms import Term
+from fsmtrain.prove.solvers import z3
+from fsmtrain.prove.z3_terms import Term
 
 
 @frozen

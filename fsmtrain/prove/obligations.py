@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import frozen
 
 from fsmtrain.core.states import State
-from fsmtrain.prove.extra import cvc5, z3
-from fsmtrain.prove.system import System
-from fsmtrain.prove.terms import Term
+from fsmtrain.prove.solvers import cvc5, z3
+from fsmtrain.prove.transition_system import System
+from fsmtrain.prove.z3_terms import Term
 
 Bad = Mapping[State, Term]  # of each state: what must not be at a visit to it
 Known = Mapping[State, Sequence[Term]]  # what has been proved of each state's visits

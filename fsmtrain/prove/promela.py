@@ -11,12 +11,10 @@ from collections.abc import Iterable, Mapping
 from attrs import field, fields, frozen
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.reading.expressions import Apply, Expression, Opaque, Read, Value, reads_of
+from fsmtrain.core.guard_ast.expressions import Apply, Expression, Opaque, Read, Value, reads_of
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
-from fsmtrain.prove.changes import Assign, Changes, argument_of, changes_of, fields_read, index_of, value_of
-from fsmtrain.prove.claim import Claim
-from fsmtrain.prove.environment import (
+from fsmtrain.prove.assumptions import (
     ACTIONS,
     LEGAL,
     ask_to_stop,
@@ -25,9 +23,11 @@ from fsmtrain.prove.environment import (
     check_interval_fits,
     window_is_legal,
 )
-from fsmtrain.prove.system import reading
-from fsmtrain.prove.terms import SORTS
-from fsmtrain.prove.witness import ON_LEAVING, ON_VISIT, Seen
+from fsmtrain.prove.claim import Claim
+from fsmtrain.prove.effect_ast import Assign, Changes, argument_of, changes_of, fields_read, index_of, value_of
+from fsmtrain.prove.ghost_state import ON_LEAVING, ON_VISIT, Seen
+from fsmtrain.prove.transition_system import reading
+from fsmtrain.prove.z3_terms import SORTS
 
 Range = tuple[int, int]
 

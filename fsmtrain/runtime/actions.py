@@ -6,16 +6,16 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from fsmtrain.core.dispatch import Spent
+from fsmtrain.core.dispatcher import Spent
 from fsmtrain.core.states import State
-from fsmtrain.runtime.device_times import device_times
-from fsmtrain.runtime.epochs import EpochEnd
-from fsmtrain.runtime.memory import Memory, Parts
-from fsmtrain.runtime.nonfinite import Raising, RollingBack, Skipping, watching
-from fsmtrain.runtime.passes import Check, Pass, SanityPass, Test
-from fsmtrain.runtime.precision import Scaling
-from fsmtrain.runtime.stops import WaitingStop
-from fsmtrain.runtime.training import Training
+from fsmtrain.runtime.device_timer import device_times
+from fsmtrain.runtime.evaluation.passes import Check, Pass, SanityPass, Test
+from fsmtrain.runtime.optimization.precision import Scaling
+from fsmtrain.runtime.run_state import RunComponents, RunState
+from fsmtrain.runtime.training.deferred_stop import WaitingStop
+from fsmtrain.runtime.training.epoch_end import EpochEnd
+from fsmtrain.runtime.training.nonfinite_policy import Raising, RollingBack, Skipping, watching
+from fsmtrain.runtime.training.train_batch import Training
 
 Action = Callable[[], None]
 
@@ -37,7 +37,7 @@ class Actions:
         save: The action of the state `save`.
     """
 
-    def __init__(self, parts: Parts, memory: Memory, save: Action) -> None:
+    def __init__(self, parts: RunComponents, memory: RunState, save: Action) -> None:
         states = parts.loop.table.states
         self.by_state: dict[State, Action] = {}
         self.passes: dict[State, Pass] = {}

@@ -6,7 +6,7 @@ from typing import Any
 
 from fsmtrain import Loop, Options, Sizes, State
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Action, Dispatcher
+from fsmtrain.core.dispatcher import Action, Dispatcher
 from fsmtrain.core.table import Table
 
 

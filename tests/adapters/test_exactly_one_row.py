@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from fsmtrain import State
 from fsmtrain.adapters.transitions import as_transitions
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.guard_ast.parse import name_of
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.reading.reader import name_of
 from fsmtrain.core.table import Row, Table, row
 from fsmtrain.errors import GuardError
 from tests.adapters.runs import dispatcher_of

@@ -13,9 +13,9 @@ import pytest
 from diagrams.make import CONFIGURATIONS
 from fsmtrain.adapters.transitions import RunMachine, as_transitions
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Dispatcher
-from fsmtrain.core.loop import Loop
-from fsmtrain.core.reading.reader import name_of
+from fsmtrain.core.dispatcher import Dispatcher
+from fsmtrain.core.guard_ast.parse import name_of
+from fsmtrain.core.iteration import Loop
 from tests.adapters.runs import dispatcher_of
 
 ROOT = Path(__file__).parent.parent.parent

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fsmtrain import Machine, State
 from fsmtrain.errors import UsageError
-from fsmtrain.runtime.saving.store import Store
+from fsmtrain.runtime.checkpoint_files.store.store import Store
 from tests.adapters.trainings import TRAININGS, AskToStop, Told, Training, in_turns, outcome
 from tests.models import Plain, batches, machine_of, same_bits, twins
 

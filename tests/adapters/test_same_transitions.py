@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fsmtrain import State
 from fsmtrain.adapters.transitions import as_transitions
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Dispatcher
+from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.table import Table

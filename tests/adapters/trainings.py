@@ -17,9 +17,9 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau,
 
 from fsmtrain import Callback, EarlyStopping, Guards, Machine, after_steps, every_n_batches
 from fsmtrain.core.guards import every_n_steps_of
-from fsmtrain.core.reasons import StopReason
-from fsmtrain.runtime.building import Loaders
-from fsmtrain.runtime.callbacks import HOOKS
+from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.hooks import HOOKS
 from tests.models import (
     Adversaries,
     Linear,

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsmtrain import EarlyStopping, ModelCheckpoint, Options
-from fsmtrain.cli import parameters
+from fsmtrain.cli import option_flags
 from fsmtrain.cli.app import app
-from fsmtrain.cli.parameters import APART, GROUPS, UNTYPED, flags_in, with_flags
+from fsmtrain.cli.option_flags import APART, GROUPS, UNTYPED, flags_in, with_flags
 from fsmtrain.options import OTHER_NAMES
 from tests.cli.conftest import Run
 from tests.test_options import FLAGS, LEGAL
@@ -91,7 +91,7 @@ def test_a_flag_that_is_added_to_options_is_on_the_command_line(monkeypatch: pyt
 
     docs = f"{Options.__doc__}".replace("    Raises:", "        extra: What is more.\n\n    Raises:")
     monkeypatch.setattr(More, "__doc__", docs)
-    monkeypatch.setattr(parameters, "Options", More)
+    monkeypatch.setattr(option_flags, "Options", More)
 
     @with_flags
     def command(*, flags: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from fsmtrain.cli import code
+from fsmtrain.cli import import_target
 from fsmtrain.errors import UsageError
-from fsmtrain.runtime.machine import Engine
+from fsmtrain.runtime.engine import Engine
 from tests.cli.conftest import Run
 from tests.models import same_bits
 
@@ -191,7 +191,7 @@ def test_a_module_beside_the_file_is_found(run: Run, folder: Path) -> None:
 def test_only_a_name_is_looked_up_and_nothing_is_evaluated(folder: Path) -> None:
     for target in ("mine.py:Model()", "mine.py:Model.fit", "mine.py:__import__('os')", "mine.py:"):
         with pytest.raises(UsageError, match="MODULE:CLASS is needed"):
-            code.found(target)
+            import_target.found(target)
 
 
 def test_checkpoints_are_asked_for_by_flags_and_the_same_command_goes_on(run: Run, folder: Path) -> None:

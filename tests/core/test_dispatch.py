@@ -12,10 +12,10 @@ from hypothesis import assume, given, settings
 
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Dispatcher
+from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.guards import Guard, Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, row

@@ -11,11 +11,11 @@ from attrs import evolve
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, every_n_batches
 from fsmtrain.core import effects as do
 from fsmtrain.core.checking.check import check_of
-from fsmtrain.core.checking.choices import Choices, compare
-from fsmtrain.core.checking.exploring import Exploration, Explorer
+from fsmtrain.core.checking.exploration import Exploration, Explorer
 from fsmtrain.core.checking.findings import Finding, Severity
-from fsmtrain.core.checking.foreseeing import length_of
-from fsmtrain.core.checking.owned import looks_at_growth, readable
+from fsmtrain.core.checking.row_choices import Choices, compare
+from fsmtrain.core.checking.schedule_checks import length_of
+from fsmtrain.core.checking.user_guards import looks_at_growth, readable
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
 from fsmtrain.core.guards import Guard, window_is_full

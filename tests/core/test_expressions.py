@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import Decisions, decisions
+from fsmtrain.core.guard_ast.evaluate import answering
+from fsmtrain.core.guard_ast.expressions import Apply, Expression, Facts, Opaque, Read, Value, is_opaque, reads_of
+from fsmtrain.core.guard_ast.format import text
+from fsmtrain.core.guard_ast.parse import distrust, name_of, read
+from fsmtrain.core.guard_ast.simplify import fold, negation
 from fsmtrain.core.guards import Checked, Guard, Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.reading.answers import answering
-from fsmtrain.core.reading.expressions import Apply, Expression, Facts, Opaque, Read, Value, is_opaque, reads_of
-from fsmtrain.core.reading.reader import distrust, name_of, read
-from fsmtrain.core.reading.simplifying import fold, negation
-from fsmtrain.core.reading.telling import text
 from tests.strategies import enough_steps, moments
 
 Moment = tuple[Limits, Counters, Signals]

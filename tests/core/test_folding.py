@@ -12,11 +12,11 @@ from fsmtrain.core import effects as do
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.dispatch import Dispatcher
+from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.folding import facts, facts_at, folded
 from fsmtrain.core.guards import Guard, Guards, every_n_batches
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits, resolve
-from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table

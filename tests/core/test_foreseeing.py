@@ -8,9 +8,9 @@ import pytest
 from attrs import evolve
 
 from fsmtrain import Guards, Loop, Options, Sizes, after_batches, every_n_batches
-from fsmtrain.core.checking.foreseeing import foreseen, unfed
-from fsmtrain.core.checking.owned import owned
-from fsmtrain.core.checking.stepping import stepping_of
+from fsmtrain.core.checking.parse_optimizer_step import stepping_of
+from fsmtrain.core.checking.schedule_checks import foreseen, unfed
+from fsmtrain.core.checking.user_guards import owned
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits

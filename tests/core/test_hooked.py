@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from fsmtrain import Guards, Loop, Options, Sizes, every_n_batches
-from fsmtrain.core.checking import hooked
-from fsmtrain.core.checking.hooked import own_steps, unforeseen_steps
-from fsmtrain.core.checking.stepping import stepping_of
+from fsmtrain.core.checking import optimizer_step_checks
+from fsmtrain.core.checking.optimizer_step_checks import own_steps, unforeseen_steps
+from fsmtrain.core.checking.parse_optimizer_step import stepping_of
+from fsmtrain.core.guard_ast.expressions import Opaque
 from fsmtrain.core.planning.plan import plan_of
-from fsmtrain.core.reading.expressions import Opaque
 
 Hook = Callable[..., None]
 
@@ -123,7 +123,7 @@ def test_another_optimizer_s_guard_does_not_make_a_hook_s_own_choice_wrong() -> 
 def test_a_hook_that_tells_epochs_apart_is_called_for_so_many_windows_at_most(
     monkeypatch: pytest.MonkeyPatch, most: int, is_told: bool
 ) -> None:
-    monkeypatch.setattr(hooked, "MOST", most)
+    monkeypatch.setattr(optimizer_step_checks, "MOST", most)
     assert bool(told(a_loop(once, accumulate_grad_batches=2, max_nb_epochs=4))) == is_told
     assert told(a_loop(never, accumulate_grad_batches=2, max_nb_epochs=4)) != []  # one epoch of those that are alike is enough
 

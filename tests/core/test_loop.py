@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
-from fsmtrain.core.loop import Loop
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table

@@ -11,11 +11,11 @@ from itertools import product
 import pytest
 
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.guard_ast.expressions import Opaque, Value, parts_of
+from fsmtrain.core.guard_ast.format import text
+from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.reading.expressions import Opaque, Value, parts_of
-from fsmtrain.core.reading.reader import read
-from fsmtrain.core.reading.telling import text
 
 Make = Callable[[], Guard]
 LIMIT = 3

@@ -8,8 +8,8 @@ import pytest
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.dispatch import Dispatcher
-from fsmtrain.core.loop import Loop, forget
+from fsmtrain.core.dispatcher import Dispatcher
+from fsmtrain.core.iteration import Loop, forget
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table

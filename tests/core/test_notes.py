@@ -7,10 +7,10 @@ from collections import Counter
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from fsmtrain.core.loop import Loop
-from fsmtrain.core.planning.notes import Notes
-from fsmtrain.core.planning.places import Places
-from fsmtrain.core.planning.repetitions import Growing, Repetitions
+from fsmtrain.core.iteration import Loop
+from fsmtrain.core.planning.affine import Growing, Repetitions
+from fsmtrain.core.planning.epoch_builder import Notes
+from fsmtrain.core.planning.int_ranges import Places
 from fsmtrain.core.states import State
 from tests.strategies import Case, cases
 

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from fsmtrain import Guards, Loop, Options, Sizes, after_batches, after_steps, every_n_batches, every_n_steps_of, plan
 from fsmtrain.core.counters import Counters, Signals, signal_values
-from fsmtrain.core.dispatch import nodes_of
+from fsmtrain.core.dispatcher import nodes_of
+from fsmtrain.core.guard_ast.expressions import is_opaque
+from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.planning import running, walk
-from fsmtrain.core.planning.notes import Epoch, Notes
-from fsmtrain.core.planning.places import Growth, Places
-from fsmtrain.core.planning.repetitions import Growing, Repetitions, UnevenError, change, growing
-from fsmtrain.core.planning.walk import Walk
-from fsmtrain.core.reading.expressions import is_opaque
-from fsmtrain.core.reading.reader import read
+from fsmtrain.core.planning import planner, simulation
+from fsmtrain.core.planning.affine import Growing, Repetitions, UnevenError, change, growing
+from fsmtrain.core.planning.epoch_builder import Epoch, Notes
+from fsmtrain.core.planning.int_ranges import Growth, Places
+from fsmtrain.core.planning.planner import Walk
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.core.states import State
 from fsmtrain.errors import GuardError
@@ -134,8 +134,8 @@ def walked(loop: Loop, exhausted_after: int | None = None, *, jumps: bool) -> tu
 def test_a_plan_with_jumps_is_the_plan_without(loop: Loop, exhausted_after: int | None, worth: tuple[int, int]) -> None:
     """Whatever the guards look at, however small the jumps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "MANY", worth[0])
-        patch.setattr(walk, "WORTH", worth[1])
+        patch.setattr(simulation, "MANY", worth[0])
+        patch.setattr(planner, "WORTH", worth[1])
         assert walked(loop, exhausted_after, jumps=True) == walked(loop, exhausted_after, jumps=False)
 
 
@@ -241,9 +241,9 @@ def test_guards_that_remember_are_shown_with_jumps_what_they_are_shown_without(
     loop: Loop, given: dict[str, tuple[int, frozenset[int], int]], exhausted_after: int | None, worth: tuple[int, int]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "MANY", worth[0])
-        patch.setattr(walk, "WORTH", worth[1])
-        patch.setattr(running, "ASKED", worth[1])
+        patch.setattr(simulation, "MANY", worth[0])
+        patch.setattr(planner, "WORTH", worth[1])
+        patch.setattr(simulation, "ASKED", worth[1])
         (left, seen), (right, shown) = with_memories(loop, given), with_memories(loop, given)
         assert walked(left, exhausted_after, jumps=True) == walked(right, exhausted_after, jumps=False)
     assert [guard.shown for guard in seen] == [guard.shown for guard in shown]
@@ -274,8 +274,8 @@ def test_an_answer_is_given_once_be_the_batches_before_it_just_enough_for_a_jump
 
 def test_between_checks_that_come_again_and_again_a_guard_that_remembers_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jumps over its moments are not left out as a part of a larger one: nobody would ask there."""
-    monkeypatch.setattr(walk, "WORTH", 1)
-    monkeypatch.setattr(running, "ASKED", 1)
+    monkeypatch.setattr(planner, "WORTH", 1)
+    monkeypatch.setattr(simulation, "ASKED", 1)
     loop = Loop(Options(max_nb_epochs=2, val_check_interval=20), Sizes(train=400, val=[1]))
     loop, (guard,) = with_memories(loop, {"save": (MILLION, frozenset(), MILLION)})
     epochs, _ = walked(loop, jumps=True)
@@ -283,11 +283,11 @@ def test_between_checks_that_come_again_and_again_a_guard_that_remembers_is_aske
     assert len(guard.shown) == 800
 
 
-def trial_of(loop: Loop) -> running.Run:
+def trial_of(loop: Loop) -> simulation.Run:
     """A trial that stands at a batch's end."""
     (end,) = (node for state, node in nodes_of(loop.table, {}).items() if state is State.ROUND_END)
     opaque, counters = frozenset({State.ROUND_END}), Counters.begin(1)
-    return running.Run(loop.limits, opaque, None, end, counters, Signals(), Notes(1), depth=1)
+    return simulation.Run(loop.limits, opaque, None, end, counters, Signals(), Notes(1), depth=1)
 
 
 def test_a_trial_goes_no_way_that_leads_not_on_from_where_it_stands() -> None:

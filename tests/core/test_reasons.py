@@ -6,9 +6,9 @@ import pytest
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import resolve
-from fsmtrain.core.reasons import StopReason, stop_reason
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
+from fsmtrain.core.stop_reasons import StopReason, stop_reason
 from fsmtrain.options import Options
 
 TWO = (Options(max_nb_epochs=2), Sizes(train=3, test=[1]))

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.planning.repetitions import (
+from fsmtrain.core.planning.affine import (
     Growing,
     Repetitions,
     UnevenError,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsmtrain.core.guards import Guards, after_batches
-from fsmtrain.core.loop import Loop
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Schedule, Sizes
 from fsmtrain.errors import SizesError
 from fsmtrain.options import Options

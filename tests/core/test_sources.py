@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import fsmtrain
+from fsmtrain.core.guard_ast.expressions import Opaque
+from fsmtrain.core.guard_ast.format import text
+from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.guards import Guard
-from fsmtrain.core.reading.expressions import Opaque
-from fsmtrain.core.reading.reader import read
-from fsmtrain.core.reading.telling import text
 
 WRITTEN = "def guard(limits, counters, signals):\n    return counters.batch_nb > 1\n"
 
@@ -87,7 +87,7 @@ def test_what_python_warns_of_in_a_file_it_has_said_as_it_was_loaded(tmp_path: P
 
 
 IN_LINES = """
-from fsmtrain.core.reading.reader import read
+from fsmtrain.core.guard_ast.parse import read
 alone = lambda limits, counters, signals: counters.batch_nb > 1
 one, other = lambda limits, counters, signals: counters.batch_nb > 1, lambda limits, counters, signals: counters.batch_nb > 2
 said = [getattr(read(guard), "reason", "read") for guard in (alone, one, other)]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fsmtrain.core.checking.stepping import stepping_of
-from fsmtrain.core.reading.expressions import Opaque
-from fsmtrain.core.reading.telling import text
+from fsmtrain.core.checking.parse_optimizer_step import stepping_of
+from fsmtrain.core.guard_ast.expressions import Opaque
+from fsmtrain.core.guard_ast.format import text
 from tests.models import Linear
 
 Hook = Callable[..., Any]

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Dispatcher
-from fsmtrain.core.loop import Loop
+from fsmtrain.core.dispatcher import Dispatcher
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import BLOCK, Trace

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Dispatcher, choose, nodes_of
+from fsmtrain.core.dispatcher import Dispatcher, choose, nodes_of
 from fsmtrain.core.guards import Guard
-from fsmtrain.core.loop import Loop
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, row

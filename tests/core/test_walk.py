@@ -8,10 +8,10 @@ import pytest
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guards
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.loop import Loop
-from fsmtrain.core.planning.notes import Epoch
-from fsmtrain.core.planning.walk import Walk
+from fsmtrain.core.planning.epoch_builder import Epoch
+from fsmtrain.core.planning.planner import Walk
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.options import Options
 

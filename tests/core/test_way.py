@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatch import Dispatcher
-from fsmtrain.core.loop import Loop
+from fsmtrain.core.dispatcher import Dispatcher
+from fsmtrain.core.error_notes import LAST, note_the_way, way_here
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.trace import Trace
-from fsmtrain.core.way import LAST, note_the_way, way_here
 from fsmtrain.options import Options
 
 BEGINS = "the way here, batches and epochs counted from 0:"

@@ -10,7 +10,7 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.guards import Guards, every_n_batches
 from fsmtrain.core.limits import resolve
 from fsmtrain.core.sizes import Sizes
-from fsmtrain.core.windows import gradient_scale, windows_are_foreseen, windows_are_single
+from fsmtrain.core.window_scaling import gradient_scale, windows_are_foreseen, windows_are_single
 from fsmtrain.options import Options
 
 OWN = Guards(step={0: every_n_batches(1)})

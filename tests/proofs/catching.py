@@ -10,28 +10,28 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from fsmtrain.core.checking import choices
+from fsmtrain.core.checking import row_choices
 from fsmtrain.core.checking.check import broken_laws
-from fsmtrain.core.checking.exploring import Explorer
+from fsmtrain.core.checking.exploration import Explorer
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.guards import Guards
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.loop import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import SizesError
 from fsmtrain.options import Options
+from fsmtrain.prove.assumptions import LEGAL, check_interval_fits
 from fsmtrain.prove.claim import Claim
-from fsmtrain.prove.environment import LEGAL, check_interval_fits
-from fsmtrain.prove.extra import z3
 from fsmtrain.prove.obligations import Invariants, Obligation, obligations, z3_agrees
-from fsmtrain.prove.proofs import bad_of, prove
-from fsmtrain.prove.run import ALL, SPECIAL, Special, bad_of_special
-from fsmtrain.prove.system import System, reading, system
-from fsmtrain.prove.terms import Term
+from fsmtrain.prove.prove_all import ALL, SPECIAL, Special, bad_of_special
+from fsmtrain.prove.prove_claim import bad_of, prove
+from fsmtrain.prove.solvers import z3
+from fsmtrain.prove.transition_system import System, reading, system
+from fsmtrain.prove.z3_terms import Term
 from tests.reference import Event, Every, Replaced, Script
 from tests.strategies import Case, World, take_back
 
@@ -151,7 +151,7 @@ def configurations() -> tuple[tuple[Case, Loop], ...]:
 
 def finding_of(table: Table) -> str | None:
     """The first error that the check reports of a table's transitions, in any configuration of the grid."""
-    with patch.object(choices, "read", lambda guard, whole: reading(guard)):  # a planted guard has no source
+    with patch.object(row_choices, "read", lambda guard, whole: reading(guard)):  # a planted guard has no source
         for case, loop in configurations():
             changed = copy.copy(loop)
             object.__setattr__(changed, "table", table)

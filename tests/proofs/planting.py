@@ -9,15 +9,15 @@ from attrs import evolve, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
+from fsmtrain.core.guard_ast.expressions import Apply, Expression, Opaque, Read, Value, is_opaque
+from fsmtrain.core.guard_ast.parse import name_of
+from fsmtrain.core.guard_ast.simplify import negation
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.reading.expressions import Apply, Expression, Opaque, Read, Value, is_opaque
-from fsmtrain.core.reading.reader import name_of
-from fsmtrain.core.reading.simplifying import negation
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
-from fsmtrain.prove.changes import Assign, Branch, Change, Changes, argument_of, changes_of, index_of
-from fsmtrain.prove.system import reading
+from fsmtrain.prove.effect_ast import Assign, Branch, Change, Changes, argument_of, changes_of, index_of
+from fsmtrain.prove.transition_system import reading
 
 Records = dict[str, Any]
 

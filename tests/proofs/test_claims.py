@@ -7,12 +7,12 @@ import pytest
 pytest.importorskip("z3", reason="the extra 'prove' is not installed: pip install 'fsmtrain[prove]'")
 pytest.importorskip("cvc5", reason="the extra 'prove' is not installed: pip install 'fsmtrain[prove]'")
 
-from fsmtrain.prove.changes import value_of
 from fsmtrain.prove.claim import Claim
+from fsmtrain.prove.effect_ast import value_of
 from fsmtrain.prove.lemmas import LEMMAS, decide_lemmas
-from fsmtrain.prove.proofs import bad_of, known_from, prove
-from fsmtrain.prove.run import ALL, SPECIAL, decide
-from fsmtrain.prove.worlds import world
+from fsmtrain.prove.prove_all import ALL, SPECIAL, decide
+from fsmtrain.prove.prove_claim import bad_of, known_from, prove
+from fsmtrain.prove.systems import world
 
 
 @pytest.mark.parametrize("index", range(len(ALL) + len(SPECIAL)), ids=[*(claim.name for claim in ALL), *SPECIAL])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fsmtrain.prove.lemmas import LEMMAS
-from fsmtrain.prove.run import ALL, SPECIAL
+from fsmtrain.prove.prove_all import ALL, SPECIAL
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "proofs.md"
 

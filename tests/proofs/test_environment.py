@@ -22,10 +22,18 @@ from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.options import Options
-from fsmtrain.prove.changes import changes_of
+from fsmtrain.prove.assumptions import (
+    ACTIONS,
+    LEGAL,
+    ask_to_stop,
+    begins,
+    chances_are_legal,
+    check_interval_fits,
+    window_is_legal,
+)
 from fsmtrain.prove.claim import Claim
 from fsmtrain.prove.claims import CLAIMS
-from fsmtrain.prove.claims.facts import (
+from fsmtrain.prove.claims.folding_facts import (
     FACTS,
     every_epoch_has_checks,
     one_optimizer_is_number_0,
@@ -42,16 +50,8 @@ from fsmtrain.prove.claims.facts import (
     without_bptt_split_nb_is_0,
     without_bptt_splits_is_one,
 )  # fmt: skip
-from fsmtrain.prove.environment import (
-    ACTIONS,
-    LEGAL,
-    ask_to_stop,
-    begins,
-    chances_are_legal,
-    check_interval_fits,
-    window_is_legal,
-)
-from fsmtrain.prove.witness import ON_LEAVING, ON_VISIT, Chance, Seen
+from fsmtrain.prove.effect_ast import changes_of
+from fsmtrain.prove.ghost_state import ON_LEAVING, ON_VISIT, Chance, Seen
 from tests.proofs.planting import PlantedEffect
 from tests.strategies import Case, cases
 

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from fsmtrain.errors import UsageError
-from fsmtrain.prove import extra
+from fsmtrain.prove import solvers
 
 
-@pytest.mark.parametrize("solver", [extra.z3, extra.cvc5], ids=["z3", "cvc5"])
+@pytest.mark.parametrize("solver", [solvers.z3, solvers.cvc5], ids=["z3", "cvc5"])
 def test_a_missing_solver_is_an_error_that_names_the_extra(solver: object, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("z3", "cvc5"):
         monkeypatch.setitem(sys.modules, module, None)

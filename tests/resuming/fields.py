@@ -20,11 +20,11 @@ from typing import Any
 import torch
 
 from fsmtrain import Machine
-from fsmtrain.runtime.checkpoints import Checkpoints
-from fsmtrain.runtime.saving.codec import decode
-from fsmtrain.runtime.saving.snapshots import snapshot
-from fsmtrain.runtime.saving.store import Store
-from fsmtrain.runtime.state import Standing
+from fsmtrain.runtime.checkpoint_files.codec.codec import decode
+from fsmtrain.runtime.checkpoint_files.store.snapshots import snapshot
+from fsmtrain.runtime.checkpoint_files.store.store import Store
+from fsmtrain.runtime.checkpointing.run_snapshot import Standing
+from fsmtrain.runtime.checkpointing.selection import Checkpoints
 from tests.models import Visits, same_bits
 from tests.resuming.killing import differences, outcome
 from tests.resuming.presets import PRESETS, Preset

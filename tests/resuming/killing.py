@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from fsmtrain import Machine
-from fsmtrain.core.dispatch import Dispatcher
+from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.runtime.generators import plain
 from tests.models import Visits, same_bits, weights
 from tests.resuming.presets import Preset

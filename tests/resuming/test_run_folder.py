@@ -14,8 +14,8 @@ import torch
 
 from fsmtrain import Guards, Machine, ModelCheckpoint, Options, State, Trainer, build, every_n_batches
 from fsmtrain.errors import CheckpointError, ResumeError, UsageError
-from fsmtrain.runtime.saving.store import Store
-from fsmtrain.views.recording.lock import hold
+from fsmtrain.runtime.checkpoint_files.store.store import Store
+from fsmtrain.views.recording.folder_lock import hold
 from tests.models import Linear, batches
 from tests.resuming.test_kills import ROOT
 from tests.resuming.test_resuming import StopAt
@@ -377,7 +377,7 @@ def test_a_run_that_is_under_way_is_passed_over_and_refused_where_it_is_named(ca
 HOLDING = """
 import os, sys, time
 from pathlib import Path
-from fsmtrain.views.recording.lock import hold
+from fsmtrain.views.recording.folder_lock import hold
 held = hold(Path(sys.argv[1]))
 if os.fork() == 0:  # a worker of a loader, which may live longer
     time.sleep(60)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fsmtrain import Guards, ModelCheckpoint
-from fsmtrain.runtime.saving.files import Files
+from fsmtrain.runtime.checkpoint_files.files import Files
 from tests.models import Perceptron
 from tests.resuming.killing import Matrix, Moment, fresh, in_child
 from tests.resuming.presets import adam, noisy, preset, shuffled, with_momentum

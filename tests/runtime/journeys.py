@@ -13,9 +13,9 @@ from attrs import define, field
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
+from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, cursor_of, length_of
 from fsmtrain.runtime.generators import process_wide, put_process_wide_back
-from fsmtrain.runtime.loaders import SizedBatches, StreamedBatches, cursor_of, length_of
-from fsmtrain.runtime.random_states import seed_all
+from fsmtrain.runtime.rng import seed_all
 
 Make = Callable[[], Any]  # a new loader, as a new process would make it
 ITEMS, EPOCHS = 11, 2

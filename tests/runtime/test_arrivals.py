@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fsmtrain.runtime.arrivals import Arrivals, Sent
+from fsmtrain.runtime.metrics.host_transfer import Arrivals, Sent
 
 
 class Parcel:

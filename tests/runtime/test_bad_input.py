@@ -13,7 +13,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from fsmtrain import Callback, EarlyStopping, FsmtrainError, Guards, Machine, State, Trainer, TrainingModule, after_batches
-from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import GuardError, ModelError, OptionsError, OutOfMemoryError
 from tests.models import Linear, Plain, Samples, Validated, batches, machine_of, places, same_bits, stream, trained, weights
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from fsmtrain.errors import DataError, ModelError
-from fsmtrain.runtime.batches import move_to, split_in_time
+from fsmtrain.runtime.data.nested import move_to, split_in_time
 from tests.models import Recurrent, machine_of, same_bits, sequences, trained
 
 META = torch.device("meta")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fsmtrain.errors import FsmtrainError, ModelError
-from fsmtrain.runtime.binding import Binding
+from fsmtrain.runtime.step_signature import Binding
 from tests.models import Linear, Validated, batches, machine_of
 
 ORDER = ("batch", "batch_nb", "optimizer_i", "hiddens")

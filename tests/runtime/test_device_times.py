@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fsmtrain.core.states import State
-from fsmtrain.runtime import device_times as module
-from fsmtrain.runtime.device_times import DeviceTimes, device_times
+from fsmtrain.runtime import device_timer as module
+from fsmtrain.runtime.device_timer import DeviceTimes, device_times
 from tests.models import Linear, batches, trained
 
 

@@ -12,7 +12,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
 from fsmtrain import Callback, EarlyStopping, Guards, Machine, State, after_steps
-from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import MetricError
 from tests.models import Linear, Visits, batches, machine_of, places, trained
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fsmtrain import Callback, State
-from fsmtrain.runtime.outputs import scalar_of
+from fsmtrain.runtime.metrics.step_outputs import scalar_of
 from tests.models import Linear, Perceptron, Validated, Visits, batches, machine_of, same_bits, stream, trained, weights
 
 

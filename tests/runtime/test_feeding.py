@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
-from fsmtrain.runtime.batches import move_to
-from fsmtrain.runtime.feeding import CudaLane, feeder
-from fsmtrain.runtime.outputs import tensors_in
+from fsmtrain.runtime.data.device_transfer import CudaLane, feeder
+from fsmtrain.runtime.data.nested import move_to
+from fsmtrain.runtime.metrics.step_outputs import tensors_in
 
 META = torch.device("meta")
 

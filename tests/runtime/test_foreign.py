@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from fsmtrain import CheckpointError, ResumeError, TrainingModule, import_checkpoint
-from fsmtrain.runtime import torch_files
-from fsmtrain.runtime.saving.store import Store
+from fsmtrain.runtime.checkpoint_files.store.store import Store
+from fsmtrain.runtime.model_files import safe_torch_load
 from tests.models import batches, machine_of, same_bits
 
 
@@ -277,7 +277,7 @@ def test_a_file_that_unpacks_to_more_than_it_has_is_refused_unread(monkeypatch: 
 def test_a_pickle_that_is_too_large_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(of_lightning())
     monkeypatch.setattr(torch, "load", None)
-    monkeypatch.setattr(torch_files, "LARGEST_PICKLE", 1000)
+    monkeypatch.setattr(safe_torch_load, "LARGEST_PICKLE", 1000)
     assert "without its tensors it has" in refused(path)
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from fsmtrain import Trainer
 from fsmtrain.errors import DataError, FsmtrainError, ModelError, SizesError
-from fsmtrain.runtime.loaders import (
+from fsmtrain.runtime.data.loaders import (
     EvaluationBatches,
     StreamedBatches,
     as_loader,

@@ -9,7 +9,7 @@ import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fsmtrain import Callback, EarlyStopping, Machine, Trainer
-from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import MetricError, ModelError
 from tests.models import Linear, Plain, Validated, batches, machine_of, slow_descent, trained
 from tests.views.recording.folders import rows

@@ -29,10 +29,10 @@ from fsmtrain import (
     Trainer,
     every_n_batches,
 )
-from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import NonFiniteError, OptionsError, UsageError
-from fsmtrain.runtime.finiteness import NotFinite
-from fsmtrain.runtime.saving.store import Store
+from fsmtrain.runtime.checkpoint_files.store.store import Store
+from fsmtrain.runtime.optimization.nonfinite_detection import NotFinite
 from tests.adapters.trainings import in_turns, outcome
 from tests.models import (
     Adversaries,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.runtime import notes as module
-from fsmtrain.runtime.arrivals import Arrivals, Sent
-from fsmtrain.runtime.notes import Notes
+from fsmtrain.runtime.metrics import metric_queue as module
+from fsmtrain.runtime.metrics.host_transfer import Arrivals, Sent
+from fsmtrain.runtime.metrics.metric_queue import Notes
 
 
 class Parcel:

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau,
 
 from fsmtrain import Callback, Guards, State, TrainingModule, every_n_batches
 from fsmtrain.errors import GuardError, MetricError, ModelError, OptionsError
-from fsmtrain.runtime.optimizers import Optimization, drop_gradients, optimization
+from fsmtrain.runtime.optimization.optimizers import Optimization, drop_gradients, optimization
 from tests.models import Adversaries, Linear, Plain, Validated, Visits, batches, machine_of, places, trained
 
 

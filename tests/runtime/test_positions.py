@@ -23,9 +23,9 @@ from torch.utils.data.distributed import DistributedSampler
 
 from fsmtrain import SeededDataLoader
 from fsmtrain.errors import PositionError
+from fsmtrain.runtime.data.loaders import EvaluationBatches, SizedBatches, StreamedBatches, cursor_of
 from fsmtrain.runtime.generators import process_wide
-from fsmtrain.runtime.loaders import EvaluationBatches, SizedBatches, StreamedBatches, cursor_of
-from fsmtrain.runtime.random_states import seed_all
+from fsmtrain.runtime.rng import seed_all
 from tests.runtime.journeys import (
     ITEMS,
     Augmented,

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Subset
 
 from fsmtrain import SeededDataLoader
 from fsmtrain.errors import DataError, OptionsError, PositionError
-from fsmtrain.runtime import random_states
+from fsmtrain.runtime import rng
+from fsmtrain.runtime.data.permutation import Permutation, mixed
 from fsmtrain.runtime.generators import process_wide
-from fsmtrain.runtime.permutation import Permutation, mixed
 from tests.models import Perceptron, Samples, trained
 from tests.runtime.journeys import ITEMS, Augmented, Items, Streamed, draws, same, torn
 
@@ -256,7 +256,7 @@ def test_it_trains_the_same_with_workers_and_without_whatever_the_model_draws() 
     models = Perceptron(), Perceptron()
     models[1].load_state_dict(models[0].state_dict())
     for model, workers in zip(models, (0, 2), strict=True):
-        random_states.seed_all(1)
+        rng.seed_all(1)
         data = SeededDataLoader(Samples(8), 2, shuffle=True, num_workers=workers)
         trained(model, data, SeededDataLoader(Samples(4), 2), max_nb_epochs=2)
     first, second = (torch.cat([p.flatten() for p in model.parameters()]) for model in models)
@@ -265,9 +265,9 @@ def test_it_trains_the_same_with_workers_and_without_whatever_the_model_draws() 
 
 def test_the_sanity_pass_uses_up_no_epoch() -> None:
     made = loader()
-    before = random_states.take([made])
+    before = rng.take([made])
     next(iter(made))
-    random_states.put_back(before)
+    rng.put_back(before)
     assert same([*made], [*loader()])
 
 

@@ -28,7 +28,7 @@ from fsmtrain import (
     build,
     every_n_batches,
 )
-from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import OptionsError, UsageError
 from tests.models import (
     Adversaries,

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from fsmtrain import FsmtrainError, Guards, LightningModule, Trainer, every_n_batches
-from fsmtrain.runtime.hparams import read_tags
-from fsmtrain.runtime.saving.store import Store
+from fsmtrain.runtime.checkpoint_files.store.store import Store
+from fsmtrain.runtime.model_files.hparams import read_tags
 from tests.models import batches, same_bits, weights
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fsmtrain.views import bar
-from fsmtrain.views.bar import Bar
+from fsmtrain.views.console import progress_bar
+from fsmtrain.views.console.progress_bar import Bar
 from tests.views.runs import Clock, Standstill, drawing
 from tests.views.screens import Terminal
 
@@ -56,7 +56,7 @@ class ByHand:
 @pytest.fixture
 def by_hand(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Iterator[ByHand]:
     """What makes such bars, and in the end closes those that a failed test has left."""
-    monkeypatch.setattr(bar, "INTERVAL", 3600.0)
+    monkeypatch.setattr(progress_bar, "INTERVAL", 3600.0)
     made = ByHand()
     yield made
     for each in made.bars:

@@ -10,14 +10,14 @@ import torch
 
 from fsmtrain import Options, TrainingModule
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.dispatch import Spent
-from fsmtrain.core.loop import Loop
-from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.dispatcher import Spent
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
+from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.machine import Machine
-from fsmtrain.runtime.building import Loaders
-from fsmtrain.views.progress import Progress
+from fsmtrain.runtime.build import Loaders
+from fsmtrain.views.console.progress import Progress
 
 
 class Batches:

@@ -10,9 +10,9 @@ import pytest
 from tqdm.utils import disp_len
 
 from fsmtrain.core.states import State
-from fsmtrain.views.bar import Bar, lay_out
-from fsmtrain.views.standing import Standing
-from fsmtrain.views.terminal import MARGIN
+from fsmtrain.views.console.progress_bar import Bar, lay_out
+from fsmtrain.views.console.progress_text import Standing
+from fsmtrain.views.console.terminal import MARGIN
 from tests.views.conftest import ByHand
 from tests.views.runs import Clock, Late, Standstill, drawing
 from tests.views.screens import Screen, Terminal

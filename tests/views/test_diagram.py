@@ -17,19 +17,19 @@ from hypothesis import given, settings
 
 from diagrams.make import CONFIGURATIONS, drawings, outdated, same
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.guard_ast.expressions import Expression, Fact, Value, is_opaque
+from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.guards import Guards, every_n_batches, every_n_steps_of
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.loop import Loop
-from fsmtrain.core.reading.expressions import Expression, Fact, Value, is_opaque
-from fsmtrain.core.reading.simplifying import fold
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import OptionsError
 from fsmtrain.options import Options
-from fsmtrain.views.diagram import dot, mermaid, svg, write
-from fsmtrain.views.heading import heading
-from fsmtrain.views.labels import condition, labels
+from fsmtrain.views.diagrams.edge_labels import condition, labels
+from fsmtrain.views.diagrams.formats import dot, mermaid, svg, write
+from fsmtrain.views.non_defaults import heading
 from tests.strategies import Case, cases
 
 ROOT = Path(__file__).parents[2]

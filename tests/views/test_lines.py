@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from fsmtrain.core.dispatch import Spent
-from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.dispatcher import Spent
 from fsmtrain.core.states import State
-from fsmtrain.views.opening import outlook
-from fsmtrain.views.progress import Progress
+from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.views.console.progress import Progress
+from fsmtrain.views.console.run_header import outlook
 from tests.views.runs import Clock, Late, Model, Sized, Standstill, drawing, machine
 
 

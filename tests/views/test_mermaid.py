@@ -18,11 +18,11 @@ from diagrams.make import CONFIGURATIONS
 from fsmtrain import Guards, Loop, Options, Sizes, State
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
-from fsmtrain.views.arrows import kind, stop_request
-from fsmtrain.views.diagram import mermaid
-from fsmtrain.views.heading import heading
-from fsmtrain.views.labels import labels
-from fsmtrain.views.tally import Tally, foretold, told
+from fsmtrain.views.diagrams.edge_labels import labels
+from fsmtrain.views.diagrams.edges import kind, stop_request
+from fsmtrain.views.diagrams.formats import mermaid
+from fsmtrain.views.diagrams.tally import Tally, foretold, told
+from fsmtrain.views.non_defaults import heading
 
 FOLDER = Path(__file__).parent / "mermaid"
 NODE = shutil.which("node")

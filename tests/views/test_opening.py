@@ -11,7 +11,7 @@ import torch
 from fsmtrain import EarlyStopping, Guards, Machine, Options, build
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
-from fsmtrain.views.opening import opening
+from fsmtrain.views.console.run_header import opening
 from tests.models import Adversaries, Linear, Validated, batches, machine_of, stream
 
 
@@ -83,5 +83,5 @@ def test_the_schedule_is_left_out_where_it_takes_long_or_would_call_a_guard_with
     assert lines(machine_of(Linear(), stream(4))) == 2
     assert lines(machine_of(Linear(), batches(4), guards=Guards(step={0: remembers}))) == 2
     assert calls == []
-    monkeypatch.setattr("fsmtrain.views.planned.CHEAP", 1)
+    monkeypatch.setattr("fsmtrain.views.console.cheap_plan.CHEAP", 1)
     assert lines(machine_of(Linear(), batches(4))) == 2

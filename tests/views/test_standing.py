@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.dispatch import Spent
+from fsmtrain.core.dispatcher import Spent
 from fsmtrain.core.states import State
-from fsmtrain.views.standing import Rates, standing
+from fsmtrain.views.console.progress_text import Rates, standing
 from tests.views.runs import Standstill
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fsmtrain.core.dispatch import Spent
-from fsmtrain.core.reasons import StopReason
+from fsmtrain.core.dispatcher import Spent
 from fsmtrain.core.states import State
-from fsmtrain.views.summary import bottleneck, states_table
+from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.views.console.run_summary import bottleneck, states_table
 
 TIMES = {State.STEP: Spent(45, 0.75), State.FETCH: Spent(90, 0.25), State.TRAIN_BATCH: Spent(1_234_567, 9.0)}
 

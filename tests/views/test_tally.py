@@ -13,8 +13,8 @@ from diagrams.make import CONFIGURATIONS, shown
 from fsmtrain import Loop, Options, Sizes, State, draw
 from fsmtrain.core.trace import BLOCK
 from fsmtrain.errors import SizesError, UsageError
-from fsmtrain.views.diagram import dot, mermaid, svg
-from fsmtrain.views.tally import Tally, foretold, tally_of
+from fsmtrain.views.diagrams.formats import dot, mermaid, svg
+from fsmtrain.views.diagrams.tally import Tally, foretold, tally_of
 from tests.models import Validated, batches, machine_of, trained
 from tests.strategies import Case, cases
 

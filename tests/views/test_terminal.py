@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from fsmtrain.views.terminal import LastLine
+from fsmtrain.views.console.terminal import LastLine
 from tests.views.screens import Terminal
 
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fsmtrain.core.checking.exploring import Choice, Exploration, Explorer, Moment
+from fsmtrain.core.checking.exploration import Choice, Exploration, Explorer, Moment
 from fsmtrain.core.checking.findings import Finding, Report, error, warning
-from fsmtrain.core.checking.foreseeing import foreseen, length_of, unfed
-from fsmtrain.core.checking.hooked import Checkable, unforeseen_steps
-from fsmtrain.core.checking.owned import Owned, looks_at_growth, owned, readable
+from fsmtrain.core.checking.optimizer_step_checks import Checkable, unforeseen_steps
+from fsmtrain.core.checking.schedule_checks import foreseen, length_of, unfed
+from fsmtrain.core.checking.user_guards import Owned, looks_at_growth, owned, readable
 from fsmtrain.core.counters import seen_by
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.folding import facts, folded
-from fsmtrain.core.reading.expressions import reads_of
-from fsmtrain.core.reading.reader import distrust, name_of
-from fsmtrain.core.reading.simplifying import fold
+from fsmtrain.core.guard_ast.expressions import reads_of
+from fsmtrain.core.guard_ast.parse import distrust, name_of
+from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, full_table
 from fsmtrain.core.trace import where

@@ -14,10 +14,10 @@ from attrs import asdict, evolve, field, frozen
 
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.planning.notes import Epoch
-from fsmtrain.core.planning.places import Growth, Places
-from fsmtrain.core.planning.text import difference, text
-from fsmtrain.core.planning.walk import Walk
+from fsmtrain.core.planning.epoch_builder import Epoch
+from fsmtrain.core.planning.int_ranges import Growth, Places
+from fsmtrain.core.planning.plan_text import difference, text
+from fsmtrain.core.planning.planner import Walk
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table

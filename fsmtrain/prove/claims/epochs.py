@@ -6,7 +6,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.prove.claim import AFTER_FETCH, IN_EPOCH, IN_TURN, Claim, but
-from fsmtrain.prove.witness import Seen
+from fsmtrain.prove.ghost_state import Seen
 
 
 def no_epoch_has_begun(counters: Counters, seen: Seen) -> bool:

@@ -6,7 +6,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.prove.claim import IN_EPOCH, Claim, but
-from fsmtrain.prove.witness import Seen
+from fsmtrain.prove.ghost_state import Seen
 
 
 def the_window_is_that_of_the_epoch(counters: Counters, seen: Seen) -> bool:

@@ -9,20 +9,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fsmtrain.core.notes import Note
-from fsmtrain.views.opening import opening
-from fsmtrain.views.recording import facts
-from fsmtrain.views.recording.earlier import Earlier, cut_back, facts_in
-from fsmtrain.views.recording.encoding import document
-from fsmtrain.views.recording.facts import Recorded
-from fsmtrain.views.recording.files import put
-from fsmtrain.views.recording.folder import make_folder
-from fsmtrain.views.recording.lock import Hold, hold
-from fsmtrain.views.recording.log import Log
-from fsmtrain.views.recording.metrics import MetricsFiles
-from fsmtrain.views.recording.rows import Bins
-from fsmtrain.views.recording.timeline import Timeline
-from fsmtrain.views.standing import ending, plural
+from fsmtrain.core.metric_record import Note
+from fsmtrain.views.console.progress_text import ending, plural
+from fsmtrain.views.console.run_header import opening
+from fsmtrain.views.recording import run_metadata
+from fsmtrain.views.recording.append_files import put
+from fsmtrain.views.recording.folder_lock import Hold, hold
+from fsmtrain.views.recording.folder_names import make_folder
+from fsmtrain.views.recording.json_csv import document
+from fsmtrain.views.recording.log_file import Log
+from fsmtrain.views.recording.metric_rows import Bins
+from fsmtrain.views.recording.metrics_files import MetricsFiles
+from fsmtrain.views.recording.resume_trim import Earlier, cut_back, facts_in
+from fsmtrain.views.recording.run_metadata import Recorded
+from fsmtrain.views.recording.timeline_file import Timeline
 
 BEGINNING = ("name", "started", "command", "process")  # what a run that is resumed keeps of its run.json
 HOLD = 0.3  # seconds for which a row waits for the rest of its batches, at most
@@ -55,7 +55,7 @@ class RunFolder:
         """A new folder for a run, with all that is known before the run begins; `earlier` where it begins at a checkpoint."""
         path = make_folder(Path(runs).absolute(), name)  # the program may go elsewhere meanwhile
         made = cls(path, held=hold(path))
-        told = facts.run_facts(run, path.name)
+        told = run_metadata.run_facts(run, path.name)
         if earlier is not None and earlier.checkpoint is not None:
             told["resumed"] = [made._resumed(run, earlier, told)]
         made._introduce(run, told)
@@ -68,7 +68,7 @@ class RunFolder:
         Raises:
             OSError: It cannot be written, or holds something else.
         """
-        before, told = facts_in(path), facts.run_facts(run, path.name)
+        before, told = facts_in(path), run_metadata.run_facts(run, path.name)
         try:
             gone = cut_back(path, earlier)
             made = cls(path, held=held, earlier=earlier)
@@ -87,13 +87,13 @@ class RunFolder:
         checkpoint = os.path.relpath(earlier.checkpoint, self.path)
         self.say(f"resumed from {checkpoint} ({', '.join(f'{name} {number}' for name, number in where.items())})")
         by = {name: told[name] for name in ("command", "process", "host", "commit")}
-        return {"resumed": facts.now(), "checkpoint": checkpoint, "time": earlier.seconds, **where, **by}
+        return {"resumed": run_metadata.now(), "checkpoint": checkpoint, "time": earlier.seconds, **where, **by}
 
     def _introduce(self, run: Recorded, run_facts: Mapping[str, Any]) -> None:
         """Write what is known before the run goes on."""
         try:
             put(self.path / "run.json", document(run_facts))
-            put(self.path / "table.json", document(facts.table_facts(run.loop)))
+            put(self.path / "table.json", document(run_metadata.table_facts(run.loop)))
             for text in opening(run):
                 self.say(text)
         except OSError:
@@ -120,19 +120,19 @@ class RunFolder:
         if self._timeline is not None:
             spent = self._spent(run)
             self._timeline.add({name: value for name, value in spent.items() if name != "taken"}, is_last=is_last)
-            put(self.path / "status.json", document({"format": facts.FORMAT, "written": facts.now(), **spent}))
+            put(self.path / "status.json", document({"format": run_metadata.FORMAT, "written": run_metadata.now(), **spent}))
 
     def end(self, run: Recorded, metrics: Mapping[str, float], error: BaseException | None) -> None:
         """Write why the run has ended."""
         error = error if run.stop_reason is None else None
         self._log.say(ending(run, self._earlier.seconds + run.wall_seconds, error))
         if error is not None:
-            self._log.say(facts.traced(error))
+            self._log.say(run_metadata.traced(error))
         lost = run.notes.lost if run.notes is not None else 0
         if lost:
             self._log.warned(f"{lost} batches are not in the metrics: they came faster than they could be written.")
         if self._is_own:
-            put(self.path / "end.json", document(facts.end_facts(run, self._spent(run), metrics, error, lost)))
+            put(self.path / "end.json", document(run_metadata.end_facts(run, self._spent(run), metrics, error, lost)))
 
     def at_checkpoint(self, run: Recorded, *, is_done: bool) -> dict[str, Any]:
         """What a checkpoint that is saved now is to say, so that the folder can be gone on with from there.
@@ -147,7 +147,7 @@ class RunFolder:
 
     def _spent(self, run: Recorded) -> dict[str, Any]:
         """What the run has spent in all."""
-        return self._earlier.and_now(facts.spent_facts(run, run.wall_seconds))
+        return self._earlier.and_now(run_metadata.spent_facts(run, run.wall_seconds))
 
     def close(self) -> None:
         """No more is written."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 from attrs import define, field
 
-from fsmtrain.runtime.saving.files import Files
+from fsmtrain.runtime.checkpoint_files.files import Files
 
 # What may happen at an operation: an error, fewer bytes than asked for, the end of the process' time.
 Fault = Literal["EIO", "ENOSPC", "short", "cut"]

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from fsmtrain.runtime.saving.files import Files
-from fsmtrain.runtime.saving.retention import newest
-from fsmtrain.runtime.saving.store import Store
-from fsmtrain.runtime.saving.writer import Writer
+from fsmtrain.runtime.checkpoint_files.files import Files
+from fsmtrain.runtime.checkpoint_files.store.background_writer import Writer
+from fsmtrain.runtime.checkpoint_files.store.retention import newest
+from fsmtrain.runtime.checkpoint_files.store.store import Store
 
 OPERATIONS = (
     "make_folder", "create", "write", "sync", "close", "names", "sync_folder", "rename", "remove", "remove_folder", "lock"

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fsmtrain.errors import CodecError
-from fsmtrain.runtime.saving import strict_json
-from fsmtrain.runtime.saving.codec import Encoded, decode, encode
-from fsmtrain.runtime.saving.decoding import TAGS as ALL_TAGS
-from fsmtrain.runtime.saving.plain import DEEPEST
+from fsmtrain.runtime.checkpoint_files import strict_json
+from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, decode, encode
+from fsmtrain.runtime.checkpoint_files.codec.codec_common import DEEPEST
+from fsmtrain.runtime.checkpoint_files.codec.decoding import TAGS as ALL_TAGS
 from tests.models import bits_of
 from tests.runtime.saving.trees import differences, tensors_in, trees
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from fsmtrain.errors import CheckpointError
-from fsmtrain.runtime.saving.retention import newest
-from fsmtrain.runtime.saving.store import Store
+from fsmtrain.runtime.checkpoint_files.store.retention import newest
+from fsmtrain.runtime.checkpoint_files.store.store import Store
 from tests.runtime.saving.disk import Disk, Fault, PowerCut
 
 FOLDER = "/runs/checkpoints"

@@ -22,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsmtrain.errors import CheckpointError
-from fsmtrain.runtime.saving.checkpoint import Loaded
-from fsmtrain.runtime.saving.manifest import MANIFEST, MODEL, NAMES, STATE, TENSORS
-from fsmtrain.runtime.saving.store import Store
+from fsmtrain.runtime.checkpoint_files.store.checkpoint import Loaded
+from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST, MODEL, NAMES, STATE, TENSORS
+from fsmtrain.runtime.checkpoint_files.store.store import Store
 from tests.runtime.saving.trees import differences
 
 EFFORT = int(os.environ.get("FSMTRAIN_FUZZ", "1"))

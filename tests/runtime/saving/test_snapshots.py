@@ -7,8 +7,8 @@ import mmap
 import pytest
 import torch
 
-from fsmtrain.runtime.saving.codec import decode
-from fsmtrain.runtime.saving.snapshots import LARGE, snapshot
+from fsmtrain.runtime.checkpoint_files.codec.codec import decode
+from fsmtrain.runtime.checkpoint_files.store.snapshots import LARGE, snapshot
 from tests.models import same_bits
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool, torch.complex64]

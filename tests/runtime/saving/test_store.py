@@ -17,12 +17,12 @@ from safetensors.torch import load_file, load_model, save_file
 from torch import nn
 
 from fsmtrain.errors import CheckpointError, CodecError
-from fsmtrain.runtime.saving.files import Files
-from fsmtrain.runtime.saving.manifest import NAMES
-from fsmtrain.runtime.saving.retention import best, either, newest
-from fsmtrain.runtime.saving.store import Store
-from fsmtrain.runtime.saving.tensor_file import read_tensors, write_tensors
-from fsmtrain.runtime.saving.transfer import Written
+from fsmtrain.runtime.checkpoint_files.checked_io import Written
+from fsmtrain.runtime.checkpoint_files.files import Files
+from fsmtrain.runtime.checkpoint_files.store.manifest import NAMES
+from fsmtrain.runtime.checkpoint_files.store.retention import best, either, newest
+from fsmtrain.runtime.checkpoint_files.store.store import Store
+from fsmtrain.runtime.checkpoint_files.tensors.safetensors_file import read_tensors, write_tensors
 from tests.runtime.saving.disk import Disk
 from tests.runtime.saving.trees import FLOATING, WHOLE, differences, trees
 
@@ -140,7 +140,7 @@ def test_what_a_checkpoint_is_of_is_plain_data(tmp_path: Path, about: dict[str, 
 def test_what_would_be_too_large_to_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match="about: it takes"):
         Store(tmp_path).save(state(0), {"note": "x" * 2**22})
-    monkeypatch.setattr("fsmtrain.runtime.saving.checkpoint.LARGEST_STATE", 1000)
+    monkeypatch.setattr("fsmtrain.runtime.checkpoint_files.store.checkpoint.LARGEST_STATE", 1000)
     with pytest.raises(CheckpointError, match=r"without its tensors the state takes .* Keep long lists of numbers as tensors"):
         Store(tmp_path).save({"order": list(range(1000))}, {})
     assert names(tmp_path) == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmtrain.runtime.saving.strict_json import DEEPEST, dump, parse
+from fsmtrain.runtime.checkpoint_files.strict_json import DEEPEST, dump, parse
 
 texts = st.text('[]{}"\\ä\n', max_size=6)
 values = st.recursive(

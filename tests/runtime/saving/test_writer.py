@@ -11,11 +11,11 @@ import torch
 from hypothesis import given
 
 from fsmtrain.errors import CodecError
-from fsmtrain.runtime.saving.files import Files
-from fsmtrain.runtime.saving.retention import newest
-from fsmtrain.runtime.saving.snapshots import snapshot
-from fsmtrain.runtime.saving.store import Store
-from fsmtrain.runtime.saving.writer import Writer
+from fsmtrain.runtime.checkpoint_files.files import Files
+from fsmtrain.runtime.checkpoint_files.store.background_writer import Writer
+from fsmtrain.runtime.checkpoint_files.store.retention import newest
+from fsmtrain.runtime.checkpoint_files.store.snapshots import snapshot
+from fsmtrain.runtime.checkpoint_files.store.store import Store
 from tests.models import bits_of
 from tests.runtime.saving.disk import Disk
 from tests.runtime.saving.trees import differences, tensors_in, trees
@@ -217,7 +217,7 @@ def test_no_memory_for_a_copy_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
         raise RuntimeError("not enough memory: you tried to allocate 8 bytes")
 
     with monkeypatch.context() as context:
-        context.setattr("fsmtrain.runtime.saving.snapshots.torch.empty", empty)
+        context.setattr("fsmtrain.runtime.checkpoint_files.store.snapshots.torch.empty", empty)
         writer.submit(state(0), {})
     assert "could not be copied: not enough memory" in told[0]
     writer.submit(state(1), {})

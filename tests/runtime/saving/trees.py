@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import Tensor, nn
 
-from fsmtrain.runtime.saving.dtypes import CODES, PACKED
+from fsmtrain.runtime.checkpoint_files.tensors.dtypes import CODES, PACKED
 from tests.models import bits_of
 
 FLOATING = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fsmtrain.views.recording.folder import make_folder
+from fsmtrain.views.recording.folder_names import make_folder
 
 
 def test_runs_are_numbered_from_0_after_the_largest_number_that_there_is(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_name_that_is_taken_gets_a_number_behind_it(tmp_path: Path) -> None:
 def test_processes_that_start_at_the_same_time_get_a_folder_each(tmp_path: Path, name: str) -> None:
     """Each waits for the others to be ready, so that they ask at the same moment."""
     code = (
-        "import sys, time; from pathlib import Path; from fsmtrain.views.recording.folder import make_folder\n"
+        "import sys, time; from pathlib import Path; from fsmtrain.views.recording.folder_names import make_folder\n"
         f"runs = Path({str(tmp_path / 'runs')!r}); runs.mkdir(exist_ok=True)\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         f"print(*[make_folder(runs, {name}).name for _ in range(50)])"

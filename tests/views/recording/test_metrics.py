@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fsmtrain.core.notes import Note
-from fsmtrain.views.recording import metrics
-from fsmtrain.views.recording.metrics import MetricsFiles
-from fsmtrain.views.recording.rows import Bins
-from fsmtrain.views.recording.timeline import Timeline
+from fsmtrain.core.metric_record import Note
+from fsmtrain.views.recording import metrics_files
+from fsmtrain.views.recording.metric_rows import Bins
+from fsmtrain.views.recording.metrics_files import MetricsFiles
+from fsmtrain.views.recording.timeline_file import Timeline
 from tests.views.recording.folders import rows, table
 
 
@@ -40,9 +40,9 @@ def test_batches_that_come_very_fast_share_rows_but_for_the_first_ones(tmp_path:
     files = MetricsFiles(tmp_path)
     assert files.width(10**6, 1.0) == 1
     bins = Bins()
-    files.add([*bins.add(notes(range(metrics.FREE))), *bins.rest(10.0)])
-    assert files.width(10 * metrics.RATE, 1.0) == 10
-    assert files.width(metrics.RATE // 2, 1.0) == 1
+    files.add([*bins.add(notes(range(metrics_files.FREE))), *bins.rest(10.0)])
+    assert files.width(10 * metrics_files.RATE, 1.0) == 10
+    assert files.width(metrics_files.RATE // 2, 1.0) == 1
     assert files.width(10, 0.0) == 1
     files.close()
 
@@ -77,7 +77,7 @@ def test_new_columns_all_the_time_do_not_have_the_table_written_all_the_time(
 
     monkeypatch.setattr(files, "_write_table", counted)
     place = {"kind": "train", "time": 0.0, "epoch": 0, "batch": 0, "step": 0, "batches": 1}
-    monkeypatch.setattr(metrics, "REST", 10**9)
+    monkeypatch.setattr(metrics_files, "REST", 10**9)
     for i in range(50):
         files.add([{**place, "values": {f"m{i}": 1.0}}])
     assert written == 1

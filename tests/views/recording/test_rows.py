@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmtrain.core.notes import Note
-from fsmtrain.views.recording.rows import Bins, Row, merged
+from fsmtrain.core.metric_record import Note
+from fsmtrain.views.recording.metric_rows import Bins, Row, merged
 
 
 def note(batch: int, optimizer: int | None = 0, /, **values: float) -> Note:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from fsmtrain import Machine, Options, build
-from fsmtrain.core.loop import Loop
+from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
-from fsmtrain.views.recording.encoding import document, line, number
-from fsmtrain.views.recording.facts import table_facts
-from fsmtrain.views.report.folder import recorded
-from fsmtrain.views.report.page import page
+from fsmtrain.views.recording.json_csv import document, line, number
+from fsmtrain.views.recording.report.page import page
+from fsmtrain.views.recording.report.read_run_folder import recorded
+from fsmtrain.views.recording.run_metadata import table_facts
 from tests.views.recording.folders import Numbers, Telling
 
 NOW = datetime.fromisoformat("2026-01-02T04:00:00+00:00")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fsmtrain.views.report.page import report
+from fsmtrain.views.recording.report.page import report
 from tests.views.recording.folders import document
 from tests.views.report.browser import CHROMIUM, Browser, opened
 from tests.views.report.folders import of_a_million_batches, row, run, written

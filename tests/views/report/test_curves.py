@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmtrain.views.report.axes import Axis, round_up
-from fsmtrain.views.report.charts import NOISY, smoothed
-from fsmtrain.views.report.curves import BUDGET, MOST, Curve, curves
-from fsmtrain.views.report.timeline import spans
+from fsmtrain.views.recording.report.axes import Axis, round_up
+from fsmtrain.views.recording.report.charts import NOISY, smoothed
+from fsmtrain.views.recording.report.curves import BUDGET, MOST, Curve, curves
+from fsmtrain.views.recording.report.timeline_section import spans
 from tests.views.report.folders import row
 
 numbers = st.floats(-1e6, 1e6)

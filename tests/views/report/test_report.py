@@ -12,9 +12,9 @@ import pytest
 
 from fsmtrain import EarlyStopping, Machine, Trainer, TrainingModule
 from fsmtrain.errors import MissingExtraError, UsageError
-from fsmtrain.views import picture
-from fsmtrain.views.report import spent
-from fsmtrain.views.report.page import report
+from fsmtrain.views.diagrams import svg_png
+from fsmtrain.views.recording.report import time_section
+from fsmtrain.views.recording.report.page import report
 from tests.models import Adversaries, batches, machine_of
 from tests.views.recording.folders import Numbers, Telling, document
 from tests.views.report.folders import Page, of_a_million_batches, page_of, row, run, written
@@ -137,13 +137,13 @@ def test_where_nothing_can_draw_the_transitions_are_told_as_a_table(tmp_path: Pa
 
     machine = run(tmp_path)
     machine.run()
-    monkeypatch.setattr(spent, "svg", missing)
+    monkeypatch.setattr(time_section, "svg", missing)
     page = page_of(tmp_path / "0")
     check_page(page)
     assert "pip install 'fsmtrain[draw]'" in page.text
     assert ("details", "open", "") in page.attributes
     assert "fetch train_batch 12×" in page.text
-    assert picture.svg is not missing
+    assert svg_png.svg is not missing
 
 
 def test_early_stopping_marks_its_metric_and_the_best_of_it(tmp_path: Path) -> None:

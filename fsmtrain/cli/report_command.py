@@ -1,0 +1,46 @@
+"""``report``: a run's folder as one page of HTML."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from fsmtrain.cli.option_flags import INPUT
+from fsmtrain.views.recording.report.page import report as write_report
+from fsmtrain.views.recording.report.read_run_folder import found
+
+
+def report(
+    run: Annotated[str | None, Parameter(name="RUN", group=INPUT)] = None,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
+    runs_dir: Annotated[Path, Parameter(name="--runs_dir", group=INPUT, metavar="PATH")] = Path("runs"),
+    open: Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)] = False,
+) -> int:
+    """Make a report of a run, also of one that goes on or was killed, and print where it is.
+
+    It is one HTML file, which opens anywhere and asks no network for anything.
+
+    For example:
+
+        fsmtrain report
+
+        fsmtrain report runs/baseline --out baseline.html --open
+
+    Args:
+        run: A run's folder, or its name or number in --runs_dir (default: the run that began last).
+        out: The file (default: report.html in the run's folder).
+        runs_dir: The folder of all runs.
+        open: Show it in the browser.
+    """
+    folder = found(run, runs_dir)
+    path = folder / "report.html" if out is None else out
+    write_report(folder, path)
+    print(path)
+    if open:
+        webbrowser.open(path.resolve().as_uri())
+    return 0

@@ -1,0 +1,55 @@
+"""Listens to the user's guards while a plan is worked out: which are asked, which fire, which contradict their source."""
+
+from __future__ import annotations
+
+from attrs import define, evolve, field, frozen
+
+from fsmtrain.core.checking.row_choices import Disagreement, compare
+from fsmtrain.core.checking.user_guards import Owned, owned
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.guard_ast.evaluate import Answer, answering
+from fsmtrain.core.guards import Checked, Guard, Guards
+from fsmtrain.core.limits import Limits
+
+
+@define(eq=False)
+class Heard:
+    """What was heard of one guard."""
+
+    own: Owned
+    reading: Answer
+    is_asked: bool = False
+    has_fired: bool = False
+    disagreement: Disagreement | None = None
+    at: Counters | None = None  # of the disagreement
+
+
+@frozen(eq=False)
+class _Overheard(Checked):
+    """The user's guard, overheard."""
+
+    heard: Heard = field(kw_only=True)
+
+    def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
+        answer, heard = self.guard(limits, counters, signals), self.heard
+        heard.is_asked = True
+        heard.has_fired = heard.has_fired or answer
+        if heard.disagreement is None:
+            heard.disagreement = compare(self.guard, answer, heard.reading, (limits, counters, signals))
+            heard.at = counters.copy() if heard.disagreement is not None else None
+        return answer
+
+
+def overheard(guards: Guards) -> tuple[Guards, list[Heard]]:
+    """The same guards, and where what is heard of each will be written down."""
+    all_heard = [Heard(own, answering(own.reading)) for own in owned(guards)]
+    step: dict[int, Guard] = {}
+    others: dict[str, Guard] = {}
+    for heard in all_heard:
+        own = heard.own
+        guard = _Overheard(own.guard, own.name, False, heard=heard)
+        if own.optimizer_i is None:
+            others[own.field] = guard
+        else:
+            step[own.optimizer_i] = guard
+    return evolve(guards, step=step, **others), all_heard

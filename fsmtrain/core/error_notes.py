@@ -1,0 +1,48 @@
+"""The way on which a run came to where an error ended it: its last transitions, as a note on the error."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import groupby
+from operator import itemgetter
+
+from fsmtrain.core.trace import Trace, where
+
+LAST = 10  # transitions that are told
+_BEGINS = "the way here, batches and epochs counted from 0:"
+
+
+def note_the_way(error: BaseException, trace: Trace) -> None:
+    """Note on an error how the run came to where it stands, unless it has such a note already: that of an inner run."""
+    told = way_here(trace)
+    if told and not any(note.startswith(_BEGINS) for note in getattr(error, "__notes__", ())):
+        error.add_note(told)
+
+
+def way_here(trace: Trace, last: int = LAST) -> str:
+    """The last transitions, one line for each place; empty where there were none.
+
+    >>> from fsmtrain.core.dispatcher import Dispatcher
+    >>> from fsmtrain.core.counters import Counters, Signals
+    >>> from fsmtrain.core.iteration import Loop
+    >>> from fsmtrain.core.sizes import Sizes
+    >>> from fsmtrain.options import Options
+    >>> loop = Loop(Options(accumulate_grad_batches=2, max_nb_epochs=1), Sizes(train=9))
+    >>> run = Dispatcher(loop.table, loop.limits, Counters.begin(1), Signals(), {})
+    >>> for _ in range(9):
+    ...     taken = run.advance()
+    >>> print(way_here(run.trace))
+    the way here, batches and epochs counted from 0:
+      epoch 0, batch 0, optimizer 0: start -> fetch -> train_batch -> backward -> accumulate -> round_end
+      epoch 0, batch 1, optimizer 0: fetch -> train_batch -> backward -> step
+    """
+    taken = deque(trace, maxlen=last)
+    if not taken:
+        return ""
+    lines = [_BEGINS if trace.total <= last else f"{_BEGINS} ..."]
+    visits = [(where(transition), transition.source) for transition in taken]
+    visits.append((visits[-1][0], taken[-1].to))
+    for place, at_place in groupby(visits, key=itemgetter(0)):
+        states = ((state, len(list(group))) for state, group in groupby(at_place, key=itemgetter(1)))
+        lines.append(f"  {place}: {' -> '.join(f'{state} x {n}' if n > 1 else str(state) for state, n in states)}")
+    return "\n".join(lines)

@@ -1,0 +1,69 @@
+"""What is left of an expression where some of its fields are known, and its opposite."""
+
+from __future__ import annotations
+
+from fsmtrain.core.guard_ast.expressions import (
+    COMPUTE,
+    FALSE,
+    OPPOSITE,
+    TRUE,
+    Apply,
+    Expression,
+    Facts,
+    Read,
+    Value,
+)
+
+
+def fold(expression: Expression, facts: Facts) -> Expression:
+    """The expression with what is known put in, and everything that this decides worked out.
+
+    >>> fold(Apply("and", (Read("limits", "tests"), Read("signals", "stop_requested"))), {("limits", "tests"): True})
+    Read(record='signals', name='stop_requested')
+    """
+    match expression:
+        case Read(record=record, name=name):
+            known = facts.get((record, name))
+            return expression if known is None else Value(known)
+        case Apply(op=("and" | "or") as op, args=args):
+            return _fold_junction(op, args, facts)
+        case Apply(op="not", args=(arg,)):
+            return _negated(fold(arg, facts))
+        case Apply(op=op, args=args):
+            left, right = (fold(arg, facts) for arg in args)
+            if isinstance(left, Value) and isinstance(right, Value) and not (op in ("//", "%") and right.value == 0):
+                return Value(COMPUTE[op](left.value, right.value))
+            return Apply(op, (left, right))
+    return expression
+
+
+def _fold_junction(op: str, args: tuple[Expression, ...], facts: Facts) -> Expression:
+    ends, passes = (FALSE, TRUE) if op == "and" else (TRUE, FALSE)
+    left: list[Expression] = []
+    for arg in args:
+        part = fold(arg, facts)
+        if part == ends:
+            return ends
+        if part != passes:
+            left.extend(part.args if isinstance(part, Apply) and part.op == op else (part,))
+    if not left:
+        return passes
+    return left[0] if len(left) == 1 else Apply(op, tuple(left))
+
+
+def _negated(expression: Expression) -> Expression:
+    match expression:
+        case Value(value=value):
+            return Value(not value)
+        case Apply(op="not", args=(arg,)):
+            return arg
+        case Apply(op=op, args=args) if op in OPPOSITE:
+            return Apply(OPPOSITE[op], args)
+        case Apply(op=("and" | "or") as op, args=args):
+            return Apply("or" if op == "and" else "and", tuple(_negated(arg) for arg in args))
+    return Apply("not", (expression,))
+
+
+def negation(expression: Expression) -> Expression:
+    """The opposite, with the ``not`` moved inwards as far as it goes."""
+    return _negated(expression)

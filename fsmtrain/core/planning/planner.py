@@ -1,0 +1,164 @@
+"""Works a plan out: runs the very table of a loop with no actions, and writes down what happens in each epoch.
+
+No signal is raised on the way but, where asked for, that patience is exhausted.
+
+What no guard can tell apart is planned once, be it val batches, train batches, windows or epochs: a stretch of the run that
+has come twice is tried for all its repetitions (`running`), and those are left out. A guard that cannot be read may have a
+memory: it is asked at each of its moments, in the order of the run, those that are left out among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from functools import partial
+
+from attrs import evolve
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.dispatcher import nodes_of
+from fsmtrain.core.guard_ast.expressions import is_opaque
+from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.planning.affine import UnevenError
+from fsmtrain.core.planning.epoch_builder import Epoch, Notes
+from fsmtrain.core.planning.period_detector import Periods
+from fsmtrain.core.planning.simulation import Course, Rows, Run
+from fsmtrain.core.states import State
+from fsmtrain.core.table import Table
+
+WORTH = 32  # batches that have to be left out for it to be worth while
+
+
+class Walk:
+    """A run of a loop's table without actions, epoch by epoch.
+
+    Args:
+        table, limits: The loop's.
+        splits: Splits of each batch.
+        exhausted_after: The check after which patience is exhausted; None for never.
+        jumps: Whether to leave out what repeats itself; the plan is the same without, and takes longer.
+    """
+
+    def __init__(
+        self, table: Table, limits: Limits, splits: int, exhausted_after: int | None = None, *, jumps: bool = True
+    ) -> None:
+        self._run = Run(
+            limits,
+            _opaque(table),
+            exhausted_after,
+            nodes_of(table, {})[State.START],
+            Counters.begin(limits.optimizers),
+            Signals(splits=splits),
+            Notes(limits.optimizers),
+            jumps=jumps,
+        )
+
+    @property
+    def counters(self) -> Counters:
+        """Where the run stands."""
+        return self._run.counters
+
+    @property
+    def sanity_batches(self) -> int:
+        """Val batches of the sanity pass."""
+        return self._run.sanity_batches
+
+    @property
+    def test_batches(self) -> int:
+        """Batches of the test."""
+        return self._run.test_batches
+
+    @property
+    def visits(self) -> int:
+        """The visits that were made to work the plan out."""
+        return self._run.visits[0]
+
+    def epochs(self) -> Iterator[tuple[int, Epoch]]:
+        """The epochs of the run, in order, and how many like it are in a row; or the beginning of such a row."""
+        run, periods = self._run, Periods()
+        walked: list[tuple[Counters, Course]] = []  # where the last epochs began, and how they went
+        run.advance()
+        while run.node.state is State.FETCH:
+            began = run.counters.copy()
+            course, epoch = _epoch(run)
+            walked.append((began, course))
+            yield 1, epoch
+            period = periods.hear(epoch)
+            if period and run.node.state is State.FETCH:
+                before, courses = walked[-period][0], [course for _, course in walked[-period:]]
+                epochs: list[Epoch] = []
+                jump = run.repeat(partial(_follow_all, courses=courses, epochs=epochs), before)
+                if jump is not None:
+                    yield from [(jump.times, epochs[0])] if period == 1 else [(1, epoch) for epoch in epochs] * jump.times
+                    periods, walked = Periods(), []
+
+
+class _Looker:
+    """Looks for what comes twice, and compares the counters before and after it when it comes for the third time."""
+
+    def __init__(self) -> None:
+        self._periods, self._heard = Periods(), 0
+        self._due: dict[int, tuple[int, Counters]] = {}
+
+    def hear(self, shape: Hashable, counters: Counters) -> tuple[int, Counters] | None:
+        """How long the part is that may just have come for the third time, and the counters before it."""
+        self._heard += 1
+        period = self._periods.hear(shape)
+        if period:
+            self._due[self._heard + period] = period, counters.copy()
+        return self._due.pop(self._heard, None)
+
+
+def _epoch(run: Run) -> tuple[Course, Epoch]:
+    """Walk an epoch; how it went, and what there is to say of it."""
+    run.notes, began = Notes(run.limits.optimizers), run.counters.global_step
+    course: Course = []
+    known: dict[Rows, Rows] = {}  # each only once
+    near, far = _Looker(), _Looker()  # at batches since the last jump; at all batches, and the jumps between them
+
+    def jump(part: Course, before: Counters) -> int:
+        """Leave out the repetitions of a part of the course; how many."""
+        done = run.repeat(partial(Run.follow, course=part), before, least=-(-WORTH // len(part)))
+        if done is None:
+            return 0
+        course.append(evolve(done, course=part))
+        return done.times
+
+    while True:
+        rows = run.advance()
+        rows = known.setdefault(rows, rows)
+        course.append(rows)
+        if run.notes.is_over:
+            return course, run.notes.epoch(run.counters.global_step - began)
+        candidate = near.hear(rows, run.counters)
+        wider = far.hear(rows, run.counters)
+        if candidate is not None:
+            period, before = candidate
+            times = jump(course[-period:], before)
+            if times:
+                near = _Looker()
+                wider = far.hear(("jump", period, times), run.counters)
+        if wider is not None and jump(course[-wider[0] :], wider[1]):
+            near, far = _Looker(), _Looker()
+
+
+def _follow_all(trial: Run, courses: list[Course], epochs: list[Epoch]) -> None:
+    epochs.extend(_follow(trial, course) for course in courses)
+
+
+def _follow(trial: Run, course: Course) -> Epoch:
+    """Walk an epoch, for all its repetitions at the same time, as another one went."""
+    trial.notes, began = Notes(trial.limits.optimizers), trial.counters.global_step
+    trial.follow(course)
+    if not trial.notes.is_over:
+        raise UnevenError
+    epoch = trial.notes.epoch(trial.counters.global_step - began)
+    trial.notes = Notes(trial.limits.optimizers)  # all of them are in the epoch
+    return epoch
+
+
+def _opaque(table: Table) -> frozenset[State]:
+    """The states that ask a guard that cannot be read."""
+    return frozenset(
+        row.source for row in table for guard in (row.when, *row.unless) if guard is not None and is_opaque(read(guard))
+    )

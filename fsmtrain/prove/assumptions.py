@@ -1,0 +1,174 @@
+"""What proofs take for granted: which limits there are, and what comes from outside while a run is under way.
+
+Everything here is a plain function in the subset that `changes` reads, so that the same lines are translated for the
+solvers, printed for the model checker, and run by the tests against `resolve` and against real traces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.states import State
+from fsmtrain.prove.ghost_state import Chance, Seen
+
+# ---- limits: what `resolve` guarantees
+
+
+def counts_are_natural(limits: Limits) -> bool:
+    """Nothing is negative, and there is an optimizer."""
+    return (
+        limits.epochs >= 0 and limits.min_epochs >= 0 and limits.train_batches >= 0 and limits.val_batches >= 0
+        and limits.sanity_batches >= 0 and limits.test_batches >= 0 and limits.check_batches >= 0
+        and limits.check_epochs >= 1 and limits.optimizers >= 1
+    )  # fmt: skip
+
+
+def epochs_have_batches(limits: Limits) -> bool:
+    """An epoch has a batch, or is a stream, whose total is 0; a run without epochs has neither."""
+    return (
+        (limits.epochs == 0 or (limits.train_batches >= 1 and not limits.train_is_stream)
+         or (limits.train_batches == 0 and limits.train_is_stream))
+        and (limits.epochs >= 1 or (limits.train_batches == 0 and not limits.train_is_stream))
+    )  # fmt: skip
+
+
+def min_epochs_fit(limits: Limits) -> bool:
+    """``min_nb_epochs`` is at most ``max_nb_epochs``, unless that is 0."""
+    return limits.epochs == 0 or limits.min_epochs <= limits.epochs
+
+
+def passes_have_batches(limits: Limits) -> bool:
+    """A pass that will run has a batch, or a stream, whose total is 0."""
+    return (
+        (not limits.validates or limits.val_batches >= 1 or limits.evaluates_stream)
+        and (not limits.has_sanity or limits.sanity_batches >= 1 or limits.evaluates_stream)
+        and (not limits.tests or limits.test_batches >= 1 or limits.evaluates_stream)
+    )  # fmt: skip
+
+
+def validation_needs_training(limits: Limits) -> bool:
+    """Checks and the sanity pass belong to runs that train; early stopping belongs to checks."""
+    return (
+        (limits.fits or (limits.epochs == 0 and not limits.validates and not limits.has_sanity))
+        and (not limits.validates or limits.epochs >= 1)
+        and (not limits.stops_early or limits.validates)
+    )  # fmt: skip
+
+
+def check_interval_fits(limits: Limits) -> bool:
+    """Only with the default of ``Guards(check=...)``: the interval is at most an epoch, and an epoch with checks comes."""
+    return not limits.validates or (
+        limits.check_batches >= 1
+        and (limits.train_is_stream or limits.check_batches <= limits.train_batches)
+        and limits.check_epochs <= limits.epochs
+    )
+
+
+LEGAL: tuple[Callable[[Limits], bool], ...] = (
+    counts_are_natural, epochs_have_batches, min_epochs_fit, passes_have_batches, validation_needs_training,
+)  # fmt: skip
+
+
+# ---- chance: what the data and the person may do
+
+
+def chances_are_legal(limits: Limits, seen: Seen, chance: Chance) -> bool:
+    """Data is finite, and a loader with a length yields as many batches as it says."""
+    return (
+        chance.splits >= 1
+        and chance.batches >= 1 and (limits.train_is_stream or limits.epochs == 0 or chance.batches == limits.train_batches)
+        and chance.sanity_batches >= 1 and (limits.sanity_batches == 0 or chance.sanity_batches == limits.sanity_batches)
+        and chance.check_batches >= 1 and (limits.val_batches == 0 or chance.check_batches == limits.val_batches)
+        and chance.test_batches >= 1 and (limits.test_batches == 0 or chance.test_batches == limits.test_batches)
+    )  # fmt: skip
+
+
+def window_is_legal(seen: Seen, chance: Chance) -> bool:
+    """K of an epoch is at least 1."""
+    return (
+        chance.window >= 1
+        and (not seen.never_accumulates or chance.window == 1)
+        and (seen.same_window == 0 or chance.window == seen.same_window)
+    )
+
+
+# ---- actions: which signal may be written in which state
+
+
+def ask_to_stop(signals: Signals, chance: Chance) -> None:
+    """In any state: a stop may be asked for, and is never taken back."""
+    if chance.stop:
+        signals.stop_requested = True
+
+
+def fetch(limits: Limits, signals: Signals, seen: Seen, chance: Chance) -> None:
+    """A stream says of each batch whether it is the last; only truncated BPTT splits a batch."""
+    seen.batches_left -= 1
+    if limits.train_is_stream:
+        signals.stream_ended = seen.batches_left == 0
+    if limits.splits_batches:
+        signals.splits = chance.splits
+
+
+def step(limits: Limits, signals: Signals, chance: Chance) -> None:
+    """Only a gradient scaler, or a policy for numbers that are not finite, skips a step; only the latter rolls back."""
+    if limits.skips_steps:
+        signals.step_skipped = chance.step_skipped
+    if limits.rolls_back:
+        signals.nonfinite = chance.nonfinite
+
+
+def validate_for_sanity(limits: Limits, signals: Signals, seen: Seen) -> None:
+    """A batch of the sanity pass. The end of a pass with a stream in it is a surprise."""
+    seen.sanity_left -= 1
+    signals.pass_ended = limits.sanity_batches == 0 and seen.sanity_left == 0
+
+
+def validate(limits: Limits, signals: Signals, seen: Seen, chance: Chance) -> None:
+    """A batch of a check. Early stopping may run out of patience, or find an improvement."""
+    seen.check_left -= 1
+    signals.pass_ended = limits.val_batches == 0 and seen.check_left == 0
+    if limits.stops_early:
+        signals.patience_exhausted = chance.patience_exhausted
+
+
+def test(limits: Limits, signals: Signals, seen: Seen) -> None:
+    """A batch of the test."""
+    seen.test_left -= 1
+    signals.pass_ended = limits.test_batches == 0 and seen.test_left == 0
+
+
+ACTIONS: Mapping[State, Callable[..., None]] = {
+    State.FETCH: fetch,
+    State.STEP: step,
+    State.SANITY_VAL: validate_for_sanity,
+    State.VAL_CHECK: validate,
+    State.TEST: test,
+}
+
+
+# ---- other optimizers
+
+
+def another_holds(seen: Seen, chance: Chance) -> bool:
+    """What is known of the window that an optimizer which is not watched left behind.
+
+    It has no more than a natural number of backwards, and where it has one its window is among the open ones, beside that of
+    the optimizer that is watched. The same is proved of the optimizer that is watched, and that may be any of them.
+    """
+    return chance.gathered >= 0 and (
+        chance.gathered == 0
+        or (seen.open_windows >= 2 and not seen.never_accumulates)
+        or (seen.open_windows >= 1 and seen.pending == 0 and not seen.never_accumulates)
+    )
+
+
+def begins(counters: Counters, seen: Seen, chance: Chance) -> None:
+    """Before the first visit: what the first epoch and the first passes will have."""
+    seen.batches_left = chance.batches
+    seen.sanity_left = chance.sanity_batches
+    seen.check_left = chance.check_batches
+    seen.test_left = chance.test_batches
+    seen.epoch_window = chance.window

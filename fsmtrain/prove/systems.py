@@ -1,0 +1,61 @@
+"""The systems in which claims are made: the full table with guards of the user's that may answer anything.
+
+In each of them at most one decision is the built-in one. So a claim about steps holds whatever the user's guards for checks,
+saves and stops say, and a claim without a condition whatever any of them says.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from fsmtrain.core import guards as ask
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.decisions import decisions
+from fsmtrain.core.guard_ast.expressions import Expression
+from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guards import Guards
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.table import Table, full_table
+from fsmtrain.prove.assumptions import LEGAL, check_interval_fits
+from fsmtrain.prove.claim import Decision
+from fsmtrain.prove.transition_system import System, system
+
+
+class AnyAnswer:
+    """A guard of the user's that cannot be read: in proofs it may say anything, and the same to all who ask in one visit."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Asked by nobody: proofs do not run."""
+        raise NotImplementedError(self.__name__)
+
+
+def table_of(built_in: Decision | None) -> Table:
+    """The full table with every decision replaced but one."""
+    free = Guards(
+        step={} if built_in == "step" else {0: AnyAnswer("step")},
+        check=None if built_in == "check" else AnyAnswer("check"),
+        save=None if built_in == "save" else AnyAnswer("save"),
+        stop=None if built_in == "stop" else AnyAnswer("stop"),
+    )
+    return full_table(decisions(free))
+
+
+def world_of(table: Table, built_in: Decision | None) -> System:
+    """A table's transition system.
+
+    Any optimizer may have a step guard of its own. So, unless that decision is built in, the rule of the others may answer
+    anything too: what it would say is among the answers.
+    """
+    legal: tuple[Callable[..., bool], ...] = (*LEGAL, check_interval_fits) if built_in == "check" else LEGAL
+    own_steps: frozenset[Expression] = frozenset() if built_in == "step" else frozenset({read(ask.window_is_full)})
+    return system(table, legal=legal, accumulates=built_in != "step", substitute=own_steps)
+
+
+@functools.cache
+def world(built_in: Decision | None) -> System:
+    """The transition system of the table that runs."""
+    return world_of(table_of(built_in), built_in)

@@ -1,0 +1,245 @@
+"""From options, a model and loaders to the parts of a run: the loop, the optimizers, the hooks, all checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from attrs import evolve, frozen
+from torch import nn
+
+from fsmtrain.core.checking.parse_optimizer_step import stepping_of
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.guard_ast.expressions import Expression
+from fsmtrain.core.guards import Guards
+from fsmtrain.core.iteration import Loop
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.early_stopping import Patience
+from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
+from fsmtrain.options import Options
+from fsmtrain.runtime.data.device_transfer import feeder
+from fsmtrain.runtime.data.loaders import Loader, as_loader, as_loaders, cursor_of, cursors_of, is_iterator, length_of
+from fsmtrain.runtime.generators import is_stateful
+from fsmtrain.runtime.hooks import hooks_of
+from fsmtrain.runtime.optimization.accumulation import Window
+from fsmtrain.runtime.optimization.grad_toggle import refuse_shared_parameters
+from fsmtrain.runtime.optimization.nonfinite_detection import Numbers
+from fsmtrain.runtime.optimization.optimizers import Optimization, optimization
+from fsmtrain.runtime.run_state import Cursors, RunComponents, Runs, RunState
+from fsmtrain.runtime.training.nonfinite_policy import refuse_what_cannot_be_watched
+from fsmtrain.runtime.training.train_batch import own_optimizer_step, refuse_bad_hooks
+
+
+@frozen(kw_only=True)
+class Loaders:
+    """The loaders that a run is given. None asks the model's own method; an empty list is none at all."""
+
+    train: Any = None
+    val: Any = None
+    test: Any = None
+
+
+def parts_of(
+    options: Options,
+    model: nn.Module,
+    loaders: Loaders,
+    *,
+    runs: Runs,
+    guards: Guards,
+    callbacks: Iterable[object],
+    machine: Any,
+    make_loop: type[Loop] = Loop,
+) -> RunComponents:
+    """The parts of a run, with every rule checked that can be checked before it begins.
+
+    Args:
+        options: The flags.
+        model: The module, moved to the device of the options.
+        loaders: The train, val and test loaders.
+        runs: What is run.
+        guards: The user's.
+        callbacks: The user's.
+        machine: What hooks are given.
+        make_loop: The class of the loop.
+
+    Raises:
+        ModelError: A method is missing or cannot be called as documented, ``configure_optimizers`` returned an unknown form.
+        SizesError: The options do not fit the data.
+        OptionsError: A combination of flags and model that has no meaning.
+        DataError: A loader that can be used once, where it would be used twice.
+        UsageError: A run that only tests has nothing to test.
+    """
+    callbacks = tuple(callbacks)
+    hooks = hooks_of(model, callbacks)
+    device = device_of(options)
+    fits = runs == "fit"
+    trains = fits and options.max_nb_epochs > 0
+    train = _train_loader(model, loaders.train) if trains else ()
+    val = as_loaders(_given(model, "val_dataloader", loaders.val), "val_dataloaders") if fits else ()
+    if runs == "val":
+        options = evolve(options, test_percent_check=options.val_percent_check)
+        test = as_loaders(_given(model, "val_dataloader", loaders.val), "val_dataloaders")
+    else:
+        test = as_loaders(_given(model, "test_dataloader", loaders.test), "test_dataloaders")
+    model.to(device)
+    turns: Optimization | None = None
+    if trains:
+        _need(model, "training_step", "it is called with each train batch and returns the loss.")
+        _need(model, "configure_optimizers", "it returns the optimizer, or several.")
+        refuse_bad_hooks(model)
+        turns = optimization(model.configure_optimizers())  # type: ignore[operator]
+    test_step = "validation_step" if runs == "val" else "test_step"
+    sizes = Sizes(
+        train=length_of(train),
+        val=_lengths(val) if callable(getattr(model, "validation_step", None)) else (),
+        test=_lengths(test) if callable(getattr(model, test_step, None)) else (),
+        optimizers=len(turns.turns) if turns else 1,
+        schedulers=tuple(s.schedule for s in turns.schedulings) if turns else (),
+        fits=fits,
+    )
+    loop = make_loop(options, sizes, guards=guards, hook=_own_hook(model) if trains else None)
+    if turns is not None:
+        _check_combinations(loop, turns)
+        named = {"train_dataloader": train, **{f"val_dataloaders[{i}]": loader for i, loader in enumerate(val)}}
+        refuse_what_cannot_be_watched(loop.options, loop.limits, guards, turns, named)
+    if loop.limits.has_sanity and loop.limits.validates and any(map(is_iterator, val)):
+        raise DataError(
+            "val_dataloaders: one of them is an iterator, which can be used only once, and the sanity pass would use it up "
+            "before the first check. Pass an iterable, or nb_sanity_val_steps=0."
+        )
+    if not fits and not loop.limits.tests:
+        raise UsageError(_why_nothing_to_run(runs, options, model, test))
+    return RunComponents(
+        loop=loop,
+        model=model,
+        device=device,
+        move=feeder(device),
+        optimization=turns,
+        train_loader=train,
+        val_loaders=val,
+        test_loaders=test,
+        hooks=hooks,
+        stateful_callbacks=[callback for callback in callbacks if is_stateful(callback)],
+        evaluates="val" if runs == "val" else "test",
+        machine=machine,
+    )
+
+
+def memory_of(parts: RunComponents) -> RunState:
+    """The memory of a run before its first state."""
+    count = parts.loop.limits.optimizers
+    rule = parts.loop.options.early_stopping
+    return RunState(
+        counters=Counters.begin(count),
+        signals=Signals(),
+        cursors=Cursors(
+            train=cursor_of(parts.train_loader, "train_dataloader"),
+            val=cursors_of(parts.val_loaders, "val_dataloader"),
+            test=cursors_of(parts.test_loaders, f"{parts.evaluates}_dataloader"),
+        ),
+        patience=Patience(rule) if rule is not None and parts.loop.limits.stops_early else None,
+        windows=[Window() for _ in range(count)],
+        hiddens=[None] * count,
+        numbers=Numbers([None] * count),
+    )
+
+
+def device_of(options: Options) -> torch.device:
+    """The device that the options name.
+
+    Raises:
+        OptionsError: There is no such device here.
+    """
+    if options.device == "auto":
+        return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(options.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise OptionsError(
+            f"device={options.device!r}: there is no such device here ({reason}). device='auto' takes what there is."
+        ) from error
+    return device
+
+
+def _given(model: nn.Module, method: str, given: Any) -> Any:
+    """Loaders that were given, or those of the model's own method."""
+    if given is not None:
+        return given
+    own = getattr(model, method, None)
+    return own() if callable(own) else own
+
+
+def _train_loader(model: nn.Module, given: Any) -> Loader:
+    loader = _given(model, "train_dataloader", given)
+    if loader is None:
+        raise ModelError(
+            f"train_dataloader: nothing to train on. Give {type(model).__name__} a method train_dataloader, or pass one: "
+            f"fit(model, train_dataloader=...)."
+        )
+    if isinstance(loader, (list, tuple)) and len(loader) == 1 and not _is_batch(loader[0]):
+        loader = loader[0]
+    return as_loader(loader, "train_dataloader")
+
+
+def _is_batch(item: object) -> bool:
+    """Whether the one item of a list is a batch, so that the list is the loader, and not a loader in a list."""
+    return isinstance(item, (torch.Tensor, tuple, list, Mapping)) or not hasattr(item, "__iter__")
+
+
+def _lengths(loaders: tuple[Loader, ...]) -> tuple[int | None, ...]:
+    return tuple(map(length_of, loaders))
+
+
+def _need(model: nn.Module, method: str, why: str) -> None:
+    if not callable(getattr(model, method, None)):
+        raise ModelError(f"{type(model).__name__} has no method {method}: {why}")
+
+
+def _own_hook(model: nn.Module) -> Expression | None:
+    """When the model's own ``optimizer_step`` steps; None where it is the default."""
+    hook = own_optimizer_step(model)
+    return None if hook is None else stepping_of(hook)
+
+
+def _check_combinations(loop: Loop, turns: Optimization) -> None:
+    """The rules between flags and what the model returned.
+
+    Raises:
+        OptionsError: Optimizers that these windows cannot serve.
+    """
+    limits, guards = loop.limits, loop.guards
+    longest = _longest_window(limits)
+    refuse_shared_parameters(turns.turns, longest == 1 and not guards.step)
+    for turn in turns.turns:
+        if turn.needs_closure and loop.options.precision == "16":
+            raise OptionsError(
+                f"precision='16': {type(turn.optimizer).__name__} evaluates its loss several times a step, which a gradient "
+                f"scaler cannot follow. Use precision='bf16' or '32'."
+            )
+        if turn.needs_closure and (longest > 1 or turn.index in guards.step):
+            raise OptionsError(
+                f"accumulate_grad_batches={loop.options.accumulate_grad_batches}: {type(turn.optimizer).__name__} evaluates "
+                f"its loss several times a step, on one batch. Use accumulate_grad_batches=1 and no step guard with it."
+            )
+
+
+def _longest_window(limits: Limits) -> int:
+    """The largest K of any epoch that is trained."""
+    return max(limits.window_of(first) for first in {0, *(epoch for epoch, _ in limits.windows if epoch < limits.epochs)})
+
+
+def _why_nothing_to_run(runs: Runs, options: Options, model: nn.Module, loaders: tuple[Loader, ...]) -> str:
+    """What a run that does not train lacks."""
+    name = type(model).__name__
+    call, step = ("validate", "validation_step") if runs == "val" else ("test", "test_step")
+    if not callable(getattr(model, step, None)):
+        return f"{call}: {name} has no method {step}."
+    if not loaders:
+        return f"{call}: there is no loader. Give {name} a method {runs}_dataloader, or pass {runs}_dataloaders=..."
+    if options.test_percent_check == 0 and options.overfit_pct == 0:
+        return f"{call}: {runs}_percent_check=0 switches it off."
+    return f"{call}: the {runs} loaders have no batches."

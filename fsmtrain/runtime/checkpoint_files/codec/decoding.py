@@ -1,0 +1,137 @@
+"""From a skeleton of JSON, and stored tensors, back to a state. Only the tags in the table below mean anything."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fsmtrain.errors import CodecError
+from fsmtrain.runtime.checkpoint_files.codec.codec_common import DEEPEST, FACTORIES, named, text_float
+from fsmtrain.runtime.checkpoint_files.tensors import numpy_arrays
+from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPES
+from fsmtrain.runtime.checkpoint_files.tensors.tensor_resolver import Restoring
+from fsmtrain.runtime.checkpoint_files.tree_path import Path
+
+
+class Decoder:
+    """Builds a state; whatever does not fit is a `CodecError` with its path."""
+
+    def __init__(self, restoring: Restoring) -> None:
+        self.restoring = restoring
+
+    def value(self, value: Any, path: Path, depth: int) -> Any:
+        """What a piece of JSON stands for; `depth` is how many containers it is in."""
+        kind = type(value)
+        if kind in (str, int, bool, type(None)):
+            return value
+        if kind is float:
+            if math.isfinite(value):
+                return value
+            raise CodecError(f"{path}: a number that is too large for a float.")
+        if depth > DEEPEST:
+            raise CodecError(f"{path}: more than {DEEPEST} containers deep.")
+        if kind is list:
+            return self.items(value, path, depth + 1)
+        if kind is not dict:
+            raise CodecError(f"{path}: JSON does not make {named(value)}.")
+        tag = next((key for key in value if type(key) is not str or key.startswith("$")), None)
+        if tag is None:
+            return {key: self.value(item, path.key(key), depth + 1) for key, item in value.items()}
+        if len(value) != 1 or tag not in TAGS:
+            raise CodecError(f"{path}: {tag!r} is no tag of this format.")
+        try:
+            return TAGS[tag](self, value[tag], path, depth + 1)
+        except CodecError:
+            raise
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CodecError(f"{path}: this is no {tag.removeprefix('$')}: {reason}.") from None
+
+    def items(self, values: Any, path: Path, depth: int) -> list[Any]:
+        """Those of a sequence."""
+        if type(values) is not list:
+            raise TypeError("its items are no list")
+        if set(map(type, values)) == {int}:
+            return list(values)
+        return [self.value(value, path.at(position), depth) for position, value in enumerate(values)]
+
+    def pairs(self, pairs: Any, path: Path, depth: int) -> list[tuple[Any, Any]]:
+        """Keys of any kind with their values."""
+        result = []
+        for pair in _list(pairs, path):
+            key, value = _list(pair, path, 2)
+            key = self.value(key, path, depth)
+            result.append((key, self.value(value, path.key(key), depth)))
+        return result
+
+    def state_dict(self, parts: Any, path: Path, depth: int) -> Any:
+        """A module's, with the versions of its parts in an attribute."""
+        pairs, metadata = _list(parts, path, 2)
+        result = OrderedDict(self.pairs(pairs, path, depth))
+        result._metadata = self.value(metadata, path.key("_metadata"), depth)  # type: ignore[attr-defined]
+        return result
+
+    def default(self, parts: Any, path: Path, depth: int) -> Any:
+        """A defaultdict; its factory comes out of a fixed table."""
+        name, pairs = _list(parts, path, 2)
+        return defaultdict(FACTORIES[name], self.pairs(pairs, path, depth))
+
+    def counter(self, pairs: Any, path: Path, depth: int) -> Any:
+        """A Counter of these counts, and not one that counts the pairs."""
+        result: Counter[Any] = Counter()
+        dict.update(result, self.pairs(pairs, path, depth))
+        return result
+
+    def deque(self, parts: Any, path: Path, depth: int) -> Any:
+        """A deque with its greatest length."""
+        length, items = _list(parts, path, 2)
+        return deque(self.items(items, path, depth), length)
+
+    def array(self, reference: Any, path: Path, depth: int) -> Any:
+        """An array out of the tensor that holds its content."""
+        if type(reference) is not dict:
+            raise TypeError("this is no reference")
+        return numpy_arrays.tensor_to_array(self.restoring.stored(reference.get("name")), reference)
+
+
+TAGS: dict[str, Callable[[Decoder, Any, Path, int], Any]] = {
+    "$tuple": lambda decoder, value, path, depth: tuple(decoder.items(value, path, depth)),
+    "$set": lambda decoder, value, path, depth: set(decoder.items(value, path, depth)),
+    "$frozenset": lambda decoder, value, path, depth: frozenset(decoder.items(value, path, depth)),
+    "$dict": lambda decoder, value, path, depth: dict(decoder.pairs(value, path, depth)),
+    "$ordered": lambda decoder, value, path, depth: OrderedDict(decoder.pairs(value, path, depth)),
+    "$state_dict": Decoder.state_dict,
+    "$default": Decoder.default,
+    "$counter": Decoder.counter,
+    "$deque": Decoder.deque,
+    "$tensor": lambda decoder, value, path, depth: decoder.restoring.tensor(value),
+    "$array": Decoder.array,
+    "$scalar": lambda decoder, value, path, depth: numpy_arrays.json_to_scalar(value),
+    "$str": lambda decoder, value, path, depth: bytes.fromhex(value).decode("utf-8", "surrogatepass"),
+    "$int": lambda decoder, value, path, depth: int(value, 16),
+    "$float": lambda decoder, value, path, depth: text_float(value),
+    "$bytes": lambda decoder, value, path, depth: base64.b64decode(value, validate=True),
+    "$bytearray": lambda decoder, value, path, depth: bytearray(base64.b64decode(value, validate=True)),
+    "$complex": lambda decoder, value, path, depth: complex(*map(text_float, _list(value, path, 2))),
+    "$range": lambda decoder, value, path, depth: range(*(int(part, 16) for part in _list(value, path, 3))),
+    "$size": lambda decoder, value, path, depth: torch.Size(_list(value, path)),
+    "$device": lambda decoder, value, path, depth: torch.device(_text(value)),
+    "$dtype": lambda decoder, value, path, depth: DTYPES[value],
+}
+
+
+def _list(value: Any, path: Path, length: int | None = None) -> list[Any]:
+    if type(value) is not list or length not in (None, len(value)):
+        raise CodecError(f"{path}: a list{'' if length is None else f' of {length}'} belongs here.")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError("this is no text")
+    return value

@@ -1,0 +1,180 @@
+"""From a state to a skeleton of JSON, while its tensors are gathered. The tags and their sense are told in `codec`."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fsmtrain.errors import CodecError
+from fsmtrain.runtime.checkpoint_files import strict_json
+from fsmtrain.runtime.checkpoint_files.codec.codec_common import DEEPEST, FACTORIES, SAFE, float_text, named
+from fsmtrain.runtime.checkpoint_files.tensors import numpy_arrays
+from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPES, dtype_name
+from fsmtrain.runtime.checkpoint_files.tensors.tensor_collector import Gathering
+from fsmtrain.runtime.checkpoint_files.tree_path import Path
+
+_AS_THEY_ARE = {bool, type(None)}
+
+
+class Encoder:
+    """Walks a state; `gathering` has the tensors that were met."""
+
+    def __init__(self) -> None:
+        self.gathering = Gathering()
+        self._inside: set[int] = set()  # the containers that are being encoded
+        self._in_key = False
+
+    def value(self, value: Any, path: Path, depth: int) -> Any:
+        """Any value as JSON; `depth` is how many containers it is in."""
+        kind = type(value)
+        if kind is str:
+            return value if _is_text(value) else {"$str": value.encode("utf-8", "surrogatepass").hex()}
+        if kind is int:
+            return value if -SAFE < value < SAFE else {"$int": hex(value)}
+        if kind is float:
+            return value if math.isfinite(value) else {"$float": float_text(value)}
+        if kind in _AS_THEY_ARE:
+            return value
+        if kind in _CONTAINERS:
+            return self._container(value, path, depth)
+        if kind is Tensor or kind is nn.Parameter or isinstance(value, (Tensor, np.ndarray)):
+            return self._tensor(value, path)
+        if kind in _SIMPLE:
+            tag, write = _SIMPLE[kind]
+            return {tag: self._guarded(write, value, path)}
+        if isinstance(value, np.generic):
+            return {"$scalar": self._guarded(numpy_arrays.scalar_to_json, value, path)}
+        raise CodecError(f"{path}: {named(value)} cannot be saved. {_way_out(value)}")
+
+    def _tensor(self, value: Any, path: Path) -> Any:
+        if self._in_key:
+            raise CodecError(f"{path}: {named(value)} as a key of a dict, or in a set, cannot be saved.")
+        if isinstance(value, Tensor):
+            return {"$tensor": self.gathering.add(value, path)}
+        content, fields = self._guarded(numpy_arrays.array_to_tensor, value, path)
+        reference = self.gathering.add_loose(content, path)
+        reference.update(fields)
+        return {"$array": reference}
+
+    def _guarded(self, write: Callable[[Any], Any], value: Any, path: Path) -> Any:
+        try:
+            return write(value)
+        except ValueError as error:
+            raise CodecError(f"{path}: {error}.") from None
+
+    def _container(self, value: Any, path: Path, depth: int) -> Any:
+        if id(value) in self._inside:
+            raise CodecError(f"{path}: a {type(value).__name__} that contains itself cannot be saved.")
+        if depth == DEEPEST:
+            raise CodecError(f"{path}: what is more than {DEEPEST} containers deep cannot be saved.")
+        self._inside.add(id(value))
+        try:
+            return _CONTAINERS[type(value)](self, value, path, depth + 1)
+        finally:
+            self._inside.discard(id(value))
+
+    def items(self, values: Iterable[Any], path: Path, depth: int) -> list[Any]:
+        """Those of a sequence."""
+        values = list(values)
+        if set(map(type, values)) == {int} and min(values) > -SAFE and max(values) < SAFE:  # orders of a data set are long
+            return values
+        return [self.value(value, path.at(position), depth) for position, value in enumerate(values)]
+
+    def members(self, values: Iterable[Any], path: Path, depth: int) -> list[Any]:
+        """Those of a set, in an order that does not depend on their hashes."""
+        return sorted((self.key(value, path, depth) for value in values), key=strict_json.dump)
+
+    def mapping(self, values: dict[Any, Any], path: Path, depth: int) -> Any:
+        """A dict as JSON's own, if no key is in the way of that."""
+        if all(type(key) is str and not key.startswith("$") and _is_text(key) for key in values):
+            return {key: self.value(value, path.key(key), depth) for key, value in values.items()}
+        return {"$dict": self.pairs(values, path, depth)}
+
+    def pairs(self, values: dict[Any, Any], path: Path, depth: int) -> list[Any]:
+        """Keys of any kind with their values, in order."""
+        return [[self.key(key, path, depth), self.value(value, path.key(key), depth)] for key, value in values.items()]
+
+    def key(self, key: Any, path: Path, depth: int) -> Any:
+        """What is looked up by its value: no tensor, which would be another one after."""
+        before, self._in_key = self._in_key, True
+        try:
+            return self.value(key, path.key(key), depth)
+        finally:
+            self._in_key = before
+
+    def ordered(self, values: OrderedDict[Any, Any], path: Path, depth: int) -> Any:
+        """A module's state_dict has the versions of its parts in an attribute, `_metadata`."""
+        attributes = vars(values)
+        if attributes.keys() - {"_metadata"}:
+            raise CodecError(f"{path}: an OrderedDict with attributes of its own, {sorted(attributes)}, cannot be saved.")
+        pairs = self.pairs(values, path, depth)
+        if not attributes:
+            return {"$ordered": pairs}
+        return {"$state_dict": [pairs, self.value(attributes["_metadata"], path.key("_metadata"), depth)]}
+
+    def default(self, values: defaultdict[Any, Any], path: Path, depth: int) -> Any:
+        """Its factory by a name out of a fixed table."""
+        name = next((name for name, factory in FACTORIES.items() if values.default_factory is factory), None)
+        if name is None:
+            raise CodecError(
+                f"{path}: a defaultdict whose default_factory is {named(values.default_factory)} cannot be saved. "
+                f"Save dict(…) of it."
+            )
+        return {"$default": [name, self.pairs(values, path, depth)]}
+
+
+_CONTAINERS: dict[type, Callable[[Encoder, Any, Path, int], Any]] = {
+    list: Encoder.items,
+    dict: Encoder.mapping,
+    tuple: lambda encoder, value, path, depth: {"$tuple": encoder.items(value, path, depth)},
+    set: lambda encoder, value, path, depth: {"$set": encoder.members(value, path, depth)},
+    frozenset: lambda encoder, value, path, depth: {"$frozenset": encoder.members(value, path, depth)},
+    OrderedDict: Encoder.ordered,
+    defaultdict: Encoder.default,
+    Counter: lambda encoder, value, path, depth: {"$counter": encoder.pairs(value, path, depth)},
+    deque: lambda encoder, value, path, depth: {"$deque": [value.maxlen, encoder.items(value, path, depth)]},
+}
+
+_SIMPLE: dict[type, tuple[str, Callable[[Any], Any]]] = {
+    bytes: ("$bytes", lambda value: base64.b64encode(value).decode()),
+    bytearray: ("$bytearray", lambda value: base64.b64encode(value).decode()),
+    complex: ("$complex", lambda value: [float_text(value.real), float_text(value.imag)]),
+    range: ("$range", lambda value: [hex(value.start), hex(value.stop), hex(value.step)]),
+    torch.Size: ("$size", list),
+    torch.device: ("$device", str),
+    torch.dtype: ("$dtype", lambda value: _known(dtype_name(value))),
+}
+
+
+def _known(name: str) -> str:
+    if name not in DTYPES:
+        raise ValueError(f"the dtype {name} cannot be saved")
+    return name
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text can be written as UTF-8: without lone surrogates."""
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _way_out(value: Any) -> str:
+    if isinstance(value, torch.Generator):
+        return "Save generator.get_state()."
+    if isinstance(value, (dict, list, tuple, str, int, float, set)):
+        return f"It is a {type(value).__mro__[1].__name__} of a class of its own: save it as one of Python's own types."
+    if callable(getattr(value, "state_dict", None)):
+        return "Save its state_dict()."
+    return "Save what it is made of: numbers, text, tensors, arrays, and containers of these."

@@ -1,0 +1,4 @@
+"""Folders of checkpoints on disk: atomic writes, checksums, retention, writing in the background.
+
+`checkpointing` imports this folder.
+"""

@@ -1,0 +1,127 @@
+"""One checkpoint: a folder whose files are a state. Here they are written, not yet safe, and read, every byte checked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from fsmtrain.errors import CheckpointError, FsmtrainError
+from fsmtrain.runtime.checkpoint_files import strict_json
+from fsmtrain.runtime.checkpoint_files.checked_io import reading, shown, write_file
+from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, decode
+from fsmtrain.runtime.checkpoint_files.files import Files
+from fsmtrain.runtime.checkpoint_files.store.manifest import (
+    MANIFEST,
+    MODEL,
+    STATE,
+    TENSORS,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
+from fsmtrain.runtime.checkpoint_files.tensors.safetensors_file import read_tensors, write_tensors
+
+LARGEST_STATE = 2**28  # bytes of JSON
+_MODEL_KEY = "model."
+
+
+@frozen
+class Skipped:
+    """A checkpoint that cannot be loaded, and why."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@frozen(eq=False)
+class Loaded:
+    """A checkpoint's content, and those newer ones that were skipped to find it. All tensors are in the host's memory."""
+
+    path: Path
+    tree: Any
+    about: dict[str, Any]
+    skipped: tuple[Skipped, ...] = ()
+
+
+def fill(files: Files, folder: str, encoded: Encoded, about: dict[str, Any]) -> None:
+    """Write a checkpoint's files into an empty folder; all are durable when this returns.
+
+    Raises:
+        OSError: One could not be written.
+        ValueError: One would be larger than what is read.
+    """
+    text = strict_json.dump(encoded.skeleton)
+    if len(text) > LARGEST_STATE:
+        raise ValueError(
+            f"without its tensors the state takes {len(text)} bytes, and {LARGEST_STATE} are the most. "
+            f"Keep long lists of numbers as tensors or arrays"
+        )
+    model = {name: tensor for name, tensor in encoded.tensors.items() if name.startswith(_MODEL_KEY)}
+    others = {name: tensor for name, tensor in encoded.tensors.items() if name not in model}
+    contents = {
+        STATE: write_file(files, os.path.join(folder, STATE), [text]),
+        TENSORS: write_tensors(files, os.path.join(folder, TENSORS), others),
+    }
+    if model:
+        named = {name.removeprefix(_MODEL_KEY): tensor for name, tensor in model.items()}
+        contents[MODEL] = write_tensors(files, os.path.join(folder, MODEL), named)
+    write_manifest(files, os.path.join(folder, MANIFEST), about, contents)
+    files.sync_folder(folder)
+
+
+def read(files: Files, path: Path) -> Loaded:
+    """A checkpoint's content.
+
+    Raises:
+        CheckpointError: It is not there, damaged, or none.
+    """
+    manifest = manifest_of(files, path)
+    with _reasons(path, STATE):
+        written = manifest.files[STATE]
+        with reading(files, str(path / STATE), size=written.size, most=LARGEST_STATE) as reader:
+            text = reader.bytes(written.size)
+            reader.finish(written.sha256)
+        skeleton = strict_json.parse(text)
+    with _reasons(path, TENSORS):
+        tensors = read_tensors(files, str(path / TENSORS), manifest.files[TENSORS])
+    if MODEL in manifest.files:
+        with _reasons(path, MODEL):
+            named = read_tensors(files, str(path / MODEL), manifest.files[MODEL])
+            tensors |= {f"{_MODEL_KEY}{name}": tensor for name, tensor in named.items()}
+    with _reasons(path, STATE):
+        tree = decode(Encoded(skeleton, tensors))
+    return Loaded(path, tree, manifest.about)
+
+
+def manifest_of(files: Files, path: Path) -> Manifest:
+    """What a checkpoint says of itself.
+
+    Raises:
+        CheckpointError: There is none, or its manifest is damaged.
+    """
+    with _reasons(path):
+        if not files.is_folder(str(path)):
+            raise ValueError("it is no folder" if files.exists(str(path)) else "there is no folder of this name")
+    with _reasons(path, MANIFEST):
+        return read_manifest(files, str(path / MANIFEST))
+
+
+@contextlib.contextmanager
+def _reasons(path: Path, name: str | None = None) -> Iterator[None]:
+    """What goes wrong with a checkpoint, told with its path and the file's name."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, FsmtrainError, MemoryError, RuntimeError) as error:
+        reason = shown(error) if not isinstance(error, MemoryError) else "there is not enough memory for it"
+        reason = reason.removesuffix(".")
+        raise CheckpointError(f"{path}: {name}: {reason}." if name else f"{path}: {reason}.") from error

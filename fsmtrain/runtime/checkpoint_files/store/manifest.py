@@ -1,0 +1,110 @@
+"""The manifest of a checkpoint: its format, what it is of, and the size and SHA-256 of each of its files, and of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import frozen
+
+from fsmtrain.errors import CodecError
+from fsmtrain.runtime.checkpoint_files import strict_json
+from fsmtrain.runtime.checkpoint_files.checked_io import Written, reading, write_file
+from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, decode, encode
+from fsmtrain.runtime.checkpoint_files.files import Files
+
+FORMAT = "fsmtrain checkpoint"
+VERSION = 1
+MANIFEST = "manifest.json"
+STATE = "state.json"
+TENSORS = "tensors.safetensors"
+MODEL = "model.safetensors"  # the tensors of the state's "model", under their own names
+NAMES = (STATE, TENSORS, MODEL)  # no other file is ever opened
+
+LARGEST_MANIFEST = 2**22  # bytes
+
+
+@frozen
+class Manifest:
+    """What a checkpoint says of itself."""
+
+    about: dict[str, Any]
+    created: str  # in UTC, as ISO 8601 writes it
+    files: Mapping[str, Written]
+
+
+def encode_about(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint is of, as JSON.
+
+    Raises:
+        CodecError: It is no dict of text, or holds what only a tensor file could.
+    """
+    encoded = encode({"about": dict(about)})
+    if encoded.tensors:
+        name = next(iter(encoded.tensors))
+        raise CodecError(f"{name}: tensors and arrays belong in the state; of a tensor with one element save tensor.item().")
+    skeleton: dict[str, Any] = encoded.skeleton["about"]
+    return skeleton
+
+
+def write_manifest(files: Files, path: str, about: dict[str, Any], contents: Mapping[str, Written]) -> None:
+    """Write it; `about` is encoded already.
+
+    Raises:
+        ValueError: It would be larger than what is read.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "about": about,
+        "files": {name: {"size": written.size, "sha256": written.sha256} for name, written in contents.items()},
+    }
+    text = strict_json.dump({**content, "sha256": _own_checksum(content)}, indent=2) + b"\n"
+    if len(text) > LARGEST_MANIFEST:
+        raise ValueError(f"about: it takes {len(text)} bytes, and {LARGEST_MANIFEST} are the most. Save it in the state.")
+    write_file(files, path, [text])
+
+
+def read_manifest(files: Files, path: str) -> Manifest:
+    """Read and check it.
+
+    Raises:
+        OSError: It could not be read.
+        ValueError: It is damaged, of another version, or none.
+    """
+    with reading(files, path, most=LARGEST_MANIFEST) as reader:
+        content = strict_json.parse(reader.bytes(reader.left))
+    if type(content) is not dict or content.get("format") != FORMAT:
+        raise ValueError(f"it is not of the format {FORMAT!r}")
+    version = content.get("version")
+    if version != VERSION:
+        raise ValueError(f"it is of version {version!r} of the format; this fsmtrain reads {VERSION}: use the one that made it")
+    if content.pop("sha256", None) != _own_checksum(content):
+        raise ValueError("its content is not what was written: its own SHA-256 differs")
+    about = decode(Encoded(content.get("about"), {}))
+    if type(about) is not dict:
+        raise ValueError("its 'about' is no dict")
+    return Manifest(about, str(content.get("created")), _contents(content.get("files")))
+
+
+def _contents(entries: Any) -> dict[str, Written]:
+    if type(entries) is not dict or STATE not in entries or TENSORS not in entries:
+        raise ValueError(f"it does not name {STATE} and {TENSORS}")
+    contents = {}
+    for name, entry in entries.items():
+        if name not in NAMES:
+            raise ValueError(f"it names the file {name!r}, and a checkpoint has none but {', '.join(NAMES)}")
+        if type(entry) is not dict or type(entry.get("size")) is not int or type(entry.get("sha256")) is not str:
+            raise ValueError(f"it does not tell the size and SHA-256 of {name}")
+        contents[name] = Written(entry["size"], entry["sha256"])
+    return contents
+
+
+def _own_checksum(content: dict[str, Any]) -> str:
+    """Of the content as one line of ASCII with sorted keys, so that only what it says counts."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,4 @@
+"""Tensors as bytes: dtypes, strides, shared memory, and the safetensors format.
+
+`codec` and `store` import this folder.
+"""

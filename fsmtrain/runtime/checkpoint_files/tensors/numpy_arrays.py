@@ -1,0 +1,89 @@
+"""NumPy's arrays and scalars: arrays as tensors, scalars as text of their bytes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fsmtrain.runtime.checkpoint_files.tensors.dtypes import as_bytes, numpy_dtype
+
+# Those that a tensor has too. Others are stored as bytes.
+_NATIVE = {"|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "<c8"}
+
+
+def array_to_tensor(array: np.ndarray[Any, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """An array's content, copied, and what must be known to make the array of it again.
+
+    Raises:
+        ValueError: It is of a subclass, or of a dtype without a fixed meaning.
+    """
+    if type(array) is not np.ndarray:
+        kind = type(array)
+        raise ValueError(f"a {kind.__module__}.{kind.__qualname__} cannot be saved: save numpy.asarray(…) of it")
+    text = array.dtype.str
+    if array.dtype != numpy_dtype(text):
+        raise ValueError(f"a NumPy array of dtype {array.dtype} cannot be saved")
+    fields: dict[str, Any] = {"dtype": text, "shape": list(array.shape)}
+    if array.flags.f_contiguous and not array.flags.c_contiguous:
+        fields["order"] = "F"
+    content = np.array(array, order="C", copy=True)
+    if text not in _NATIVE:
+        content = np.frombuffer(bytearray(content.tobytes()), dtype=np.uint8)
+    return torch.from_numpy(content), fields
+
+
+def tensor_to_array(content: Tensor, fields: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """The array again.
+
+    Raises:
+        ValueError: The content and the fields do not fit each other.
+    """
+    text, shape = fields.get("dtype"), fields.get("shape")
+    if type(text) is not str or type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError("its dtype or shape is missing")
+    dtype = numpy_dtype(text)
+    data = as_bytes(content).numpy().tobytes() if content.numel() else b""
+    if len(data) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{len(data)} bytes do not make an array of shape {shape} and dtype {dtype}")
+    array: np.ndarray[Any, Any] = np.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+    return np.asfortranarray(array) if fields.get("order") == "F" else array
+
+
+def scalar_to_json(scalar: np.generic) -> list[str]:
+    """A scalar's dtype and bytes, or its text if it is text.
+
+    Raises:
+        ValueError: Its dtype has no fixed meaning.
+    """
+    if isinstance(scalar, np.str_):
+        return ["str", str(scalar).encode("utf-8", "surrogatepass").hex()]
+    if isinstance(scalar, np.bytes_):
+        return ["bytes", bytes(scalar).hex()]
+    text = scalar.dtype.str
+    if numpy_dtype(text) != scalar.dtype:
+        raise ValueError(f"a NumPy scalar of dtype {scalar.dtype} cannot be saved")
+    return [text, scalar.tobytes().hex()]
+
+
+def json_to_scalar(parts: Any) -> np.generic:
+    """The scalar again.
+
+    Raises:
+        ValueError: The parts are not those of one.
+    """
+    if type(parts) is not list or len(parts) != 2 or not all(type(part) is str for part in parts):
+        raise ValueError("its dtype and bytes are missing")
+    text, data = parts[0], bytes.fromhex(parts[1])
+    if text == "str":
+        return np.str_(data.decode("utf-8", "surrogatepass"))
+    if text == "bytes":
+        return np.bytes_(data)
+    dtype = numpy_dtype(text)
+    if len(data) != dtype.itemsize or dtype.kind in "US":
+        raise ValueError(f"{len(data)} bytes make no scalar of dtype {dtype}")
+    scalar: np.generic = np.frombuffer(data, dtype=dtype)[0]
+    return scalar

@@ -1,0 +1,183 @@
+"""Which tensors of a tree are stored, under which names, and how those that share memory are told by one of them.
+
+Tensors whose memory overlaps come back in one memory; those that only lie in one storage side by side do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from fsmtrain.errors import CodecError
+from fsmtrain.runtime.checkpoint_files.tensors.dtypes import CODES, PACKED, dtype_name
+from fsmtrain.runtime.checkpoint_files.tensors.strides import leaves_no_gaps, reach, standard_stride
+from fsmtrain.runtime.checkpoint_files.tree_path import Path
+
+_ALIGNMENT = 16  # of a memory that views of several dtypes share: no element is wider
+
+
+@frozen(eq=False)
+class _Met:
+    """A tensor that was met, and the reference to it that the skeleton holds, still empty."""
+
+    tensor: Tensor
+    path: Path
+    reference: dict[str, Any]
+    storage: tuple[Any, ...]  # equal for those that are in one storage
+    start: int  # its first byte there
+    end: int  # the byte after its last one
+
+    @classmethod
+    def of(cls, tensor: Tensor, path: Path, reference: dict[str, Any]) -> _Met:
+        """A tensor with its place in memory. An empty one has none, and shares it with no other."""
+        start = int(tensor.storage_offset()) * tensor.element_size()
+        end = start + reach(tensor.shape, tensor.stride()) * tensor.element_size()
+        storage = (tensor.device, tensor.untyped_storage().data_ptr()) if end > start else (id(reference),)
+        return cls(tensor, path, reference, storage, start, end)
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Equal for two tensors that are the same elements of the same memory, in the same order."""
+        return (self.storage, self.start, self.tensor.dtype, self.tensor.shape, self.tensor.stride())
+
+
+class Gathering:
+    """The tensors of a tree, gathered while it is walked; `stored` names them when all are there."""
+
+    def __init__(self) -> None:
+        self._met: list[_Met] = []
+        self._loose: list[tuple[Tensor, Path, dict[str, Any]]] = []
+        self._references: dict[int, dict[str, Any]] = {}
+
+    def add(self, tensor: Tensor, path: Path) -> dict[str, Any]:
+        """A reference to a tensor, for the skeleton. It is filled in by `stored`.
+
+        Raises:
+            CodecError: No file can hold this tensor.
+        """
+        if (known := self._references.get(id(tensor))) is not None:
+            return known
+        if problem := _problem(tensor):
+            raise CodecError(f"{path}: {problem}")
+        reference: dict[str, Any] = {}
+        self._references[id(tensor)] = reference
+        if type(tensor) is nn.Parameter:
+            reference["parameter"] = True
+        if tensor.requires_grad:
+            reference["requires_grad"] = True
+        tensor = tensor.detach().resolve_conj().resolve_neg()
+        if tensor.dtype in PACKED:
+            reference["as"] = dtype_name(tensor.dtype)
+            tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor.view(PACKED[tensor.dtype])
+        self._met.append(_Met.of(tensor, path, reference))
+        return reference
+
+    def add_loose(self, tensor: Tensor, path: Path) -> dict[str, Any]:
+        """A reference to a tensor that shares its memory with no other."""
+        reference: dict[str, Any] = {}
+        self._loose.append((tensor, path, reference))
+        return reference
+
+    def stored(self) -> dict[str, Tensor]:
+        """The tensors to store, by name: each memory once. From here on the references say where theirs is."""
+        stored: dict[str, Tensor] = {}
+        by_place: dict[tuple[Any, ...], list[_Met]] = {}
+        for met in self._met:
+            by_place.setdefault(met.place, []).append(met)
+        for group in _overlapping([same[0] for same in by_place.values()]):
+            path, tensor, start = _base(group)
+            name = _free(path.name, stored)
+            stored[name] = tensor
+            for first in group:
+                where = _layout(tensor) if first.tensor is tensor else _view(first, start)
+                for met in by_place[first.place]:
+                    met.reference.update(name=name, **where)
+        for tensor, path, reference in self._loose:
+            reference["name"] = _free(path.name, stored)
+            stored[reference["name"]] = tensor
+        return stored
+
+
+def _problem(tensor: Tensor) -> str | None:
+    """Why a tensor cannot be stored, if so."""
+    kind = type(tensor)
+    if kind not in (Tensor, nn.Parameter):
+        return f"a {kind.__module__}.{kind.__qualname__} cannot be saved: of tensors, only plain ones and parameters are."
+    if tensor.layout != torch.strided:
+        return "a sparse tensor cannot be saved. Save tensor.to_dense(), or its indices and values."
+    if tensor.is_quantized:
+        return "a quantised tensor cannot be saved. Save tensor.int_repr() with its scale and zero point."
+    if tensor.is_meta:
+        return "a tensor on the device 'meta' has no values that could be saved."
+    if tensor.grad_fn is not None:
+        return "a tensor that belongs to an autograd graph cannot be saved. Save tensor.detach()."
+    if tensor.dtype not in CODES and tensor.dtype not in PACKED:
+        return f"a tensor of dtype {dtype_name(tensor.dtype)} cannot be saved."
+    return None
+
+
+def _overlapping(met: Collection[_Met]) -> Iterator[list[_Met]]:
+    """Those whose memory overlaps, together; each group, and the groups, in the order in which they were met."""
+    order = {id(one): number for number, one in enumerate(met)}
+    storages: dict[tuple[Any, ...], list[_Met]] = {}
+    for one in met:
+        storages.setdefault(one.storage, []).append(one)
+    groups: list[list[_Met]] = []
+    for together in storages.values():
+        end = -1
+        for one in sorted(together, key=lambda one: one.start):
+            if one.start >= end:
+                groups.append([])
+            groups[-1].append(one)
+            end = max(end, one.end)
+    for group in groups:
+        group.sort(key=lambda one: order[id(one)])
+    yield from sorted(groups, key=lambda group: order[id(group[0])])
+
+
+def _base(group: list[_Met]) -> tuple[Path, Tensor, int]:
+    """What is stored for a group: its path, the tensor, and its first byte in the storage.
+
+    That is the first one that covers them all, under its own name; where none does, the bytes from the first to the last.
+    """
+    if len(group) == 1:
+        return group[0].path, group[0].tensor, group[0].start
+    start, end = min(met.start for met in group), max(met.end for met in group)
+    for met in group:
+        whole = met.tensor.stride() == standard_stride(met.tensor.shape)
+        if whole and (met.start, met.end) == (start, end) and start % _ALIGNMENT == 0:
+            return met.path, met.tensor, start
+    start -= start % _ALIGNMENT
+    storage = group[0].tensor.untyped_storage()
+    memory = torch.empty(0, dtype=torch.uint8, device=group[0].tensor.device).set_(storage, start, (end - start,), (1,))
+    return group[0].path.key("memory"), memory, start
+
+
+def _layout(tensor: Tensor) -> dict[str, Any]:
+    """The order of a tensor's elements in memory where it is another than usual, as in channels_last, and leaves no gaps."""
+    stride = tensor.stride()
+    if tensor.numel() == 0 or stride == standard_stride(tensor.shape) or not leaves_no_gaps(tensor.shape, stride):
+        return {}
+    return {"stride": list(stride)}
+
+
+def _view(met: _Met, start: int) -> dict[str, Any]:
+    tensor = met.tensor
+    return {
+        "dtype": dtype_name(tensor.dtype),
+        "shape": list(tensor.shape),
+        "stride": list(tensor.stride()),
+        "offset": (met.start - start) // tensor.element_size(),
+    }
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """This name, or one like it that is free. ``__metadata__`` never is: tensor files use it for themselves."""
+    name = name or "tensor"
+    if name not in taken and name.rpartition(".")[2] != "__metadata__":
+        return name
+    return next(new for number in range(2, len(taken) + 3) if (new := f"{name}#{number}") not in taken)

@@ -1,0 +1,50 @@
+"""Where a pass over val or test loaders began: saved in its place where its outputs are no data that a checkpoint can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from attrs import frozen
+from torch import Tensor, nn
+
+from fsmtrain.runtime import rng
+from fsmtrain.runtime.data.resumable_loader import Cursor, Position
+from fsmtrain.runtime.rng import RandomStates
+
+_Version = tuple[Tensor, int | None]
+
+
+@frozen(eq=False)
+class Beginning:
+    """The moment before a pass fetched its first batch.
+
+    The model is not copied: what has been changed of it since is known by the versions that torch counts of each tensor.
+    """
+
+    positions: Mapping[Cursor, Position]
+    random: RandomStates
+    _model: nn.Module
+    _versions: Mapping[str, _Version]
+
+    @property
+    def changed(self) -> list[str]:
+        """The names of the parameters and buffers that are not what they were."""
+        now = dict(_versions(self._model))
+        return sorted(name for name in {*now, *self._versions} if not _same(now.get(name), self._versions.get(name)))
+
+
+def beginning(cursors: Iterable[Cursor], model: nn.Module) -> Beginning:
+    """This moment."""
+    positions = {cursor: cursor.position() for cursor in cursors}
+    return Beginning(positions, rng.take(), model, dict(_versions(model)))
+
+
+def _versions(model: nn.Module) -> Iterator[tuple[str, _Version]]:
+    for named in (model.named_parameters(), model.named_buffers()):
+        for name, tensor in named:
+            yield name, (tensor, None if tensor.is_inference() else tensor._version)
+
+
+def _same(now: Any, before: Any) -> bool:
+    return now is not None and before is not None and now[0] is before[0] and now[1] == before[1]

@@ -1,0 +1,123 @@
+"""The three passes over val and test loaders, and what each does with its metrics: sanity pass, check, test."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+from fsmtrain.runtime import rng
+from fsmtrain.runtime.evaluation.eval_pass import Evaluation
+from fsmtrain.runtime.evaluation.pass_snapshot import Beginning
+from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored
+from fsmtrain.runtime.run_state import RunComponents, RunState
+
+log = logging.getLogger("fsmtrain")
+
+
+class Pass:
+    """What the three have in common: how they are left, saved and taken up."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+
+    def restore(self) -> None:
+        """Put back the modes."""
+        self._evaluation.restore()
+
+    def state(self) -> dict[str, Any]:
+        """Where the pass stands."""
+        return {"pass": self._evaluation.state()}
+
+    def go_to(self, state: dict[str, Any]) -> None:
+        """Take the pass up."""
+        self._evaluation.go_to(state["pass"])
+
+    @property
+    def beginning(self) -> Beginning | None:
+        """Where the pass that is under way began, if that was kept."""
+        return self._evaluation.beginning
+
+
+class SanityPass(Pass):
+    """Tries validation out before the first epoch: its metrics are thrown away, and no random state is changed by it."""
+
+    def __init__(self, parts: RunComponents, memory: RunState) -> None:
+        super().__init__(Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.sanity_loaders))
+        self._loaders = parts.val_loaders
+        self._before: rng.RandomStates | None = None
+
+    def visit(self) -> None:
+        """A batch of the sanity pass."""
+        if self._before is None:
+            self._before = rng.take(self._loaders)
+        if self._evaluation.visit() is not None:
+            self.restore()
+
+    def restore(self) -> None:
+        """Put back the modes and the random states."""
+        super().restore()
+        if self._before is not None:
+            rng.put_back(self._before)
+            self._before = None
+
+    def state(self) -> dict[str, Any]:
+        """Where the pass stands, and the random states of before it."""
+        return {**super().state(), "before": self._before and self._before.plain()}
+
+    def go_to(self, state: dict[str, Any]) -> None:
+        """Take the pass up."""
+        super().go_to(state)
+        before = state["before"]
+        self._before = None if before is None else rng.from_plain(before, self._loaders)
+
+
+class Check(Pass):
+    """Validates; after its last batch early stopping is fed, then the hooks are called."""
+
+    def __init__(self, parts: RunComponents, memory: RunState) -> None:
+        super().__init__(Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.val_loaders))
+        self._parts, self._memory = parts, memory
+
+    def visit(self) -> None:
+        """A batch of a check."""
+        parts, memory = self._parts, self._memory
+        if not self._evaluation.is_under_way and parts.hooks.on_check_start is not None:
+            parts.hooks.on_check_start(parts.machine)
+        metrics = self._evaluation.visit()
+        if metrics is None:
+            return
+        memory.checked, memory.checked_epoch = metrics, memory.counters.current_epoch
+        memory.metrics.update(metrics)
+        memory.progress.update(self._evaluation.shown)
+        if parts.notes is not None:
+            parts.notes.metrics("check", metrics)
+        self._feed_early_stopping(metrics)
+        if parts.hooks.on_check_end is not None:
+            parts.hooks.on_check_end(parts.machine, metrics)
+
+    def _feed_early_stopping(self, metrics: Metrics) -> None:
+        patience, signals = self._memory.patience, self._memory.signals
+        if patience is None:
+            return
+        rule = patience.rule
+        signals.patience_exhausted = patience.feed(monitored(metrics, rule.monitor, "early_stop_callback"))
+        if rule.verbose and signals.patience_exhausted:
+            log.warning("early stopping: %s was best at %g, %d checks ago.", rule.monitor, patience.best, patience.wait)
+
+
+class Test(Pass):
+    """Runs the test set, or the validation set of a run that only validates."""
+
+    def __init__(self, parts: RunComponents, memory: RunState) -> None:
+        super().__init__(Evaluation(parts.evaluates, parts, memory, memory.cursors.test, parts.loop.limits.test_loaders))
+        self._memory, self._notes = memory, parts.notes
+        self._kind: Literal["validate", "test"] = "validate" if parts.evaluates == "val" else "test"
+
+    def visit(self) -> None:
+        """A batch of the test."""
+        metrics = self._evaluation.visit()
+        if metrics is not None:
+            self._memory.metrics.update(metrics)
+            self._memory.progress.update(self._evaluation.shown)
+            if self._notes is not None:
+                self._notes.metrics(self._kind, metrics)

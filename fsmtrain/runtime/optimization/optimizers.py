@@ -1,0 +1,196 @@
+"""What ``configure_optimizers`` returned, in any of its forms, as optimizers with their schedulers. No training here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import define, field
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LinearLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, SequentialLR
+
+from fsmtrain.core.sizes import Schedule
+from fsmtrain.errors import ModelError
+from fsmtrain.predicates import is_integer
+
+FORMS = (
+    "It may return one optimizer; a tuple or list of optimizers; two lists, optimizers and schedulers; or dicts "
+    "{'optimizer': ..., 'lr_scheduler': ...}. A scheduler may be a dict {'scheduler': ..., 'interval': 'epoch' or 'step', "
+    "'frequency': n, 'monitor': name}."
+)
+
+
+_TORCHS_ZERO_GRAD = Optimizer.zero_grad
+
+
+def drop_gradients(optimizer: Any) -> None:
+    """Do what ``optimizer.zero_grad()`` does, and call it only where it is not torch's own.
+
+    That one announces itself to the profiler, which takes it longer than a small model's step.
+    """
+    if getattr(optimizer.zero_grad, "__func__", None) is not _TORCHS_ZERO_GRAD:
+        optimizer.zero_grad()
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
+
+
+@define(eq=False)
+class Scheduling:
+    """A learning-rate scheduler, when it acts, and the metric that it is given."""
+
+    scheduler: LRScheduler
+    schedule: Schedule
+    monitor: str | None = None  # of a plateau scheduler; None for the others
+
+
+@define(eq=False)
+class Turn:
+    """One optimizer, and what its turn needs."""
+
+    index: int
+    optimizer: Optimizer
+    needs_closure: bool
+    step_schedulings: list[Scheduling] = field(factory=list)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The parameters of its groups, as they are now."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+@define(eq=False)
+class Optimization:
+    """All optimizers in their order, and the schedulers that act at the end of an epoch, in theirs."""
+
+    turns: list[Turn]
+    epoch_schedulings: list[Scheduling]
+
+    @property
+    def schedulings(self) -> list[Scheduling]:
+        """All schedulers, whenever they act."""
+        return [*self.epoch_schedulings, *(s for turn in self.turns for s in turn.step_schedulings)]
+
+
+def optimization(returned: Any) -> Optimization:
+    """What ``configure_optimizers`` returned, understood.
+
+    Raises:
+        ModelError: A form that is not known, a scheduler of an optimizer that was not returned, a wrong interval or frequency.
+    """
+    optimizers, schedulers = _optimizers_and_schedulers(returned)
+    if not optimizers:
+        raise ModelError(f"configure_optimizers returned no optimizer: {returned!r}. {FORMS}")
+    for i, optimizer in enumerate(optimizers):
+        if any(optimizer is other for other in optimizers[:i]):
+            raise ModelError("configure_optimizers returned the same optimizer twice.")
+    turns = [Turn(i, optimizer, _needs_closure(optimizer)) for i, optimizer in enumerate(optimizers)]
+    result = Optimization(turns, [])
+    for scheduler in schedulers:
+        scheduling = _scheduling(scheduler, optimizers)
+        if scheduling.schedule.interval == "epoch":
+            result.epoch_schedulings.append(scheduling)
+        else:
+            turns[scheduling.schedule.optimizer_i].step_schedulings.append(scheduling)
+    return result
+
+
+def _needs_closure(optimizer: Optimizer) -> bool:
+    """Whether the optimizer's ``step`` cannot be called without a closure, as that of LBFGS cannot."""
+    parameter = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return parameter is not None and parameter.default is parameter.empty
+
+
+def _optimizers_and_schedulers(returned: Any) -> tuple[list[Optimizer], list[Any]]:
+    if isinstance(returned, Optimizer):
+        return [returned], []
+    if isinstance(returned, Mapping):
+        return _from_dict(returned)
+    if not isinstance(returned, (tuple, list)):
+        raise ModelError(f"configure_optimizers returned {returned!r}. {FORMS}")
+    if len(returned) == 2 and all(isinstance(part, (tuple, list)) for part in returned):
+        optimizers, schedulers = returned
+        if not all(isinstance(o, Optimizer) for o in optimizers):
+            raise ModelError(
+                f"configure_optimizers returned two lists, the first of which is not all optimizers: {optimizers!r}. {FORMS}"
+            )
+        return list(optimizers), list(schedulers)
+    optimizers, schedulers = [], []
+    for part in returned:
+        if isinstance(part, Optimizer):
+            optimizers.append(part)
+        elif isinstance(part, Mapping):
+            more, theirs = _from_dict(part)
+            optimizers += more
+            schedulers += theirs
+        else:
+            raise ModelError(f"configure_optimizers returned {part!r} among its optimizers. {FORMS}")
+    return optimizers, schedulers
+
+
+def _from_dict(returned: Mapping[str, Any]) -> tuple[list[Optimizer], list[Any]]:
+    """The form ``{"optimizer": ..., "lr_scheduler": ...}``."""
+    unknown = set(returned) - {"optimizer", "lr_scheduler", "monitor"}
+    if not isinstance(returned.get("optimizer"), Optimizer) or unknown:
+        raise ModelError(f"configure_optimizers returned the dict {dict(returned)!r}. {FORMS}")
+    scheduler = returned.get("lr_scheduler")
+    if scheduler is None:
+        return [returned["optimizer"]], []
+    if "monitor" in returned:
+        given = scheduler if isinstance(scheduler, Mapping) else {"scheduler": scheduler}
+        scheduler = {"monitor": returned["monitor"], **given}
+    return [returned["optimizer"]], [scheduler]
+
+
+def _scheduling(given: Any, optimizers: Sequence[Optimizer]) -> Scheduling:
+    options: Mapping[str, Any] = given if isinstance(given, Mapping) else {"scheduler": given}
+    unknown = sorted(set(options) - {"scheduler", "interval", "frequency", "monitor"})
+    if unknown:
+        raise ModelError(f"configure_optimizers: a scheduler's dict has the unknown key {unknown[0]!r}. {FORMS}")
+    scheduler = options.get("scheduler")
+    if not isinstance(scheduler, LRScheduler):
+        raise ModelError(f"configure_optimizers returned {scheduler!r} as a scheduler. {FORMS}")
+    owner = next((i for i, optimizer in enumerate(optimizers) if scheduler.optimizer is optimizer), None)
+    name = type(scheduler).__name__
+    if owner is None:
+        raise ModelError(f"configure_optimizers returned a {name} of an optimizer that it did not return. Return that one too.")
+    interval, frequency = options.get("interval", "epoch"), options.get("frequency", 1)
+    if interval not in ("epoch", "step"):
+        raise ModelError(f"configure_optimizers: {name} has interval={interval!r}; 'epoch' and 'step' are the intervals.")
+    if not is_integer(frequency) or frequency < 1:
+        raise ModelError(
+            f"configure_optimizers: {name} has frequency={frequency!r}; a number of {interval}s is needed, an int >= 1."
+        )
+    monitor = options.get("monitor")
+    if isinstance(scheduler, ReduceLROnPlateau):
+        if interval == "step":
+            raise ModelError(
+                f"configure_optimizers: {name} has interval='step', but its metric comes from checks. Use interval='epoch'."
+            )
+        monitor = monitor or "val_loss"
+    else:
+        monitor = None
+    schedule = Schedule(
+        optimizer_i=owner,
+        interval=interval,
+        frequency=frequency,
+        needs_check=monitor is not None,
+        length=_length_of(scheduler),
+        is_over_then=isinstance(scheduler, OneCycleLR),
+    )
+    return Scheduling(scheduler, schedule, monitor)
+
+
+def _length_of(scheduler: LRScheduler) -> int | None:
+    """The steps of a warm-up up to its end, those of a sequence up to its last part; None where there is no end to come to."""
+    match scheduler:
+        case LinearLR() | ConstantLR():
+            return int(scheduler.total_iters)
+        case OneCycleLR():
+            return int(scheduler.total_steps) - scheduler.last_epoch
+        case SequentialLR():
+            return max(scheduler._milestones, default=None)
+    return None

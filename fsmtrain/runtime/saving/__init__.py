@@ -1,1 +1,0 @@
-"""Checkpoint files: how a state becomes files and comes back, and how they are kept safe. Nothing here knows of a run."""

@@ -1,0 +1,234 @@
+"""The words beside a diagram's arrows: each row's guard with this configuration's numbers in it, spelled for people.
+
+Shapes, colours and file formats do not belong here. Simplifying is the work of `core.guard_ast`; what is added is what a reader
+takes for granted, such as that no count is negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fsmtrain.core.folding import Known, facts, facts_at
+from fsmtrain.core.guard_ast.expressions import TRUE, Apply, Expression, Opaque, Read, Value
+from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guard_ast.simplify import fold, negation
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.iteration import Loop
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.states import State
+from fsmtrain.core.table import Row
+
+# A flag, where it is set and where it is not.
+FLAGS: dict[str, tuple[str, str]] = {
+    "cut": ("epoch cut", "epoch not cut"),
+    "nonfinite": ("not finite", "finite"),
+    "pass_ended": ("pass ended", "pass goes on"),
+    "patience_exhausted": ("patience exhausted", "patience left"),
+    "saved": ("saved", "not saved"),
+    "step_skipped": ("step skipped", "step not skipped"),
+    "stop_requested": ("stop requested", "no stop requested"),
+    "stream_ended": ("stream ended", "stream goes on"),
+}
+# Other fields are spelled by their names, but for these.
+NAMES = {"epochs_since_checks": "epochs since check", "optimizer_steps": "steps"}
+SIGNS = {"==": "=", "!=": "≠", "<=": "≤", ">=": "≥", "*": "·"}
+LONGEST_OPPOSITE = 60  # characters; a longer one is called "else"
+
+BATCH_NB, ROUND_NB = Read("counters", "batch_nb"), Read("counters", "round_nb")
+OPTIMIZER_I = Read("counters", "optimizer_i")
+EPOCHS_DONE, CURRENT_EPOCH = Read("counters", "epochs_done"), Read("counters", "current_epoch")
+EPOCH_FINISHED = Apply("==", (EPOCHS_DONE, Apply("+", (CURRENT_EPOCH, Value(1)))))
+ONE_EPOCH_DONE = Apply(">=", (EPOCHS_DONE, Value(1)))
+
+# Both sides of a comparison -> what it means that the left one has come up to the right one, and that it has not.
+Phrases = dict[tuple[Expression, Expression], tuple[str, str]]
+
+
+def labels(loop: Loop) -> tuple[str, ...]:
+    """For each row of the loop's table, in its order, the condition on which it is taken.
+
+    A row tells only what it asks itself; that the rows before it did not hold goes without saying, and so do the requests
+    to stop. Empty where nothing is asked, ``else`` where all the rest has been asked before. Of two rows that are each
+    other's opposite both say when. A new line begins at each clause of its own.
+
+    >>> from fsmtrain.core.sizes import Sizes
+    >>> from fsmtrain.options import Options
+    >>> loop = Loop(Options(accumulate_grad_batches=4), Sizes(train=45))
+    >>> [label for row, label in zip(loop.table, labels(loop), strict=True) if row.source is State.BACKWARD]
+    ['gathered = 4 or last batch of 45', 'gathered ≠ 4 and not last batch of 45']
+    """
+    return tuple(_label(loop, row) for row in loop.table)
+
+
+def _label(loop: Loop, row: Row) -> str:
+    phrases = _phrases(loop.limits, row.source)
+    if row.when is not None:
+        asked = condition(loop, row.source, row.when)
+        return "\n".join(_by_optimizer(asked, loop.limits, phrases) or [_spell(asked, phrases)])
+    others = [r for r in loop.table.leaving(row.source) if r is not row and r.to is not State.STOPPED]
+    if not others:
+        return ""
+    if len(others) == 1 and others[0].when is not None:
+        asked = condition(loop, row.source, others[0].when)
+        opposite = _spell(negation(asked), phrases)
+        if len(opposite) <= LONGEST_OPPOSITE and not _has(asked, lambda part: part == OPTIMIZER_I or bool(_period(part))):
+            return opposite
+    return "else"
+
+
+# ---- what is left of a guard
+
+
+def condition(loop: Loop, state: State, guard: Guard) -> Expression:
+    """What is left of a guard that is asked in this state, in every moment of a run in which it can be asked."""
+    limits = loop.limits
+    known: Known = {**facts(limits, loop.guards), **facts_at(state, limits, loop.guards)}
+    # These two are true from the first epoch's beginning on, and nothing asks for them before.
+    if len(limits.windows) == 1 and limits.windows[0][0] == 0:
+        known["counters", "window"] = limits.windows[0][1]
+    if limits.check_epochs == 1:
+        known["counters", "epochs_since_checks"] = 1
+    return fold(_plain(fold(read(guard), known)), {})
+
+
+def _plain(expression: Expression) -> Expression:
+    """The expression without what holds by itself: no count is negative, and after an epoch at least one is done."""
+    match expression:
+        case Apply(op=("==" | "!=") as op, args=(Apply(op="+", args=(Read(record="counters"), Value(value=n))), zero)) if (
+            n > 0 and zero == Value(0)
+        ):
+            return Value(op == "!=")
+        case Apply(op=(">=" | "<") as op, args=(Read(record="counters"), Value(value=0))):
+            return Value(op == ">=")
+        case Apply(op="and", args=args) if EPOCH_FINISHED in args:
+            return Apply("and", tuple(_plain(_replaced(arg, ONE_EPOCH_DONE, TRUE)) for arg in args))
+        case Apply(op=op, args=args):
+            return Apply(op, tuple(map(_plain, args)))
+    return expression
+
+
+def _replaced(expression: Expression, old: Expression, new: Expression) -> Expression:
+    if expression == old:
+        return new
+    if isinstance(expression, Apply):
+        return Apply(expression.op, tuple(_replaced(arg, old, new) for arg in expression.args))
+    return expression
+
+
+def _has(expression: Expression, wanted: Callable[[Expression], bool]) -> bool:
+    """Whether the expression or a part of it is one that is wanted."""
+    return wanted(expression) or (isinstance(expression, Apply) and any(_has(arg, wanted) for arg in expression.args))
+
+
+# ---- spelling
+
+
+def _phrases(limits: Limits, state: State) -> Phrases:
+    """The comparisons that have words of their own in one state."""
+    eval_batches = {
+        State.SANITY_VAL: ("val batch", limits.sanity_batches),
+        State.VAL_CHECK: ("val batch", limits.val_batches),
+        State.TEST: ("test batch", limits.test_batches),
+    }
+    counted = {
+        "batch_nb": ("batch", limits.train_batches),
+        "optimizer_i": ("optimizer", limits.optimizers),
+        "eval_nb": eval_batches.get(state, ("batch", 0)),
+    }
+    lasts: dict[tuple[Expression, Expression], str] = {
+        (_after(name), Value(bound)): f"last {thing} of {bound}" for name, (thing, bound) in counted.items() if bound
+    }
+    lasts[_after("split_nb"), Read("signals", "splits")] = "last split"
+    steps: Phrases = {}
+    for i in range(limits.optimizers):
+        steps[Read("counters", f"stepped_in[{i}]"), ROUND_NB] = (f"optimizer {i} stepped", f"optimizer {i} did not step")
+        steps[_after(f"stepped_in[{i}]"), ROUND_NB] = (f"optimizer {i} just stepped", f"optimizer {i} did not just step")
+    return {
+        **steps,
+        **{sides: (last, f"not {last}") for sides, last in lasts.items()},
+        (EPOCHS_DONE, _after("current_epoch")): ("epoch finished", "epoch not finished"),
+        (Read("counters", "open_windows"), Value(0)): ("no window open", "a window open"),
+    }
+
+
+def _after(name: str) -> Expression:
+    return Apply("+", (Read("counters", name), Value(1)))
+
+
+def _spell(expression: Expression, phrases: Phrases) -> str:
+    match expression:
+        case Value(value=bool() as value):
+            return "always" if value else "never"
+        case Value(value=value):
+            return str(value)
+        case Opaque(name=name):
+            return name
+        case Read(name=name):
+            return _name(name)
+        case Apply(op="not", args=(Read(name=name),)) if name in FLAGS:
+            return FLAGS[name][1]
+        case Apply(op="not", args=(arg,)):
+            return f"not {_operand(arg, phrases)}"
+        case Apply(op=("and" | "or") as op):
+            return f" {op} ".join(_parts(expression, phrases))
+        case _ if (period := _period(expression)) is not None:
+            return period[0]
+        case Apply(op=("==" | ">=" | "!=" | "<") as op, args=sides) if sides in phrases:
+            return phrases[sides][op in ("!=", "<")]
+        case Apply(op=op, args=(left, right)):
+            return f"{_operand(left, phrases)} {SIGNS.get(op, op)} {_operand(right, phrases)}"
+    raise TypeError(expression)
+
+
+def _name(name: str) -> str:
+    field, _, index = name.partition("[")
+    if index:
+        return f"{_name(field)} of optimizer {index.rstrip(']')}"
+    return FLAGS[name][0] if name in FLAGS else NAMES.get(name, name.replace("_", " "))
+
+
+def _operand(expression: Expression, phrases: Phrases) -> str:
+    spelled = _spell(expression, phrases)
+    return f"({spelled})" if isinstance(expression, Apply) and expression.op != "not" else spelled
+
+
+def _parts(junction: Apply, phrases: Phrases) -> list[str]:
+    """What stands between the ``and`` or ``or`` of a junction. A period says when it begins, so that nobody else need."""
+    starts = [Apply(">=", (BATCH_NB, Value(period[1]))) for period in map(_period, junction.args) if period is not None]
+    args = [arg for arg in junction.args if junction.op == "or" or arg not in starts]
+    return [
+        f"({_spell(arg, phrases)})" if isinstance(arg, Apply) and arg.op in ("and", "or") else _spell(arg, phrases)
+        for arg in args
+    ]
+
+
+def _period(expression: Expression) -> tuple[str, int] | None:
+    """How often the expression holds, in words, and the index of the first time, where it says nothing else."""
+    match expression:
+        case Apply(op="==", args=(Apply(op="%", args=(counted, Value(value=n))), Value(value=0))):
+            batches = "every batch" if n == 1 else f"every {n} batches"
+            match counted:
+                case Apply(op="-", args=(nb, Value(value=first))) if nb == BATCH_NB:
+                    return batches if first == n - 1 else f"{batches} from batch nb {first} on", first
+                case Read(name=name) if name.startswith("optimizer_steps["):
+                    whose = _name(name).removeprefix("steps")
+                    return f"every step{whose}" if n == 1 else f"every {n} steps{whose}", n - 1
+                case _ if counted == _after("batch_nb"):
+                    return batches, n - 1
+    return None
+
+
+def _by_optimizer(condition: Expression, limits: Limits, phrases: Phrases) -> list[str]:
+    """A condition that is another one for each optimizer, told for each by itself; empty where it is not of that kind."""
+    cases = [fold(condition, {("counters", "optimizer_i"): index}) for index in range(limits.optimizers)]
+    if cases.count(cases[0]) == len(cases) or _has(condition, lambda part: part == _after("optimizer_i")):
+        return []
+    reasons = [case.args if isinstance(case, Apply) and case.op == "or" else (case,) for case in cases]
+    shared = tuple(reason for reason in reasons[0] if all(reason in others for others in reasons))
+    whose: dict[str, list[int]] = {}
+    for index, mine in enumerate(reasons):
+        own = tuple(reason for reason in mine if reason not in shared)
+        if own:
+            whose.setdefault(_spell(fold(Apply("or", own), {}), phrases), []).append(index)
+    lines = [f"optimizer{'s' * (len(who) > 1)} {', '.join(map(str, who))}: {own}" for own, who in whose.items()]
+    return [*lines, *(f"or {part}" for part in _parts(Apply("or", shared), phrases))]

@@ -1,0 +1,55 @@
+"""What a view says first: how this loop differs from one with all the defaults, in flags, sizes and guards."""
+
+from __future__ import annotations
+
+import inspect
+
+import attrs
+
+from fsmtrain.core.iteration import Loop
+
+
+def heading(loop: Loop) -> tuple[str, ...]:
+    """The flags that differ from their defaults, one each, then the sizes, then the decisions that are replaced.
+
+    >>> from fsmtrain.core.sizes import Sizes
+    >>> from fsmtrain.options import Options
+    >>> heading(Loop(Options(accumulate_grad_batches=4, val_check_interval=5), Sizes(train=45, val=[12])))
+    ('accumulate_grad_batches=4', 'val_check_interval=5', '45 train batches', '12 val batches')
+    """
+    return (*_changed(loop.options), *_sizes(loop), *_own_guards(loop))
+
+
+def _sizes(loop: Loop) -> list[str]:
+    limits = loop.limits
+    passes = (
+        ("train", limits.epochs > 0, limits.train_batches),
+        ("val", limits.val_loaders != (), limits.val_batches),
+        ("test", limits.tests, limits.test_batches),
+    )
+    sizes = [_batches(name, n) for name, runs, n in passes if runs]
+    return [*sizes, f"{limits.optimizers} optimizers"] if limits.optimizers > 1 else sizes
+
+
+def _batches(name: str, n: int) -> str:
+    return f"a {name} stream" if n == 0 else f"1 {name} batch" if n == 1 else f"{n} {name} batches"
+
+
+def _own_guards(loop: Loop) -> list[str]:
+    guards = loop.guards
+    own = [f"step[{index}]" for index in sorted(guards.step)]
+    own += [name for name in ("check", "save", "stop") if getattr(guards, name) is not None]
+    return [f"own guards: {', '.join(own)}"] if own else []
+
+
+def _changed(value: object) -> list[str]:
+    """The arguments of a value that are not their defaults, as they are written in a call."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(type(value)).parameters.items()}
+    given = {name: getattr(value, name) for name in defaults}
+    return [f"{name}={_written(given[name])}" for name in defaults if given[name] != defaults[name]]
+
+
+def _written(value: object) -> str:
+    if attrs.has(type(value)):
+        return f"{type(value).__name__}({', '.join(_changed(value))})"
+    return repr(value)
