@@ -56,7 +56,7 @@ class Writer(TrainingModule):
         scores, _ = self(x)
         return {"val_loss": cross_entropy(scores.flatten(0, 1), y.flatten())}
 
-    def on_check_end(self, metrics: dict[str, Any]) -> None:
+    def on_validation_end(self, metrics: dict[str, Any]) -> None:
         """Tell how many letters the model wavers between, on text that it has not seen."""
         self.perplexities.append(math.exp(metrics["val_loss"]))
         print(f"epoch {self.current_epoch}, step {self.global_step:4}: perplexity {self.perplexities[-1]:.2f}")

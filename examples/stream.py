@@ -73,7 +73,7 @@ class Adder(TrainingModule):
         left, right, total = batch
         return {"val_acc": (self(left, right).argmax(dim=1) == total).float().mean()}
 
-    def on_check_end(self, metrics: dict[str, Any]) -> None:
+    def on_validation_end(self, metrics: dict[str, Any]) -> None:
         """Tell how it goes."""
         self.checks.append(float(metrics["val_acc"]))
         print(f"after {self.global_step:4} steps {self.checks[-1]:6.1%} of the sums right")

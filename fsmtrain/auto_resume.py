@@ -18,8 +18,8 @@ from attrs import frozen
 from fsmtrain.core.states import State
 from fsmtrain.errors import UsageError
 from fsmtrain.options import Options
-from fsmtrain.runtime.checkpointing.selection import FOLDER, has_any
-from fsmtrain.views.recording.folder_lock import Hold, hold
+from fsmtrain.runtime.checkpointing.selection import FOLDER, has_checkpoints
+from fsmtrain.views.recording.folder_lock import FolderLock, lock_folder
 from fsmtrain.views.recording.folder_names import newest_first
 from fsmtrain.views.recording.resume_trim import facts_in
 from fsmtrain.views.recording.run_metadata import begun_by
@@ -30,7 +30,7 @@ class Unfinished:
     """A run's folder that is held for the run to go on in."""
 
     folder: Path
-    held: Hold
+    held: FolderLock
 
     @property
     def checkpoints(self) -> Path:
@@ -43,7 +43,7 @@ def is_run(path: Path) -> bool:
     return (path / "run.json").is_file()
 
 
-def held(folder: Path) -> Unfinished:
+def lock_run(folder: Path) -> Unfinished:
     """This run.
 
     Raises:
@@ -58,9 +58,9 @@ def held(folder: Path) -> Unfinished:
     return Unfinished(folder, lock)
 
 
-def _hold(folder: Path) -> Hold | None:
+def _hold(folder: Path) -> FolderLock | None:
     try:
-        return hold(folder)
+        return lock_folder(folder)
     except OSError as error:
         raise UsageError(
             f"{folder}: this run cannot go on there, since nothing can be written: {error.strerror or error}. To begin at one "
@@ -68,16 +68,16 @@ def _hold(folder: Path) -> Hold | None:
         ) from error
 
 
-def ending(folder: Path) -> str:
+def finished_reason(folder: Path) -> str:
     """Why a run has come to its own end; empty for one that was stopped, failed or was killed."""
     end = facts_in(folder, "end.json")
     return str(end.get("sentence", "")) if end.get("state") == State.DONE.value else ""
 
 
-def newest(options: Options, model: object) -> tuple[Unfinished | None, list[str]]:
+def find_resumable(options: Options, model: object) -> tuple[Unfinished | None, list[str]]:
     """The run that ``"auto"`` means, if there is one, and what is to be said of those that it could have been taken for."""
     said: list[str] = []
-    for folder, is_ours in _alike(options, model):
+    for folder, is_ours in _candidates(options, model):
         if not is_ours:
             said = said or [f"{folder} was begun by another command; resume_from {folder} goes on with it"]
             continue
@@ -88,12 +88,12 @@ def newest(options: Options, model: object) -> tuple[Unfinished | None, list[str
     return None, said
 
 
-def _alike(options: Options, model: object) -> Iterator[tuple[Path, bool]]:
+def _candidates(options: Options, model: object) -> Iterator[tuple[Path, bool]]:
     """The runs of such a model under this name that have checkpoints, the newest first; and whether this command began it."""
     assert options.runs_dir is not None
     command, kind = begun_by(sys.argv), type(model).__qualname__
     for folder in newest_first(Path(options.runs_dir)):
-        if not _is_called(folder.name, options.run_name) or not has_any(folder / FOLDER):
+        if not _is_called(folder.name, options.run_name) or not has_checkpoints(folder / FOLDER):
             continue
         facts = facts_in(folder)
         if (facts.get("model") or {}).get("class") == kind:

@@ -19,14 +19,14 @@ from fsmtrain.errors import CheckpointError, GuardError, UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 from fsmtrain.runtime.build import Loaders
-from fsmtrain.runtime.checkpointing.run_snapshot import Standing
-from fsmtrain.runtime.checkpointing.selection import FOLDER, found, has_any
+from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
+from fsmtrain.runtime.checkpointing.selection import FOLDER, has_checkpoints, load_checkpoint
 from fsmtrain.runtime.engine import Engine, Result
 from fsmtrain.runtime.run_state import Runs
-from fsmtrain.signal_handlers import Interrupt, stopping
-from fsmtrain.user_warnings import heard, warn
-from fsmtrain.views.console.default_callbacks import shown
-from fsmtrain.views.console.stderr import say
+from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
+from fsmtrain.user_warnings import capture_warnings, warn
+from fsmtrain.views.console.default_callbacks import default_callbacks
+from fsmtrain.views.console.stderr import print_stderr
 from fsmtrain.views.diagrams.tally import Counts, Tally
 from fsmtrain.views.recording.recorder import record_of
 
@@ -54,11 +54,11 @@ class Machine(Engine):
         trainer: Any = None,
         record_into: Path | None = None,
     ) -> None:
-        self.interrupt = Interrupt()  # the signal that has asked the run to stop, if one has
+        self.interrupt = ReceivedSignal()  # the signal that has asked the run to stop, if one has
         said: list[str] = []
         self._record = record_of(options, trains=runs == "fit", into=record_into, said=said)
-        given = (*callbacks, *([] if self._record is None else [self._record]), *shown(options))
-        with heard(said.append):
+        given = (*callbacks, *([] if self._record is None else [self._record]), *default_callbacks(options))
+        with capture_warnings(said.append):
             super().__init__(
                 options,
                 model,
@@ -80,13 +80,13 @@ class Machine(Engine):
 
     # ---- resuming
 
-    def resume(self, path: str | os.PathLike[str] | None = None, *, anyway: bool = False) -> Path:
+    def resume(self, path: str | os.PathLike[str] | None = None, *, strict: bool = True) -> Path:
         """Go on where a checkpoint was saved: this machine is brought there, and `run` goes on from there.
 
         Args:
             path: A run's folder: that run goes on, and is recorded there. A checkpoint, or a folder of them, of which the
                 newest valid one is taken: a run begins there that has a folder of its own. None is what ``"auto"`` is.
-            anyway: Whether to go on where options, guards or sizes are others than those saved, which is told all the same.
+            strict: If false, continue even if options, guards or sizes differ from those saved; the differences are a warning.
 
         Returns:
             The checkpoint.
@@ -98,15 +98,15 @@ class Machine(Engine):
         """
         if path is not None:
             where = Path(path)
-            run = auto_resume.held(where) if auto_resume.is_run(where) and self._makes_a_folder else None
-            return self._go_on(where / FOLDER if auto_resume.is_run(where) else where, run, anyway=anyway)
-        came = self.resume_from("auto", anyway=anyway)
+            run = auto_resume.lock_run(where) if auto_resume.is_run(where) and self._makes_a_folder else None
+            return self._go_on(where / FOLDER if auto_resume.is_run(where) else where, run, strict=strict)
+        came = self.resume_from("auto", strict=strict)
         if came is None:
             there = f"in {self.loop.options.runs_dir} of a run that this command began" if self._looks_for_runs else "yet"
             raise CheckpointError(f"{self.checkpoints}: there is no checkpoint {there}. A run's folder can be named as well.")
         return came
 
-    def resume_from(self, where: str | os.PathLike[str], *, anyway: bool = False) -> Path | None:
+    def resume_from(self, where: str | os.PathLike[str], *, strict: bool = True) -> Path | None:
         """As `resume`; with ``"auto"`` the run begins anew where there is nothing to go on from.
 
         ``"auto"`` is the newest run with a checkpoint that the same command began, in `runs_dir`, under the same name; one that
@@ -117,15 +117,15 @@ class Machine(Engine):
             The checkpoint; None where the run begins anew.
         """
         if where != "auto":
-            return self.resume(where, anyway=anyway)
+            return self.resume(where, strict=strict)
         if not self._looks_for_runs:
-            if has_any(self.checkpoints):
-                return self._go_on(self.checkpoints, None, anyway=anyway)
+            if has_checkpoints(self.checkpoints):
+                return self._go_on(self.checkpoints, None, strict=strict)
             self._say(f"there is no checkpoint in {self.checkpoints} yet; the run begins")
             return None
-        run, said = auto_resume.newest(self.loop.options, self.model)
+        run, said = auto_resume.find_resumable(self.loop.options, self.model)
         if run is not None:
-            return self._go_on(run.checkpoints, run, anyway=anyway)
+            return self._go_on(run.checkpoints, run, strict=strict)
         runs = self.loop.options.runs_dir
         self._say("; ".join((f"there is no run with a checkpoint in {runs} to go on with", *said, "a new one begins")))
         return None
@@ -137,21 +137,21 @@ class Machine(Engine):
     @property
     def _looks_for_runs(self) -> bool:
         """Whether this run's checkpoints are in its own folder, which is not known before it begins or is resumed."""
-        return self._makes_a_folder and (not self._keeping.has_own_folder)
+        return self._makes_a_folder and (not self._checkpoints.has_own_folder)
 
-    def _go_on(self, where: Path, run: auto_resume.Unfinished | None, *, anyway: bool) -> Path:
+    def _go_on(self, where: Path, run: auto_resume.Unfinished | None, *, strict: bool) -> Path:
         """Go to the checkpoint that is there; what is recorded goes on in the run's folder, if it is one run."""
         try:
-            loaded = found(where)
+            loaded = load_checkpoint(where)
             said = loaded.about.get(RECORD) or {}
             folder = said.get("folder")
-            is_ours = folder and where == self.checkpoints and self._makes_a_folder
-            if run is None and is_ours and auto_resume.is_run(Path(folder)):
-                run = auto_resume.held(Path(folder))  # the checkpoints are elsewhere, in ModelCheckpoint(dirpath=...)
+            is_elsewhere = run is None and where == self.checkpoints and self._makes_a_folder
+            if is_elsewhere and folder and auto_resume.is_run(Path(folder)):
+                run = auto_resume.lock_run(Path(folder))  # the checkpoints are elsewhere, in ModelCheckpoint(dirpath=...)
             if run is not None and not said:  # the record had failed by then: nobody knows what in it is older
                 run.held.release()
                 run = None
-            came = self._go_to(loaded, anyway=anyway)
+            came = self._go_to(loaded, strict=strict)
         except BaseException:
             if run is not None:
                 run.held.release()
@@ -159,16 +159,16 @@ class Machine(Engine):
         self._say(f"resumed from {came} ({where_it_stands(self.counters)}), at global_step {self.global_step}")
         if self._record is not None:
             self._record.go_on(came, said, None if run is None else (run.folder, run.held))
-        if run is not None and (ended := auto_resume.ending(run.folder)):
+        if run is not None and (ended := auto_resume.finished_reason(run.folder)):
             warn(f"{run.folder} has ended already, since {ended}. It is trained again from its last checkpoint on.")
         return came
 
     def _say(self, text: str) -> None:
         if not self.loop.options.quiet:
-            say(text)
+            print_stderr(text)
 
-    def _more_about(self, standing: Standing) -> dict[str, Any]:
-        told = {} if self._record is None else self._record.at_checkpoint(self, is_done=standing.is_done)
+    def _more_about(self, standing: ResumePoint) -> dict[str, Any]:
+        told = {} if self._record is None else self._record.at_checkpoint(self, work_done=standing.work_done)
         return {RECORD: told} if told else {}
 
     # ---- running
@@ -185,7 +185,7 @@ class Machine(Engine):
         """
         if not self.saves:
             return super().run()
-        with stopping(self.stop) as self.interrupt:
+        with stop_on_signals(self.stop) as self.interrupt:
             return super().run()
 
     @property
@@ -262,7 +262,7 @@ class Machine(Engine):
             raise UsageError(f"{why}, and a report is made of a run's folder. {way_out}")
         from fsmtrain.views.recording.report.page import report  # only here: no run needs it
 
-        self._record.waken()
+        self._record.flush()
         report(self._record.path, path)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:

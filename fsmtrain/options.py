@@ -175,7 +175,7 @@ def _check_name(_: object, flag: Attribute[Any], value: object) -> None:
         raise OptionsError(f"{flag.name}={value!r}: a run's name, as in {flag.name}='baseline'. None gives it a number.")
     if value in (".", "..") or any(character in value for character in '/\\:*?"<>|') or value != value.strip(" ."):
         raise OptionsError(
-            f"{flag.name}={value!r}: the name of one folder inside of runs_dir, so it must have none of / \\ : * ? \" < > | in "
+            f'{flag.name}={value!r}: the name of one folder inside of runs_dir, so it must have none of / \\ : * ? " < > | in '
             f"it, and neither begin nor end with a dot or a space. Another place is named with runs_dir=..."
         )
     if len(value.encode()) > LONGEST_NAME:

@@ -16,7 +16,7 @@ from typing import Any
 from attrs import define
 
 from fsmtrain.runtime.data import worker_exit
-from fsmtrain.views.console.stderr import say
+from fsmtrain.views.console.stderr import print_stderr
 
 # Ctrl-C; what ends processes; what a scheduler sends ahead of its end, where there is such a signal.
 REQUESTS: tuple[signal.Signals, ...] = tuple(
@@ -27,7 +27,7 @@ _open = 0  # how many contexts have taken signals over
 
 
 @define
-class Interrupt:
+class ReceivedSignal:
     """What has come: the number of the signal, 0 for none."""
 
     signal: int = 0
@@ -42,7 +42,7 @@ class Interrupt:
 
 
 @contextlib.contextmanager
-def stopping(stop: Callable[[], None], signals: Iterable[signal.Signals] = REQUESTS) -> Iterator[Interrupt]:
+def stop_on_signals(stop: Callable[[], None], signals: Iterable[signal.Signals] = REQUESTS) -> Iterator[ReceivedSignal]:
     """While this is open, these signals call `stop`; once Ctrl-C has come, the next one does what it did before.
 
     Nothing happens outside of the main thread, where Python gives out no signals, in processes that were forked meanwhile, such
@@ -50,7 +50,7 @@ def stopping(stop: Callable[[], None], signals: Iterable[signal.Signals] = REQUE
     Within another one that is open nothing happens either: the signals are taken over already.
     """
     global _open
-    came, owner = Interrupt(), os.getpid()
+    came, owner = ReceivedSignal(), os.getpid()
     before: dict[int, Any] = {}
     takes_over = threading.current_thread() is threading.main_thread() and not _open
     if takes_over:
@@ -66,11 +66,11 @@ def stopping(stop: Callable[[], None], signals: Iterable[signal.Signals] = REQUE
             put_back(number)
         if not is_first:
             return
-        worker_exit.expect()
+        worker_exit.ignore_worker_exits()
         stop()
         # By a thread: the run may be in the middle of writing to the same stream.
         text = "stopping at the next transition" + ("; once more stops at once" if number == signal.SIGINT else "")
-        threading.Thread(target=say, args=(text,), daemon=True).start()
+        threading.Thread(target=print_stderr, args=(text,), daemon=True).start()
 
     def put_back(number: int) -> None:
         if signal.getsignal(number) is ask:
@@ -86,4 +86,4 @@ def stopping(stop: Callable[[], None], signals: Iterable[signal.Signals] = REQUE
         for number in before:
             put_back(number)
         if came:
-            worker_exit.expect_no_more()
+            worker_exit.reset()

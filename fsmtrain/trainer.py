@@ -42,7 +42,7 @@ class Trainer(Options):
         resume: Where `fit` goes on. ``"auto"`` is the newest run that this command began, which is how a job that was killed
             goes on; where there is none, the run begins anew. A run's folder is that run. A checkpoint, or a folder of them, of
             which the newest valid one is taken, is where a run of its own begins. None begins anew.
-        resume_anyway: Whether to go on where flags, guards or sizes are others than those saved, which is told all the same.
+        resume_strict: If false, resume even if flags, guards or sizes differ from those saved; the differences are a warning.
 
     Example:
         >>> trainer = Trainer(max_nb_epochs=20, accumulate_grad_batches=4, val_check_interval=0.25)
@@ -53,7 +53,7 @@ class Trainer(Options):
     guards: Guards = field(factory=Guards)
     callbacks: Iterable[object] = field(default=(), converter=_tuple)
     resume: str | os.PathLike[str] | None = None
-    resume_anyway: bool = False
+    resume_strict: bool = True
     _runs: _Runs = field(factory=_Runs, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -81,7 +81,7 @@ class Trainer(Options):
         machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), runs="fit")
         self._runs.fitted = machine
         if self.resume is not None:
-            machine.resume_from(self.resume, anyway=self.resume_anyway)
+            machine.resume_from(self.resume, strict=self.resume_strict)
         return machine.run()
 
     def test(self, model: nn.Module | None = None, test_dataloaders: Any = None) -> dict[str, float]:

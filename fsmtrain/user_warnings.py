@@ -24,21 +24,21 @@ def warn(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
-def listen(listener: Listener) -> None:
+def add_listener(listener: Listener) -> None:
     """Tell a listener of every warning from now on, until `ignore`."""
     _listeners.append(listener)
 
 
-def ignore(listener: Listener) -> None:
+def remove_listener(listener: Listener) -> None:
     """Tell this listener no more. Harmless where it does not listen."""
     _listeners[:] = [other for other in _listeners if other != listener]
 
 
 @contextmanager
-def heard(listener: Listener) -> Iterator[None]:
+def capture_warnings(listener: Listener) -> Iterator[None]:
     """Tell a listener of the warnings that come up within."""
-    listen(listener)
+    add_listener(listener)
     try:
         yield
     finally:
-        ignore(listener)
+        remove_listener(listener)

@@ -219,7 +219,7 @@ class Beginnings(Callback):
     def on_epoch_start(self, machine: Any) -> None:
         self.epochs += 1
 
-    def on_check_start(self, machine: Any) -> None:
+    def on_validation_start(self, machine: Any) -> None:
         self.checks += 1
 
     def state_dict(self) -> dict[str, Any]:

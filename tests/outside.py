@@ -175,7 +175,7 @@ CONFIGURATIONS = {
         {"max_nb_epochs": 1, "accumulate_grad_batches": 2, "nb_sanity_val_steps": 1},
         lambda outside: Loaders(train=data(2), val=[data(1)], test=[]),
         lambda outside: Guards(
-            step={0: enclosed(outside, 2), 1: every_n_batches(2)}, check=Switched(outside, 3), save=every_n_batches(2)
+            step={0: enclosed(outside, 2), 1: every_n_batches(2)}, validate=Switched(outside, 3), save=every_n_batches(2)
         ),
         optimizers=2,
     ),

@@ -216,9 +216,9 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
         else:
             train_batches = part(sizes.train, percentage(options, options.train_percent_check))
         if isinstance(options.val_check_interval, float):
-            check_batches = max(1, part(train_batches, options.val_check_interval))
+            val_check_batches = max(1, part(train_batches, options.val_check_interval))
         else:
-            check_batches = options.val_check_interval
+            val_check_batches = options.val_check_interval
         gathered = [0] * sizes.optimizers
 
         for batch in range(train_batches):
@@ -266,11 +266,11 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                     return end(stopped=True)
 
             if replaced.check is not None:
-                check_is_due = replaced.check.fires(batch)
+                validation_is_due = replaced.check.fires(batch)
             else:
-                check_is_due = (batch + 1) % check_batches == 0 and (epoch + 1) % options.check_val_every_n_epoch == 0
-            check_is_due = check_is_due and validated > 0
-            if check_is_due:
+                validation_is_due = (batch + 1) % val_check_batches == 0 and (epoch + 1) % options.check_val_every_n_epoch == 0
+            validation_is_due = validation_is_due and validated > 0
+            if validation_is_due:
                 waited = 0 if script.improved[checks % len(script.improved)] else waited + 1
                 checks += 1
                 for _ in range(validated):
@@ -282,7 +282,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                 patience_is_over(options, waited) or (replaced.stop is not None and global_step >= replaced.stop)
             )
             stop_is_due = stop_is_wanted and not any(gathered)
-            if not is_last_batch and (check_is_due or stop_is_due):
+            if not is_last_batch and (validation_is_due or stop_is_due):
                 visit("early_stop", epoch, batch)
                 if asked_to_stop():
                     return end(stopped=True)

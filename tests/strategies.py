@@ -187,7 +187,7 @@ def guards_of(replaced: Replaced) -> Guards:
 
     return Guards(
         step={i: guard_of(own) for i, own in replaced.step.items()},
-        check=None if replaced.check is None else guard_of(replaced.check),
+        validate=None if replaced.check is None else guard_of(replaced.check),
         save=None if replaced.save is None else guard_of(replaced.save),
         stop=None if replaced.stop is None else enough_steps(replaced.stop),
     )

@@ -103,7 +103,7 @@ class Model(Validated):
         self.hparams = hparams
         self.first, self.layer = nn.Linear(3, 3), nn.Linear(3, 1)
         self.val_losses = val_losses
-        self.checks_done = 0
+        self.validations_done = 0
 
     def loss(self, batch: Any) -> Any:
         """The mean squared error."""
@@ -116,11 +116,11 @@ class Model(Validated):
     def validation_step(self, batch: Any, batch_nb: int) -> Any:
         if not self.val_losses:
             return super().validation_step(batch, batch_nb)
-        return {"val_loss": self.val_losses[min(self.checks_done, len(self.val_losses) - 1)]}
+        return {"val_loss": self.val_losses[min(self.validations_done, len(self.val_losses) - 1)]}
 
-    def on_check_end(self, metrics: Any) -> None:
+    def on_validation_end(self, metrics: Any) -> None:
         """Count the check."""
-        self.checks_done += 1
+        self.validations_done += 1
 
     def train_dataloader(self) -> Any:
         return batches(20)
@@ -152,7 +152,7 @@ class Watch(Visits):
 
 
 def quiet_trainer(*left_out: Any, **flags: Any) -> Trainer:
-    """A trainer with these flags, for one epoch if they do not say how many, and a `Watch` on it."""
+    """A trainer with these flags, for one epoch if they do not say how many, and a `NonFiniteMonitor` on it."""
     assert left_out in ((), (...,))
     return Trainer(**{"max_nb_epochs": 1, "progress_bar": False, "device": "cpu", "callbacks": [Watch()], **flags})
 
@@ -399,14 +399,14 @@ def test_early_stopping_callback() -> None:
     for trainer in (by_flag, by_callback):
         result = trainer.fit(Model(val_losses=(5.0, 4.0, 3.0, 3.0, 3.0, 3.0)))  # 10 batches: a check after 9 of them
         assert result.stop_reason is StopReason.EARLY_STOPPING
-        assert (result.counters.checks_done, result.counters.epochs_done, result.counters.global_step) == (6, 5, 59)
+        assert (result.counters.validations_done, result.counters.epochs_done, result.counters.global_step) == (6, 5, 59)
         last = watch_of(trainer).seen[-1]
         assert (last.current_epoch, last.batch_nb) == (5, 8)
 
     def stops_after(*losses: float, **rule: Any) -> int:
         callback = EarlyStopping(**{"patience": 2, **rule})
         flags = {"early_stop_callback": callback, "max_nb_epochs": len(losses), "val_check_interval": 1.0}
-        return quiet_trainer(**flags).fit(Model(val_losses=losses)).counters.checks_done
+        return quiet_trainer(**flags).fit(Model(val_losses=losses)).counters.validations_done
 
     assert stops_after(1.0, 0.9, 0.8, 0.7, 0.6) == 5
     assert stops_after(1.0, 0.9, 0.8, 0.7, 0.6, min_delta=0.5) == 3
@@ -631,14 +631,14 @@ def test_validation_loop() -> None:
             self.frozen.eval()
             return super().training_step(batch, batch_nb)
 
-        def on_check_start(self) -> None:
+        def on_validation_start(self) -> None:
             gradients.append(copy.deepcopy(self.layer.weight.grad))
 
         def validation_step(self, batch: Any, batch_nb: int) -> Any:
             modes.append((self.training, self.layer.training, self.frozen.training, torch.is_grad_enabled()))
             return {"val_loss": torch.tensor(float(batch_nb)), "log": {"logged": 2 * batch_nb}}
 
-        def on_check_end(self, metrics: Any) -> None:
+        def on_validation_end(self, metrics: Any) -> None:
             gradients.append(copy.deepcopy(self.layer.weight.grad))
             modes.append((self.training, self.layer.training, self.frozen.training, torch.is_grad_enabled()))
 

@@ -176,7 +176,7 @@ def test_own_loop_trains_the_same_bits_as_a_machine(example: Example) -> None:
         nb_sanity_val_steps=0,
     )
     assert machine.counters.global_step == 2 * 19  # of 75 batches
-    assert machine.times[State.VAL_CHECK].visits == 4 * 3
+    assert machine.times[State.VAL_CHECK].count == 4 * 3
     assert same_bits(own.state_dict(), model.net.state_dict())
     assert accuracy == pytest.approx(machine.result.metrics["val_acc"])
     assert accuracy > 0.8

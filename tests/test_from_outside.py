@@ -61,7 +61,7 @@ class Account:
             self.has_stepped = True
         elif source is State.EPOCH_END:
             assert not any(self.windows), "a window crosses the epoch's end"
-            self.epochs += not after.cut
+            self.epochs += not after.epoch_ended_early
         elif source is State.VAL_CHECK and to is not State.VAL_CHECK:
             self.checks += after.eval_nb + 1 == self.limits.val_batches
         if to is State.ROUND_END and source is not State.SAVE and turn + 1 == self.limits.optimizers:
@@ -74,8 +74,8 @@ class Account:
         if source is State.BACKWARD and taken.optimizer_i not in self.guards.step:
             assert self.windows[taken.optimizer_i] <= limits.window_of(taken.current_epoch)
         ends_batch = source is State.ROUND_END and to not in (State.TRAIN_BATCH, State.SAVE, State.STOPPED)
-        if ends_batch and self.guards.check is None and limits.validates:
-            is_due = (taken.batch_nb + 1) % limits.check_batches == 0 and (taken.current_epoch + 1) % limits.check_epochs == 0
+        if ends_batch and self.guards.validate is None and limits.validates:
+            is_due = (taken.batch_nb + 1) % limits.val_check_batches == 0 and (taken.current_epoch + 1) % limits.val_check_epochs == 0
             assert is_due is (to is State.VAL_CHECK)
         if signals.stop_requested and source in TAKES_REQUESTS:
             assert to is State.STOPPED
@@ -84,7 +84,7 @@ class Account:
         if to is State.DONE:
             assert not any(self.windows)
             assert min(limits.min_epochs, limits.epochs) <= self.epochs <= limits.epochs
-        assert (after.batches_begun, after.epochs_done, after.checks_done) == (self.batches, self.epochs, self.checks)
+        assert (after.batches_begun, after.epochs_done, after.validations_done) == (self.batches, self.epochs, self.checks)
         assert (after.optimizer_steps, after.global_step) == (self.steps, self.rounds)
         assert after.steps_skipped == self.skipped
         assert after.open_windows == sum(window > 0 for window in self.windows)

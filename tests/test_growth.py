@@ -167,7 +167,7 @@ class Ends(Callback):
     def on_epoch_end(self, machine: Machine) -> None:
         pass
 
-    def on_check_end(self, machine: Machine, metrics: Any) -> None:
+    def on_validation_end(self, machine: Machine, metrics: Any) -> None:
         pass
 
     def on_run_end(self, machine: Machine) -> None:
@@ -291,7 +291,7 @@ class Alive(Callback):
     def __init__(self) -> None:
         self.seen: list[int] = []
 
-    def on_check_end(self, machine: Machine, metrics: Any) -> None:
+    def on_validation_end(self, machine: Machine, metrics: Any) -> None:
         model = machine.model
         assert isinstance(model, Returning)
         self.seen.append(model.alive)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from fsmtrain.runtime.data import worker_exit
-from fsmtrain.signal_handlers import stopping
+from fsmtrain.signal_handlers import stop_on_signals
 
 
 class Stops:
@@ -33,7 +33,7 @@ def handler() -> Iterator[object]:
 
 def test_the_first_signal_asks_to_stop_and_goes_on() -> None:
     stop = Stops()
-    with stopping(stop) as interrupt:
+    with stop_on_signals(stop) as interrupt:
         assert not interrupt
         signal.raise_signal(signal.SIGINT)
         assert stop.count == 1
@@ -43,7 +43,7 @@ def test_the_first_signal_asks_to_stop_and_goes_on() -> None:
 
 def test_the_second_signal_stops_at_once() -> None:
     stop = Stops()
-    with stopping(stop):
+    with stop_on_signals(stop):
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -52,7 +52,7 @@ def test_the_second_signal_stops_at_once() -> None:
 
 @pytest.mark.parametrize("times", [0, 1])
 def test_the_handler_is_put_back(times: int) -> None:
-    with stopping(Stops()):
+    with stop_on_signals(Stops()):
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
         for _ in range(times):
             signal.raise_signal(signal.SIGINT)
@@ -60,13 +60,13 @@ def test_the_handler_is_put_back(times: int) -> None:
 
 
 def test_the_handler_is_put_back_after_an_error() -> None:
-    with pytest.raises(ZeroDivisionError), stopping(Stops()):
+    with pytest.raises(ZeroDivisionError), stop_on_signals(Stops()):
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_handler_that_was_set_meanwhile_is_left_alone() -> None:
-    with stopping(Stops()):
+    with stop_on_signals(Stops()):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
@@ -74,7 +74,7 @@ def test_a_handler_that_was_set_meanwhile_is_left_alone() -> None:
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = Stops()
-    with stopping(stop):
+    with stop_on_signals(stop):
         signal.raise_signal(signal.SIGINT)
     assert stop.count == 0
 
@@ -82,7 +82,7 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
 def test_other_signals_can_be_requests_too() -> None:
     stop = Stops()
     before = signal.getsignal(signal.SIGTERM)
-    with stopping(stop, (signal.SIGTERM,)) as interrupt:
+    with stop_on_signals(stop, (signal.SIGTERM,)) as interrupt:
         signal.raise_signal(signal.SIGTERM)
     assert (stop.count, interrupt.exit_code) == (1, 143)
     assert signal.getsignal(signal.SIGTERM) is before
@@ -92,7 +92,7 @@ def test_nothing_is_done_outside_of_the_main_thread() -> None:
     inside: list[object] = []
 
     def elsewhere() -> None:
-        with stopping(Stops()) as interrupt:
+        with stop_on_signals(Stops()) as interrupt:
             inside.append((signal.getsignal(signal.SIGINT), bool(interrupt)))
 
     thread = threading.Thread(target=elsewhere)
@@ -105,7 +105,7 @@ def test_nothing_is_done_outside_of_the_main_thread() -> None:
 def test_a_forked_process_takes_no_request() -> None:
     """As a loader's worker: Ctrl-C reaches it too, and the batch that it fetches is needed."""
     stop = Stops()
-    with stopping(stop):
+    with stop_on_signals(stop):
         child = os.fork()
         if child == 0:
             signal.raise_signal(signal.SIGINT)
@@ -130,7 +130,7 @@ def of_children() -> Iterator[None]:
 @pytest.mark.parametrize("is_set_before", [True, False])
 def test_after_a_request_workers_die_in_silence(is_set_before: bool) -> None:
     """Also where torch sets its handler only when the request has come, with the first workers that it starts."""
-    with stopping(Stops()):
+    with stop_on_signals(Stops()):
         if is_set_before:
             signal.signal(signal.SIGCHLD, _of_torch)
         signal.raise_signal(signal.SIGTERM)
@@ -143,14 +143,14 @@ def test_after_a_request_workers_die_in_silence(is_set_before: bool) -> None:
 
 @pytest.mark.usefixtures("of_children")
 def test_without_a_request_a_worker_s_death_is_an_error() -> None:
-    with stopping(Stops()):
+    with stop_on_signals(Stops()):
         signal.signal(signal.SIGCHLD, _of_torch)
         worker_exit.workers_have_begun()
         with pytest.raises(RuntimeError, match="is killed"):
             signal.raise_signal(signal.SIGCHLD)
-    with stopping(Stops()):
+    with stop_on_signals(Stops()):
         signal.raise_signal(signal.SIGTERM)
-    with stopping(Stops()):  # a later run knows nothing of that request
+    with stop_on_signals(Stops()):  # a later run knows nothing of that request
         worker_exit.workers_have_begun()
         with pytest.raises(RuntimeError, match="is killed"):
             signal.raise_signal(signal.SIGCHLD)

@@ -106,12 +106,12 @@ def test_a_guard_that_fires_only_after_the_run(guards: Guards, about: str, text:
 
 
 def test_a_check_guard_that_never_fires_means_that_no_check_comes() -> None:
-    finding = the_one(of_three_epochs(val=[2], guards=Guards(check=every_n_batches(9))))
+    finding = the_one(of_three_epochs(val=[2], guards=Guards(validate=every_n_batches(9))))
     assert "no check ever comes" in finding.text
 
 
 def test_a_check_guard_with_nothing_to_validate() -> None:
-    finding = the_one(of_three_epochs(guards=Guards(check=every_n_batches(2))))
+    finding = the_one(of_three_epochs(guards=Guards(validate=every_n_batches(2))))
     assert finding.text == "it is never asked: there is nothing to validate."
 
 
@@ -180,17 +180,17 @@ class Remembers:
 
 def test_a_guard_with_a_memory_is_asked_by_the_run_alone() -> None:
     """Neither `build` nor a check asks it; the check tries both its answers, and says so."""
-    guards = Guards(step={0: Remembers()}, check=Remembers(), save=Remembers(), stop=Remembers())
+    guards = Guards(step={0: Remembers()}, validate=Remembers(), save=Remembers(), stop=Remembers())
     machine = machine_of(Validated(), batches(10), batches(2), max_nb_epochs=3, guards=guards)
     report = machine.check()
-    assert [guard.asked for guard in (guards.step[0], guards.check, guards.save, guards.stop)] == [0] * 4  # type: ignore[union-attr]
+    assert [guard.asked for guard in (guards.step[0], guards.validate, guards.save, guards.stop)] == [0] * 4  # type: ignore[union-attr]
     assert report.errors == ()
     assert "Guards(stop=Remembers) cannot be read, as it is not a plain function: both its answers were tried" in str(report)
 
 
 def test_what_hangs_on_a_guard_that_cannot_be_read_is_left_untold() -> None:
     """It may be that optimizer 0 steps, and that there is a check."""
-    guards = Guards(step={0: Remembers(), 1: every_n_steps_of(0, 9)}, check=Remembers())
+    guards = Guards(step={0: Remembers(), 1: every_n_steps_of(0, 9)}, validate=Remembers())
     report = of_three_epochs(
         train=1, val=[1], optimizers=2, guards=guards, early_stop_callback=EarlyStopping(patience=9), max_nb_epochs=2
     )

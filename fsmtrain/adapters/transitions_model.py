@@ -1,4 +1,4 @@
-"""`Run`: a run as the package ``transitions`` sees it, the model of its machine.
+"""`Simulation`: a run as the package ``transitions`` sees it, the model of its machine.
 
 It has the table's rows as the library wants them, and the order of one visit: work, decision, effects, the new state. What the
 library adds to its model when the machine is made stays here; the user's module is never touched.
@@ -169,7 +169,7 @@ class Run:
                 f"next state has been entered: in on_enter_... or after_state_change."
             )
         run = self._dispatcher
-        run.refuse_within_a_visit()
+        run.forbid_reentry()
         with self._ending_on_errors():
             self._begin()
             self._event, self._answers, self._begun = event, {}, perf_counter_ns()
@@ -180,7 +180,7 @@ class Run:
                     action()
                 self._row = self._decide()
             except BaseException:
-                run.lose(perf_counter_ns() - self._begun)
+                run.record_failure(perf_counter_ns() - self._begun)
                 raise
             finally:
                 run.is_visiting = False
@@ -209,7 +209,7 @@ class Run:
         self._kept_back = self._event is not None and event.error is None and not event.result
         self._event = self._leaving = None
         if event.error is not None and event.event.name == ADVANCE:
-            self._dispatcher.say_where(event.error)
+            self._dispatcher.annotate_error(event.error)
             self._end()
 
     def see_that_a_row_was_taken(self) -> None:
@@ -234,7 +234,7 @@ class Run:
         try:
             yield
         except BaseException as error:
-            self._dispatcher.say_where(error)
+            self._dispatcher.annotate_error(error)
             self._end()
             raise
 

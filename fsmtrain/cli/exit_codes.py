@@ -21,7 +21,7 @@ from cyclopts import CycloptsError, UnknownOptionError
 from fsmtrain.cli.typed_values import reader_of
 from fsmtrain.errors import FsmtrainError, OptionsError
 from fsmtrain.options import OTHER_NAMES, Options
-from fsmtrain.views.console.stderr import say
+from fsmtrain.views.console.stderr import print_stderr
 
 OURS = str(Path(__file__).parents[1])
 FAILED, MISUSED, INTERRUPTED, UNREAD = 1, 2, 130, 141
@@ -29,13 +29,13 @@ FAILED, MISUSED, INTERRUPTED, UNREAD = 1, 2, 130, 141
 
 def misused(error: CycloptsError | FsmtrainError) -> int:
     """What was typed cannot be run."""
-    say(f"error: {_spelled(error)}")
+    print_stderr(f"error: {_spelled(error)}")
     return MISUSED
 
 
 def failed(error: FsmtrainError) -> int:
     """The run has failed, on a rule of its own; the error says where."""
-    say("\n".join((f"error: {error}", *getattr(error, "__notes__", ()))))
+    print_stderr("\n".join((f"error: {error}", *getattr(error, "__notes__", ()))))
     return FAILED
 
 
@@ -50,7 +50,7 @@ def raised(error: Exception) -> int:
 
 def interrupted(error: KeyboardInterrupt) -> int:
     """Ctrl-C where nothing takes it as a request, or the second one in a run."""
-    say("\n".join(("stopped by Ctrl-C", *getattr(error, "__notes__", ()))))
+    print_stderr("\n".join(("stopped by Ctrl-C", *getattr(error, "__notes__", ()))))
     return INTERRUPTED
 
 
@@ -70,7 +70,7 @@ def show_warning(
 ) -> None:
     """A warning of ours is told without the line of code that led to it: nobody wrote one."""
     if _leads_there(filename):
-        say(f"warning: {message}")
+        print_stderr(f"warning: {message}")
     else:
         (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 

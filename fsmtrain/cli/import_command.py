@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from fsmtrain.cli.option_flags import INPUT
 from fsmtrain.runtime.model_files.importers import import_checkpoint
-from fsmtrain.views.console.stderr import say
+from fsmtrain.views.console.stderr import print_stderr
 
 
 def import_file(
@@ -37,9 +37,9 @@ def import_file(
         to: The folder of checkpoints in which it becomes the next one (default: one beside the file, named like it).
     """
     made = import_checkpoint(file, to)
-    say("\n".join(f"kept: {what}" for what in made.kept))
-    if made.left_out:
-        say(f"left out: {', '.join(made.left_out)}")
-    say("A run can begin with these weights, in its first epoch; none can go on from them.")
+    print_stderr("\n".join(f"kept: {what}" for what in made.imported))
+    if made.ignored:
+        print_stderr(f"left out: {', '.join(made.ignored)}")
+    print_stderr("A run can begin with these weights, in its first epoch; none can go on from them.")
     print(made.path)
     return 0

@@ -23,7 +23,7 @@ from fsmtrain.errors import UsageError
 from fsmtrain.runtime.model_files.hparams import HParams
 
 
-def found(target: str) -> Any:
+def import_target(target: str) -> Any:
     """What ``MODULE:NAME`` names. Errors of the module's own code come through.
 
     Raises:
@@ -49,7 +49,7 @@ def model_of(target: str, hparams: HParams | None) -> nn.Module:
     Raises:
         UsageError: It cannot be called with these.
     """
-    made = found(target)
+    made = import_target(target)
     if isinstance(made, nn.Module) and hparams is None:
         return made
     if not callable(made) or isinstance(made, nn.Module):
@@ -79,7 +79,7 @@ def guards_of(target: str | None) -> Guards:
     """
     if target is None:
         return Guards()
-    made = found(target)
+    made = import_target(target)
     guards = made() if callable(made) and not isinstance(made, Guards) else made
     if not isinstance(guards, Guards):
         raise UsageError(f"--guards {target}: Guards(...) or a function that returns it is needed, and this is {guards!r}.")

@@ -66,9 +66,7 @@ def with_flags(command: Callable[..., R]) -> Callable[..., R]:
     whole = [name for name in own.parameters if name != "flags" and bool in members(plain[name]) and _parts(plain[name])]
     texts = _texts(command)
     switches = [
-        one
-        for name in whole
-        for one in _flag(name, plain[name], own.parameters[name].default, texts[name], group=SAVING)
+        one for name in whole for one in _flag(name, plain[name], own.parameters[name].default, texts[name], group=SAVING)
     ]
     offered = [*switches, *_parameters(Options)]
 

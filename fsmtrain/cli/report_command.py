@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from fsmtrain.cli.option_flags import INPUT
 from fsmtrain.views.recording.report.page import report as write_report
-from fsmtrain.views.recording.report.read_run_folder import found
+from fsmtrain.views.recording.report.read_run_folder import find_run_folder
 
 
 def report(
@@ -37,7 +37,7 @@ def report(
         runs_dir: The folder of all runs.
         open: Show it in the browser.
     """
-    folder = found(run, runs_dir)
+    folder = find_run_folder(run, runs_dir)
     path = folder / "report.html" if out is None else out
     write_report(folder, path)
     print(path)

@@ -29,9 +29,9 @@ from fsmtrain.runtime.engine import Result
 from fsmtrain.runtime.model_files.hparams import HParams
 from fsmtrain.runtime.model_files.weights import load_weights, put_weights, save_weights
 from fsmtrain.runtime.rng import seed_all
-from fsmtrain.signal_handlers import Interrupt, stopping
+from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
 from fsmtrain.views.console.progress_text import metric
-from fsmtrain.views.console.stderr import say
+from fsmtrain.views.console.stderr import print_stderr
 
 Target = Annotated[str, Parameter(name="MODULE:CLASS", group=INPUT)]
 HParamsTyped = Annotated[list[str] | None, Parameter(group=INPUT, metavar="NAME=VALUE", negative=())]
@@ -52,7 +52,7 @@ def fit(
     checkpoint: ModelCheckpoint | bool | None = None,
     resume: Saving = False,
     resume_from: Annotated[Path | None, Parameter(name="--resume_from", group=SAVING, metavar="PATH")] = None,
-    resume_anyway: Annotated[Saving, Parameter(name="--resume_anyway")] = False,
+    resume_strict: Annotated[bool, Parameter(name="--resume-strict", group=SAVING, show_default=False)] = True,
     requeue_code: Annotated[int | None, Parameter(name="--requeue_code", group=SAVING, metavar="CODE")] = None,
     json: Switch = False,
     flags: Mapping[str, Any],
@@ -80,7 +80,7 @@ def fit(
         checkpoint: Save checkpoints: at the end of each epoch, or as its parts say.
         resume: Go on with the newest run that this command began, from its newest checkpoint; begin one where there is none.
         resume_from: Go on with the run of this folder; or begin a run at this checkpoint, or at the newest in this folder.
-        resume_anyway: Go on though flags, guards or sizes are others than those saved.
+        resume_strict: If no, resume even if flags, guards or sizes differ from those saved; the differences are a warning.
         requeue_code: Exit with this code after SIGTERM or SIGUSR1: the one that asks a scheduler for another turn.
         json: Print the result as JSON.
     """
@@ -95,7 +95,7 @@ def fit(
     rule = ModelCheckpoint() if checkpoint is True else checkpoint
     machine = Machine(options, model, Loaders(test=None if test else ()), guards=own, callbacks=[rule] if rule else [])
     if resume or resume_from is not None:
-        machine.resume_from("auto" if resume_from is None else resume_from, anyway=resume_anyway)
+        machine.resume_from("auto" if resume_from is None else resume_from, strict=resume_strict)
     ended = _run(machine, requeue_code)
     if save is not None and ended.result is not None:
         if typed is not None and getattr(model, "hparams", None) is None:
@@ -159,7 +159,7 @@ class _Ended:
 
 def _run(machine: Machine, requeue_code: int | None = None) -> _Ended:
     """Run to the end, or to where a signal stops it."""
-    with stopping(machine.stop) as interrupt:
+    with stop_on_signals(machine.stop) as interrupt:
         try:
             result = machine.run()
         except Exception as error:
@@ -171,11 +171,11 @@ def _run(machine: Machine, requeue_code: int | None = None) -> _Ended:
             return _Ended(result=None, exit_code=failed(error))
     if machine.state is not State.STOPPED or not interrupt:
         return _Ended(result=result, exit_code=0)
-    place = f"stopped after {machine.left} ({where(machine.counters)}), at global_step {machine.counters.global_step}"
+    place = f"stopped after {machine.last_state} ({where(machine.counters)}), at global_step {machine.counters.global_step}"
     return _Ended(result=result, exit_code=_exit_code(interrupt, requeue_code), stopped=place)
 
 
-def _exit_code(interrupt: Interrupt, requeue_code: int | None) -> int:
+def _exit_code(interrupt: ReceivedSignal, requeue_code: int | None) -> int:
     asks = requeue_code is not None and interrupt.signal != signal.SIGINT
     return requeue_code if requeue_code is not None and asks else interrupt.exit_code
 
@@ -183,7 +183,7 @@ def _exit_code(interrupt: Interrupt, requeue_code: int | None) -> int:
 def _tell(ended: _Ended, *, json: bool, quiet: bool) -> int:
     """Print the result; returns the exit code."""
     if ended.stopped:
-        say(ended.stopped)
+        print_stderr(ended.stopped)
     if ended.result is None:
         return ended.exit_code
     try:

@@ -25,18 +25,18 @@ class Counters:
     split_nb: int = 0  # in its batch
     optimizer_i: int = 0  # whose turn it is
 
-    window: int = 1  # K of this epoch: the backwards in a full window
+    window_length: int = 1  # K of this epoch: the backwards in a full window
     gathered: int = 0  # backwards in the window of the optimizer whose turn it is, the one under way included
     open_windows: int = 0  # optimizers that have gathered gradients and not stepped
     stepped: int = 0  # 1 where an optimizer has visited `step` in this round
     global_step: int = 0  # rounds with a visit to `step`
     steps_skipped: int = 0  # visits to `step` that left the weights alone, of all optimizers
 
-    batches_since_check: int = 0  # begun since the epoch or the last check began
-    epochs_since_checks: int = 0  # begun since the last epoch with checks; `check_epochs` in one
-    checks_done: int = 0
+    batches_since_validation: int = 0  # begun since the epoch or the last check began
+    epochs_since_validation: int = 0  # begun since the last epoch with checks; `val_check_epochs` in one
+    validations_done: int = 0
     eval_nb: int = 0  # batches done before this one in the pass over the val or test loaders, all loaders together
-    cut: bool = False  # whether the epoch ends before its last batch
+    epoch_ended_early: bool = False  # whether the epoch ends before its last batch
     saved: bool = False  # whether this batch's checkpoint has been written
 
     gathered_by: list[int] = field(factory=lambda: [0])  # `gathered` of each optimizer while others take their turn

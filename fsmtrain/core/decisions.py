@@ -17,7 +17,7 @@ class Decisions:
     """The guards that are made for one configuration."""
 
     step_is_due: Guard
-    check_is_due: Guard
+    validation_is_due: Guard
     save_is_due: Guard
     stop_is_due: Guard
     training_is_over: Guard
@@ -27,7 +27,11 @@ class Decisions:
 def decisions(guards: Guards) -> Decisions:
     """The decisions with a user's guards in the places of the defaults."""
     window_is_closed = _window_guard(guards)
-    check_is_wanted = _checked(guards.check, f"check={name_of(guards.check)}") if guards.check else ask.check_interval_is_over
+    check_is_wanted = (
+        _checked(guards.validate, f"validate={name_of(guards.validate)}")
+        if guards.validate
+        else ask.validation_interval_is_over
+    )
     save_is_wanted = _checked(guards.save, f"save={name_of(guards.save)}") if guards.save else ask.never
     another_reason = _checked(guards.stop, f"stop={name_of(guards.stop)}") if guards.stop else ask.never
 
@@ -35,7 +39,7 @@ def decisions(guards: Guards) -> Decisions:
         """Whether the gathered gradients are to be stepped now: the window is closed, or the epoch has no more for it."""
         return window_is_closed(limits, counters, signals) or ask.epoch_has_no_backward_left(limits, counters, signals)
 
-    def check_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    def validation_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Whether there is something to validate, and now."""
         return limits.validates and check_is_wanted(limits, counters, signals)
 
@@ -65,7 +69,7 @@ def decisions(guards: Guards) -> Decisions:
 
     return Decisions(
         step_is_due=step_is_due,
-        check_is_due=check_is_due,
+        validation_is_due=validation_is_due,
         save_is_due=save_is_due,
         stop_is_due=stop_is_due,
         training_is_over=training_is_over,

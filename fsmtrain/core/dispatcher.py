@@ -45,10 +45,10 @@ class Node:
 
 
 @frozen
-class Spent:
+class Timing:
     """How often a state was visited, and the wall time that all its visits took together, in seconds."""
 
-    visits: int
+    count: int
     seconds: float
 
 
@@ -91,26 +91,26 @@ class Dispatcher:
         """The state that is visited next, or under way; the final one when the run has ended."""
         return self._node.state
 
-    def stand(self, state: State, *, is_done: bool, goes_back: bool = False) -> None:
+    def set_state(self, state: State, *, work_done: bool, keep_trace: bool = False) -> None:
         """Stand in a state, with the counters and signals as they are now; the trace begins here.
 
         Args:
             state: One of the table's.
-            is_done: Whether its work is done already, so that its next visit only asks its guards.
-            goes_back: Whether the run has gone back to where it was before, so that the trace goes on from here.
+            work_done: Whether its work is done already, so that its next visit only asks its guards.
+            keep_trace: Whether the run has gone back to where it was before, so that the trace goes on from here.
 
         Raises:
             UsageError: The table has no such state, or a visit is under way.
         """
-        self.refuse_within_a_visit()
+        self.forbid_reentry()
         if state not in self._nodes:
             raise UsageError(f"The run cannot stand in the state {state}: the states of its table are {_listed(self.table)}.")
-        if goes_back:
+        if keep_trace:
             self.trace.turn(self.counters)
         else:
             self.trace = Trace(self.table, self.limits, self.counters)
         node = self._nodes[state]
-        self._node = Node(state, None, node.cases) if is_done else node
+        self._node = Node(state, None, node.cases) if work_done else node
 
     @property
     def work(self) -> Action | None:
@@ -123,9 +123,9 @@ class Dispatcher:
         return self._node.is_final
 
     @property
-    def times(self) -> dict[State, Spent]:
+    def times(self) -> dict[State, Timing]:
         """What each state has taken so far, in the order of `State`, a visit that failed included; the others are left out."""
-        return {s: Spent(n.visits, n.nanoseconds / 1e9) for s, n in self._nodes.items() if n.visits or n.nanoseconds}
+        return {s: Timing(n.visits, n.nanoseconds / 1e9) for s, n in self._nodes.items() if n.visits or n.nanoseconds}
 
     def advance(self) -> Transition:
         """One visit: the state's action, its guards, the effect of the row that holds.
@@ -137,7 +137,7 @@ class Dispatcher:
             raise UsageError(
                 f"The run has ended in the state {self.state}: there is no further transition. Build a new machine."
             )
-        self.refuse_within_a_visit()
+        self.forbid_reentry()
         if len(self.trace.rows) >= BLOCK:
             self.trace.turn(self.counters)
         node = self._node
@@ -148,8 +148,8 @@ class Dispatcher:
                 node.action()
             case = choose(node, self.limits, self.counters, self.signals)
         except BaseException as error:
-            self.lose(perf_counter_ns() - begun)
-            self.say_where(error)
+            self.record_failure(perf_counter_ns() - begun)
+            self.annotate_error(error)
             raise
         finally:
             self.is_visiting = False
@@ -171,11 +171,11 @@ class Dispatcher:
         self._node.nanoseconds += nanoseconds
         self._node = self._nodes[self.table.rows[row].to]
 
-    def lose(self, nanoseconds: int) -> None:
+    def record_failure(self, nanoseconds: int) -> None:
         """Write down that a visit to the present state took so long and failed."""
         self._node.nanoseconds += nanoseconds
 
-    def refuse_within_a_visit(self) -> None:
+    def forbid_reentry(self) -> None:
         """See to it that no visit is under way: none can take place within another.
 
         Raises:
@@ -193,7 +193,7 @@ class Dispatcher:
         Raises:
             UsageError: A visit is under way.
         """
-        self.refuse_within_a_visit()
+        self.forbid_reentry()
         if self.observer is not None:
             while not self._node.is_final:
                 self.advance()
@@ -225,12 +225,12 @@ class Dispatcher:
                         break
         except BaseException as error:
             node.nanoseconds += clock() - last
-            self.say_where(error)
+            self.annotate_error(error)
             raise
         finally:
             self.is_visiting = False
 
-    def say_where(self, error: BaseException) -> None:
+    def annotate_error(self, error: BaseException) -> None:
         """Note on an error where the run stood, once."""
         note = f"in state {self.state}, {where(self.counters)}"
         if note not in getattr(error, "__notes__", ()):

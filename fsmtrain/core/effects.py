@@ -23,32 +23,32 @@ def next_eval_batch(limits: Limits, counters: Counters) -> None:
     counters.eval_nb += 1
 
 
-def begin_check(limits: Limits, counters: Counters) -> None:
+def begin_validation(limits: Limits, counters: Counters) -> None:
     """A check begins: the count of batches up to the next one starts again."""
     counters.eval_nb = 0
-    counters.batches_since_check = 0
+    counters.batches_since_validation = 0
 
 
-def end_check(limits: Limits, counters: Counters) -> None:
+def end_validation(limits: Limits, counters: Counters) -> None:
     """A check has seen all its batches."""
-    counters.checks_done += 1
+    counters.validations_done += 1
 
 
 def begin_epoch(limits: Limits, counters: Counters) -> None:
     """The next epoch begins, with its own K and a fresh count up to its first check."""
     counters.current_epoch = counters.epochs_done
-    counters.window = limits.window_of(counters.current_epoch)
+    counters.window_length = limits.window_of(counters.current_epoch)
     counters.batch_nb = 0
-    counters.batches_since_check = 0
-    if counters.epochs_since_checks == limits.check_epochs:
-        counters.epochs_since_checks = 0
-    counters.epochs_since_checks += 1
+    counters.batches_since_validation = 0
+    if counters.epochs_since_validation == limits.val_check_epochs:
+        counters.epochs_since_validation = 0
+    counters.epochs_since_validation += 1
 
 
 def begin_batch(limits: Limits, counters: Counters) -> None:
     """A fetched batch begins with its first split."""
     counters.batches_begun += 1
-    counters.batches_since_check += 1
+    counters.batches_since_validation += 1
 
 
 def next_batch(limits: Limits, counters: Counters) -> None:
@@ -120,19 +120,19 @@ def end_turn(limits: Limits, counters: Counters) -> None:
         counters.stepped = 0
 
 
-def begin_save(limits: Limits, counters: Counters) -> None:
+def mark_saved(limits: Limits, counters: Counters) -> None:
     """This batch's checkpoint is being written."""
     counters.saved = True
 
 
-def forget_save(limits: Limits, counters: Counters) -> None:
+def reset_saved(limits: Limits, counters: Counters) -> None:
     """The batch has no checkpoint yet."""
     counters.saved = False
 
 
-def cut_epoch(limits: Limits, counters: Counters) -> None:
+def end_epoch_early(limits: Limits, counters: Counters) -> None:
     """The epoch ends before its last batch."""
-    counters.cut = True
+    counters.epoch_ended_early = True
 
 
 def finish_epoch(limits: Limits, counters: Counters) -> None:

@@ -12,14 +12,14 @@ LAST = 10  # transitions that are told
 _BEGINS = "the way here, batches and epochs counted from 0:"
 
 
-def note_the_way(error: BaseException, trace: Trace) -> None:
+def add_recent_transitions(error: BaseException, trace: Trace) -> None:
     """Note on an error how the run came to where it stands, unless it has such a note already: that of an inner run."""
-    told = way_here(trace)
+    told = recent_transitions(trace)
     if told and not any(note.startswith(_BEGINS) for note in getattr(error, "__notes__", ())):
         error.add_note(told)
 
 
-def way_here(trace: Trace, last: int = LAST) -> str:
+def recent_transitions(trace: Trace, last: int = LAST) -> str:
     """The last transitions, one line for each place; empty where there were none.
 
     >>> from fsmtrain.core.dispatcher import Dispatcher
@@ -31,7 +31,7 @@ def way_here(trace: Trace, last: int = LAST) -> str:
     >>> run = Dispatcher(loop.table, loop.limits, Counters.begin(1), Signals(), {})
     >>> for _ in range(9):
     ...     taken = run.advance()
-    >>> print(way_here(run.trace))
+    >>> print(recent_transitions(run.trace))
     the way here, batches and epochs counted from 0:
       epoch 0, batch 0, optimizer 0: start -> fetch -> train_batch -> backward -> accumulate -> round_end
       epoch 0, batch 1, optimizer 0: fetch -> train_batch -> backward -> step

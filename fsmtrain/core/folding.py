@@ -39,23 +39,23 @@ def facts(limits: Limits, guards: Guards) -> Known:
     if not limits.stops_early:
         known["signals", "patience_exhausted"] = False
     if not limits.stops_early and guards.stop is None:
-        known["counters", "cut"] = False
+        known["counters", "epoch_ended_early"] = False
     if not limits.skips_steps:
         known["signals", "step_skipped"] = False
     if not limits.rolls_back:
         known["signals", "nonfinite"] = False
     if windows_are_single(limits, guards):
-        known["counters", "window"] = 1
+        known["counters", "window_length"] = 1
     return known
 
 
 def facts_at(state: State, limits: Limits, guards: Guards) -> Known:
     """What the guards of one state's rows can take for granted besides."""
     known: Known = {}
-    if state is State.ROUND_END and limits.check_epochs == 1:  # every epoch has checks
-        known["counters", "epochs_since_checks"] = 1
+    if state is State.ROUND_END and limits.val_check_epochs == 1:  # every epoch has checks
+        known["counters", "epochs_since_validation"] = 1
     if state is State.BACKWARD and len(limits.windows) == 1 and limits.windows[0][0] == 0:  # K is the same in every epoch
-        known["counters", "window"] = limits.windows[0][1]
+        known["counters", "window_length"] = limits.windows[0][1]
     if windows_are_single(limits, guards):
         if state is State.BACKWARD:  # the window holds the backward that has just run
             known["counters", "gathered"] = 1
@@ -72,7 +72,7 @@ def _idle(limits: Limits, guards: Guards) -> frozenset[Effect]:
     if not limits.splits_batches:
         idle.add(do.begin_rounds)
     if guards.save is None:
-        idle.add(do.forget_save)
+        idle.add(do.reset_saved)
     if guards == Guards():  # nobody looks at what is kept for users' guards alone
         idle |= {do.begin_round, do.note_step}
     return frozenset(idle)

@@ -65,14 +65,14 @@ def sanity_pass_goes_on(limits: Limits, counters: Counters, signals: Signals) ->
     return counters.eval_nb + 1 != limits.sanity_batches and not signals.pass_ended
 
 
-def check_goes_on(limits: Limits, counters: Counters, signals: Signals) -> bool:
+def validation_goes_on(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Whether the check has another batch."""
     return counters.eval_nb + 1 != limits.val_batches and not signals.pass_ended
 
 
-def check_is_broken_off(limits: Limits, counters: Counters, signals: Signals) -> bool:
+def validation_is_interrupted(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Whether the run is asked to stop in the middle of a check."""
-    return signals.stop_requested and check_goes_on(limits, counters, signals)
+    return signals.stop_requested and validation_goes_on(limits, counters, signals)
 
 
 def test_goes_on(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -80,10 +80,10 @@ def test_goes_on(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return counters.eval_nb + 1 != limits.test_batches and not signals.pass_ended
 
 
-def check_interval_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """Whether a check is due at the end of this batch. The default of ``Guards(check=...)``.
+def validation_interval_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Whether a check is due at the end of this batch. The default of ``Guards(validate=...)``.
 
-    The same as ``(batch_nb + 1) % check_batches == 0 and (current_epoch + 1) % check_epochs == 0``. The count of batches
+    The same as ``(batch_nb + 1) % val_check_batches == 0 and (current_epoch + 1) % val_check_epochs == 0``. The count of batches
     starts again with each epoch.
 
     Example:
@@ -101,7 +101,10 @@ def check_interval_is_over(limits: Limits, counters: Counters, signals: Signals)
 
     Source: semantics, "A check is due".
     """
-    return counters.batches_since_check == limits.check_batches and counters.epochs_since_checks == limits.check_epochs
+    return (
+        counters.batches_since_validation == limits.val_check_batches
+        and counters.epochs_since_validation == limits.val_check_epochs
+    )
 
 
 # ---- one batch
@@ -143,7 +146,7 @@ def window_is_full(limits: Limits, counters: Counters, signals: Signals) -> bool
 
     Source: semantics, "accumulate_grad_batches".
     """
-    return counters.gathered == counters.window
+    return counters.gathered == counters.window_length
 
 
 def step_was_skipped(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -172,19 +175,19 @@ def epoch_is_finished(limits: Limits, counters: Counters, signals: Signals) -> b
     return counters.epochs_done == counters.current_epoch + 1
 
 
-def epoch_is_cut(limits: Limits, counters: Counters, signals: Signals) -> bool:
+def epoch_ended_early(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Whether the epoch ends before its last batch."""
-    return counters.cut
+    return counters.epoch_ended_early
 
 
-def epoch_is_cut_and_stop_is_requested(limits: Limits, counters: Counters, signals: Signals) -> bool:
+def epoch_ended_early_and_stop_is_requested(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Whether the run was asked to stop at the end of an epoch that is cut short."""
-    return epoch_is_cut(limits, counters, signals) and stop_is_requested(limits, counters, signals)
+    return epoch_ended_early(limits, counters, signals) and stop_is_requested(limits, counters, signals)
 
 
-def epoch_is_cut_and_test_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:
+def epoch_ended_early_and_test_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Whether a stop in mid-epoch goes on to the test."""
-    return epoch_is_cut(limits, counters, signals) and test_follows(limits, counters, signals)
+    return epoch_ended_early(limits, counters, signals) and test_follows(limits, counters, signals)
 
 
 def epochs_are_exhausted(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -389,13 +392,13 @@ class Guards:
     """
 
     step: Mapping[int, Guard] = field(factory=dict, converter=_by_optimizer)
-    check: Guard | None = None
+    validate: Guard | None = None
     save: Guard | None = None
     stop: Guard | None = None
 
     def __attrs_post_init__(self) -> None:
         named: list[tuple[str, object]] = [(f"step={{{index}: ...}}", guard) for index, guard in self.step.items()]
-        named += [("check", self.check), ("save", self.save), ("stop", self.stop)]
+        named += [("validate", self.validate), ("save", self.save), ("stop", self.stop)]
         for name, guard in named:
             if guard is not None and not callable(guard):
                 raise GuardError(f"Guards({name}): {guard!r} is not a function (limits, counters, signals) -> bool.")

@@ -58,7 +58,7 @@ class Loop:
 
     @limits.default
     def _resolve(self) -> Limits:
-        return resolve(self.options, self.sizes, has_own_check=self.guards.check is not None)
+        return resolve(self.options, self.sizes, has_own_check=self.guards.validate is not None)
 
     @table.default
     def _fold(self) -> Table:
@@ -119,7 +119,7 @@ class Loop:
                 split_nb=counters.split_nb,
                 optimizer_i=counters.optimizer_i,
                 global_step=counters.global_step,
-                window=counters.gathered,
+                gathered=counters.gathered,
                 loss_scale=1 / loss_divisor(*configured, counters) if run.state is State.BACKWARD else 1.0,
                 gradient_scale=gradient_scale(*configured, counters) if run.state is State.STEP else 1.0,
                 signals=signals,

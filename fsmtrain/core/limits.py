@@ -37,8 +37,8 @@ class Limits:
     tests: bool  # whether the run goes on to the test state
     test_batches: int  # all loaders together; 0: a stream among them
     evaluates_stream: bool  # whether any val or test loader is a stream
-    check_batches: int  # train batches from one check to the next
-    check_epochs: int  # epochs from one epoch with checks to the next
+    val_check_batches: int  # train batches from one check to the next
+    val_check_epochs: int  # epochs from one epoch with checks to the next
     optimizers: int
     splits_batches: bool  # whether truncated BPTT is on
     windows: tuple[tuple[int, int], ...]  # (first epoch, K), in the order of the epochs
@@ -115,8 +115,8 @@ def resolve(options: Options, sizes: Sizes, *, has_own_check: bool = False) -> L
         tests=tests,
         test_batches=_total(test),
         evaluates_stream=any(n is None for n in (*(sizes.val if val else ()), *test)),
-        check_batches=_check_batches(options, train) if validates and not has_own_check else 0,
-        check_epochs=options.check_val_every_n_epoch,
+        val_check_batches=_val_check_batches(options, train) if validates and not has_own_check else 0,
+        val_check_epochs=options.check_val_every_n_epoch,
         optimizers=sizes.optimizers,
         splits_batches=options.truncated_bptt_steps is not None,
         windows=_windows(options),
@@ -199,7 +199,7 @@ def _sanity_loaders(options: Options, sizes: Sizes) -> tuple[int | None, ...]:
     return tuple(steps if n is None else min(n, steps) for n in sizes.val)
 
 
-def _check_batches(options: Options, train: int | None) -> int:
+def _val_check_batches(options: Options, train: int | None) -> int:
     """The train batches from one check to the next. `train` is None for a stream."""
     interval = options.val_check_interval
     if is_integer(interval):

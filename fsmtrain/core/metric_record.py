@@ -1,4 +1,4 @@
-"""`Note`: what a run notes of its metrics at one moment, with its numbers on the host. What becomes of it is not said here."""
+"""`MetricRecord`: what a run notes of its metrics at one moment, with its numbers on the host. What becomes of it is not said here."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Literal
 
 from attrs import define
 
-Kind = Literal["train", "check", "test", "validate"]  # a batch or a hook, a check, the test, a validation by itself
+Kind = Literal["train", "validation", "test", "validate"]  # a batch or a hook, a check, the test, a validation by itself
 
 
 @define(eq=False)  # not frozen: one is made for each batch, which takes twice as long
-class Note:
+class MetricRecord:
     """The metrics of one forward, of one pass over val or test loaders, or those that a hook logged.
 
     Attributes:

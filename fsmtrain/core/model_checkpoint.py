@@ -91,7 +91,7 @@ class ModelCheckpoint:
             >>> saves(ModelCheckpoint(every_n_steps=2, every_n_epochs=2))
             [(0, 3), (1, 1), (1, 4)]
         """
-        before_check = (guards.check or ask.check_interval_is_over) if self.monitor is not None else ask.never
+        before_check = (guards.validate or ask.validation_interval_is_over) if self.monitor is not None else ask.never
         by_batches = ask.every_n_batches(self.every_n_batches) if self.every_n_batches is not None else ask.never
         by_steps = every_n_steps(self.every_n_steps) if self.every_n_steps is not None else ask.never
         epochs = 1 if self.monitor is None and not self.has_interval else self.every_n_epochs

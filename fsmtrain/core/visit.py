@@ -25,7 +25,7 @@ class Visit:
     split_nb: int
     optimizer_i: int
     global_step: int
-    window: int
+    gathered: int
     loss_scale: float
     gradient_scale: float
     signals: Signals = field(eq=False, repr=False)

@@ -34,9 +34,9 @@ def loss_divisor(limits: Limits, guards: Guards, counters: Counters) -> int:
     if counters.optimizer_i in guards.step:
         return 1
     if limits.train_is_stream or limits.splits_batches:
-        return counters.window
+        return counters.window_length
     first = counters.batch_nb + 1 - counters.gathered  # the batch with which the window opened
-    return min(counters.window, limits.train_batches - first)
+    return min(counters.window_length, limits.train_batches - first)
 
 
 def gradient_scale(limits: Limits, guards: Guards, counters: Counters, left_out: int = 0) -> float:

@@ -20,8 +20,8 @@ def counts_are_natural(limits: Limits) -> bool:
     """Nothing is negative, and there is an optimizer."""
     return (
         limits.epochs >= 0 and limits.min_epochs >= 0 and limits.train_batches >= 0 and limits.val_batches >= 0
-        and limits.sanity_batches >= 0 and limits.test_batches >= 0 and limits.check_batches >= 0
-        and limits.check_epochs >= 1 and limits.optimizers >= 1
+        and limits.sanity_batches >= 0 and limits.test_batches >= 0 and limits.val_check_batches >= 0
+        and limits.val_check_epochs >= 1 and limits.optimizers >= 1
     )  # fmt: skip
 
 
@@ -58,11 +58,11 @@ def validation_needs_training(limits: Limits) -> bool:
 
 
 def check_interval_fits(limits: Limits) -> bool:
-    """Only with the default of ``Guards(check=...)``: the interval is at most an epoch, and an epoch with checks comes."""
+    """Only with the default of ``Guards(validate=...)``: the interval is at most an epoch, and an epoch with checks comes."""
     return not limits.validates or (
-        limits.check_batches >= 1
-        and (limits.train_is_stream or limits.check_batches <= limits.train_batches)
-        and limits.check_epochs <= limits.epochs
+        limits.val_check_batches >= 1
+        and (limits.train_is_stream or limits.val_check_batches <= limits.train_batches)
+        and limits.val_check_epochs <= limits.epochs
     )
 
 
@@ -80,7 +80,7 @@ def chances_are_legal(limits: Limits, seen: Seen, chance: Chance) -> bool:
         chance.splits >= 1
         and chance.batches >= 1 and (limits.train_is_stream or limits.epochs == 0 or chance.batches == limits.train_batches)
         and chance.sanity_batches >= 1 and (limits.sanity_batches == 0 or chance.sanity_batches == limits.sanity_batches)
-        and chance.check_batches >= 1 and (limits.val_batches == 0 or chance.check_batches == limits.val_batches)
+        and chance.val_check_batches >= 1 and (limits.val_batches == 0 or chance.val_check_batches == limits.val_batches)
         and chance.test_batches >= 1 and (limits.test_batches == 0 or chance.test_batches == limits.test_batches)
     )  # fmt: skip
 
@@ -169,6 +169,6 @@ def begins(counters: Counters, seen: Seen, chance: Chance) -> None:
     """Before the first visit: what the first epoch and the first passes will have."""
     seen.batches_left = chance.batches
     seen.sanity_left = chance.sanity_batches
-    seen.check_left = chance.check_batches
+    seen.check_left = chance.val_check_batches
     seen.test_left = chance.test_batches
     seen.epoch_window = chance.window

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from fsmtrain.core.states import State
 
-Decision = Literal["step", "check", "save", "stop"]
+Decision = Literal["step", "validate", "save", "stop"]
 
 EVERYWHERE = frozenset(State)
 IN_TURN = frozenset({State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROUND_END})

@@ -49,8 +49,8 @@ class Seen:
     pending: int = 0  # backwards of the optimizer that is watched, since its last visit to `step`
     open_windows: int = 0  # optimizers with a backward since their last visit to `step`
 
-    # fetched_in_epoch == batches_in_intervals + batches_in_interval, where the first is a multiple of check_batches and the
-    # second lies between 1 and check_batches; the same of the epochs.
+    # fetched_in_epoch == batches_in_intervals + batches_in_interval, where the first is a multiple of val_check_batches and the
+    # second lies between 1 and val_check_batches; the same of the epochs.
     batches_in_intervals: int = 0
     batches_in_interval: int = 0
     epochs_in_intervals: int = 0
@@ -68,7 +68,7 @@ class Chance:
     splits: int = 1  # of the batch that is fetched
     batches: int = 1  # of the next epoch, a stream's too: data is finite
     sanity_batches: int = 1
-    check_batches: int = 1  # of the next check
+    val_check_batches: int = 1  # of the next check
     test_batches: int = 1
     window: int = 1  # K of the next epoch
     gathered: int = 0  # by an optimizer that is not watched, when its turn comes
@@ -81,16 +81,16 @@ def see_fetch(limits: Limits, seen: Seen) -> None:
     """A batch, perhaps the first of its epoch."""
     if seen.fetched_in_epoch == 0:
         seen.epochs_begun += 1
-        if seen.epochs_in_interval == limits.check_epochs:
-            seen.epochs_in_intervals += limits.check_epochs
+        if seen.epochs_in_interval == limits.val_check_epochs:
+            seen.epochs_in_intervals += limits.val_check_epochs
             seen.epochs_in_interval = 0
         seen.epochs_in_interval += 1
         seen.batches_in_intervals = 0
         seen.batches_in_interval = 0
     seen.fetched += 1
     seen.fetched_in_epoch += 1
-    if seen.batches_in_interval == limits.check_batches:
-        seen.batches_in_intervals += limits.check_batches
+    if seen.batches_in_interval == limits.val_check_batches:
+        seen.batches_in_intervals += limits.val_check_batches
         seen.batches_in_interval = 0
     seen.batches_in_interval += 1
     seen.saves_left = 1
@@ -156,7 +156,7 @@ def leave_step(counters: Counters, signals: Signals, seen: Seen) -> None:
 def leave_check(seen: Seen, chance: Chance) -> None:
     """With its last batch the check is done, and the next one's length is open."""
     if seen.check_left == 0:
-        seen.check_left = chance.check_batches
+        seen.check_left = chance.val_check_batches
         seen.checks += 1
 
 

@@ -43,21 +43,21 @@ class Bounds:
 # Each looks at a part of the loop with all else small or off: together they would be too many.
 WINDOWS = Bounds(
     limits={"fits": (1, 1), "epochs": (1, 2), "train_batches": (0, 3), "train_is_stream": (0, 1), "optimizers": (1, 2),
-            "splits_batches": (0, 1), "check_epochs": (1, 1)},
+            "splits_batches": (0, 1), "val_check_epochs": (1, 1)},
     chance={"splits": (1, 2), "batches": (1, 3), "window": (1, 3)},
 )  # fmt: skip
 CHECKS = Bounds(
     limits={"fits": (1, 1), "epochs": (0, 2), "min_epochs": (0, 1), "train_batches": (0, 2), "train_is_stream": (0, 1),
-            "validates": (0, 1), "val_batches": (0, 2), "evaluates_stream": (0, 1), "check_batches": (0, 2),
-            "check_epochs": (1, 2), "optimizers": (1, 1), "stops_early": (0, 1)},
-    chance={"batches": (1, 2), "check_batches": (1, 2), "patience_exhausted": (0, 1)},
+            "validates": (0, 1), "val_batches": (0, 2), "evaluates_stream": (0, 1), "val_check_batches": (0, 2),
+            "val_check_epochs": (1, 2), "optimizers": (1, 1), "stops_early": (0, 1)},
+    chance={"batches": (1, 2), "val_check_batches": (1, 2), "patience_exhausted": (0, 1)},
 )  # fmt: skip
 PASSES = Bounds(
     limits={"fits": (0, 1), "epochs": (0, 1), "min_epochs": (0, 0), "train_batches": (0, 1), "validates": (0, 1),
             "val_batches": (0, 2), "sanity_batches": (0, 2), "has_sanity": (0, 1), "tests": (0, 1), "test_batches": (0, 2),
-            "evaluates_stream": (0, 1), "check_batches": (0, 1), "check_epochs": (1, 1), "optimizers": (1, 1),
+            "evaluates_stream": (0, 1), "val_check_batches": (0, 1), "val_check_epochs": (1, 1), "optimizers": (1, 1),
             "stops_early": (0, 1), "rolls_back": (0, 1)},
-    chance={"sanity_batches": (1, 2), "check_batches": (1, 2), "test_batches": (1, 2), "stop": (0, 1),
+    chance={"sanity_batches": (1, 2), "val_check_batches": (1, 2), "test_batches": (1, 2), "stop": (0, 1),
             "patience_exhausted": (0, 1), "nonfinite": (0, 1)},
 )  # fmt: skip
 ALL_BOUNDS: Mapping[str, Bounds] = {"windows": WINDOWS, "checks": CHECKS, "passes": PASSES}
@@ -108,7 +108,7 @@ class _Printer:
         lines.append(self.any_of("seen_me", (0, MOST_OPTIMIZERS - 1)))
         lines.append("(seen_me < limits_optimizers);")
         lines += self.chance(
-            [Read("chance", f) for f in ("batches", "sanity_batches", "check_batches", "test_batches", "window")]
+            [Read("chance", f) for f in ("batches", "sanity_batches", "val_check_batches", "test_batches", "window")]
         )
         lines += [*self.changes(changes_of(begins)), f"at = AT_{State.START.name};"]
         return lines

@@ -37,7 +37,7 @@ def table_of(built_in: Decision | None) -> Table:
     """The full table with every decision replaced but one."""
     free = Guards(
         step={} if built_in == "step" else {0: AnyAnswer("step")},
-        check=None if built_in == "check" else AnyAnswer("check"),
+        validate=None if built_in == "validate" else AnyAnswer("validate"),
         save=None if built_in == "save" else AnyAnswer("save"),
         stop=None if built_in == "stop" else AnyAnswer("stop"),
     )
@@ -50,7 +50,7 @@ def world_of(table: Table, built_in: Decision | None) -> System:
     Any optimizer may have a step guard of its own. So, unless that decision is built in, the rule of the others may answer
     anything too: what it would say is among the answers.
     """
-    legal: tuple[Callable[..., bool], ...] = (*LEGAL, check_interval_fits) if built_in == "check" else LEGAL
+    legal: tuple[Callable[..., bool], ...] = (*LEGAL, check_interval_fits) if built_in == "validate" else LEGAL
     own_steps: frozenset[Expression] = frozenset() if built_in == "step" else frozenset({read(ask.window_is_full)})
     return system(table, legal=legal, accumulates=built_in != "step", substitute=own_steps)
 

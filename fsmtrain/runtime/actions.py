@@ -6,16 +6,16 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from fsmtrain.core.dispatcher import Spent
+from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.runtime.device_timer import device_times
-from fsmtrain.runtime.evaluation.passes import Check, Pass, SanityPass, Test
-from fsmtrain.runtime.optimization.precision import Scaling
+from fsmtrain.runtime.evaluation.passes import EvaluationPass, SanityPass, TestPass, ValidationPass
+from fsmtrain.runtime.optimization.precision import GradScalers
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.training.deferred_stop import WaitingStop
+from fsmtrain.runtime.training.deferred_stop import DeferredStop
 from fsmtrain.runtime.training.epoch_end import EpochEnd
-from fsmtrain.runtime.training.nonfinite_policy import Raising, RollingBack, Skipping, watching
-from fsmtrain.runtime.training.train_batch import Training
+from fsmtrain.runtime.training.nonfinite_policy import RaisePolicy, RollbackPolicy, SkipPolicy, nonfinite_policy
+from fsmtrain.runtime.training.train_batch import TrainBatch
 
 Action = Callable[[], None]
 
@@ -40,20 +40,20 @@ class Actions:
     def __init__(self, parts: RunComponents, memory: RunState, save: Action) -> None:
         states = parts.loop.table.states
         self.by_state: dict[State, Action] = {}
-        self.passes: dict[State, Pass] = {}
-        self.scaling: Scaling | None = None
+        self.passes: dict[State, EvaluationPass] = {}
+        self.scaling: GradScalers | None = None
         self._signals = memory.signals
-        self._training: Training | None = None
-        self._watching: Raising | Skipping | RollingBack | None = None
+        self._training: TrainBatch | None = None
+        self._watching: RaisePolicy | SkipPolicy | RollbackPolicy | None = None
         self._restorables: list[Restorable] = []
-        for state, make in ((State.SANITY_VAL, SanityPass), (State.VAL_CHECK, Check), (State.TEST, Test)):
+        for state, make in ((State.SANITY_VAL, SanityPass), (State.VAL_CHECK, ValidationPass), (State.TEST, TestPass)):
             if state in states:
-                made: SanityPass | Check | Test = make(parts, memory)
+                made: SanityPass | ValidationPass | TestPass = make(parts, memory)
                 self._restorables.append(made)
                 self.passes[state] = made
                 self.by_state[state] = made.visit
         if parts.optimization is not None:
-            training = self._training = Training(parts, memory, parts.optimization.turns)
+            training = self._training = TrainBatch(parts, memory, parts.optimization.slots)
             self.scaling = training.scaling
             self._restorables.append(training)
             self.by_state |= {
@@ -61,7 +61,7 @@ class Actions:
                 State.TRAIN_BATCH: training.run_forward,
                 State.BACKWARD: training.run_backward,
                 State.STEP: training.run_step,
-                State.EPOCH_END: EpochEnd(parts, memory, training, parts.optimization.epoch_schedulings).visit,
+                State.EPOCH_END: EpochEnd(parts, memory, training, parts.optimization.epoch_schedulers).visit,
             }
             if State.SAVE in states:
                 self.by_state[State.SAVE] = save
@@ -70,9 +70,9 @@ class Actions:
             if parts.hooks.on_batch_end is not None:
                 self.by_state[State.ROUND_END] = training.end_round
             if State.SAVE in states and (parts.loop.limits.optimizers > 1 or parts.loop.limits.splits_batches):
-                waiting = WaitingStop(parts, memory, self.by_state.get(State.ROUND_END))
+                waiting = DeferredStop(parts, memory, self.by_state.get(State.ROUND_END))
                 self.by_state[State.ROUND_END] = waiting.visit
-            self._watching = watching(parts, memory, training)
+            self._watching = nonfinite_policy(parts, memory, training)
             if self._watching is not None:
                 self._restorables.append(self._watching)
                 self.by_state = self._watching.around(self.by_state)
@@ -80,7 +80,7 @@ class Actions:
         if self._device_times is not None:
             self.by_state = {state: self._device_times.timed(state, act) for state, act in self.by_state.items()}
 
-    def device_times(self) -> dict[State, Spent]:
+    def device_times(self) -> dict[State, Timing]:
         """What the states took a GPU, as far as that is known; nothing on the CPU."""
         return {} if self._device_times is None else self._device_times.times()
 

@@ -9,7 +9,7 @@ import torch
 from attrs import evolve, frozen
 from torch import nn
 
-from fsmtrain.core.checking.parse_optimizer_step import stepping_of
+from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.expressions import Expression
 from fsmtrain.core.guards import Guards
@@ -19,17 +19,17 @@ from fsmtrain.core.sizes import Sizes
 from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
-from fsmtrain.runtime.data.device_transfer import feeder
-from fsmtrain.runtime.data.loaders import Loader, as_loader, as_loaders, cursor_of, cursors_of, is_iterator, length_of
+from fsmtrain.runtime.data.device_transfer import batch_mover
+from fsmtrain.runtime.data.loaders import Loader, as_loader, as_loaders, is_iterator, length_of, resumable, resumables
 from fsmtrain.runtime.generators import is_stateful
 from fsmtrain.runtime.hooks import hooks_of
 from fsmtrain.runtime.optimization.accumulation import Window
-from fsmtrain.runtime.optimization.grad_toggle import refuse_shared_parameters
-from fsmtrain.runtime.optimization.nonfinite_detection import Numbers
-from fsmtrain.runtime.optimization.optimizers import Optimization, optimization
-from fsmtrain.runtime.run_state import Cursors, RunComponents, Runs, RunState
-from fsmtrain.runtime.training.nonfinite_policy import refuse_what_cannot_be_watched
-from fsmtrain.runtime.training.train_batch import own_optimizer_step, refuse_bad_hooks
+from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners
+from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteState
+from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, parse_configure_optimizers
+from fsmtrain.runtime.run_state import Loaders_, RunComponents, Runs, RunState
+from fsmtrain.runtime.training.nonfinite_policy import validate_nonfinite_policy
+from fsmtrain.runtime.training.train_batch import own_optimizer_step, validate_hooks
 
 
 @frozen(kw_only=True)
@@ -41,7 +41,7 @@ class Loaders:
     test: Any = None
 
 
-def parts_of(
+def build_components(
     options: Options,
     model: nn.Module,
     loaders: Loaders,
@@ -77,33 +77,33 @@ def parts_of(
     fits = runs == "fit"
     trains = fits and options.max_nb_epochs > 0
     train = _train_loader(model, loaders.train) if trains else ()
-    val = as_loaders(_given(model, "val_dataloader", loaders.val), "val_dataloaders") if fits else ()
+    val = as_loaders(_loader_or_hook(model, "val_dataloader", loaders.val), "val_dataloaders") if fits else ()
     if runs == "val":
         options = evolve(options, test_percent_check=options.val_percent_check)
-        test = as_loaders(_given(model, "val_dataloader", loaders.val), "val_dataloaders")
+        test = as_loaders(_loader_or_hook(model, "val_dataloader", loaders.val), "val_dataloaders")
     else:
-        test = as_loaders(_given(model, "test_dataloader", loaders.test), "test_dataloaders")
+        test = as_loaders(_loader_or_hook(model, "test_dataloader", loaders.test), "test_dataloaders")
     model.to(device)
-    turns: Optimization | None = None
+    turns: OptimizerSetup | None = None
     if trains:
-        _need(model, "training_step", "it is called with each train batch and returns the loss.")
-        _need(model, "configure_optimizers", "it returns the optimizer, or several.")
-        refuse_bad_hooks(model)
-        turns = optimization(model.configure_optimizers())  # type: ignore[operator]
+        _require_method(model, "training_step", "it is called with each train batch and returns the loss.")
+        _require_method(model, "configure_optimizers", "it returns the optimizer, or several.")
+        validate_hooks(model)
+        turns = parse_configure_optimizers(model.configure_optimizers())  # type: ignore[operator]
     test_step = "validation_step" if runs == "val" else "test_step"
     sizes = Sizes(
         train=length_of(train),
         val=_lengths(val) if callable(getattr(model, "validation_step", None)) else (),
         test=_lengths(test) if callable(getattr(model, test_step, None)) else (),
-        optimizers=len(turns.turns) if turns else 1,
-        schedulers=tuple(s.schedule for s in turns.schedulings) if turns else (),
+        optimizers=len(turns.slots) if turns else 1,
+        schedulers=tuple(s.schedule for s in turns.scheduler_configs) if turns else (),
         fits=fits,
     )
     loop = make_loop(options, sizes, guards=guards, hook=_own_hook(model) if trains else None)
     if turns is not None:
         _check_combinations(loop, turns)
         named = {"train_dataloader": train, **{f"val_dataloaders[{i}]": loader for i, loader in enumerate(val)}}
-        refuse_what_cannot_be_watched(loop.options, loop.limits, guards, turns, named)
+        validate_nonfinite_policy(loop.options, loop.limits, guards, turns, named)
     if loop.limits.has_sanity and loop.limits.validates and any(map(is_iterator, val)):
         raise DataError(
             "val_dataloaders: one of them is an iterator, which can be used only once, and the sanity pass would use it up "
@@ -115,7 +115,7 @@ def parts_of(
         loop=loop,
         model=model,
         device=device,
-        move=feeder(device),
+        move=batch_mover(device),
         optimization=turns,
         train_loader=train,
         val_loaders=val,
@@ -127,22 +127,22 @@ def parts_of(
     )
 
 
-def memory_of(parts: RunComponents) -> RunState:
+def initial_run_state(parts: RunComponents) -> RunState:
     """The memory of a run before its first state."""
     count = parts.loop.limits.optimizers
     rule = parts.loop.options.early_stopping
     return RunState(
         counters=Counters.begin(count),
         signals=Signals(),
-        cursors=Cursors(
-            train=cursor_of(parts.train_loader, "train_dataloader"),
-            val=cursors_of(parts.val_loaders, "val_dataloader"),
-            test=cursors_of(parts.test_loaders, f"{parts.evaluates}_dataloader"),
+        cursors=Loaders_(
+            train=resumable(parts.train_loader, "train_dataloader"),
+            val=resumables(parts.val_loaders, "val_dataloader"),
+            test=resumables(parts.test_loaders, f"{parts.evaluates}_dataloader"),
         ),
         patience=Patience(rule) if rule is not None and parts.loop.limits.stops_early else None,
         windows=[Window() for _ in range(count)],
         hiddens=[None] * count,
-        numbers=Numbers([None] * count),
+        nonfinite=NonFiniteState([None] * count),
     )
 
 
@@ -165,7 +165,7 @@ def device_of(options: Options) -> torch.device:
     return device
 
 
-def _given(model: nn.Module, method: str, given: Any) -> Any:
+def _loader_or_hook(model: nn.Module, method: str, given: Any) -> Any:
     """Loaders that were given, or those of the model's own method."""
     if given is not None:
         return given
@@ -174,7 +174,7 @@ def _given(model: nn.Module, method: str, given: Any) -> Any:
 
 
 def _train_loader(model: nn.Module, given: Any) -> Loader:
-    loader = _given(model, "train_dataloader", given)
+    loader = _loader_or_hook(model, "train_dataloader", given)
     if loader is None:
         raise ModelError(
             f"train_dataloader: nothing to train on. Give {type(model).__name__} a method train_dataloader, or pass one: "
@@ -194,7 +194,7 @@ def _lengths(loaders: tuple[Loader, ...]) -> tuple[int | None, ...]:
     return tuple(map(length_of, loaders))
 
 
-def _need(model: nn.Module, method: str, why: str) -> None:
+def _require_method(model: nn.Module, method: str, why: str) -> None:
     if not callable(getattr(model, method, None)):
         raise ModelError(f"{type(model).__name__} has no method {method}: {why}")
 
@@ -202,10 +202,10 @@ def _need(model: nn.Module, method: str, why: str) -> None:
 def _own_hook(model: nn.Module) -> Expression | None:
     """When the model's own ``optimizer_step`` steps; None where it is the default."""
     hook = own_optimizer_step(model)
-    return None if hook is None else stepping_of(hook)
+    return None if hook is None else parse_optimizer_step(hook)
 
 
-def _check_combinations(loop: Loop, turns: Optimization) -> None:
+def _check_combinations(loop: Loop, turns: OptimizerSetup) -> None:
     """The rules between flags and what the model returned.
 
     Raises:
@@ -213,8 +213,8 @@ def _check_combinations(loop: Loop, turns: Optimization) -> None:
     """
     limits, guards = loop.limits, loop.guards
     longest = _longest_window(limits)
-    refuse_shared_parameters(turns.turns, longest == 1 and not guards.step)
-    for turn in turns.turns:
+    validate_parameter_owners(turns.slots, longest == 1 and not guards.step)
+    for turn in turns.slots:
         if turn.needs_closure and loop.options.precision == "16":
             raise OptionsError(
                 f"precision='16': {type(turn.optimizer).__name__} evaluates its loss several times a step, which a gradient "

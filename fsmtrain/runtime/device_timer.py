@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from fsmtrain.core.dispatcher import Spent
+from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 
 FIRST = 64  # visits of each state that are all measured
@@ -81,11 +81,11 @@ class DeviceTimes:
 
         return visit
 
-    def times(self) -> dict[State, Spent]:
+    def times(self) -> dict[State, Timing]:
         """The visits to each state and what they took the device, in seconds, as far as it is known. Waits for nothing."""
         self._collect()
         return {
-            state: Spent(measured.visits, measured.milliseconds / 1e3 / measured.samples * measured.visits)
+            state: Timing(measured.visits, measured.milliseconds / 1e3 / measured.samples * measured.visits)
             for state, measured in self._states.items()
             if measured.samples
         }

@@ -15,8 +15,8 @@ from attrs import evolve, frozen
 from torch import nn
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatcher import Dispatcher, Spent
-from fsmtrain.core.error_notes import note_the_way
+from fsmtrain.core.dispatcher import Dispatcher, Timing
+from fsmtrain.core.error_notes import add_recent_transitions
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.iteration import Loop
 from fsmtrain.core.states import State
@@ -26,16 +26,16 @@ from fsmtrain.errors import ModelError, OutOfMemoryError, ResumeError, UsageErro
 from fsmtrain.options import Options
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
-from fsmtrain.runtime.build import Loaders, memory_of, parts_of
+from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import Loaded
-from fsmtrain.runtime.checkpointing.manager import Keeping
-from fsmtrain.runtime.checkpointing.run_snapshot import Standing
-from fsmtrain.runtime.checkpointing.selection import Ranking, found, rule_in
-from fsmtrain.runtime.data.worker_exit import is_a_workers_death
-from fsmtrain.runtime.metrics.host_transfer import Arrival, Arrivals
-from fsmtrain.runtime.metrics.metric_queue import Notes
+from fsmtrain.runtime.checkpointing.manager import CheckpointManager
+from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
+from fsmtrain.runtime.checkpointing.selection import MetricRanking, load_checkpoint, split_callbacks
+from fsmtrain.runtime.data.worker_exit import is_worker_exit
+from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingMetrics
+from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, number, scalar_of
-from fsmtrain.runtime.oom import let_go, note_the_checkpoint
+from fsmtrain.runtime.oom import add_resume_note, free_batch
 from fsmtrain.runtime.optimization.nonfinite_detection import NotFinite
 from fsmtrain.runtime.run_state import Runs
 from fsmtrain.user_warnings import warn
@@ -55,8 +55,8 @@ class Result:
     state: State
     counters: Counters
     metrics: dict[str, float]
-    times: dict[State, Spent]
-    loading: Spent
+    times: dict[State, Timing]
+    data_wait: Timing
     wall_seconds: float
     rollbacks: tuple[NotFinite, ...] = ()
 
@@ -97,13 +97,13 @@ class Engine:
         self._begun = self._ended = False
         self._model, self._trainer, self._has_lent = model, self if trainer is None else trainer, False
         guards = guards or Guards()
-        callbacks, rule = rule_in(callbacks, guards)
-        ranking = Ranking(rule) if rule is not None and rule.monitor is not None else None
+        callbacks, rule = split_callbacks(callbacks, guards)
+        ranking = MetricRanking(rule) if rule is not None and rule.monitor is not None else None
         if rule is not None:
             guards = evolve(guards, save=rule.guard(guards))
-        self._lend_trainer()
+        self._attach_trainer()
         try:
-            parts = parts_of(
+            parts = build_components(
                 options.plain(),
                 model,
                 loaders,
@@ -114,15 +114,17 @@ class Engine:
                 make_loop=self.loop_class,
             )
         except BaseException:
-            self._take_trainer_back()
+            self._detach_trainer()
             raise
-        memory = memory_of(parts)
+        memory = initial_run_state(parts)
         if takes_notes:
-            parts = evolve(parts, notes=Notes(memory.counters, parts.optimizers))
+            parts = evolve(parts, notes=MetricQueue(memory.counters, parts.optimizers))
         self._parts, self._memory, self._counters = parts, memory, memory.counters
         self._actions = Actions(parts, memory, self._save)
-        self._keeping = Keeping(rule, ranking, parts, memory, run_dir=lambda: self.run_dir, more_about=self._more_about)
-        self._keeping.actions = self._actions
+        self._checkpoints = CheckpointManager(
+            rule, ranking, parts, memory, run_dir=lambda: self.run_dir, more_about=self._more_about
+        )
+        self._checkpoints.actions = self._actions
         if rule is not None and rule.every_n_seconds is not None and State.FETCH in self._actions.by_state:
             self._actions.watch_the_clock(rule.every_n_seconds)
         if ranking is not None and not parts.loop.limits.validates:
@@ -142,11 +144,11 @@ class Engine:
             self._actions.by_state,
             observer=observer,
         )
-        self._arrivals = Arrivals()
+        self._arrivals = HostTransfer()
         self._began_at = self._ended_at = 0  # ns
         self._random: rng.RandomStates | None = None  # of the run that is resumed
-        self._left: Standing | None = None  # where it was stopped
-        self._take_trainer_back()
+        self._stopped_at: ResumePoint | None = None  # where it was stopped
+        self._detach_trainer()
 
     loop_class: type[Loop] = Loop
 
@@ -163,14 +165,14 @@ class Engine:
             FsmtrainError: A hook returned what it must not, a metric is missing, ...; any exception of a hook comes through.
                 Each carries a note that says in which state, epoch and batch it happened.
         """
-        self._dispatcher.refuse_within_a_visit()
+        self._dispatcher.forbid_reentry()
         with self._ending_on_errors():
             self._begin()
             while not self._ended:
                 try:
                     self._dispatcher.run()
                 except (Exception, KeyboardInterrupt) as error:
-                    if not (self.signals.stop_requested and is_a_workers_death(error)):
+                    if not (self.signals.stop_requested and is_worker_exit(error)):
                         raise
                     self._stop_here()
                 self._finish()
@@ -182,7 +184,7 @@ class Engine:
         Raises:
             UsageError: The run has ended, or a visit is under way: a hook cannot ask for the next one.
         """
-        self._dispatcher.refuse_within_a_visit()
+        self._dispatcher.forbid_reentry()
         if self.state.is_final:
             raise UsageError(
                 f"The run has ended in the state {self.state}: there is no further transition. Build a new machine."
@@ -240,7 +242,7 @@ class Engine:
             return
         memory.metrics[name] = scalar
         if prog_bar:
-            memory.progress[name] = scalar
+            memory.progress_bar_metrics[name] = scalar
         if self._parts.notes is not None:
             self._parts.notes.metrics("train", {name: scalar})
 
@@ -250,7 +252,7 @@ class Engine:
         try:
             yield
         except BaseException as error:
-            self._dispatcher.say_where(error)
+            self._dispatcher.annotate_error(error)
             self._end()
             raise
 
@@ -261,11 +263,11 @@ class Engine:
             return
         self._begun = True
         self._began_at = perf_counter_ns()
-        self._lend_trainer()
+        self._attach_trainer()
         parts = self._parts
         if self._random is None:
             self._begin_anew()
-        self._arrivals = Arrivals()
+        self._arrivals = HostTransfer()
         if parts.notes is not None:
             parts.notes.begin()
         if parts.hooks.on_run_start is not None:
@@ -286,8 +288,8 @@ class Engine:
     def _finish(self) -> None:
         """After a final state has been entered: the run ends, or goes on from a checkpoint."""
         if self.state is State.ROLLED_BACK:
-            standing, random = self._keeping.go_back()
-            self._dispatcher.stand(standing.state, is_done=standing.is_done, goes_back=True)
+            standing, random = self._checkpoints.go_back()
+            self._dispatcher.set_state(standing.state, work_done=standing.work_done, keep_trace=True)
             rng.put_back(random)
             return
         self._actions.look()
@@ -300,28 +302,28 @@ class Engine:
         self._ended_at = perf_counter_ns()
         error = sys.exception()
         if error is not None and self.stop_reason is None:
-            note_the_way(error, self.trace)
+            add_recent_transitions(error, self.trace)
         try:
             if self.state is State.STOPPED and self.saves:
-                self._keeping.save_on_the_way_out(self._where_it_stopped())
-            self._keeping.close()
+                self._checkpoints.save_on_the_way_out(self._where_it_stopped())
+            self._checkpoints.close()
         finally:
             self._actions.restore()
             if isinstance(error, OutOfMemoryError):
-                let_go(error, self._parts, self._memory)
-                note_the_checkpoint(error, self._keeping.last())
+                free_batch(error, self._parts, self._memory)
+                add_resume_note(error, self._checkpoints.last())
         try:
             if self._parts.hooks.on_run_end is not None:
                 self._parts.hooks.on_run_end(self)
         finally:
-            self._take_trainer_back()
+            self._detach_trainer()
 
     # ---- saving and resuming
 
     @property
     def checkpoints(self) -> Path:
         """The folder of this run's checkpoints, which is made with the first of them; within `run_dir`, where that is known."""
-        return self._keeping.folder
+        return self._checkpoints.folder
 
     @property
     def run_dir(self) -> Path | None:
@@ -331,14 +333,14 @@ class Engine:
     @property
     def best_checkpoint(self) -> Path | None:
         """The checkpoint with the best value of what ``ModelCheckpoint(monitor=...)`` watches; None where there is none."""
-        return self._keeping.best
+        return self._checkpoints.best
 
-    def resume(self, path: str | os.PathLike[str] | None = None, *, anyway: bool = False) -> Path:
+    def resume(self, path: str | os.PathLike[str] | None = None, *, strict: bool = True) -> Path:
         """Go on where a checkpoint was saved: this machine is brought there, and `run` goes on from there.
 
         Args:
             path: A checkpoint, or a folder of them, of which the newest valid one is taken. None is this run's own folder.
-            anyway: Whether to go on where options, guards or sizes are others than those saved, which is told all the same.
+            strict: If false, continue even if options, guards or sizes differ from those saved; the differences are a warning.
 
         Returns:
             The checkpoint.
@@ -348,15 +350,15 @@ class Engine:
             CheckpointError: There is no checkpoint, or none that can be read.
             ResumeError: It is not one of a run like this; the machine is of no use then.
         """
-        return self._go_to(found(self.checkpoints if path is None else path), anyway=anyway)
+        return self._go_to(load_checkpoint(self.checkpoints if path is None else path), strict=strict)
 
-    def _go_to(self, loaded: Loaded, *, anyway: bool) -> Path:
+    def _go_to(self, loaded: Loaded, *, strict: bool) -> Path:
         if self._begun:
             raise UsageError("resume: the run has begun. Build a new machine, and resume it before it runs.")
         self._ended = True  # should anything go wrong half way
-        standing, self._random = self._keeping.go_to(loaded, anyway=anyway)
+        standing, self._random = self._checkpoints.load_state_dict(loaded, strict=strict)
         try:
-            self._dispatcher.stand(standing.state, is_done=standing.is_done)
+            self._dispatcher.set_state(standing.state, work_done=standing.work_done)
         except UsageError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
         self._ended = False
@@ -366,9 +368,9 @@ class Engine:
         """The action of the state `save`: what is saved is the state from which it was entered, its work done."""
         source = self._dispatcher.trace.source
         assert source is not None
-        self._keeping.save(Standing(state=source, is_done=True, counters=self._counters))
+        self._checkpoints.save(ResumePoint(state=source, work_done=True, counters=self._counters))
 
-    def _more_about(self, standing: Standing) -> dict[str, Any]:
+    def _more_about(self, standing: ResumePoint) -> dict[str, Any]:
         """What else a checkpoint's manifest says."""
         return {}
 
@@ -378,23 +380,23 @@ class Engine:
         return State.SAVE in self.loop.table.states
 
     @property
-    def left(self) -> State | None:
+    def last_state(self) -> State | None:
         """The state that was left last; None before the first transition."""
-        return self._left.state if self._left is not None else self.trace.source
+        return self._stopped_at.state if self._stopped_at is not None else self.trace.source
 
     def _stop_here(self) -> None:
         """Stop in a state that could not get its batch any more: the worker that was to load it has died of a signal."""
-        self._left = Standing(state=self.state, is_done=False, counters=self._counters)
-        self._dispatcher.stand(State.STOPPED, is_done=False)
+        self._stopped_at = ResumePoint(state=self.state, work_done=False, counters=self._counters)
+        self._dispatcher.set_state(State.STOPPED, work_done=False)
 
-    def _where_it_stopped(self) -> Standing:
+    def _where_it_stopped(self) -> ResumePoint:
         """Where a run stands that has been stopped: in the state that was left last."""
-        if self._left is None:
+        if self._stopped_at is None:
             source, counters = self.trace.last()
-            self._left = Standing(state=source, is_done=True, counters=counters)
-        return self._left
+            self._stopped_at = ResumePoint(state=source, work_done=True, counters=counters)
+        return self._stopped_at
 
-    def _lend_trainer(self) -> None:
+    def _attach_trainer(self) -> None:
         """Let the model find its trainer as ``self.trainer``.
 
         A class that has the attribute keeps it. Any other module has it only while it is built and run, and one with a
@@ -406,7 +408,7 @@ class Engine:
             model.trainer = self._trainer
             self._has_lent = not has_attribute
 
-    def _take_trainer_back(self) -> None:
+    def _detach_trainer(self) -> None:
         if self._has_lent:
             del self._model.trainer
             self._has_lent = False
@@ -456,22 +458,22 @@ class Engine:
     @property
     def rollbacks(self) -> tuple[NotFinite, ...]:
         """For each time that ``on_nonfinite="rollback"`` went back to a checkpoint, the batch that it left out."""
-        return self._memory.numbers.left_out
+        return self._memory.nonfinite.left_out
 
     @property
-    def times(self) -> dict[State, Spent]:
+    def times(self) -> dict[State, Timing]:
         """How often each state was visited, and the wall time in it, in the order of `State`."""
         return self._dispatcher.times
 
     @property
-    def device_times(self) -> dict[State, Spent]:
+    def device_times(self) -> dict[State, Timing]:
         """The time of a GPU in each state, as far as it is known now: nobody waits for it. Nothing on the CPU."""
         return self._actions.device_times()
 
     @property
-    def loading(self) -> Spent:
+    def data_wait(self) -> Timing:
         """How many batches loaders had to give, and how long they were waited for: a part of the states' times."""
-        return Spent(self._memory.loading.batches, self._memory.loading.nanoseconds / 1e9)
+        return Timing(self._memory.data_wait.batches, self._memory.data_wait.nanoseconds / 1e9)
 
     @property
     def wall_seconds(self) -> float:
@@ -486,7 +488,7 @@ class Engine:
         return self._parts.device
 
     @property
-    def notes(self) -> Notes | None:
+    def notes(self) -> MetricQueue | None:
         """The metrics that the run leaves behind, where somebody writes them down."""
         return self._parts.notes
 
@@ -505,14 +507,14 @@ class Engine:
         """The last value of each metric, as it came: tensors may still be on their device."""
         return dict(self._memory.metrics)
 
-    def arriving_metrics(self) -> Arrival:
+    def progress_bar_metrics_async(self) -> PendingMetrics:
         """The metrics that are to be shown, as they are now, on their way to the host. Waits for nothing."""
-        return self._arrivals.offer(self._memory.progress.copy())
+        return self._arrivals.copy_async(self._memory.progress_bar_metrics.copy())
 
     @property
-    def progress_metrics(self) -> Metrics:
+    def progress_bar_metrics(self) -> Metrics:
         """The metrics that the model wants to be shown while the run goes on, as they came."""
-        return dict(self._memory.progress)
+        return dict(self._memory.progress_bar_metrics)
 
     @property
     def stop_reason(self) -> StopReason | None:
@@ -536,7 +538,7 @@ class Engine:
             counters=self.counters.copy(),
             metrics=metrics,
             times=self.times,
-            loading=self.loading,
+            data_wait=self.data_wait,
             wall_seconds=self.wall_seconds,
             rollbacks=self.rollbacks,
         )

@@ -38,10 +38,10 @@ class Callback:
     def on_batch_end(self, machine: Any) -> None:
         """After the train batch's last step or accumulation, before a check."""
 
-    def on_check_start(self, machine: Any) -> None:
+    def on_validation_start(self, machine: Any) -> None:
         """Before a check's first batch. The sanity pass is not a check."""
 
-    def on_check_end(self, machine: Any, metrics: dict[str, Any]) -> None:
+    def on_validation_end(self, machine: Any, metrics: dict[str, Any]) -> None:
         """After a check, with the metrics that it returned, as they are: tensors may still be on their device."""
 
     def on_transition(self, machine: Any, transition: Any) -> None:
@@ -61,8 +61,8 @@ class Hooks:
     on_epoch_end: Hook | None
     on_batch_start: Hook | None
     on_batch_end: Hook | None
-    on_check_start: Hook | None
-    on_check_end: Hook | None
+    on_validation_start: Hook | None
+    on_validation_end: Hook | None
     on_transition: Hook | None
 
 

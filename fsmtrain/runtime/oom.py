@@ -40,7 +40,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAYS)
 
 
-def told(error: BaseException, state: State, batch: Any, parts: RunComponents, memory: RunState) -> OutOfMemoryError:
+def oom_error(error: BaseException, state: State, batch: Any, parts: RunComponents, memory: RunState) -> OutOfMemoryError:
     """The error for a batch in whose work this one came up. What torch knows of its memory is asked for here."""
     reason = (str(error).splitlines() or [""])[0].strip() or type(error).__name__
     in_evaluation = state in (State.SANITY_VAL, State.VAL_CHECK, State.TEST)
@@ -110,7 +110,7 @@ def _shapes(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
             yield from _shapes(f"{name}[{i}]" if name or depth else "", item, depth + 1)
 
 
-def let_go(error: OutOfMemoryError, parts: RunComponents, memory: RunState) -> None:
+def free_batch(error: OutOfMemoryError, parts: RunComponents, memory: RunState) -> None:
     """Keep nothing of the batch: no graph, no output, no gradient, and nothing in the frames through which the error came."""
     memory.loss = memory.weight = memory.output = None
     memory.splits, memory.hiddens = [], [None] * len(memory.hiddens)
@@ -135,7 +135,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             waiting += chain((one.__cause__, one.__context__))
 
 
-def note_the_checkpoint(error: OutOfMemoryError, path: Path | None) -> None:
+def add_resume_note(error: OutOfMemoryError, path: Path | None) -> None:
     """Say from where the run can be taken up."""
     error.add_note(
         "no checkpoint was saved from which the run could be resumed; ModelCheckpoint(every_n_batches=...) saves some"

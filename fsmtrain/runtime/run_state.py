@@ -1,4 +1,4 @@
-"""What a run is made of (`Parts`) and all that it remembers (`Memory`). What is not in the memory cannot be resumed."""
+"""What a run is made of (`RunComponents`) and all that it remembers (`RunState`). What is not in the memory cannot be resumed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.iteration import Loop
 from fsmtrain.early_stopping import Patience
 from fsmtrain.runtime.data.loaders import Loader
-from fsmtrain.runtime.data.resumable_loader import Cursor
+from fsmtrain.runtime.data.resumable_loader import ResumableLoader
 from fsmtrain.runtime.hooks import Hooks
-from fsmtrain.runtime.metrics.metric_queue import Notes
+from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics
 from fsmtrain.runtime.optimization.accumulation import Window
-from fsmtrain.runtime.optimization.nonfinite_detection import Numbers
-from fsmtrain.runtime.optimization.optimizers import Optimization, Turn
+from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteState
+from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, OptimizerSlot
 
 if TYPE_CHECKING:
     from fsmtrain.runtime.engine import Engine
@@ -36,7 +36,7 @@ class RunComponents:
     model: nn.Module
     device: torch.device
     move: Callable[[Any], Any] | None  # brings a batch to the device; None where batches are there already
-    optimization: Optimization | None  # None in a run that only tests
+    optimization: OptimizerSetup | None  # None in a run that only tests
     train_loader: Loader  # empty in a run that only tests
     val_loaders: Sequence[Loader]
     test_loaders: Sequence[Loader]  # of the state `test`, whatever it evaluates
@@ -44,12 +44,12 @@ class RunComponents:
     stateful_callbacks: Sequence[Any]  # those with ``state_dict`` and ``load_state_dict``
     evaluates: Literal["val", "test"]  # what the state `test` runs: the test, or validation by itself
     machine: Engine  # what hooks are given
-    notes: Notes | None = None  # of the metrics, where somebody writes them down
+    notes: MetricQueue | None = None  # of the metrics, where somebody writes them down
 
     @property
-    def turns(self) -> Sequence[Turn]:
+    def turns(self) -> Sequence[OptimizerSlot]:
         """The optimizers in their order; none in a run that only tests."""
-        return self.optimization.turns if self.optimization is not None else ()
+        return self.optimization.slots if self.optimization is not None else ()
 
     @property
     def optimizers(self) -> list[Any]:
@@ -59,11 +59,11 @@ class RunComponents:
     @property
     def schedulers(self) -> list[Any]:
         """The learning-rate schedulers."""
-        return [s.scheduler for s in self.optimization.schedulings] if self.optimization is not None else []
+        return [s.scheduler for s in self.optimization.scheduler_configs] if self.optimization is not None else []
 
 
 @define(eq=False)
-class Loading:
+class LoadingTime:
     """The time for which batches were waited for that loaders had to give: a part of that of the states which ask for them."""
 
     batches: int = 0
@@ -71,15 +71,15 @@ class Loading:
 
 
 @frozen(eq=False, kw_only=True)
-class Cursors:
+class Loaders_:
     """Where the run stands in each of its loaders. Passes over the same loaders share them."""
 
-    train: Cursor
-    val: Sequence[Cursor]
-    test: Sequence[Cursor]
+    train: ResumableLoader
+    val: Sequence[ResumableLoader]
+    test: Sequence[ResumableLoader]
 
     @property
-    def all(self) -> dict[str, Cursor]:
+    def all(self) -> dict[str, ResumableLoader]:
         """Each by a name of its own."""
         listed = (("val", self.val), ("test", self.test))
         return {"train": self.train} | {f"{kind} {i}": c for kind, cursors in listed for i, c in enumerate(cursors)}
@@ -91,16 +91,16 @@ class RunState:
 
     counters: Counters
     signals: Signals
-    cursors: Cursors
+    cursors: Loaders_
     patience: Patience | None  # None where early stopping is off
     windows: list[Window]  # of each optimizer
     hiddens: list[Any]  # of each optimizer, detached, from the batch's last split; None before its first
-    numbers: Numbers  # those that were not finite
+    nonfinite: NonFiniteState  # those that were not finite
     metrics: Metrics = field(factory=dict)  # the last value of each metric, wherever it came from
-    progress: Metrics = field(factory=dict)  # those that are to be shown while the run goes on
-    loading: Loading = field(factory=Loading)
-    checked: Metrics = field(factory=dict)  # what the last check returned
-    checked_epoch: int = -1  # the epoch of that check; -1 before the first
+    progress_bar_metrics: Metrics = field(factory=dict)  # those that are to be shown while the run goes on
+    data_wait: LoadingTime = field(factory=LoadingTime)
+    validation_metrics: Metrics = field(factory=dict)  # what the last check returned
+    validation_epoch: int = -1  # the epoch of that check; -1 before the first
 
     # In hand between two visits.
     splits: list[Any] = field(factory=list)  # of the batch; the batch alone without truncated BPTT

@@ -21,7 +21,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 _ARGUMENT = {name: argument for argument, names in NAMES.items() for name in names}
 
 
-class Binding:
+class StepSignature:
     """A step method with its arguments matched.
 
     A call is ``method(*arguments[:count])``, of all arguments in the caller's order. Where the method takes the first of them

@@ -9,7 +9,7 @@ import attrs
 from fsmtrain.core.iteration import Loop
 
 
-def heading(loop: Loop) -> tuple[str, ...]:
+def non_defaults(loop: Loop) -> tuple[str, ...]:
     """The flags that differ from their defaults, one each, then the sizes, then the decisions that are replaced.
 
     >>> from fsmtrain.core.sizes import Sizes
@@ -38,7 +38,7 @@ def _batches(name: str, n: int) -> str:
 def _own_guards(loop: Loop) -> list[str]:
     guards = loop.guards
     own = [f"step[{index}]" for index in sorted(guards.step)]
-    own += [name for name in ("check", "save", "stop") if getattr(guards, name) is not None]
+    own += [name for name in ("validate", "save", "stop") if getattr(guards, name) is not None]
     return [f"own guards: {', '.join(own)}"] if own else []
 
 

@@ -34,7 +34,7 @@ def test_both_engines_make_the_same_transitions(case: Case, fold: bool) -> None:
     assert list(theirs.trace) == list(ours.trace)
     assert (theirs.counters, theirs.signals) == (ours.counters, ours.signals)
     assert State(theirs.state) is ours.state
-    assert {s: spent.visits for s, spent in other.times.items()} == {s: spent.visits for s, spent in ours.times.items()}
+    assert {s: spent.count for s, spent in other.times.items()} == {s: spent.count for s, spent in ours.times.items()}
 
 
 @given(cases(), st.lists(st.booleans(), min_size=1, max_size=5))

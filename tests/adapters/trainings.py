@@ -276,7 +276,7 @@ def outcome(machine: Machine) -> dict[str, Any]:
         "state": machine.state,
         "reason": machine.stop_reason,
         "trace": [str(transition) for transition in machine.trace],
-        "visits": {state: spent.visits for state, spent in machine.times.items()},
+        "visits": {state: spent.count for state, spent in machine.times.items()},
         "chance": torch.get_rng_state(),
     }
 

@@ -191,7 +191,7 @@ def test_a_module_beside_the_file_is_found(run: Run, folder: Path) -> None:
 def test_only_a_name_is_looked_up_and_nothing_is_evaluated(folder: Path) -> None:
     for target in ("mine.py:Model()", "mine.py:Model.fit", "mine.py:__import__('os')", "mine.py:"):
         with pytest.raises(UsageError, match="MODULE:CLASS is needed"):
-            import_target.found(target)
+            import_target.import_target(target)
 
 
 def test_checkpoints_are_asked_for_by_flags_and_the_same_command_goes_on(run: Run, folder: Path) -> None:
@@ -206,7 +206,7 @@ def test_checkpoints_are_asked_for_by_flags_and_the_same_command_goes_on(run: Ru
     changed = run(f"{command} --resume_from runs/0 --accumulate_grad_batches 2")
     assert (changed.code, changed.out) == (2, "")
     assert "accumulate_grad_batches: 2, and 1 when it was saved" in changed.err
-    assert run(f"{command} --resume_from runs/0 --accumulate_grad_batches 2 --resume_anyway").code == 0
+    assert run(f"{command} --resume_from runs/0 --accumulate_grad_batches 2 --no-resume-strict").code == 0
     assert run(f"{command} --resume_from runs/0/checkpoints").code == 0
     assert sorted(path.name for path in Path("runs").iterdir()) == ["0", "1"]
 

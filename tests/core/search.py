@@ -57,7 +57,7 @@ class Configuration:
     @property
     def limits(self) -> Limits:
         """Its limits."""
-        limits = resolve(self.options, self.sizes, has_own_check=self.guards.check is not None)
+        limits = resolve(self.options, self.sizes, has_own_check=self.guards.validate is not None)
         return evolve(limits, skips_steps=self.skips_steps, rolls_back=self.rolls_back)
 
 
@@ -83,7 +83,7 @@ class Search:
         self.full, self.folded = by_state(full), by_state(folded(full, self.limits, self.guards))
         self.oracles = {
             State.BACKWARD: [g for g in self.guards.step.values() if isinstance(g, Oracle)],
-            State.ROUND_END: [g for g in (self.guards.check, self.guards.save, self.guards.stop) if isinstance(g, Oracle)],
+            State.ROUND_END: [g for g in (self.guards.validate, self.guards.save, self.guards.stop) if isinstance(g, Oracle)],
             State.EARLY_STOP: [g for g in (self.guards.stop,) if isinstance(g, Oracle)],
         }
         self.moments: Counter[str] = Counter()  # by the row that holds in them
@@ -193,7 +193,7 @@ class Search:
         windows = [*after.gathered_by]
         windows[after.optimizer_i] = after.gathered
         assert after.open_windows == sum(window > 0 for window in windows)
-        assert all(w <= after.window for i, w in enumerate(windows) if i not in self.guards.step)
+        assert all(w <= after.window_length for i, w in enumerate(windows) if i not in self.guards.step)
         if to in (State.EPOCH_END, State.TEST, State.DONE):
             assert not any(windows), "a window crosses the end of an epoch, or is left open at that of the run"
         if state is State.BACKWARD and to is State.ACCUMULATE:
@@ -203,21 +203,21 @@ class Search:
             assert before.batch_nb < (limits.train_batches or LONGEST_STREAM)
             assert before.current_epoch == before.epochs_done < limits.epochs
         if state is State.ROUND_END and to in (State.VAL_CHECK, State.EPOCH_END, State.EARLY_STOP, State.FETCH):
-            assert (to is State.VAL_CHECK) is self.check_is_due(before)
+            assert (to is State.VAL_CHECK) is self.validation_is_due(before)
         if to is State.DONE and limits.epochs:
             assert min(limits.min_epochs, limits.epochs) <= after.epochs_done <= limits.epochs
         assert (to is State.ROLLED_BACK) is (state is State.STEP and signals.nonfinite)
-        assert (to is State.STOPPED) is (signals.stop_requested and (state in TAKES_REQUESTS or before.cut))
+        assert (to is State.STOPPED) is (signals.stop_requested and (state in TAKES_REQUESTS or before.epoch_ended_early))
 
-    def check_is_due(self, counters: Counters) -> bool:
+    def validation_is_due(self, counters: Counters) -> bool:
         """The documented rule, by remainders."""
         limits = self.limits
-        if self.guards.check is not None:
-            return limits.validates and self.guards.check(limits, counters, self.signals)
+        if self.guards.validate is not None:
+            return limits.validates and self.guards.validate(limits, counters, self.signals)
         return (
             limits.validates
-            and (counters.batch_nb + 1) % limits.check_batches == 0
-            and (counters.current_epoch + 1) % limits.check_epochs == 0
+            and (counters.batch_nb + 1) % limits.val_check_batches == 0
+            and (counters.current_epoch + 1) % limits.val_check_epochs == 0
         )
 
     def every_run_ends(self) -> None:

@@ -132,7 +132,7 @@ def reads_the_stream(limits: Limits, counters: Counters, signals: Signals) -> bo
         ),
         (Loop(PLAIN, Sizes(train=5), guards=Guards(stop=after_batches(99))), "stop=n_batches_are_begun", "never fires"),
         (
-            Loop(PLAIN, Sizes(train=5, val=[1]), guards=Guards(check=after_batches(99))),
+            Loop(PLAIN, Sizes(train=5, val=[1]), guards=Guards(validate=after_batches(99))),
             "check=n_batches_are_begun",
             "no check ever comes",
         ),

@@ -26,7 +26,7 @@ def batches_of(
     """The batches after which a run of 2 epochs of 12 batches visits one of the states."""
     mine = guards or Guards()
     options = Options(**{"max_nb_epochs": 2, "nb_sanity_val_steps": 0, "val_check_interval": 5, **flags})
-    loop = Loop(options, Sizes(train=12, val=val), guards=Guards(check=mine.check, save=rule.guard(mine)))
+    loop = Loop(options, Sizes(train=12, val=val), guards=Guards(validate=mine.validate, save=rule.guard(mine)))
     return [(visit.current_epoch, visit.batch_nb) for visit in loop if visit.state in states]
 
 
@@ -62,14 +62,14 @@ def test_a_save_is_made_where_one_of_the_intervals_is_over(
 
 def test_a_save_before_each_check_is_one_where_the_user_s_guard_checks() -> None:
     rule = ModelCheckpoint(monitor="val_loss")
-    guards = Guards(check=every_n_batches(4))
+    guards = Guards(validate=every_n_batches(4))
     assert saves(rule, guards=guards) == batches_of(rule, State.VAL_CHECK, guards=guards) != []
 
 
 def test_where_nothing_is_validated_there_is_no_check_to_save_before() -> None:
     rule = ModelCheckpoint(monitor="val_loss")
     assert saves(rule, val=()) == []
-    assert saves(rule, guards=Guards(check=every_n_batches(4)), val=()) == []
+    assert saves(rule, guards=Guards(validate=every_n_batches(4)), val=()) == []
 
 
 @pytest.mark.parametrize(("seconds", "saved"), [(0.5, [(0, 3)]), (None, [])])

@@ -13,10 +13,10 @@ from fsmtrain.core.counters import Counters, Signals
 def test_a_run_begins_with_nothing_done(optimizers: int) -> None:
     """A guard of the user's may look at any counter, at the first visit too."""
     begun = asdict(Counters.begin(optimizers))
-    assert begun.pop("window") == 1
+    assert begun.pop("window_length") == 1
     assert begun.pop("stepped_in") == [-1] * optimizers
     assert begun.pop("gathered_by") == begun.pop("optimizer_steps") == [0] * optimizers
-    assert begun.pop("cut") is begun.pop("saved") is False
+    assert begun.pop("epoch_ended_early") is begun.pop("saved") is False
     assert set(begun.values()) == {0}
 
 

@@ -166,7 +166,7 @@ def test_advancing_and_running_are_the_same_run(case: Case) -> None:
 
 def visits(run: Dispatcher) -> dict[State, int]:
     """How often each state was visited."""
-    return {state: spent.visits for state, spent in run.times.items()}
+    return {state: spent.count for state, spent in run.times.items()}
 
 
 def test_the_visits_that_are_timed_are_those_of_the_run() -> None:
@@ -322,7 +322,7 @@ def asked(options: Options, sizes: Sizes, **answers: Guard) -> tuple[dict[str, A
     counting = {name: Asked(answer) for name, answer in answers.items()}
     guards = Guards(
         step={i: counting[f"step_{i}"] for i in range(sizes.optimizers) if f"step_{i}" in counting},
-        check=counting.get("check"),
+        validate=counting.get("validate"),
         save=counting.get("save"),
         stop=counting.get("stop"),
     )
@@ -352,7 +352,7 @@ def test_the_guards_of_a_batch_are_asked_once_at_its_end() -> None:
         save=every_n_batches(3),
     )
     batches = [(epoch, batch) for epoch in range(2) for batch in range(5)]
-    for name in ("check", "save"):
+    for name in ("validate", "save"):
         assert guards[name].most_often == 1
         assert {state for _, state, *_ in guards[name].places} == {State.ROUND_END}
         assert [(epoch, batch) for _, _, epoch, batch, _ in guards[name].places] == batches
@@ -407,7 +407,7 @@ def test_an_answer_that_is_no_bool_is_an_error(value: Any) -> None:
     assert isinstance(caught.value, FsmtrainError)
 
 
-@pytest.mark.parametrize("kind", ["step", "check", "save", "stop"])
+@pytest.mark.parametrize("kind", ["step", "validate", "save", "stop"])
 def test_a_guard_that_raises_is_named_with_its_place(kind: str) -> None:
     def broken(limits: Limits, counters: Counters, signals: Signals) -> bool:
         raise KeyError("lr")
@@ -436,7 +436,7 @@ def changes_a_signal(limits: Limits, counters: Counters, signals: Signals) -> bo
 
 
 @pytest.mark.parametrize("guard", [changes_a_counter, changes_a_list, changes_a_signal])
-@pytest.mark.parametrize("kind", ["step", "check", "save", "stop"])
+@pytest.mark.parametrize("kind", ["step", "validate", "save", "stop"])
 def test_a_guard_that_changes_what_it_was_given_is_an_error(guard: Guard, kind: str) -> None:
     guards = Guards(step={0: guard}) if kind == "step" else Guards(**{kind: guard})  # type: ignore[arg-type]
     loop = Loop(Options(min_nb_epochs=0, nb_sanity_val_steps=0), Sizes(train=2, val=(1,)), guards=guards)

@@ -297,7 +297,7 @@ def test_a_pass_that_nothing_ends_goes_beyond_its_last_batch(given: dict[str, An
 
 def test_of_moments_beyond_the_bounds_the_nearest_is_told() -> None:
     """A check may come after each of three batches."""
-    loop = a_loop(val=[2], guards=Guards(check=hidden))
+    loop = a_loop(val=[2], guards=Guards(validate=hidden))
     beyond = explored(loop, always_on(State.VAL_CHECK, State.VAL_CHECK, do.next_eval_batch)).beyond
     assert beyond is not None
     assert beyond.counters.batch_nb == 0
@@ -337,7 +337,7 @@ def hidden(limits: Limits, counters: Counters, signals: Signals) -> bool:
     ("guards", "source", "to"),
     [
         (Guards(step={0: hidden}), State.BACKWARD, {State.STEP, State.ACCUMULATE}),
-        (Guards(check=hidden), State.ROUND_END, {State.VAL_CHECK, State.FETCH, State.EPOCH_END}),
+        (Guards(validate=hidden), State.ROUND_END, {State.VAL_CHECK, State.FETCH, State.EPOCH_END}),
         (Guards(save=hidden), State.ROUND_END, {State.SAVE, State.FETCH, State.EPOCH_END, State.VAL_CHECK}),
     ],
 )
@@ -414,7 +414,7 @@ def at(**where: int) -> Guard:
         (Guards(save=at(batch_nb=1, optimizer_i=1)), State.ROUND_END),
         (Guards(save=at(batch_nb=1)), None),  # in mid-round
         (Guards(save=at(batch_nb=2, optimizer_i=1, epochs_done=1)), None),  # between epochs
-        (Guards(check=at(batch_nb=2, optimizer_i=1, epochs_done=1)), None),
+        (Guards(validate=at(batch_nb=2, optimizer_i=1, epochs_done=1)), None),
         (Guards(stop=at(batch_nb=2, optimizer_i=1, epochs_done=1)), State.EARLY_STOP),
         (Guards(stop=at(batch_nb=1, optimizer_i=1)), State.ROUND_END),
     ],
@@ -441,7 +441,7 @@ def test_a_batch_does_not_end_with_an_earlier_split() -> None:
 
 def test_guards_that_cannot_be_read_are_left_out_of_those_that_are_asked() -> None:
     third, fifth = every_n_batches(3), every_n_batches(5)
-    assert readable(Guards(step={0: hidden, 1: third}, check=hidden, save=fifth)) == Guards(step={1: third}, save=fifth)
+    assert readable(Guards(step={0: hidden, 1: third}, validate=hidden, save=fifth)) == Guards(step={1: third}, save=fifth)
     assert readable(Guards(step={0: third}, stop=hidden)) == Guards(step={0: third})
 
 
@@ -534,7 +534,7 @@ def test_a_row_that_somebody_added_is_told_of_only_where_it_is_never_taken() -> 
         object.__setattr__(loop, "table", Table(tuple(rows)))
         return [finding.about for finding in check_of(loop).findings if "never taken" in finding.text]
 
-    assert with_step(lambda step: [evolve(step, then=(*step.then, do.forget_save))]) == []
+    assert with_step(lambda step: [evolve(step, then=(*step.then, do.reset_saved))]) == []
     never = at(batch_nb=99)
     assert with_step(lambda step: [evolve(step, when=never), evolve(step, unless=(never,))]) == ["row step -> round_end"]
 

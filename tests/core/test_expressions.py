@@ -21,7 +21,7 @@ from fsmtrain.core.decisions import Decisions, decisions
 from fsmtrain.core.guard_ast.evaluate import answering
 from fsmtrain.core.guard_ast.expressions import Apply, Expression, Facts, Opaque, Read, Value, is_opaque, reads_of
 from fsmtrain.core.guard_ast.format import text
-from fsmtrain.core.guard_ast.parse import distrust, name_of, read
+from fsmtrain.core.guard_ast.parse import mark_opaque, name_of, read
 from fsmtrain.core.guard_ast.simplify import fold, negation
 from fsmtrain.core.guards import Checked, Guard, Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
@@ -96,7 +96,7 @@ def chained(limits: Limits, counters: Counters, signals: Signals) -> bool:
 
 
 def arithmetic(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    return (counters.batch_nb - 2) * 3 // 2 % 4 >= -1 + limits.check_batches - (counters.split_nb - 1)
+    return (counters.batch_nb - 2) * 3 // 2 % 4 >= -1 + limits.val_check_batches - (counters.split_nb - 1)
 
 
 def by_index(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -129,7 +129,7 @@ def either(first: Guard, second: Guard) -> Guard:
 
 
 half_an_epoch: Guard = lambda limits, counters, signals: counters.batch_nb * 2 == limits.train_batches  # noqa: E731
-in_brackets = Guards(check=lambda a, b, c: (b.batch_nb == 2
+in_brackets = Guards(validate=lambda a, b, c: (b.batch_nb == 2
                                             and not c.splits > a.epochs))  # fmt: skip
 
 BUILT_IN: dict[str, Guard] = {
@@ -139,7 +139,7 @@ BUILT_IN: dict[str, Guard] = {
 }
 OWN = Guards(
     step={0: every_n_batches(3), 2: arithmetic},
-    check=every_n_batches(2, first=0),
+    validate=every_n_batches(2, first=0),
     save=chained,
     stop=enough_steps(3),
 )
@@ -160,14 +160,14 @@ USERS: dict[str, Guard] = {
     "lambda": half_an_epoch,
     "checked": Checked(chained, "stop=chained", watched=True),
 }
-assert in_brackets.check is not None
-USERS["lambda in brackets"] = in_brackets.check
+assert in_brackets.validate is not None
+USERS["lambda in brackets"] = in_brackets.validate
 READABLE = BUILT_IN | DECISIONS | USERS
 
 
 def test_all_guards_of_the_package_are_among_them() -> None:
     assert len(BUILT_IN) >= 20
-    assert {"window_is_full", "check_interval_is_over", "epoch_is_over", "never"} <= set(BUILT_IN)
+    assert {"window_is_full", "validation_interval_is_over", "epoch_is_over", "never"} <= set(BUILT_IN)
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -228,7 +228,7 @@ def test_the_fields_of_the_three_records_have_different_names() -> None:
 # ---- expressions of any shape
 
 NUMBERS = [Read("counters", "batch_nb"), Read("counters", "split_nb"), Read("limits", "epochs"), Read("signals", "splits")]
-FLAGS = [Read("limits", "tests"), Read("counters", "cut"), Read("signals", "stop_requested"), Read("signals", "pass_ended")]
+FLAGS = [Read("limits", "tests"), Read("counters", "epoch_ended_early"), Read("signals", "stop_requested"), Read("signals", "pass_ended")]
 
 
 def applied(ops: tuple[str, ...], *args: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
@@ -624,8 +624,8 @@ def test_what_is_no_function_cannot_be_read(guard: Any) -> None:
 
 def test_a_guard_that_is_distrusted_is_opaque_and_no_other_of_its_source_is() -> None:
     one, other = every_n_batches(7), every_n_batches(7)
-    distrust(one, "it was seen to answer otherwise")
-    distrust(Callable_(), "it cannot be read anyway")
+    mark_opaque(one, "it was seen to answer otherwise")
+    mark_opaque(Callable_(), "it cannot be read anyway")
     expression = read(one)
     assert isinstance(expression, Opaque)
     assert expression.reason == "it was seen to answer otherwise"

@@ -173,7 +173,7 @@ def test_a_state_that_is_switched_off_is_not_in_the_table(state: State, with_it:
         ("step_is_due", Loop(Options(accumulate_grad_batches=2), Sizes(train=4)), PLAIN),
         ("stop_is_due", Loop(Options(early_stop_callback=True), Sizes(train=4, val=[1])), PLAIN),
         ("stop_is_due", Loop(Options(), Sizes(train=4), guards=Guards(stop=ask.every_n_batches(2))), PLAIN),
-        ("epoch_is_cut", Loop(Options(early_stop_callback=EarlyStopping()), Sizes(train=4, val=[1])),
+        ("epoch_ended_early", Loop(Options(early_stop_callback=EarlyStopping()), Sizes(train=4, val=[1])),
          Loop(Options(early_stop_callback=EarlyStopping()), Sizes(train=4))),
         ("no_epoch_follows", Loop(Options(max_nb_epochs=1), Sizes(train=4)), None),
     ],
@@ -196,7 +196,7 @@ def test_effects_that_do_nothing_are_left_out() -> None:
     assert fetch.then == (do.begin_batch,)
     busy = Loop(Options(truncated_bptt_steps=2), Sizes(train=4, optimizers=2), guards=Guards(save=ask.every_n_batches(2)))
     (fetch,) = busy.table.leaving(State.FETCH)
-    assert {do.begin_batch, do.begin_rounds, do.first_turn, do.forget_save} <= set(fetch.then)
+    assert {do.begin_batch, do.begin_rounds, do.first_turn, do.reset_saved} <= set(fetch.then)
 
 
 def test_a_skipped_step_has_a_row_only_where_steps_can_be_skipped() -> None:
@@ -284,10 +284,10 @@ KNOWN = {
     ("signals", "stream_ended"),
     ("signals", "pass_ended"),
     ("signals", "patience_exhausted"),
-    ("counters", "cut"),
+    ("counters", "epoch_ended_early"),
     ("signals", "step_skipped"),
     ("signals", "nonfinite"),
-    ("counters", "window"),
+    ("counters", "window_length"),
 }
 
 
@@ -299,13 +299,13 @@ KNOWN = {
         ({"options": {"truncated_bptt_steps": 5}}, {"split_nb", "splits"}),
         ({"sizes": {"train": None, "val": []}}, {"stream_ended"}),
         ({"sizes": {"train": 4, "val": [2, None]}}, {"pass_ended"}),
-        ({"options": {"early_stop_callback": True}}, {"patience_exhausted", "cut"}),
-        ({"guards": Guards(stop=every_n_batches(3))}, {"cut"}),
+        ({"options": {"early_stop_callback": True}}, {"patience_exhausted", "epoch_ended_early"}),
+        ({"guards": Guards(stop=every_n_batches(3))}, {"epoch_ended_early"}),
         ({"options": {"precision": 16}}, {"step_skipped"}),
         ({"options": {"on_nonfinite": "raise"}}, set()),
         ({"options": {"on_nonfinite": "skip"}}, {"step_skipped"}),
         ({"options": {"on_nonfinite": "rollback"}}, {"step_skipped", "nonfinite"}),
-        ({"options": {"accumulate_grad_batches": 2}}, {"window"}),
+        ({"options": {"accumulate_grad_batches": 2}}, {"window_length"}),
     ],
 )
 def test_a_configuration_leaves_open_what_it_asks_for_and_nothing_else(
@@ -319,12 +319,12 @@ def test_a_configuration_leaves_open_what_it_asks_for_and_nothing_else(
 @pytest.mark.parametrize(
     ("state", "options", "known"),
     [
-        (State.ROUND_END, {}, {"epochs_since_checks": 1, "open_windows": 0}),
+        (State.ROUND_END, {}, {"epochs_since_validation": 1, "open_windows": 0}),
         (State.ROUND_END, {"check_val_every_n_epoch": 2}, {"open_windows": 0}),
-        (State.ROUND_END, {"accumulate_grad_batches": 2}, {"epochs_since_checks": 1}),
-        (State.BACKWARD, {}, {"window": 1, "gathered": 1}),
-        (State.BACKWARD, {"accumulate_grad_batches": 2}, {"window": 2}),
-        (State.BACKWARD, {"accumulate_grad_batches": {0: 3}}, {"window": 3}),
+        (State.ROUND_END, {"accumulate_grad_batches": 2}, {"epochs_since_validation": 1}),
+        (State.BACKWARD, {}, {"window_length": 1, "gathered": 1}),
+        (State.BACKWARD, {"accumulate_grad_batches": 2}, {"window_length": 2}),
+        (State.BACKWARD, {"accumulate_grad_batches": {0: 3}}, {"window_length": 3}),
         (State.BACKWARD, {"accumulate_grad_batches": {2: 3}}, {}),
         (State.BACKWARD, {"accumulate_grad_batches": {0: 1, 2: 3}}, {}),
         (State.EARLY_STOP, {}, {"open_windows": 0}),

@@ -8,9 +8,9 @@ import pytest
 from attrs import evolve
 
 from fsmtrain import Guards, Loop, Options, Sizes, after_batches, every_n_batches
-from fsmtrain.core.checking.parse_optimizer_step import stepping_of
-from fsmtrain.core.checking.schedule_checks import foreseen, unfed
-from fsmtrain.core.checking.user_guards import owned
+from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
+from fsmtrain.core.checking.schedule_checks import missing_metric, schedule_findings
+from fsmtrain.core.checking.user_guards import user_guards
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
@@ -27,7 +27,7 @@ def a_loop(*, guards: Guards | None = None, **given: Any) -> Loop:
 
 def told(loop: Loop) -> list[str]:
     """What is told, each with what it is about."""
-    return [f"{finding.about}: {finding.text}" for finding in foreseen(loop)[0]]
+    return [f"{finding.about}: {finding.text}" for finding in schedule_findings(loop)[0]]
 
 
 def stopping(patience: int) -> EarlyStopping:
@@ -118,7 +118,7 @@ def at_a_step_of_the_first_batch(limits: Limits, counters: Counters, signals: Si
         (Guards(save=at_step(99)), {}, True),
         (Guards(save=at_step(99), stop=hidden), {}, True),
         (Guards(save=at_step(99), step={0: hidden}), {}, False),  # nobody knows how many steps there will be
-        (Guards(save=at_step(99), check=hidden), {"val": [1]}, False),
+        (Guards(save=at_step(99), validate=hidden), {"val": [1]}, False),
         (Guards(save=after_batches(99), step={0: hidden}), {}, True),  # it counts batches alone
         (Guards(save=behind_the_last_batch, step={0: hidden}), {}, True),
         (Guards(save=at_a_step_of_the_first_batch, step={0: hidden}), {}, False),
@@ -141,9 +141,9 @@ def test_a_guard_that_never_fires_is_told_where_that_hangs_on_nothing_unknown(
         (Schedule(interval="step", length=99), Guards(step={1: hidden}), True),
         (Schedule(interval="step", length=99, optimizer_i=1), Guards(step={1: hidden}), False),
         (Schedule(length=99, optimizer_i=1), Guards(step={1: hidden}), True),
-        (Schedule(needs_check=True, length=99), Guards(check=hidden), False),
+        (Schedule(needs_check=True, length=99), Guards(validate=hidden), False),
         (Schedule(needs_check=True, length=99), Guards(step={1: hidden}), True),
-        (Schedule(length=99), Guards(check=hidden), True),
+        (Schedule(length=99), Guards(validate=hidden), True),
     ],
 )
 def test_a_schedule_that_hangs_on_a_guard_that_cannot_be_read_is_not_told_of(
@@ -155,7 +155,7 @@ def test_a_schedule_that_hangs_on_a_guard_that_cannot_be_read_is_not_told_of(
 
 def test_patience_that_hangs_on_a_guard_that_cannot_be_read_is_not_told_of() -> None:
     given = {"val": [1], "early_stop_callback": stopping(9)}
-    assert told(a_loop(guards=Guards(check=hidden), **given)) == []
+    assert told(a_loop(guards=Guards(validate=hidden), **given)) == []
     assert len(told(a_loop(guards=Guards(step={0: hidden}), **given))) == 1
 
 
@@ -173,7 +173,7 @@ def test_patience_that_hangs_on_a_guard_that_cannot_be_read_is_not_told_of() -> 
 def test_what_waits_for_a_metric_that_never_comes_is_named(given: dict[str, Any], about: list[str]) -> None:
     schedulers = [Schedule(), Schedule(needs_check=True)]
     loop = a_loop(**{"schedulers": schedulers, "early_stop_callback": stopping(2), **given})
-    assert [finding.about for finding in unfed(loop)] == about
+    assert [finding.about for finding in missing_metric(loop)] == about
 
 
 def each_second_batch(epoch: int, batch: int, opt: Any, i: int) -> None:
@@ -184,21 +184,21 @@ def each_second_batch(epoch: int, batch: int, opt: Any, i: int) -> None:
 
 @pytest.mark.parametrize(
     ("guards", "optimizers"),
-    [(Guards(), [0, 1]), (Guards(step={0: hidden}), [1]), (Guards(check=hidden), [0, 1])],
+    [(Guards(), [0, 1]), (Guards(step={0: hidden}), [1]), (Guards(validate=hidden), [0, 1])],
 )
 def test_windows_that_the_model_s_own_hook_does_not_step_are_told_where_the_windows_are_known(
     guards: Guards, optimizers: list[int]
 ) -> None:
     loop = a_loop(guards=guards, optimizers=2, val=[1], accumulate_grad_batches=2)
-    found, _ = foreseen(evolve(loop, hook=stepping_of(each_second_batch)))
+    found, _ = schedule_findings(evolve(loop, hook=parse_optimizer_step(each_second_batch)))
     assert [finding.about for finding in found] == [f"optimizer_step of optimizer {i}" for i in optimizers]
 
 
 def test_a_guard_that_holds_where_it_decides_nothing_is_told_with_the_way_there() -> None:
     loop = a_loop(guards=Guards(save=every_n_batches(9)))
-    [finding], _ = foreseen(loop, {"save=nth_batch_is_done": ("fetch", "step")})
+    [finding], _ = schedule_findings(loop, {"save=nth_batch_is_done": ("fetch", "step")})
     assert finding.example == ("fetch", "step")
-    [finding], _ = foreseen(loop)
+    [finding], _ = schedule_findings(loop)
     assert finding.example == ()
 
 
@@ -208,8 +208,8 @@ HELD = ("round_end (epoch 0, batch 0, optimizer 0)",)
 @pytest.mark.parametrize(
     ("guards", "given", "held", "text"),
     [
-        (Guards(check=every_n_batches(9)), {}, (), "it is never asked: there is nothing to validate."),
-        (Guards(check=every_n_batches(9)), {"val": [1]}, (), "never fires in this run of 3 epochs of 5 batches, so no check"),
+        (Guards(validate=every_n_batches(9)), {}, (), "it is never asked: there is nothing to validate."),
+        (Guards(validate=every_n_batches(9)), {"val": [1]}, (), "never fires in this run of 3 epochs of 5 batches, so no check"),
         (Guards(stop=after_batches(2)), {"min_nb_epochs": 3}, (), "never asked: min_nb_epochs=3 leaves no room"),
         (Guards(stop=after_batches(99)), {}, (), "never fires in this run of 3 epochs of 5 batches, so it stops nothing"),
         (Guards(stop=after_batches(99)), {}, HELD, "holds only where no stop is taken, that is before min_nb_epochs=1"),
@@ -220,7 +220,7 @@ HELD = ("round_end (epoch 0, batch 0, optimizer 0)",)
 )
 def test_why_a_guard_decides_nothing_is_told(guards: Guards, given: dict[str, Any], held: tuple[str, ...], text: str) -> None:
     loop = a_loop(guards=guards, **given)
-    [finding], _ = foreseen(loop, dict.fromkeys([own.name for own in owned(guards)], held))
+    [finding], _ = schedule_findings(loop, dict.fromkeys([own.name for own in user_guards(guards)], held))
     assert text in finding.text
     assert finding.example == held
 
@@ -240,7 +240,7 @@ def test_a_guard_that_contradicts_its_source_is_told_of_where_it_did_so_first() 
     def at_two(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return counters.batch_nb == two
 
-    _, [heard] = foreseen(a_loop(guards=Guards(save=at_two)))
+    _, [heard] = schedule_findings(a_loop(guards=Guards(save=at_two)))
     assert heard.at is not None
     assert (heard.at.current_epoch, heard.at.batch_nb) == (0, 0)
     assert heard.disagreement is not None

@@ -137,7 +137,7 @@ def replaced() -> Iterator[Configuration]:
             Sizes(train=p["train"], val=(1,), optimizers=2 if 1 in steps else 1),
             guards=Guards(
                 step=steps,
-                check=Oracle() if p["check"] else None,
+                validate=Oracle() if p["check"] else None,
                 save=Oracle() if p["save"] else None,
                 stop=Oracle() if p["stop"] else None,
             ),

@@ -10,7 +10,7 @@ import pytest
 from fsmtrain import Guards, Loop, Options, Sizes, every_n_batches
 from fsmtrain.core.checking import optimizer_step_checks
 from fsmtrain.core.checking.optimizer_step_checks import own_steps, unforeseen_steps
-from fsmtrain.core.checking.parse_optimizer_step import stepping_of
+from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.guard_ast.expressions import Opaque
 from fsmtrain.core.planning.plan import plan_of
 
@@ -59,7 +59,7 @@ def a_loop(hook: Hook | None, *, guards: Guards | None = None, **given: Any) -> 
     """One epoch of eight batches, unless told otherwise."""
     given = {"max_nb_epochs": 1, "nb_sanity_val_steps": 0, "train": 8, **given}
     sizes = {name: given.pop(name) for name in ("train", "optimizers", "splits") if name in given}
-    return Loop(Options(**given), Sizes(**sizes), guards=guards or Guards(), hook=hook and stepping_of(hook))
+    return Loop(Options(**given), Sizes(**sizes), guards=guards or Guards(), hook=hook and parse_optimizer_step(hook))
 
 
 def told(loop: Loop, *unknown: int) -> list[str]:

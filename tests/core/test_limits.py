@@ -57,13 +57,13 @@ def test_documented_fractions(batches: int, fraction: float, expected: int) -> N
 
 def test_other_types_of_real_numbers_mean_what_they_say() -> None:
     """A quarter is a quarter, whoever wrote it."""
-    assert limits(8, val=1, val_check_interval=Fraction(1, 4)).check_batches == 2
+    assert limits(8, val=1, val_check_interval=Fraction(1, 4)).val_check_batches == 2
     assert limits(8, train_percent_check=Fraction(1, 4)).train_batches == 2
 
 
 def test_a_single_precision_number_is_the_decimal_that_it_shows() -> None:
     numpy = pytest.importorskip("numpy")
-    assert limits(100, val=1, val_check_interval=numpy.float32(0.29)).check_batches == 29
+    assert limits(100, val=1, val_check_interval=numpy.float32(0.29)).val_check_batches == 29
     assert limits(100, train_percent_check=numpy.float32(0.29)).train_batches == 29
 
 
@@ -126,11 +126,11 @@ def test_overfit_pct_of_zero_replaces_nothing() -> None:
 def test_the_check_interval_is_a_fraction_of_the_epoch_or_a_number_of_batches(
     train: int, interval: float, expected: int
 ) -> None:
-    assert limits(train, val=1, val_check_interval=interval).check_batches == expected
+    assert limits(train, val=1, val_check_interval=interval).val_check_batches == expected
 
 
 def test_the_check_interval_is_a_fraction_of_the_batches_that_are_used() -> None:
-    assert limits(100, val=1, train_percent_check=0.1, val_check_interval=0.5).check_batches == 5
+    assert limits(100, val=1, train_percent_check=0.1, val_check_interval=0.5).val_check_batches == 5
 
 
 def test_the_sanity_pass_is_not_enlarged_by_the_percentage() -> None:
@@ -144,7 +144,7 @@ def test_a_stream_has_no_total() -> None:
     stream = limits(None, val=[3, None], test=[None], val_check_interval=4)
     assert (stream.train_batches, stream.val_batches, stream.sanity_batches, stream.test_batches) == (0, 0, 0, 0)
     assert (stream.train_is_stream, stream.evaluates_stream) == (True, True)
-    assert (stream.val_loaders, stream.test_loaders, stream.check_batches) == ((3, None), (None,), 4)
+    assert (stream.val_loaders, stream.test_loaders, stream.val_check_batches) == ((3, None), (None,), 4)
 
 
 def test_a_run_that_only_tests_trains_no_epoch_and_asks_nothing_of_the_train_loader() -> None:
@@ -163,7 +163,7 @@ def test_what_is_not_gone_through_sets_no_limit() -> None:
     assert limits(4, **streamed).evaluates_stream is True
     assert limits(4, **streamed, val_percent_check=0).evaluates_stream is False
     own = resolve(Options(val_check_interval=2), Sizes(train=4, val=[1]), has_own_check=True)
-    assert (own.check_batches, limits(4, val=[]).check_batches, limits(4, **streamed).check_batches) == (0, 0, 2)
+    assert (own.val_check_batches, limits(4, val=[]).val_check_batches, limits(4, **streamed).val_check_batches) == (0, 0, 2)
     assert (limits(4).splits_batches, limits(4, truncated_bptt_steps=5).splits_batches) == (False, True)
 
 

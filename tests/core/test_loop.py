@@ -126,7 +126,7 @@ def test_gradients_are_rescaled_only_where_the_length_of_a_window_cannot_be_know
 @given(cases())
 @settings(max_examples=60, deadline=None)
 def test_a_check_happens_exactly_when_it_is_due(case: Case) -> None:
-    """After every `check_batches` batches of a validation epoch, and never in another one."""
+    """After every `val_check_batches` batches of a validation epoch, and never in another one."""
     limits = case.loop().limits
     fetched: defaultdict[int, int] = defaultdict(int)
     checked: defaultdict[int, list[int]] = defaultdict(list)
@@ -141,7 +141,7 @@ def test_a_check_happens_exactly_when_it_is_due(case: Case) -> None:
         if case.replaced.check is not None:
             due = [b for b in range(batches) if limits.validates and case.replaced.check.fires(b)]
         else:
-            due = [b for b in range(batches) if has_checks and (b + 1) % limits.check_batches == 0]
+            due = [b for b in range(batches) if has_checks and (b + 1) % limits.val_check_batches == 0]
         if case.schedule().stopped and epoch == last and due != checked[epoch]:
             due.pop()  # the request came before the check
         assert checked[epoch] == due
@@ -197,7 +197,7 @@ def test_the_counters_count_what_was_done(case: Case) -> None:
 
     run = case.dispatcher(case.folded_table, look)
     run.run()
-    assert (run.counters.checks_done, run.counters.steps_skipped) == (seen["checks"], seen["skipped"])
+    assert (run.counters.validations_done, run.counters.steps_skipped) == (seen["checks"], seen["skipped"])
 
 
 def test_two_iterations_of_one_loop_share_nothing() -> None:
@@ -256,7 +256,7 @@ def test_a_request_is_taken_where_the_nested_loops_take_it_whenever_it_comes(cas
         assert run.state is (State.STOPPED if schedule.stopped else State.DONE), stop_at
         assert run.counters.epochs_done == schedule.epochs_done, stop_at
         val_batches = sum(event.state == State.VAL_CHECK.value for event in schedule.events)
-        assert run.counters.checks_done == val_batches // max(1, case.limits.val_batches), stop_at
+        assert run.counters.validations_done == val_batches // max(1, case.limits.val_batches), stop_at
 
 
 # ---- every small configuration
@@ -594,7 +594,7 @@ def test_a_check_guard_replaces_both_validation_flags() -> None:
     loop = Loop(
         Options(max_nb_epochs=3, nb_sanity_val_steps=0, val_check_interval=1, check_val_every_n_epoch=2),
         Sizes(train=5, val=(1,)),
-        guards=Guards(check=every_n_batches(3)),
+        guards=Guards(validate=every_n_batches(3)),
     )
     assert batches(visits_of(loop), State.VAL_CHECK) == [2, 2, 2]
 
@@ -612,11 +612,11 @@ def test_splits_without_truncated_bptt_are_no_splits() -> None:
 def test_a_check_guard_replaces_the_flags_also_where_they_would_never_fire() -> None:
     """Neither an epoch without checks nor an interval that does not fit is of interest to a run with a guard of its own."""
     checked = Options(max_nb_epochs=2, nb_sanity_val_steps=0, check_val_every_n_epoch=5)
-    loop = Loop(checked, Sizes(train=2, val=(1,)), guards=Guards(check=every_n_batches(2)))
+    loop = Loop(checked, Sizes(train=2, val=(1,)), guards=Guards(validate=every_n_batches(2)))
     assert batches(visits_of(loop), State.VAL_CHECK) == [1, 1]
 
 
 @pytest.mark.parametrize(("train", "flags"), [(2, {"val_check_interval": 5}), (None, {})])
 def test_a_check_guard_asks_nothing_of_the_interval(train: int | None, flags: dict[str, float]) -> None:
     options = Options(max_nb_epochs=1, nb_sanity_val_steps=0, **flags)  # type: ignore[arg-type]
-    Loop(options, Sizes(train=train, val=(1,)), guards=Guards(check=every_n_batches(2)))
+    Loop(options, Sizes(train=train, val=(1,)), guards=Guards(validate=every_n_batches(2)))

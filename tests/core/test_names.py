@@ -302,7 +302,7 @@ def test_a_name_that_nobody_is_seen_to_bind_is_not_read() -> None:
     globals()["UNSEEN"] = 3
     expression = read(lambda limits, counters, signals: counters.batch_nb == UNSEEN)  # type: ignore[name-defined] # noqa: F821
     assert isinstance(expression, Opaque)
-    assert expression.reason == "`UNSEEN` may change"
+    assert expression.reason == "`IGNORED` may change"
 
 
 def test_a_name_without_a_value_yet_is_unknown() -> None:

@@ -8,9 +8,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fsmtrain.core.iteration import Loop
-from fsmtrain.core.planning.affine import Growing, Repetitions
-from fsmtrain.core.planning.epoch_builder import Notes
-from fsmtrain.core.planning.int_ranges import Places
+from fsmtrain.core.planning.affine import AffineInt, Repetitions
+from fsmtrain.core.planning.epoch_builder import EpochBuilder
+from fsmtrain.core.planning.int_ranges import IntRanges
 from fsmtrain.core.states import State
 from tests.strategies import Case, cases
 
@@ -26,9 +26,9 @@ def test_each_epoch_of_a_plan_has_the_batches_that_are_begun_in_it(case: Case) -
 
 
 def test_saves_at_an_even_distance_are_repeated_at_once_however_often() -> None:
-    repeated, one, within = Notes(1), Notes(1), Repetitions(0)
+    repeated, one, within = EpochBuilder(1), EpochBuilder(1), Repetitions(0)
     for first in (1, 4):
-        one.saves.add(Growing(first, 6, within))
+        one.saves.add(AffineInt(first, 6, within))
     repeated.repeat(one, 10**15)
     assert repeated.saves.places().runs == (range(1, 6 * 10**15, 3),)
 
@@ -50,15 +50,15 @@ def test_saves_come_out_the_same_one_by_one_and_in_repetitions_of_repetitions(
         later += drifts  # those behind one that comes later do so too
         marks.append((nb, 60 + later))
     ends = [] if last is None else [55 + last]
-    top, outer, inner, around, within = Notes(1), Notes(1), Notes(1), Repetitions(0), Repetitions(1)
+    top, outer, inner, around, within = EpochBuilder(1), EpochBuilder(1), EpochBuilder(1), Repetitions(0), Repetitions(1)
     for nb, wide in marks:
-        inner.saves.add(Growing(Growing(nb, wide, around), 12, within))
+        inner.saves.add(AffineInt(AffineInt(nb, wide, around), 12, within))
     outer.repeat(inner, times)
     for nb in ends:
-        outer.saves.add(Growing(nb, 60, around))
+        outer.saves.add(AffineInt(nb, 60, around))
     top.repeat(outer, widely)
     singly: list[int] = []
     for j in range(widely):
         singly += [nb + wide * j + 12 * k for k in range(times) for nb, wide in marks]
         singly += [nb + 60 * j for nb in ends]
-    assert top.saves.places() == Places.of(singly)
+    assert top.saves.places() == IntRanges.of(singly)

@@ -32,7 +32,7 @@ def has_stream(sizes: Sizes) -> bool:
 
 def windows_in(visits: list[Visit], epoch: int, optimizer: int) -> list[int]:
     """The lengths of an optimizer's windows in an epoch, in order."""
-    return [v.window for v in visits if v.state is State.STEP and (v.current_epoch, v.optimizer_i) == (epoch, optimizer)]
+    return [v.gathered for v in visits if v.state is State.STEP and (v.current_epoch, v.optimizer_i) == (epoch, optimizer)]
 
 
 def expanded(planned: Plan, optimizer: int) -> list[list[int]]:
@@ -54,7 +54,7 @@ def test_a_plan_counts_what_the_loop_does(case: Case) -> None:
     assert planned.sanity_batches == counts[State.SANITY_VAL]
     assert planned.test_batches == counts[State.TEST]
     assert sum(group.count for group in planned.epochs) == counts[State.EPOCH_END]
-    assert planned.checks * max(1, planned.check_batches) == counts[State.VAL_CHECK]
+    assert planned.validations * max(1, planned.validation_batches) == counts[State.VAL_CHECK]
     assert planned.global_step == len({(v.current_epoch, v.batch_nb, v.split_nb) for v in visits if v.state is State.STEP})
     for i in range(loop.limits.optimizers):
         assert planned.optimizer_steps[i] == sum(v.state is State.STEP and v.optimizer_i == i for v in visits)
@@ -90,7 +90,7 @@ def test_the_earliest_end_is_that_of_a_metric_that_never_improves(
     end, fewest = planned.earliest_end, planned.at_least
     assert end is not None
     assert (end.current_epoch, end.batch_nb, end.global_step) == (*last, global_step)
-    assert (fewest.epochs, fewest.checks) == (last[0] + 1, checks)
+    assert (fewest.epochs, fewest.validations) == (last[0] + 1, checks)
     assert fewest.global_step == fewest.optimizer_steps[0] == global_step
 
 
@@ -159,7 +159,7 @@ def test_the_rows_of_a_machine_s_plan_are_what_it_does(
     assert planned.scheduler_steps == (len(acted),)
     assert planned.global_step == machine.counters.global_step
     assert planned.optimizer_steps == tuple(machine.counters.optimizer_steps)
-    assert planned.checks == machine.counters.checks_done
+    assert planned.validations == machine.counters.validations_done
 
 
 @given(cases())
@@ -218,7 +218,7 @@ def test_equal_epochs_are_planned_once() -> None:
     plain = plan(Options(max_nb_epochs=1000), train=50)
     assert [(group.first, group.count) for group in plain.epochs] == [(0, 1000)]
     opaque: Guard = counting
-    plan(Options(max_nb_epochs=10), train=50, guards=Guards(check=opaque), val=[1])
+    plan(Options(max_nb_epochs=10), train=50, guards=Guards(validate=opaque), val=[1])
     assert asked[0] == 500
 
 
@@ -271,7 +271,7 @@ def test_a_plan_is_plain_data_too() -> None:
     [epoch] = data["epochs"]
     assert epoch["which"] == [[0, 1, 2]]
     assert epoch["windows"] == [[[4, 2], [1, 1]]]
-    assert epoch["checks"] == [[7, 1, 1]]
+    assert epoch["validations"] == [[7, 1, 1]]
 
 
 def test_a_row_says_how_long_the_window_is_that_a_step_ends_and_of_nothing_else() -> None:

@@ -44,7 +44,7 @@ def test_a_run_of_one_batch_is_told_in_the_singular() -> None:
         "epochs": "1",
         "global_step at the end": "1",
         "optimizer 0": "1 step",
-        "checks": "1 of 1 batch",
+        "validations": "1 of 1 batch",
         "epoch 0": "1 batch; windows: 1 of 1; checks: 1, after 1",
     }
 
@@ -82,7 +82,7 @@ def test_what_may_become_less_is_told_with_what_is_left() -> None:
         "scheduler 2": "2,000 steps, one after every epoch, if it had a check; may be fewer, at least 1",
         "scheduler 3": "482,000 steps, one after every step of optimizer 1; may be fewer, at least 0",
         "scheduler 4": "602 steps, one after every 1,000 steps of optimizer 0; may be fewer, at least 0",
-        "checks": "240,000 of 1 batch; may be fewer, at least 120",
+        "validations": "240,000 of 1 batch; may be fewer, at least 120",
         "early stopping": "may end the training, at the earliest after 1,201 batches of epoch 0 (global_step 1,201)",
         "fp16": "may skip any step; where a guard counts steps, all this holds as long as it skips none",
         "epoch 0": (

@@ -19,9 +19,9 @@ from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning import planner, simulation
-from fsmtrain.core.planning.affine import Growing, Repetitions, UnevenError, change, growing
-from fsmtrain.core.planning.epoch_builder import Epoch, Notes
-from fsmtrain.core.planning.int_ranges import Growth, Places
+from fsmtrain.core.planning.affine import AffineInt, NotAffineError, Repetitions, affine, change
+from fsmtrain.core.planning.epoch_builder import Epoch, EpochBuilder
+from fsmtrain.core.planning.int_ranges import IntRanges, IntRangesBuilder
 from fsmtrain.core.planning.planner import Walk
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.core.states import State
@@ -55,7 +55,7 @@ def in_blocks(n: int) -> Guard:
 
 def overtaken(n: int) -> Guard:
     def is_overtaken(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        return 3 * counters.checks_done - counters.current_epoch > counters.optimizer_steps[0] - n
+        return 3 * counters.validations_done - counters.current_epoch > counters.optimizer_steps[0] - n
 
     return is_overtaken
 
@@ -106,7 +106,7 @@ def loops(draw: st.DrawFn) -> Loop:
     maybe = st.none() | st.none() | own_guards
     guards = Guards(
         step=draw(st.dictionaries(st.integers(0, optimizers - 1), own_guards, max_size=optimizers)),
-        check=draw(maybe),
+        validate=draw(maybe),
         save=draw(maybe),
         stop=draw(maybe),
     )
@@ -188,8 +188,8 @@ def test_a_million_batches_take_few_visits(epochs: int, flags: dict[str, Any], g
 
 def test_a_million_checks_take_no_more_room_than_one() -> None:
     planned = plan(Options(max_nb_epochs=1000, val_check_interval=1), train=MILLION, val=[10])
-    assert planned.checks == 1000 * MILLION
-    assert planned.epochs[0].each.checks.runs == (range(MILLION),)
+    assert planned.validations == 1000 * MILLION
+    assert planned.epochs[0].each.validations.runs == (range(MILLION),)
     assert len(planned.to_json()) < 2000
 
 
@@ -224,7 +224,7 @@ class Remembering:
 
 
 memories = st.tuples(st.integers(1, 12), st.frozensets(st.integers(0, 11), max_size=4), st.sampled_from([50, 333, MILLION]))
-places = st.dictionaries(st.sampled_from(["step", "check", "save", "stop"]), memories, min_size=1, max_size=3)
+places = st.dictionaries(st.sampled_from(["step", "validate", "save", "stop"]), memories, min_size=1, max_size=3)
 
 
 def with_memories(loop: Loop, given: dict[str, tuple[int, frozenset[int], int]]) -> tuple[Loop, list[Remembering]]:
@@ -250,7 +250,7 @@ def test_guards_that_remember_are_shown_with_jumps_what_they_are_shown_without(
 
 
 @pytest.mark.parametrize(
-    ("period", "place"), [(1, "save"), (3, "save"), (50, "save"), (1, "step"), (7, "step"), (13, "check"), (1, "stop")]
+    ("period", "place"), [(1, "save"), (3, "save"), (50, "save"), (1, "step"), (7, "step"), (13, "validate"), (1, "stop")]
 )
 def test_batches_between_which_a_guard_that_remembers_goes_round_are_left_out(period: int, place: str) -> None:
     """It is asked in each, and few visits are made."""
@@ -279,22 +279,22 @@ def test_between_checks_that_come_again_and_again_a_guard_that_remembers_is_aske
     loop = Loop(Options(max_nb_epochs=2, val_check_interval=20), Sizes(train=400, val=[1]))
     loop, (guard,) = with_memories(loop, {"save": (MILLION, frozenset(), MILLION)})
     epochs, _ = walked(loop, jumps=True)
-    assert [list(epoch.checks) for epoch in epochs] == [list(range(19, 400, 20))] * 2
+    assert [list(epoch.validations) for epoch in epochs] == [list(range(19, 400, 20))] * 2
     assert len(guard.shown) == 800
 
 
-def trial_of(loop: Loop) -> simulation.Run:
+def trial_of(loop: Loop) -> simulation.Simulation:
     """A trial that stands at a batch's end."""
     (end,) = (node for state, node in nodes_of(loop.table, {}).items() if state is State.ROUND_END)
     opaque, counters = frozenset({State.ROUND_END}), Counters.begin(1)
-    return simulation.Run(loop.limits, opaque, None, end, counters, Signals(), Notes(1), depth=1)
+    return simulation.Simulation(loop.limits, opaque, None, end, counters, Signals(), EpochBuilder(1), depth=1)
 
 
 def test_a_trial_goes_no_way_that_leads_not_on_from_where_it_stands() -> None:
     loop = Loop(Options(max_nb_epochs=1), Sizes(train=3))
     rows = {row.source: i for i, row in enumerate(loop.table)}
     for row in (None, rows[State.FETCH]):
-        with pytest.raises(UnevenError):
+        with pytest.raises(NotAffineError):
             trial_of(loop).visit(row)
     trial = trial_of(loop)
     assert trial.visit(rows[State.ROUND_END]) == rows[State.ROUND_END]
@@ -304,8 +304,8 @@ def test_a_trial_goes_no_way_that_leads_not_on_from_where_it_stands() -> None:
 def test_a_trial_that_marks_the_same_batch_each_time_is_refused() -> None:
     run = trial_of(Loop(Options(max_nb_epochs=1), Sizes(train=3)))
     by = change(run.counters, run.counters)
-    run.attempt(lambda trial: trial.notes.saves.add(Growing(3, 1, Repetitions(0))), by)
-    with pytest.raises(UnevenError):
+    run.attempt(lambda trial: trial.notes.saves.add(AffineInt(3, 1, Repetitions(0))), by)
+    with pytest.raises(NotAffineError):
         run.attempt(lambda trial: trial.notes.saves.add(3), by)
 
 
@@ -342,7 +342,7 @@ def test_an_answer_stays_the_same_for_as_many_repetitions_as_it_says(
     starts: tuple[int, int], slopes: tuple[int, int], ask: Asking
 ) -> None:
     of = Repetitions(0)
-    a, b = (Growing(start, slope, of) if slope else start for start, slope in zip(starts, slopes, strict=True))
+    a, b = (AffineInt(start, slope, of) if slope else start for start, slope in zip(starts, slopes, strict=True))
     answer = ask(a, b)
     answers = [ask(starts[0] + slopes[0] * k, starts[1] + slopes[1] * k) for k in range(100)]
     assert answer == answers[0]
@@ -357,7 +357,7 @@ def test_an_answer_stays_the_same_for_as_many_repetitions_as_it_says(
 @example(((7, -1, 4), (0, 0, 0)), questions[7])
 def test_an_answer_stays_the_same_in_repetitions_of_repetitions(numbers: tuple[tuple[int, int, int], ...], ask: Asking) -> None:
     around, within = Repetitions(0), Repetitions(1)
-    a, b = (growing(growing(start, wide, around), narrow, within) for start, wide, narrow in numbers)
+    a, b = (affine(affine(start, wide, around), narrow, within) for start, wide, narrow in numbers)
     answer = ask(a, b)
     often = within.most()
     times = 20 if often is None else min(often, 20)
@@ -370,7 +370,7 @@ def test_an_answer_stays_the_same_in_repetitions_of_repetitions(numbers: tuple[t
 
 @given(st.lists(st.integers(1, 3), max_size=20), st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9)), max_size=4))
 def test_places_come_out_the_same_one_by_one_and_in_runs(gaps: list[int], more: list[tuple[int, int]]) -> None:
-    single, runs = Growth(), Growth()
+    single, runs = IntRangesBuilder(), IntRangesBuilder()
     at = 0
     for gap in gaps:
         at += gap
@@ -384,12 +384,12 @@ def test_places_come_out_the_same_one_by_one_and_in_runs(gaps: list[int], more: 
     assert single.places() == runs.places()
     assert list(runs.places()) == sorted(set(runs.places()))
     assert [runs.places()[i] for i in range(-len(runs.places()), 0)] == list(runs.places())
-    assert Counter(Places.of(runs.places())) == Counter(runs.places())
+    assert Counter(IntRanges.of(runs.places())) == Counter(runs.places())
 
 
 @given(st.sets(st.integers(0, 30)), st.integers(-2, 32))
 def test_places_are_a_sequence_of_their_numbers(numbers: set[int], number: int) -> None:
-    places, inside = Places.of(sorted(numbers)), sorted(numbers)
+    places, inside = IntRanges.of(sorted(numbers)), sorted(numbers)
     assert (number in places) == (number in numbers)
     assert places[2:-1] == tuple(inside[2:-1])
     if -len(inside) <= number < len(inside):
@@ -400,8 +400,8 @@ def test_places_are_a_sequence_of_their_numbers(numbers: set[int], number: int) 
 
 
 def test_places_are_shown_up_to_the_eighth() -> None:
-    assert repr(Places.of(range(8))) == "Places(0, 1, 2, 3, 4, 5, 6, 7)"
-    assert repr(Places.of(range(9))) == "Places(0, 1, 2, 3, 4, 5, 6, 7, ...)"
+    assert repr(IntRanges.of(range(8))) == "Places(0, 1, 2, 3, 4, 5, 6, 7)"
+    assert repr(IntRanges.of(range(9))) == "Places(0, 1, 2, 3, 4, 5, 6, 7, ...)"
 
 
 # ---- what is written down of a part that repeats itself
@@ -414,7 +414,7 @@ lengths = st.lists(st.integers(1, 3), max_size=5)
 @example([2], [2, 2, 1], 3)
 @example([], [2], 3)
 def test_windows_come_out_the_same_one_by_one_and_repeated(before: list[int], part: list[int], times: int) -> None:
-    singly, repeated, one = Notes(1), Notes(1), Notes(1)
+    singly, repeated, one = EpochBuilder(1), EpochBuilder(1), EpochBuilder(1)
     for notes, steps in ((singly, before + part * times), (repeated, before), (one, part)):
         for length in steps:
             notes.step(0, length)
@@ -426,25 +426,25 @@ def test_windows_come_out_the_same_one_by_one_and_repeated(before: list[int], pa
 @example({0, 1, 3}, 0, 3)  # at no even distance
 def test_saves_come_out_the_same_one_by_one_and_repeated(at: set[int], first: int, times: int) -> None:
     """Each stands for one batch in each repetition of 8 batches."""
-    repeated, one, within = Notes(1), Notes(1), Repetitions(0)
+    repeated, one, within = EpochBuilder(1), EpochBuilder(1), Repetitions(0)
     for nb in sorted(at):
-        one.saves.add(Growing(first + nb, 8, within))
+        one.saves.add(AffineInt(first + nb, 8, within))
     repeated.repeat(one, times)
-    assert repeated.saves.places() == Places.of(first + nb + 8 * k for k in range(times) for nb in sorted(at))
+    assert repeated.saves.places() == IntRanges.of(first + nb + 8 * k for k in range(times) for nb in sorted(at))
 
 
 def test_saves_that_stand_for_several_are_several_in_each_repetition() -> None:
-    repeated, one = Notes(1), Notes(1)
-    one.saves.add(Growing(1, 8, Repetitions(0)), step=3, count=2)
+    repeated, one = EpochBuilder(1), EpochBuilder(1)
+    one.saves.add(AffineInt(1, 8, Repetitions(0)), step=3, count=2)
     repeated.repeat(one, 3)
-    assert repeated.saves.places() == Places.of([1, 4, 9, 12, 17, 20])
+    assert repeated.saves.places() == IntRanges.of([1, 4, 9, 12, 17, 20])
 
 
-@pytest.mark.parametrize("kind", ["checks", "saves"])
+@pytest.mark.parametrize("kind", ["validations", "saves"])
 def test_a_batch_that_is_the_same_in_each_repetition_is_not_one_for_each(kind: str) -> None:
-    one = Notes(1)
+    one = EpochBuilder(1)
     assert not one.has_places
-    getattr(one, kind).add(Growing(3, 1, Repetitions(0)))
+    getattr(one, kind).add(AffineInt(3, 1, Repetitions(0)))
     assert not one.has_places
     getattr(one, kind).add(3)
     assert one.has_places
@@ -473,11 +473,11 @@ def test_an_epoch_that_is_cut_short_behind_a_check_counts_for_no_scheduler() -> 
     options = Options(max_nb_epochs=5, min_nb_epochs=0, val_check_interval=5)
     guards, schedulers = Guards(stop=after_batches(25)), [Schedule(needs_check=True)]
     planned = plan(options, train=10, val=[1], schedulers=schedulers, guards=guards)
-    assert [(group.count, len(group.each.checks), group.each.cut) for group in planned.epochs] == [(2, 2, False), (1, 1, True)]
+    assert [(group.count, len(group.each.validations), group.each.cut) for group in planned.epochs] == [(2, 2, False), (1, 1, True)]
     assert planned.scheduler_steps == (2,)
     assert [(event.current_epoch, event.window) for event in planned.events("scheduler")] == [(0, 0), (1, 0)]
 
 
 def test_a_plan_without_validation_has_no_batches_of_a_check() -> None:
-    assert plan(Options(max_nb_epochs=1), train=2).check_batches == 0
-    assert plan(Options(max_nb_epochs=1), train=2, val=[3, 4]).check_batches == 7
+    assert plan(Options(max_nb_epochs=1), train=2).validation_batches == 0
+    assert plan(Options(max_nb_epochs=1), train=2, val=[3, 4]).validation_batches == 7

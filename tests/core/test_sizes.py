@@ -71,4 +71,4 @@ def test_an_epoch_that_is_broken_off_counts_for_no_schedule_though_it_had_a_chec
     schedulers = [Schedule(needs_check=True), Schedule(needs_check=True, frequency=2), Schedule()]
     loop = Loop(options, Sizes(train=8, val=[1], schedulers=schedulers), guards=Guards(stop=after_batches(21)))
     planned = loop.plan()
-    assert (planned.checks, planned.scheduler_steps) == (5, (2, 1, 2))
+    assert (planned.validations, planned.scheduler_steps) == (5, (2, 1, 2))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fsmtrain.core.checking.parse_optimizer_step import stepping_of
+from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.guard_ast.expressions import Opaque
 from fsmtrain.core.guard_ast.format import text
 from tests.models import Linear
@@ -165,7 +165,7 @@ class Calls(Linear):
     ],
 )
 def test_a_hook_is_told_by_its_source(hook: Hook, told: str) -> None:
-    assert text(stepping_of(hook)) == told
+    assert text(parse_optimizer_step(hook)) == told
 
 
 @pytest.mark.parametrize(
@@ -191,11 +191,11 @@ def test_a_hook_is_told_by_its_source(hook: Hook, told: str) -> None:
     ],
 )
 def test_a_hook_of_which_that_cannot_be_told_is_opaque_and_says_why(name: str) -> None:
-    read = stepping_of(getattr(Hooks(), name))
+    read = parse_optimizer_step(getattr(Hooks(), name))
     assert isinstance(read, Opaque)
     assert read.reason
 
 
 def test_what_is_no_plain_function_is_opaque() -> None:
-    assert isinstance(stepping_of(print), Opaque)
-    assert isinstance(stepping_of(lambda epoch, batch, opt, i, closure: opt.step()), Opaque)
+    assert isinstance(parse_optimizer_step(print), Opaque)
+    assert isinstance(parse_optimizer_step(lambda epoch, batch, opt, i, closure: opt.step()), Opaque)

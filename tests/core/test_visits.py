@@ -74,8 +74,8 @@ def test_each_visit_is_counted_with_the_time_that_it_took(way: Callable[[Dispatc
     begun = perf_counter()
     way(run)
     elapsed = perf_counter() - begun
-    assert {state: spent.visits for state, spent in run.times.items()} == Counter(visit.state for visit in LOOP)
-    assert run.times[State.BACKWARD].visits == 2 * 500
+    assert {state: spent.count for state, spent in run.times.items()} == Counter(visit.state for visit in LOOP)
+    assert run.times[State.BACKWARD].count == 2 * 500
     assert 0 < sum(spent.seconds for spent in run.times.values()) <= elapsed
 
 
@@ -125,7 +125,7 @@ def test_a_run_stands_where_it_is_put_and_its_trace_begins_there() -> None:
     run = dispatcher()
     for _ in range(7):
         run.advance()
-    run.stand(State.FETCH, is_done=False)
+    run.set_state(State.FETCH, work_done=False)
     assert (run.state, run.trace.total) == (State.FETCH, 0)
     assert run.advance().source is State.FETCH
 
@@ -136,7 +136,7 @@ def test_a_run_that_goes_back_keeps_its_trace() -> None:
         run.advance()
     seen = list(run.trace)
     run.counters.batches_begun = 0
-    run.stand(State.FETCH, is_done=False, goes_back=True)
+    run.set_state(State.FETCH, work_done=False, keep_trace=True)
     taken = run.advance()
     assert list(run.trace) == [*seen, taken]
     assert run.trace.last()[1].batches_begun == 0  # replayed from where it stood then
@@ -145,12 +145,12 @@ def test_a_run_that_goes_back_keeps_its_trace() -> None:
 def test_work_that_is_done_is_not_done_again_at_the_first_visit_alone() -> None:
     visits: list[int] = []
     run = dispatcher(lambda run: visits.append(run.counters.batch_nb))
-    run.counters.gathered = run.counters.open_windows = run.counters.window = 1
-    run.stand(State.STEP, is_done=True)
+    run.counters.gathered = run.counters.open_windows = run.counters.window_length = 1
+    run.set_state(State.STEP, work_done=True)
     assert run.work is None
     run.advance()
     assert visits == []
-    run.stand(State.STEP, is_done=False)
+    run.set_state(State.STEP, work_done=False)
     run.advance()
     assert visits == [0]
 
@@ -158,8 +158,8 @@ def test_work_that_is_done_is_not_done_again_at_the_first_visit_alone() -> None:
 def test_a_run_cannot_stand_in_a_state_that_its_table_has_not_nor_while_one_is_visited() -> None:
     run = dispatcher()
     with pytest.raises(UsageError, match="cannot stand in the state test: the states of its table are start, "):
-        run.stand(State.TEST, is_done=False)
-    inside = dispatcher(lambda run: run.stand(State.FETCH, is_done=False))
+        run.set_state(State.TEST, work_done=False)
+    inside = dispatcher(lambda run: run.set_state(State.FETCH, work_done=False))
     with pytest.raises(UsageError, match="while the state step was being visited"):
         inside.run()
 
@@ -173,5 +173,5 @@ def test_a_visit_that_fails_takes_its_time_and_is_no_visit(go_on: Callable[[Disp
     run = dispatcher(fail)
     with pytest.raises(ZeroDivisionError):
         go_on(run)
-    assert run.times[State.STEP].visits == 0
+    assert run.times[State.STEP].count == 0
     assert 0.01 <= run.times[State.STEP].seconds < 60

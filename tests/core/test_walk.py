@@ -61,5 +61,5 @@ def test_patience_that_is_lost_in_an_epoch_that_is_only_tried_is_not_lost_before
     options = Options(max_nb_epochs=10, min_nb_epochs=0, val_check_interval=0.5, early_stop_callback=True)
     loop = Loop(options, Sizes(train=4, val=[1]))
     epochs, end = walked(loop, after, jumps=True)
-    assert sum(len(epoch.checks) for epoch in epochs) == after
+    assert sum(len(epoch.validations) for epoch in epochs) == after
     assert (epochs, end) == walked(loop, after, jumps=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.error_notes import LAST, note_the_way, way_here
+from fsmtrain.core.error_notes import LAST, add_recent_transitions, recent_transitions
 from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.trace import Trace
@@ -31,15 +31,15 @@ def states(way: str) -> int:
 def test_the_last_transitions_are_told_and_dots_say_that_there_were_more() -> None:
     """A transition more is a visit more, since each leaves one and the last comes to one."""
     for made in range(1, 40):
-        way = way_here(after(made))
+        way = recent_transitions(after(made))
         assert states(way) == min(made, LAST) + 1
         assert way.splitlines()[0] == (BEGINS if made <= LAST else f"{BEGINS} ...")
-    assert way_here(after(5), last=5) == way_here(after(5))
-    assert states(way_here(after(9), last=4)) == 5
+    assert recent_transitions(after(5), last=5) == recent_transitions(after(5))
+    assert states(recent_transitions(after(9), last=4)) == 5
 
 
 def test_each_place_has_a_line_and_visits_in_a_row_are_counted() -> None:
-    assert way_here(after(9), last=7).splitlines() == [
+    assert recent_transitions(after(9), last=7).splitlines() == [
         f"{BEGINS} ...",
         "  epoch 0, batch 0, optimizer 0: train_batch -> backward -> step -> round_end -> val_check x 3 -> early_stop",
     ]
@@ -47,8 +47,8 @@ def test_each_place_has_a_line_and_visits_in_a_row_are_counted() -> None:
 
 def test_where_nothing_has_been_done_nothing_is_told() -> None:
     error = ValueError("no")
-    note_the_way(error, after(0))
-    assert way_here(after(0)) == ""
+    add_recent_transitions(error, after(0))
+    assert recent_transitions(after(0)) == ""
     assert not hasattr(error, "__notes__")
 
 
@@ -56,6 +56,6 @@ def test_the_way_is_noted_once_beside_other_notes() -> None:
     """The first is of the inner run, where the error came up."""
     error = ValueError("no")
     error.add_note("something else")
-    note_the_way(error, after(3))
-    note_the_way(error, after(7))
-    assert error.__notes__ == ["something else", way_here(after(3))]
+    add_recent_transitions(error, after(3))
+    add_recent_transitions(error, after(7))
+    assert error.__notes__ == ["something else", recent_transitions(after(3))]

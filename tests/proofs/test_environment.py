@@ -82,7 +82,7 @@ def test_an_effect_does_what_is_read_of_it(effect: Effect, data: st.DataObject) 
     }
     for f in fields(Counters):
         values[f.name] = data.draw(kinds[str(f.type)])
-    limits = evolve(_limits(), optimizers=3, check_epochs=data.draw(st.integers(1, 3)), windows=((0, 2), (2, 3)))
+    limits = evolve(_limits(), optimizers=3, val_check_epochs=data.draw(st.integers(1, 3)), windows=((0, 2), (2, 3)))
     done, read = Counters(**values).copy(), Counters(**values).copy()
     effect(limits, done)
     PlantedEffect(changes_of(effect), effect.__name__)(limits, read)
@@ -118,7 +118,7 @@ def test_the_claims_hold_in_runs_in_which_chance_is_thrown(case: Case, data: st.
             splits=random.randint(1, 3),
             batches=random.randint(1, 4) if limits.train_is_stream or limits.epochs == 0 else limits.train_batches,
             sanity_batches=limits.sanity_batches or random.randint(1, 3),
-            check_batches=limits.val_batches or random.randint(1, 3),
+            val_check_batches=limits.val_batches or random.randint(1, 3),
             test_batches=limits.test_batches or random.randint(1, 3),
             window=limits.window_of(epoch),
         )
@@ -168,16 +168,16 @@ PROVED: dict[tuple[str, str], Callable[..., bool]] = {
     ("signals", "stream_ended"): only_a_stream_ends,
     ("signals", "pass_ended"): only_a_pass_with_a_stream_ends,
     ("signals", "patience_exhausted"): only_early_stopping_has_patience,
-    ("counters", "cut"): only_early_stopping_cuts,
+    ("counters", "epoch_ended_early"): only_early_stopping_cuts,
     ("signals", "step_skipped"): only_a_scaler_skips,
     ("signals", "nonfinite"): only_a_policy_rolls_back,
-    ("counters", "window"): without_accumulation_the_window_is_one,
+    ("counters", "window_length"): without_accumulation_the_window_is_one,
 }
 PROVED_AT: dict[tuple[str, str], Callable[..., bool]] = {
     ("counters", "gathered"): without_accumulation_one_is_gathered,
     ("counters", "open_windows"): without_accumulation_no_window_is_open,
-    ("counters", "window"): one_window_for_all_epochs,
-    ("counters", "epochs_since_checks"): every_epoch_has_checks,
+    ("counters", "window_length"): one_window_for_all_epochs,
+    ("counters", "epochs_since_validation"): every_epoch_has_checks,
 }
 
 

@@ -23,7 +23,7 @@ from fsmtrain import Machine
 from fsmtrain.runtime.checkpoint_files.codec.codec import decode
 from fsmtrain.runtime.checkpoint_files.store.snapshots import snapshot
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from fsmtrain.runtime.checkpointing.run_snapshot import Standing
+from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
 from fsmtrain.runtime.checkpointing.selection import Checkpoints
 from tests.models import Visits, same_bits
 from tests.resuming.killing import differences, outcome
@@ -33,7 +33,7 @@ PARTS = [("counters",), ("signals",), ("patience",), ("in_hand",), ("random",), 
 INFORMATIONAL = {
     *("version", "hparams", "made_of"),  # for people, and to be compared
     *("places", "random.cuda"),  # of a GPU
-    "is_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these
+    "work_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these
     "signals.save_wanted",  # by the clock, which is another one in each process
     "signals.stop_requested",  # taken back in any case
     *("signals.step_skipped", "signals.nonfinite"),  # given and asked in one visit
@@ -116,13 +116,13 @@ def tree_of(machine: Machine) -> Any:
         def save(self, tree: Any, about: Any, *, must_keep: bool) -> None:
             kept.append(tree)
 
-    before = machine._keeping._checkpoints
-    machine._keeping._checkpoints = Kept(Path("nowhere"), None)
+    before = machine._checkpoints._checkpoints
+    machine._checkpoints._checkpoints = Kept(Path("nowhere"), None)
     try:
         state, counters = machine.trace.last()
-        machine._keeping.submit(Standing(state=state, is_done=True, counters=counters), must_keep=True)
+        machine._checkpoints.submit(ResumePoint(state=state, work_done=True, counters=counters), must_keep=True)
     finally:
-        machine._keeping._checkpoints = before
+        machine._checkpoints._checkpoints = before
     return kept[0]
 
 

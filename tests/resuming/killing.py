@@ -91,7 +91,7 @@ def outcome(machine: Machine, visits: Visits) -> dict[str, Any]:
         "optimizers": [optimizer.state_dict() for optimizer in machine.optimizers],
         "schedulers": [scheduler.state_dict() for scheduler in machine.lr_schedulers],
         "metrics": machine.result.metrics,
-        "progress": dict(memory.progress),
+        "progress_bar_metrics": dict(memory.progress_bar_metrics),
         "counters": machine.counters.values(),
         "patience": None if memory.patience is None else (memory.patience.best, memory.patience.wait),
         "random": [torch.get_rng_state(), random.getstate(), plain(np.random.get_state())],
@@ -155,8 +155,8 @@ class _Bomb:
     def come_to(self, stage: str) -> None:
         """Die here, if it is the moment."""
         if (self.visit, stage) == self.moment:
-            if self.machine._keeping._checkpoints is not None:
-                self.machine._keeping._checkpoints._writer.wait()
+            if self.machine._checkpoints._checkpoints is not None:
+                self.machine._checkpoints._checkpoints._writer.wait()
             os.kill(os.getpid(), signal.SIGKILL)
 
 

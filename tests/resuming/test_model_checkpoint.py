@@ -40,7 +40,7 @@ def of(rule: ModelCheckpoint, *values: float, callbacks: Any = (), **flags: Any)
 
 
 def epochs_kept() -> list[int]:
-    return [about["current_epoch"] for about in Store("checkpoints").abouts().values()]
+    return [about["current_epoch"] for about in Store("checkpoints").metadata().values()]
 
 
 def test_the_best_and_the_newest_are_kept() -> None:
@@ -63,8 +63,8 @@ def test_ranks_survive_a_stop() -> None:
     of(rule, *values, callbacks=[StopAt(70)]).run()
     machine = of(rule, *values)
     machine.resume()
-    machine.model.checked += [None] * machine.counters.checks_done
-    assert machine.counters.checks_done == 2
+    machine.model.checked += [None] * machine.counters.validations_done
+    assert machine.counters.validations_done == 2
     machine.run()
     assert epochs_kept() == [1, 3, 5]
 

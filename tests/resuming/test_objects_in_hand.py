@@ -116,7 +116,7 @@ def test_a_pass_that_begins_again_can_be_stopped_again() -> None:
         with pytest.warns(UserWarning, match="begins again"):
             machine.resume()
         machine.run()
-        assert machine.left is State.VAL_CHECK
+        assert machine.last_state is State.VAL_CHECK
     visits, counting = Visits(), Beginnings()
     machine = evaluated(val, [visits, counting])
     with pytest.warns(UserWarning, match="begins again"):
@@ -147,9 +147,9 @@ def test_what_the_pass_had_changed_of_the_model_is_told() -> None:
 def test_a_run_that_does_not_save_keeps_no_beginning() -> None:
     machine = machine_of(WithObjects(), batches(4), batches(4), callbacks=[StopAt(1)])
     machine.run()
-    assert machine.left is State.SANITY_VAL
+    assert machine.last_state is State.SANITY_VAL
     for one in machine._actions.passes.values():
-        assert one.beginning is None
+        assert one.snapshot is None
         assert one._evaluation._keeps_beginning is False
 
 

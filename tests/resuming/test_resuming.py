@@ -97,13 +97,13 @@ def test_a_trainer_goes_on_from_its_own_folder_or_begins() -> None:
 def test_what_would_make_another_run_is_refused_and_can_be_insisted_on() -> None:
     stopped(20)
     other = plain(accumulate_grad_batches=2)
-    with pytest.raises(ResumeError, match=r"accumulate_grad_batches: 2, and 1 when it was saved.*anyway=True"):
+    with pytest.raises(ResumeError, match=r"accumulate_grad_batches: 2, and 1 when it was saved.*strict=False"):
         other.resume()
     with pytest.raises(UsageError):
         other.run()
     insisting = plain(accumulate_grad_batches=2)
     with pytest.warns(UserWarning, match="accumulate_grad_batches"):
-        insisting.resume(anyway=True)
+        insisting.resume(strict=False)
     insisting.run()
 
 
@@ -118,7 +118,7 @@ def test_what_only_changes_the_end_is_told() -> None:
 def test_other_guards_and_other_data_are_refused() -> None:
     stopped(20)
     with pytest.raises(ResumeError, match=r"Guards\(check\)"):
-        plain(guards=Guards(save=every_n_batches(2), check=after_batches(2))).resume()
+        plain(guards=Guards(save=every_n_batches(2), validate=after_batches(2))).resume()
     with pytest.raises(ResumeError, match="train batches: 5, and 4"):
         plain(size=10).resume()
 

@@ -15,7 +15,7 @@ import torch
 from fsmtrain import Guards, Machine, ModelCheckpoint, Options, State, Trainer, build, every_n_batches
 from fsmtrain.errors import CheckpointError, ResumeError, UsageError
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from fsmtrain.views.recording.folder_lock import hold
+from fsmtrain.views.recording.folder_lock import lock_folder
 from tests.models import Linear, batches
 from tests.resuming.test_kills import ROOT
 from tests.resuming.test_resuming import StopAt
@@ -52,7 +52,7 @@ def told(folder: Path) -> dict[str, Any]:
         "rows": [{k: v for k, v in row.items() if k != "time"} for row in rows(folder / "metrics.jsonl")],
         "table": [{k: v for k, v in row.items() if k != "time"} for row in table(folder / "metrics.csv")],
         "visits": {state: visits for state, (visits, _) in ended["states"].items() if state not in ("save", "round_end")},
-        **{name: ended[name] for name in ("reason", "metrics", "step", "batches", "checks", "optimizer_steps", "windows")},
+        **{name: ended[name] for name in ("reason", "metrics", "step", "batches", "validations", "optimizer_steps", "windows")},
     }
 
 
@@ -323,7 +323,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_an_error_and_none_is_passed_
         path.write_bytes(b"{}")
     with pytest.raises(CheckpointError, match=r"none of the \d checkpoints can be loaded"):
         auto()
-    assert hold(Path("runs/1")) is not None  # it is let go
+    assert lock_folder(Path("runs/1")) is not None  # it is let go
 
 
 def test_where_a_checkpoint_is_demanded_and_there_is_none_that_is_said() -> None:
@@ -343,7 +343,7 @@ def test_what_is_refused_can_be_insisted_on_by_a_trainer() -> None:
     with pytest.raises(ResumeError, match=r"accumulate_grad_batches: 2, and 1 when it was saved"):
         trainer(accumulate_grad_batches=2).fit(Linear(), batches(8))
     with pytest.warns(UserWarning, match="accumulate_grad_batches: 2, and 1"):
-        trainer(accumulate_grad_batches=2, resume_anyway=True).fit(Linear(), batches(8))
+        trainer(accumulate_grad_batches=2, resume_strict=False).fit(Linear(), batches(8))
     assert len(document(Path("runs/0/run.json"))["resumed"]) == 1
 
 
@@ -395,16 +395,16 @@ def test_another_process_is_kept_out_until_it_is_killed_also_where_its_workers_l
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "True\n"
-        assert hold(tmp_path) is None
+        assert lock_folder(tmp_path) is None
         process.kill()
         process.wait()
-        mine = hold(tmp_path)
+        mine = lock_folder(tmp_path)
         assert mine is not None
-        assert hold(tmp_path) is None  # nor does this process get it twice
+        assert lock_folder(tmp_path) is None  # nor does this process get it twice
         mine.release()
-        again = hold(tmp_path)
+        again = lock_folder(tmp_path)
         mine.release()  # once is enough
         assert again is not None
-        assert hold(tmp_path) is None
+        assert lock_folder(tmp_path) is None
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -131,7 +131,7 @@ def test_a_pass_whose_workers_are_dead_at_once_begins_when_the_run_goes_on(make:
         Breaking.stop, Breaking.later = broken.stop, later
         broken.run()
         assert broken.state is State.STOPPED
-        met.add(broken.left)
+        met.add(broken.last_state)
         Breaking.at = 0
         visits, starts = Visits(), Beginnings()
         run = machine(make, [visits, starts])

@@ -13,7 +13,7 @@ from attrs import define, field
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
-from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, cursor_of, length_of
+from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, length_of, resumable
 from fsmtrain.runtime.generators import process_wide, put_process_wide_back
 from fsmtrain.runtime.rng import seed_all
 
@@ -173,19 +173,19 @@ def travel(make: Make, start: bytes | None = None, *, saves: bool = False, share
     """
     seed_all(7)
     loader = make()
-    cursor, journey, epoch = cursor_of(loader, "train_dataloader"), Journey(), 0
+    cursor, journey, epoch = resumable(loader, "train_dataloader"), Journey(), 0
     if start is not None:
         draws()
         position = torch.load(io.BytesIO(start), weights_only=True)
         put_process_wide_back(position["generators"])
         before = process_wide()
-        cursor.go_to(position["cursor"])
+        cursor.load_state_dict(position["cursor"])
         epoch = position["epoch"]
         assert same(process_wide(), before)
 
     def save() -> None:
         if saves:
-            journey.saves.append(saved({"cursor": cursor.position(), "generators": process_wide(), "epoch": epoch}))
+            journey.saves.append(saved({"cursor": cursor.state_dict(), "generators": process_wide(), "epoch": epoch}))
 
     if start is None:
         save()
@@ -196,7 +196,7 @@ def travel(make: Make, start: bytes | None = None, *, saves: bool = False, share
         batches = StreamedBatches(cursor, "train") if length is None else SizedBatches(cursor, "train", length)
 
         def is_over(batches: SizedBatches | StreamedBatches = batches, last: int | None = share or length) -> bool:
-            return cursor.given > 0 and batches.ended if isinstance(batches, StreamedBatches) else cursor.given == last
+            return cursor.yielded > 0 and batches.ended if isinstance(batches, StreamedBatches) else cursor.yielded == last
 
         while not is_over():
             journey.batches.append(batches.next())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fsmtrain.runtime.metrics.host_transfer import Arrivals, Sent
+from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingCopy
 
 
 class Parcel:
@@ -32,7 +32,7 @@ class Device:
     def __init__(self) -> None:
         self.parcels: list[Parcel] = []
 
-    def __call__(self, tensors: Sequence[Tensor]) -> Sent:
+    def __call__(self, tensors: Sequence[Tensor]) -> PendingCopy:
         self.parcels.append(Parcel(float(len(self.parcels))))
         return self.parcels[-1]
 
@@ -43,7 +43,7 @@ def elsewhere() -> Tensor:
 
 
 def test_numbers_of_the_cpu_are_there_at_once_and_in_their_order() -> None:
-    arrival = Arrivals().offer({"b": torch.tensor(0.5), "a": 2.0, "n": torch.tensor(3), "yes": torch.tensor(True)})
+    arrival = HostTransfer().copy_async({"b": torch.tensor(0.5), "a": 2.0, "n": torch.tensor(3), "yes": torch.tensor(True)})
     assert arrival.arrived
     assert list(arrival.values().items()) == [("b", 0.5), ("a", 2.0), ("n", 3.0), ("yes", 1.0)]
     assert all(type(value) is float for value in arrival.values().values())
@@ -51,14 +51,14 @@ def test_numbers_of_the_cpu_are_there_at_once_and_in_their_order() -> None:
 
 def test_an_arrival_keeps_the_numbers_as_they_were_when_they_were_offered() -> None:
     loss = torch.tensor(1.0)
-    arrival = Arrivals().offer({"loss": loss})
+    arrival = HostTransfer().copy_async({"loss": loss})
     loss.fill_(2.0)
     assert arrival.values() == {"loss": 1.0}
 
 
 def test_a_number_on_a_device_can_be_read_only_when_it_has_come() -> None:
     device = Device()
-    arrival = Arrivals({"meta": device}).offer({"here": 7.0, "first": elsewhere(), "second": elsewhere()})
+    arrival = HostTransfer({"meta": device}).copy_async({"here": 7.0, "first": elsewhere(), "second": elsewhere()})
     assert not arrival.arrived
     assert arrival.values() == {"here": 7.0}
     device.parcels[1].here = True
@@ -71,8 +71,8 @@ def test_a_number_on_a_device_can_be_read_only_when_it_has_come() -> None:
 
 def test_each_offer_has_its_own_numbers() -> None:
     device = Device()
-    arrivals = Arrivals({"meta": device})
-    first, second = arrivals.offer({"loss": elsewhere()}), arrivals.offer({"loss": elsewhere()})
+    arrivals = HostTransfer({"meta": device})
+    first, second = arrivals.copy_async({"loss": elsewhere()}), arrivals.copy_async({"loss": elsewhere()})
     device.parcels[1].here = True
     assert (first.values(), second.values()) == ({}, {"loss": 1.0})
     device.parcels[0].here = True
@@ -80,7 +80,7 @@ def test_each_offer_has_its_own_numbers() -> None:
 
 
 def test_no_metrics_have_arrived_as_soon_as_they_are_offered() -> None:
-    arrival = Arrivals().offer({})
+    arrival = HostTransfer().copy_async({})
     assert arrival.arrived
     assert arrival.values() == {}
 
@@ -92,14 +92,14 @@ def test_a_number_comes_from_the_gpu_after_the_kernels_before_it_and_nobody_wait
     stream = torch.cuda.Stream() if own_stream else torch.cuda.default_stream()  # type: ignore[no-untyped-call]
     with torch.cuda.stream(stream):
         loss = torch.zeros((), device="cuda")
-        arrivals = Arrivals()
+        arrivals = HostTransfer()
         torch.cuda.synchronize()
         torch.cuda._sleep(1_000_000_000)  # type: ignore[no-untyped-call]
         loss.add_(3.0)
         found = []
 
         def ask() -> None:
-            arrival = arrivals.offer({"loss": loss})
+            arrival = arrivals.copy_async({"loss": loss})
             found.append((arrival, arrival.arrived, arrival.values()))
 
         asking = threading.Thread(target=ask)

@@ -177,11 +177,11 @@ class Trap(Callback):
     def on_batch_end(self, machine: Any) -> None:
         self.passes("callback on_batch_end")
 
-    def on_check_start(self, machine: Any) -> None:
-        self.passes("callback on_check_start")
+    def on_validation_start(self, machine: Any) -> None:
+        self.passes("callback on_validation_start")
 
-    def on_check_end(self, machine: Any, metrics: Any) -> None:
-        self.passes("callback on_check_end")
+    def on_validation_end(self, machine: Any, metrics: Any) -> None:
+        self.passes("callback on_validation_end")
 
 
 class TrapForTransitions(Trap):
@@ -270,11 +270,11 @@ class Trapped(nn.Module):
     def on_batch_end(self) -> None:
         self.trap.passes("on_batch_end")
 
-    def on_check_start(self) -> None:
-        self.trap.passes("on_check_start")
+    def on_validation_start(self) -> None:
+        self.trap.passes("on_validation_start")
 
-    def on_check_end(self, metrics: Any) -> None:
-        self.trap.passes("on_check_end")
+    def on_validation_end(self, metrics: Any) -> None:
+        self.trap.passes("on_validation_end")
 
 
 class TrappedLoader:
@@ -345,14 +345,14 @@ PLACES: list[tuple[str, int, str, int, int, int | None]] = [
     ("optimizer_step", 6, "step", 1, 1, 1),
     ("callback on_batch_end", 3, "round_end", 0, 2, 1),
     ("on_batch_end", 8, "round_end", 1, 3, 1),
-    ("callback on_check_start", 2, "val_check", 0, 3, None),
-    ("on_check_start", 1, "val_check", 0, 1, None),
+    ("callback on_validation_start", 2, "val_check", 0, 3, None),
+    ("on_validation_start", 1, "val_check", 0, 1, None),
     ("val begins", 2, "val_check", 0, 1, None),
     ("val batch", 5, "val_check", 0, 3, None),
     ("validation_step", 3, "val_check", 0, 1, None),
     ("validation_end", 4, "val_check", 1, 1, None),
-    ("callback on_check_end", 2, "val_check", 0, 3, None),
-    ("on_check_end", 3, "val_check", 1, 1, None),
+    ("callback on_validation_end", 2, "val_check", 0, 3, None),
+    ("on_validation_end", 3, "val_check", 1, 1, None),
     ("callback on_epoch_end", 2, "epoch_end", 1, 3, None),
     ("on_epoch_end", 1, "epoch_end", 0, 3, None),
     ("scheduler", 2, "epoch_end", 0, 3, None),  # the first time was when it was made
@@ -548,11 +548,11 @@ LAST_VISITS: list[tuple[str, int, str, int, int, int | None]] = [
     ("optimizer_step", 3, "round_end", 0, 3, 0),
     ("callback on_batch_end", 3, "round_end", 0, 2, 1),
     ("on_batch_end", 4, "round_end", 0, 3, 1),
-    ("callback on_check_start", 2, "val_check", 0, 3, None),
+    ("callback on_validation_start", 2, "val_check", 0, 3, None),
     ("validation_step", 2, "val_check", 0, 1, None),
     ("validation_step", 3, "val_check", 0, 1, None),
     ("validation_end", 3, "val_check", 0, 3, None),
-    ("callback on_check_end", 1, "val_check", 0, 1, None),
+    ("callback on_validation_end", 1, "val_check", 0, 1, None),
     ("callback on_epoch_end", 1, "early_stop", 0, 3, None),
     ("on_epoch_end", 2, "early_stop", 1, 3, None),
     ("scheduler", 2, "early_stop", 0, 3, None),
@@ -600,15 +600,15 @@ def test_a_stop_that_is_requested_at_the_end_of_an_epoch_that_is_cut_short_ends_
     trap = Trap("on_epoch_end", 1, lambda: machine.stop())
     machine = trapped(Trapped(trap), min_nb_epochs=0, guards=Guards(stop=after_batches(2)))
     machine.run()
-    assert machine.counters.cut
+    assert machine.counters.epoch_ended_early
     assert machine.stop_reason is StopReason.REQUESTED
     assert State.TEST not in machine.times
 
 
 def test_a_check_whose_last_batch_is_done_counts_though_a_stop_is_requested_in_it() -> None:
-    machine = trapped(Trapped(Trap("on_check_end", 2, lambda: machine.stop())))
+    machine = trapped(Trapped(Trap("on_validation_end", 2, lambda: machine.stop())))
     machine.run()
-    assert machine.counters.checks_done == 2
+    assert machine.counters.validations_done == 2
 
 
 def test_a_request_when_the_run_has_ended_changes_no_reason() -> None:
@@ -620,7 +620,7 @@ def test_a_request_when_the_run_has_ended_changes_no_reason() -> None:
 
 def test_a_request_and_an_exhausted_patience_together_are_a_request() -> None:
     rule = EarlyStopping(patience=1)
-    machine = trapped(Trapped(Trap("on_check_end", 2, lambda: machine.stop())), early_stop_callback=rule, min_nb_epochs=0)
+    machine = trapped(Trapped(Trap("on_validation_end", 2, lambda: machine.stop())), early_stop_callback=rule, min_nb_epochs=0)
     machine.run()
     assert machine.signals.patience_exhausted
     assert machine.stop_reason is StopReason.REQUESTED

@@ -309,7 +309,7 @@ def test_validation_in_mid_window_and_at_the_end(sanity: int, shuffled: bool) ->
 
     options = {"accumulate_grad_batches": 4, "val_check_interval": 3, "nb_sanity_val_steps": sanity}
     machine = trained(ours, train, val, max_nb_epochs=2, **options)
-    assert machine.counters.checks_done == len(values) == 4
+    assert machine.counters.validations_done == len(values) == 4
     assert same_bits(left_by(ours, *machine.optimizers), by_hand)
     assert same_bits(machine.metrics["val_loss"], values[-1])
 

@@ -57,7 +57,7 @@ def test_a_states_time_is_read_when_the_device_has_passed_it_and_not_before() ->
     assert times.times()[State.TRAIN_BATCH].seconds == pytest.approx(0.006)  # one has passed, and stands for all three
     device.done = device.asked
     told = times.times()
-    assert (told[State.TRAIN_BATCH].visits, told[State.BACKWARD].visits) == (3, 6)
+    assert (told[State.TRAIN_BATCH].count, told[State.BACKWARD].count) == (3, 6)
     assert told[State.TRAIN_BATCH].seconds == pytest.approx(0.006)
     assert told[State.BACKWARD].seconds == pytest.approx(0.012)
 

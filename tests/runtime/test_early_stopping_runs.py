@@ -216,7 +216,7 @@ def test_a_deferred_stop_closes_its_window_first() -> None:
         (1.0, 1.0),
         EarlyStopping(patience=1),
         min_nb_epochs=0,
-        guards=Guards(check=at_batches_0_and_2),
+        guards=Guards(validate=at_batches_0_and_2),
         accumulate_grad_batches=4,
         callbacks=[visits],
     )

@@ -371,7 +371,7 @@ def test_the_sanity_pass_changes_neither_weights_nor_buffers_nor_gradients_nor_m
     before = weights(model)
     machine = machine_of(model, batches(4), batches(8), max_nb_epochs=0, nb_sanity_val_steps=3)
     machine.run()
-    assert machine.times[State.SANITY_VAL].visits == 3
+    assert machine.times[State.SANITY_VAL].count == 3
     assert same_bits(weights(model), before)
     assert all(p.grad is None for p in model.parameters())
     assert machine.metrics == {}
@@ -379,10 +379,10 @@ def test_the_sanity_pass_changes_neither_weights_nor_buffers_nor_gradients_nor_m
 
 def test_the_sanity_pass_is_not_a_check() -> None:
     class Counting(Callback):
-        def on_check_start(self, machine: Any) -> None:
+        def on_validation_start(self, machine: Any) -> None:
             calls.append("start")
 
-        def on_check_end(self, machine: Any, metrics: Any) -> None:
+        def on_validation_end(self, machine: Any, metrics: Any) -> None:
             calls.append(dict(metrics))
 
     calls: list[Any] = []
@@ -391,4 +391,4 @@ def test_the_sanity_pass_is_not_a_check() -> None:
     machine = trained(model, batches(2), range(2), **options)
     assert len(model.calls) == 4
     assert calls == ["start", {"val_loss": 1.0}]
-    assert machine.counters.checks_done == 1
+    assert machine.counters.validations_done == 1

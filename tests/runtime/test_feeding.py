@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
-from fsmtrain.runtime.data.device_transfer import CudaLane, feeder
+from fsmtrain.runtime.data.device_transfer import CudaCopyStream, batch_mover
 from fsmtrain.runtime.data.nested import move_to
 from fsmtrain.runtime.metrics.step_outputs import tensors_in
 
@@ -49,11 +49,11 @@ class Own:
 
 
 def test_on_the_cpu_no_batch_is_touched() -> None:
-    assert feeder(torch.device("cpu")) is None
+    assert batch_mover(torch.device("cpu")) is None
 
 
 def test_a_device_without_streams_is_fed_in_its_own_queue() -> None:
-    feed = feeder(META)
+    feed = batch_mover(META)
     assert feed is not None
     assert feed(torch.ones(1)).device.type == "meta"
 
@@ -70,7 +70,7 @@ def test_a_device_without_streams_is_fed_in_its_own_queue() -> None:
 )
 def test_all_tensors_of_a_batch_are_copied_beside_the_computing_and_then_handed_over(batch: Any, tensors: int) -> None:
     lane = Recorded()
-    feed = feeder(META, lane)
+    feed = batch_mover(META, lane)
     assert feed is not None
     moved = feed(batch)
     assert lane.events == [("copies", 0), ("hands over", tensors)]
@@ -80,7 +80,7 @@ def test_all_tensors_of_a_batch_are_copied_beside_the_computing_and_then_handed_
 def test_an_object_that_moves_itself_does_so_where_the_device_computes() -> None:
     """What it holds besides cannot be known, so nobody could keep its memory until the device is done with it."""
     lane = Recorded()
-    feed = feeder(META, lane)
+    feed = batch_mover(META, lane)
     assert feed is not None
     own = Own(lane)
     feed((torch.ones(1), {"x": own}))
@@ -90,7 +90,7 @@ def test_an_object_that_moves_itself_does_so_where_the_device_computes() -> None
 
 def test_what_is_on_a_device_already_is_not_used_before_it_has_been_computed_there() -> None:
     lane = Recorded()
-    feed = feeder(META, lane)
+    feed = batch_mover(META, lane)
     assert feed is not None
     feed([torch.ones(1), torch.ones(1, device="meta")])
     assert lane.events == []
@@ -99,7 +99,7 @@ def test_what_is_on_a_device_already_is_not_used_before_it_has_been_computed_the
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gets_what_the_host_had() -> None:
     device = torch.device("cuda")
-    feed = feeder(device, CudaLane(device))
+    feed = batch_mover(device, CudaCopyStream(device))
     assert feed is not None
     for _ in range(50):
         batch = torch.randn(1 << 16).pin_memory()

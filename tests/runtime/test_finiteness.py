@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fsmtrain.runtime.optimization.nonfinite_detection import BLOCK, NotFinite, Numbers, Watch, probe
+from fsmtrain.runtime.optimization.nonfinite_detection import BLOCK, NonFiniteMonitor, NonFiniteState, NotFinite, all_finite
 
 numbers = st.sampled_from([0.0, -1.5, 3e38, 1e-45] * 8 + [math.nan, math.inf, -math.inf])
 types = st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -24,7 +24,7 @@ def place(n: int) -> tuple[int, int, int, int, int]:
 @given(st.lists(st.lists(st.tuples(numbers, types), max_size=3 * BLOCK), min_size=1, max_size=3))
 def test_the_first_since_the_last_reading_is_found(readings: list[list[tuple[float, torch.dtype]]]) -> None:
     """Also where numbers of several types came, and more of them than are kept as they are."""
-    watch, n = Watch(), 0
+    watch, n = NonFiniteMonitor(), 0
     for values in readings:
         expected = None
         for value, dtype in values:
@@ -42,7 +42,7 @@ def test_the_first_since_the_last_reading_is_found(readings: list[list[tuple[flo
 def test_one_reading_reads_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     reads, lists = list[int](), Tensor.tolist
     monkeypatch.setattr(Tensor, "tolist", lambda tensor: reads.append(1) or lists(tensor))  # type: ignore[func-returns-value]
-    watch = Watch()
+    watch = NonFiniteMonitor()
     for n in range(count):
         watch.add(torch.tensor(float("nan") if n == count - 1 else 0.0), place(n), "loss")
     assert reads == []
@@ -51,7 +51,7 @@ def test_one_reading_reads_once(count: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_watch_keeps_no_graph() -> None:
-    watch, weight = Watch(), torch.ones((), requires_grad=True)
+    watch, weight = NonFiniteMonitor(), torch.ones((), requires_grad=True)
     watch.add(weight * 2, place(0), "loss")
     assert not watch._values[0].requires_grad
 
@@ -67,7 +67,7 @@ def test_a_probe_is_finite_exactly_where_all_gradients_are_and_leaves_them_alone
         parameter.grad = torch.tensor(values, dtype=torch.float64).to(dtype)
         parameters.append(parameter)
     before = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
-    found, after = probe(parameters), [parameter.grad for parameter in parameters if parameter.grad is not None]
+    found, after = all_finite(parameters), [parameter.grad for parameter in parameters if parameter.grad is not None]
     assert found is not None
     assert bool(found.isfinite()) is all(bool(gradient.isfinite().all()) for gradient in before)
     for one, two in zip(before, after, strict=True):
@@ -77,18 +77,18 @@ def test_a_probe_is_finite_exactly_where_all_gradients_are_and_leaves_them_alone
 
 def test_sparse_gradients_and_parameters_without_any_are_understood() -> None:
     embedding, other = torch.nn.Embedding(5, 2, sparse=True), torch.nn.Linear(1, 1)
-    assert probe([*embedding.parameters(), *other.parameters()]) is None
+    assert all_finite([*embedding.parameters(), *other.parameters()]) is None
     (embedding(torch.tensor([1, 1, 3])).sum() * float("inf")).backward()
-    found = probe([*embedding.parameters(), *other.parameters()])
+    found = all_finite([*embedding.parameters(), *other.parameters()])
     assert found is not None
     assert not found.isfinite()
 
 
 def test_what_is_remembered_comes_back_from_plain_data() -> None:
     one, two = NotFinite(0, 3, 1, 0, 4, "loss"), NotFinite(2, 0, 0, 1, 11, "gradient")
-    remembered, again = Numbers([None, two]), Numbers([None, None])
+    remembered, again = NonFiniteState([None, two]), NonFiniteState([None, None])
     remembered.leave_out([one, two])
-    again.go_to(remembered.state())
+    again.load_state_dict(remembered.state())
     assert (again.spoiled, again.left_out, again.batches) == ([None, two], (one, two), frozenset({4, 11}))
 
 

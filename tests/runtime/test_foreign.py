@@ -85,14 +85,14 @@ def test_a_checkpoint_of_lightning_becomes_one_of_ours(zipped: bool) -> None:
     content = of_lightning()
     made = import_checkpoint(saved(content, _use_new_zipfile_serialization=zipped))
     assert made.path == Path("last/000000")
-    assert made.kept == (
+    assert made.imported == (
         "weights: 9 tensors with 47 numbers",
         "hyperparameters: width, lr, name",
         "1 optimizer's state",
         "1 scheduler's state",
         "epoch 3, global_step 120",
     )
-    assert made.left_out == ("pytorch-lightning_version", "loops", "callbacks", "hparams_name")
+    assert made.ignored == ("pytorch-lightning_version", "loops", "callbacks", "hparams_name")
     loaded = Store("last").load(made.path)
     for ours, theirs in (("model", "state_dict"), ("optimizers", "optimizer_states"), ("schedulers", "lr_schedulers")):
         assert same_bits(loaded.tree[ours], content[theirs])
@@ -111,8 +111,8 @@ def test_the_next_one_in_a_folder_gets_the_next_number() -> None:
 def test_weights_alone_are_enough(name: str) -> None:
     model, *_ = trained()
     made = import_checkpoint(saved(model.state_dict(), name))
-    assert made.kept == ("weights: 9 tensors with 47 numbers", "epoch and global_step: not known")
-    assert made.left_out == ()
+    assert made.imported == ("weights: 9 tensors with 47 numbers", "epoch and global_step: not known")
+    assert made.ignored == ()
     loaded = Store(made.path.parent).load(made.path).tree
     assert same_bits(loaded["model"], model.state_dict())
     assert loaded["model"]._metadata == model.state_dict()._metadata  # type: ignore[attr-defined]
@@ -129,8 +129,8 @@ def test_the_names_of_loops_of_ones_own_are_known() -> None:
         "loss": torch.tensor(0.5),
     }
     made = import_checkpoint(saved(content))
-    assert made.kept[1:] == ("1 optimizer's state", "1 scheduler's state", "epoch 2", "global_step: not known")
-    assert made.left_out == ("loss",)
+    assert made.imported[1:] == ("1 optimizer's state", "1 scheduler's state", "epoch 2", "global_step: not known")
+    assert made.ignored == ("loss",)
 
 
 def test_tied_weights_are_stored_once_and_stay_tied() -> None:
@@ -157,8 +157,8 @@ def test_a_model_is_made_of_another_trainer_s_file_as_it_is() -> None:
 
 def test_hyperparameters_that_are_no_plain_data_are_left_out_by_name() -> None:
     made = import_checkpoint(saved(of_lightning(hyper_parameters={"width": 5, "mean": torch.ones(3)})))
-    assert "hyperparameters: width" in made.kept
-    assert "hyperparameter mean" in made.left_out
+    assert "hyperparameters: width" in made.imported
+    assert "hyperparameter mean" in made.ignored
 
 
 def test_no_run_goes_on_from_one_but_one_begins_with_its_weights() -> None:

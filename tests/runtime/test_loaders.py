@@ -277,7 +277,7 @@ def test_an_empty_train_loader_is_refused() -> None:
 
 def test_an_empty_val_loader_is_nothing_to_validate() -> None:
     machine = trained(Validated(), batches(4), [[]], max_nb_epochs=1)
-    assert machine.counters.checks_done == 0
+    assert machine.counters.validations_done == 0
 
 
 # ---- streams

@@ -35,15 +35,15 @@ class Logging(Linear):
 def test_what_training_step_logs_counts_as_its_log_dict_and_the_last_value_stays() -> None:
     machine = trained(Logging(), batches(6), max_nb_epochs=1)
     assert machine.result.metrics == {"seen": 2.0, "shown": 2.0}
-    assert {name: float(value) for name, value in machine.progress_metrics.items()} == {"shown": 2.0}
+    assert {name: float(value) for name, value in machine.progress_bar_metrics.items()} == {"shown": 2.0}
 
 
 def test_what_validation_and_test_steps_log_is_averaged_over_the_pass() -> None:
     machine = trained(Logging(), batches(2), batches(6), batches(8), max_nb_epochs=1, nb_sanity_val_steps=0)
     metrics = machine.result.metrics
     assert (metrics["val_loss"], metrics["test_loss"], metrics["returned"]) == (1.0, 15.0, 2.0)
-    assert "quiet" not in machine.progress_metrics
-    assert float(machine.progress_metrics["val_loss"]) == 1.0
+    assert "quiet" not in machine.progress_bar_metrics
+    assert float(machine.progress_bar_metrics["val_loss"]) == 1.0
 
 
 def test_the_sanity_pass_throws_away_what_is_logged_in_it() -> None:

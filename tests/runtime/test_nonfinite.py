@@ -90,7 +90,7 @@ def bad(epoch: int, batch_nb: int, batch: int, split: int = 0, optimizer: int = 
 
 def told_from_the_start(machine: Machine, *left_out: NotFinite) -> Machine:
     """The machine with batches left out that no rollback had to take out."""
-    machine._memory.numbers.leave_out(left_out)
+    machine._memory.nonfinite.leave_out(left_out)
     return machine
 
 
@@ -474,8 +474,8 @@ def test_a_run_that_is_killed_after_a_rollback_goes_on_to_the_same_end(n: int) -
     first = machine()
     for _ in range(n):
         first.advance()
-    assert first._keeping._checkpoints is not None
-    first._keeping._checkpoints.last()
+    assert first._checkpoints._checkpoints is not None
+    first._checkpoints._checkpoints.last()
     second = machine()
     second.resume()
     second.run()
@@ -552,7 +552,7 @@ def test_a_stop_that_was_asked_for_before_a_rollback_is_not_forgotten() -> None:
 
 
 def test_gradients_that_an_override_left_unstepped_survive_a_batch_that_is_left_out() -> None:
-    class Keeping(Linear):
+    class CheckpointManager(Linear):
         def optimizer_step(
             self, epoch: int, batch_nb: int, optimizer: Any, optimizer_i: int, second_order_closure: Any = None
         ) -> None:
@@ -562,7 +562,7 @@ def test_gradients_that_an_override_left_unstepped_survive_a_batch_that_is_left_
 
     def after(callbacks: Any, *left_out: NotFinite) -> list[Tensor]:
         torch.manual_seed(0)
-        machine = machine_of(Keeping(), batches(8), callbacks=callbacks, on_nonfinite="rollback", guards=EVERY, max_nb_epochs=1)
+        machine = machine_of(CheckpointManager(), batches(8), callbacks=callbacks, on_nonfinite="rollback", guards=EVERY, max_nb_epochs=1)
         told_from_the_start(machine, *left_out).run()
         return weights(machine.model)
 

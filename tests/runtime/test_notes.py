@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fsmtrain.core.counters import Counters
 from fsmtrain.runtime.metrics import metric_queue as module
-from fsmtrain.runtime.metrics.host_transfer import Arrivals, Sent
-from fsmtrain.runtime.metrics.metric_queue import Notes
+from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingCopy
+from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 
 
 class Parcel:
@@ -35,21 +35,21 @@ class Device:
         self.parcels: list[Parcel] = []
         self.asked = 0
 
-    def __call__(self, tensors: Sequence[Tensor]) -> Sent:
+    def __call__(self, tensors: Sequence[Tensor]) -> PendingCopy:
         assert len({tensor.dtype for tensor in tensors}) == 1
         self.parcels.append(Parcel([float(self.asked + i) for i in range(len(tensors))]))
         self.asked += len(tensors)
         return self.parcels[-1]
 
 
-def notes_of(lr: float | Tensor = 0.1) -> Notes:
+def notes_of(lr: float | Tensor = 0.1) -> MetricQueue:
     """The notes of a run with one optimizer."""
-    return Notes(Counters.begin(1), [torch.optim.SGD([torch.zeros(1)], lr=lr)])
+    return MetricQueue(Counters.begin(1), [torch.optim.SGD([torch.zeros(1)], lr=lr)])
 
 
 def test_numbers_of_a_device_come_together_in_one_copy_for_each_dtype_and_are_read_when_they_have_come() -> None:
     notes, device = notes_of(), Device()
-    notes.arrivals = Arrivals({"meta": device})
+    notes.arrivals = HostTransfer({"meta": device})
     loss, count = torch.empty((), device="meta"), torch.empty((), device="meta", dtype=torch.int64)
     for batch in range(3):
         notes._counters.batch_nb = batch
@@ -67,7 +67,7 @@ def test_numbers_of_a_device_come_together_in_one_copy_for_each_dtype_and_are_re
 def test_the_learning_rate_is_that_of_the_batch_also_where_it_is_a_tensor_or_the_groups_are_replaced() -> None:
     rate = torch.tensor(0.5)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=rate)
-    notes = Notes(Counters.begin(1), [optimizer])
+    notes = MetricQueue(Counters.begin(1), [optimizer])
     notes.forward(0, torch.tensor(1.0), None)
     optimizer.param_groups[0]["lr"].fill_(0.25)
     notes.forward(0, torch.tensor(1.0), None)

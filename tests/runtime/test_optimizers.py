@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau,
 
 from fsmtrain import Callback, Guards, State, TrainingModule, every_n_batches
 from fsmtrain.errors import GuardError, MetricError, ModelError, OptionsError
-from fsmtrain.runtime.optimization.optimizers import Optimization, drop_gradients, optimization
+from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, drop_gradients, parse_configure_optimizers
 from tests.models import Adversaries, Linear, Plain, Validated, Visits, batches, machine_of, places, trained
 
 
@@ -29,12 +29,12 @@ def sgd() -> SGD:
     return SGD(parameters(), lr=0.1)
 
 
-def shape(found: Optimization) -> tuple[list[str], list[tuple[str, int, str, int, str | None]]]:
+def shape(found: OptimizerSetup) -> tuple[list[str], list[tuple[str, int, str, int, str | None]]]:
     """The optimizers, and the schedulers with their settings."""
-    optimizers = [type(turn.optimizer).__name__ for turn in found.turns]
+    optimizers = [type(turn.optimizer).__name__ for turn in found.slots]
     return optimizers, [
         (type(s.scheduler).__name__, s.schedule.optimizer_i, s.schedule.interval, s.schedule.frequency, s.monitor)
-        for s in found.schedulings
+        for s in found.scheduler_configs
     ]
 
 
@@ -42,31 +42,31 @@ def shape(found: Optimization) -> tuple[list[str], list[tuple[str, int, str, int
 
 
 def test_one_optimizer() -> None:
-    assert shape(optimization(sgd())) == (["SGD"], [])
+    assert shape(parse_configure_optimizers(sgd())) == (["SGD"], [])
 
 
 @pytest.mark.parametrize("form", [tuple, list])
 def test_several_optimizers(form: Callable[[Any], Any]) -> None:
-    assert shape(optimization(form([Adam(parameters()), sgd()]))) == (["Adam", "SGD"], [])
-    assert shape(optimization(form([sgd()]))) == (["SGD"], [])
+    assert shape(parse_configure_optimizers(form([Adam(parameters()), sgd()]))) == (["Adam", "SGD"], [])
+    assert shape(parse_configure_optimizers(form([sgd()]))) == (["SGD"], [])
 
 
 @pytest.mark.parametrize("form", [tuple, list])
 def test_two_lists(form: Callable[[Any], Any]) -> None:
     first, second = Adam(parameters()), sgd()
-    found = optimization(form([[first, second], [ReduceLROnPlateau(first), LambdaLR(second, lambda e: 1.0)]]))
+    found = parse_configure_optimizers(form([[first, second], [ReduceLROnPlateau(first), LambdaLR(second, lambda e: 1.0)]]))
     assert shape(found) == (
         ["Adam", "SGD"],
         [("ReduceLROnPlateau", 0, "epoch", 1, "val_loss"), ("LambdaLR", 1, "epoch", 1, None)],
     )
-    assert [turn.index for turn in found.turns] == [0, 1]
+    assert [turn.index for turn in found.slots] == [0, 1]
 
 
 def test_two_lists_with_a_scheduler_for_one_optimizer_only_or_two_for_the_same() -> None:
     first, second = Adam(parameters()), sgd()
-    found = optimization(([first, second], [StepLR(second, 1), ExponentialLR(second, 0.9)]))
+    found = parse_configure_optimizers(([first, second], [StepLR(second, 1), ExponentialLR(second, 0.9)]))
     assert shape(found)[1] == [("StepLR", 1, "epoch", 1, None), ("ExponentialLR", 1, "epoch", 1, None)]
-    assert shape(optimization(([first, second], []))) == (["Adam", "SGD"], [])
+    assert shape(parse_configure_optimizers(([first, second], []))) == (["Adam", "SGD"], [])
 
 
 def test_a_scheduler_may_be_a_dict_with_its_interval_frequency_and_metric() -> None:
@@ -76,7 +76,7 @@ def test_a_scheduler_may_be_a_dict_with_its_interval_frequency_and_metric() -> N
         {"scheduler": ReduceLROnPlateau(first), "monitor": "accuracy", "frequency": 2},
         {"scheduler": StepLR(first, 1)},
     ]
-    assert shape(optimization(([first, second], schedulers)))[1] == [
+    assert shape(parse_configure_optimizers(([first, second], schedulers)))[1] == [
         ("ReduceLROnPlateau", 0, "epoch", 2, "accuracy"),
         ("StepLR", 0, "epoch", 1, None),
         ("StepLR", 1, "step", 3, None),
@@ -85,17 +85,17 @@ def test_a_scheduler_may_be_a_dict_with_its_interval_frequency_and_metric() -> N
 
 def test_a_dict_with_an_optimizer_and_its_scheduler() -> None:
     optimizer = sgd()
-    assert shape(optimization({"optimizer": optimizer})) == (["SGD"], [])
-    assert shape(optimization({"optimizer": optimizer, "lr_scheduler": None})) == (["SGD"], [])
-    assert shape(optimization({"optimizer": optimizer, "lr_scheduler": StepLR(optimizer, 1)}))[1] == [
+    assert shape(parse_configure_optimizers({"optimizer": optimizer})) == (["SGD"], [])
+    assert shape(parse_configure_optimizers({"optimizer": optimizer, "lr_scheduler": None})) == (["SGD"], [])
+    assert shape(parse_configure_optimizers({"optimizer": optimizer, "lr_scheduler": StepLR(optimizer, 1)}))[1] == [
         ("StepLR", 0, "epoch", 1, None)
     ]
     plateau = ReduceLROnPlateau(optimizer)
-    assert shape(optimization({"optimizer": optimizer, "lr_scheduler": plateau, "monitor": "x"}))[1] == [
+    assert shape(parse_configure_optimizers({"optimizer": optimizer, "lr_scheduler": plateau, "monitor": "x"}))[1] == [
         ("ReduceLROnPlateau", 0, "epoch", 1, "x")
     ]
     nested = {"optimizer": optimizer, "lr_scheduler": {"scheduler": StepLR(optimizer, 1), "interval": "step"}}
-    assert shape(optimization(nested))[1] == [("StepLR", 0, "step", 1, None)]
+    assert shape(parse_configure_optimizers(nested))[1] == [("StepLR", 0, "step", 1, None)]
 
 
 def test_a_metric_beside_a_scheduler_s_dict_is_that_scheduler_s() -> None:
@@ -105,13 +105,13 @@ def test_a_metric_beside_a_scheduler_s_dict_is_that_scheduler_s() -> None:
         "lr_scheduler": {"scheduler": ReduceLROnPlateau(optimizer), "frequency": 2},
         "monitor": "accuracy",
     }
-    assert shape(optimization(returned))[1] == [("ReduceLROnPlateau", 0, "epoch", 2, "accuracy")]
+    assert shape(parse_configure_optimizers(returned))[1] == [("ReduceLROnPlateau", 0, "epoch", 2, "accuracy")]
 
 
 def test_a_list_of_such_dicts() -> None:
     first, second = sgd(), Adam(parameters())
     returned = [{"optimizer": first, "lr_scheduler": StepLR(first, 1)}, {"optimizer": second}]
-    assert shape(optimization(returned)) == (["SGD", "Adam"], [("StepLR", 0, "epoch", 1, None)])
+    assert shape(parse_configure_optimizers(returned)) == (["SGD", "Adam"], [("StepLR", 0, "epoch", 1, None)])
 
 
 # ---- wrong forms
@@ -164,13 +164,13 @@ def test_any_other_form_is_refused(form: str) -> None:
 
 def test_the_message_says_what_was_returned_and_what_may_be() -> None:
     with pytest.raises(ModelError, match=r"configure_optimizers returned None\. It may return one optimizer; a tuple"):
-        optimization(None)
+        parse_configure_optimizers(None)
     with pytest.raises(ModelError, match=r"StepLR has interval='batch'; 'epoch' and 'step' are the intervals"):
-        optimization(([FIRST], [{"scheduler": StepLR(FIRST, 1), "interval": "batch"}]))
+        parse_configure_optimizers(([FIRST], [{"scheduler": StepLR(FIRST, 1), "interval": "batch"}]))
     with pytest.raises(ModelError, match=r"StepLR of an optimizer that it did not return"):
-        optimization(([FIRST], [StepLR(OTHER, 1)]))
+        parse_configure_optimizers(([FIRST], [StepLR(OTHER, 1)]))
     with pytest.raises(ModelError, match=r"unknown key 'period'"):
-        optimization(([FIRST], [{"scheduler": StepLR(FIRST, 1), "period": 2}]))
+        parse_configure_optimizers(([FIRST], [{"scheduler": StepLR(FIRST, 1), "period": 2}]))
 
 
 def test_a_model_without_configure_optimizers_is_refused() -> None:
@@ -274,7 +274,7 @@ class Worse(Validated):
 
 def test_a_plateau_scheduler_acts_only_in_epochs_with_a_check() -> None:
     machine = trained(Worse(plateau()), batches(4), batches(2), max_nb_epochs=6, check_val_every_n_epoch=2)
-    assert machine.counters.checks_done == 6
+    assert machine.counters.validations_done == 6
     assert machine.lr_schedulers[0].last_epoch == 3
     assert machine.optimizers[0].param_groups[0]["lr"] == 0.25
 
@@ -423,7 +423,7 @@ def test_whether_an_optimizer_requires_a_closure_is_seen_from_its_step() -> None
             return super().step(closure)
 
     def needs(optimizer: Optimizer) -> bool:
-        return optimization(optimizer).turns[0].needs_closure
+        return parse_configure_optimizers(optimizer).slots[0].needs_closure
 
     assert needs(LBFGS(parameters()))
     assert needs(Demanding(parameters(), lr=0.1))
@@ -486,7 +486,7 @@ def test_the_hook_is_called_by_position_where_a_window_closes() -> None:
 
 
 def test_an_override_that_does_not_zero_keeps_its_gradients() -> None:
-    class Keeping(Linear):
+    class CheckpointManager(Linear):
         def optimizer_step(self, *args: Any) -> None:
             assert self.layer.bias is not None
             seen.append(float(self.layer.bias.grad))  # type: ignore[arg-type]
@@ -495,7 +495,7 @@ def test_an_override_that_does_not_zero_keeps_its_gradients() -> None:
             return self.layer(torch.zeros(1, 3)).sum()
 
     seen: list[float] = []
-    trained(Keeping(), batches(6), max_nb_epochs=2)
+    trained(CheckpointManager(), batches(6), max_nb_epochs=2)
     assert seen == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
 

@@ -23,7 +23,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from fsmtrain import SeededDataLoader
 from fsmtrain.errors import PositionError
-from fsmtrain.runtime.data.loaders import EvaluationBatches, SizedBatches, StreamedBatches, cursor_of
+from fsmtrain.runtime.data.loaders import EvaluationBatches, SizedBatches, StreamedBatches, resumable
 from fsmtrain.runtime.generators import process_wide
 from fsmtrain.runtime.rng import seed_all
 from tests.runtime.journeys import (
@@ -282,7 +282,7 @@ def test_a_fresh_pass_draws_what_it_draws_in_a_for_statement() -> None:
 def test_a_pass_over_several_loaders_goes_on_in_the_loader_and_at_the_batch_where_it_was() -> None:
     def begin() -> EvaluationBatches:
         loaders: list[Any] = [Loader(Items(), shuffle=True), Items(0), Loader(Streamed(Items(5))), SeededDataLoader(Items(), 4)]
-        return EvaluationBatches([cursor_of(loader, "val") for loader in loaders], [3, 0, None, 2], "val_dataloader")
+        return EvaluationBatches([resumable(loader, "val") for loader in loaders], [3, 0, None, 2], "val_dataloader")
 
     torch.manual_seed(3)
     batches, given, positions = begin(), [], []
@@ -297,12 +297,12 @@ def test_a_pass_over_several_loaders_goes_on_in_the_loader_and_at_the_batch_wher
         if i:  # before its first batch a pass is begun, not gone on with
             rest = begin()
             with warnings.catch_warnings(record=True):
-                rest.go_to(position)
+                rest.load_state_dict(position)
             assert same([*rest], given[i:])
 
 
 def test_a_pass_over_loaders_whose_last_pass_was_left_begins_anew() -> None:
-    cursors = [cursor_of(Loader(Items()), "val")]
+    cursors = [resumable(Loader(Items()), "val")]
     next(EvaluationBatches(cursors, [2], "val_dataloader"))
     assert same([*EvaluationBatches(cursors, [2], "val_dataloader")], [*EvaluationBatches([Loader(Items())], [2], "val")])
 

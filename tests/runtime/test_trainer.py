@@ -185,7 +185,7 @@ def test_without_epochs_only_the_sanity_pass_runs() -> None:
 def test_a_machine_with_test_loaders_goes_on_to_the_test() -> None:
     machine = trained(Validated(), batches(4), batches(4), batches(4), max_nb_epochs=1)
     assert set(machine.result.metrics) == {"val_loss", "test_loss"}
-    assert machine.result.times[State.TEST].visits == 2
+    assert machine.result.times[State.TEST].count == 2
     assert machine.stop_reason is StopReason.MAX_EPOCHS
 
 
@@ -342,9 +342,9 @@ def test_every_hook_is_called_when_it_is_documented_to_be() -> None:
     options = {"max_nb_epochs": 2, "val_check_interval": 2, "accumulate_grad_batches": 2}
     machine = trained(Validated(), batches(4), batches(4), batches(4), callbacks=[hooks], **options)
     transitions = hooks.calls.count("on_transition")
-    assert transitions == sum(spent.visits for spent in machine.times.values())
+    assert transitions == sum(spent.count for spent in machine.times.values())
     batch = ["on_batch_start", "on_batch_end"]
-    epoch = ["on_epoch_start", *batch, *batch, "on_check_start", "on_check_end", "on_epoch_end"]
+    epoch = ["on_epoch_start", *batch, *batch, "on_validation_start", "on_validation_end", "on_epoch_end"]
     assert [name for name in hooks.calls if name != "on_transition"] == ["on_run_start", *epoch, *epoch, "on_run_end"]
 
 
@@ -547,7 +547,7 @@ def test_however_a_machine_is_driven_it_does_the_same(drive: Any, observed: bool
     assert list(map(str, machine.trace)) == list(map(str, reference.trace))
     assert machine.result.counters == reference.result.counters
     assert machine.result.metrics == reference.result.metrics
-    assert {s: t.visits for s, t in machine.times.items()} == {s: t.visits for s, t in reference.times.items()}
+    assert {s: t.count for s, t in machine.times.items()} == {s: t.count for s, t in reference.times.items()}
     assert same_bits(weights(first), weights(second))
 
 

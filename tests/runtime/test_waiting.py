@@ -91,7 +91,7 @@ def test_early_stopping_reads_once_a_check_and_a_plateau_scheduler_once_an_epoch
     )  # fmt: skip
     with Reads(machine) as reads:
         machine._dispatcher.run()
-    assert machine.counters.checks_done == reads.states.count(State.VAL_CHECK) > 2
+    assert machine.counters.validations_done == reads.states.count(State.VAL_CHECK) > 2
     assert machine.counters.epochs_done == reads.states.count(State.EPOCH_END) > 1
     assert set(reads.states) == {State.VAL_CHECK, State.EPOCH_END}
 
@@ -120,7 +120,7 @@ class NoWaiting(Callback):
     def on_batch_start(self, machine: Any, batch: Any) -> None:
         torch.cuda.set_sync_debug_mode("error")
 
-    def on_check_start(self, machine: Any) -> None:
+    def on_validation_start(self, machine: Any) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
     def on_run_end(self, machine: Any) -> None:

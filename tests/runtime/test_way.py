@@ -101,8 +101,8 @@ def test_the_times_sum_to_the_wall_time_less_what_lies_between_the_visits(drive:
         drive(machine)
     inside = sum(spent.seconds for spent in machine.times.values())
     assert 0 < inside <= machine.wall_seconds
-    assert machine.loading.visits == 3 + 3  # of the sanity pass, and of the training
-    assert machine.loading.seconds <= inside
+    assert machine.data_wait.count == 3 + 3  # of the sanity pass, and of the training
+    assert machine.data_wait.seconds <= inside
 
 
 @pytest.mark.parametrize("drive", [in_one_go, in_steps])
@@ -115,5 +115,5 @@ def test_a_visit_that_fails_counts_as_long_as_it_took(drive: Callable[[Machine],
     machine = machine_of(Slow(), batches(8), max_nb_epochs=1)
     with pytest.raises(ValueError, match="no more"):
         drive(machine)
-    assert machine.times[State.TRAIN_BATCH].visits == 0
+    assert machine.times[State.TRAIN_BATCH].count == 0
     assert machine.times[State.TRAIN_BATCH].seconds >= 0.05

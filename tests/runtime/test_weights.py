@@ -171,6 +171,6 @@ def test_a_save_guard_writes_a_checkpoint_at_each_batch_that_it_names(tmp_path: 
     trainer.fit(model, batches(8, 2))
     assert trainer.machine.checkpoints == tmp_path / "runs" / "0" / "checkpoints"
     store = Store(trainer.machine.checkpoints)
-    abouts = store.abouts().values()
+    abouts = store.metadata().values()
     assert [(about["current_epoch"], about["batch_nb"]) for about in abouts] == [(0, 1), (0, 3), (1, 1), (1, 3)]
     assert same_bits(weights(Sized.load_from_checkpoint(store.folder / f"{store.numbers()[-1]:06}")), weights(model))

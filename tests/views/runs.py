@@ -10,7 +10,7 @@ import torch
 
 from fsmtrain import Options, TrainingModule
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.dispatcher import Spent
+from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -105,11 +105,11 @@ class Standstill:
         self.loop = Loop(
             Options(max_nb_epochs=20, val_check_interval=45), Sizes(**{"train": 45, "val": [12], "test": [7], **sizes})
         )
-        self.times: dict[State, Spent] = {}
+        self.times: dict[State, Timing] = {}
         self.stop_reason: StopReason | None = None
         self.metrics = Late({}, here=True)
 
-    def arriving_metrics(self) -> Late:
+    def progress_bar_metrics_async(self) -> Late:
         return self.metrics
 
 

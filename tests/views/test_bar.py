@@ -11,7 +11,7 @@ from tqdm.utils import disp_len
 
 from fsmtrain.core.states import State
 from fsmtrain.views.console.progress_bar import Bar, lay_out
-from fsmtrain.views.console.progress_text import Standing
+from fsmtrain.views.console.progress_text import ProgressSnapshot
 from fsmtrain.views.console.terminal import MARGIN
 from tests.views.conftest import ByHand
 from tests.views.runs import Clock, Late, Standstill, drawing
@@ -21,17 +21,17 @@ METRICS = {"loss": 0.123456, "an_accuracy": 0.9, "{braces}": 1e-9, "幅": 2.0, "
 
 
 MOMENTS = [
-    Standing(epoch="epoch 3/20", batch="17/45", what="backward", done=16, total=45),
-    Standing(epoch="epoch 1000/1000", batch="123456/123456", what="validating 1234/1234", done=123456, total=123456),
-    Standing(epoch="epoch 3/20", batch="17", what="fetch (125 s)", done=16, total=0),
-    Standing(epoch="", batch="", what="evaluating 3/5", done=2, total=5),
-    Standing(epoch="epoch 1/1", batch="3/2", what="step", done=3, total=2),  # counters that were read one after the other
+    ProgressSnapshot(epoch="epoch 3/20", batch="17/45", what="backward", done=16, total=45),
+    ProgressSnapshot(epoch="epoch 1000/1000", batch="123456/123456", what="validating 1234/1234", done=123456, total=123456),
+    ProgressSnapshot(epoch="epoch 3/20", batch="17", what="fetch (125 s)", done=16, total=0),
+    ProgressSnapshot(epoch="", batch="", what="evaluating 3/5", done=2, total=5),
+    ProgressSnapshot(epoch="epoch 1/1", batch="3/2", what="step", done=3, total=2),  # counters that were read one after the other
 ]
 
 
 @pytest.mark.parametrize("at", MOMENTS)
 @pytest.mark.parametrize("batches", [0.0, 0.01, 12345.6])
-def test_the_line_fits_into_any_width(at: Standing, batches: float) -> None:
+def test_the_line_fits_into_any_width(at: ProgressSnapshot, batches: float) -> None:
     for width in range(200):
         text = lay_out(at, batches, METRICS, width)
         assert disp_len(text) <= width
@@ -54,7 +54,7 @@ def test_what_does_not_fit_is_left_out_whole_metrics_first_and_the_state_last() 
 
 def test_the_bar_is_as_full_as_the_epoch_is_done() -> None:
     def cells(done: int) -> str:
-        at = Standing(epoch="epoch 1/1", batch="1/4", what="step", done=done, total=4)
+        at = ProgressSnapshot(epoch="epoch 1/1", batch="1/4", what="step", done=done, total=4)
         return lay_out(at, 0.0, {}, 79, ascii_only=True).split("|")[1]
 
     assert [cells(done).count("#") / len(cells(done)) for done in (0, 2, 4, 5)] == [0.0, 0.5, 1.0, 1.0]
@@ -179,11 +179,11 @@ def test_nobody_draws_any_more_when_the_run_is_over(terminal: Terminal, by_hand:
     looks, go_on = threading.Event(), threading.Event()
 
     class Slow(Standstill):
-        def arriving_metrics(self) -> Late:
+        def progress_bar_metrics_async(self) -> Late:
             if threading.current_thread() in drawing():
                 looks.set()
                 go_on.wait()
-            return super().arriving_metrics()
+            return super().progress_bar_metrics_async()
 
     bar = Bar(Slow(), terminal.stderr, Clock())
     looks.wait()

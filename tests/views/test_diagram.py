@@ -29,7 +29,7 @@ from fsmtrain.errors import OptionsError
 from fsmtrain.options import Options
 from fsmtrain.views.diagrams.edge_labels import condition, labels
 from fsmtrain.views.diagrams.formats import dot, mermaid, svg, write
-from fsmtrain.views.non_defaults import heading
+from fsmtrain.views.non_defaults import non_defaults
 from tests.strategies import Case, cases
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ LOOPS = {
         Sizes(train=45, val=[12], optimizers=3),
         guards=Guards(
             step={0: every_other_step, 1: every_n_steps_of(0, 5)},
-            check=every_other_step,
+            validate=every_other_step,
             save=every_other_step,
             stop=every_other_step,
         ),
@@ -187,7 +187,7 @@ def test_the_diagram_of_a_plain_run_is_small() -> None:
 @each_loop
 @each_format
 def test_the_heading_is_in_the_drawing(loop: Loop, draw: Draw) -> None:
-    assert ", ".join(heading(loop)) in read_drawing(draw, loop).heading
+    assert ", ".join(non_defaults(loop)) in read_drawing(draw, loop).heading
 
 
 def test_the_heading_has_what_differs_from_the_defaults() -> None:
@@ -196,7 +196,7 @@ def test_the_heading_has_what_differs_from_the_defaults() -> None:
         Sizes(train=8, val=[1], test=[None], optimizers=2),
         guards=Guards(step={1: every_n_batches(4)}, stop=every_other_step),
     )
-    assert heading(loop) == (
+    assert non_defaults(loop) == (
         "max_nb_epochs=2",
         "early_stop_callback=EarlyStopping(patience=5)",
         "train_percent_check=0.5",
@@ -326,7 +326,7 @@ def test_marks_of_the_language_in_a_name_do_no_harm(draw: Draw) -> None:
         return bool(counters.batch_nb)
 
     own.__name__ = 'my "<b>#1;</b>" \\guard'
-    loop = Loop(Options(), Sizes(train=9, val=[1]), guards=Guards(check=own))
+    loop = Loop(Options(), Sizes(train=9, val=[1]), guards=Guards(validate=own))
     drawing = read_drawing(draw, loop)
     assert len(drawing.arrows) == len(read_drawing(draw, Loop(Options(), Sizes(train=9, val=[1]))).arrows)
 

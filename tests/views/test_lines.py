@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from fsmtrain.core.dispatcher import Spent
+from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.views.console.progress import Progress
-from fsmtrain.views.console.run_header import outlook
+from fsmtrain.views.console.run_header import planned_work
 from tests.views.runs import Clock, Late, Model, Sized, Standstill, drawing, machine
 
 
@@ -134,7 +134,7 @@ def test_a_line_tells_the_rate_of_the_epochs_since_the_line_before(capsys: pytes
     progress = Progress(clock)
     progress.on_run_start(run)
     for batches, seconds in ((10, 1.0), (20, 1.5)):
-        run.times = {State.FETCH: Spent(batches, seconds)}
+        run.times = {State.FETCH: Timing(batches, seconds)}
         progress.on_epoch_end(run)
         clock.now += 5
     progress.on_run_end(run)
@@ -167,4 +167,4 @@ def test_a_line_whose_metrics_never_come_is_written_without_them(
     ],
 )
 def test_the_first_line_says_what_will_run(sizes: dict[str, Any], text: str) -> None:
-    assert outlook(Standstill(**sizes).loop.limits) == text
+    assert planned_work(Standstill(**sizes).loop.limits) == text

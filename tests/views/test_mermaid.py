@@ -22,7 +22,7 @@ from fsmtrain.views.diagrams.edge_labels import labels
 from fsmtrain.views.diagrams.edges import kind, stop_request
 from fsmtrain.views.diagrams.formats import mermaid
 from fsmtrain.views.diagrams.tally import Tally, foretold, told
-from fsmtrain.views.non_defaults import heading
+from fsmtrain.views.non_defaults import non_defaults
 
 FOLDER = Path(__file__).parent / "mermaid"
 NODE = shutil.which("node")
@@ -42,7 +42,7 @@ own_guard.__name__ = 'a; "b" <i>#35; : c --> d & e'
 
 LOOPS = {
     **CONFIGURATIONS,
-    "marks": Loop(Options(max_nb_epochs=2), Sizes(train=9, val=[1]), guards=Guards(check=own_guard)),
+    "marks": Loop(Options(max_nb_epochs=2), Sizes(train=9, val=[1]), guards=Guards(validate=own_guard)),
     "test only": Loop(Options(), Sizes(fits=False, test=[3])),
 }
 COUNTED = {
@@ -87,6 +87,6 @@ def test_mermaid_reads_each_state_and_each_row_of_the_table(name: str, parsed: d
         assert states[str(state)]["classes"] == [kind(state)]
         if tally:
             assert [plain(text) for text in states[str(state)]["descriptions"]] == [plain(f"{state} {told(tally, state)}")]
-    assert plain(states["start"]["note"]["text"]).startswith(", ".join(heading(loop)))
+    assert plain(states["start"]["note"]["text"]).startswith(", ".join(non_defaults(loop)))
     if State.STOPPED in loop.table.states:
         assert plain(states["stopped"]["note"]["text"]) == " ".join(stop_request(loop, tally))

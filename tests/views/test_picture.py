@@ -86,7 +86,7 @@ def test_marks_of_the_language_in_a_name_do_no_harm() -> None:
         return bool(counters.batch_nb)
 
     own.__name__ = 'my "<b>&amp;</b>" \\l \\guard'
-    loop = Loop(Options(), Sizes(train=9, val=[1]), guards=Guards(check=own))
+    loop = Loop(Options(), Sizes(train=9, val=[1]), guards=Guards(validate=own))
     assert words_of(loop) == expected(loop)
 
 

@@ -15,7 +15,7 @@ from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.machine import Machine
 from fsmtrain.runtime.build import Loaders
 from fsmtrain.runtime.hooks import hooks_of
-from fsmtrain.runtime.metrics.host_transfer import Arrival
+from fsmtrain.runtime.metrics.host_transfer import PendingMetrics
 from fsmtrain.views.console.progress import Progress
 from tests.views.runs import Batches, Model, Sized, drawing, machine
 from tests.views.screens import Terminal
@@ -167,10 +167,10 @@ def test_an_error_of_the_drawing_ends_the_bar_and_not_the_run(terminal: Terminal
     terminal.take_over()
 
     class Failing(Machine):
-        def arriving_metrics(self) -> Arrival:
+        def progress_bar_metrics_async(self) -> PendingMetrics:
             if drawing():
                 raise RuntimeError("no such device")
-            return super().arriving_metrics()
+            return super().progress_bar_metrics_async()
 
     result = Failing(Options(max_nb_epochs=1, device="cpu"), Model(), Loaders(train=Sized(4), val=(), test=())).run()
     assert result.stop_reason is StopReason.MAX_EPOCHS

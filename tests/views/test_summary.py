@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from fsmtrain.core.dispatcher import Spent
+from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.views.console.run_summary import bottleneck, states_table
 
-TIMES = {State.STEP: Spent(45, 0.75), State.FETCH: Spent(90, 0.25), State.TRAIN_BATCH: Spent(1_234_567, 9.0)}
+TIMES = {State.STEP: Timing(45, 0.75), State.FETCH: Timing(90, 0.25), State.TRAIN_BATCH: Timing(1_234_567, 9.0)}
 
 
-def rows(times: dict[State, Spent], reason: StopReason | None = StopReason.REQUESTED) -> list[list[str]]:
+def rows(times: dict[State, Timing], reason: StopReason | None = StopReason.REQUESTED) -> list[list[str]]:
     """The cells of the table, its sentence left out."""
     return [line.split() for line in states_table(times, reason).splitlines()[1:] if not line.startswith(("Why", "The"))]
 
@@ -38,7 +38,7 @@ def test_numbers_end_and_names_begin_below_each_other() -> None:
 @pytest.mark.parametrize("visits", [1, 10**12])
 def test_no_line_is_longer_than_80_columns(reason: StopReason | None, visits: int) -> None:
     """Not even after a run of a year with all states."""
-    text = states_table({state: Spent(visits, 3e7) for state in State}, reason)
+    text = states_table({state: Timing(visits, 3e7) for state in State}, reason)
     assert max(map(len, text.splitlines())) <= 80
 
 
@@ -54,7 +54,7 @@ def test_a_run_that_did_not_come_to_its_end_is_told_as_such() -> None:
 
 def test_a_run_without_any_visit_or_measurable_time_has_a_table_too() -> None:
     assert rows({}) == [["total", "0", "0.000", "0.0"][:3]]
-    assert rows({State.START: Spent(1, 0.0)}) == [["start", "1", "0.000", "0.0"], ["total", "1", "0.000"]]
+    assert rows({State.START: Timing(1, 0.0)}) == [["start", "1", "0.000", "0.0"], ["total", "1", "0.000"]]
 
 
 # ---- the bottleneck
@@ -77,11 +77,11 @@ def test_a_run_without_any_visit_or_measurable_time_has_a_table_too() -> None:
 def test_one_sentence_names_what_took_too_much_where_something_did(
     times: dict[State, float], loading: float, wall: float, told: str
 ) -> None:
-    spent = {state: Spent(10, seconds) for state, seconds in times.items()}
-    sentence = bottleneck(spent, Spent(10, loading), wall)
+    spent = {state: Timing(10, seconds) for state, seconds in times.items()}
+    sentence = bottleneck(spent, Timing(10, loading), wall)
     assert told in sentence
     assert bool(told) == bool(sentence)
-    assert sentence in " ".join(states_table(spent, None, loading=Spent(10, loading), wall_seconds=wall).splitlines())
+    assert sentence in " ".join(states_table(spent, None, loading=Timing(10, loading), wall_seconds=wall).splitlines())
 
 
 def test_the_rows_sum_to_the_wall_time_what_lies_between_the_visits_included() -> None:
@@ -91,7 +91,7 @@ def test_the_rows_sum_to_the_wall_time_what_lies_between_the_visits_included() -
 
 
 def test_the_time_of_a_gpu_has_a_column_where_it_is_known() -> None:
-    [heading, fetch, train, *_] = states_table(TIMES, None, device_times={State.TRAIN_BATCH: Spent(9, 1.5)}).splitlines()
+    [heading, fetch, train, *_] = states_table(TIMES, None, device_times={State.TRAIN_BATCH: Timing(9, 1.5)}).splitlines()
     assert heading.endswith("GPU (s)")
     assert train.endswith("1.500")
     assert not fetch.endswith("1.500")

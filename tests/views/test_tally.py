@@ -39,7 +39,7 @@ def test_the_visits_of_a_trace_are_those_of_its_run(case: Case) -> None:
     run.run()
     tally = tally_of(run.trace, case.loop())
     assert {state: n for state, n in tally.visits.items() if n and not state.is_final} == {
-        state: spent.visits for state, spent in run.times.items()
+        state: spent.count for state, spent in run.times.items()
     }
     assert sum(tally.visits[state] for state in State if state in tally.visits and state.is_final) == 1
 

@@ -10,24 +10,24 @@ from collections.abc import Iterator
 from fsmtrain.core.checking.exploration import Choice, Exploration, Explorer, Moment
 from fsmtrain.core.checking.findings import Finding, Report, error, warning
 from fsmtrain.core.checking.optimizer_step_checks import Checkable, unforeseen_steps
-from fsmtrain.core.checking.schedule_checks import foreseen, length_of, unfed
-from fsmtrain.core.checking.user_guards import Owned, looks_at_growth, owned, readable
+from fsmtrain.core.checking.schedule_checks import length_of, missing_metric, schedule_findings
+from fsmtrain.core.checking.user_guards import UserGuard, looks_at_growth, readable, user_guards
 from fsmtrain.core.counters import seen_by
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.folding import facts, folded
 from fsmtrain.core.guard_ast.expressions import reads_of
-from fsmtrain.core.guard_ast.parse import distrust, name_of
+from fsmtrain.core.guard_ast.parse import mark_opaque, name_of
 from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, full_table
 from fsmtrain.core.trace import where
 
-MOST = 100_000  # moments
+MAX_REPORTED_FINDINGS = 100_000  # moments
 LONG = 500_000  # train batches to be gone through, times optimizers
 QUICK = 20_000  # the same, for the part that every run is told
 
 
-def check_of(loop: Checkable, *, most: int = MOST) -> Report:
+def check_of(loop: Checkable, *, most: int = MAX_REPORTED_FINDINGS) -> Report:
     """The report on a loop.
 
     Args:
@@ -38,7 +38,7 @@ def check_of(loop: Checkable, *, most: int = MOST) -> Report:
     explorer = Explorer(loop.table, loop.limits, loop.guards, tells_totals=tells_totals, most=most)
     found = explorer.explore()
     misread = [*_misread(loop, found)]
-    if _distrust_all(loop, found):
+    if _mark_all_opaque(loop, found):
         again = check_of(loop, most=most)  # with those guards taken as they answer
         return Report(
             findings=(*misread, *again.findings), explored=again.explored, bounded=again.bounded, untaken=again.untaken
@@ -72,10 +72,10 @@ def _has_plan(loop: Checkable) -> bool:
 
 def _schedule(loop: Checkable, held: dict[str, tuple[str, ...]], most: int = LONG) -> list[Finding]:
     """What shows without a walk through every moment."""
-    findings = [*unfed(loop), *unforeseen_steps(loop)]
+    findings = [*missing_metric(loop), *unforeseen_steps(loop)]
     if not _has_plan(loop) or length_of(loop) > most:
         return findings
-    seen, contradicting = foreseen(loop, held)
+    seen, contradicting = schedule_findings(loop, held)
     if not contradicting:
         return [*findings, *seen]
     told = []
@@ -83,16 +83,16 @@ def _schedule(loop: Checkable, held: dict[str, tuple[str, ...]], most: int = LON
         assert heard.disagreement is not None
         assert heard.at is not None
         told.append(_contradiction(heard.own, heard.disagreement.says, heard.disagreement.answers, (where(heard.at),)))
-        distrust(heard.own.guard, MISREAD)
+        mark_opaque(heard.own.guard, MISREAD_GUARD)
     return [*told, *_schedule(loop, held, most)]
 
 
 # ---- guards whose source misleads
 
-MISREAD = "its source says otherwise than it answers"
+MISREAD_GUARD = "its source says otherwise than it answers"
 
 
-def _contradiction(own: Owned, says: object, answers: object, example: tuple[str, ...]) -> Finding:
+def _contradiction(own: UserGuard, says: object, answers: object, example: tuple[str, ...]) -> Finding:
     return warning(
         own.place,
         f"its source says {says} where it answers {answers}. It is taken as it answers, and told by its name alone. Has the "
@@ -103,7 +103,7 @@ def _contradiction(own: Owned, says: object, answers: object, example: tuple[str
 
 def _misread(loop: Checkable, found: Exploration) -> Iterator[Finding]:
     """Each guard that contradicted its source, once: the user's; or else one of the table's own."""
-    own = {id(one.guard): one for one in owned(loop.guards)}
+    own = {id(one.guard): one for one in user_guards(loop.guards)}
     told: set[int] = set()
     blamed = [(seen, moment) for seen, moment in found.disagreements if id(seen.guard) in own]
     for seen, moment in blamed:
@@ -119,12 +119,12 @@ def _misread(loop: Checkable, found: Exploration) -> Iterator[Finding]:
         )
 
 
-def _distrust_all(loop: Checkable, found: Exploration) -> bool:
+def _mark_all_opaque(loop: Checkable, found: Exploration) -> bool:
     """Have the user's guards that contradicted their sources taken for opaque from now on; whether there were any."""
-    own = {id(one.guard) for one in owned(loop.guards)}
+    own = {id(one.guard) for one in user_guards(loop.guards)}
     guards = [seen.guard for seen, _ in found.disagreements if id(seen.guard) in own]
     for guard in guards:
-        distrust(guard, MISREAD)
+        mark_opaque(guard, MISREAD_GUARD)
     return bool(guards)
 
 
@@ -183,10 +183,10 @@ def _way(moment: Moment) -> tuple[str, ...]:
 
 def _untaken(loop: Checkable, found: Exploration) -> Iterator[Finding]:
     """The rows that no run takes, and that are none of ours."""
-    ours = {_told(row) for row in folded(full_table(decisions(loop.guards)), loop.limits, loop.guards)}
+    ours = {_explain_law(row) for row in folded(full_table(decisions(loop.guards)), loop.limits, loop.guards)}
     entered = {State.START, *(loop.table.rows[index].to for index in found.taken)}
     for index, row in enumerate(loop.table) if found.is_whole else ():
-        if index in found.taken or _told(row) in ours:
+        if index in found.taken or _explain_law(row) in ours:
             continue
         if row.source not in entered:
             why = f"no run comes to the state {row.source}"
@@ -197,7 +197,7 @@ def _untaken(loop: Checkable, found: Exploration) -> Iterator[Finding]:
         yield warning(f"row {row.source} -> {row.to}", f"it is never taken: {why}.")
 
 
-def _told(row: Row) -> tuple[object, ...]:
+def _explain_law(row: Row) -> tuple[object, ...]:
     """A row as it can be compared with one that was made anew."""
     return row.source, row.to, row.then, None if row.when is None else name_of(row.when), tuple(map(name_of, row.unless))
 
@@ -207,7 +207,7 @@ def _told(row: Row) -> tuple[object, ...]:
 
 def _ranks(loop: Checkable) -> Iterator[Finding]:
     known = facts(loop.limits, loop.guards)
-    for own in owned(loop.guards):
+    for own in user_guards(loop.guards):
         reads = reads_of(fold(own.reading, known))
         # Every step of truncated BPTT depends on a batch's splits, whoever asks for them.
         local = sorted(r.name for r in reads if r.record == "signals" and seen_by(r.name) == "one rank" and r.name != "splits")
@@ -228,6 +228,6 @@ def _out_of_sight(loop: Checkable, explorer: Explorer) -> Iterator[str]:
         yield f"streams were tried up to {explorer.longest_stream} batches, and one that never ends is not seen through"
     if limits.splits_batches:
         yield "batches were tried with up to 3 splits"
-    for own in owned(loop.guards):
+    for own in user_guards(loop.guards):
         if own.is_opaque:
             yield f"{own.place} cannot be read, as {own.reason}: both its answers were tried, and it was not called"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
-def on_a_circle(leads_to: Sequence[Iterable[int]]) -> set[int]:
+def nodes_on_cycles(leads_to: Sequence[Iterable[int]]) -> set[int]:
     """The places that lie on a circle, or between two.
 
-    >>> on_a_circle([{1}, {2, 3}, {1}, set()])
+    >>> nodes_on_cycles([{1}, {2, 3}, {1}, set()])
     {1, 2}
     """
     left = _led_to(leads_to, set(range(len(leads_to))))

@@ -13,9 +13,9 @@ from operator import attrgetter
 
 from attrs import define, field, fields, frozen
 
-from fsmtrain.core.checking.cycles import on_a_circle
+from fsmtrain.core.checking.cycles import nodes_on_cycles
 from fsmtrain.core.checking.row_choices import Choices, Disagreement, compare
-from fsmtrain.core.checking.user_guards import owned
+from fsmtrain.core.checking.user_guards import user_guards
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.evaluate import answering
 from fsmtrain.core.guards import Guards
@@ -25,7 +25,7 @@ from fsmtrain.core.table import Table
 from fsmtrain.errors import GuardError
 
 # What no built-in guard tells moments of one epoch apart by.
-_TOTALS = ("batches_begun", "global_step", "checks_done", "steps_skipped", "round_nb", "optimizer_steps", "stepped_in")
+_TOTALS = ("batches_begun", "global_step", "validations_done", "steps_skipped", "round_nb", "optimizer_steps", "stepped_in")
 _OF_AN_EPOCH = attrgetter(*(f.name for f in fields(Counters) if f.name not in (*_TOTALS, "gathered_by")))
 
 
@@ -101,7 +101,7 @@ class Explorer:
     def __init__(self, table: Table, limits: Limits, guards: Guards, *, tells_totals: bool, most: int) -> None:
         self._table, self._limits, self._tells_totals, self._most = table, limits, tells_totals, most
         self._choices = Choices(table, limits)
-        self._owned = [(own, answering(own.reading)) for own in owned(guards) if not own.is_opaque]
+        self._owned = [(own, answering(own.reading)) for own in user_guards(guards) if not own.is_opaque]
         self._nodes: dict[tuple[object, ...], int] = {}
         self._first: list[Moment | None] = []  # of each node
         self._leads_to: list[set[int]] = []  # from each node to others
@@ -160,7 +160,7 @@ class Explorer:
 
     def _look_for_circles(self) -> None:
         found = self.found
-        circle = on_a_circle(self._leads_to)
+        circle = nodes_on_cycles(self._leads_to)
         found.circling = self._first[min(circle)] if circle else None
 
     def _visit(self, state: State, counters: Counters, signals: Signals) -> Iterator[Signals]:
@@ -187,7 +187,7 @@ class Explorer:
     @property
     def longest_stream(self) -> int:
         """The batches after which a stream is taken to end."""
-        return 2 * max(self._limits.check_batches, *(length for _, length in self._limits.windows), 3) + 1
+        return 2 * max(self._limits.val_check_batches, *(length for _, length in self._limits.windows), 3) + 1
 
     def _choose(self, moment: Moment) -> Iterator[tuple[State, Counters]]:
         """Where the moment leads; and where it would, if somebody asked for a stop now."""
@@ -237,12 +237,18 @@ class Explorer:
         if self._tells_totals:
             return counters
         enough = counters.epochs_done >= self._limits.min_epochs
-        alike = (enough, counters.window, tuple(counters.gathered_by), counters.epochs_since_checks, counters.open_windows)
+        alike = (
+            enough,
+            counters.window_length,
+            tuple(counters.gathered_by),
+            counters.epochs_since_validation,
+            counters.open_windows,
+        )
         if alike not in epochs:
             epochs[alike] = counters
             return counters
         last = self._limits.epochs - 1
-        if counters.epochs_done < last and self._limits.window_of(last) == counters.window:
+        if counters.epochs_done < last and self._limits.window_of(last) == counters.window_length:
             counters.epochs_done = counters.current_epoch = last
         return counters
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import define, evolve, field, frozen
 
 from fsmtrain.core.checking.row_choices import Disagreement, compare
-from fsmtrain.core.checking.user_guards import Owned, owned
+from fsmtrain.core.checking.user_guards import UserGuard, user_guards
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.evaluate import Answer, answering
 from fsmtrain.core.guards import Checked, Guard, Guards
@@ -13,10 +13,10 @@ from fsmtrain.core.limits import Limits
 
 
 @define(eq=False)
-class Heard:
+class GuardProbe:
     """What was heard of one guard."""
 
-    own: Owned
+    own: UserGuard
     reading: Answer
     is_asked: bool = False
     has_fired: bool = False
@@ -25,10 +25,10 @@ class Heard:
 
 
 @frozen(eq=False)
-class _Overheard(Checked):
+class _ProbedGuard(Checked):
     """The user's guard, overheard."""
 
-    heard: Heard = field(kw_only=True)
+    heard: GuardProbe = field(kw_only=True)
 
     def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
         answer, heard = self.guard(limits, counters, signals), self.heard
@@ -40,14 +40,14 @@ class _Overheard(Checked):
         return answer
 
 
-def overheard(guards: Guards) -> tuple[Guards, list[Heard]]:
+def with_probes(guards: Guards) -> tuple[Guards, list[GuardProbe]]:
     """The same guards, and where what is heard of each will be written down."""
-    all_heard = [Heard(own, answering(own.reading)) for own in owned(guards)]
+    all_heard = [GuardProbe(own, answering(own.reading)) for own in user_guards(guards)]
     step: dict[int, Guard] = {}
     others: dict[str, Guard] = {}
     for heard in all_heard:
         own = heard.own
-        guard = _Overheard(own.guard, own.name, False, heard=heard)
+        guard = _ProbedGuard(own.guard, own.name, False, heard=heard)
         if own.optimizer_i is None:
             others[own.field] = guard
         else:

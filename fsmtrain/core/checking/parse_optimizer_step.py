@@ -19,7 +19,7 @@ _OPTIMIZER = 2
 _STEPS = ("step", "optimizer_step")
 
 
-def stepping_of(hook: object) -> Expression:
+def parse_optimizer_step(hook: object) -> Expression:
     """When a hook steps the optimizer that it is given, over `current_epoch`, `batch_nb` and `optimizer_i`.
 
     `Opaque`, with the reason, where that cannot be told: the optimizer goes elsewhere, or what is asked is no counter.

@@ -12,9 +12,9 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from fsmtrain.core.checking.findings import Finding, error, warning
-from fsmtrain.core.checking.guard_probes import Heard, overheard
+from fsmtrain.core.checking.guard_probes import GuardProbe, with_probes
 from fsmtrain.core.checking.optimizer_step_checks import Checkable, own_steps
-from fsmtrain.core.checking.user_guards import Owned, looks_at_growth, owned, readable
+from fsmtrain.core.checking.user_guards import UserGuard, looks_at_growth, readable, user_guards
 from fsmtrain.core.folding import facts
 from fsmtrain.core.guard_ast.expressions import reads_of
 from fsmtrain.core.guard_ast.format import text
@@ -33,18 +33,20 @@ def length_of(loop: Checkable) -> int:
     limits = loop.limits
     kinds = limits.epochs
     if not looks_at_growth(readable(loop.guards)):
-        kinds = min(kinds, limits.check_epochs * len(limits.windows) + 2)
+        kinds = min(kinds, limits.val_check_epochs * len(limits.windows) + 2)
     return kinds * limits.train_batches * limits.optimizers * (2 if limits.stops_early else 1)
 
 
-def foreseen(loop: Checkable, held: Mapping[str, tuple[str, ...]] | None = None) -> tuple[list[Finding], list[Heard]]:
+def schedule_findings(
+    loop: Checkable, held: Mapping[str, tuple[str, ...]] | None = None
+) -> tuple[list[Finding], list[GuardProbe]]:
     """What the plan shows, and the guards that contradicted their sources on the way.
 
     Args:
         loop: The loop; not one with streams.
         held: For a guard's name, the way to a moment in which it holds, be it asked there or not.
     """
-    guards, all_heard = overheard(readable(loop.guards))
+    guards, all_heard = with_probes(readable(loop.guards))
     same: Any = loop
     listened: Checkable = evolve(same, guards=guards) if loop.guards != Guards() else loop
     try:
@@ -64,9 +66,9 @@ class _View:
 
     @unknown.default
     def _opaque(self) -> frozenset[tuple[str, int | None]]:
-        return frozenset((own.field, own.optimizer_i) for own in owned(self.loop.guards) if own.is_opaque)
+        return frozenset((own.field, own.optimizer_i) for own in user_guards(self.loop.guards) if own.is_opaque)
 
-    def findings(self, all_heard: list[Heard]) -> Iterator[Finding]:
+    def findings(self, all_heard: list[GuardProbe]) -> Iterator[Finding]:
         for heard in all_heard:
             if not heard.has_fired and self._is_certain(heard.own):
                 yield self._never_fires(heard)
@@ -78,20 +80,20 @@ class _View:
 
     # ---- guards
 
-    def _is_certain(self, own: Owned) -> bool:
+    def _is_certain(self, own: UserGuard) -> bool:
         """Whether what was heard of this guard hangs on none that cannot be read, and on nothing from outside."""
         if any(r.record == "signals" for r in reads_of(fold(own.reading, facts(self.loop.limits, self.loop.guards)))):
             return False
-        if not any(field in ("step", "check") for field, _ in self.unknown):
+        if not any(field in ("step", "validate") for field, _ in self.unknown):
             return True
         return all(r.record == "limits" or r.name in _FIXED for r in reads_of(own.reading))
 
-    def _never_fires(self, heard: Heard) -> Finding:
+    def _never_fires(self, heard: GuardProbe) -> Finding:
         own, limits = heard.own, self.loop.limits
         run = f"this run of {_count(limits.epochs, 'epoch')} of {_count(limits.train_batches, 'batch')}"
         when = text(fold(own.reading, facts(limits, self.loop.guards)))
         example = self.held.get(own.name, ())
-        if own.field == "check" and not limits.validates:
+        if own.field == "validate" and not limits.validates:
             return warning(own.place, "it is never asked: there is nothing to validate.")
         if own.field == "stop" and not heard.is_asked:
             return warning(
@@ -107,7 +109,7 @@ class _View:
             )
         effect = {
             "step": f"the epoch's last batch alone closes the windows of optimizer {own.optimizer_i}",
-            "check": "no check ever comes",
+            "validate": "no check ever comes",
             "save": "no checkpoint is ever written",
             "stop": "it stops nothing",
         }[own.field]
@@ -117,7 +119,7 @@ class _View:
 
     def _checks(self) -> Iterator[Finding]:
         options, guards = self.loop.options, self.loop.guards
-        if guards.check is not None or self.plan.checks or not _can_validate(self.loop):
+        if guards.validate is not None or self.plan.validations or not _can_validate(self.loop):
             return
         yield warning(
             f"check_val_every_n_epoch={options.check_val_every_n_epoch}",
@@ -125,21 +127,21 @@ class _View:
         )
 
     def _patience(self) -> Iterator[Finding]:
-        rule, limits, checks = self.loop.options.early_stopping, self.loop.limits, self.plan.checks
-        if rule is None or not checks or ("check", None) in self.unknown:
+        rule, limits, checks = self.loop.options.early_stopping, self.loop.limits, self.plan.validations
+        if rule is None or not checks or ("validate", None) in self.unknown:
             return
         patience = max(1, rule.patience)
         about = f"early_stop_callback: patience={rule.patience}"
         if checks < patience:
             yield warning(
                 about,
-                f"the run has {_count(checks, 'check')}, so that it can never give out. Check more often, train longer, or "
+                f"the run has {_count(checks, 'validation')}, so that it can never give out. Check more often, train longer, or "
                 f"lower it.",
             )
         elif checks == patience:
             yield warning(
                 about,
-                f"the run has {_count(checks, 'check')}, so that it gives out after the very last one at best. Check more "
+                f"the run has {_count(checks, 'validation')}, so that it gives out after the very last one at best. Check more "
                 f"often, train longer, or lower it.",
             )
         elif limits.min_epochs >= limits.epochs:
@@ -156,11 +158,11 @@ class _View:
     # ---- schedulers
 
     def _schedule(self, name: str, schedule: Schedule, steps: int) -> Iterator[Finding]:
-        unit = "checks" if schedule.needs_check else f"{schedule.interval}s"
+        unit = "validations" if schedule.needs_check else f"{schedule.interval}s"
         if schedule.needs_check:
-            if ("check", None) in self.unknown or not _can_validate(self.loop):
+            if ("validate", None) in self.unknown or not _can_validate(self.loop):
                 return
-            if self.plan.checks == 0:
+            if self.plan.validations == 0:
                 yield warning(name, "it waits for a metric of a check, and there is none in this run, so it will never act.")
                 return
             unit = "epochs with a check"
@@ -182,7 +184,7 @@ class _View:
             )
 
 
-def unfed(loop: Checkable) -> Iterator[Finding]:
+def missing_metric(loop: Checkable) -> Iterator[Finding]:
     """What waits for a metric where there is nothing to validate."""
     if loop.limits.epochs == 0 or _can_validate(loop):
         return

@@ -15,7 +15,7 @@ from fsmtrain.core.states import State
 
 
 @frozen(eq=False)
-class Owned:
+class UserGuard:
     """One guard of the user's.
 
     Attributes:
@@ -63,18 +63,18 @@ class Owned:
         return state is State.EARLY_STOP and self.field == "stop"
 
 
-def owned(guards: Guards) -> Iterator[Owned]:
+def user_guards(guards: Guards) -> Iterator[UserGuard]:
     """The user's guards, in the order of the fields of `Guards`."""
     for index, guard in guards.step.items():
-        yield Owned("step", index, guard)
-    for field, own in (("check", guards.check), ("save", guards.save), ("stop", guards.stop)):
+        yield UserGuard("step", index, guard)
+    for field, own in (("validate", guards.validate), ("save", guards.save), ("stop", guards.stop)):
         if own is not None:
-            yield Owned(field, None, own)
+            yield UserGuard(field, None, own)
 
 
 def readable(guards: Guards) -> Guards:
     """Those guards that can be read; the others may have a memory, and are asked by the run alone."""
-    opaque = {(own.field, own.optimizer_i) for own in owned(guards) if own.is_opaque}
+    opaque = {(own.field, own.optimizer_i) for own in user_guards(guards) if own.is_opaque}
     kept = {field: None for field, index in opaque if index is None}
     return evolve(guards, step={i: guard for i, guard in guards.step.items() if ("step", i) not in opaque}, **kept)
 
@@ -86,7 +86,7 @@ _GROWING = frozenset(
         "epochs_done",
         "batches_begun",
         "global_step",
-        "checks_done",
+        "validations_done",
         "steps_skipped",
         "round_nb",
         "optimizer_steps",
@@ -97,4 +97,6 @@ _GROWING = frozenset(
 
 def looks_at_growth(guards: Guards) -> bool:
     """Whether a guard of the user's may tell one epoch from another that began alike."""
-    return any(own.is_opaque or any(r.name.split("[")[0] in _GROWING for r in reads_of(own.reading)) for own in owned(guards))
+    return any(
+        own.is_opaque or any(r.name.split("[")[0] in _GROWING for r in reads_of(own.reading)) for own in user_guards(guards)
+    )

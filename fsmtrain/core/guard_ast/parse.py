@@ -31,7 +31,7 @@ _ARITHMETIC: dict[type[ast.operator], str] = {
 _MISREAD: WeakKeyDictionary[FunctionType, str] = WeakKeyDictionary()
 
 
-def distrust(guard: Guard, reason: str) -> None:
+def mark_opaque(guard: Guard, reason: str) -> None:
     """From now on this guard, and every part of another that calls it, is opaque for this reason, whatever its source says."""
     if isinstance(guard, FunctionType):
         _MISREAD[guard] = reason
@@ -46,7 +46,7 @@ def read(guard: Guard, *, whole: Callable[[Checked], bool] = lambda guard: False
 
     >>> from fsmtrain.core.guards import window_is_full
     >>> read(window_is_full)
-    Apply(op='==', args=(Read(record='counters', name='gathered'), Read(record='counters', name='window')))
+    Apply(op='==', args=(Read(record='counters', name='gathered'), Read(record='counters', name='window_length')))
     """
     try:
         return _read(guard, (), whole)

@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 from fsmtrain.core.counters import Counters
 
 
-class UnevenError(Exception):
+class NotAffineError(Exception):
     """A stretch is not, or cannot be shown to be, the same in each repetition."""
 
 
@@ -49,10 +49,10 @@ class Repetitions:
         """
         for start, slope in self._negative:  # a straight line is below 0 where both of its ends are
             if not _is_negative(start) or not _is_negative(start + slope * (times - 1)):
-                raise UnevenError
+                raise NotAffineError
 
 
-class Growing:
+class AffineInt:
     """A whole number that is ``start + slope * k`` in the k-th repetition. `slope` is not 0."""
 
     __slots__ = ("of", "slope", "start")
@@ -64,14 +64,14 @@ class Growing:
     # ---- arithmetic
 
     def __add__(self, other: Any) -> Any:
-        of = other.of if isinstance(other, Growing) and other.of.depth > self.of.depth else self.of
+        of = other.of if isinstance(other, AffineInt) and other.of.depth > self.of.depth else self.of
         (start, slope), (more, steeper) = _line(self, of), _line(other, of)
-        return growing(start + more, slope + steeper, of)
+        return affine(start + more, slope + steeper, of)
 
     __radd__ = __add__
 
     def __neg__(self) -> Any:
-        return growing(-self.start, -self.slope, self.of)
+        return affine(-self.start, -self.slope, self.of)
 
     def __sub__(self, other: Any) -> Any:
         return self + -other
@@ -81,14 +81,14 @@ class Growing:
 
     def __mul__(self, other: Any) -> Any:
         if not isinstance(other, int):
-            raise UnevenError
-        return growing(self.start * other, self.slope * other, self.of)
+            raise NotAffineError
+        return affine(self.start * other, self.slope * other, self.of)
 
     __rmul__ = __mul__
 
     def __floordiv__(self, n: Any) -> Any:
         if _whole(n) and self.slope % n == 0:
-            return growing(self.start // n, self.slope // n, self.of)
+            return affine(self.start // n, self.slope // n, self.of)
         return self._multiple_below(n) // n
 
     def __mod__(self, n: Any) -> Any:
@@ -100,7 +100,7 @@ class Growing:
         """The multiple of n from which this number is not n away, as long as that does not change."""
         below = _first(self) // n * n
         if not below <= self < below + n:
-            raise UnevenError
+            raise NotAffineError
         return below
 
     # ---- questions
@@ -129,34 +129,34 @@ class Growing:
     def __index__(self) -> int:
         first = _first(self)
         if self != first:
-            raise UnevenError
+            raise NotAffineError
         return first
 
 
-def growing(start: Any, slope: int, of: Repetitions) -> Any:
+def affine(start: Any, slope: int, of: Repetitions) -> Any:
     """The number that is ``start + slope * k``: a plain one where it does not grow."""
-    return Growing(start, slope, of) if slope else start
+    return AffineInt(start, slope, of) if slope else start
 
 
-def is_growing(number: object) -> TypeGuard[Growing]:
+def is_affine(number: object) -> TypeGuard[AffineInt]:
     """Whether a number is another in another repetition."""
-    return isinstance(number, Growing)
+    return isinstance(number, AffineInt)
 
 
 def _line(number: Any, of: Repetitions) -> tuple[Any, int]:
     """A number as start and slope over these repetitions."""
-    return (number.start, number.slope) if isinstance(number, Growing) and number.of is of else (number, 0)
+    return (number.start, number.slope) if isinstance(number, AffineInt) and number.of is of else (number, 0)
 
 
 def _first(number: Any) -> int:
     """A number in the first of all repetitions."""
-    while isinstance(number, Growing):
+    while isinstance(number, AffineInt):
         number = number.start
     return int(number)
 
 
 def _is_negative(number: Any) -> bool:
-    if not isinstance(number, Growing):
+    if not isinstance(number, AffineInt):
         return bool(number < 0)
     answer = _first(number) < 0
     negative = number if answer else -number - 1
@@ -166,7 +166,7 @@ def _is_negative(number: Any) -> bool:
 
 def _whole(n: object) -> TypeGuard[int]:
     if not isinstance(n, int) or n <= 0:
-        raise UnevenError
+        raise NotAffineError
     return True
 
 
@@ -190,17 +190,17 @@ def _difference(before: Any, after: Any) -> Any:
         return [_difference(b, a) for b, a in zip(before, after, strict=True)]
     if isinstance(after, bool):
         if after is not before:
-            raise UnevenError
+            raise NotAffineError
         return 0
     difference = after - before
     if not isinstance(difference, int):
-        raise UnevenError
+        raise NotAffineError
     return difference
 
 
 def grown(counters: Counters, by: Change, of: Repetitions) -> Counters:
     """The counters as each repetition finds them when it begins."""
-    return _each(counters, by, lambda number, slope: growing(number, slope, of))
+    return _each(counters, by, lambda number, slope: affine(number, slope, of))
 
 
 def moved(counters: Counters, by: Change, times: int) -> Counters:
@@ -219,15 +219,15 @@ def _each(counters: Counters, by: Change, new: Any) -> Counters:
     return Counters(**values)
 
 
-def are_the_same(left: Any, right: Any) -> bool:
+def identical(left: Any, right: Any) -> bool:
     """Whether two counters, lists or numbers are the same in each repetition, without asking anything of them."""
     if isinstance(left, Counters):
-        return all(are_the_same(getattr(left, name), getattr(right, name)) for name in _NAMES)
+        return all(identical(getattr(left, name), getattr(right, name)) for name in _NAMES)
     if isinstance(left, list):
-        return all(map(are_the_same, left, right))
-    if isinstance(left, Growing) and isinstance(right, Growing):
-        return left.of is right.of and left.slope == right.slope and are_the_same(left.start, right.start)
-    if isinstance(left, Growing) or isinstance(right, Growing):
+        return all(map(identical, left, right))
+    if isinstance(left, AffineInt) and isinstance(right, AffineInt):
+        return left.of is right.of and left.slope == right.slope and identical(left.start, right.start)
+    if isinstance(left, AffineInt) or isinstance(right, AffineInt):
         return False
     return bool(left == right)
 
@@ -243,10 +243,10 @@ def each_moment(counters: Counters) -> Iterator[Counters]:
     listed: list[tuple[list[int], int, Iterator[int]]] = []
     for name in _NAMES:
         value = getattr(plain, name)
-        if is_growing(value):
+        if is_affine(value):
             single.append((name, count(value.start, value.slope)))
         elif isinstance(value, list):
-            listed += [(value, i, count(one.start, one.slope)) for i, one in enumerate(value) if is_growing(one)]
+            listed += [(value, i, count(one.start, one.slope)) for i, one in enumerate(value) if is_affine(one)]
     while True:
         for name, numbers in single:
             setattr(plain, name, next(numbers))

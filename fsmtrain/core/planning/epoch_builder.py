@@ -1,4 +1,4 @@
-"""What a plan says of one epoch, `Epoch`, and how it is written down while the epoch goes by, `Notes`."""
+"""What a plan says of one epoch, `Epoch`, and how it is written down while the epoch goes by, `MetricQueue`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from attrs import frozen
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.planning.affine import Growing, UnevenError, is_growing
-from fsmtrain.core.planning.int_ranges import Growth, Places
+from fsmtrain.core.planning.affine import AffineInt, NotAffineError, is_affine
+from fsmtrain.core.planning.int_ranges import IntRanges, IntRangesBuilder
 
 Windows = tuple[tuple[int, int], ...]  # (length in backwards, how many of it in a row), in order
 
@@ -29,8 +29,8 @@ class Epoch:
 
     batches: int
     windows: tuple[Windows, ...]
-    checks: Places
-    saves: Places
+    validations: IntRanges
+    saves: IntRanges
     global_steps: int
     cut: bool
 
@@ -40,7 +40,7 @@ class Epoch:
         return tuple(sum(count for _, count in windows) for windows in self.windows)
 
 
-class Notes:
+class EpochBuilder:
     """What is written down of an epoch, or of a part of it that repeats itself.
 
     Where they are of a part that stands for all its repetitions, the numbers of its batches grow; nothing else may.
@@ -48,7 +48,7 @@ class Notes:
 
     def __init__(self, optimizers: int) -> None:
         self.windows: list[list[tuple[int, int]]] = [[] for _ in range(optimizers)]
-        self.checks, self.saves = _Marks(), _Marks()
+        self.validations, self.saves = _Marks(), _Marks()
         self.batches = 0
         self.is_over = self.cut = False
 
@@ -63,14 +63,14 @@ class Notes:
 
     def end(self, counters: Counters) -> None:
         """The epoch ends here."""
-        self.is_over, self.batches, self.cut = True, _the_same(counters.batch_nb) + 1, counters.cut
+        self.is_over, self.batches, self.cut = True, _the_same(counters.batch_nb) + 1, counters.epoch_ended_early
 
     @property
     def has_places(self) -> bool:
         """Whether there is a check or a save after a batch that is not another in each repetition."""
-        return bool(self.checks.places() or self.saves.places())
+        return bool(self.validations.places() or self.saves.places())
 
-    def repeat(self, part: Notes, times: int) -> None:
+    def repeat(self, part: EpochBuilder, times: int) -> None:
         """Add a part of the epoch that stands for all its repetitions, so many times."""
         for i, windows in enumerate(part.windows):
             if len(windows) == 1:
@@ -79,7 +79,7 @@ class Notes:
                 for _ in range(times):  # the last window of one time may go on with the first of the next
                     self.step(i, *windows[0])
                     self.windows[i].extend(windows[1:])
-        self.checks.repeat(part.checks, times)
+        self.validations.repeat(part.validations, times)
         self.saves.repeat(part.saves, times)
 
     def epoch(self, global_steps: Any) -> Epoch:
@@ -87,7 +87,7 @@ class Notes:
         return Epoch(
             batches=self.batches,
             windows=tuple(map(tuple, self.windows)),
-            checks=self.checks.places(),
+            validations=self.validations.places(),
             saves=self.saves.places(),
             global_steps=_the_same(global_steps),
             cut=self.cut,
@@ -98,12 +98,12 @@ class _Marks:
     """Batches after which something happens. Those of a part that repeats itself stand for one batch in each repetition."""
 
     def __init__(self) -> None:
-        self._growth = Growth()
-        self._growing: list[tuple[Growing, int, int]] = []  # (first, step, count)
+        self._growth = IntRangesBuilder()
+        self._growing: list[tuple[AffineInt, int, int]] = []  # (first, step, count)
 
     def add(self, first: Any, step: int = 1, count: int = 1) -> None:
         """`count` more, each `step` behind the other."""
-        if is_growing(first):
+        if is_affine(first):
             self._growing.append((first, step, count))
         else:
             self._growth.add_run(first, step, count)
@@ -114,20 +114,20 @@ class _Marks:
         if singles and len(singles) == len(part._growing):
             first = [number.start for number in singles]
             steps = [later - earlier for earlier, later in pairwise([*first, first[0] + singles[0].slope])]
-            if not any(map(is_growing, steps)) and len(set(steps)) == 1:
+            if not any(map(is_affine, steps)) and len(set(steps)) == 1:
                 self.add(first[0], steps[0], times * len(singles))
                 return
         for k in range(times if part._growing else 0):
             for number, step, count in part._growing:
                 self.add(number.start + number.slope * k, step, count)
 
-    def places(self) -> Places:
+    def places(self) -> IntRanges:
         """The batches."""
         return self._growth.places()
 
 
 def _the_same(number: Any) -> int:
     """A number that has to be the same in each repetition."""
-    if is_growing(number):
-        raise UnevenError
+    if is_affine(number):
+        raise NotAffineError
     return int(number)

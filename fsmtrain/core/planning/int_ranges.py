@@ -1,4 +1,4 @@
-"""`Places`: batches or epochs, from 0, in ascending order, held as what they mostly are: every n-th from one on."""
+"""`IntRanges`: batches or epochs, from 0, in ascending order, held as what they mostly are: every n-th from one on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attrs import frozen
 
 
 @frozen(repr=False)
-class Places(Sequence[int]):
+class IntRanges(Sequence[int]):
     """Ascending whole numbers as runs of equal distance. A million of them take no more room than two.
 
     >>> places = Places.of([1, 3, 5, 7, 8])
@@ -20,9 +20,9 @@ class Places(Sequence[int]):
     runs: tuple[range, ...] = ()
 
     @classmethod
-    def of(cls, numbers: Iterable[int]) -> Places:
+    def of(cls, numbers: Iterable[int]) -> IntRanges:
         """These numbers."""
-        growing = Growth()
+        growing = IntRangesBuilder()
         for number in numbers:
             growing.add(number)
         return growing.places()
@@ -56,7 +56,7 @@ class Places(Sequence[int]):
         return f"Places({', '.join(shown)})"
 
 
-class Growth:
+class IntRangesBuilder:
     """Places that are still being added to, each behind the last."""
 
     def __init__(self) -> None:
@@ -81,6 +81,6 @@ class Growth:
             last = self._runs[-1]
             self._runs[-1] = range(last[0], first + step * count, step)
 
-    def places(self) -> Places:
+    def places(self) -> IntRanges:
         """What has been added."""
-        return Places(tuple(self._runs))
+        return IntRanges(tuple(self._runs))

@@ -1,4 +1,4 @@
-"""`Periods`: hears what comes one after the other, and says when it has heard the same thing twice in a row."""
+"""`PeriodDetector`: hears what comes one after the other, and says when it has heard the same thing twice in a row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Hashable
 SHORT = 8
 
 
-class Periods:
+class PeriodDetector:
     """Looks for a part that repeats itself, of any length, at the end of what was heard.
 
     What does not belong to it is forgotten after a while: first after 8, then after twice as much, and so on.
@@ -22,7 +22,7 @@ class Periods:
         self._heard: list[Hashable] = []
         self._borders: list[int] = []  # for each beginning of what was heard: the longest part that begins and ends it
 
-    def hear(self, shape: Hashable) -> int:
+    def feed(self, shape: Hashable) -> int:
         """How long the part is that has now been heard twice, and nothing else since the last time; 0 where there is none."""
         if len(self._heard) == self._patience:
             self._patience *= 2

@@ -15,7 +15,7 @@ from attrs import asdict, evolve, field, frozen
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning.epoch_builder import Epoch
-from fsmtrain.core.planning.int_ranges import Growth, Places
+from fsmtrain.core.planning.int_ranges import IntRanges, IntRangesBuilder
 from fsmtrain.core.planning.plan_text import difference, text
 from fsmtrain.core.planning.planner import Walk
 from fsmtrain.core.sizes import Sizes
@@ -61,7 +61,7 @@ class Totals:
     epochs: int
     global_step: int
     optimizer_steps: tuple[int, ...]
-    checks: int
+    validations: int
     scheduler_steps: tuple[int, ...]
 
 
@@ -112,7 +112,7 @@ class Plan:
         test_batches: Test batches at the end.
         optimizer_steps: For each optimizer, its steps in the whole run.
         global_step: Rounds with a step in the whole run.
-        checks: Passes over the validation loaders, and how many batches each has.
+        validations: Passes over the validation loaders, and how many batches each has.
         scheduler_steps: For each scheduler of ``Sizes(schedulers=...)``, its steps in the whole run.
         at_least: What is left of these in the shortest run that early stopping, or skipped steps, may make of it.
         earliest_end: Where early stopping may end the training at the earliest; None where nothing may.
@@ -125,8 +125,8 @@ class Plan:
     test_batches: int
     optimizer_steps: tuple[int, ...]
     global_step: int
-    checks: int
-    check_batches: int
+    validations: int
+    validation_batches: int
     scheduler_steps: tuple[int, ...]
     at_least: Totals
     earliest_end: End | None
@@ -143,11 +143,11 @@ class Plan:
         return sum(group.count for group in self.epochs)
 
     @property
-    def kinds(self) -> tuple[tuple[Places, Epoch], ...]:
+    def kinds(self) -> tuple[tuple[IntRanges, Epoch], ...]:
         """Each epoch that is unlike the others, with the indices of all that are like it."""
-        found: dict[Epoch, Growth] = {}
+        found: dict[Epoch, IntRangesBuilder] = {}
         for group in self.epochs:
-            found.setdefault(group.each, Growth()).add_run(group.first, 1, group.count)
+            found.setdefault(group.each, IntRangesBuilder()).add_run(group.first, 1, group.count)
         return tuple((places.places(), epoch) for epoch, places in found.items())
 
     def events(self, *what: What) -> Iterator[Event]:
@@ -167,7 +167,7 @@ class Plan:
                 split_nb=visit.split_nb,
                 optimizer_i=visit.optimizer_i,
                 global_step=visit.global_step,
-                window=visit.window if visit.state is State.STEP else 0,
+                window=visit.gathered if visit.state is State.STEP else 0,
             )
             if visit.state in wanted:
                 yield event
@@ -183,8 +183,8 @@ class Plan:
         plain["epochs"] = [
             {
                 "which": _plain(places),
-                **asdict(epoch, filter=lambda attribute, _: attribute.name not in ("checks", "saves")),
-                "checks": _plain(epoch.checks),
+                **asdict(epoch, filter=lambda attribute, _: attribute.name not in ("validations", "saves")),
+                "validations": _plain(epoch.validations),
                 "saves": _plain(epoch.saves),
             }
             for places, epoch in self.kinds
@@ -200,7 +200,7 @@ class Plan:
         return difference(self, other)
 
 
-def _plain(places: Places) -> list[list[int]]:
+def _plain(places: IntRanges) -> list[list[int]]:
     return [[run[0], run.step, len(run)] for run in places.runs]
 
 
@@ -253,9 +253,7 @@ def plan_of(loop: Plannable) -> Plan:
         shortest = Walk(loop.table, limits, loop.splits, exhausted_after=max(1, rule.patience))
         least = _totals(loop, shortest, tuple(_grouped(shortest.epochs())))
         counters = shortest.counters
-        earliest_end = End(
-            current_epoch=counters.current_epoch, batch_nb=counters.batch_nb, global_step=counters.global_step
-        )
+        earliest_end = End(current_epoch=counters.current_epoch, batch_nb=counters.batch_nb, global_step=counters.global_step)
     if limits.skips_steps:
         least = _without_steps(loop, least)
     return Plan(
@@ -264,8 +262,8 @@ def plan_of(loop: Plannable) -> Plan:
         test_batches=walk.test_batches,
         optimizer_steps=most.optimizer_steps,
         global_step=most.global_step,
-        checks=most.checks,
-        check_batches=limits.val_batches if limits.validates else 0,
+        validations=most.validations,
+        validation_batches=limits.val_batches if limits.validates else 0,
         scheduler_steps=most.scheduler_steps,
         at_least=least,
         earliest_end=earliest_end,
@@ -293,12 +291,12 @@ def _grouped(rows: Iterable[tuple[int, Epoch]]) -> Iterator[Epochs]:
 
 def _totals(loop: Plannable, walk: Walk, epochs: Sequence[Epochs]) -> Totals:
     counters = walk.counters
-    with_checks = [g.first + i for g in epochs if g.each.checks and not g.each.cut for i in range(g.count)]
+    with_checks = [g.first + i for g in epochs if g.each.validations and not g.each.cut for i in range(g.count)]
     return Totals(
         epochs=sum(group.count for group in epochs),
         global_step=counters.global_step,
         optimizer_steps=tuple(counters.optimizer_steps),
-        checks=counters.checks_done,
+        validations=counters.validations_done,
         scheduler_steps=tuple(
             schedule.steps(counters.optimizer_steps, counters.epochs_done, with_checks) for schedule in loop.sizes.schedulers
         ),

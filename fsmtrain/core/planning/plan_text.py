@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fsmtrain.core.planning.epoch_builder import Epoch, Windows
-from fsmtrain.core.planning.int_ranges import Places
+from fsmtrain.core.planning.int_ranges import IntRanges
 from fsmtrain.core.sizes import Schedule
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def _totals(plan: Plan) -> Iterator[tuple[str, str]]:
         schedules = zip(plan.loop.sizes.schedulers, plan.scheduler_steps, least.scheduler_steps, strict=True)
         for i, (schedule, steps, fewest) in enumerate(schedules):
             yield f"scheduler {i}", _least(f"{_count(steps, 'step')}, one after {_when(schedule)}", steps, fewest)
-        checks = f"{plan.checks:,} of {_count(plan.check_batches, 'batch')}"
-        yield "checks", _least(checks, plan.checks, least.checks) if plan.checks else "none"
+        checks = f"{plan.validations:,} of {_count(plan.validation_batches, 'batch')}"
+        yield "validations", _least(checks, plan.validations, least.validations) if plan.validations else "none"
     if plan.test_batches:
         yield "test", _count(plan.test_batches, "batch")
     end = plan.earliest_end
@@ -98,14 +98,14 @@ def _when(schedule: Schedule) -> str:
     every = f"every {one}" if schedule.frequency == 1 else f"every {_count(schedule.frequency, one)}"
     if schedule.interval == "step":
         return f"{every} of optimizer {schedule.optimizer_i}"
-    return f"{every}, if it had a check" if schedule.needs_check else every
+    return f"{every}, if it had a validation" if schedule.needs_check else every
 
 
-def _which(epochs: Places) -> str:
+def _which(epochs: IntRanges) -> str:
     return f"{'epoch' if len(epochs) == 1 else 'epochs'} {_indices(epochs)}"
 
 
-def _indices(epochs: Places) -> str:
+def _indices(epochs: IntRanges) -> str:
     """Epochs by their indices: ``0 to 4, 10``."""
     parts = []
     for run in epochs.runs:
@@ -123,7 +123,7 @@ def _parts(epoch: Epoch) -> Iterator[tuple[str, str]]:
     yield "batches", _count(epoch.batches, "batch")
     for i, windows in enumerate(epoch.windows):
         yield "windows" + (f" of optimizer {i}" if len(epoch.windows) > 1 else ""), _spelled(windows)
-    for places, name in ((epoch.checks, "checks"), (epoch.saves, "checkpoints")):
+    for places, name in ((epoch.validations, "validations"), (epoch.saves, "checkpoints")):
         if places:
             yield name, f"{len(places):,}, {_places(places)}"
     if epoch.cut:
@@ -139,7 +139,7 @@ def _spelled(windows: Windows) -> str:
     return ", ".join(spelled) or "none"
 
 
-def _places(batches: Places) -> str:
+def _places(batches: IntRanges) -> str:
     """Batches as how many have gone by: ``after 11, 22, 33, 44``; long lists in part."""
     shown = [f"{nb + 1:,}" for nb in batches[:8]]
     if len(batches) > 8:

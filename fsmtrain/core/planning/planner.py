@@ -19,10 +19,10 @@ from fsmtrain.core.dispatcher import nodes_of
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.planning.affine import UnevenError
-from fsmtrain.core.planning.epoch_builder import Epoch, Notes
-from fsmtrain.core.planning.period_detector import Periods
-from fsmtrain.core.planning.simulation import Course, Rows, Run
+from fsmtrain.core.planning.affine import NotAffineError
+from fsmtrain.core.planning.epoch_builder import Epoch, EpochBuilder
+from fsmtrain.core.planning.period_detector import PeriodDetector
+from fsmtrain.core.planning.simulation import Course, Rows, Simulation
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
 
@@ -42,14 +42,14 @@ class Walk:
     def __init__(
         self, table: Table, limits: Limits, splits: int, exhausted_after: int | None = None, *, jumps: bool = True
     ) -> None:
-        self._run = Run(
+        self._run = Simulation(
             limits,
             _opaque(table),
             exhausted_after,
             nodes_of(table, {})[State.START],
             Counters.begin(limits.optimizers),
             Signals(splits=splits),
-            Notes(limits.optimizers),
+            EpochBuilder(limits.optimizers),
             jumps=jumps,
         )
 
@@ -75,7 +75,7 @@ class Walk:
 
     def epochs(self) -> Iterator[tuple[int, Epoch]]:
         """The epochs of the run, in order, and how many like it are in a row; or the beginning of such a row."""
-        run, periods = self._run, Periods()
+        run, periods = self._run, PeriodDetector()
         walked: list[tuple[Counters, Course]] = []  # where the last epochs began, and how they went
         run.advance()
         while run.node.state is State.FETCH:
@@ -83,42 +83,42 @@ class Walk:
             course, epoch = _epoch(run)
             walked.append((began, course))
             yield 1, epoch
-            period = periods.hear(epoch)
+            period = periods.feed(epoch)
             if period and run.node.state is State.FETCH:
                 before, courses = walked[-period][0], [course for _, course in walked[-period:]]
                 epochs: list[Epoch] = []
                 jump = run.repeat(partial(_follow_all, courses=courses, epochs=epochs), before)
                 if jump is not None:
                     yield from [(jump.times, epochs[0])] if period == 1 else [(1, epoch) for epoch in epochs] * jump.times
-                    periods, walked = Periods(), []
+                    periods, walked = PeriodDetector(), []
 
 
 class _Looker:
     """Looks for what comes twice, and compares the counters before and after it when it comes for the third time."""
 
     def __init__(self) -> None:
-        self._periods, self._heard = Periods(), 0
+        self._periods, self._heard = PeriodDetector(), 0
         self._due: dict[int, tuple[int, Counters]] = {}
 
     def hear(self, shape: Hashable, counters: Counters) -> tuple[int, Counters] | None:
         """How long the part is that may just have come for the third time, and the counters before it."""
         self._heard += 1
-        period = self._periods.hear(shape)
+        period = self._periods.feed(shape)
         if period:
             self._due[self._heard + period] = period, counters.copy()
         return self._due.pop(self._heard, None)
 
 
-def _epoch(run: Run) -> tuple[Course, Epoch]:
+def _epoch(run: Simulation) -> tuple[Course, Epoch]:
     """Walk an epoch; how it went, and what there is to say of it."""
-    run.notes, began = Notes(run.limits.optimizers), run.counters.global_step
+    run.notes, began = EpochBuilder(run.limits.optimizers), run.counters.global_step
     course: Course = []
     known: dict[Rows, Rows] = {}  # each only once
     near, far = _Looker(), _Looker()  # at batches since the last jump; at all batches, and the jumps between them
 
     def jump(part: Course, before: Counters) -> int:
         """Leave out the repetitions of a part of the course; how many."""
-        done = run.repeat(partial(Run.follow, course=part), before, least=-(-WORTH // len(part)))
+        done = run.repeat(partial(Simulation.follow, course=part), before, least=-(-WORTH // len(part)))
         if done is None:
             return 0
         course.append(evolve(done, course=part))
@@ -142,18 +142,18 @@ def _epoch(run: Run) -> tuple[Course, Epoch]:
             near, far = _Looker(), _Looker()
 
 
-def _follow_all(trial: Run, courses: list[Course], epochs: list[Epoch]) -> None:
+def _follow_all(trial: Simulation, courses: list[Course], epochs: list[Epoch]) -> None:
     epochs.extend(_follow(trial, course) for course in courses)
 
 
-def _follow(trial: Run, course: Course) -> Epoch:
+def _follow(trial: Simulation, course: Course) -> Epoch:
     """Walk an epoch, for all its repetitions at the same time, as another one went."""
-    trial.notes, began = Notes(trial.limits.optimizers), trial.counters.global_step
+    trial.notes, began = EpochBuilder(trial.limits.optimizers), trial.counters.global_step
     trial.follow(course)
     if not trial.notes.is_over:
-        raise UnevenError
+        raise NotAffineError
     epoch = trial.notes.epoch(trial.counters.global_step - began)
-    trial.notes = Notes(trial.limits.optimizers)  # all of them are in the epoch
+    trial.notes = EpochBuilder(trial.limits.optimizers)  # all of them are in the epoch
     return epoch
 
 

@@ -21,8 +21,8 @@ from attrs import define, field, frozen
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Case, Node, choose
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.planning.affine import Change, Repetitions, UnevenError, are_the_same, change, each_moment, grown, moved
-from fsmtrain.core.planning.epoch_builder import Notes
+from fsmtrain.core.planning.affine import Change, NotAffineError, Repetitions, change, each_moment, grown, identical, moved
+from fsmtrain.core.planning.epoch_builder import EpochBuilder
 from fsmtrain.core.states import State
 from fsmtrain.errors import GuardError
 
@@ -55,7 +55,7 @@ class Moment:
 
 
 @define
-class Run:
+class Simulation:
     """A run without actions, or a trial of a part of it that stands for all repetitions of the part.
 
     Attributes:
@@ -75,7 +75,7 @@ class Run:
     node: Node
     counters: Counters
     signals: Signals
-    notes: Notes
+    notes: EpochBuilder
     depth: int = 0
     jumps: bool = True
     visits: list[int] = field(factory=lambda: [0])
@@ -123,8 +123,8 @@ class Run:
         self.node = case.target
         self.visits[0] += 1
         if state is State.VAL_CHECK and case.target is not node:
-            notes.checks.add(counters.batch_nb)
-            if self.exhausted_after is not None and counters.checks_done >= self.exhausted_after:
+            notes.validations.add(counters.batch_nb)
+            if self.exhausted_after is not None and counters.validations_done >= self.exhausted_after:
                 self.signals.patience_exhausted = True
         return case.row
 
@@ -134,22 +134,22 @@ class Run:
         if not self.depth:
             row = self.answered.popleft()
         elif self.depth > 1 or before is None:
-            raise UnevenError
+            raise NotAffineError
         else:
             row = before
             self.moments.append(Moment(node, self.counters.copy(), self.signals, row))
         for case in node.cases:
             if case.row == row:
                 return case
-        raise UnevenError
+        raise NotAffineError
 
     def follow(self, course: Sequence[Rows | Jump]) -> None:
         """Walk a part of an epoch, or all of it, as it went before."""
         for part in course:
             if self.notes.is_over:
-                raise UnevenError
+                raise NotAffineError
             if isinstance(part, Jump):
-                self.leave_out(self.attempt(partial(Run.follow, course=part.course), part.by), part.times)
+                self.leave_out(self.attempt(partial(Simulation.follow, course=part.course), part.by), part.times)
             else:
                 self.advance(part)
 
@@ -159,10 +159,10 @@ class Run:
         self.visit()
         if self.node is not node:
             return 0
-        jump = self.repeat(Run.visit, before)
+        jump = self.repeat(Simulation.visit, before)
         return 0 if jump is None else jump.times
 
-    def repeat(self, part: Callable[[Run], object], before: Counters, least: int = 1) -> Jump | None:
+    def repeat(self, part: Callable[[Simulation], object], before: Counters, least: int = 1) -> Jump | None:
         """Leave out the repetitions of the part of the run that has just gone by, all that there are.
 
         Args:
@@ -184,7 +184,7 @@ class Run:
             times = trial.repetitions.most()
             if times is not None:
                 trial.repetitions.confirm(times)
-        except (UnevenError, GuardError, TypeError):  # a guard that fails does so again where the run comes to it
+        except (NotAffineError, GuardError, TypeError):  # a guard that fails does so again where the run comes to it
             return None
         if trial.moments:
             least *= ASKED
@@ -217,30 +217,30 @@ class Run:
         assert most is not None
         return most
 
-    def attempt(self, part: Callable[[Run], object], by: Change) -> Trial:
+    def attempt(self, part: Callable[[Simulation], object], by: Change) -> Trial:
         """Walk a part of the run from here, for all its repetitions at the same time.
 
         Raises:
             UnevenError: It does not end as the next repetition begins.
         """
         repetitions = Repetitions(self.depth)
-        run = Run(
+        run = Simulation(
             self.limits,
             self.opaque,
             self.exhausted_after,
             self.node,
             grown(self.counters, by, repetitions),
             self.signals.copy(),
-            Notes(self.limits.optimizers),
+            EpochBuilder(self.limits.optimizers),
             self.depth + 1,
             visits=self.visits,
         )
         part(run)
         next_one = grown(moved(self.counters, by, 1), by, repetitions)
-        if run.node is not self.node or run.signals != self.signals or not are_the_same(run.counters, next_one):
-            raise UnevenError
+        if run.node is not self.node or run.signals != self.signals or not identical(run.counters, next_one):
+            raise NotAffineError
         if run.notes.has_places:  # at the same batch each time
-            raise UnevenError
+            raise NotAffineError
         return Trial(repetitions, run.notes, by, run.moments)
 
     def leave_out(self, trial: Trial, times: int) -> None:
@@ -259,6 +259,6 @@ class Trial:
     """What came out when a part of a run was walked for all its repetitions."""
 
     repetitions: Repetitions
-    notes: Notes
+    notes: EpochBuilder
     by: Change
     moments: Sequence[Moment]

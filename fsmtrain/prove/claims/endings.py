@@ -24,7 +24,7 @@ def epochs_are_at_least_min(limits: Limits, counters: Counters) -> bool:
 
 
 def patience_cut_the_epoch(counters: Counters, signals: Signals) -> bool:
-    return not counters.cut or signals.patience_exhausted
+    return not counters.epoch_ended_early or signals.patience_exhausted
 
 
 def patience_ended_what_ended_early(limits: Limits, counters: Counters, signals: Signals) -> bool:

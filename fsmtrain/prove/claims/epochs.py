@@ -11,9 +11,9 @@ from fsmtrain.prove.ghost_state import Seen
 
 def no_epoch_has_begun(counters: Counters, seen: Seen) -> bool:
     return (
-        counters.current_epoch == 0 and counters.epochs_done == 0 and counters.epochs_since_checks == 0
-        and counters.batch_nb == 0 and counters.batches_begun == 0 and counters.batches_since_check == 0
-        and counters.gathered == 0 and seen.epochs_begun == 0 and not counters.cut and not counters.saved
+        counters.current_epoch == 0 and counters.epochs_done == 0 and counters.epochs_since_validation == 0
+        and counters.batch_nb == 0 and counters.batches_begun == 0 and counters.batches_since_validation == 0
+        and counters.gathered == 0 and seen.epochs_begun == 0 and not counters.epoch_ended_early and not counters.saved
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def a_stream_ends_with_its_last_batch(limits: Limits, signals: Signals, seen: Se
 
 
 def an_epoch_ends_with_its_last_batch_or_is_cut(counters: Counters, seen: Seen) -> bool:
-    return (counters.cut and seen.batches_left >= 1) or (not counters.cut and seen.batches_left == 0)
+    return (counters.epoch_ended_early and seen.batches_left >= 1) or (not counters.epoch_ended_early and seen.batches_left == 0)
 
 
 def batches_are_counted(counters: Counters, seen: Seen) -> bool:

@@ -34,7 +34,7 @@ def only_early_stopping_has_patience(limits: Limits, signals: Signals) -> bool:
 
 
 def only_early_stopping_cuts(limits: Limits, counters: Counters) -> bool:
-    return limits.stops_early or not counters.cut
+    return limits.stops_early or not counters.epoch_ended_early
 
 
 def only_a_scaler_skips(limits: Limits, signals: Signals) -> bool:
@@ -46,7 +46,7 @@ def only_a_policy_rolls_back(limits: Limits, signals: Signals) -> bool:
 
 
 def without_accumulation_the_window_is_one(counters: Counters, seen: Seen) -> bool:
-    return not seen.never_accumulates or counters.window == 1
+    return not seen.never_accumulates or counters.window_length == 1
 
 
 def without_accumulation_one_is_gathered(counters: Counters, seen: Seen) -> bool:
@@ -58,11 +58,11 @@ def without_accumulation_no_window_is_open(counters: Counters, seen: Seen) -> bo
 
 
 def one_window_for_all_epochs(counters: Counters, seen: Seen) -> bool:
-    return seen.same_window == 0 or counters.window == seen.same_window
+    return seen.same_window == 0 or counters.window_length == seen.same_window
 
 
 def every_epoch_has_checks(limits: Limits, counters: Counters) -> bool:
-    return limits.check_epochs != 1 or counters.epochs_since_checks == 1
+    return limits.val_check_epochs != 1 or counters.epochs_since_validation == 1
 
 
 def nothing_is_saved(counters: Counters) -> bool:
@@ -85,7 +85,7 @@ FACTS: tuple[Claim, ...] = (
     Claim("... and no window is open at the end of a turn", without_accumulation_no_window_is_open,
           EVERYWHERE - (IN_TURN - {State.TRAIN_BATCH, State.ROUND_END}) - {State.ROLLED_BACK}, built_in="step"),
     Claim("window is K in backward where all epochs have the same K", one_window_for_all_epochs, frozenset({State.BACKWARD})),
-    Claim("epochs_since_checks is 1 in round_end where every epoch has checks", every_epoch_has_checks,
+    Claim("epochs_since_validation is 1 in round_end where every epoch has checks", every_epoch_has_checks,
           frozenset({State.ROUND_END})),
     Claim("saved is false without a save guard", nothing_is_saved, built_in="save"),
 )  # fmt: skip

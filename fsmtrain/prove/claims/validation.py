@@ -14,62 +14,62 @@ BEFORE_CHECKS = IN_TURN | {State.SAVE}
 def batches_are_whole_intervals_and_one_under_way(limits: Limits, seen: Seen) -> bool:
     return not limits.validates or (
         seen.fetched_in_epoch == seen.batches_in_intervals + seen.batches_in_interval
-        and seen.batches_in_interval >= 1 and seen.batches_in_interval <= limits.check_batches
+        and seen.batches_in_interval >= 1 and seen.batches_in_interval <= limits.val_check_batches
     )  # fmt: skip
 
 
 def epochs_are_whole_intervals_and_one_under_way(limits: Limits, seen: Seen) -> bool:
     return (
         seen.epochs_begun == seen.epochs_in_intervals + seen.epochs_in_interval
-        and seen.epochs_in_interval >= 1 and seen.epochs_in_interval <= limits.check_epochs
+        and seen.epochs_in_interval >= 1 and seen.epochs_in_interval <= limits.val_check_epochs
     )  # fmt: skip
 
 
 def epochs_since_checks_are_the_intervals(counters: Counters, seen: Seen) -> bool:
-    return counters.epochs_since_checks == seen.epochs_in_interval
+    return counters.epochs_since_validation == seen.epochs_in_interval
 
 
 def batches_since_check_are_the_intervals(limits: Limits, counters: Counters, seen: Seen) -> bool:
     return (
         not limits.validates
-        or counters.epochs_since_checks != limits.check_epochs
-        or counters.batches_since_check == seen.batches_in_interval
+        or counters.epochs_since_validation != limits.val_check_epochs
+        or counters.batches_since_validation == seen.batches_in_interval
     )
 
 
 def a_check_is_due(limits: Limits, seen: Seen) -> bool:
     return (
-        limits.validates and seen.batches_in_interval == limits.check_batches and seen.epochs_in_interval == limits.check_epochs
+        limits.validates and seen.batches_in_interval == limits.val_check_batches and seen.epochs_in_interval == limits.val_check_epochs
     )
 
 
 def no_check_is_due(limits: Limits, seen: Seen) -> bool:
     return (
         not limits.validates
-        or seen.batches_in_interval != limits.check_batches
-        or seen.epochs_in_interval != limits.check_epochs
+        or seen.batches_in_interval != limits.val_check_batches
+        or seen.epochs_in_interval != limits.val_check_epochs
     )
 
 
 def after_a_check_its_interval_is_over(limits: Limits, counters: Counters, seen: Seen) -> bool:
-    return counters.batches_since_check == 0 and seen.batches_in_interval == limits.check_batches
+    return counters.batches_since_validation == 0 and seen.batches_in_interval == limits.val_check_batches
 
 
 def batches_since_check_wait_for_the_next(limits: Limits, counters: Counters, seen: Seen) -> bool:
     return (
         not limits.validates
-        or counters.epochs_since_checks != limits.check_epochs
-        or counters.batches_since_check + 1 == seen.batches_in_interval
+        or counters.epochs_since_validation != limits.val_check_epochs
+        or counters.batches_since_validation + 1 == seen.batches_in_interval
     )
 
 
 def batches_since_check_are_the_intervals_or_none(limits: Limits, counters: Counters, seen: Seen) -> bool:
     return (
         not limits.validates
-        or counters.epochs_since_checks != limits.check_epochs
+        or counters.epochs_since_validation != limits.val_check_epochs
         or seen.fetched_in_epoch == 0
-        or (counters.batches_since_check == seen.batches_in_interval and seen.batches_in_interval != limits.check_batches)
-        or (counters.batches_since_check == 0 and seen.batches_in_interval == limits.check_batches)
+        or (counters.batches_since_validation == seen.batches_in_interval and seen.batches_in_interval != limits.val_check_batches)
+        or (counters.batches_since_validation == 0 and seen.batches_in_interval == limits.val_check_batches)
     )
 
 
@@ -116,25 +116,25 @@ def the_test_is_over(seen: Seen) -> bool:
 
 
 def checks_are_counted(counters: Counters, seen: Seen) -> bool:
-    return counters.checks_done == seen.checks
+    return counters.validations_done == seen.checks
 
 
 CHECKS: tuple[Claim, ...] = (
     Claim("batches: whole check intervals and one under way", batches_are_whole_intervals_and_one_under_way, IN_EPOCH,
-          built_in="check"),
+          built_in="validate"),
     Claim("epochs: whole check intervals and one under way", epochs_are_whole_intervals_and_one_under_way,
           IN_EPOCH | {State.EARLY_STOP}),
-    Claim("epochs_since_checks is the place in the interval of epochs", epochs_since_checks_are_the_intervals),
-    Claim("batches_since_check is the place in the interval of batches", batches_since_check_are_the_intervals, BEFORE_CHECKS,
-          built_in="check"),
+    Claim("epochs_since_validation is the place in the interval of epochs", epochs_since_checks_are_the_intervals),
+    Claim("batches_since_validation is the place in the interval of batches", batches_since_check_are_the_intervals, BEFORE_CHECKS,
+          built_in="validate"),
     Claim("... one less while a batch is fetched", batches_since_check_wait_for_the_next, frozenset({State.FETCH}),
-          built_in="check"),
-    Claim("... and 0 in a check", after_a_check_its_interval_is_over, frozenset({State.VAL_CHECK}), built_in="check"),
+          built_in="validate"),
+    Claim("... and 0 in a check", after_a_check_its_interval_is_over, frozenset({State.VAL_CHECK}), built_in="validate"),
     Claim("... and 0 after a check", batches_since_check_are_the_intervals_or_none, frozenset({State.EARLY_STOP}),
-          built_in="check"),
-    Claim("a check happens only when it is due", a_check_is_due, frozenset({State.VAL_CHECK}), built_in="check"),
+          built_in="validate"),
+    Claim("a check happens only when it is due", a_check_is_due, frozenset({State.VAL_CHECK}), built_in="validate"),
     Claim("no check that is due is left out", no_check_is_due, frozenset({State.ROUND_END}),
-          frozenset({State.FETCH, State.EPOCH_END, State.EARLY_STOP}), built_in="check"),
+          frozenset({State.FETCH, State.EPOCH_END, State.EARLY_STOP}), built_in="validate"),
     Claim("before the sanity pass all its batches are ahead", a_sanity_pass_is_ahead, frozenset({State.START})),
     Claim("before the test all its batches are ahead", a_test_is_ahead, but(State.TEST, State.DONE, State.STOPPED)),
     Claim("each visit to sanity_val is one of its batches", the_sanity_pass_has_its_batches, frozenset({State.SANITY_VAL})),
@@ -146,7 +146,7 @@ CHECKS: tuple[Claim, ...] = (
     Claim("a check ends after its last batch", a_check_is_over, frozenset({State.VAL_CHECK}),
           frozenset({State.EPOCH_END, State.EARLY_STOP})),
     Claim("between checks all batches of the next are ahead", a_check_is_ahead, but(State.VAL_CHECK, State.STOPPED)),
-    Claim("checks_done counts the checks", checks_are_counted),
+    Claim("validations_done counts the checks", checks_are_counted),
     Claim("each visit to test is one of its batches", the_test_has_its_batches, frozenset({State.TEST})),
     Claim("the test ends after its last batch", the_test_is_over, frozenset({State.TEST}), frozenset({State.DONE})),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from fsmtrain.prove.ghost_state import Seen
 
 
 def the_window_is_that_of_the_epoch(counters: Counters, seen: Seen) -> bool:
-    return counters.window == seen.epoch_window and counters.window >= 1
+    return counters.window_length == seen.epoch_window and counters.window_length >= 1
 
 
 def nothing_is_negative(counters: Counters, seen: Seen) -> bool:
@@ -44,15 +44,15 @@ def no_window_is_left_open(seen: Seen) -> bool:
 
 
 def a_cut_is_allowed(limits: Limits, counters: Counters, seen: Seen) -> bool:
-    return not counters.cut or (counters.open_windows == 0 and seen.pending == 0 and counters.epochs_done >= limits.min_epochs)
+    return not counters.epoch_ended_early or (counters.open_windows == 0 and seen.pending == 0 and counters.epochs_done >= limits.min_epochs)
 
 
 def a_window_has_room(counters: Counters, seen: Seen) -> bool:
-    return seen.pending + 1 <= counters.window
+    return seen.pending + 1 <= counters.window_length
 
 
 def a_window_is_at_most_full(counters: Counters, seen: Seen) -> bool:
-    return seen.pending + 1 <= counters.window or (counters.optimizer_i == seen.me and seen.pending == counters.window)
+    return seen.pending + 1 <= counters.window_length or (counters.optimizer_i == seen.me and seen.pending == counters.window_length)
 
 
 def windows_of_one_are_never_left_open(seen: Seen) -> bool:
@@ -74,14 +74,14 @@ def the_last_round_leaves_no_window(counters: Counters, signals: Signals, seen: 
 
 
 def a_step_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    return counters.gathered == counters.window or (
+    return counters.gathered == counters.window_length or (
         (counters.batch_nb + 1 == limits.train_batches or signals.stream_ended) and counters.split_nb + 1 == signals.splits
     )
 
 
 def no_step_is_due(limits: Limits, counters: Counters, signals: Signals, seen: Seen) -> bool:
     return (
-        counters.gathered != counters.window
+        counters.gathered != counters.window_length
         and (
             (counters.batch_nb + 1 != limits.train_batches and not signals.stream_ended)
             or counters.split_nb + 1 != signals.splits

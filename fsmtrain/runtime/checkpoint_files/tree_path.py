@@ -8,7 +8,7 @@ from attrs import frozen
 
 
 @frozen(eq=False)
-class Path:
+class TreePath:
     """The steps from the root of a tree to a value: keys and positions.
 
     >>> path = Path().key("optimizers").at(0).key("state").key(3).key("exp_avg")
@@ -18,16 +18,16 @@ class Path:
     'the value'
     """
 
-    parent: Path | None = None
+    parent: TreePath | None = None
     step: Any = None
 
-    def key(self, key: Any) -> Path:
+    def key(self, key: Any) -> TreePath:
         """The path of what a mapping holds under a key."""
-        return Path(self, key)
+        return TreePath(self, key)
 
-    def at(self, position: int) -> Path:
+    def at(self, position: int) -> TreePath:
         """The path of an item of a sequence."""
-        return Path(self, position)
+        return TreePath(self, position)
 
     @property
     def steps(self) -> list[Any]:

@@ -26,34 +26,34 @@ from fsmtrain.user_warnings import warn
 Facts = dict[str, str]  # each by its name; a value is only compared, and shown
 
 # Of these another value changes when the run ends, or what is seen of it, and nothing of what has been trained so far.
-HARMLESS = frozenset(
+MAY_DIFFER = frozenset(
     {
         "max_nb_epochs", "min_nb_epochs", "early_stop_callback", "test_percent_check", "nb_sanity_val_steps", "device",
         "on_nonfinite", "max_nb_rollbacks", "distributed_backend", "Guards(stop)", "Guards(save)", "val loaders",
         "test loaders", "device type", "torch threads", "python", "torch", "numpy", "the model's code",
     }
 )  # fmt: skip
-UNSEEN = frozenset({"progress_bar", "quiet", "runs_dir", "run_name", "logger"})  # not worth a word
+IGNORED = frozenset({"progress_bar", "quiet", "runs_dir", "run_name", "logger"})  # not worth a word
 
 
-def facts_of(parts: RunComponents) -> Facts:
+def fingerprint(parts: RunComponents) -> Facts:
     """What is compared of a run."""
     return dict(_facts(parts))
 
 
-def compare(saved: Facts, now: Facts, *, anyway: bool) -> None:
+def check_compatible(saved: Facts, now: Facts, *, strict: bool) -> None:
     """Tell what differs.
 
     Raises:
-        ResumeError: Something that would make the rest of the run another one, unless `anyway`.
+        ResumeError: Something that would make the rest of the run another one, if `strict`.
     """
     names = [name for name in {**saved, **now} if saved.get(name) != now.get(name)]
     told = {name: f"{name}: {now.get(name, 'nothing')}, and {saved.get(name, 'nothing')} when it was saved" for name in names}
-    harmful = [told[name] for name in names if name not in HARMLESS]
-    if harmful and not anyway:
+    harmful = [told[name] for name in names if name not in MAY_DIFFER]
+    if harmful and strict:
         raise ResumeError(
             f"the rest of the run would be another one: {'; '.join(harmful)}. Make them what they were, or insist with "
-            f"resume(..., anyway=True)."
+            f"resume(..., strict=False)."
         )
     if told:
         warn(f"the run is resumed with differences: {'; '.join(told.values())}.")
@@ -62,12 +62,12 @@ def compare(saved: Facts, now: Facts, *, anyway: bool) -> None:
 def _facts(parts: RunComponents) -> Iterator[tuple[str, str]]:
     loop = parts.loop
     for f in fields(Options):
-        if f.name not in UNSEEN:
+        if f.name not in IGNORED:
             yield f.name, repr(getattr(loop.options, f.name))
     guards = loop.guards
     for i, guard in sorted(guards.step.items()):
         yield f"Guards(step={{{i}}})", name_of(guard)
-    for name in ("check", "save", "stop"):
+    for name in ("validate", "save", "stop"):
         own = getattr(guards, name)
         if own is not None:
             yield f"Guards({name})", name_of(own)

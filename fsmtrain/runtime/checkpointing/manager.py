@@ -1,4 +1,4 @@
-"""`Keeping`: the checkpoints of one run. What is saved of it, on its way out too, and how it goes on from one, or goes back."""
+"""`CheckpointManager`: the checkpoints of one run. What is saved of it, on its way out too, and how it goes on from one, or goes back."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from fsmtrain.errors import FsmtrainError, NonFiniteError, ResumeError
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import Loaded
 from fsmtrain.runtime.checkpointing import run_snapshot
-from fsmtrain.runtime.checkpointing.run_snapshot import Standing
-from fsmtrain.runtime.checkpointing.selection import BATCH, FOLDER, Checkpoints, Ranking, found, policy_of
+from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
+from fsmtrain.runtime.checkpointing.selection import (
+    BATCH,
+    FOLDER,
+    Checkpoints,
+    MetricRanking,
+    load_checkpoint,
+    retention_policy,
+)
 from fsmtrain.runtime.rng import RandomStates
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.training.nonfinite_policy import refuse_to_roll_back
+from fsmtrain.runtime.training.nonfinite_policy import validate_rollback
 from fsmtrain.user_warnings import warn
 
 
-class Keeping:
+class CheckpointManager:
     """The checkpoints of one run.
 
     Args:
@@ -33,12 +40,12 @@ class Keeping:
     def __init__(
         self,
         rule: ModelCheckpoint | None,
-        ranking: Ranking | None,
+        ranking: MetricRanking | None,
         parts: RunComponents,
         memory: RunState,
         *,
         run_dir: Callable[[], Path | None],
-        more_about: Callable[[Standing], dict[str, Any]],
+        more_about: Callable[[ResumePoint], dict[str, Any]],
     ) -> None:
         self._rule, self._ranking = rule, ranking
         self._parts, self._memory = parts, memory
@@ -73,16 +80,16 @@ class Keeping:
 
     # ---- saving
 
-    def save(self, standing: Standing) -> None:
+    def save(self, standing: ResumePoint) -> None:
         """Save the run where a guard has said so. Where only the newest is kept, one that waits gives way to it."""
         one_will_do = self._rule is not None and self._ranking is None and self._rule.save_top_k == 1
         self.submit(standing, must_keep=not one_will_do)
         self._memory.signals.save_wanted = False
 
-    def submit(self, standing: Standing, *, must_keep: bool) -> None:
+    def submit(self, standing: ResumePoint, *, must_keep: bool) -> None:
         """Save the run as it stands; returns when its state is copied."""
         if self._checkpoints is None:
-            policy = policy_of(self._rule, self._ranking) if self._rule is not None else None
+            policy = retention_policy(self._rule, self._ranking) if self._rule is not None else None
             self._checkpoints = Checkpoints(self.folder, policy)
         counters = standing.counters
         about = {
@@ -96,7 +103,7 @@ class Keeping:
         tree = run_snapshot.state_of(self._parts, self._memory, self.actions, standing)
         self._checkpoints.save(tree, about, must_keep=must_keep)
 
-    def save_on_the_way_out(self, standing: Standing) -> None:
+    def save_on_the_way_out(self, standing: ResumePoint) -> None:
         """Save a run that was asked to stop, where it was stopped. That it could not be is told, and is no error."""
         if not self.actions.may_save():
             warn("the run is not saved where it was stopped: a window is open there with numbers that are not finite.")
@@ -113,36 +120,38 @@ class Keeping:
 
     # ---- going on
 
-    def go_to(self, loaded: Loaded, *, anyway: bool) -> tuple[Standing, RandomStates]:
+    def load_state_dict(self, loaded: Loaded, *, strict: bool) -> tuple[ResumePoint, RandomStates]:
         """Bring the run to a checkpoint; returns where it stands there, and the random states to put back last.
 
         Raises:
             ResumeError: It is not one of a run like this.
         """
         try:
-            came = run_snapshot.go_to(loaded.tree, self._parts, self._memory, self.actions, anyway=anyway)
+            came = run_snapshot.load_state_dict(loaded.tree, self._parts, self._memory, self.actions, strict=strict)
         except FsmtrainError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
         self._resumed_from = loaded.path
         return came
 
-    def go_back(self) -> tuple[Standing, RandomStates]:
+    def go_back(self) -> tuple[ResumePoint, RandomStates]:
         """Bring the run back to its last checkpoint, the batch whose numbers were not finite left out from now on.
 
         Returns:
-            As `go_to`.
+            As `load_state_dict`.
 
         Raises:
             NonFiniteError: There is no checkpoint, none that can be read, or the run has gone back often enough.
         """
-        numbers, most, path = self._memory.numbers, self._parts.loop.options.max_nb_rollbacks, self.last()
-        spoiled = refuse_to_roll_back(numbers, most, path)
+        numbers, most, path = self._memory.nonfinite, self._parts.loop.options.max_nb_rollbacks, self.last()
+        spoiled = validate_rollback(numbers, most, path)
         assert numbers.found is not None
         assert path is not None
         left_out = (*numbers.left_out, numbers.found)
         self.actions.restore()
         try:
-            came = run_snapshot.go_to(found(path).tree, self._parts, self._memory, self.actions, anyway=False)
+            came = run_snapshot.load_state_dict(
+                load_checkpoint(path).tree, self._parts, self._memory, self.actions, strict=True
+            )
         except FsmtrainError as error:
             raise NonFiniteError(f"{spoiled}, and the run cannot go back to its last checkpoint: {path}: {error}") from error
         self._memory.signals.nonfinite = False

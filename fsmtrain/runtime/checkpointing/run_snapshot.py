@@ -1,6 +1,6 @@
 """All that a run remembers as one tree of plain data, and back. What is not in it cannot be resumed.
 
-`state_of` and `go_to` go through the same parts in the same order, each with a key of its own in the tree; whatever holds
+`state_of` and `load_state_dict` go through the same parts in the same order, each with a key of its own in the tree; whatever holds
 something from one visit to the next is named here once. The file format is another matter: see `saving`.
 """
 
@@ -20,14 +20,14 @@ from fsmtrain.core.states import State
 from fsmtrain.errors import ModelError, ResumeError
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
-from fsmtrain.runtime.checkpointing.compatibility import compare, facts_of
-from fsmtrain.runtime.evaluation.pass_snapshot import Beginning
+from fsmtrain.runtime.checkpointing.compatibility import check_compatible, fingerprint
+from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot
 from fsmtrain.runtime.metrics.step_outputs import tensors_in
 from fsmtrain.runtime.model_files.hparams import plain_hparams
 from fsmtrain.runtime.model_files.importers import IMPORTED
 from fsmtrain.runtime.rng import RandomStates
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.training.deferred_stop import another_turn_follows
+from fsmtrain.runtime.training.deferred_stop import batch_has_more_rounds
 
 VERSION = 1  # of the tree
 
@@ -35,15 +35,15 @@ Tree = dict[str, Any]
 
 
 @frozen(kw_only=True)
-class Standing:
+class ResumePoint:
     """Where a run stands: in a state whose work is done, or still to be done, with these counters."""
 
     state: State
-    is_done: bool
+    work_done: bool
     counters: Counters
 
 
-def state_of(parts: RunComponents, memory: RunState, actions: Actions, standing: Standing) -> Tree:
+def state_of(parts: RunComponents, memory: RunState, actions: Actions, standing: ResumePoint) -> Tree:
     """Everything, as it is now. Tensors are the run's own, not copies."""
     model, turns = parts.model, parts.turns
     passes = {state.value: one.state() for state, one in actions.passes.items()}
@@ -51,28 +51,28 @@ def state_of(parts: RunComponents, memory: RunState, actions: Actions, standing:
     if beginning is not None:
         first = standing.counters.copy()
         begin_pass(parts.loop.limits, first)
-        standing = evolve(standing, is_done=False, counters=first)
+        standing = evolve(standing, work_done=False, counters=first)
     began_at = beginning.positions if beginning is not None else {}
     random = beginning.random if beginning is not None else rng.take()
-    is_within_a_batch = standing.state is State.ROUND_END and another_turn_follows(parts, memory, standing.counters)
+    is_within_a_batch = standing.state is State.ROUND_END and batch_has_more_rounds(parts, memory, standing.counters)
     in_hand = {
         "windows": [{"first": w.first, "total": w.total, "backwards": w.backwards} for w in memory.windows],
         "hiddens": memory.hiddens if is_within_a_batch else [None for _ in memory.hiddens],
         "splits": memory.splits if is_within_a_batch else [],
         "metrics": memory.metrics,
-        "progress": memory.progress,
-        "checked": memory.checked,
+        "progress_bar_metrics": memory.progress_bar_metrics,
+        "validation_metrics": memory.validation_metrics,
         "passes": passes,
     }
     return {
         "version": VERSION,
         "state": standing.state.value,
-        "is_done": standing.is_done,
+        "work_done": standing.work_done,
         "counters": {f.name: getattr(standing.counters, f.name) for f in fields(Counters)},
         "signals": {f.name: getattr(memory.signals, f.name) for f in fields(Signals)},
         "patience": None if memory.patience is None else {"best": memory.patience.best, "wait": memory.patience.wait},
-        "checked_epoch": memory.checked_epoch,
-        "nonfinite": memory.numbers.state(),
+        "validation_epoch": memory.validation_epoch,
+        "nonfinite": memory.nonfinite.state(),
         "in_hand": in_hand,
         "places": [tensor.device == parts.device for tensor in tensors_in(in_hand)] if parts.device.type != "cpu" else [],
         "hparams": _hparams(model),
@@ -85,22 +85,22 @@ def state_of(parts: RunComponents, memory: RunState, actions: Actions, standing:
         "optimizers": [turn.optimizer.state_dict() for turn in turns],
         "schedulers": [scheduler.state_dict() for scheduler in parts.schedulers],
         "scalers": actions.scaling.state() if actions.scaling is not None else [],
-        "loaders": {name: began_at.get(cursor) or cursor.position() for name, cursor in memory.cursors.all.items()},
+        "loaders": {name: began_at.get(cursor) or cursor.state_dict() for name, cursor in memory.cursors.all.items()},
         "callbacks": [{"class": _name(c), "state": c.state_dict()} for c in parts.stateful_callbacks],
         "random": random.plain(),
-        "made_of": facts_of(parts),
+        "made_of": fingerprint(parts),
     }
 
 
-def go_to(
-    tree: Tree, parts: RunComponents, memory: RunState, actions: Actions, *, anyway: bool
-) -> tuple[Standing, RandomStates]:
+def load_state_dict(
+    tree: Tree, parts: RunComponents, memory: RunState, actions: Actions, *, strict: bool
+) -> tuple[ResumePoint, RandomStates]:
     """Make a run what another one was, or it was itself; returns where it stands, and the random states to put back last.
 
     No visit is under way, and whatever the run had in hand has been let go. A request to stop is of its own time, and stays.
 
     Raises:
-        ResumeError: The tree is not one of a run like this. With `anyway` only what cannot be loaded is refused.
+        ResumeError: The tree is not one of a run like this. Unless `strict`, only what cannot be loaded is refused.
     """
     if IMPORTED in tree:
         raise ResumeError(
@@ -109,7 +109,7 @@ def go_to(
         )
     if tree.get("version") != VERSION:
         raise ResumeError(f"the state is of version {tree.get('version')!r}, and this fsmtrain reads {VERSION}.")
-    compare(tree["made_of"], facts_of(parts), anyway=anyway)
+    check_compatible(tree["made_of"], fingerprint(parts), strict=strict)
     model = parts.model
     counters = Counters(**tree["counters"])
     _set(memory.counters, tree["counters"])
@@ -119,37 +119,37 @@ def go_to(
     in_hand = _on(parts.device, tree["in_hand"], iter(tree["places"]))
     for window, saved in zip(memory.windows, in_hand["windows"], strict=True):
         _set(window, saved)
-    for name in ("hiddens", "splits", "metrics", "progress", "checked"):
+    for name in ("hiddens", "splits", "metrics", "progress_bar_metrics", "validation_metrics"):
         setattr(memory, name, in_hand[name])
-    memory.checked_epoch = tree["checked_epoch"]
-    memory.numbers.go_to(tree["nonfinite"])
+    memory.validation_epoch = tree["validation_epoch"]
+    memory.nonfinite.load_state_dict(tree["nonfinite"])
     _put_weights_back(tree, parts)
     for optimizer, saved in zip(parts.optimizers, tree["optimizers"], strict=True):
         _put_optimizer_back(optimizer, saved)
     for scheduler, saved in zip(parts.schedulers, tree["schedulers"], strict=True):
         scheduler.load_state_dict(saved)
     if actions.scaling is not None:
-        actions.scaling.go_to(tree["scalers"])
+        actions.scaling.load_state_dict(tree["scalers"])
     for name, cursor in memory.cursors.all.items():
-        cursor.go_to(tree["loaders"][name])
+        cursor.load_state_dict(tree["loaders"][name])
     actions.go_on()
     for state, one in actions.passes.items():
         if state.value in in_hand["passes"]:
-            one.go_to(in_hand["passes"][state.value])
+            one.load_state_dict(in_hand["passes"][state.value])
     modes = tree["modes"]
     for name, module in model.named_modules():
         module.training = modes.get(name, module.training)
     _put_callbacks_back(tree["callbacks"], parts)
-    standing = Standing(state=State(tree["state"]), is_done=tree["is_done"], counters=counters)
+    standing = ResumePoint(state=State(tree["state"]), work_done=tree["work_done"], counters=counters)
     return standing, rng.from_plain(tree["random"])
 
 
-def _beginning_to_save(passes: Tree, actions: Actions) -> Beginning | None:
+def _beginning_to_save(passes: Tree, actions: Actions) -> PassSnapshot | None:
     """Where the pass began that has said that it must begin again; None where none has."""
     for state, one in actions.passes.items():
         saved = passes[state.value]["pass"]
         if saved is not None and saved["begins_again"] is not None:
-            return one.beginning
+            return one.snapshot
     return None
 
 

@@ -24,7 +24,7 @@ BATCH = "batches_begun"  # what a checkpoint is known by: the number of its batc
 Abouts = Mapping[int, Mapping[str, Any]]
 
 
-class Ranking:
+class MetricRanking:
     """What checks said of the checkpoints right before them: a callback whose memory is saved with the rest.
 
     Checkpoints are known by the number of their batch in the whole run.
@@ -34,7 +34,7 @@ class Ranking:
         self._rule = rule
         self.values: dict[int, float] = {}
 
-    def on_check_end(self, machine: Any, metrics: Metrics) -> None:
+    def on_validation_end(self, machine: Any, metrics: Metrics) -> None:
         """Note the metric of the weights that were checked."""
         assert self._rule.monitor is not None
         self.values[machine.counters.batches_begun] = monitored(metrics, self._rule.monitor, "ModelCheckpoint")
@@ -54,7 +54,7 @@ class Ranking:
         return best(count, "value", self._rule.mode)(ranked)
 
 
-def rule_in(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[object, ...], ModelCheckpoint | None]:
+def split_callbacks(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[object, ...], ModelCheckpoint | None]:
     """The callbacks without the `ModelCheckpoint` among them, and that one.
 
     Raises:
@@ -69,7 +69,7 @@ def rule_in(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[object, 
     return tuple(callback for callback in given if not isinstance(callback, ModelCheckpoint)), rules[0] if rules else None
 
 
-def policy_of(rule: ModelCheckpoint, ranking: Ranking | None) -> Policy | None:
+def retention_policy(rule: ModelCheckpoint, ranking: MetricRanking | None) -> Policy | None:
     """Which checkpoints a rule keeps, beside the newest; None for all."""
     count = rule.save_top_k
     if count == -1:
@@ -105,23 +105,23 @@ class Checkpoints:
         self._writer.close()
         if self._policy is not None and self._writer.saved is not None:
             try:
-                self._writer.store.keep(self._policy)
+                self._writer.store.prune(self._policy)
             except CheckpointError as error:
                 warn(str(error))
         return self._writer.saved
 
-    def best(self, ranking: Ranking) -> Path | None:
+    def best(self, ranking: MetricRanking) -> Path | None:
         """The checkpoint with the best value, if there is one."""
-        numbers = list(ranking.best(self._writer.store.abouts()))
+        numbers = list(ranking.best(self._writer.store.metadata()))
         return self.folder / f"{numbers[0]:06d}" if numbers else None
 
 
-def has_any(folder: Path) -> bool:
+def has_checkpoints(folder: Path) -> bool:
     """Whether there is a checkpoint in a folder, valid or not."""
     return bool(Store(folder).numbers())
 
 
-def found(path: str | os.PathLike[str]) -> Loaded:
+def load_checkpoint(path: str | os.PathLike[str]) -> Loaded:
     """The checkpoint at a path, or the newest valid one in a folder of them; those skipped are told.
 
     Raises:

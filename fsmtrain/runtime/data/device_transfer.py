@@ -22,7 +22,7 @@ from fsmtrain.runtime.data.nested import move_to
 from fsmtrain.runtime.metrics.step_outputs import tensors_in
 
 
-class Lane(Protocol):
+class CopyStream(Protocol):
     """A queue of copies beside the queue in which a device computes."""
 
     def copying(self) -> AbstractContextManager[Any]:
@@ -34,7 +34,7 @@ class Lane(Protocol):
         ...
 
 
-class CudaLane:
+class CudaCopyStream:
     """A second stream of a GPU."""
 
     def __init__(self, device: torch.device) -> None:
@@ -53,7 +53,7 @@ class CudaLane:
                 tensor.record_stream(computing)
 
 
-def feeder(device: torch.device, lane: Lane | None = None) -> Callable[[Any], Any] | None:
+def batch_mover(device: torch.device, lane: CopyStream | None = None) -> Callable[[Any], Any] | None:
     """The function that brings a batch to a device; None for the CPU, where batches are already.
 
     Args:
@@ -63,7 +63,7 @@ def feeder(device: torch.device, lane: Lane | None = None) -> Callable[[Any], An
     if device.type == "cpu":
         return None
     if lane is None and device.type == "cuda":
-        lane = CudaLane(device)
+        lane = CudaCopyStream(device)
     if lane is None:
         return lambda batch: move_to(batch, device)
 

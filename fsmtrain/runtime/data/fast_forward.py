@@ -13,12 +13,12 @@ from fsmtrain.runtime.generators import PROCESS_WIDE
 from fsmtrain.user_warnings import warn
 
 
-def can_skip(loader: object) -> bool:
+def supports_fast_forward(loader: object) -> bool:
     """Whether a loader is one of torch's over a map-style dataset."""
     return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
 
 
-def begun_at(loader: DataLoader[Any], batches: int, name: str, put_back: Callable[[], None], *, workers_live: bool) -> Any:
+def iter_from(loader: DataLoader[Any], batches: int, name: str, put_back: Callable[[], None], *, workers_live: bool) -> Any:
     """A pass of a loader that has given this many batches.
 
     Args:
@@ -38,7 +38,7 @@ def begun_at(loader: DataLoader[Any], batches: int, name: str, put_back: Callabl
     Workers that lived on from the pass before had been seeded in an earlier one, so there the sampler's draws come first.
     """
     which = "sampler" if loader.batch_sampler is None else "batch_sampler"
-    rest = _Rest(getattr(loader, which), batches, name, put_back if workers_live else None)
+    rest = _SkippingSampler(getattr(loader, which), batches, name, put_back if workers_live else None)
     put_back()
     if loader.persistent_workers:
         vars(loader)["_iterator"] = None  # workers that are there already would go on with the sampler they know
@@ -47,7 +47,7 @@ def begun_at(loader: DataLoader[Any], batches: int, name: str, put_back: Callabl
     return iterator if rest.skip() else None
 
 
-def watched(loader: DataLoader[Any]) -> contextlib.AbstractContextManager[None]:
+def detect_rng_use(loader: DataLoader[Any]) -> contextlib.AbstractContextManager[None]:
     """A context in which a pass is begun whose batches are pairs: whether its worker's generators have drawn, and the batch."""
     return _swapped(loader, collate_fn=_Watching(loader.collate_fn), worker_init_fn=_Begin(loader.worker_init_fn))
 
@@ -63,7 +63,7 @@ def _swapped(loader: DataLoader[Any], **attributes: Any) -> Iterator[None]:
         vars(loader).update(own)
 
 
-class _Rest:
+class _SkippingSampler:
     """A sampler whose next pass leaves out what it gives first. After that it is the sampler."""
 
     def __init__(self, sampler: Any, left_out: int, name: str, first: Callable[[], None] | None) -> None:
@@ -87,7 +87,7 @@ class _Rest:
 class _Indices(Iterator[Any]):
     """One pass of such a sampler."""
 
-    def __init__(self, owner: _Rest) -> None:
+    def __init__(self, owner: _SkippingSampler) -> None:
         self._owner = owner
         self._indices = iter(owner.sampler) if owner.first is None else None
 
@@ -115,14 +115,14 @@ class _Indices(Iterator[Any]):
                 ) from None
             if i == 0:
                 drawn = [generator.take() for generator in PROCESS_WIDE.values()]
-        if drawn is not None and not are_still(drawn):
+        if drawn is not None and not rng_unchanged(drawn):
             warn(
                 f"{owner.name}: its sampler draws from a process-wide generator while the epoch goes on, and so does training. "
                 f"The rest of this epoch may have another order than it would have had. Give it a generator of its own."
             )
 
 
-def are_still(states: list[Any]) -> bool:
+def rng_unchanged(states: list[Any]) -> bool:
     """Whether the process-wide generators are in these states."""
     return all(g.are_same(state, g.take()) for g, state in zip(PROCESS_WIDE.values(), states, strict=True))
 
@@ -150,4 +150,4 @@ class _Watching:
 
     def __call__(self, items: Any) -> tuple[bool, Any]:
         batch = self._inner(items)
-        return not are_still(_begun), batch
+        return not rng_unchanged(_begun), batch

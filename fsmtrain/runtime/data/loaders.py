@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from fsmtrain.errors import DataError, ModelError, PositionError
-from fsmtrain.runtime.data.resumable_loader import Cursor, Position
+from fsmtrain.runtime.data.resumable_loader import Position, ResumableLoader
 
 Loader = Iterable[Any]
 
@@ -47,18 +47,18 @@ def as_loader(given: Any, name: str) -> Loader:
     return loader
 
 
-def cursor_of(loader: Loader | Cursor, name: str) -> Cursor:
+def resumable(loader: Loader | ResumableLoader, name: str) -> ResumableLoader:
     """A cursor at a loader's beginning; one that is given already is left where it is.
 
     Whoever wants to save where a run stands keeps one cursor for each loader, and gives it in the loader's place.
     """
-    return loader if isinstance(loader, Cursor) else Cursor(loader, name, length_of(loader))
+    return loader if isinstance(loader, ResumableLoader) else ResumableLoader(loader, name, length_of(loader))
 
 
-def cursors_of(loaders: Sequence[Loader | Cursor], name: str) -> list[Cursor]:
+def resumables(loaders: Sequence[Loader | ResumableLoader], name: str) -> list[ResumableLoader]:
     """A cursor for each of several loaders, named by its index where there are more than one."""
     names = [f"{name}[{index}]" if len(loaders) > 1 else name for index in range(len(loaders))]
-    return [cursor_of(loader, where) for loader, where in zip(loaders, names, strict=True)]
+    return [resumable(loader, where) for loader, where in zip(loaders, names, strict=True)]
 
 
 class SizedBatches:
@@ -67,8 +67,8 @@ class SizedBatches:
     A cursor with a pass under way goes on with that pass.
     """
 
-    def __init__(self, loader: Loader | Cursor, name: str, length: int) -> None:
-        self._cursor, self._length = cursor_of(loader, name), length
+    def __init__(self, loader: Loader | ResumableLoader, name: str, length: int) -> None:
+        self._cursor, self._length = resumable(loader, name), length
         self.next = self._cursor.next
         if not self._cursor.is_under_way:
             self._cursor.begin()
@@ -78,13 +78,13 @@ class SizedBatches:
 
         Of any other loader no batch is asked for beyond its length: it may have more, and give them in the next epoch.
         """
-        if self._cursor.given == self._length and isinstance(self._cursor.loader, DataLoader):
-            self._cursor.use_up()
+        if self._cursor.yielded == self._length and isinstance(self._cursor.loader, DataLoader):
+            self._cursor.exhaust()
         self._cursor.end()
 
     def position(self) -> Position:
         """Where the loader stands, as of the batches given."""
-        return self._cursor.position()
+        return self._cursor.state_dict()
 
 
 def is_iterator(loader: Loader) -> bool:
@@ -98,8 +98,8 @@ class StreamedBatches:
     A cursor with a pass under way goes on with that pass.
     """
 
-    def __init__(self, loader: Loader | Cursor, name: str) -> None:
-        self._cursor, self._name = cursor_of(loader, name), name
+    def __init__(self, loader: Loader | ResumableLoader, name: str) -> None:
+        self._cursor, self._name = resumable(loader, name), name
         if not self._cursor.is_under_way:
             self._cursor.begin()
         if not self._cursor.is_to_begin:
@@ -107,7 +107,7 @@ class StreamedBatches:
 
     def _look_ahead(self) -> None:
         cursor = self._cursor
-        if not cursor.has_next() and cursor.given == 0:
+        if not cursor.has_next() and cursor.yielded == 0:
             hint = " It is an iterator, which can be used only once: pass an iterable." if is_iterator(cursor.loader) else ""
             raise DataError(f"{self._name}: the stream ended without any batch.{hint}")
 
@@ -121,7 +121,7 @@ class StreamedBatches:
         try:
             cursor.has_next()
         except BaseException:
-            cursor.take_back(batch, before)
+            cursor.push_back(batch, before)
             raise
         return batch
 
@@ -131,7 +131,7 @@ class StreamedBatches:
 
     def position(self) -> Position:
         """Where the loader stands, as of the batches given: the look-ahead is not."""
-        return self._cursor.position()
+        return self._cursor.state_dict()
 
     @property
     def ended(self) -> bool:
@@ -154,12 +154,12 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
 
     def __init__(
         self,
-        loaders: Sequence[Loader | Cursor],
+        loaders: Sequence[Loader | ResumableLoader],
         limits: Sequence[int | None],
         name: str,
         place: tuple[int, int] | None = None,
     ) -> None:
-        self._cursors = cursors_of(loaders, name)
+        self._cursors = resumables(loaders, name)
         self._names = [cursor.name for cursor in self._cursors]
         self._limits = limits
         self._index, self._given = place or (0, 0)
@@ -208,9 +208,9 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
     def position(self) -> Position:
         """Where the pass stands, as of the batches given: in which loader, and where in it."""
         cursor = self._cursors[min(self._index, len(self._cursors) - 1)]
-        return {"loader": self._index, "given": self._given, "cursor": cursor.position()}
+        return {"loader": self._index, "given": self._given, "cursor": cursor.state_dict()}
 
-    def go_to(self, position: Position) -> None:
+    def load_state_dict(self, position: Position) -> None:
         """Bring the pass to a position.
 
         Raises:
@@ -223,4 +223,4 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
                 f"loaders like those that were saved."
             )
         if self._index < len(self._cursors):
-            self._cursors[self._index].go_to(position["cursor"])
+            self._cursors[self._index].load_state_dict(position["cursor"])

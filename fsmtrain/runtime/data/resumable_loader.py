@@ -1,4 +1,4 @@
-"""Where a run stands in a loader of any kind, as plain data, and how a new loader is brought there. See `Cursor`.
+"""Where a run stands in a loader of any kind, as plain data, and how a new loader is brought there. See `ResumableLoader`.
 
 What costs something there, or cannot be exact, is told by a warning; what does not fit is an error. Nothing is passed over.
 """
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from fsmtrain.errors import DataError, PositionError
 from fsmtrain.runtime.data import worker_exit
-from fsmtrain.runtime.data.fast_forward import are_still, begun_at, can_skip, watched
+from fsmtrain.runtime.data.fast_forward import detect_rng_use, iter_from, rng_unchanged, supports_fast_forward
 from fsmtrain.runtime.generators import (
     PROCESS_WIDE,
     is_stateful,
@@ -33,7 +33,7 @@ _NOTHING = object()
 _PATIENCE = 1.0  # seconds after which one is told how long going through a loader again will take
 
 
-class Cursor:
+class ResumableLoader:
     """A loader and the place in it up to which its batches have been given. It lives as long as the run does.
 
     There are three ways to bring a new loader to a place:
@@ -56,8 +56,8 @@ class Cursor:
 
     def __init__(self, loader: Any, name: str, length: int | None) -> None:
         self.loader, self.name, self._length = loader, name, length
-        self.given, self.is_under_way, self.is_to_begin = 0, False, False
-        self._way = "state" if is_stateful(loader) else "indices" if can_skip(loader) else "replay"
+        self.yielded, self.is_under_way, self.is_to_begin = 0, False, False
+        self._strategy = "state" if is_stateful(loader) else "indices" if supports_fast_forward(loader) else "replay"
         self._iterator: Any = None
         self._has_begun = self._is_used_up = self._workers_lived = False
         self._taken = 0  # over all passes
@@ -111,7 +111,7 @@ class Cursor:
             raise StopIteration
         else:
             batch, self._ahead, self._looks_ahead, self._before_ahead = self._ahead, _NOTHING, False, None
-        self.given += 1
+        self.yielded += 1
         return batch
 
     def has_next(self) -> bool:
@@ -120,7 +120,7 @@ class Cursor:
             if self.is_to_begin:
                 self.begin()
             self._looks_ahead = True
-            if self._way == "state":
+            if self._strategy == "state":
                 self._before_ahead = copy.deepcopy(self.loader.state_dict()), process_wide()
             with contextlib.suppress(StopIteration):
                 self._ahead = self._fetch()
@@ -131,12 +131,12 @@ class Cursor:
         """What a loader with a state, and the generators, were before the batch that was fetched ahead; None without one."""
         return self._before_ahead
 
-    def take_back(self, batch: Any, before: tuple[Any, Any] | None) -> None:
+    def push_back(self, batch: Any, before: tuple[Any, Any] | None) -> None:
         """Take the batch given last for one that was fetched ahead; `before` is what `before_ahead` was before it was given."""
         self._ahead, self._looks_ahead, self._before_ahead = batch, True, before
-        self.given -= 1
+        self.yielded -= 1
 
-    def use_up(self) -> None:
+    def exhaust(self) -> None:
         """Ask for one batch more, of a loader that has given them all."""
         next(self._iterator, None)
         self._is_used_up = True
@@ -148,16 +148,16 @@ class Cursor:
 
     def _reset(self) -> None:
         self.end()
-        self.given, self._is_used_up = 0, False
+        self.yielded, self._is_used_up = 0, False
 
     def _fetch(self) -> Any:
         try:
             batch = next(self._iterator)
         except StopIteration:
             self._is_used_up = True
-            if self._length is not None and self.given < self._length:
+            if self._length is not None and self.yielded < self._length:
                 raise DataError(
-                    f"{self.name}: its length is {self._length}, but it ended after {counted(self.given)}. Correct "
+                    f"{self.name}: its length is {self._length}, but it ended after {counted(self.yielded)}. Correct "
                     f"its __len__, or give it none to use it as a stream."
                 ) from None
             raise
@@ -180,22 +180,22 @@ class Cursor:
             with _process_wide_kept():
                 self._put_start_back()
                 self._iterator = iter(self.loader)
-                _go_through(self._iterator, self.given, self.name)
+                _go_through(self._iterator, self.yielded, self.name)
                 return next(self._iterator)
         finally:
             put_own_back(self.loader, own, self.name)
 
     # ---- positions
 
-    def position(self) -> Position:
+    def state_dict(self) -> Position:
         """Where the cursor stands, as of the batches given. Batches that were fetched ahead count as not given."""
         has_begun = self.is_under_way and not self.is_to_begin
         position: Position = {
-            "way": self._way,
-            "like": self._like(),
+            "way": self._strategy,
+            "like": self._signature(),
             "is_under_way": self.is_under_way,
             "is_to_begin": self.is_to_begin,
-            "given": self.given,
+            "given": self.yielded,
             "taken": self._taken - (self._ahead is not _NOTHING),
             "is_used_up": self._is_used_up,
             "is_ahead": self._looks_ahead,
@@ -206,14 +206,14 @@ class Cursor:
             "state": None,
             "before_ahead": None,
         }
-        if self._way == "state" and self._has_begun:
+        if self._strategy == "state" and self._has_begun:
             if self.is_under_way and self._before_ahead is not None:
                 position["state"], position["before_ahead"] = self._before_ahead
             else:
                 position["state"] = self.loader.state_dict()
         return position
 
-    def go_to(self, position: Position) -> None:
+    def load_state_dict(self, position: Position) -> None:
         """Bring the loader, and the cursor, to a position. The process-wide generators are left as they are.
 
         Raises:
@@ -221,37 +221,37 @@ class Cursor:
         """
         self._refuse_unlike(position)
         self._reset()
-        self.given, self._taken, self._start, self._first = (position[key] for key in ("given", "taken", "start", "first"))
+        self.yielded, self._taken, self._start, self._first = (position[key] for key in ("given", "taken", "start", "first"))
         self._has_begun, self._workers_lived = self._start is not None, position["workers_live"]
         with _process_wide_kept():
             if position["is_under_way"] and not position["is_to_begin"]:
                 self._resume(position)
             elif self._has_begun:
-                self._rest(position)
+                self._restore_between_epochs(position)
             else:
                 put_own_back(self.loader, position["own"], self.name)
         self.is_under_way, self.is_to_begin = position["is_under_way"], position["is_to_begin"]
 
     def _resume(self, position: Position) -> None:
         """Begin again the pass that is under way."""
-        if self._way == "state":
+        if self._strategy == "state":
             self._warn_of_samplers()
             self._put_start_back()
             self.loader.load_state_dict(position["state"])
             self._iterator = iter(self.loader)
-        elif self._way == "indices":
+        elif self._strategy == "indices":
             self._warn_of_workers(position)
-            self._begin_at(self.given)
+            self._begin_at(self.yielded)
         else:
-            self._replay(self.given)
+            self._replay(self.yielded)
         if position["before_ahead"] is not None:
             put_process_wide_back(position["before_ahead"])
         if position["is_ahead"]:
             self.has_next()
 
-    def _rest(self, position: Position) -> None:
+    def _restore_between_epochs(self, position: Position) -> None:
         """Bring the loader to where it is between two passes."""
-        if self._way == "state":
+        if self._strategy == "state":
             self._put_start_back()
             self.loader.load_state_dict(position["state"])
             if position["is_used_up"]:
@@ -269,8 +269,8 @@ class Cursor:
         """Begin a pass without its first batches, whose indices are drawn and whose items are not loaded."""
         loader = self.loader
         self._is_watched = batches > 0 and loader.num_workers > 0 and not loader.persistent_workers
-        with watched(loader) if self._is_watched else contextlib.nullcontext():
-            self._iterator = begun_at(loader, batches, self.name, self._put_start_back, workers_live=self._workers_lived)
+        with detect_rng_use(loader) if self._is_watched else contextlib.nullcontext():
+            self._iterator = iter_from(loader, batches, self.name, self._put_start_back, workers_live=self._workers_lived)
         if self._iterator is None:
             self._is_watched = False
             self._replay(batches)
@@ -302,9 +302,9 @@ class Cursor:
 
     def _workers(self) -> Any:
         """The iterator of a ``DataLoader`` whose workers live on from pass to pass, if it has been made."""
-        return self.loader._iterator if self._way == "indices" and self.loader.persistent_workers else None
+        return self.loader._iterator if self._strategy == "indices" and self.loader.persistent_workers else None
 
-    def _like(self) -> dict[str, Any]:
+    def _signature(self) -> dict[str, Any]:
         """What a loader must have in common with this one, so that a position of this one is one of it too."""
         like: dict[str, Any] = {"batches": self._length}
         if isinstance(self.loader, DataLoader):
@@ -315,13 +315,13 @@ class Cursor:
         return like
 
     def _refuse_unlike(self, position: Position) -> None:
-        if position["way"] != self._way:
+        if position["way"] != self._strategy:
             raise PositionError(
                 f"{self.name}: the position was saved with another kind of loader, one that is brought there by "
-                f"{position['way']}, and this {type(self.loader).__name__} by {self._way}. Pass a loader like the one that was "
+                f"{position['way']}, and this {type(self.loader).__name__} by {self._strategy}. Pass a loader like the one that was "
                 f"saved."
             )
-        for key, own in self._like().items():
+        for key, own in self._signature().items():
             saved = position["like"].get(key)
             if key != "workers" and saved != own:
                 raise PositionError(
@@ -390,7 +390,7 @@ def _go_through(batches: Iterator[Any], n: int, name: str) -> None:
                 f"{name}: to resume, {counted(n)} must be loaded again, which takes about {seconds / (i + 1) * n:.2g} s. "
                 f"SeededDataLoader, or a loader with state_dict and load_state_dict, needs none of this."
             )
-    if drawn is not None and not are_still(drawn):
+    if drawn is not None and not rng_unchanged(drawn):
         warn(
             f"{name}: it draws from a process-wide generator while the epoch goes on, and so does training. What follows may "
             f"be other than it would have been. Use SeededDataLoader, or give the loader a generator of its own."

@@ -12,10 +12,10 @@ from fsmtrain.runtime.data.permutation import mixed
 from fsmtrain.runtime.generators import PROCESS_WIDE
 
 # What is to be loaded: the epoch's key, and the indices of a batch, or one index where there are no batches.
-Ticket: TypeAlias = tuple[int, list[int] | int]
+FetchRequest: TypeAlias = tuple[int, list[int] | int]
 
 
-class SeededItems(Dataset[Any]):
+class SeededFetcher(Dataset[Any]):
     """A dataset of whole batches: given a ticket, it loads the items and collates them.
 
     The generators that the dataset draws from are seeded before each item; in the main process they are put back after each
@@ -32,7 +32,7 @@ class SeededItems(Dataset[Any]):
     def __init__(self, dataset: Any, collate_fn: Callable[[Any], Any], draws_from: Sequence[str]) -> None:
         self.dataset, self.collate_fn, self.draws_from = dataset, collate_fn, tuple(draws_from)
 
-    def __getitem__(self, ticket: Ticket) -> Any:
+    def __getitem__(self, ticket: FetchRequest) -> Any:
         seeded = {name: PROCESS_WIDE[name] for name in self.draws_from}
         others = {name: generator for name, generator in PROCESS_WIDE.items() if name not in seeded}
         kept = {} if get_worker_info() else {name: generator.take() for name, generator in seeded.items()}

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler, default_colla
 from fsmtrain.errors import OptionsError, PositionError
 from fsmtrain.predicates import is_integer
 from fsmtrain.runtime.data.permutation import Permutation, mixed
-from fsmtrain.runtime.data.seeded_fetch import SeededItems, Ticket
+from fsmtrain.runtime.data.seeded_fetch import FetchRequest, SeededFetcher
 from fsmtrain.runtime.generators import PROCESS_WIDE
 
 _BLOCK = 4096  # places that are looked up at once
@@ -129,7 +129,7 @@ class SeededDataLoader(DataLoader[Any]):
         self._tickets = _Tickets(order, batch_size, drop_last)
         self._seeds = torch.Generator()  # of the workers, so that none is drawn from the training's generator
         self._loading: DataLoader[Any] = DataLoader(
-            SeededItems(dataset, collate_fn, draws_from),
+            SeededFetcher(dataset, collate_fn, draws_from),
             batch_size=None,
             sampler=self._tickets,
             collate_fn=_as_it_is,
@@ -211,16 +211,16 @@ class _Pass(Iterator[Any]):
         return batch
 
 
-class _Tickets(Sampler[Ticket]):
+class _Tickets(Sampler[FetchRequest]):
     """What a pass loads, ticket by ticket."""
 
     def __init__(self, order: SeededSampler, batch_size: int | None, drop_last: bool) -> None:
         self._order, self._batch_size, self._drop_last = order, batch_size, drop_last
 
-    def __iter__(self) -> Iterator[Ticket]:
+    def __iter__(self) -> Iterator[FetchRequest]:
         return self._from(self._order.epoch, self._order.place)
 
-    def _from(self, epoch: int, place: int) -> Iterator[Ticket]:
+    def _from(self, epoch: int, place: int) -> Iterator[FetchRequest]:
         key, indices, size = self._order.key(_ITEMS, epoch), self._order.indices(epoch, place), self._batch_size
         if size is None:
             yield from ((key, index) for index in indices)

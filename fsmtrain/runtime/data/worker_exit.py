@@ -18,7 +18,7 @@ _expected = False
 _before: Any = None  # the handler that was kept out
 
 
-def expect() -> None:
+def ignore_worker_exits() -> None:
     """From now on let workers die in silence. In the main thread."""
     global _expected
     _expected = True
@@ -31,11 +31,11 @@ def workers_have_begun() -> None:
         _keep_out()
 
 
-def expect_no_more() -> None:
+def reset() -> None:
     """Put the handler back. Harmless where none was kept out."""
     global _expected, _before
     before, _expected, _before = _before, False, None
-    if before is not None and signal.getsignal(signal.SIGCHLD) is _let_it_be:
+    if before is not None and signal.getsignal(signal.SIGCHLD) is _noop:
         signal.signal(signal.SIGCHLD, before)
 
 
@@ -44,16 +44,16 @@ def _keep_out() -> None:
     if not hasattr(signal, "SIGCHLD"):
         return
     handler = signal.getsignal(signal.SIGCHLD)
-    if callable(handler) and handler is not _let_it_be:
+    if callable(handler) and handler is not _noop:
         _before = handler
-        signal.signal(signal.SIGCHLD, _let_it_be)
+        signal.signal(signal.SIGCHLD, _noop)
 
 
-def _let_it_be(number: int, frame: FrameType | None) -> None:
+def _noop(number: int, frame: FrameType | None) -> None:
     """No handler of ours is the default one: a death that has come already would be told as lost."""
 
 
-def is_a_workers_death(error: BaseException) -> bool:
+def is_worker_exit(error: BaseException) -> bool:
     """Whether an error came up in torch's loader because a worker of it was not there any more.
 
     Torch says so in as many words, or what it was reading from the worker has ended.

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from fsmtrain.core.states import State
 from fsmtrain.runtime.checkpoint_files.codec.codec import obstacle
 from fsmtrain.runtime.data.loaders import EvaluationBatches, length_of
-from fsmtrain.runtime.data.resumable_loader import Cursor
-from fsmtrain.runtime.evaluation.pass_snapshot import Beginning, beginning
+from fsmtrain.runtime.data.resumable_loader import ResumableLoader
+from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
 from fsmtrain.runtime.metrics.step_outputs import Averages, Metrics, group_in, metrics_in
-from fsmtrain.runtime.oom import is_out_of_memory, told
+from fsmtrain.runtime.oom import is_out_of_memory, oom_error
 from fsmtrain.runtime.optimization.precision import in_precision
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.step_signature import Binding
+from fsmtrain.runtime.step_signature import StepSignature
 from fsmtrain.user_warnings import warn
 
 _ORDER = ("batch", "batch_nb", "dataloader_i")
@@ -43,7 +43,7 @@ class Evaluation:
         kind: Literal["val", "test"],
         parts: RunComponents,
         memory: RunState,
-        cursors: Sequence[Cursor],
+        cursors: Sequence[ResumableLoader],
         limits: Sequence[int | None],
     ) -> None:
         model, self._parts = parts.model, parts
@@ -54,7 +54,7 @@ class Evaluation:
         stem = "validation" if kind == "val" else "test"
         several = len(cursors) > 1
         given = ("batch", "batch_nb", "dataloader_i") if several else ("batch", "batch_nb")
-        binding = Binding(getattr(model, f"{stem}_step"), f"{stem}_step", given=given, order=_ORDER)
+        binding = StepSignature(getattr(model, f"{stem}_step"), f"{stem}_step", given=given, order=_ORDER)
         self._step, self._takes = in_precision(binding.method, parts.loop.options.precision, parts.device), binding.count
         self._end: Callable[[Any], Any] | None = getattr(model, f"{stem}_end", None)
         self._several = several
@@ -62,7 +62,7 @@ class Evaluation:
         self._batches: EvaluationBatches | None = None
         self._outputs: list[list[Any]] = []
         self._keeps_beginning = self._end is not None and State.SAVE in parts.loop.table.states
-        self.beginning: Beginning | None = None  # of the pass that is under way, where somebody may need it
+        self.beginning: PassSnapshot | None = None  # of the pass that is under way, where somebody may need it
         self._averages = Averages()
         self._to_show: set[str] = set()
         self.shown: Metrics = {}  # what the last pass wants to be shown while the run goes on
@@ -73,14 +73,14 @@ class Evaluation:
             memory = self._memory
             batches = self._batches or self._begin()
             if self._keeps_beginning and self._counters.eval_nb == 0:
-                self.beginning = beginning(self._cursors, self._model)
+                self.beginning = take_pass_snapshot(self._cursors, self._model)
             index, batch_nb, batch = self._fetch(batches)
             memory.collects = True
             try:
                 output = self._step(*(batch if self._move is None else self._move(batch), batch_nb, index)[: self._takes])
             except (RuntimeError, MemoryError) as error:
                 if is_out_of_memory(error):
-                    raise told(error, self._parts.machine.state, batch, self._parts, memory) from error
+                    raise oom_error(error, self._parts.machine.state, batch, self._parts, memory) from error
                 raise
             memory.collects = False
             self._keep(index, output)
@@ -106,7 +106,7 @@ class Evaluation:
         """The next batch of the pass."""
         asked = perf_counter_ns()
         item = next(batches)
-        loading = self._memory.loading
+        loading = self._memory.data_wait
         loading.nanoseconds += perf_counter_ns() - asked
         loading.batches += 1
         return item
@@ -168,7 +168,7 @@ class Evaluation:
             return _standing((0, 0), modes, Averages(), nothing, set(), again)
         return _standing(self._batches.place, modes, self._averages, self._outputs, self._to_show, None)
 
-    def go_to(self, state: dict[str, Any] | None) -> None:
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Take up a pass in loaders that are at their positions of then."""
         if state is None:
             return

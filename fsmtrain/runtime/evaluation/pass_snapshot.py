@@ -9,20 +9,20 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from fsmtrain.runtime import rng
-from fsmtrain.runtime.data.resumable_loader import Cursor, Position
+from fsmtrain.runtime.data.resumable_loader import Position, ResumableLoader
 from fsmtrain.runtime.rng import RandomStates
 
 _Version = tuple[Tensor, int | None]
 
 
 @frozen(eq=False)
-class Beginning:
+class PassSnapshot:
     """The moment before a pass fetched its first batch.
 
     The model is not copied: what has been changed of it since is known by the versions that torch counts of each tensor.
     """
 
-    positions: Mapping[Cursor, Position]
+    positions: Mapping[ResumableLoader, Position]
     random: RandomStates
     _model: nn.Module
     _versions: Mapping[str, _Version]
@@ -34,10 +34,10 @@ class Beginning:
         return sorted(name for name in {*now, *self._versions} if not _same(now.get(name), self._versions.get(name)))
 
 
-def beginning(cursors: Iterable[Cursor], model: nn.Module) -> Beginning:
+def take_pass_snapshot(cursors: Iterable[ResumableLoader], model: nn.Module) -> PassSnapshot:
     """This moment."""
-    positions = {cursor: cursor.position() for cursor in cursors}
-    return Beginning(positions, rng.take(), model, dict(_versions(model)))
+    positions = {cursor: cursor.state_dict() for cursor in cursors}
+    return PassSnapshot(positions, rng.take(), model, dict(_versions(model)))
 
 
 def _versions(model: nn.Module) -> Iterator[tuple[str, _Version]]:

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.evaluation.eval_pass import Evaluation
-from fsmtrain.runtime.evaluation.pass_snapshot import Beginning
+from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot
 from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored
 from fsmtrain.runtime.run_state import RunComponents, RunState
 
 log = logging.getLogger("fsmtrain")
 
 
-class Pass:
+class EvaluationPass:
     """What the three have in common: how they are left, saved and taken up."""
 
     def __init__(self, evaluation: Evaluation) -> None:
@@ -28,17 +28,17 @@ class Pass:
         """Where the pass stands."""
         return {"pass": self._evaluation.state()}
 
-    def go_to(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the pass up."""
-        self._evaluation.go_to(state["pass"])
+        self._evaluation.load_state_dict(state["pass"])
 
     @property
-    def beginning(self) -> Beginning | None:
+    def snapshot(self) -> PassSnapshot | None:
         """Where the pass that is under way began, if that was kept."""
         return self._evaluation.beginning
 
 
-class SanityPass(Pass):
+class SanityPass(EvaluationPass):
     """Tries validation out before the first epoch: its metrics are thrown away, and no random state is changed by it."""
 
     def __init__(self, parts: RunComponents, memory: RunState) -> None:
@@ -64,14 +64,14 @@ class SanityPass(Pass):
         """Where the pass stands, and the random states of before it."""
         return {**super().state(), "before": self._before and self._before.plain()}
 
-    def go_to(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the pass up."""
-        super().go_to(state)
+        super().load_state_dict(state)
         before = state["before"]
         self._before = None if before is None else rng.from_plain(before, self._loaders)
 
 
-class Check(Pass):
+class ValidationPass(EvaluationPass):
     """Validates; after its last batch early stopping is fed, then the hooks are called."""
 
     def __init__(self, parts: RunComponents, memory: RunState) -> None:
@@ -81,19 +81,19 @@ class Check(Pass):
     def visit(self) -> None:
         """A batch of a check."""
         parts, memory = self._parts, self._memory
-        if not self._evaluation.is_under_way and parts.hooks.on_check_start is not None:
-            parts.hooks.on_check_start(parts.machine)
+        if not self._evaluation.is_under_way and parts.hooks.on_validation_start is not None:
+            parts.hooks.on_validation_start(parts.machine)
         metrics = self._evaluation.visit()
         if metrics is None:
             return
-        memory.checked, memory.checked_epoch = metrics, memory.counters.current_epoch
+        memory.validation_metrics, memory.validation_epoch = metrics, memory.counters.current_epoch
         memory.metrics.update(metrics)
-        memory.progress.update(self._evaluation.shown)
+        memory.progress_bar_metrics.update(self._evaluation.shown)
         if parts.notes is not None:
-            parts.notes.metrics("check", metrics)
+            parts.notes.metrics("validation", metrics)
         self._feed_early_stopping(metrics)
-        if parts.hooks.on_check_end is not None:
-            parts.hooks.on_check_end(parts.machine, metrics)
+        if parts.hooks.on_validation_end is not None:
+            parts.hooks.on_validation_end(parts.machine, metrics)
 
     def _feed_early_stopping(self, metrics: Metrics) -> None:
         patience, signals = self._memory.patience, self._memory.signals
@@ -105,7 +105,7 @@ class Check(Pass):
             log.warning("early stopping: %s was best at %g, %d checks ago.", rule.monitor, patience.best, patience.wait)
 
 
-class Test(Pass):
+class TestPass(EvaluationPass):
     """Runs the test set, or the validation set of a run that only validates."""
 
     def __init__(self, parts: RunComponents, memory: RunState) -> None:
@@ -118,6 +118,6 @@ class Test(Pass):
         metrics = self._evaluation.visit()
         if metrics is not None:
             self._memory.metrics.update(metrics)
-            self._memory.progress.update(self._evaluation.shown)
+            self._memory.progress_bar_metrics.update(self._evaluation.shown)
             if self._notes is not None:
                 self._notes.metrics(self._kind, metrics)

@@ -14,7 +14,7 @@ from torch import Tensor
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, number
 
 
-class Sent(Protocol):
+class PendingCopy(Protocol):
     """Numbers that were asked of a device."""
 
     def arrived(self) -> bool:
@@ -26,13 +26,13 @@ class Sent(Protocol):
         ...
 
 
-Send = Callable[[Sequence[Tensor]], Sent]  # tensors of one dtype, each with one element, on one device
+Send = Callable[[Sequence[Tensor]], PendingCopy]  # tensors of one dtype, each with one element, on one device
 
 
-class Arrival:
+class PendingMetrics:
     """The metrics of one moment, on their way to the host."""
 
-    def __init__(self, metrics: Mapping[str, float | Sent]) -> None:
+    def __init__(self, metrics: Mapping[str, float | PendingCopy]) -> None:
         self._metrics = metrics
 
     @property
@@ -51,7 +51,7 @@ class Arrival:
         return here
 
 
-class Shipment:
+class PendingScalars:
     """Many numbers on their way to the host together, in an order of their own.
 
     Args:
@@ -59,7 +59,7 @@ class Shipment:
         sent: Those that are on their way, with their places.
     """
 
-    def __init__(self, here: list[float | None], sent: Sequence[tuple[Sent, Sequence[int]]]) -> None:
+    def __init__(self, here: list[float | None], sent: Sequence[tuple[PendingCopy, Sequence[int]]]) -> None:
         self._here, self._sent = here, sent
 
     @property
@@ -76,7 +76,7 @@ class Shipment:
         return [value for value in numbers if value is not None]
 
 
-class Arrivals:
+class HostTransfer:
     """Sends metrics to the host. To be made by the thread that trains, when its run begins; any thread may then ask.
 
     Args:
@@ -90,11 +90,11 @@ class Arrivals:
     def __init__(self, send: Mapping[str, Send] | None = None) -> None:
         self._send = {"cuda": _FromCuda()} if send is None else send
 
-    def offer(self, metrics: Metrics) -> Arrival:
+    def copy_async(self, metrics: Metrics) -> PendingMetrics:
         """Send the metrics as they are now."""
-        return Arrival({name: self._start(value) for name, value in metrics.items()})
+        return PendingMetrics({name: self._start(value) for name, value in metrics.items()})
 
-    def ship(self, values: Sequence[Scalar]) -> Shipment:
+    def copy_batch_async(self, values: Sequence[Scalar]) -> PendingScalars:
         """Send many numbers as they are now, in one copy for each device and dtype."""
         here: list[float | None] = []
         groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
@@ -108,9 +108,9 @@ class Arrivals:
         for (device, _), places in groups.items():
             tensors = [value for place in places if isinstance(value := values[place], Tensor)]
             sent.append((self._send[device.type](tensors), places))
-        return Shipment(here, sent)
+        return PendingScalars(here, sent)
 
-    def _start(self, value: Scalar) -> float | Sent:
+    def _start(self, value: Scalar) -> float | PendingCopy:
         send = self._send.get(value.device.type) if isinstance(value, Tensor) else None
         return number(value) if send is None or not isinstance(value, Tensor) else send([value])
 
@@ -126,7 +126,7 @@ class _FromCuda:
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
         self._streams = [torch.cuda.current_stream(index) for index in devices]
 
-    def __call__(self, tensors: Sequence[Tensor]) -> Sent:
+    def __call__(self, tensors: Sequence[Tensor]) -> PendingCopy:
         device = tensors[0].device
         return _Copy(tensors, self._streams[device.index] if self._streams else torch.cuda.current_stream(device))
 

@@ -1,4 +1,4 @@
-"""`Notes`: the metrics that a run leaves behind as it goes on, for whoever writes them down. Training only appends.
+"""`MetricQueue`: the metrics that a run leaves behind as it goes on, for whoever writes them down. Training only appends.
 
 A number of the CPU is read at once, which takes less than a microsecond. One on another device stays there: it is sent to the
 host by whoever takes the notes, many in one copy, and is read when it has come.
@@ -15,8 +15,8 @@ from attrs import frozen
 from torch import Tensor
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.metric_record import Kind, Note
-from fsmtrain.runtime.metrics.host_transfer import Arrivals, Shipment
+from fsmtrain.core.metric_record import Kind, MetricRecord
+from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingScalars
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
 
 LIMIT = 1 << 16  # notes that wait to be taken; beyond these the oldest are lost, and counted
@@ -27,31 +27,31 @@ _Noted = tuple[Kind, float, int, int, int, int | None, Any, Metrics]
 
 
 @frozen(eq=False)
-class Taken:
+class PendingRecords:
     """Notes that have been taken, their numbers on the way to the host."""
 
     noted: list[_Noted]
-    shipment: Shipment | None  # None where nothing had to be sent
+    shipment: PendingScalars | None  # None where nothing had to be sent
 
     @property
     def arrived(self) -> bool:
         """Whether all numbers are there. Asking waits for nothing."""
         return self.shipment is None or self.shipment.arrived
 
-    def notes(self) -> list[Note]:
+    def notes(self) -> list[MetricRecord]:
         """The notes, once they have arrived."""
         if self.shipment is None:
-            return [Note(k, s, e, b, n, values, o, lr) for k, s, e, b, n, o, lr, values in self.noted]  # type: ignore[arg-type]
+            return [MetricRecord(k, s, e, b, n, values, o, lr) for k, s, e, b, n, o, lr, values in self.noted]  # type: ignore[arg-type]
         numbers = iter(self.shipment.numbers())
         notes = []
         for kind, seconds, epoch, batch, step, optimizer, lr, values in self.noted:
             rate = None if lr is None else next(numbers)
             here = dict(zip(values, numbers, strict=False))
-            notes.append(Note(kind, seconds, epoch, batch, step, here, optimizer, rate))
+            notes.append(MetricRecord(kind, seconds, epoch, batch, step, here, optimizer, rate))
         return notes
 
 
-class Notes:
+class MetricQueue:
     """What the training thread notes and another thread takes. Neither waits for the other.
 
     Args:
@@ -69,11 +69,11 @@ class Notes:
         self._begun = perf_counter()
         self._is_elsewhere = False  # whether any number has been left on a device
         self.windows: list[dict[int, int]] = [{} for _ in self._optimizers]  # of each optimizer: how many of each length closed
-        self.arrivals = Arrivals()
+        self.arrivals = HostTransfer()
 
     def begin(self) -> None:
         """The run begins now, in this thread."""
-        self._begun, self.arrivals = perf_counter(), Arrivals()
+        self._begun, self.arrivals = perf_counter(), HostTransfer()
 
     # ---- by the thread that trains
 
@@ -125,18 +125,18 @@ class Notes:
 
     # ---- by the thread that writes
 
-    def take(self, most: int = 8192) -> Taken:
+    def take(self, most: int = 8192) -> PendingRecords:
         """Take the notes that wait, the oldest first, and send their numbers to the host."""
         noted = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
         self._taken += len(noted)
         if not self._is_elsewhere:
-            return Taken(noted, None)
+            return PendingRecords(noted, None)
         numbers: list[Scalar] = []
         for *_, lr, values in noted:
             if lr is not None:
                 numbers.append(lr)
             numbers += values.values()
-        return Taken(noted, self.arrivals.ship(numbers))
+        return PendingRecords(noted, self.arrivals.copy_batch_async(numbers))
 
     @property
     def seconds(self) -> float:

@@ -43,8 +43,8 @@ class Imported:
     """
 
     path: Path
-    kept: tuple[str, ...]
-    left_out: tuple[str, ...]
+    imported: tuple[str, ...]
+    ignored: tuple[str, ...]
 
 
 def import_checkpoint(path: str | os.PathLike[str], to: str | os.PathLike[str] | None = None) -> Imported:
@@ -68,7 +68,7 @@ def import_checkpoint(path: str | os.PathLike[str], to: str | os.PathLike[str] |
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{source}: it cannot be read: {shown(error)}.") from error
-    told = told_in(source, content)
+    told = parse(source, content)
     tree = {
         IMPORTED: {"file": source.name, "left_out": list(told.left_out), **told.counters},
         "hparams": told.hparams,
@@ -84,11 +84,11 @@ def import_checkpoint(path: str | os.PathLike[str], to: str | os.PathLike[str] |
         made = Store(folder).save(tree, about)
     except CodecError as error:
         raise CheckpointError(f"{source}: {error}") from error
-    return Imported(path=made, kept=tuple(_kept(told)), left_out=told.left_out)
+    return Imported(path=made, imported=tuple(_kept(told)), ignored=told.left_out)
 
 
 @frozen(kw_only=True)
-class Told:
+class ParsedCheckpoint:
     """What a file tells that can be kept, and the names of what it holds besides."""
 
     weights: OrderedDict[str, Any]
@@ -99,7 +99,7 @@ class Told:
     left_out: tuple[str, ...]
 
 
-def told_in(source: Path, content: Any) -> Told:
+def parse(source: Path, content: Any) -> ParsedCheckpoint:
     """What the content of a file tells, whichever trainer wrote it.
 
     Raises:
@@ -110,7 +110,7 @@ def told_in(source: Path, content: Any) -> Told:
     name, weights = _weights(source, content)
     rest = {} if name is None else {key: value for key, value in content.items() if key != name}
     hparams, odd = _hparams(_taken(rest, HPARAMS, lambda value: isinstance(value, Mapping)))
-    return Told(
+    return ParsedCheckpoint(
         weights=weights,
         hparams=hparams,
         optimizers=_states(_taken(rest, OPTIMIZERS, _is_optimizers), _is_optimizer),
@@ -192,7 +192,7 @@ def _hparams(found: Mapping[Any, Any] | None) -> tuple[dict[str, Any], list[str]
     return kept, odd
 
 
-def _kept(told: Told) -> Iterator[str]:
+def _kept(told: ParsedCheckpoint) -> Iterator[str]:
     """What is kept, in words."""
     tensors = [value for value in told.weights.values() if isinstance(value, Tensor)]
     yield f"weights: {len(tensors)} tensors with {sum(tensor.numel() for tensor in tensors):,} numbers"

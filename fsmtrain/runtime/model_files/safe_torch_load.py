@@ -22,7 +22,7 @@ from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST
 
 LARGEST_PICKLE = 2**28  # bytes, without the tensors
 MOST_VALUES = 5_000_000  # in containers, each counted as often as it is referred to
-AMPLE = 2**26  # bytes that tensors may take beyond some times the file's
+SLACK_BYTES = 2**26  # bytes that tensors may take beyond some times the file's
 
 _REFUSED = re.compile(r"(?:unsupported|GLOBAL)\b.*?\b(?:GLOBAL|class|global)?:?\s*([A-Za-z_]\w*(?:\.\w+)+)", re.IGNORECASE)
 
@@ -41,14 +41,14 @@ def read_torch_file(path: Path, map_location: Any = None) -> Any:
             + ("This one is a checkpoint already: load_from_checkpoint reads it." if ours else _SHARDS)
         )
     size = path.stat().st_size
-    _look(path, size)
+    _check_header(path, size)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on other protocols of pickle, which are read or are not
             content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
-        raise CheckpointError(_why_not(path, error)) from error
-    _weigh(path, content, size)
+        raise CheckpointError(_explain(path, error)) from error
+    _check_expansion(path, content, size)
     return content
 
 
@@ -58,7 +58,7 @@ _SHARDS = (
 )
 
 
-def _look(path: Path, size: int) -> None:
+def _check_header(path: Path, size: int) -> None:
     """Refuse what is no such file, or would grow while it is read. An archive of `torch.save` is never compressed."""
     with path.open("rb") as file:
         head = file.read(9)
@@ -88,7 +88,7 @@ def _look(path: Path, size: int) -> None:
         )
 
 
-def _why_not(path: Path, error: Exception) -> str:
+def _explain(path: Path, error: Exception) -> str:
     name = _refused(error)
     if name is not None:
         return (
@@ -121,9 +121,9 @@ def _refused(error: Exception) -> str | None:
     return None
 
 
-def _weigh(path: Path, content: Any, size: int) -> None:
+def _check_expansion(path: Path, content: Any, size: int) -> None:
     """Refuse what is small in a file and large when it is written out: one value that is referred to again and again."""
-    most, taken = 8 * size + AMPLE, 0
+    most, taken = 8 * size + SLACK_BYTES, 0
     for number, value in enumerate(_values(content)):
         if isinstance(value, Tensor):
             taken += value.numel() * value.element_size()

@@ -16,7 +16,7 @@ from torch import nn
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.model_files.hparams import HParams, plain_hparams
-from fsmtrain.runtime.model_files.importers import told_in
+from fsmtrain.runtime.model_files.importers import parse
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
 
 M = TypeVar("M", bound=nn.Module)
@@ -83,7 +83,7 @@ def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
     if Path(path).is_dir():
         tree = Store(Path(path).parent).load(path).tree
         return {"state_dict": tree["model"], "hparams": tree["hparams"]}
-    told = told_in(Path(path), read_torch_file(Path(path), map_location))
+    told = parse(Path(path), read_torch_file(Path(path), map_location))
     return {"state_dict": told.weights, "hparams": told.hparams}
 
 

@@ -57,7 +57,7 @@ class Window:
         self.first, self.total, self.backwards = None, None, 0
 
 
-class Seeds:
+class BackwardScales:
     """The gradients with which backwards begin: 1 ÷ n as tensors, made once for each n, shape, dtype and device."""
 
     def __init__(self) -> None:

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fsmtrain.errors import OptionsError
-from fsmtrain.runtime.optimization.optimizers import Turn
+from fsmtrain.runtime.optimization.optimizers import OptimizerSlot
 
 
-class Isolation:
+class GradToggle:
     """Switches ``requires_grad`` off for what belongs to the other optimizers, and back to what the user had set.
 
     A parameter that the user froze stays frozen; one that belongs to two optimizers is left on in both their turns.
     """
 
-    def __init__(self, turns: Sequence[Turn]) -> None:
+    def __init__(self, turns: Sequence[OptimizerSlot]) -> None:
         self._turns = turns
         self._switched_off: list[Tensor] = []
 
-    def enter(self, index: int) -> None:
+    def activate(self, index: int) -> None:
         """Begin the turn of the optimizer with this index, from 0."""
-        self.leave()
+        self.deactivate()
         own = {id(parameter) for parameter in self._turns[index].parameters}
         for turn in self._turns:
             if turn.index != index:
@@ -31,13 +31,13 @@ class Isolation:
                         parameter.requires_grad_(False)
                         self._switched_off.append(parameter)
 
-    def leave(self) -> None:
+    def deactivate(self) -> None:
         """End the turn that is under way, if one is."""
         while self._switched_off:
             self._switched_off.pop().requires_grad_(True)
 
 
-def refuse_shared_parameters(turns: Sequence[Turn], windows_are_single: bool) -> None:
+def validate_parameter_owners(turns: Sequence[OptimizerSlot], windows_are_single: bool) -> None:
     """See to it that no gradient could be gathered for two optimizers at once.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Whether losses and gradients are finite, kept on their device until somebody asks: `Watch`. What follows is in `nonfinite`.
+"""Whether losses and gradients are finite, kept on their device until somebody asks: `NonFiniteMonitor`. What follows is in `nonfinite`.
 
 Nothing here makes the host wait for the device but `Watch.read`, which reads once however much has been noted.
 """
@@ -46,7 +46,7 @@ class NotFinite:
 Place = tuple[int, int, int, int, int]  # all of a `NotFinite` but what it was
 
 
-class Watch:
+class NonFiniteMonitor:
     """The losses and gradients since the last reading. Of those that are not finite the first is found."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Watch:
 
 
 @torch.no_grad()
-def probe(parameters: Iterable[Tensor]) -> Tensor | None:
+def all_finite(parameters: Iterable[Tensor]) -> Tensor | None:
     """A number that is finite exactly if every gradient is; None where there is no gradient. Reads nothing.
 
     One kernel for all gradients of a type does it, the one with which a gradient scaler looks for overflows: it is many times
@@ -130,7 +130,7 @@ def probe(parameters: Iterable[Tensor]) -> Tensor | None:
 
 
 @define(eq=False)
-class Numbers:
+class NonFiniteState:
     """What a run remembers of numbers that were not finite.
 
     Attributes:
@@ -159,7 +159,7 @@ class Numbers:
             "spoiled": [None if one is None else list(astuple(one)) for one in self.spoiled],
         }
 
-    def go_to(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Remember what another run did."""
         self.leave_out(NotFinite(*one) for one in state["left_out"])
         self.spoiled = [None if one is None else NotFinite(*one) for one in state["spoiled"]]

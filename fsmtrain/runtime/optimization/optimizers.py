@@ -39,7 +39,7 @@ def drop_gradients(optimizer: Any) -> None:
 
 
 @define(eq=False)
-class Scheduling:
+class SchedulerConfig:
     """A learning-rate scheduler, when it acts, and the metric that it is given."""
 
     scheduler: LRScheduler
@@ -48,13 +48,13 @@ class Scheduling:
 
 
 @define(eq=False)
-class Turn:
+class OptimizerSlot:
     """One optimizer, and what its turn needs."""
 
     index: int
     optimizer: Optimizer
     needs_closure: bool
-    step_schedulings: list[Scheduling] = field(factory=list)
+    step_schedulers: list[SchedulerConfig] = field(factory=list)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -63,19 +63,19 @@ class Turn:
 
 
 @define(eq=False)
-class Optimization:
+class OptimizerSetup:
     """All optimizers in their order, and the schedulers that act at the end of an epoch, in theirs."""
 
-    turns: list[Turn]
-    epoch_schedulings: list[Scheduling]
+    slots: list[OptimizerSlot]
+    epoch_schedulers: list[SchedulerConfig]
 
     @property
-    def schedulings(self) -> list[Scheduling]:
+    def scheduler_configs(self) -> list[SchedulerConfig]:
         """All schedulers, whenever they act."""
-        return [*self.epoch_schedulings, *(s for turn in self.turns for s in turn.step_schedulings)]
+        return [*self.epoch_schedulers, *(s for turn in self.slots for s in turn.step_schedulers)]
 
 
-def optimization(returned: Any) -> Optimization:
+def parse_configure_optimizers(returned: Any) -> OptimizerSetup:
     """What ``configure_optimizers`` returned, understood.
 
     Raises:
@@ -87,14 +87,14 @@ def optimization(returned: Any) -> Optimization:
     for i, optimizer in enumerate(optimizers):
         if any(optimizer is other for other in optimizers[:i]):
             raise ModelError("configure_optimizers returned the same optimizer twice.")
-    turns = [Turn(i, optimizer, _needs_closure(optimizer)) for i, optimizer in enumerate(optimizers)]
-    result = Optimization(turns, [])
+    turns = [OptimizerSlot(i, optimizer, _needs_closure(optimizer)) for i, optimizer in enumerate(optimizers)]
+    result = OptimizerSetup(turns, [])
     for scheduler in schedulers:
         scheduling = _scheduling(scheduler, optimizers)
         if scheduling.schedule.interval == "epoch":
-            result.epoch_schedulings.append(scheduling)
+            result.epoch_schedulers.append(scheduling)
         else:
-            turns[scheduling.schedule.optimizer_i].step_schedulings.append(scheduling)
+            turns[scheduling.schedule.optimizer_i].step_schedulers.append(scheduling)
     return result
 
 
@@ -145,7 +145,7 @@ def _from_dict(returned: Mapping[str, Any]) -> tuple[list[Optimizer], list[Any]]
     return [returned["optimizer"]], [scheduler]
 
 
-def _scheduling(given: Any, optimizers: Sequence[Optimizer]) -> Scheduling:
+def _scheduling(given: Any, optimizers: Sequence[Optimizer]) -> SchedulerConfig:
     options: Mapping[str, Any] = given if isinstance(given, Mapping) else {"scheduler": given}
     unknown = sorted(set(options) - {"scheduler", "interval", "frequency", "monitor"})
     if unknown:
@@ -181,7 +181,7 @@ def _scheduling(given: Any, optimizers: Sequence[Optimizer]) -> Scheduling:
         length=_length_of(scheduler),
         is_over_then=isinstance(scheduler, OneCycleLR),
     )
-    return Scheduling(scheduler, schedule, monitor)
+    return SchedulerConfig(scheduler, schedule, monitor)
 
 
 def _length_of(scheduler: LRScheduler) -> int | None:

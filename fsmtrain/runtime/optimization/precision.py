@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsmtrain.runtime.optimization.optimizers import Turn, drop_gradients
+from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, drop_gradients
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
 
@@ -28,13 +28,13 @@ def in_precision(step: Callable[..., Any], precision: str, device: torch.device)
     return autocast_step
 
 
-class Scaling:
+class GradScalers:
     """The gradient scalers of a run in fp16, one for each optimizer, so that each window has one scale.
 
     A scaler reads once for each step whether the gradients are finite, and waits for the device to do so.
     """
 
-    def __init__(self, turns: Sequence[Turn], device: torch.device) -> None:
+    def __init__(self, turns: Sequence[OptimizerSlot], device: torch.device) -> None:
         self._scalers = [torch.amp.GradScaler(device.type) for _ in turns]
         self._steps = [_ScaledStep(turn) for turn in turns]
 
@@ -42,7 +42,7 @@ class Scaling:
         """What the scalers remember."""
         return [scaler.state_dict() for scaler in self._scalers]
 
-    def go_to(self, state: list[dict[str, Any]]) -> None:
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         """Make them what they were."""
         for scaler, own in zip(self._scalers, state, strict=True):
             scaler.load_state_dict(own)
@@ -69,7 +69,7 @@ class Scaling:
 class _ScaledStep:
     """What a gradient scaler takes for an optimizer: its parameters, and our whole step in the place of its ``step``."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: OptimizerSlot) -> None:
         self.turn = turn
         self.body: Callable[[], None] | None = None
         self.ran = False

@@ -10,13 +10,13 @@ from fsmtrain.runtime.checkpoint_files.codec.codec import obstacle
 from fsmtrain.runtime.run_state import RunComponents, RunState
 
 
-def another_turn_follows(parts: RunComponents, memory: RunState, counters: Counters) -> bool:
+def batch_has_more_rounds(parts: RunComponents, memory: RunState, counters: Counters) -> bool:
     """Whether the batch in hand has another turn, when a round has ended: another optimizer's, or of another split."""
     given = parts.loop.limits, counters, memory.signals
     return another_optimizer_follows(*given) or another_split_follows(*given)
 
 
-class WaitingStop:
+class DeferredStop:
     """The action of a round's end in a run that saves and whose batches have several rounds.
 
     Args:
@@ -36,6 +36,6 @@ class WaitingStop:
         memory = self._memory
         if not (self._waits or memory.signals.stop_requested):
             return
-        is_within = another_turn_follows(self._parts, memory, memory.counters)
+        is_within = batch_has_more_rounds(self._parts, memory, memory.counters)
         self._waits = is_within and obstacle([memory.splits, memory.hiddens]) is not None
         memory.signals.stop_requested = not self._waits

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fsmtrain.runtime.metrics.step_outputs import monitored
-from fsmtrain.runtime.optimization.optimizers import Scheduling
+from fsmtrain.runtime.optimization.optimizers import SchedulerConfig
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.training.train_batch import Training
+from fsmtrain.runtime.training.train_batch import TrainBatch
 
 
 class EpochEnd:
     """Ends an epoch. One that was cut short steps no scheduler."""
 
-    def __init__(self, parts: RunComponents, memory: RunState, training: Training, schedulings: Sequence[Scheduling]) -> None:
+    def __init__(
+        self, parts: RunComponents, memory: RunState, training: TrainBatch, schedulings: Sequence[SchedulerConfig]
+    ) -> None:
         self._parts, self._memory, self._training, self._schedulings = parts, memory, training, schedulings
 
     def visit(self) -> None:
@@ -24,17 +26,17 @@ class EpochEnd:
         self._training.end_epoch()
         if parts.hooks.on_epoch_end is not None:
             parts.hooks.on_epoch_end(parts.machine)
-        if memory.counters.cut:
+        if memory.counters.epoch_ended_early:
             return
         epoch = memory.counters.current_epoch
         for scheduling in self._schedulings:
             if scheduling.schedule.is_due(epoch + 1):
                 self._step(scheduling, epoch)
 
-    def _step(self, scheduling: Scheduling, epoch: int) -> None:
+    def _step(self, scheduling: SchedulerConfig, epoch: int) -> None:
         """Step a scheduler: one that watches a metric only where this epoch had a check."""
         if not isinstance(scheduling.scheduler, ReduceLROnPlateau) or scheduling.monitor is None:
             scheduling.scheduler.step()
-        elif self._memory.checked_epoch == epoch:
+        elif self._memory.validation_epoch == epoch:
             name = type(scheduling.scheduler).__name__
-            scheduling.scheduler.step(monitored(self._memory.checked, scheduling.monitor, name))
+            scheduling.scheduler.step(monitored(self._memory.validation_metrics, scheduling.monitor, name))

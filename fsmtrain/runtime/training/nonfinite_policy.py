@@ -20,10 +20,10 @@ from fsmtrain.core.states import State
 from fsmtrain.errors import NonFiniteError, OptionsError
 from fsmtrain.options import Options
 from fsmtrain.runtime.data.loaders import Loader, is_iterator
-from fsmtrain.runtime.optimization.nonfinite_detection import NotFinite, Numbers, Watch, probe
-from fsmtrain.runtime.optimization.optimizers import Optimization
+from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteMonitor, NonFiniteState, NotFinite, all_finite
+from fsmtrain.runtime.optimization.optimizers import OptimizerSetup
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.training.train_batch import Training
+from fsmtrain.runtime.training.train_batch import TrainBatch
 from fsmtrain.user_warnings import warn
 
 Action = Callable[[], None]
@@ -31,27 +31,29 @@ Action = Callable[[], None]
 CAUSES = "Look at that batch; a lower learning rate or gradient_clip_val may help"
 
 
-def watching(parts: RunComponents, memory: RunState, training: Training) -> Raising | Skipping | RollingBack | None:
+def nonfinite_policy(
+    parts: RunComponents, memory: RunState, training: TrainBatch
+) -> RaisePolicy | SkipPolicy | RollbackPolicy | None:
     """What watches the numbers of this run; None where nothing does."""
     match parts.loop.options.on_nonfinite:
         case "raise":
-            return Raising(parts, memory, training)
+            return RaisePolicy(parts, memory, training)
         case "skip":
-            return Skipping(parts, memory, training)
+            return SkipPolicy(parts, memory, training)
         case "rollback":
-            return RollingBack(parts, memory, training)
+            return RollbackPolicy(parts, memory, training)
         case None:
             return None
 
 
-class _Watching:
+class _Policy:
     """What the three have in common: they note numbers, and know where these came up."""
 
-    def __init__(self, parts: RunComponents, memory: RunState, training: Training) -> None:
+    def __init__(self, parts: RunComponents, memory: RunState, training: TrainBatch) -> None:
         self._memory, self._counters, self._signals = memory, memory.counters, memory.signals
         self._training, self._turns = training, parts.turns
         self._watches_gradients = parts.loop.options.precision != "16"
-        self._watches = [Watch() for _ in parts.turns]  # one for each optimizer's window
+        self._watches = [NonFiniteMonitor() for _ in parts.turns]  # one for each optimizer's window
 
     def _place(self) -> tuple[int, int, int, int, int]:
         counters = self._counters
@@ -72,19 +74,19 @@ class _Watching:
 
     def _note_gradients(self) -> None:
         index = self._counters.optimizer_i
-        found = probe(self._turns[index].parameters) if self._watches_gradients else None
+        found = all_finite(self._turns[index].parameters) if self._watches_gradients else None
         if found is not None:
             self._watches[index].add(found, self._place(), "gradient")
 
     def _settle(self) -> None:
         """Read what has been noted of open windows."""
-        spoiled = self._memory.numbers.spoiled
+        spoiled = self._memory.nonfinite.spoiled
         for index, watch in enumerate(self._watches):
             spoiled[index] = spoiled[index] or watch.read()
 
     def _take(self) -> NotFinite | None:
         """What has spoiled the window that is to be stepped, if anything; it is read here and forgotten."""
-        index, spoiled = self._counters.optimizer_i, self._memory.numbers.spoiled
+        index, spoiled = self._counters.optimizer_i, self._memory.nonfinite.spoiled
         found = self._watches[index].read()
         found, spoiled[index] = spoiled[index] or found, None
         return found
@@ -103,12 +105,12 @@ class _Watching:
             watch.forget()
 
 
-class Raising(_Watching):
+class RaisePolicy(_Policy):
     """Raises an error that names the first bad batch, at the next moment at which the run waits anyway."""
 
-    def __init__(self, parts: RunComponents, memory: RunState, training: Training) -> None:
+    def __init__(self, parts: RunComponents, memory: RunState, training: TrainBatch) -> None:
         super().__init__(parts, memory, training)
-        self._watches = [Watch()] * len(parts.turns)  # one for all, so that the first of all is found
+        self._watches = [NonFiniteMonitor()] * len(parts.turns)  # one for all, so that the first of all is found
         self._found: NotFinite | None = None
 
     def around(self, actions: Mapping[State, Action]) -> dict[State, Action]:
@@ -164,7 +166,7 @@ class Raising(_Watching):
         return self._found is None
 
 
-class Skipping(_Watching):
+class SkipPolicy(_Policy):
     """Drops each window with a number that is not finite: its gradients are zeroed and its optimizer does not step."""
 
     _has_told = False
@@ -183,7 +185,7 @@ class Skipping(_Watching):
             self._signals.step_skipped = False
             self._training.run_step()
             return
-        self._training.drop_window(zeroes=True)
+        self._training.drop_window(zero_grad=True)
         if not self._has_told:
             self._has_told = True
             warn(
@@ -199,7 +201,7 @@ class Skipping(_Watching):
         return settle_and_save
 
 
-class RollingBack(_Watching):
+class RollbackPolicy(_Policy):
     """Ends the table's run before a spoiled window is stepped. Where it goes on from is the business of the machine."""
 
     def around(self, actions: Mapping[State, Action]) -> dict[State, Action]:
@@ -214,7 +216,7 @@ class RollingBack(_Watching):
         return {**actions, **changed}
 
     def _is_left_out(self) -> bool:
-        return self._counters.batches_begun in self._memory.numbers.batches
+        return self._counters.batches_begun in self._memory.nonfinite.batches
 
     def _run_forward(self) -> None:
         if not self._is_left_out():
@@ -226,13 +228,13 @@ class RollingBack(_Watching):
             self._note_gradients()
 
     def _step(self) -> None:
-        signals, numbers = self._signals, self._memory.numbers
+        signals, numbers = self._signals, self._memory.nonfinite
         numbers.found = self._take()
         signals.nonfinite, signals.step_skipped = numbers.found is not None, False
         if signals.nonfinite:
             return
-        if self._training.holds_nothing(batch_is_left_out=self._is_left_out()):
-            self._training.drop_window(zeroes=False)  # an override may keep gradients of its own there
+        if self._training.window_is_empty(batch_is_left_out=self._is_left_out()):
+            self._training.drop_window(zero_grad=False)  # an override may keep gradients of its own there
         else:
             self._training.run_step()
 
@@ -248,11 +250,11 @@ class RollingBack(_Watching):
     def may_save(self) -> bool:
         """Whether no open window is spoiled."""
         self._settle()
-        return not any(self._memory.numbers.spoiled)
+        return not any(self._memory.nonfinite.spoiled)
 
 
-def refuse_what_cannot_be_watched(
-    options: Options, limits: Limits, guards: Guards, turns: Optimization, loaders: Mapping[str, Loader]
+def validate_nonfinite_policy(
+    options: Options, limits: Limits, guards: Guards, turns: OptimizerSetup, loaders: Mapping[str, Loader]
 ) -> None:
     """See to it that a policy for numbers that are not finite can do what it says.
 
@@ -262,7 +264,7 @@ def refuse_what_cannot_be_watched(
     policy = options.on_nonfinite
     if policy not in ("skip", "rollback") or limits.epochs == 0:
         return
-    for turn in turns.turns:
+    for turn in turns.slots:
         if turn.needs_closure:
             raise OptionsError(
                 f"on_nonfinite={policy!r}: {type(turn.optimizer).__name__} evaluates its loss within its step, which cannot be "
@@ -283,7 +285,7 @@ def refuse_what_cannot_be_watched(
             )
 
 
-def refuse_to_roll_back(numbers: Numbers, most: int, path: Path | None) -> str:
+def validate_rollback(numbers: NonFiniteState, most: int, path: Path | None) -> str:
     """See to it that the run can go back to the checkpoint at this path; returns what was not finite, to be told.
 
     Raises:

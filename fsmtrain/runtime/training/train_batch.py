@@ -16,26 +16,26 @@ from fsmtrain.errors import ModelError
 from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, length_of
 from fsmtrain.runtime.data.nested import split_in_time
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, detached, group_in, loss_of, metrics_in, weight_of
-from fsmtrain.runtime.oom import is_out_of_memory, told
-from fsmtrain.runtime.optimization.accumulation import Seeds, rescale
-from fsmtrain.runtime.optimization.grad_toggle import Isolation
-from fsmtrain.runtime.optimization.optimizers import Turn, drop_gradients
-from fsmtrain.runtime.optimization.precision import Scaling, in_precision
+from fsmtrain.runtime.oom import is_out_of_memory, oom_error
+from fsmtrain.runtime.optimization.accumulation import BackwardScales, rescale
+from fsmtrain.runtime.optimization.grad_toggle import GradToggle
+from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, drop_gradients
+from fsmtrain.runtime.optimization.precision import GradScalers, in_precision
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.step_signature import Binding
+from fsmtrain.runtime.step_signature import StepSignature
 
 # What training_step may be given, in the order of its call.
 _ORDER = ("batch", "batch_nb", "optimizer_i", "hiddens")
 
 
-class Training:
+class TrainBatch:
     """The actions that train. Everything that can be looked up once is looked up here, when the machine is built.
 
     Raises:
         ModelError: ``training_step`` or ``optimizer_step`` cannot be called as documented.
     """
 
-    def __init__(self, parts: RunComponents, memory: RunState, turns: Sequence[Turn]) -> None:
+    def __init__(self, parts: RunComponents, memory: RunState, turns: Sequence[OptimizerSlot]) -> None:
         options, limits = parts.loop.options, parts.loop.limits
         self._parts, self._memory = parts, memory
         self._limits, self._guards = limits, parts.loop.guards
@@ -43,8 +43,8 @@ class Training:
         self._turns = turns
         self._windows_are_single = windows_are_single(limits, self._guards)
         self._windows_are_foreseen = windows_are_foreseen(limits, self._guards)
-        self._isolation = Isolation(self._turns) if len(self._turns) > 1 else None
-        self._seeds = Seeds()
+        self._isolation = GradToggle(self._turns) if len(self._turns) > 1 else None
+        self._seeds = BackwardScales()
         self._clip = float(options.gradient_clip_val or 0)
         self._split_size = options.truncated_bptt_steps
         self._hiddens: Any = None  # what the split in hand began with
@@ -52,14 +52,14 @@ class Training:
         given = ["batch", "batch_nb"]
         given += ["optimizer_i"] if limits.optimizers > 1 else []
         given += ["hiddens"] if limits.splits_batches else []
-        binding = Binding(parts.model.training_step, "training_step", given=given, order=_ORDER)  # type: ignore[arg-type]
+        binding = StepSignature(parts.model.training_step, "training_step", given=given, order=_ORDER)  # type: ignore[arg-type]
         if limits.splits_batches and "hiddens" not in binding.takes:
             raise ModelError(
                 f"truncated_bptt_steps={options.truncated_bptt_steps}: training_step has no parameter 'hiddens'. Add it: it is "
                 f"None on a batch's first split, then what the previous split returned under 'hiddens'."
             )
         self._training_step, self._takes = in_precision(binding.method, options.precision, parts.device), binding.count
-        self.scaling = self._scaling = Scaling(turns, parts.device) if options.precision == "16" else None
+        self.scaling = self._scaling = GradScalers(turns, parts.device) if options.precision == "16" else None
         self._notes = parts.notes
         self._needs_closures = any(turn.needs_closure for turn in turns)
         self._optimizer_step = own_optimizer_step(parts.model)
@@ -79,12 +79,12 @@ class Training:
                 self._on_epoch_start(self._parts.machine)
             asked = perf_counter_ns()
             batch = (self._batches or self._begin_epoch()).next()
-            loading = self._memory.loading
+            loading = self._memory.data_wait
             loading.nanoseconds += perf_counter_ns() - asked
             loading.batches += 1
             self._memory.splits = [batch] if self._takes_batches_as_they_are else self._prepared(batch)
         except (RuntimeError, MemoryError) as error:
-            self._tell_of_memory(error, State.FETCH, batch)
+            self._raise_if_oom(error, State.FETCH, batch)
             raise
 
     def _prepared(self, batch: Any) -> list[Any]:
@@ -120,7 +120,7 @@ class Training:
 
     def end_epoch(self) -> None:
         """Let go of the epoch's batches, of which the loader may have more where the epoch was cut short."""
-        if self._batches is not None and not self._counters.cut:
+        if self._batches is not None and not self._counters.epoch_ended_early:
             self._batches.finish()
         self._memory.cursors.train.end()
         self._batches = None
@@ -133,14 +133,14 @@ class Training:
             counters, memory = self._counters, self._memory
             index = counters.optimizer_i
             if self._isolation is not None:
-                self._isolation.enter(index)
+                self._isolation.activate(index)
             if self._split_size is not None:
                 self._hiddens = None if counters.split_nb == 0 else memory.hiddens[index]
             loss, metrics = self._evaluate(index)
             if self._notes is not None:
                 self._notes.forward(index, loss, metrics)
         except (RuntimeError, MemoryError) as error:
-            self._tell_of_memory(error, State.TRAIN_BATCH, self._split_in_hand())
+            self._raise_if_oom(error, State.TRAIN_BATCH, self._split_in_hand())
             raise
 
     def _evaluate(self, index: int) -> tuple[Tensor, Metrics | None]:
@@ -161,13 +161,13 @@ class Training:
             if self._split_size is not None:
                 memory.hiddens[index] = detached(output.get("hiddens"))
             metrics = metrics_in(output, of_training=True)
-            memory.progress.update(group_in(output, "progress_bar"))
+            memory.progress_bar_metrics.update(group_in(output, "progress_bar"))
         memory.loss = loss
         if memory.logged:
             logged, to_show = memory.take_logged()
             metrics = {**metrics, **logged} if metrics else logged
             if to_show:
-                memory.progress.update((name, logged[name]) for name in to_show)
+                memory.progress_bar_metrics.update((name, logged[name]) for name in to_show)
         if metrics:
             memory.metrics.update(metrics)
         return loss, metrics
@@ -188,7 +188,7 @@ class Training:
             if self._needs_closures and self._turns[self._counters.optimizer_i].needs_closure:
                 memory.output = loss.detach()
         except (RuntimeError, MemoryError) as error:
-            self._tell_of_memory(error, State.BACKWARD, self._split_in_hand())
+            self._raise_if_oom(error, State.BACKWARD, self._split_in_hand())
             raise
 
     def _scale(self) -> Scalar | None:
@@ -205,7 +205,7 @@ class Training:
     def accumulate(self) -> None:
         """Leave the gradients where they are: the optimizer's turn is over."""
         if self._isolation is not None:
-            self._isolation.leave()
+            self._isolation.deactivate()
 
     def run_step(self) -> None:
         """Make the gradients the window's mean, clip them, call ``optimizer_step``, then the schedulers that follow steps."""
@@ -221,39 +221,39 @@ class Training:
                 self._memory.windows[turn.index].close()
             if self._notes is not None:
                 self._notes.window(turn.index, self._counters.gathered)
-            if turn.step_schedulings and stepped:
+            if turn.step_schedulers and stepped:
                 steps = self._counters.optimizer_steps[turn.index] + 1
-                for scheduling in turn.step_schedulings:
+                for scheduling in turn.step_schedulers:
                     if scheduling.schedule.is_due(steps):
                         scheduling.scheduler.step()
             if self._isolation is not None:
-                self._isolation.leave()
+                self._isolation.deactivate()
         except (RuntimeError, MemoryError) as error:
-            self._tell_of_memory(error, State.STEP, self._split_in_hand())
+            self._raise_if_oom(error, State.STEP, self._split_in_hand())
             raise
 
-    def holds_nothing(self, *, batch_is_left_out: bool) -> bool:
+    def window_is_empty(self, *, batch_is_left_out: bool) -> bool:
         """Whether every batch was left out of the window that is to be stepped."""
         if self._windows_are_single:
             return batch_is_left_out
         return self._memory.windows[self._counters.optimizer_i].backwards == 0
 
-    def drop_window(self, *, zeroes: bool) -> None:
+    def drop_window(self, *, zero_grad: bool) -> None:
         """Take the place of a step: close the window, and leave the weights, the optimizer and its schedulers alone.
 
         `zeroes` says whether the gradients are zeroed.
         """
         turn = self._turns[self._counters.optimizer_i]
-        if zeroes:
+        if zero_grad:
             drop_gradients(turn.optimizer)
         self._memory.windows[turn.index].close()
         self._signals.step_skipped = True
         if self._notes is not None:
             self._notes.window(turn.index, self._counters.gathered)
         if self._isolation is not None:
-            self._isolation.leave()
+            self._isolation.deactivate()
 
-    def _step(self, turn: Turn) -> None:
+    def _step(self, turn: OptimizerSlot) -> None:
         counters = self._counters
         if not self._windows_are_single:
             self._make_mean(turn)
@@ -265,7 +265,7 @@ class Training:
         else:
             self._optimizer_step(counters.current_epoch, counters.batch_nb, turn.optimizer, turn.index, closure)
 
-    def _make_mean(self, turn: Turn) -> None:
+    def _make_mean(self, turn: OptimizerSlot) -> None:
         """Rescale the gradients of a window whose length, or weight, was not known when it opened."""
         window = self._memory.windows[turn.index]
         if window.first is not None:
@@ -278,7 +278,7 @@ class Training:
         if isinstance(scale, Tensor) or scale != 1:
             rescale(turn.parameters, scale)
 
-    def _closure(self, turn: Turn) -> Any:
+    def _closure(self, turn: OptimizerSlot) -> Any:
         """What an optimizer calls that evaluates the loss several times; the first call has nothing left to compute."""
         first = True
 
@@ -303,10 +303,10 @@ class Training:
         splits, number = self._memory.splits, self._counters.split_nb
         return splits[number] if number < len(splits) else None
 
-    def _tell_of_memory(self, error: Exception, state: State, batch: Any) -> None:
+    def _raise_if_oom(self, error: Exception, state: State, batch: Any) -> None:
         """Where an error says that memory ran out, raise one that says where."""
         if is_out_of_memory(error):
-            raise told(error, state, batch, self._parts, self._memory) from error
+            raise oom_error(error, state, batch, self._parts, self._memory) from error
 
     def end_round(self) -> None:
         """After a batch's last round, call the hook. It is the action only where there is such a hook."""
@@ -319,7 +319,7 @@ class Training:
     def restore(self) -> None:
         """Put every parameter's ``requires_grad`` back, and let go of batches and graphs."""
         if self._isolation is not None:
-            self._isolation.leave()
+            self._isolation.deactivate()
         self._memory.cursors.train.end()
         self._batches, self._memory.loss, self._memory.splits = None, None, []
         self._memory.collects = False
@@ -340,7 +340,7 @@ def own_optimizer_step(model: object) -> Callable[..., Any] | None:
     return None if hook is None or str(getattr(hook, "__module__", "")).startswith("fsmtrain.") else hook
 
 
-def refuse_bad_hooks(model: object) -> None:
+def validate_hooks(model: object) -> None:
     """See to it that an overridden ``optimizer_step`` can be called as documented.
 
     Raises:

@@ -11,10 +11,10 @@ from fsmtrain.errors import FsmtrainError
 CHEAP = 5_000  # batches of an epoch whose schedule is looked up in some hundredths of a second
 
 
-def plan_if_cheap(loop: Loop) -> Plan | None:
+def cheap_plan(loop: Loop) -> Plan | None:
     """The loop's plan; None for one with streams, long epochs, or a guard that cannot be read and may remember its calls."""
     guards = loop.guards
-    own = [guard for guard in (*guards.step.values(), guards.check, guards.save, guards.stop) if guard is not None]
+    own = [guard for guard in (*guards.step.values(), guards.validate, guards.save, guards.stop) if guard is not None]
     if not loop.limits.epochs or not 0 < loop.limits.train_batches <= CHEAP or any(is_opaque(read(guard)) for guard in own):
         return None
     try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fsmtrain.options import Options
 from fsmtrain.views.console.progress import Progress
-from fsmtrain.views.console.run_header import Opening
-from fsmtrain.views.console.run_summary import Closing
+from fsmtrain.views.console.run_header import RunHeader
+from fsmtrain.views.console.run_summary import RunSummary
 
 
-def shown(options: Options) -> list[object]:
+def default_callbacks(options: Options) -> list[object]:
     """The callbacks that these options ask for, in the order in which they speak."""
     if options.quiet:
         return []
-    return [Opening(), *([Progress()] if options.progress_bar else []), Closing(tells_why=not options.progress_bar)]
+    return [RunHeader(), *([Progress()] if options.progress_bar else []), RunSummary(tells_why=not options.progress_bar)]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from attrs import frozen
 
 from fsmtrain.core.states import State
-from fsmtrain.views.console.progress_text import GRACE, Arriving, Rates, Run, duration, metric, rate, standing
-from fsmtrain.views.console.stderr import say
+from fsmtrain.views.console.progress_text import GRACE, Arriving, Rates, Run, duration, metric, rate, snapshot
+from fsmtrain.views.console.stderr import print_stderr
 
 QUIET = 1.0  # seconds between two lines about epochs, at least
 PATIENCE = 0.02  # seconds from one question whether metrics have arrived to the next
@@ -34,7 +34,7 @@ class Lines:
         """Write a line about the epoch, unless another is only just written."""
         now = self._clock()
         self._rates.note(self._run.times)
-        line = _Line(self._about_epoch(now), self._run.arriving_metrics())
+        line = _Line(self._about_epoch(now), self._run.progress_bar_metrics_async())
         if now - self._last < QUIET:
             self._held_back = line
             return
@@ -50,16 +50,16 @@ class Lines:
             self._writer.join(GRACE)
             self._over.set()
             self._writer.join()
-        say(ending)
+        print_stderr(ending)
 
     def _about_epoch(self, now: float) -> str:
         """All but the metrics. The rate is that of all epochs since the last line."""
         speed = rate(self._rates.of(State.FETCH))
-        return ", ".join(filter(None, (f"{standing(self._run).epoch} after {duration(now - self._begun)}", speed)))
+        return ", ".join(filter(None, (f"{snapshot(self._run).epoch} after {duration(now - self._begun)}", speed)))
 
     def _write(self, line: _Line) -> None:
         if line.is_ready and (self._writer is None or not self._writer.is_alive()):
-            say(str(line))
+            print_stderr(str(line))
             return
         name, args = "fsmtrain progress line", (line, self._writer)
         self._writer = threading.Thread(target=self._write_later, args=args, name=name, daemon=True)
@@ -70,7 +70,7 @@ class Lines:
             before.join()
         while not line.is_ready and not self._over.wait(PATIENCE):
             pass
-        say(str(line))
+        print_stderr(str(line))
 
 
 @frozen(eq=False)

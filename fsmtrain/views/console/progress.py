@@ -14,7 +14,7 @@ from typing import Protocol
 from attrs import define, field
 
 from fsmtrain.views.console.plain_lines import Lines
-from fsmtrain.views.console.progress_text import Run, ending
+from fsmtrain.views.console.progress_text import Run, closing_line
 from fsmtrain.views.console.stderr import is_terminal
 
 
@@ -61,7 +61,7 @@ class Progress:
         """Show why the run has ended, and leave the terminal as it was."""
         if id(machine) in self._runs:  # not so where another callback's on_run_start failed before
             shown, begun = self._runs.pop(id(machine))
-            shown.close(ending(machine, self.clock() - begun, sys.exception()))
+            shown.close(closing_line(machine, self.clock() - begun, sys.exception()))
 
     def _begin(self, machine: Run) -> _Shown:
         if is_terminal(sys.stderr):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tqdm.utils import disp_trim
 
 from fsmtrain.core.states import State
-from fsmtrain.views.console.progress_text import Rates, Run, Standing, metric, rate, settle, standing
+from fsmtrain.views.console.progress_text import ProgressSnapshot, Rates, Run, metric, rate, snapshot, wait_briefly
 from fsmtrain.views.console.terminal import MARGIN, LastLine, columns_of
 
 INTERVAL = 0.1  # seconds from one look to the next
@@ -31,7 +31,7 @@ class Bar:
         self._ascii_only = not _can_say("█▏", stream)
         self._rates = Rates()
         self._metrics: dict[str, float] = {}
-        self._arriving = run.arriving_metrics()
+        self._arriving = run.progress_bar_metrics_async()
         self._seen_at: object = None  # where the run stood at the last look
         self._since = clock()  # when it was first seen there
         self._line = LastLine(stream, self._position)
@@ -78,7 +78,7 @@ class Bar:
 
     def _text(self, stood: float) -> str:
         if self._arriving.arrived:
-            self._arriving = self._run.arriving_metrics()
+            self._arriving = self._run.progress_bar_metrics_async()
         self._metrics |= self._arriving.values()
         return self._laid_out(stood)
 
@@ -86,22 +86,22 @@ class Bar:
         """The line that stays, with the last metrics if they come in time."""
         if self._failure is None:
             try:
-                self._arriving = self._run.arriving_metrics()
-                settle(self._arriving)
+                self._arriving = self._run.progress_bar_metrics_async()
+                wait_briefly(self._arriving)
                 self._metrics |= self._arriving.values()
             except Exception as failure:
                 self._failure = failure
         return self._laid_out(stood=0.0)
 
     def _laid_out(self, stood: float) -> str:
-        at, width = standing(self._run), self._line.columns - MARGIN
+        at, width = snapshot(self._run), self._line.columns - MARGIN
         self._rates.note(self._run.times)
         if stood >= LONG:
             at = evolve(at, what=f"{at.what} ({stood:.0f} s)")
         return lay_out(at, self._rates.of(self._run.state), self._metrics, width, ascii_only=self._ascii_only)
 
 
-def lay_out(at: Standing, batches: float, metrics: Mapping[str, float], width: int, *, ascii_only: bool = False) -> str:
+def lay_out(at: ProgressSnapshot, batches: float, metrics: Mapping[str, float], width: int, *, ascii_only: bool = False) -> str:
     """The line for a moment of a run, in so many columns.
 
     What does not fit is left out: metrics from the last to the first, words, the rate, the bar.
@@ -130,7 +130,7 @@ def lay_out(at: Standing, batches: float, metrics: Mapping[str, float], width: i
     return disp_trim(f"{at.epoch} {at.what}".strip(), max(0, width))
 
 
-def _candidates(at: Standing, batches: float, metrics: list[str]) -> Iterator[tuple[str, str, int]]:
+def _candidates(at: ProgressSnapshot, batches: float, metrics: list[str]) -> Iterator[tuple[str, str, int]]:
     """What stands left and right of the bar, and the bar's least columns (0: no bar), from the widest to the narrowest."""
     left = f"{at.epoch}, batch {at.batch} " if at.epoch else f"{at.what} "
     what = f"{at.what:{STATE_WIDTH}}" if at.epoch else ""

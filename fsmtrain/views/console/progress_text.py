@@ -14,7 +14,7 @@ from typing import Protocol
 from attrs import frozen
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.dispatcher import Spent
+from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
@@ -53,7 +53,7 @@ class Run(Protocol):
         ...
 
     @property
-    def times(self) -> dict[State, Spent]:
+    def times(self) -> dict[State, Timing]:
         """What each state has taken so far."""
         ...
 
@@ -62,7 +62,7 @@ class Run(Protocol):
         """Why the run ended; None while it has not."""
         ...
 
-    def arriving_metrics(self) -> Arriving:
+    def progress_bar_metrics_async(self) -> Arriving:
         """The metrics that are to be shown, as they are now, on their way to the host. Waits for nothing."""
         ...
 
@@ -70,7 +70,7 @@ class Run(Protocol):
 GRACE = 1.0  # seconds
 
 
-def settle(arriving: Arriving) -> None:
+def wait_briefly(arriving: Arriving) -> None:
     """Give metrics the time that they usually need to come, and no more. For when the run is over."""
     for _ in range(200):
         if arriving.arrived:
@@ -86,7 +86,7 @@ AFTER_A_BATCH = frozenset({State.SAVE, State.VAL_CHECK, State.EPOCH_END, State.E
 
 
 @frozen(kw_only=True)
-class Standing:
+class ProgressSnapshot:
     """A moment of a run.
 
     `done` of `total` is what a bar shows: batches of the epoch, or of the pass over test or sanity batches. A total of 0 is
@@ -100,7 +100,7 @@ class Standing:
     total: int
 
 
-def standing(run: Run) -> Standing:
+def snapshot(run: Run) -> ProgressSnapshot:
     """Where a run stands now. It may go on meanwhile: what is read last may be a visit ahead of what is read first."""
     state, counters, limits = run.state, run.counters, run.loop.limits
     evaluated = _evaluated(limits, state)
@@ -114,7 +114,7 @@ def standing(run: Run) -> Standing:
         done, total = (limits.test_batches if state is State.DONE else 0), limits.test_batches
     else:
         done, total = counters.batch_nb + (state in AFTER_A_BATCH), limits.train_batches
-    return Standing(
+    return ProgressSnapshot(
         epoch=f"epoch {counters.current_epoch + 1}/{limits.epochs}" if limits.epochs else "",
         batch=_of(counters.batch_nb + 1, limits.train_batches) if limits.epochs else "",
         what=what,
@@ -133,11 +133,11 @@ def _of(number: int, total: int) -> str:
     return f"{number}/{total}" if total else str(number)
 
 
-def ending(run: Run, seconds: float, error: BaseException | None) -> str:
+def closing_line(run: Run, seconds: float, error: BaseException | None) -> str:
     """The last sentence on a run: why it ended, or what ended it and where. `seconds` is how long it took."""
     counters, limits, reason = run.counters, run.loop.limits, run.stop_reason
     if reason is None:
-        at = standing(run)
+        at = snapshot(run)
         where = f", {at.epoch}, batch {at.batch} (counted from 1)" if at.epoch else ""
         by = f"by {type(error).__name__} " if error is not None else ""
         return f"ended {by}in the state {run.state}{where}, after {duration(seconds)}"
@@ -162,7 +162,7 @@ class Rates:
         kinds = (State.FETCH, *EVALUATIONS)
         self._marks = {kind: deque([(0, 0.0)], maxlen=MARKS) for kind in kinds}  # (batches, seconds), where batches changed
 
-    def note(self, times: Mapping[State, Spent]) -> None:
+    def note(self, times: Mapping[State, Timing]) -> None:
         """Take in what each state has taken so far."""
         for kind, marks in self._marks.items():
             mark = _batches_and_seconds(times, kind)
@@ -183,11 +183,11 @@ class Rates:
             marks.append(last)
 
 
-def _batches_and_seconds(times: Mapping[State, Spent], kind: State) -> tuple[int, float]:
+def _batches_and_seconds(times: Mapping[State, Timing], kind: State) -> tuple[int, float]:
     if kind not in times:
         return 0, 0.0
     states = TRAINING if kind is State.FETCH else (kind,)
-    return times[kind].visits, sum(times[state].seconds for state in states if state in times)
+    return times[kind].count, sum(times[state].seconds for state in states if state in times)
 
 
 # ---- numbers

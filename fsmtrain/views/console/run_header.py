@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
-from fsmtrain.views.console.cheap_plan import plan_if_cheap
+from fsmtrain.views.console.cheap_plan import cheap_plan
 from fsmtrain.views.console.progress_text import plural
-from fsmtrain.views.console.stderr import say
+from fsmtrain.views.console.stderr import print_stderr
 
 
 class Opened(Protocol):
@@ -41,28 +41,28 @@ class Opened(Protocol):
         ...
 
 
-class Opening:
+class RunHeader:
     """A callback that says in a few lines what begins, on standard error."""
 
     def on_run_start(self, machine: Opened) -> None:
         """Say it, of a run that trains."""
         if machine.loop.limits.epochs:
-            say("\n".join(opening(machine)))
+            print_stderr("\n".join(opening(machine)))
 
 
 def opening(run: Opened) -> list[str]:
     """The lines."""
     loop = run.loop
-    lines = [_model(run), outlook(loop.limits)]
-    plan = plan_if_cheap(loop)
+    lines = [_model(run), planned_work(loop.limits)]
+    plan = cheap_plan(loop)
     if plan is not None:
         several = loop.limits.optimizers > 1
         parts = [plural(n, "step") + (f" of optimizer {i}" if several else "") for i, n in enumerate(plan.optimizer_steps)]
-        parts += [plural(plan.checks, "check")] if loop.limits.validates else []
+        parts += [plural(plan.validations, "validation")] if loop.limits.validates else []
         lines.append(", ".join(parts))
     if loop.limits.stops_early and loop.options.early_stopping is not None:
         rule = loop.options.early_stopping
-        lines[-1] += f", fewer if {rule.monitor} does not improve in {plural(max(1, rule.patience), 'check')}"
+        lines[-1] += f", fewer if {rule.monitor} does not improve in {plural(max(1, rule.patience), 'validation')}"
     if run.run_dir is not None:
         here, at = Path.cwd(), run.run_dir
         lines.append(f"recorded in {at.relative_to(here) if at.is_relative_to(here) else at}")
@@ -88,7 +88,7 @@ def model_size(model: Any) -> dict[str, int]:
     return {"parameters": sum(sizes.values()), "trainable": sizes[True]}
 
 
-def outlook(limits: Limits) -> str:
+def planned_work(limits: Limits) -> str:
     """What a run is going to do.
 
     >>> from fsmtrain.core.limits import resolve

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.dispatcher import Spent
+from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.views.console.progress_text import plural
-from fsmtrain.views.console.stderr import say
+from fsmtrain.views.console.stderr import print_stderr
 
 WIDTH = 80
 HEADINGS = ("state", "visits", "time (s)", "share", "µs per visit")
@@ -21,7 +21,7 @@ class Timed(Protocol):
     """What is read of a run that has ended."""
 
     @property
-    def times(self) -> dict[State, Spent]:
+    def times(self) -> dict[State, Timing]:
         """What each state has taken."""
         ...
 
@@ -41,12 +41,12 @@ class Timed(Protocol):
         ...
 
     @property
-    def loading(self) -> Spent:
+    def data_wait(self) -> Timing:
         """The batches that loaders gave, and the time for which they were waited for."""
         ...
 
     @property
-    def device_times(self) -> dict[State, Spent]:
+    def device_times(self) -> dict[State, Timing]:
         """The time of a GPU in each state."""
         ...
 
@@ -56,7 +56,7 @@ class Timed(Protocol):
         ...
 
 
-class Closing:
+class RunSummary:
     """A callback that shows the table on standard error when a run that trained has come to its end.
 
     Args:
@@ -69,7 +69,7 @@ class Closing:
     def on_run_end(self, machine: Timed) -> None:
         """Show it."""
         if machine.stop_reason is not None and State.FETCH in machine.times:
-            say("\n" + run_table(machine, tells_why=self._tells_why))
+            print_stderr("\n" + run_table(machine, tells_why=self._tells_why))
 
 
 def run_table(run: Timed, *, tells_why: bool = True) -> str:
@@ -78,7 +78,7 @@ def run_table(run: Timed, *, tells_why: bool = True) -> str:
         run.times,
         run.stop_reason,
         tells_why=tells_why,
-        loading=run.loading,
+        loading=run.data_wait,
         wall_seconds=run.wall_seconds,
         device_times=run.device_times,
         told=not_finite(run.counters.steps_skipped, run.rollbacks),
@@ -86,13 +86,13 @@ def run_table(run: Timed, *, tells_why: bool = True) -> str:
 
 
 def states_table(
-    times: Mapping[State, Spent],
+    times: Mapping[State, Timing],
     stop_reason: StopReason | None,
     *,
     tells_why: bool = True,
-    loading: Spent | None = None,
+    loading: Timing | None = None,
     wall_seconds: float | None = None,
-    device_times: Mapping[State, Spent] | None = None,
+    device_times: Mapping[State, Timing] | None = None,
     told: str = "",
 ) -> str:
     """A row for each state that was visited, their total, and sentences, in lines of at most 80 columns.
@@ -118,14 +118,14 @@ def states_table(
       of it for loaders      90     0.100   10.0%         1,111
     Why it stopped: a stop was requested.
     """
-    inside = Spent(sum(spent.visits for spent in times.values()), sum(spent.seconds for spent in times.values()))
-    whole = Spent(inside.visits, max(inside.seconds, wall_seconds or 0.0))
+    inside = Timing(sum(spent.count for spent in times.values()), sum(spent.seconds for spent in times.values()))
+    whole = Timing(inside.count, max(inside.seconds, wall_seconds or 0.0))
     rows = [_row(state.value, times[state], whole.seconds, device_times, state) for state in State if state in times]
     between = whole.seconds - inside.seconds
     if whole.seconds and between / whole.seconds >= 0.001:
-        rows.append(_cut(_row("(between visits)", Spent(0, between), whole.seconds), visits=False))
+        rows.append(_cut(_row("(between visits)", Timing(0, between), whole.seconds), visits=False))
     rows.append(_cut(_row("total", whole, whole.seconds)))
-    if loading is not None and loading.visits:
+    if loading is not None and loading.count:
         rows.append(_row("  of it for loaders", loading, whole.seconds))
     headings = (*HEADINGS, "GPU (s)") if device_times else HEADINGS
     rows.insert(0, headings)
@@ -141,13 +141,13 @@ def states_table(
 
 
 def _row(
-    name: str, spent: Spent, whole: float, device_times: Mapping[State, Spent] | None = None, state: State | None = None
+    name: str, spent: Timing, whole: float, device_times: Mapping[State, Timing] | None = None, state: State | None = None
 ) -> tuple[str, ...]:
     share = f"{spent.seconds / whole:.1%}" if whole else ""
-    per_visit = spent.seconds / spent.visits * 1e6 if spent.visits else 0.0
+    per_visit = spent.seconds / spent.count * 1e6 if spent.count else 0.0
     row = (
         name,
-        f"{spent.visits:,}",
+        f"{spent.count:,}",
         f"{spent.seconds:,.3f}",
         share,
         f"{per_visit:,.0f}" if per_visit >= 100 else f"{per_visit:.1f}",
@@ -187,7 +187,7 @@ SHORT = 1.0  # seconds; a shorter run has no bottleneck that anybody cares about
 LOADERS, CHECKS, SAVES, BETWEEN = 0.2, 0.5, 0.2, 0.2  # the least shares of the wall time that are told
 
 
-def bottleneck(times: Mapping[State, Spent], loading: Spent | None, wall_seconds: float) -> str:
+def bottleneck(times: Mapping[State, Timing], loading: Timing | None, wall_seconds: float) -> str:
     """A sentence on what took more of a run's time than one expects, the largest share first; empty where nothing did.
 
     >>> bottleneck({State.FETCH: Spent(90, 4.0), State.STEP: Spent(90, 6.0)}, Spent(90, 4.1), 10.0)

@@ -15,7 +15,7 @@ def is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
-def say(text: str) -> None:
+def print_stderr(text: str) -> None:
     """Write a line to what is standard error now. Where nobody can read it any more, the run goes on without."""
     stream: TextIO | None = sys.stderr
     with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""`Sketch`: what a diagram shows of a loop, as plain values.
+"""`DiagramData`: what a diagram shows of a loop, as plain values.
 
 A run's folder holds these too, so that its diagram can be drawn where the loop itself is gone: in another process, without the
 user's guards.
@@ -11,11 +11,11 @@ from attrs import frozen
 from fsmtrain.core.iteration import Loop
 from fsmtrain.core.table import Table
 from fsmtrain.views.diagrams.edge_labels import labels
-from fsmtrain.views.non_defaults import heading
+from fsmtrain.views.non_defaults import non_defaults
 
 
 @frozen
-class Sketch:
+class DiagramData:
     """A table to be drawn.
 
     Attributes:
@@ -29,9 +29,9 @@ class Sketch:
     heading: tuple[str, ...] = ()
 
 
-Drawable = Loop | Sketch
+Drawable = Loop | DiagramData
 
 
-def sketched(loop: Drawable) -> Sketch:
+def diagram_data(loop: Drawable) -> DiagramData:
     """What a diagram shows of a loop."""
-    return loop if isinstance(loop, Sketch) else Sketch(loop.table, labels(loop), heading(loop))
+    return loop if isinstance(loop, DiagramData) else DiagramData(loop.table, labels(loop), non_defaults(loop))

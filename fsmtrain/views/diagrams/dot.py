@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from fsmtrain.core.states import State
-from fsmtrain.views.diagrams.diagram_data import Drawable, Sketch, sketched
+from fsmtrain.views.diagrams.diagram_data import DiagramData, Drawable, diagram_data
 from fsmtrain.views.diagrams.edges import FILLS, TITLE, Arrow, arrows, filled, kind, legend, stop_request
 from fsmtrain.views.diagrams.tally import Tally, told
 
@@ -64,10 +64,10 @@ def dot(loop: Drawable, tally: Tally | None = None) -> str:
 
     A state has the id ``state-NAME`` and its kind as class, a row's arrow ``edge-INDEX``: so they are found again in an SVG.
     """
-    return "\n".join(_lines(sketched(loop), tally)) + "\n"
+    return "\n".join(_lines(diagram_data(loop), tally)) + "\n"
 
 
-def _lines(loop: Sketch, tally: Tally | None) -> Iterator[str]:
+def _lines(loop: DiagramData, tally: Tally | None) -> Iterator[str]:
     states = loop.table.states
     title = [TITLE, *filled(loop.heading, ", ", HEADING), *(legend(tally) if tally else [])]
     yield "digraph training_loop {"

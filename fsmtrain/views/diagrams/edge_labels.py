@@ -20,7 +20,7 @@ from fsmtrain.core.table import Row
 
 # A flag, where it is set and where it is not.
 FLAGS: dict[str, tuple[str, str]] = {
-    "cut": ("epoch cut", "epoch not cut"),
+    "epoch_ended_early": ("epoch ended early", "epoch not ended early"),
     "nonfinite": ("not finite", "finite"),
     "pass_ended": ("pass ended", "pass goes on"),
     "patience_exhausted": ("patience exhausted", "patience left"),
@@ -30,7 +30,7 @@ FLAGS: dict[str, tuple[str, str]] = {
     "stream_ended": ("stream ended", "stream goes on"),
 }
 # Other fields are spelled by their names, but for these.
-NAMES = {"epochs_since_checks": "epochs since check", "optimizer_steps": "steps"}
+NAMES = {"epochs_since_validation": "epochs since check", "optimizer_steps": "steps"}
 SIGNS = {"==": "=", "!=": "≠", "<=": "≤", ">=": "≥", "*": "·"}
 LONGEST_OPPOSITE = 60  # characters; a longer one is called "else"
 
@@ -85,9 +85,9 @@ def condition(loop: Loop, state: State, guard: Guard) -> Expression:
     known: Known = {**facts(limits, loop.guards), **facts_at(state, limits, loop.guards)}
     # These two are true from the first epoch's beginning on, and nothing asks for them before.
     if len(limits.windows) == 1 and limits.windows[0][0] == 0:
-        known["counters", "window"] = limits.windows[0][1]
-    if limits.check_epochs == 1:
-        known["counters", "epochs_since_checks"] = 1
+        known["counters", "window_length"] = limits.windows[0][1]
+    if limits.val_check_epochs == 1:
+        known["counters", "epochs_since_validation"] = 1
     return fold(_plain(fold(read(guard), known)), {})
 
 

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row
-from fsmtrain.views.diagrams.diagram_data import Drawable, sketched
+from fsmtrain.views.diagrams.diagram_data import Drawable, diagram_data
 from fsmtrain.views.diagrams.tally import Tally, span, times
 
 TITLE = "A training loop"
@@ -62,7 +62,7 @@ class Arrow:
 def arrows(loop: Drawable, tally: Tally | None) -> list[Arrow]:
     """The rows that are drawn as arrows, in the table's order."""
     spine = {(row.source, row.to): row for row in loop.table if (row.source, row.to) in SPINE}.values()  # of two the last
-    said = sketched(loop).labels
+    said = diagram_data(loop).labels
     return [
         Arrow(index, row, said[index], None if tally is None else tally.taken[index], any(row is one for one in spine))
         for index, row in enumerate(loop.table)

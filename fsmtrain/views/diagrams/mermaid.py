@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from fsmtrain.core.states import State
-from fsmtrain.views.diagrams.diagram_data import Drawable, Sketch, sketched
+from fsmtrain.views.diagrams.diagram_data import DiagramData, Drawable, diagram_data
 from fsmtrain.views.diagrams.edges import FILLS, TITLE, arrows, filled, kind, legend, stop_request
 from fsmtrain.views.diagrams.tally import Tally, told
 
@@ -21,10 +21,10 @@ CLASSES = {
 
 def mermaid(loop: Drawable, tally: Tally | None = None) -> str:
     """The loop as a Mermaid ``stateDiagram-v2``."""
-    return "\n".join(_lines(sketched(loop), tally)) + "\n"
+    return "\n".join(_lines(diagram_data(loop), tally)) + "\n"
 
 
-def _lines(loop: Sketch, tally: Tally | None) -> Iterator[str]:
+def _lines(loop: DiagramData, tally: Tally | None) -> Iterator[str]:
     states = loop.table.states
     yield from ("---", f"title: {TITLE}", *CONFIG, "---", "stateDiagram-v2", "    direction TB")
     yield from (f"    classDef {name} {style}" for name, style in CLASSES.items())

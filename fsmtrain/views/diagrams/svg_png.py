@@ -17,7 +17,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from fsmtrain.errors import MissingExtraError
-from fsmtrain.views.diagrams.diagram_data import Drawable, Sketch, sketched
+from fsmtrain.views.diagrams.diagram_data import DiagramData, Drawable, diagram_data
 from fsmtrain.views.diagrams.dot import SHEET, dot
 from fsmtrain.views.diagrams.edges import TITLE, arrows
 from fsmtrain.views.diagrams.tally import Tally
@@ -42,7 +42,7 @@ def svg(loop: Drawable, tally: Tally | None = None) -> str:
     drawn = laid_out(dot(loop, tally), "svg")
     drawn = drawn[drawn.index("<svg") :].replace('"Helvetica,sans-Serif"', '"Helvetica, Arial, sans-serif"')
     opening, rest = drawn.split(">", 1)
-    told = f"<title>{TITLE}</title>\n<desc>{escape(_in_words(sketched(loop)))}</desc>"
+    told = f"<title>{TITLE}</title>\n<desc>{escape(_in_words(diagram_data(loop)))}</desc>"
     return f'{opening} role="img">\n{told}{rest}'
 
 
@@ -88,7 +88,7 @@ def png(loop: Drawable, tally: Tally | None = None) -> bytes:
     )
 
 
-def _in_words(loop: Sketch) -> str:
+def _in_words(loop: DiagramData) -> str:
     """The diagram for those who do not see it."""
     ways = []
     for arrow in arrows(loop, None):

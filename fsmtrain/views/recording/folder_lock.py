@@ -24,7 +24,7 @@ _here: set[str] = set()  # the folders that this process holds
 
 
 @define
-class Hold:
+class FolderLock:
     """A folder that is held until `release`, or until this process ends in whatever way."""
 
     _folder: str
@@ -38,7 +38,7 @@ class Hold:
             _here.discard(self._folder)
 
 
-def hold(folder: Path) -> Hold | None:
+def lock_folder(folder: Path) -> FolderLock | None:
     """Hold a run's folder; None where another process does, or another run of this one.
 
     Where files cannot be locked (Windows, some network drives) only this process is kept out.
@@ -59,4 +59,4 @@ def hold(folder: Path) -> Hold | None:
             return None
         # There are no locks here: better a run that others could disturb than none.
     _here.add(name)
-    return Hold(name, file)
+    return FolderLock(name, file)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from fsmtrain.user_warnings import ignore, listen
+from fsmtrain.user_warnings import add_listener, remove_listener
 from fsmtrain.views.console.progress_text import metric
 from fsmtrain.views.recording.append_files import Appended
 
@@ -25,7 +25,7 @@ class Log(logging.Handler):
         self._file = Appended(folder / "log.txt")
         self._writing = threading.Lock()
         self._checked_at = -QUIET
-        listen(self.warned)
+        add_listener(self.warned)
         logger.addHandler(self)
 
     def say(self, text: str) -> None:
@@ -41,7 +41,7 @@ class Log(logging.Handler):
 
     def evaluated(self, kind: str, seconds: float, where: str, values: Mapping[str, float]) -> None:
         """Write the metrics of a check, unless another's are only just written, or those of a test."""
-        if kind == "check":
+        if kind == "validation":
             if seconds < self._checked_at + QUIET:
                 return
             self._checked_at = seconds
@@ -57,7 +57,7 @@ class Log(logging.Handler):
 
     def close(self) -> None:
         """No more is written."""
-        ignore(self.warned)
+        remove_listener(self.warned)
         logger.removeHandler(self)
         self._file.close()
         super().close()

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fsmtrain.core.metric_record import Note
+from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.views.recording.metric_rows import Bins, Row
 
 log = logging.getLogger("fsmtrain")
@@ -31,7 +31,7 @@ class Loggers:
     def __bool__(self) -> bool:
         return bool(self._loggers)
 
-    def log(self, notes: Sequence[Note]) -> None:
+    def log(self, notes: Sequence[MetricRecord]) -> None:
         """Hand the metrics of these notes to each logger."""
         self._bins.width = 1 + len(notes) // AT_ONCE
         told = [(_metrics(row), row["step"]) for row in (*self._bins.add(notes), *self._bins.rest(math.inf))]

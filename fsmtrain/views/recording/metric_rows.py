@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define, field
 
-from fsmtrain.core.metric_record import Note
+from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.views.recording.json_csv import number
 
 Row = dict[str, Any]
@@ -30,7 +30,7 @@ class Bin:
     sums: dict[str, float] = field(factory=dict)
     counts: dict[str, int] = field(factory=dict)
 
-    def add(self, note: Note) -> None:
+    def add(self, note: MetricRecord) -> None:
         """Take a note. Notes of one batch, of several splits or optimizers, are one batch."""
         is_batch = note.optimizer is not None
         if not self.sums:
@@ -76,7 +76,7 @@ class Bins:
         self.width = 1
         self._open: Bin | None = None
 
-    def add(self, notes: Iterable[Note]) -> Iterator[Row]:
+    def add(self, notes: Iterable[MetricRecord]) -> Iterator[Row]:
         """The rows that are complete with these notes."""
         for note in notes:
             if note.kind != "train":

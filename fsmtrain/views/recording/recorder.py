@@ -1,4 +1,4 @@
-"""`Record`: a callback that has a run written down while it goes on, by a thread that wakes up twice a second.
+"""`Recorder`: a callback that has a run written down while it goes on, by a thread that wakes up twice a second.
 
 The thread that trains does nothing for it but note its metrics. What is written goes to the operating system at once, so that a
 process that is killed loses what came after the last waking. The files are made in `run_folder`.
@@ -18,9 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fsmtrain.core.metric_record import Note
+from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.options import Options
-from fsmtrain.views.recording.folder_lock import Hold
+from fsmtrain.views.recording.folder_lock import FolderLock
 from fsmtrain.views.recording.logger_calls import Loggers
 from fsmtrain.views.recording.resume_trim import Earlier, said_of_the_record
 from fsmtrain.views.recording.run_folder import RunFolder
@@ -32,10 +32,10 @@ GRACE = 10.0  # seconds that the end of a run waits for the thread, and for the 
 UNDER_WAY = 4  # takings that may be on their way from a device at a time
 
 log = logging.getLogger("fsmtrain")
-_unfinished: weakref.WeakSet[Record] = weakref.WeakSet()
+_unfinished: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
-class Record:
+class Recorder:
     """Records one run: in a folder of its own, for loggers, or both.
 
     Args:
@@ -59,7 +59,7 @@ class Record:
         self._loggers = Loggers(loggers)
         self._folder: RunFolder | None = None
         self._earlier = Earlier()
-        self._held: Hold | None = None  # of a run that goes on in its own folder
+        self._held: FolderLock | None = None  # of a run that goes on in its own folder
         self._run: Recorded | None = None
         self._under_way: deque[Taken] = deque()
         self._latest: dict[str, float] = {}  # of each metric
@@ -76,7 +76,7 @@ class Record:
         """Whether this run is recorded in a folder of its own."""
         return self._runs is not None
 
-    def go_on(self, checkpoint: Path, said: Mapping[str, Any], run: tuple[Path, Hold] | None) -> None:
+    def go_on(self, checkpoint: Path, said: Mapping[str, Any], run: tuple[Path, FolderLock] | None) -> None:
         """The run goes on from a checkpoint.
 
         Args:
@@ -92,9 +92,9 @@ class Record:
         weakref.finalize(self, self._held.release).atexit = False  # of a run that is never begun
         self._earlier = Earlier(checkpoint=checkpoint.absolute(), **said_of_the_record(said))
 
-    def at_checkpoint(self, run: Recorded, *, is_done: bool) -> dict[str, Any]:
+    def at_checkpoint(self, run: Recorded, *, work_done: bool) -> dict[str, Any]:
         """What a checkpoint that is saved now is to say of the record, so that it can be gone on with from there."""
-        return {} if self._folder is None else self._folder.at_checkpoint(run, is_done=is_done)
+        return {} if self._folder is None else self._folder.at_checkpoint(run, work_done=work_done)
 
     # ---- the run's hooks
 
@@ -146,7 +146,7 @@ class Record:
 
     # ---- writing
 
-    def waken(self) -> float:
+    def flush(self) -> float:
         """Write what has come since the last time; returns the seconds up to the next."""
         with self._lock:
             if self._run is None:
@@ -172,7 +172,7 @@ class Record:
         run = self._run
         if run is None:
             return
-        notes = self._come(run, is_last=is_last)
+        notes = self._drain(run, is_last=is_last)
         for note in notes:
             self._latest |= note.values
         if self._folder is not None:
@@ -180,12 +180,12 @@ class Record:
         if self._loggers:
             self._loggers.log(notes)
 
-    def _come(self, run: Recorded, *, is_last: bool) -> list[Note]:
+    def _drain(self, run: Recorded, *, is_last: bool) -> list[MetricRecord]:
         """The notes whose numbers have come, in their order."""
         if run.notes is None:
             return []
         until = time.monotonic() + GRACE
-        come: list[Note] = []
+        come: list[MetricRecord] = []
         try:
             while True:
                 while run.notes.waiting and (len(self._under_way) < UNDER_WAY or is_last):
@@ -214,22 +214,22 @@ class Record:
         self._run, self._folder = None, None
 
 
-def record_of(options: Options, *, trains: bool, into: Path | None, said: Sequence[str]) -> Record | None:
+def record_of(options: Options, *, trains: bool, into: Path | None, said: Sequence[str]) -> Recorder | None:
     """What records a run with these options; None where nothing is to be recorded."""
     runs = options.runs_dir if trains and into is None else None
     if runs is None and into is None and not options.loggers:
         return None
-    return Record(None if runs is None else os.fspath(runs), options.run_name, options.loggers, into=into, said=said)
+    return Recorder(None if runs is None else os.fspath(runs), options.run_name, options.loggers, into=into, said=said)
 
 
-def _write_on(reference: weakref.ref[Record], over: threading.Event) -> None:
+def _write_on(reference: weakref.ref[Recorder], over: threading.Event) -> None:
     """Waken a record again and again, as long as somebody has it and its run goes on."""
     wait = LEAST
     while not over.wait(wait):
         record = reference()
         if record is None:
             return
-        wait = record.waken()
+        wait = record.flush()
         del record
 
 

@@ -48,7 +48,7 @@ class Earlier:
         return {name: _sum(self.spent.get(name), value) if name in SUMS else value for name, value in spent.items()}
 
 
-SUMS = frozenset({"time", "states", "device_states", "loading", "windows", "taken"})
+SUMS = frozenset({"time", "states", "device_states", "data_wait", "windows", "taken"})
 
 
 def _sum(before: Any, now: Any) -> Any:

@@ -9,12 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fsmtrain.core.metric_record import Note
-from fsmtrain.views.console.progress_text import ending, plural
+from fsmtrain.core.metric_record import MetricRecord
+from fsmtrain.views.console.progress_text import closing_line, plural
 from fsmtrain.views.console.run_header import opening
 from fsmtrain.views.recording import run_metadata
 from fsmtrain.views.recording.append_files import put
-from fsmtrain.views.recording.folder_lock import Hold, hold
+from fsmtrain.views.recording.folder_lock import FolderLock, lock_folder
 from fsmtrain.views.recording.folder_names import make_folder
 from fsmtrain.views.recording.json_csv import document
 from fsmtrain.views.recording.log_file import Log
@@ -39,7 +39,7 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path, *, is_own: bool = True, held: Hold | None = None, earlier: Earlier | None = None
+        self, path: Path, *, is_own: bool = True, held: FolderLock | None = None, earlier: Earlier | None = None
     ) -> None:
         self.path, self._is_own, self._held = path, is_own, held
         self._earlier = earlier or Earlier()
@@ -54,7 +54,7 @@ class RunFolder:
     def of(cls, run: Recorded, runs: str, name: str | None, earlier: Earlier | None = None) -> RunFolder:
         """A new folder for a run, with all that is known before the run begins; `earlier` where it begins at a checkpoint."""
         path = make_folder(Path(runs).absolute(), name)  # the program may go elsewhere meanwhile
-        made = cls(path, held=hold(path))
+        made = cls(path, held=lock_folder(path))
         told = run_metadata.run_facts(run, path.name)
         if earlier is not None and earlier.checkpoint is not None:
             told["resumed"] = [made._resumed(run, earlier, told)]
@@ -62,7 +62,7 @@ class RunFolder:
         return made
 
     @classmethod
-    def again(cls, run: Recorded, path: Path, held: Hold, earlier: Earlier) -> RunFolder:
+    def again(cls, run: Recorded, path: Path, held: FolderLock, earlier: Earlier) -> RunFolder:
         """The folder of a run that is resumed, cut back to its checkpoint. It is one run: its beginning stays what it was.
 
         Raises:
@@ -104,7 +104,7 @@ class RunFolder:
         """Write a line into the log."""
         self._log.say(text)
 
-    def write(self, run: Recorded, notes: Sequence[Note], *, is_last: bool = False) -> None:
+    def write(self, run: Recorded, notes: Sequence[MetricRecord], *, is_last: bool = False) -> None:
         """Write what has come, and where the run stands."""
         seconds = self._earlier.seconds + run.wall_seconds
         for note in notes:
@@ -125,7 +125,7 @@ class RunFolder:
     def end(self, run: Recorded, metrics: Mapping[str, float], error: BaseException | None) -> None:
         """Write why the run has ended."""
         error = error if run.stop_reason is None else None
-        self._log.say(ending(run, self._earlier.seconds + run.wall_seconds, error))
+        self._log.say(closing_line(run, self._earlier.seconds + run.wall_seconds, error))
         if error is not None:
             self._log.say(run_metadata.traced(error))
         lost = run.notes.lost if run.notes is not None else 0
@@ -134,14 +134,14 @@ class RunFolder:
         if self._is_own:
             put(self.path / "end.json", document(run_metadata.end_facts(run, self._spent(run), metrics, error, lost)))
 
-    def at_checkpoint(self, run: Recorded, *, is_done: bool) -> dict[str, Any]:
+    def at_checkpoint(self, run: Recorded, *, work_done: bool) -> dict[str, Any]:
         """What a checkpoint that is saved now is to say, so that the folder can be gone on with from there.
 
         Where the work of the state that is saved is done, its transition is made again, and is not counted yet.
         """
         spent, noted = self._spent(run), run.notes.seconds if run.notes is not None else 0.0
         row = run.trace.last_row
-        if is_done and row is not None:
+        if work_done and row is not None:
             spent["taken"][row] -= 1
         return {"folder": str(self.path), "noted": round(self._earlier.noted + noted, 6), "spent": spent}
 

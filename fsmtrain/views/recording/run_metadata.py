@@ -14,17 +14,17 @@ from typing import Any, Protocol
 
 import attrs
 
-from fsmtrain.core.dispatcher import Spent
+from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.guard_ast.parse import name_of
 from fsmtrain.core.iteration import Loop
-from fsmtrain.core.metric_record import Note
+from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import Trace
-from fsmtrain.views.console.cheap_plan import plan_if_cheap
+from fsmtrain.views.console.cheap_plan import cheap_plan
 from fsmtrain.views.console.progress_text import Run
 from fsmtrain.views.console.run_header import model_size
 from fsmtrain.views.diagrams.edge_labels import labels
-from fsmtrain.views.non_defaults import heading
+from fsmtrain.views.non_defaults import non_defaults
 from fsmtrain.views.recording.git_commit import commit_at
 from fsmtrain.views.recording.json_csv import plain
 
@@ -41,7 +41,7 @@ class Taken(Protocol):
         """Whether all numbers are there. Asking waits for nothing."""
         ...
 
-    def notes(self) -> list[Note]:
+    def notes(self) -> list[MetricRecord]:
         """The notes, once they have arrived."""
         ...
 
@@ -110,12 +110,12 @@ class Recorded(Run, Protocol):
         ...
 
     @property
-    def loading(self) -> Spent:
+    def data_wait(self) -> Timing:
         """The batches that loaders gave, and the time for which they were waited for."""
         ...
 
     @property
-    def device_times(self) -> dict[State, Spent]:
+    def device_times(self) -> dict[State, Timing]:
         """The time of a GPU in each state."""
         ...
 
@@ -166,7 +166,7 @@ def run_facts(run: Recorded, name: str) -> dict[str, Any]:
         "options": {f.name: plain(getattr(loop.options, f.name)) for f in attrs.fields(type(loop.options))},
         "sizes": plain(loop.sizes),
         "guards": _guards(loop),
-        "summary": list(heading(loop)),
+        "summary": list(non_defaults(loop)),
         "plan": _plan(loop),
     }
 
@@ -202,15 +202,15 @@ def _version(package: str) -> str | None:
 
 def _guards(loop: Loop) -> dict[str, Any]:
     guards = loop.guards
-    own = {name: name_of(guard) for name in ("check", "save", "stop") if (guard := getattr(guards, name)) is not None}
+    own = {name: name_of(guard) for name in ("validate", "save", "stop") if (guard := getattr(guards, name)) is not None}
     return {"step": {str(index): name_of(guard) for index, guard in sorted(guards.step.items())}, **own}
 
 
 def _plan(loop: Loop) -> dict[str, Any] | None:
-    plan = plan_if_cheap(loop)
+    plan = cheap_plan(loop)
     if plan is None:
         return None
-    return {"global_step": plan.global_step, "optimizer_steps": list(plan.optimizer_steps), "checks": plan.checks}
+    return {"global_step": plan.global_step, "optimizer_steps": list(plan.optimizer_steps), "validations": plan.validations}
 
 
 # ---- meanwhile
@@ -218,7 +218,7 @@ def _plan(loop: Loop) -> dict[str, Any] | None:
 
 def status_facts(run: Recorded, seconds: float) -> dict[str, Any]:
     """Where a run stands, and all that has been spent so far: a line of ``timeline.jsonl``, and most of ``status.json``."""
-    counters, notes, loading = run.counters, run.notes, run.loading
+    counters, notes, loading = run.counters, run.notes, run.data_wait
     return {
         "time": round(seconds, 6),
         "state": run.state.value,
@@ -226,13 +226,13 @@ def status_facts(run: Recorded, seconds: float) -> dict[str, Any]:
         "batch": counters.batch_nb,
         "step": counters.global_step,
         "batches": counters.batches_begun,
-        "checks": counters.checks_done,
+        "validations": counters.validations_done,
         "optimizer_steps": list(counters.optimizer_steps),
         "steps_skipped": counters.steps_skipped,
         "rollbacks": len(run.rollbacks),
         "windows": [_lengths(lengths) for lengths in notes.windows] if notes is not None else [],
         "states": _times(run.times),
-        "loading": _spent(loading),
+        "data_wait": _spent(loading),
         **({"device_states": _times(device)} if (device := run.device_times) else {}),
     }
 
@@ -247,13 +247,13 @@ def _lengths(lengths: dict[int, int]) -> dict[str, int]:
     return {str(length): count for length, count in sorted(lengths.copy().items())}
 
 
-def _times(times: Mapping[State, Spent]) -> dict[str, Any]:
+def _times(times: Mapping[State, Timing]) -> dict[str, Any]:
     return {state.value: _spent(spent) for state, spent in times.items()}
 
 
-def _spent(spent: Spent) -> list[float]:
+def _spent(spent: Timing) -> list[float]:
     """Visits and seconds."""
-    return [spent.visits, round(spent.seconds, 6)]
+    return [spent.count, round(spent.seconds, 6)]
 
 
 # ---- after

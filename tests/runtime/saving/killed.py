@@ -70,7 +70,7 @@ def state(number: int, size: int = 3) -> dict[str, Any]:
 def save_second(folder: Path, files: Files) -> None:
     store = Store(folder, files)
     store.save(state(2), {})
-    store.keep(newest(1))
+    store.prune(newest(1))
 
 
 def in_child(act: Callable[[], None]) -> int:

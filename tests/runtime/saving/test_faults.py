@@ -45,7 +45,7 @@ def save_second(disk: Disk) -> str:
     except CheckpointError:
         return "failed"
     try:
-        store.keep(newest(1))
+        store.prune(newest(1))
     except CheckpointError:
         return "saved, not removed"
     return "saved"
@@ -117,7 +117,7 @@ def test_after_a_fault_the_next_save_works_and_leaves_no_leftovers(fault: Fault)
                 assert number == 2 or at >= len(OPERATIONS) // 2, (at, name)
         disk.fault = lambda number, name: None
         assert store.save(state(4), {"number": 4}).name in disk.names(FOLDER)
-        store.sweep()
+        store.remove_leftovers()
         assert all(name.isdigit() for name in disk.names(FOLDER)), (at, name)
         assert found(disk) == 4
 

@@ -158,11 +158,11 @@ def filled(folder: Path, losses: list[float]) -> Store:
 
 def test_a_policy_says_which_go(tmp_path: Path) -> None:
     store = filled(tmp_path, [0.3, 0.1, 0.2, 0.5])
-    assert store.keep(either(newest(1), best(2, "val_loss"))) == [0]
+    assert store.prune(either(newest(1), best(2, "val_loss"))) == [0]
     assert store.numbers() == [1, 2, 3]
     assert names(tmp_path) == ["000001", "000002", "000003"]
-    assert store.keep(best(1, "val_loss", mode="max")) == [1, 2]
-    assert store.keep(newest(5)) == []
+    assert store.prune(best(1, "val_loss", mode="max")) == [1, 2]
+    assert store.prune(newest(5)) == []
 
 
 def test_the_newest_valid_one_stays_whatever_a_policy_says(tmp_path: Path) -> None:
@@ -170,8 +170,8 @@ def test_the_newest_valid_one_stays_whatever_a_policy_says(tmp_path: Path) -> No
     filled(tmp_path, [0.1, 0.2, 0.3])
     spoil(tmp_path / "000002" / "state.json")
     store = Store(tmp_path)
-    assert store.keep(newest(1)) == [0]
-    assert store.keep(newest(0)) == [2]
+    assert store.prune(newest(1)) == [0]
+    assert store.prune(newest(0)) == [2]
     assert store.numbers() == [1]
 
 
@@ -179,7 +179,7 @@ def test_one_whose_manifest_cannot_be_read_is_not_removed(tmp_path: Path) -> Non
     store = filled(tmp_path, [0.1, 0.2, 0.3])
     spoil(tmp_path / "000000" / "manifest.json")
     (tmp_path / "000000" / "manifest.json").write_text("{")
-    assert store.keep(newest(1)) == [1]
+    assert store.prune(newest(1)) == [1]
     assert store.numbers() == [0, 2]
 
 
@@ -195,7 +195,7 @@ def test_nan_and_missing_metrics_are_never_the_best() -> None:
 def test_what_another_is_writing_is_not_swept(tmp_path: Path) -> None:
     class Slow(Files):
         def create(self, path: str) -> int:
-            assert Store(tmp_path).sweep() == []
+            assert Store(tmp_path).remove_leftovers() == []
             return super().create(path)
 
     Store(tmp_path, Slow()).save(state(0), {})
@@ -208,7 +208,7 @@ def test_what_is_left_of_a_dead_writer_is_swept(tmp_path: Path) -> None:
         (tmp_path / name / "state.json").write_text("half of")
     (tmp_path / ".writing-link").symlink_to(tmp_path)
     (tmp_path / ".other").mkdir()
-    assert Store(tmp_path).sweep() == [".removing-4567", ".writing-0123"]
+    assert Store(tmp_path).remove_leftovers() == [".removing-4567", ".writing-0123"]
     assert names(tmp_path) == [".other", ".writing-link"]
 
 
@@ -219,7 +219,7 @@ def test_a_new_folder_that_is_swept_before_it_is_held_is_made_again(tmp_path: Pa
         def lock(self, folder: str) -> int | None:
             self.turn += 1
             if self.turn == 1:
-                assert len(Store(tmp_path).sweep()) == 1
+                assert len(Store(tmp_path).remove_leftovers()) == 1
             return super().lock(folder)
 
     Store(tmp_path, Unlucky()).save(state(0), {})
@@ -239,7 +239,7 @@ def test_a_folder_that_goes_while_it_is_being_locked_is_not_taken_for_held(tmp_p
         if turns == turn:
             with monkeypatch.context() as context:
                 context.setattr(fcntl, "flock", flock)
-                Store(tmp_path).sweep()
+                Store(tmp_path).remove_leftovers()
         flock(handle, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
@@ -276,7 +276,7 @@ def test_many_that_save_at_once_all_save(tmp_path: Path) -> None:
         store = Store(tmp_path)
         for _ in range(5):
             saved.append(store.save(state(number), {}))
-            store.sweep()
+            store.remove_leftovers()
 
     threads = [threading.Thread(target=save, args=(number,)) for number in range(4)]
     for thread in threads:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fsmtrain.core.metric_record import Note
+from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.views.recording import metrics_files
 from fsmtrain.views.recording.metric_rows import Bins
 from fsmtrain.views.recording.metrics_files import MetricsFiles
@@ -15,9 +15,9 @@ from fsmtrain.views.recording.timeline_file import Timeline
 from tests.views.recording.folders import rows, table
 
 
-def notes(batches: range) -> list[Note]:
+def notes(batches: range) -> list[MetricRecord]:
     """Notes of so many batches: the loss is the batch's index."""
-    return [Note("train", b / 1000, 0, b, b, {"loss": float(b)}, 0, 0.1) for b in batches]
+    return [MetricRecord("train", b / 1000, 0, b, b, {"loss": float(b)}, 0, 0.1) for b in batches]
 
 
 def test_however_many_batches_there_are_the_file_has_a_bounded_number_of_rows_of_equal_width(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_metric_that_comes_later_is_a_new_column_at_the_right(tmp_path: Path) 
     files = MetricsFiles(tmp_path)
     place = {"kind": "train", "time": 0.0, "epoch": 0, "batch": 0, "step": 0, "batches": 1}
     files.add([{**place, "values": {"loss": 1.0}, "lr": [0.1]}])
-    files.add([{**place, "kind": "check", "values": {"val, loss": 2.0, 'a "b"': 3.0}}])
+    files.add([{**place, "kind": "validation", "values": {"val, loss": 2.0, 'a "b"': 3.0}}])
     files.add([{**place, "values": {"loss": "NaN", "time": 5.0, "lr": 6.0}, "lr": [0.1, 0.2]}])
     files.close()
     told = table(tmp_path / "metrics.csv")

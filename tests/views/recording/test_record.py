@@ -66,14 +66,14 @@ def test_a_run_leaves_a_folder_whose_every_file_can_be_read(tmp_path: Path) -> N
 def test_the_metrics_of_each_batch_each_check_and_the_test_are_there_in_their_order(tmp_path: Path) -> None:
     recorded(tmp_path, test=3).run()
     told = rows(tmp_path / "0" / "metrics.jsonl")
-    assert [row["kind"] for row in told] == [*(2 * [*(3 * ["train"]), "check", *(3 * ["train"]), "check"]), "test"]
+    assert [row["kind"] for row in told] == [*(2 * [*(3 * ["train"]), "validation", *(3 * ["train"]), "validation"]), "test"]
     train = [row for row in told if row["kind"] == "train"]
     assert [(row["epoch"], row["batch"]) for row in train] == [(epoch, batch) for epoch in range(2) for batch in range(6)]
     assert [row["step"] for row in train] == list(range(12))
     assert [row["values"] for row in train[:2]] == [{"loss": 0.0, "twice": 0.0}, {"loss": 1.0, "twice": 2.0}]
     assert {row["batches"] for row in train} == {1}
     assert {tuple(row["lr"]) for row in train} == {(0.5,)}
-    assert [(row["step"], row["values"]) for row in told if row["kind"] == "check"][:2] == [
+    assert [(row["step"], row["values"]) for row in told if row["kind"] == "validation"][:2] == [
         (3, {"val_loss": 0.5}),
         (6, {"val_loss": 0.5}),
     ]
@@ -103,7 +103,7 @@ def test_what_was_run_is_told_with_options_sizes_versions_and_guards(tmp_path: P
     assert told["versions"]["torch"] == torch.__version__
     assert told["model"] == {"class": "Telling", "parameters": 2, "trainable": 2}
     assert told["guards"] == {"step": {"0": "nth_batch_is_done"}}
-    assert told["plan"] == {"global_step": 6, "optimizer_steps": [6], "checks": 4}
+    assert told["plan"] == {"global_step": 6, "optimizer_steps": [6], "validations": 4}
     rows_of_table = document(tmp_path / "mine" / "table.json")["rows"]
     assert [row["row"] for row in rows_of_table] == list(range(len(rows_of_table)))
     assert {"source": "backward", "to": "step"}.items() <= next(r for r in rows_of_table if r["to"] == "step").items()
@@ -119,7 +119,7 @@ def test_the_end_says_why_with_counters_times_windows_and_the_last_metrics(tmp_p
     assert told["metrics"] == pytest.approx({"loss": 5.0, "twice": 10.0, "val_loss": 0.5})
     assert told["windows"] == [{"2": 1, "4": 1}]
     assert told["optimizer_steps"] == result.counters.optimizer_steps
-    assert told["states"]["train_batch"][0] == result.times[State.TRAIN_BATCH].visits
+    assert told["states"]["train_batch"][0] == result.times[State.TRAIN_BATCH].count
     assert sum(seconds for _, seconds in told["states"].values()) <= told["wall_seconds"]
     assert rows(tmp_path / "0" / "timeline.jsonl")[-1]["state"] == "done"
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmtrain.core.metric_record import Note
+from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.views.recording.metric_rows import Bins, Row, merged
 
 
-def note(batch: int, optimizer: int | None = 0, /, **values: float) -> Note:
+def note(batch: int, optimizer: int | None = 0, /, **values: float) -> MetricRecord:
     """A note of a train batch."""
-    return Note("train", batch / 10, 0, batch, batch, values, optimizer, 0.5)
+    return MetricRecord("train", batch / 10, 0, batch, batch, values, optimizer, 0.5)
 
 
-def all_rows(notes: list[Note], width: int) -> list[Row]:
+def all_rows(notes: list[MetricRecord], width: int) -> list[Row]:
     """The rows of these notes, the last one too."""
     bins = Bins()
     bins.width = width
@@ -38,13 +38,13 @@ def test_the_optimizers_of_a_batch_are_one_row() -> None:
 
 
 def test_a_check_stands_where_it_was_and_is_never_averaged() -> None:
-    check = Note("check", 0.05, 0, 0, 1, {"val_loss": 3.0})
+    check = MetricRecord("validation", 0.05, 0, 0, 1, {"val_loss": 3.0})
     bins = Bins()
     bins.width = 10
     rows = [*bins.add([note(0, loss=1.0), check, note(1, loss=2.0)]), *bins.rest(math.inf)]
     assert [(row["kind"], row["values"]) for row in rows] == [
         ("train", {"loss": 1.0}),
-        ("check", {"val_loss": 3.0}),
+        ("validation", {"val_loss": 3.0}),
         ("train", {"loss": 2.0}),
     ]
 
@@ -75,7 +75,7 @@ def test_no_batch_is_lost_and_no_mean_is_wrong_however_rows_are_put_together(
     metrics: list[dict[str, float]], width: int, later: list[int]
 ) -> None:
     """The sum of a metric over the run is that of the rows' means, each times the number of values that it is the mean of."""
-    rows = all_rows([Note("train", b / 10, 0, b, b, values, 0, 0.5) for b, values in enumerate(metrics)], width)
+    rows = all_rows([MetricRecord("train", b / 10, 0, b, b, values, 0, 0.5) for b, values in enumerate(metrics)], width)
     for wider in later:
         rows = list(merged(rows, wider))
     assert sum(row["batches"] for row in rows) == len(metrics)

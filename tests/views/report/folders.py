@@ -112,7 +112,7 @@ def of_a_million_batches(folder: Path, metrics: int = 6) -> Path:
         losses = {f"metric {i}": math.exp(-n / 3000) + chance.random() for i in range(metrics)}
         rows.append(row(step, losses, batches=100, epoch=n // 100) | {"lr": [1e-3 * 0.999**n, 1e-2 * 0.999**n]})
         if n % 10 == 9:
-            rows.append(row(step, {"val_loss": math.exp(-n / 3000)}, kind="check", epoch=n // 100))
+            rows.append(row(step, {"val_loss": math.exp(-n / 3000)}, kind="validation", epoch=n // 100))
     loop = Loop(Options(max_nb_epochs=100, accumulate_grad_batches=2), Sizes(train=10_000, val=[10], optimizers=2))
     states = [state.value for state in loop.table.states if not state.is_final]
     spent = dict.fromkeys(states, 0.0)

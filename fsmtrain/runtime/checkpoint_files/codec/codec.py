@@ -17,8 +17,8 @@ from torch import Tensor
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files.codec.decoding import Decoder
 from fsmtrain.runtime.checkpoint_files.codec.encoding import Encoder
-from fsmtrain.runtime.checkpoint_files.tensors.tensor_resolver import Restoring
-from fsmtrain.runtime.checkpoint_files.tree_path import Path
+from fsmtrain.runtime.checkpoint_files.tensors.tensor_resolver import TensorResolver
+from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
 
 @frozen(eq=False)
@@ -36,7 +36,7 @@ def encode(tree: Any) -> Encoded:
         CodecError: Something in it cannot be saved. The message begins with its path.
     """
     encoder = Encoder()
-    skeleton = encoder.value(tree, Path(), 0)
+    skeleton = encoder.value(tree, TreePath(), 0)
     return Encoded(skeleton, encoder.gathering.stored())
 
 
@@ -55,4 +55,4 @@ def decode(encoded: Encoded) -> Any:
     Raises:
         CodecError: No encoder wrote this. The message begins with the path of what is wrong.
     """
-    return Decoder(Restoring(encoded.tensors)).value(encoded.skeleton, Path(), 0)
+    return Decoder(TensorResolver(encoded.tensors)).value(encoded.skeleton, TreePath(), 0)

@@ -14,17 +14,17 @@ from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files.codec.codec_common import DEEPEST, FACTORIES, named, text_float
 from fsmtrain.runtime.checkpoint_files.tensors import numpy_arrays
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPES
-from fsmtrain.runtime.checkpoint_files.tensors.tensor_resolver import Restoring
-from fsmtrain.runtime.checkpoint_files.tree_path import Path
+from fsmtrain.runtime.checkpoint_files.tensors.tensor_resolver import TensorResolver
+from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
 
 class Decoder:
     """Builds a state; whatever does not fit is a `CodecError` with its path."""
 
-    def __init__(self, restoring: Restoring) -> None:
+    def __init__(self, restoring: TensorResolver) -> None:
         self.restoring = restoring
 
-    def value(self, value: Any, path: Path, depth: int) -> Any:
+    def value(self, value: Any, path: TreePath, depth: int) -> Any:
         """What a piece of JSON stands for; `depth` is how many containers it is in."""
         kind = type(value)
         if kind in (str, int, bool, type(None)):
@@ -52,7 +52,7 @@ class Decoder:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CodecError(f"{path}: this is no {tag.removeprefix('$')}: {reason}.") from None
 
-    def items(self, values: Any, path: Path, depth: int) -> list[Any]:
+    def items(self, values: Any, path: TreePath, depth: int) -> list[Any]:
         """Those of a sequence."""
         if type(values) is not list:
             raise TypeError("its items are no list")
@@ -60,7 +60,7 @@ class Decoder:
             return list(values)
         return [self.value(value, path.at(position), depth) for position, value in enumerate(values)]
 
-    def pairs(self, pairs: Any, path: Path, depth: int) -> list[tuple[Any, Any]]:
+    def pairs(self, pairs: Any, path: TreePath, depth: int) -> list[tuple[Any, Any]]:
         """Keys of any kind with their values."""
         result = []
         for pair in _list(pairs, path):
@@ -69,37 +69,37 @@ class Decoder:
             result.append((key, self.value(value, path.key(key), depth)))
         return result
 
-    def state_dict(self, parts: Any, path: Path, depth: int) -> Any:
+    def state_dict(self, parts: Any, path: TreePath, depth: int) -> Any:
         """A module's, with the versions of its parts in an attribute."""
         pairs, metadata = _list(parts, path, 2)
         result = OrderedDict(self.pairs(pairs, path, depth))
         result._metadata = self.value(metadata, path.key("_metadata"), depth)  # type: ignore[attr-defined]
         return result
 
-    def default(self, parts: Any, path: Path, depth: int) -> Any:
+    def default(self, parts: Any, path: TreePath, depth: int) -> Any:
         """A defaultdict; its factory comes out of a fixed table."""
         name, pairs = _list(parts, path, 2)
         return defaultdict(FACTORIES[name], self.pairs(pairs, path, depth))
 
-    def counter(self, pairs: Any, path: Path, depth: int) -> Any:
+    def counter(self, pairs: Any, path: TreePath, depth: int) -> Any:
         """A Counter of these counts, and not one that counts the pairs."""
         result: Counter[Any] = Counter()
         dict.update(result, self.pairs(pairs, path, depth))
         return result
 
-    def deque(self, parts: Any, path: Path, depth: int) -> Any:
+    def deque(self, parts: Any, path: TreePath, depth: int) -> Any:
         """A deque with its greatest length."""
         length, items = _list(parts, path, 2)
         return deque(self.items(items, path, depth), length)
 
-    def array(self, reference: Any, path: Path, depth: int) -> Any:
+    def array(self, reference: Any, path: TreePath, depth: int) -> Any:
         """An array out of the tensor that holds its content."""
         if type(reference) is not dict:
             raise TypeError("this is no reference")
         return numpy_arrays.tensor_to_array(self.restoring.stored(reference.get("name")), reference)
 
 
-TAGS: dict[str, Callable[[Decoder, Any, Path, int], Any]] = {
+TAGS: dict[str, Callable[[Decoder, Any, TreePath, int], Any]] = {
     "$tuple": lambda decoder, value, path, depth: tuple(decoder.items(value, path, depth)),
     "$set": lambda decoder, value, path, depth: set(decoder.items(value, path, depth)),
     "$frozenset": lambda decoder, value, path, depth: frozenset(decoder.items(value, path, depth)),
@@ -125,7 +125,7 @@ TAGS: dict[str, Callable[[Decoder, Any, Path, int], Any]] = {
 }
 
 
-def _list(value: Any, path: Path, length: int | None = None) -> list[Any]:
+def _list(value: Any, path: TreePath, length: int | None = None) -> list[Any]:
     if type(value) is not list or length not in (None, len(value)):
         raise CodecError(f"{path}: a list{'' if length is None else f' of {length}'} belongs here.")
     return value

@@ -17,8 +17,8 @@ from fsmtrain.runtime.checkpoint_files import strict_json
 from fsmtrain.runtime.checkpoint_files.codec.codec_common import DEEPEST, FACTORIES, SAFE, float_text, named
 from fsmtrain.runtime.checkpoint_files.tensors import numpy_arrays
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPES, dtype_name
-from fsmtrain.runtime.checkpoint_files.tensors.tensor_collector import Gathering
-from fsmtrain.runtime.checkpoint_files.tree_path import Path
+from fsmtrain.runtime.checkpoint_files.tensors.tensor_collector import TensorCollector
+from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
 _AS_THEY_ARE = {bool, type(None)}
 
@@ -27,11 +27,11 @@ class Encoder:
     """Walks a state; `gathering` has the tensors that were met."""
 
     def __init__(self) -> None:
-        self.gathering = Gathering()
+        self.gathering = TensorCollector()
         self._inside: set[int] = set()  # the containers that are being encoded
         self._in_key = False
 
-    def value(self, value: Any, path: Path, depth: int) -> Any:
+    def value(self, value: Any, path: TreePath, depth: int) -> Any:
         """Any value as JSON; `depth` is how many containers it is in."""
         kind = type(value)
         if kind is str:
@@ -53,7 +53,7 @@ class Encoder:
             return {"$scalar": self._guarded(numpy_arrays.scalar_to_json, value, path)}
         raise CodecError(f"{path}: {named(value)} cannot be saved. {_way_out(value)}")
 
-    def _tensor(self, value: Any, path: Path) -> Any:
+    def _tensor(self, value: Any, path: TreePath) -> Any:
         if self._in_key:
             raise CodecError(f"{path}: {named(value)} as a key of a dict, or in a set, cannot be saved.")
         if isinstance(value, Tensor):
@@ -63,13 +63,13 @@ class Encoder:
         reference.update(fields)
         return {"$array": reference}
 
-    def _guarded(self, write: Callable[[Any], Any], value: Any, path: Path) -> Any:
+    def _guarded(self, write: Callable[[Any], Any], value: Any, path: TreePath) -> Any:
         try:
             return write(value)
         except ValueError as error:
             raise CodecError(f"{path}: {error}.") from None
 
-    def _container(self, value: Any, path: Path, depth: int) -> Any:
+    def _container(self, value: Any, path: TreePath, depth: int) -> Any:
         if id(value) in self._inside:
             raise CodecError(f"{path}: a {type(value).__name__} that contains itself cannot be saved.")
         if depth == DEEPEST:
@@ -80,28 +80,28 @@ class Encoder:
         finally:
             self._inside.discard(id(value))
 
-    def items(self, values: Iterable[Any], path: Path, depth: int) -> list[Any]:
+    def items(self, values: Iterable[Any], path: TreePath, depth: int) -> list[Any]:
         """Those of a sequence."""
         values = list(values)
         if set(map(type, values)) == {int} and min(values) > -SAFE and max(values) < SAFE:  # orders of a data set are long
             return values
         return [self.value(value, path.at(position), depth) for position, value in enumerate(values)]
 
-    def members(self, values: Iterable[Any], path: Path, depth: int) -> list[Any]:
+    def members(self, values: Iterable[Any], path: TreePath, depth: int) -> list[Any]:
         """Those of a set, in an order that does not depend on their hashes."""
         return sorted((self.key(value, path, depth) for value in values), key=strict_json.dump)
 
-    def mapping(self, values: dict[Any, Any], path: Path, depth: int) -> Any:
+    def mapping(self, values: dict[Any, Any], path: TreePath, depth: int) -> Any:
         """A dict as JSON's own, if no key is in the way of that."""
         if all(type(key) is str and not key.startswith("$") and _is_text(key) for key in values):
             return {key: self.value(value, path.key(key), depth) for key, value in values.items()}
         return {"$dict": self.pairs(values, path, depth)}
 
-    def pairs(self, values: dict[Any, Any], path: Path, depth: int) -> list[Any]:
+    def pairs(self, values: dict[Any, Any], path: TreePath, depth: int) -> list[Any]:
         """Keys of any kind with their values, in order."""
         return [[self.key(key, path, depth), self.value(value, path.key(key), depth)] for key, value in values.items()]
 
-    def key(self, key: Any, path: Path, depth: int) -> Any:
+    def key(self, key: Any, path: TreePath, depth: int) -> Any:
         """What is looked up by its value: no tensor, which would be another one after."""
         before, self._in_key = self._in_key, True
         try:
@@ -109,7 +109,7 @@ class Encoder:
         finally:
             self._in_key = before
 
-    def ordered(self, values: OrderedDict[Any, Any], path: Path, depth: int) -> Any:
+    def ordered(self, values: OrderedDict[Any, Any], path: TreePath, depth: int) -> Any:
         """A module's state_dict has the versions of its parts in an attribute, `_metadata`."""
         attributes = vars(values)
         if attributes.keys() - {"_metadata"}:
@@ -119,7 +119,7 @@ class Encoder:
             return {"$ordered": pairs}
         return {"$state_dict": [pairs, self.value(attributes["_metadata"], path.key("_metadata"), depth)]}
 
-    def default(self, values: defaultdict[Any, Any], path: Path, depth: int) -> Any:
+    def default(self, values: defaultdict[Any, Any], path: TreePath, depth: int) -> Any:
         """Its factory by a name out of a fixed table."""
         name = next((name for name, factory in FACTORIES.items() if values.default_factory is factory), None)
         if name is None:
@@ -130,7 +130,7 @@ class Encoder:
         return {"$default": [name, self.pairs(values, path, depth)]}
 
 
-_CONTAINERS: dict[type, Callable[[Encoder, Any, Path, int], Any]] = {
+_CONTAINERS: dict[type, Callable[[Encoder, Any, TreePath, int], Any]] = {
     list: Encoder.items,
     dict: Encoder.mapping,
     tuple: lambda encoder, value, path, depth: {"$tuple": encoder.items(value, path, depth)},

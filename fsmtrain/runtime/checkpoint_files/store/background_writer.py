@@ -146,7 +146,7 @@ class Writer:
                 job.snapshot.wait()
                 self.saved = self.store.write(job.snapshot.encoded, job.snapshot.about)
                 if self._policy is not None:
-                    self.store.keep(self._policy)
+                    self.store.prune(self._policy)
             except BaseException as error:
                 self._remember(error)
             with self._changed:

@@ -51,7 +51,7 @@ class Loaded:
     skipped: tuple[Skipped, ...] = ()
 
 
-def fill(files: Files, folder: str, encoded: Encoded, about: dict[str, Any]) -> None:
+def write_checkpoint(files: Files, folder: str, encoded: Encoded, about: dict[str, Any]) -> None:
     """Write a checkpoint's files into an empty folder; all are durable when this returns.
 
     Raises:
@@ -77,7 +77,7 @@ def fill(files: Files, folder: str, encoded: Encoded, about: dict[str, Any]) -> 
     files.sync_folder(folder)
 
 
-def read(files: Files, path: Path) -> Loaded:
+def read_checkpoint(files: Files, path: Path) -> Loaded:
     """A checkpoint's content.
 
     Raises:

@@ -18,7 +18,7 @@ from fsmtrain.errors import CheckpointError
 from fsmtrain.runtime.checkpoint_files.checked_io import shown
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, encode
 from fsmtrain.runtime.checkpoint_files.files import Files, close_quietly
-from fsmtrain.runtime.checkpoint_files.store.checkpoint import Loaded, Skipped, fill, manifest_of, read
+from fsmtrain.runtime.checkpoint_files.store.checkpoint import Loaded, Skipped, manifest_of, read_checkpoint, write_checkpoint
 from fsmtrain.runtime.checkpoint_files.store.manifest import encode_about
 from fsmtrain.runtime.checkpoint_files.store.retention import Policy
 
@@ -50,7 +50,7 @@ class Store:
         try:
             self._make_ready()
             with self._claimed() as temporary:
-                fill(self._files, temporary, encoded, about)
+                write_checkpoint(self._files, temporary, encoded, about)
                 number = self._commit(temporary)
         except (OSError, ValueError) as error:
             raise CheckpointError(
@@ -108,9 +108,9 @@ class Store:
         Raises:
             CheckpointError: It is not there, damaged, or none.
         """
-        return read(self._files, self._path(checkpoint) if isinstance(checkpoint, int) else Path(checkpoint))
+        return read_checkpoint(self._files, self._path(checkpoint) if isinstance(checkpoint, int) else Path(checkpoint))
 
-    def abouts(self) -> dict[int, dict[str, Any]]:
+    def metadata(self) -> dict[int, dict[str, Any]]:
         """What each checkpoint is of, by its number, as far as its manifest can be read."""
         abouts = {}
         for number in self.numbers():
@@ -118,7 +118,7 @@ class Store:
                 abouts[number] = manifest_of(self._files, self._path(number)).about
         return abouts
 
-    def keep(self, policy: Policy) -> list[int]:
+    def prune(self, policy: Policy) -> list[int]:
         """Remove those checkpoints that a policy does not keep; returns their numbers.
 
         The newest valid one stays whatever the policy says, and so does every one whose manifest cannot be read.
@@ -126,7 +126,7 @@ class Store:
         Raises:
             CheckpointError: One could not be removed.
         """
-        abouts = self.abouts()
+        abouts = self.metadata()
         kept = set(policy(abouts))
         doomed = [number for number in sorted(abouts) if number not in kept]
         if doomed:
@@ -139,7 +139,7 @@ class Store:
                 raise CheckpointError(f"{self._path(number)}: it could not be removed: {shown(error)}.") from error
         return doomed
 
-    def sweep(self) -> list[str]:
+    def remove_leftovers(self) -> list[str]:
         """Remove what killed writers left behind; returns the names. What another process is writing now is let be."""
         try:
             names = self._files.names(str(self.folder))
@@ -165,7 +165,7 @@ class Store:
         if not self._is_ready:
             with contextlib.suppress(PermissionError):  # a folder above may be closed to us
                 self._files.sync_folder(os.path.dirname(os.path.realpath(self.folder)))
-            self.sweep()
+            self.remove_leftovers()
             self._is_ready = True
 
     @contextlib.contextmanager

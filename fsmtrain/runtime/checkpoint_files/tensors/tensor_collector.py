@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import CODES, PACKED, dtype_name
 from fsmtrain.runtime.checkpoint_files.tensors.strides import leaves_no_gaps, reach, standard_stride
-from fsmtrain.runtime.checkpoint_files.tree_path import Path
+from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
 _ALIGNMENT = 16  # of a memory that views of several dtypes share: no element is wider
 
@@ -25,14 +25,14 @@ class _Met:
     """A tensor that was met, and the reference to it that the skeleton holds, still empty."""
 
     tensor: Tensor
-    path: Path
+    path: TreePath
     reference: dict[str, Any]
     storage: tuple[Any, ...]  # equal for those that are in one storage
     start: int  # its first byte there
     end: int  # the byte after its last one
 
     @classmethod
-    def of(cls, tensor: Tensor, path: Path, reference: dict[str, Any]) -> _Met:
+    def of(cls, tensor: Tensor, path: TreePath, reference: dict[str, Any]) -> _Met:
         """A tensor with its place in memory. An empty one has none, and shares it with no other."""
         start = int(tensor.storage_offset()) * tensor.element_size()
         end = start + reach(tensor.shape, tensor.stride()) * tensor.element_size()
@@ -45,15 +45,15 @@ class _Met:
         return (self.storage, self.start, self.tensor.dtype, self.tensor.shape, self.tensor.stride())
 
 
-class Gathering:
+class TensorCollector:
     """The tensors of a tree, gathered while it is walked; `stored` names them when all are there."""
 
     def __init__(self) -> None:
         self._met: list[_Met] = []
-        self._loose: list[tuple[Tensor, Path, dict[str, Any]]] = []
+        self._loose: list[tuple[Tensor, TreePath, dict[str, Any]]] = []
         self._references: dict[int, dict[str, Any]] = {}
 
-    def add(self, tensor: Tensor, path: Path) -> dict[str, Any]:
+    def add(self, tensor: Tensor, path: TreePath) -> dict[str, Any]:
         """A reference to a tensor, for the skeleton. It is filled in by `stored`.
 
         Raises:
@@ -76,7 +76,7 @@ class Gathering:
         self._met.append(_Met.of(tensor, path, reference))
         return reference
 
-    def add_loose(self, tensor: Tensor, path: Path) -> dict[str, Any]:
+    def add_loose(self, tensor: Tensor, path: TreePath) -> dict[str, Any]:
         """A reference to a tensor that shares its memory with no other."""
         reference: dict[str, Any] = {}
         self._loose.append((tensor, path, reference))
@@ -139,7 +139,7 @@ def _overlapping(met: Collection[_Met]) -> Iterator[list[_Met]]:
     yield from sorted(groups, key=lambda group: order[id(group[0])])
 
 
-def _base(group: list[_Met]) -> tuple[Path, Tensor, int]:
+def _base(group: list[_Met]) -> tuple[TreePath, Tensor, int]:
     """What is stored for a group: its path, the tensor, and its first byte in the storage.
 
     That is the first one that covers them all, under its own name; where none does, the bytes from the first to the last.

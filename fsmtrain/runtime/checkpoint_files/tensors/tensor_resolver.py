@@ -15,7 +15,7 @@ from fsmtrain.runtime.checkpoint_files.tensors.strides import leaves_no_gaps, re
 _FIELDS = {"name", "dtype", "shape", "stride", "offset", "as", "requires_grad", "parameter"}
 
 
-class Restoring:
+class TensorResolver:
     """The stored tensors by name, and what was made of them so far."""
 
     def __init__(self, stored: dict[str, Tensor]) -> None:

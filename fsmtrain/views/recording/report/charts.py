@@ -24,7 +24,7 @@ SHOWN = 24  # curves in one chart, at most
 
 
 @define
-class Book:
+class ChartData:
     """The numbers behind the charts of a page, for who looks at them with the pointer. Grids are written once."""
 
     grids: dict[Grid, int] = field(factory=dict)
@@ -46,7 +46,7 @@ class Book:
 
 
 @frozen(kw_only=True)
-class Across:
+class StepAxis:
     """What the charts over the steps have in common.
 
     Attributes:
@@ -61,7 +61,7 @@ class Across:
 
 
 def curves_chart(
-    title: str, drawn: Sequence[Curve], across: Across, book: Book, *, last: dict[str, float] | None = None
+    title: str, drawn: Sequence[Curve], across: StepAxis, book: ChartData, *, last: dict[str, float] | None = None
 ) -> Markup:
     """A chart of curves that measure the same."""
     sides = [side for curve in drawn for side in (curve.means, curve.lows, curve.highs)]
@@ -167,7 +167,7 @@ def _looks(drawn: Sequence[Curve]) -> list[str]:
     counts = {"line": 0, "mark": 0}
     looks = []
     for curve in drawn:
-        kind = "mark" if curve.kind == "check" else "line"
+        kind = "mark" if curve.kind == "validation" else "line"
         looks.append(f"{kind}{counts[kind] % (MARKS if kind == 'mark' else LINES)}")
         counts[kind] += 1
     return looks
@@ -189,7 +189,7 @@ def _layers(kind: str, drawn: Sequence[Curve], looks: Sequence[str], across: Axi
         lines.append(tag("path", class_=f"line {look} pale" if smooth else f"line {look}", d=line(means)))
         if smooth:
             lines.append(tag("path", class_=f"line {look} smooth", d=line(places(curve, smooth))))
-        if curve.kind == "check" and len(means) <= ENOUGH:
+        if curve.kind == "validation" and len(means) <= ENOUGH:
             marks.append(tag("path", class_=f"dots {look}", d=dots(means)))
     return [tag("g", joined([*bands, *lines, *marks]), class_=kind)]
 
@@ -210,7 +210,7 @@ def smoothed(curve: Curve) -> list[float | None]:
     return [None if mean is None else smooth for mean, smooth in zip(curve.means, means, strict=True)]
 
 
-def _numbers(curve: Curve, look: str, book: Book) -> dict[str, Any]:
+def _numbers(curve: Curve, look: str, book: ChartData) -> dict[str, Any]:
     told: dict[str, Any] = {"name": curve.name, "look": look, "grid": book.page_of(curve.grid), "y": _rounded(curve.means)}
     if curve.is_binned:
         told |= {"low": _rounded(curve.lows, 4), "high": _rounded(curve.highs, 4)}

@@ -11,7 +11,7 @@ from fsmtrain.views.recording.report.html import Content, Markup, joined, tag
 from fsmtrain.views.recording.report.read_run_folder import Recorded
 
 
-def given(run: Recorded) -> Markup:
+def config_section(run: Recorded) -> Markup:
     """The section."""
     facts = run.run
     model, options = _dict(facts.get("model")), _dict(facts.get("options"))

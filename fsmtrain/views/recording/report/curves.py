@@ -34,7 +34,7 @@ class Curve:
 
     Attributes:
         name: The metric's name.
-        kind: Where it comes from: ``"train"``, ``"check"``, or ``"lr"`` for a learning rate.
+        kind: Where it comes from: ``"train"``, ``"validation"``, or ``"lr"`` for a learning rate.
         grid: Where the points stand.
         means: What the points are.
         lows: The least row that each stands for.
@@ -81,7 +81,7 @@ def curves(rows: list[Row]) -> list[Curve]:
     raw: dict[tuple[str, str], _Raw] = {}
     for row, x in zip(rows, positions(rows), strict=True):
         kind = row["kind"]
-        if kind not in ("train", "check"):
+        if kind not in ("train", "validation"):
             continue
         named = [(kind, name, value) for name, value in row["values"].items()]
         named += [("lr", str(index), rate) for index, rate in enumerate(row.get("lr", ())) if rate is not None]
@@ -97,7 +97,7 @@ def curves(rows: list[Row]) -> list[Curve]:
 def positions(rows: Iterable[Row]) -> Iterator[float]:
     """Where rows stand among the steps. The batches between two steps are spread over the way from one to the other.
 
-    >>> list(positions([{"kind": "train", "step": step} for step in (0, 0, 1, 1)] + [{"kind": "check", "step": 2}]))
+    >>> list(positions([{"kind": "train", "step": step} for step in (0, 0, 1, 1)] + [{"kind": "validation", "step": 2}]))
     [0.0, 0.5, 1.0, 1.5, 2.0]
     """
     rows = list(rows)

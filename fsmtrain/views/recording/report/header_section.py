@@ -24,7 +24,7 @@ TOLD = 100  # warnings that are written out; of more it is said how many there a
 def heading(run: Recorded, now: datetime) -> Markup:
     """The title, the reason, and the numbers that one looks for first."""
     model = _model(run)
-    kind, short, sentence = verdict(run, now)
+    kind, short, sentence = header_section(run, now)
     last = run.last
     seconds = as_number(run.end.get("wall_seconds", last.get("time", math.nan)))
     epochs = run.run.get("options", {}).get("max_nb_epochs")
@@ -33,7 +33,7 @@ def heading(run: Recorded, now: datetime) -> Markup:
         ("epoch", f"{last['epoch'] + 1:,} of {epochs:,}" if "epoch" in last and isinstance(epochs, int) and epochs else ""),
         ("batches", _count(last, "batches")),
         ("steps", _count(last, "step")),
-        ("checks", _count(last, "checks")),
+        ("validations", _count(last, "validations")),
     ]
     return tag(
         "header",
@@ -52,7 +52,7 @@ def _count(last: Row, name: str) -> str:
     return f"{last[name]:,}" if isinstance(last.get(name), int) else ""
 
 
-def verdict(run: Recorded, now: datetime) -> tuple[str, str, str]:
+def header_section(run: Recorded, now: datetime) -> tuple[str, str, str]:
     """How the run ended: good, bad or open, in a word, and in a sentence."""
     if run.has_ended:
         sentence = str(run.end.get("sentence", ""))

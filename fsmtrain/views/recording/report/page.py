@@ -13,7 +13,7 @@ from fsmtrain.errors import UsageError
 from fsmtrain.views.diagrams.dot import ACCENT, INK, LINE, NODE, SHEET
 from fsmtrain.views.recording.report import config_section, header_section, time_section
 from fsmtrain.views.recording.report.axes import Axis, round_up
-from fsmtrain.views.recording.report.charts import SHOWN, Across, Book, curves_chart, smoothed
+from fsmtrain.views.recording.report.charts import SHOWN, ChartData, StepAxis, curves_chart, smoothed
 from fsmtrain.views.recording.report.curves import Curve, Row, curves, families, positions
 from fsmtrain.views.recording.report.html import Markup, data, joined, tag
 from fsmtrain.views.recording.report.read_run_folder import Recorded, recorded
@@ -57,14 +57,14 @@ def report(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]) -> Non
 
 def page(run: Recorded, now: datetime) -> str:
     """The page of a run."""
-    book = Book()
+    book = ChartData()
     drawn = curves(run.metrics)
     parts = [
         header_section.heading(run, now),
         header_section.failure(run),
         header_section.warnings(run),
         _section("Metrics", header_section.metrics_table(run)),
-        config_section.given(run),
+        config_section.config_section(run),
         time_section.diagram(run),
         time_section.states(run),
         _charts(run, drawn, book),
@@ -110,7 +110,7 @@ def _recolouring() -> str:
 # ---- the charts over the steps
 
 
-def _charts(run: Recorded, drawn: list[Curve], book: Book) -> Markup | None:
+def _charts(run: Recorded, drawn: list[Curve], book: ChartData) -> Markup | None:
     if not drawn:
         return None
     across, last = _across(run.metrics, drawn), header_section.last_metrics(run)
@@ -133,15 +133,15 @@ def _charts(run: Recorded, drawn: list[Curve], book: Book) -> Markup | None:
     return tag("section", tag("h2", "Curves"), said, tag("div", joined(charts), class_="charts"))
 
 
-def _across(rows: list[Row], drawn: list[Curve]) -> Across:
+def _across(rows: list[Row], drawn: list[Curve]) -> StepAxis:
     """The axis of the steps, with the epochs' beginnings and the checks that are marked on it."""
-    places = [(row, x) for row, x in zip(rows, positions(rows), strict=True) if row["kind"] in ("train", "check")]
+    places = [(row, x) for row, x in zip(rows, positions(rows), strict=True) if row["kind"] in ("train", "validation")]
     end = max((x for _, x in places), default=1.0)
     axis = Axis(0.0, max(end, 1e-9))
     begins = [(epoch, next(group)[1]) for epoch, group in groupby(places, key=lambda place: int(place[0].get("epoch", 0)))]
     every = max(1, int(round_up(len(begins) / EPOCHS)))
-    checks = sorted({round(axis.share(x), 4) for row, x in places if row["kind"] == "check"})
-    return Across(
+    checks = sorted({round(axis.share(x), 4) for row, x in places if row["kind"] == "validation"})
+    return StepAxis(
         axis=axis,
         epochs=tuple(axis.share(x) for epoch, x in begins if epoch and epoch % every == 0),
         checks=tuple(checks) if len(checks) <= CHECKS else (),

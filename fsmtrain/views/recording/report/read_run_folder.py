@@ -73,7 +73,7 @@ def recorded(path: Path) -> Recorded:
     )
 
 
-def found(name: str | None, runs: Path) -> Path:
+def find_run_folder(name: str | None, runs: Path) -> Path:
     """The folder of a run: a path, a name or number among all `runs`, or for None the one that began last.
 
     Raises:

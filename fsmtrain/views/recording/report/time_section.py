@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fsmtrain.core.dispatcher import Spent
+from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
 from fsmtrain.errors import MissingExtraError
 from fsmtrain.views.console.progress_text import plural
 from fsmtrain.views.console.run_summary import bottleneck
-from fsmtrain.views.diagrams.diagram_data import Sketch
+from fsmtrain.views.diagrams.diagram_data import DiagramData
 from fsmtrain.views.diagrams.edges import kind
 from fsmtrain.views.diagrams.svg_png import svg
 from fsmtrain.views.diagrams.tally import Tally, percent, span, times
@@ -52,19 +52,19 @@ def diagram(run: Recorded) -> Markup | None:
     )
 
 
-def _sketch(run: Recorded) -> Sketch | None:
+def _sketch(run: Recorded) -> DiagramData | None:
     rows = run.table.get("rows")
     if not rows:
         return None
     table = Table(tuple(Row(source=State(row["source"]), to=State(row["to"])) for row in rows))
-    return Sketch(table, tuple(printable(row["label"]) for row in rows))
+    return DiagramData(table, tuple(printable(row["label"]) for row in rows))
 
 
-def _tally(run: Recorded, sketch: Sketch) -> Tally | None:
+def _tally(run: Recorded, sketch: DiagramData) -> Tally | None:
     taken = run.last.get("taken", run.status.get("taken"))
     if not isinstance(taken, list) or len(taken) != len(sketch.table):
         return None
-    return Tally(sketch.table, tuple(map(int, taken)), {state: each.seconds for state, each in spent(run).items()})
+    return Tally(sketch.table, tuple(map(int, taken)), {state: each.seconds for state, each in time_section(run).items()})
 
 
 def _transition(row: Row, label: str, tally: Tally | None, index: int) -> Markup:
@@ -75,36 +75,36 @@ def _transition(row: Row, label: str, tally: Tally | None, index: int) -> Markup
 # ---- the time
 
 
-def spent(run: Recorded, name: str = "states") -> dict[State, Spent]:
+def time_section(run: Recorded, name: str = "states") -> dict[State, Timing]:
     """Visits and seconds of each state that this version knows."""
     known = {state.value: state for state in State}
     found = run.last.get(name) or {}
     return {known[state]: _spent(pair) for state, pair in found.items() if state in known}
 
 
-def _spent(pair: Any) -> Spent:
+def _spent(pair: Any) -> Timing:
     try:
         visits, seconds = pair
-        return Spent(int(visits), float(seconds))
+        return Timing(int(visits), float(seconds))
     except (TypeError, ValueError):
-        return Spent(0, 0.0)
+        return Timing(0, 0.0)
 
 
 def states(run: Recorded) -> Markup | None:
     """The table of states with bars, and what held the run up."""
-    each, gpu = spent(run), spent(run, "device_states")
+    each, gpu = time_section(run), time_section(run, "device_states")
     inside = sum(one.seconds for one in each.values())
     if not each or not inside:
         return None
     whole = max(inside, as_number(run.end.get("wall_seconds", run.last.get("time", 0.0))))
-    loading = _spent(run.last.get("loading"))
+    loading = _spent(run.last.get("data_wait"))
     names = ("state", "share", "time", "visits", "a visit", *(("GPU",) if gpu else ()))
     rows = [_state(state, each[state], whole, gpu) for state in State if state in each]
-    between = Spent(0, whole - inside)
+    between = Timing(0, whole - inside)
     if between.seconds / whole >= 0.001:
         rows.append(_line("(between visits)", "structural", between, whole, bool(gpu)))
     said = [bottleneck(each, loading, whole)]
-    if loading.visits:
+    if loading.count:
         said.append(f"Loaders were waited for {span(loading.seconds)} in all, {percent(loading.seconds / whole)} of the time.")
     head = tag("tr", *(tag("th", name, scope="col") for name in names))
     table = tag("table", tag("thead", head), tag("tbody", joined(rows)), class_="numbers bars")
@@ -112,18 +112,18 @@ def states(run: Recorded) -> Markup | None:
     return tag("section", tag("h2", "Where the time went"), notes, tag("div", table, class_="wide"))
 
 
-def _state(state: State, one: Spent, whole: float, gpu: dict[State, Spent]) -> Markup:
+def _state(state: State, one: Timing, whole: float, gpu: dict[State, Timing]) -> Markup:
     return _line(str(state), kind(state), one, whole, bool(gpu), gpu.get(state))
 
 
-def _line(name: str, kind: str, one: Spent, whole: float, has_gpu: bool, device: Spent | None = None) -> Markup:
+def _line(name: str, kind: str, one: Timing, whole: float, has_gpu: bool, device: Timing | None = None) -> Markup:
     share = one.seconds / whole
     bar = tag("span", tag("i", class_=kind, style=f"width:{share:.2%}"), class_="bar")
     cells: list[Content] = [
         tag("td", bar, " ", percent(share), class_="share"),
         tag("td", span(one.seconds)),
-        tag("td", f"{one.visits:,}" if one.visits else ""),
-        tag("td", span(one.seconds / one.visits) if one.visits else ""),
+        tag("td", f"{one.count:,}" if one.count else ""),
+        tag("td", span(one.seconds / one.count) if one.count else ""),
     ]
     if has_gpu:
         cells.append(tag("td", span(device.seconds) if device else ""))
@@ -181,7 +181,10 @@ def _windows(lengths: dict[str, int]) -> str:
 
 
 def _against(last: dict[str, Any], plan: dict[str, Any]) -> str:
-    pairs = [("steps", last.get("step"), plan.get("global_step")), ("checks", last.get("checks"), plan.get("checks"))]
+    pairs = [
+        ("steps", last.get("step"), plan.get("global_step")),
+        ("validations", last.get("validations"), plan.get("validations")),
+    ]
     known: Sequence[tuple[str, Any, Any]] = [pair for pair in pairs if isinstance(pair[1], int) and isinstance(pair[2], int)]
     if not known:
         return ""

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from fsmtrain.core.states import State
 from fsmtrain.views.recording.report.axes import HIGH, WIDE, Axis
-from fsmtrain.views.recording.report.charts import Book, bottom, entry, figure, picture
+from fsmtrain.views.recording.report.charts import ChartData, bottom, entry, figure, picture
 from fsmtrain.views.recording.report.curves import Grid, as_number
 from fsmtrain.views.recording.report.html import Markup, joined, tag
 
@@ -93,7 +93,7 @@ def _hand_back(told: list[list[float]], lengths: Sequence[float], state: int, ex
         excess -= moved
 
 
-def timeline_chart(rows: Sequence[Row], book: Book) -> Markup | None:
+def timeline_chart(rows: Sequence[Row], book: ChartData) -> Markup | None:
     """The chart; None of a run that has not written enough."""
     states = [state.value for state in State if any(state.value in row["states"] for row in rows)]
     parts = spans(rows, states)
