@@ -75,7 +75,9 @@ class Account:
             assert self.windows[taken.optimizer_i] <= limits.window_of(taken.current_epoch)
         ends_batch = source is State.ROUND_END and to not in (State.TRAIN_BATCH, State.SAVE, State.STOPPED)
         if ends_batch and self.guards.validate is None and limits.validates:
-            is_due = (taken.batch_nb + 1) % limits.val_check_batches == 0 and (taken.current_epoch + 1) % limits.val_check_epochs == 0
+            is_due = (taken.batch_nb + 1) % limits.val_check_batches == 0 and (
+                taken.current_epoch + 1
+            ) % limits.val_check_epochs == 0
             assert is_due is (to is State.VAL_CHECK)
         if signals.stop_requested and source in TAKES_REQUESTS:
             assert to is State.STOPPED

@@ -1,7 +1,7 @@
 """A run as a machine of the package ``transitions``: the same rows, guards, effects and actions, given as callables.
 
 The library takes the first of its transitions whose conditions hold and never looks at the others. Here exactly one row must
-hold, as everywhere. How a visit goes is the business of its model, `Simulation`; here is what keeps the machine true to the table
+hold, as everywhere. How a visit goes is the business of its model, `Run`; here is what keeps the machine true to the table
 whatever its users add to it.
 """
 
@@ -38,7 +38,7 @@ class Advance(Event):
 
 
 class RunMachine(GraphMachine):
-    """A `transitions.Machine` whose one model is a `Simulation`. It can draw itself: ``get_graph().draw(None)`` is Mermaid.
+    """A `transitions.Machine` whose one model is a `Run`. It can draw itself: ``get_graph().draw(None)`` is Mermaid.
 
     Callbacks and triggers may be added to it. The transitions of ``advance`` are the table's rows, and stay as they are. The
     callbacks of the run itself stay too, before what ``prepare_event``, ``finalize_event`` and ``on_final`` are set to.

@@ -1,4 +1,4 @@
-"""`Simulation`: a run as the package ``transitions`` sees it, the model of its machine.
+"""`Run`: a run as the package ``transitions`` sees it, the model of its machine.
 
 It has the table's rows as the library wants them, and the order of one visit: work, decision, effects, the new state. What the
 library adds to its model when the machine is made stays here; the user's module is never touched.

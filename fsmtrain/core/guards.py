@@ -83,8 +83,8 @@ def test_goes_on(limits: Limits, counters: Counters, signals: Signals) -> bool:
 def validation_interval_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Whether a check is due at the end of this batch. The default of ``Guards(validate=...)``.
 
-    The same as ``(batch_nb + 1) % val_check_batches == 0 and (current_epoch + 1) % val_check_epochs == 0``. The count of batches
-    starts again with each epoch.
+    The same as ``(batch_nb + 1) % val_check_batches == 0 and (current_epoch + 1) % val_check_epochs == 0``.
+    The count of batches starts again with each epoch.
 
     Example:
         >>> from fsmtrain.core.iteration import Loop

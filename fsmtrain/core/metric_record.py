@@ -1,4 +1,4 @@
-"""`MetricRecord`: what a run notes of its metrics at one moment, with its numbers on the host. What becomes of it is not said here."""
+"""`MetricRecord`: the metrics of a run at one moment, as numbers on the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is made of (`RunComponents`) and all that it remembers (`RunState`). What is not in the memory cannot be resumed."""
+"""What a run is made of (`RunComponents`) and its mutable state (`RunState`), without which it cannot be resumed."""
 
 from __future__ import annotations
 

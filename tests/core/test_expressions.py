@@ -228,7 +228,12 @@ def test_the_fields_of_the_three_records_have_different_names() -> None:
 # ---- expressions of any shape
 
 NUMBERS = [Read("counters", "batch_nb"), Read("counters", "split_nb"), Read("limits", "epochs"), Read("signals", "splits")]
-FLAGS = [Read("limits", "tests"), Read("counters", "epoch_ended_early"), Read("signals", "stop_requested"), Read("signals", "pass_ended")]
+FLAGS = [
+    Read("limits", "tests"),
+    Read("counters", "epoch_ended_early"),
+    Read("signals", "stop_requested"),
+    Read("signals", "pass_ended"),
+]
 
 
 def applied(ops: tuple[str, ...], *args: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:

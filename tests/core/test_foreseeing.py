@@ -209,7 +209,12 @@ HELD = ("round_end (epoch 0, batch 0, optimizer 0)",)
     ("guards", "given", "held", "text"),
     [
         (Guards(validate=every_n_batches(9)), {}, (), "it is never asked: there is nothing to validate."),
-        (Guards(validate=every_n_batches(9)), {"val": [1]}, (), "never fires in this run of 3 epochs of 5 batches, so no check"),
+        (
+            Guards(validate=every_n_batches(9)),
+            {"val": [1]},
+            (),
+            "never fires in this run of 3 epochs of 5 batches, so no check",
+        ),
         (Guards(stop=after_batches(2)), {"min_nb_epochs": 3}, (), "never asked: min_nb_epochs=3 leaves no room"),
         (Guards(stop=after_batches(99)), {}, (), "never fires in this run of 3 epochs of 5 batches, so it stops nothing"),
         (Guards(stop=after_batches(99)), {}, HELD, "holds only where no stop is taken, that is before min_nb_epochs=1"),

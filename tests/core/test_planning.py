@@ -473,7 +473,10 @@ def test_an_epoch_that_is_cut_short_behind_a_check_counts_for_no_scheduler() -> 
     options = Options(max_nb_epochs=5, min_nb_epochs=0, val_check_interval=5)
     guards, schedulers = Guards(stop=after_batches(25)), [Schedule(needs_check=True)]
     planned = plan(options, train=10, val=[1], schedulers=schedulers, guards=guards)
-    assert [(group.count, len(group.each.validations), group.each.cut) for group in planned.epochs] == [(2, 2, False), (1, 1, True)]
+    assert [(group.count, len(group.each.validations), group.each.cut) for group in planned.epochs] == [
+        (2, 2, False),
+        (1, 1, True),
+    ]
     assert planned.scheduler_steps == (2,)
     assert [(event.current_epoch, event.window) for event in planned.events("scheduler")] == [(0, 0), (1, 0)]
 

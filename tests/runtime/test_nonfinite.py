@@ -562,7 +562,9 @@ def test_gradients_that_an_override_left_unstepped_survive_a_batch_that_is_left_
 
     def after(callbacks: Any, *left_out: NotFinite) -> list[Tensor]:
         torch.manual_seed(0)
-        machine = machine_of(CheckpointManager(), batches(8), callbacks=callbacks, on_nonfinite="rollback", guards=EVERY, max_nb_epochs=1)
+        machine = machine_of(
+            CheckpointManager(), batches(8), callbacks=callbacks, on_nonfinite="rollback", guards=EVERY, max_nb_epochs=1
+        )
         told_from_the_start(machine, *left_out).run()
         return weights(machine.model)
 

@@ -25,7 +25,7 @@ MOMENTS = [
     ProgressSnapshot(epoch="epoch 1000/1000", batch="123456/123456", what="validating 1234/1234", done=123456, total=123456),
     ProgressSnapshot(epoch="epoch 3/20", batch="17", what="fetch (125 s)", done=16, total=0),
     ProgressSnapshot(epoch="", batch="", what="evaluating 3/5", done=2, total=5),
-    ProgressSnapshot(epoch="epoch 1/1", batch="3/2", what="step", done=3, total=2),  # counters that were read one after the other
+    ProgressSnapshot(epoch="epoch 1/1", batch="3/2", what="step", done=3, total=2),  # counters read one after the other
 ]
 
 

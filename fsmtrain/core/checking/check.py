@@ -22,12 +22,12 @@ from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, full_table
 from fsmtrain.core.trace import where
 
-MAX_REPORTED_FINDINGS = 100_000  # moments
+MAX_EXPLORED_MOMENTS = 100_000  # moments
 LONG = 500_000  # train batches to be gone through, times optimizers
 QUICK = 20_000  # the same, for the part that every run is told
 
 
-def check_of(loop: Checkable, *, most: int = MAX_REPORTED_FINDINGS) -> Report:
+def check_of(loop: Checkable, *, most: int = MAX_EXPLORED_MOMENTS) -> Report:
     """The report on a loop.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a plan says of one epoch, `Epoch`, and how it is written down while the epoch goes by, `MetricQueue`."""
+"""What a plan says of one epoch, `Epoch`, and how it is written down while the epoch goes by, `EpochBuilder`."""
 
 from __future__ import annotations
 

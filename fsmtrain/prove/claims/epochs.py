@@ -67,7 +67,9 @@ def a_stream_ends_with_its_last_batch(limits: Limits, signals: Signals, seen: Se
 
 
 def an_epoch_ends_with_its_last_batch_or_is_cut(counters: Counters, seen: Seen) -> bool:
-    return (counters.epoch_ended_early and seen.batches_left >= 1) or (not counters.epoch_ended_early and seen.batches_left == 0)
+    return (counters.epoch_ended_early and seen.batches_left >= 1) or (
+        not counters.epoch_ended_early and seen.batches_left == 0
+    )
 
 
 def batches_are_counted(counters: Counters, seen: Seen) -> bool:

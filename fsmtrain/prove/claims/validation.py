@@ -39,7 +39,9 @@ def batches_since_check_are_the_intervals(limits: Limits, counters: Counters, se
 
 def a_check_is_due(limits: Limits, seen: Seen) -> bool:
     return (
-        limits.validates and seen.batches_in_interval == limits.val_check_batches and seen.epochs_in_interval == limits.val_check_epochs
+        limits.validates
+        and seen.batches_in_interval == limits.val_check_batches
+        and seen.epochs_in_interval == limits.val_check_epochs
     )
 
 
@@ -68,7 +70,10 @@ def batches_since_check_are_the_intervals_or_none(limits: Limits, counters: Coun
         not limits.validates
         or counters.epochs_since_validation != limits.val_check_epochs
         or seen.fetched_in_epoch == 0
-        or (counters.batches_since_validation == seen.batches_in_interval and seen.batches_in_interval != limits.val_check_batches)
+        or (
+            counters.batches_since_validation == seen.batches_in_interval
+            and seen.batches_in_interval != limits.val_check_batches
+        )
         or (counters.batches_since_validation == 0 and seen.batches_in_interval == limits.val_check_batches)
     )
 
@@ -125,7 +130,7 @@ CHECKS: tuple[Claim, ...] = (
     Claim("epochs: whole check intervals and one under way", epochs_are_whole_intervals_and_one_under_way,
           IN_EPOCH | {State.EARLY_STOP}),
     Claim("epochs_since_validation is the place in the interval of epochs", epochs_since_checks_are_the_intervals),
-    Claim("batches_since_validation is the place in the interval of batches", batches_since_check_are_the_intervals, BEFORE_CHECKS,
+    Claim("batches_since_validation is the place in the interval", batches_since_check_are_the_intervals, BEFORE_CHECKS,
           built_in="validate"),
     Claim("... one less while a batch is fetched", batches_since_check_wait_for_the_next, frozenset({State.FETCH}),
           built_in="validate"),

@@ -44,7 +44,9 @@ def no_window_is_left_open(seen: Seen) -> bool:
 
 
 def a_cut_is_allowed(limits: Limits, counters: Counters, seen: Seen) -> bool:
-    return not counters.epoch_ended_early or (counters.open_windows == 0 and seen.pending == 0 and counters.epochs_done >= limits.min_epochs)
+    return not counters.epoch_ended_early or (
+        counters.open_windows == 0 and seen.pending == 0 and counters.epochs_done >= limits.min_epochs
+    )
 
 
 def a_window_has_room(counters: Counters, seen: Seen) -> bool:
@@ -52,7 +54,9 @@ def a_window_has_room(counters: Counters, seen: Seen) -> bool:
 
 
 def a_window_is_at_most_full(counters: Counters, seen: Seen) -> bool:
-    return seen.pending + 1 <= counters.window_length or (counters.optimizer_i == seen.me and seen.pending == counters.window_length)
+    return seen.pending + 1 <= counters.window_length or (
+        counters.optimizer_i == seen.me and seen.pending == counters.window_length
+    )
 
 
 def windows_of_one_are_never_left_open(seen: Seen) -> bool:

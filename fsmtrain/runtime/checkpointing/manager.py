@@ -1,4 +1,4 @@
-"""`CheckpointManager`: the checkpoints of one run. What is saved of it, on its way out too, and how it goes on from one, or goes back."""
+"""`CheckpointManager`: save a run, resume it, and roll it back."""
 
 from __future__ import annotations
 

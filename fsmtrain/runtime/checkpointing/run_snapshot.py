@@ -1,7 +1,7 @@
 """All that a run remembers as one tree of plain data, and back. What is not in it cannot be resumed.
 
-`state_of` and `load_state_dict` go through the same parts in the same order, each with a key of its own in the tree; whatever holds
-something from one visit to the next is named here once. The file format is another matter: see `saving`.
+`state_of` and `load_state_dict` go through the same parts in the same order, each with a key of its own in the tree;
+whatever holds something from one visit to the next is named here once. The file format is another matter: see `saving`.
 """
 
 from __future__ import annotations

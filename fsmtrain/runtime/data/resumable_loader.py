@@ -318,7 +318,7 @@ class ResumableLoader:
         if position["way"] != self._strategy:
             raise PositionError(
                 f"{self.name}: the position was saved with another kind of loader, one that is brought there by "
-                f"{position['way']}, and this {type(self.loader).__name__} by {self._strategy}. Pass a loader like the one that was "
+                f"{position['way']}, and this {type(self.loader).__name__} by {self._strategy}. Pass one like the one that was "
                 f"saved."
             )
         for key, own in self._signature().items():

@@ -1,6 +1,6 @@
-"""Whether losses and gradients are finite, kept on their device until somebody asks: `NonFiniteMonitor`. What follows is in `nonfinite`.
+"""Detect losses and gradients that are inf or NaN, on their device, without waiting for it.
 
-Nothing here makes the host wait for the device but `Watch.read`, which reads once however much has been noted.
+Nothing here makes the host wait for the device but `NonFiniteMonitor.read`, which reads once however much has been noted.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ REST = 20  # a table with a new column is written anew only after so many times 
 class MetricsFiles:
     """The two files of one run, from now to `close`.
 
-    A row is one batch at first, and later where batches are not too fast for that. When there are more than `MAX_REPORTED_FINDINGS`, rows are
+    A row is one batch at first, and later where batches are not too fast for that. When there are more than `MOST`, rows are
     put together, each for twice as many batches, with means over them, and so on: the files stay small, and each part of a run
     is told as finely as any other.
 
