@@ -135,7 +135,7 @@ class _View:
         if checks < patience:
             yield warning(
                 about,
-                f"the run has {_count(checks, 'validation')}, so that it can never give out. Validate more often, train longer or "
+                f"the run has {_count(checks, 'validation')}, so it can never give out. Validate more often, train longer or "
                 f"lower it.",
             )
         elif checks == patience:
