@@ -488,7 +488,7 @@ class Engine:
         return self._parts.device
 
     @property
-    def notes(self) -> MetricQueue | None:
+    def metric_queue(self) -> MetricQueue | None:
         """The metrics that the run leaves behind, where somebody writes them down."""
         return self._parts.notes
 

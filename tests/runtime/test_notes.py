@@ -54,13 +54,13 @@ def test_numbers_of_a_device_come_together_in_one_copy_for_each_dtype_and_are_re
     for batch in range(3):
         notes._counters.batch_nb = batch
         notes.forward(0, loss, {"here": 7.0, "count": count})
-    taken = notes.take()
+    taken = notes.pop()
     assert len(device.parcels) == 2
     assert not taken.arrived
     for parcel in device.parcels:
         parcel.here = True
     assert taken.arrived
-    told = [(note.batch, note.lr, note.values) for note in taken.notes()]
+    told = [(note.batch, note.lr, note.values) for note in taken.records()]
     assert told == [(b, 0.1, {"loss": float(b), "here": 7.0, "count": 3.0 + b}) for b in range(3)]
 
 
@@ -73,7 +73,7 @@ def test_the_learning_rate_is_that_of_the_batch_also_where_it_is_a_tensor_or_the
     notes.forward(0, torch.tensor(1.0), None)
     optimizer.load_state_dict({"state": {}, "param_groups": [{**optimizer.state_dict()["param_groups"][0], "lr": 0.125}]})
     notes.forward(0, torch.tensor(1.0), None)
-    assert [note.lr for note in notes.take().notes()] == [0.5, 0.25, 0.125]
+    assert [note.lr for note in notes.pop().records()] == [0.5, 0.25, 0.125]
 
 
 def test_where_nobody_takes_them_notes_are_bounded_and_those_lost_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,9 +82,9 @@ def test_where_nobody_takes_them_notes_are_bounded_and_those_lost_are_counted(mo
     for batch in range(250):
         notes._counters.batch_nb = batch
         notes.forward(0, torch.tensor(1.0), None)
-    assert (notes.waiting, notes.lost) == (100, 150)
-    assert [note.batch for note in notes.take(60).notes()] == list(range(150, 210))
-    assert (notes.waiting, notes.lost) == (40, 150)
+    assert (notes.pending, notes.dropped) == (100, 150)
+    assert [note.batch for note in notes.pop(60).records()] == list(range(150, 210))
+    assert (notes.pending, notes.dropped) == (40, 150)
 
 
 def test_windows_are_counted_by_their_lengths() -> None:
@@ -104,7 +104,7 @@ def test_numbers_of_a_gpu_are_noted_without_waiting_and_as_they_were() -> None:
     for step in range(3):
         metric.fill_(step)
         notes.forward(0, loss + step, {"metric": metric})
-    taken = notes.take()
+    taken = notes.pop()
     assert not taken.arrived
     torch.cuda.synchronize()
-    assert [note.values for note in taken.notes()] == [{"loss": float(s), "metric": float(s)} for s in range(3)]
+    assert [note.values for note in taken.records()] == [{"loss": float(s), "metric": float(s)} for s in range(3)]

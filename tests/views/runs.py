@@ -15,6 +15,7 @@ from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.core.trace import Trace
 from fsmtrain.machine import Machine
 from fsmtrain.runtime.build import Loaders
 from fsmtrain.views.console.progress import Progress
@@ -108,6 +109,12 @@ class Standstill:
         self.times: dict[State, Timing] = {}
         self.stop_reason: StopReason | None = None
         self.metrics = Late({}, here=True)
+        self.trace = Trace(self.loop.table, self.loop.limits, self.counters)
+        self.rollbacks: tuple[object, ...] = ()
+        self.device_times: dict[State, Timing] = {}
+        self.data_wait, self.wall_seconds = Timing(0, 0.0), 0.0
+        self.model = self.device = self.run_dir = self.metric_queue = None
+        self.optimizers: list[Any] = []
 
     def progress_bar_metrics_async(self) -> Late:
         return self.metrics

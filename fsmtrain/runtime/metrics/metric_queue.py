@@ -38,7 +38,7 @@ class PendingRecords:
         """Whether all numbers are there. Asking waits for nothing."""
         return self.shipment is None or self.shipment.arrived
 
-    def notes(self) -> list[MetricRecord]:
+    def records(self) -> list[MetricRecord]:
         """The notes, once they have arrived."""
         if self.shipment is None:
             return [MetricRecord(k, s, e, b, n, values, o, lr) for k, s, e, b, n, o, lr, values in self.noted]  # type: ignore[arg-type]
@@ -125,9 +125,9 @@ class MetricQueue:
 
     # ---- by the thread that writes
 
-    def take(self, most: int = 8192) -> PendingRecords:
+    def pop(self, max_records: int = 8192) -> PendingRecords:
         """Take the notes that wait, the oldest first, and send their numbers to the host."""
-        noted = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        noted = [self._waiting.popleft() for _ in range(min(max_records, len(self._waiting)))]
         self._taken += len(noted)
         if not self._is_elsewhere:
             return PendingRecords(noted, None)
@@ -144,11 +144,11 @@ class MetricQueue:
         return perf_counter() - self._begun
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """The notes that wait."""
         return len(self._waiting)
 
     @property
-    def lost(self) -> int:
+    def dropped(self) -> int:
         """The notes that were pushed out before they could be taken. Exact once the run has ended."""
         return max(0, self._noted - self._taken - len(self._waiting))

@@ -24,7 +24,7 @@ from fsmtrain.views.recording.folder_lock import FolderLock
 from fsmtrain.views.recording.logger_calls import Loggers
 from fsmtrain.views.recording.resume_trim import Earlier, said_of_the_record
 from fsmtrain.views.recording.run_folder import RunFolder
-from fsmtrain.views.recording.run_metadata import Recorded, Taken
+from fsmtrain.views.run_view import PendingRecords, RunView
 
 LEAST, MOST = 0.1, 0.5  # seconds from one waking to the next: a hundredth of the run's so far, within these bounds
 PATIENCE = 0.002  # seconds from one question whether the last numbers have come to the next
@@ -60,8 +60,8 @@ class Recorder:
         self._folder: RunFolder | None = None
         self._earlier = Earlier()
         self._held: FolderLock | None = None  # of a run that goes on in its own folder
-        self._run: Recorded | None = None
-        self._under_way: deque[Taken] = deque()
+        self._run: RunView | None = None
+        self._under_way: deque[PendingRecords] = deque()
         self._latest: dict[str, float] = {}  # of each metric
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -92,13 +92,13 @@ class Recorder:
         weakref.finalize(self, self._held.release).atexit = False  # of a run that is never begun
         self._earlier = Earlier(checkpoint=checkpoint.absolute(), **said_of_the_record(said))
 
-    def at_checkpoint(self, run: Recorded, *, work_done: bool) -> dict[str, Any]:
+    def at_checkpoint(self, run: RunView, *, work_done: bool) -> dict[str, Any]:
         """What a checkpoint that is saved now is to say of the record, so that it can be gone on with from there."""
         return {} if self._folder is None else self._folder.at_checkpoint(run, work_done=work_done)
 
     # ---- the run's hooks
 
-    def on_run_start(self, machine: Recorded) -> None:
+    def on_run_start(self, machine: RunView) -> None:
         """Make the folder, and begin to write."""
         self._run = machine
         trains = machine.loop.limits.epochs > 0
@@ -123,7 +123,7 @@ class Recorder:
             self._thread.start()
             _unfinished.add(self)
 
-    def on_run_end(self, machine: Recorded) -> None:
+    def on_run_end(self, machine: RunView) -> None:
         """Write all that is left, and why the run has ended."""
         if self._run is None:
             return  # another callback's on_run_start failed before
@@ -180,18 +180,18 @@ class Recorder:
         if self._loggers:
             self._loggers.log(notes)
 
-    def _drain(self, run: Recorded, *, is_last: bool) -> list[MetricRecord]:
+    def _drain(self, run: RunView, *, is_last: bool) -> list[MetricRecord]:
         """The notes whose numbers have come, in their order."""
-        if run.notes is None:
+        if run.metric_queue is None:
             return []
         until = time.monotonic() + GRACE
         come: list[MetricRecord] = []
         try:
             while True:
-                while run.notes.waiting and (len(self._under_way) < UNDER_WAY or is_last):
-                    self._under_way.append(run.notes.take())
+                while run.metric_queue.pending and (len(self._under_way) < UNDER_WAY or is_last):
+                    self._under_way.append(run.metric_queue.pop())
                 while self._under_way and self._under_way[0].arrived:
-                    come += self._under_way.popleft().notes()
+                    come += self._under_way.popleft().records()
                 if not is_last or not self._under_way or time.monotonic() > until:
                     return come
                 time.sleep(PATIENCE)

@@ -21,8 +21,8 @@ from fsmtrain.views.recording.log_file import Log
 from fsmtrain.views.recording.metric_rows import Bins
 from fsmtrain.views.recording.metrics_files import MetricsFiles
 from fsmtrain.views.recording.resume_trim import Earlier, cut_back, facts_in
-from fsmtrain.views.recording.run_metadata import Recorded
 from fsmtrain.views.recording.timeline_file import Timeline
+from fsmtrain.views.run_view import RunView
 
 BEGINNING = ("name", "started", "command", "process")  # what a run that is resumed keeps of its run.json
 HOLD = 0.3  # seconds for which a row waits for the rest of its batches, at most
@@ -51,7 +51,7 @@ class RunFolder:
         self.latest = self._metrics.reread() if not is_own or earlier is not None else {}  # of each metric, what was last
 
     @classmethod
-    def of(cls, run: Recorded, runs: str, name: str | None, earlier: Earlier | None = None) -> RunFolder:
+    def of(cls, run: RunView, runs: str, name: str | None, earlier: Earlier | None = None) -> RunFolder:
         """A new folder for a run, with all that is known before the run begins; `earlier` where it begins at a checkpoint."""
         path = make_folder(Path(runs).absolute(), name)  # the program may go elsewhere meanwhile
         made = cls(path, held=lock_folder(path))
@@ -62,7 +62,7 @@ class RunFolder:
         return made
 
     @classmethod
-    def again(cls, run: Recorded, path: Path, held: FolderLock, earlier: Earlier) -> RunFolder:
+    def again(cls, run: RunView, path: Path, held: FolderLock, earlier: Earlier) -> RunFolder:
         """The folder of a run that is resumed, cut back to its checkpoint. It is one run: its beginning stays what it was.
 
         Raises:
@@ -79,7 +79,7 @@ class RunFolder:
         made._introduce(run, {**told, **{name: before[name] for name in BEGINNING if name in before}, "resumed": resumed})
         return made
 
-    def _resumed(self, run: Recorded, earlier: Earlier, told: Mapping[str, Any]) -> dict[str, Any]:
+    def _resumed(self, run: RunView, earlier: Earlier, told: Mapping[str, Any]) -> dict[str, Any]:
         """Where and by whom the run was resumed; it is said in the log as well."""
         assert earlier.checkpoint is not None
         counters = run.counters
@@ -89,7 +89,7 @@ class RunFolder:
         by = {name: told[name] for name in ("command", "process", "host", "commit")}
         return {"resumed": run_metadata.now(), "checkpoint": checkpoint, "time": earlier.seconds, **where, **by}
 
-    def _introduce(self, run: Recorded, run_facts: Mapping[str, Any]) -> None:
+    def _introduce(self, run: RunView, run_facts: Mapping[str, Any]) -> None:
         """Write what is known before the run goes on."""
         try:
             put(self.path / "run.json", document(run_facts))
@@ -104,7 +104,7 @@ class RunFolder:
         """Write a line into the log."""
         self._log.say(text)
 
-    def write(self, run: Recorded, notes: Sequence[MetricRecord], *, is_last: bool = False) -> None:
+    def write(self, run: RunView, notes: Sequence[MetricRecord], *, is_last: bool = False) -> None:
         """Write what has come, and where the run stands."""
         seconds = self._earlier.seconds + run.wall_seconds
         for note in notes:
@@ -122,30 +122,30 @@ class RunFolder:
             self._timeline.add({name: value for name, value in spent.items() if name != "taken"}, is_last=is_last)
             put(self.path / "status.json", document({"format": run_metadata.FORMAT, "written": run_metadata.now(), **spent}))
 
-    def end(self, run: Recorded, metrics: Mapping[str, float], error: BaseException | None) -> None:
+    def end(self, run: RunView, metrics: Mapping[str, float], error: BaseException | None) -> None:
         """Write why the run has ended."""
         error = error if run.stop_reason is None else None
         self._log.say(closing_line(run, self._earlier.seconds + run.wall_seconds, error))
         if error is not None:
             self._log.say(run_metadata.traced(error))
-        lost = run.notes.lost if run.notes is not None else 0
+        lost = run.metric_queue.dropped if run.metric_queue is not None else 0
         if lost:
             self._log.warned(f"{lost} batches are not in the metrics: they came faster than they could be written.")
         if self._is_own:
             put(self.path / "end.json", document(run_metadata.end_facts(run, self._spent(run), metrics, error, lost)))
 
-    def at_checkpoint(self, run: Recorded, *, work_done: bool) -> dict[str, Any]:
+    def at_checkpoint(self, run: RunView, *, work_done: bool) -> dict[str, Any]:
         """What a checkpoint that is saved now is to say, so that the folder can be gone on with from there.
 
         Where the work of the state that is saved is done, its transition is made again, and is not counted yet.
         """
-        spent, noted = self._spent(run), run.notes.seconds if run.notes is not None else 0.0
+        spent, noted = self._spent(run), run.metric_queue.seconds if run.metric_queue is not None else 0.0
         row = run.trace.last_row
         if work_done and row is not None:
             spent["taken"][row] -= 1
         return {"folder": str(self.path), "noted": round(self._earlier.noted + noted, 6), "spent": spent}
 
-    def _spent(self, run: Recorded) -> dict[str, Any]:
+    def _spent(self, run: RunView) -> dict[str, Any]:
         """What the run has spent in all."""
         return self._earlier.and_now(run_metadata.spent_facts(run, run.wall_seconds))
 

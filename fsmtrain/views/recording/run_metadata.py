@@ -10,119 +10,25 @@ import traceback
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.guard_ast.parse import name_of
 from fsmtrain.core.iteration import Loop
-from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.core.states import State
-from fsmtrain.core.trace import Trace
 from fsmtrain.views.console.cheap_plan import cheap_plan
-from fsmtrain.views.console.progress_text import Run
 from fsmtrain.views.console.run_header import model_size
 from fsmtrain.views.diagrams.edge_labels import labels
 from fsmtrain.views.non_defaults import non_defaults
 from fsmtrain.views.recording.git_commit import commit_at
 from fsmtrain.views.recording.json_csv import plain
+from fsmtrain.views.run_view import RunView
 
 FORMAT = 1  # of the whole folder; what is only added does not raise it
 
 PACKAGES = ("fsmtrain", "torch", "numpy", "attrs")
-
-
-class Taken(Protocol):
-    """Notes on their way from a device."""
-
-    @property
-    def arrived(self) -> bool:
-        """Whether all numbers are there. Asking waits for nothing."""
-        ...
-
-    def notes(self) -> list[MetricRecord]:
-        """The notes, once they have arrived."""
-        ...
-
-
-class Notes(Protocol):
-    """The metrics that a run leaves behind."""
-
-    windows: list[dict[int, int]]
-
-    @property
-    def seconds(self) -> float:
-        """What their clock shows now."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """The notes that wait to be taken."""
-        ...
-
-    @property
-    def lost(self) -> int:
-        """Those that were pushed out by later ones."""
-        ...
-
-    def take(self, most: int = ...) -> Taken:
-        """Take the oldest."""
-        ...
-
-
-class Recorded(Run, Protocol):
-    """What is read of a run that is recorded."""
-
-    @property
-    def notes(self) -> Notes | None:
-        """The metrics that the run leaves behind."""
-        ...
-
-    @property
-    def model(self) -> Any:
-        """The model that is trained."""
-        ...
-
-    @property
-    def device(self) -> Any:
-        """Where the run happens."""
-        ...
-
-    @property
-    def run_dir(self) -> Path | None:
-        """The folder in which the run is recorded, as soon as there is one."""
-        ...
-
-    @property
-    def trace(self) -> Trace:
-        """The transitions of the run."""
-        ...
-
-    @property
-    def rollbacks(self) -> Sequence[object]:
-        """The batches that rollbacks have left out."""
-        ...
-
-    @property
-    def optimizers(self) -> list[Any]:
-        """The optimizers, in the order of their turns."""
-        ...
-
-    @property
-    def data_wait(self) -> Timing:
-        """The batches that loaders gave, and the time for which they were waited for."""
-        ...
-
-    @property
-    def device_times(self) -> dict[State, Timing]:
-        """The time of a GPU in each state."""
-        ...
-
-    @property
-    def wall_seconds(self) -> float:
-        """The time since the run began, up to its end."""
-        ...
 
 
 # ---- before
@@ -145,7 +51,7 @@ def begun_by(command: Sequence[str]) -> list[str]:
     return [name, *(word for word in words if not word.startswith(NO_MATTER))]
 
 
-def run_facts(run: Recorded, name: str) -> dict[str, Any]:
+def run_facts(run: RunView, name: str) -> dict[str, Any]:
     """What ``run.json`` holds."""
     loop = run.loop
     return {
@@ -216,9 +122,9 @@ def _plan(loop: Loop) -> dict[str, Any] | None:
 # ---- meanwhile
 
 
-def status_facts(run: Recorded, seconds: float) -> dict[str, Any]:
+def status_facts(run: RunView, seconds: float) -> dict[str, Any]:
     """Where a run stands, and all that has been spent so far: a line of ``timeline.jsonl``, and most of ``status.json``."""
-    counters, notes, loading = run.counters, run.notes, run.data_wait
+    counters, notes, loading = run.counters, run.metric_queue, run.data_wait
     return {
         "time": round(seconds, 6),
         "state": run.state.value,
@@ -237,7 +143,7 @@ def status_facts(run: Recorded, seconds: float) -> dict[str, Any]:
     }
 
 
-def spent_facts(run: Recorded, seconds: float) -> dict[str, Any]:
+def spent_facts(run: RunView, seconds: float) -> dict[str, Any]:
     """The same, with how often each row of the table was taken so far."""
     return {**status_facts(run, seconds), "taken": list(run.trace.taken)}
 
@@ -260,7 +166,7 @@ def _spent(spent: Timing) -> list[float]:
 
 
 def end_facts(
-    run: Recorded, spent: Mapping[str, Any], metrics: Mapping[str, float], error: BaseException | None, lost: int
+    run: RunView, spent: Mapping[str, Any], metrics: Mapping[str, float], error: BaseException | None, lost: int
 ) -> dict[str, Any]:
     """What ``end.json`` holds. `spent` is all that has been spent, as in `spent_facts`."""
     reason = run.stop_reason

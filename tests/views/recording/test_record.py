@@ -201,7 +201,7 @@ def test_one_flag_switches_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     machine = recorded(Path("unused"), runs_dir=None)
     machine.run()
     assert machine.run_dir is None
-    assert machine.notes is None
+    assert machine.metric_queue is None
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,149 @@
+"""`RunView`: what the views read of a running machine. They change nothing, and import nothing of the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from fsmtrain.core.counters import Counters
+from fsmtrain.core.dispatcher import Timing
+from fsmtrain.core.iteration import Loop
+from fsmtrain.core.metric_record import MetricRecord
+from fsmtrain.core.states import State
+from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.core.trace import Trace
+
+
+class PendingMetrics(Protocol):
+    """The metrics of one moment, which a device may still have to copy to the host."""
+
+    @property
+    def arrived(self) -> bool:
+        """Whether all of them are on the host. Never blocks."""
+        ...
+
+    def values(self) -> dict[str, float]:
+        """Return those that have arrived."""
+        ...
+
+
+class PendingRecords(Protocol):
+    """Metric records whose values a device may still have to copy to the host."""
+
+    @property
+    def arrived(self) -> bool:
+        """Whether all values are on the host. Never blocks."""
+        ...
+
+    def records(self) -> list[MetricRecord]:
+        """Return the records. Call it only once they have arrived."""
+        ...
+
+
+class MetricQueue(Protocol):
+    """The queue from the training thread to the recorder thread."""
+
+    windows: list[dict[int, int]]  # for each optimizer: window length -> windows closed
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began, on the clock of the records."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """How many records wait in the queue."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """How many records were dropped because the queue was full."""
+        ...
+
+    def pop(self, max_records: int = ...) -> PendingRecords:
+        """Remove and return the oldest records."""
+        ...
+
+
+class RunView(Protocol):
+    """One run as its views read it: `Machine`, or a stand-in for one in a test."""
+
+    @property
+    def loop(self) -> Loop:
+        """Options, sizes, guards, limits and table."""
+        ...
+
+    @property
+    def model(self) -> Any:
+        """The model."""
+        ...
+
+    @property
+    def optimizers(self) -> list[Any]:
+        """The optimizers, in the order in which they take their turns."""
+        ...
+
+    @property
+    def device(self) -> Any:
+        """The device that the model is on."""
+        ...
+
+    @property
+    def run_dir(self) -> Path | None:
+        """The run folder; None if there is none, or not yet."""
+        ...
+
+    @property
+    def state(self) -> State:
+        """The state of the next visit, or of the current one; the final state after the run."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """The counters, which change while the run goes on."""
+        ...
+
+    @property
+    def trace(self) -> Trace:
+        """The transitions so far."""
+        ...
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the run ended; None before its end, and if an error ended it."""
+        ...
+
+    @property
+    def rollbacks(self) -> Sequence[object]:
+        """The batches that rollbacks excluded."""
+        ...
+
+    @property
+    def times(self) -> dict[State, Timing]:
+        """Visits and wall time of each state so far."""
+        ...
+
+    @property
+    def device_times(self) -> dict[State, Timing]:
+        """Visits and GPU time of each state so far; empty on a CPU."""
+        ...
+
+    @property
+    def data_wait(self) -> Timing:
+        """Batches fetched from loaders, and the time spent waiting for them."""
+        ...
+
+    @property
+    def wall_seconds(self) -> float:
+        """Wall time since the run began, up to its end."""
+        ...
+
+    @property
+    def metric_queue(self) -> MetricQueue | None:
+        """The queue of metric records; None if the run is not recorded."""
+        ...
+
+    def progress_bar_metrics_async(self) -> PendingMetrics:
+        """Start copying the progress-bar metrics to the host. Never blocks."""
+        ...
