@@ -18,7 +18,7 @@ BENCH := build/bench-venv
 TORCH := $(shell sed -n 's/^torch==//p' requirements/torch.txt)
 
 # What mypy checks: those of these folders that exist.
-TYPED := $(wildcard fsmtrain tests examples diagrams benchmarks)
+TYPED := $(wildcard fsmtrain tests examples diagrams benchmarks tools)
 
 .PHONY: help demo test lint mutants bench pins clean
 .NOTPARALLEL:
@@ -39,7 +39,7 @@ lint: .venv/test.stamp  ## check types (mypy) and style (ruff)
 
 # What an earlier run has found is in build/mutants.jsonl, and is not asked for again: docs/mutants.md.
 mutants: .venv/test.stamp  ## see which small changes of the core no test notices: some hours
-	OMP_NUM_THREADS=1 $(PY) -m tests.mutants
+	OMP_NUM_THREADS=1 $(PY) -m tools.mutants
 
 # The trainers that are compared with are installed for this alone, beside .venv. BENCH_ARGS=--quick is a short run; for parts
 # of it, see python -m benchmarks --help.

@@ -1,7 +1,7 @@
 """Whether what fsmtrain adds grows with the length of a run: with its batches, its epochs, its val batches.
 
 The model of these runs does next to nothing, so that nothing is hidden behind it. That no such thing grows is also a law, with
-counts and not with times: tests/test_growth.py.
+counts and not with times: tests/laws/test_growth.py.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from fsmtrain.adapters.transitions import RunMachine, as_transitions
 from fsmtrain.core.guards import stop_is_requested
 from fsmtrain.core.table import Table, row
 from fsmtrain.errors import GuardError, UsageError
-from tests.adapters.runs import dispatcher_of
-from tests.adapters.trainings import Told
+from tests.adapters.bare_runs import dispatcher_of
+from tests.adapters.sample_trainings import Told
 from tests.models import (
     Linear,
     Plain,

@@ -11,7 +11,7 @@ import torch
 from fsmtrain import Callback, FsmtrainError, Guards, Machine, State, Trainer, after_batches, every_n_batches
 from fsmtrain.errors import ResumeError, UsageError
 from tests.models import Linear, Perceptron, Validated, Visits, batches, machine_of, same_bits, weights
-from tests.resuming.fields import needed
+from tests.resuming.checkpoint_fields import needed
 
 
 @pytest.fixture(autouse=True)

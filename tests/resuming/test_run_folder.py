@@ -17,10 +17,10 @@ from fsmtrain.errors import CheckpointError, ResumeError, UsageError
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.views.recording.folder_lock import lock_folder
 from tests.models import Linear, batches
-from tests.resuming.test_kills import ROOT
+from tests.resuming.test_kill_matrix import ROOT
 from tests.resuming.test_resuming import StopAt
-from tests.views.recording.folders import Numbers, Telling, document, rows, table
-from tests.views.report.folders import page_of
+from tests.views.recording.recorded_runs import Numbers, Telling, document, rows, table
+from tests.views.recording.report.reported_runs import page_of
 
 
 @pytest.fixture(autouse=True)

@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader
 
 from fsmtrain import Guards, Machine, SeededDataLoader, State, every_n_batches
 from tests.models import Beginnings, Perceptron, Samples, Stream, Visits, machine_of
-from tests.resuming.killing import differences, outcome
-from tests.resuming.presets import Noisy, adam
-from tests.resuming.signals import Case, tried, whole
+from tests.resuming.kill_and_resume import differences, outcome
+from tests.resuming.resume_scenarios import Noisy, adam
+from tests.resuming.signal_matrix import Case, tried, whole
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no groups of processes")

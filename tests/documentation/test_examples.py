@@ -1,0 +1,200 @@
+"""Every example, in its short form, does what it says: losses fall, accuracies beat chance, the schedule is the one told."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+from fsmtrain import Options, State, TrainingModule
+from tests.models import same_bits, trained
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports an example by its name."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module
+
+
+Example = Callable[[str], ModuleType]
+Printed = pytest.CaptureFixture[str]
+
+
+def test_gan_draws_digits_that_can_be_read(example: Example, capsys: Printed) -> None:
+    gan = example("gan")
+    drawn, read_right = gan.main(short=True)
+    assert drawn.shape == (10, 64)
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    assert read_right > 0.35  # by chance 0.1
+
+    printed = capsys.readouterr().out
+    assert "360 steps of the discriminator, 180 of the generator" in printed  # 20 epochs of 18 batches
+    rows = [line for line in printed.splitlines() if line.strip() and not set(line) - set(gan.SHADES)]
+    assert len(rows) == 16
+    assert {len(row) for row in rows} == {5 * 16 + 4 * 2}
+
+
+def test_gan_shades_a_pixel_by_its_brightness(example: Example) -> None:
+    image = torch.zeros(1, 64)
+    image[0, :3], image[0, 63] = torch.tensor([1.0, 0.5, 0.25]), 1.0
+    [first, *between, last] = example("gan").shaded(image).splitlines()
+    assert first == "██▒▒░░" + 10 * " "
+    assert between == 6 * [16 * " "]
+    assert last == 14 * " " + "██"
+
+
+def test_char_rnn_is_less_perplexed_from_check_to_check(example: Example, capsys: Printed) -> None:
+    char_rnn = example("char_rnn")
+    perplexities, text = char_rnn.main(short=True)
+    assert len(perplexities) == 4
+    assert perplexities == sorted(perplexities, reverse=True)
+    of_letters_alone = math.exp(-sum(n / len(char_rnn.TEXT) * math.log(n / len(char_rnn.TEXT)) for n in counts(char_rnn.TEXT)))
+    assert perplexities[-1] < 0.75 * of_letters_alone
+    assert text.startswith("The ")
+    assert len(text) == 104
+    assert set(text) <= set(char_rnn.LETTERS)
+
+    passages = len(char_rnn.TEXT) * 9 // 10 // 512
+    assert f"step {passages // 32 * 8:4}:" in capsys.readouterr().out  # 8 splits of each batch
+
+
+def counts(text: str) -> list[int]:
+    """How often each letter occurs."""
+    return list(Counter(text).values())
+
+
+def test_packed_words_tells_names_from_words(example: Example, capsys: Printed) -> None:
+    packed_words = example("packed_words")
+    accuracy, base = packed_words.main(short=True)
+    assert 0.5 < base < accuracy - 0.05
+    assert f"{accuracy:.1%} right" in capsys.readouterr().out
+
+
+def test_packed_words_are_those_that_they_are_said_to_be(example: Example) -> None:
+    packed_words = example("packed_words")
+    words = packed_words.vocabulary()
+    answers = dict(words)
+    assert len(answers) == len(words)
+    assert not {"list", "class", "open"} & answers.keys()  # names that the prose uses as words
+    assert all(word.isalpha() and word.islower() for word in answers)
+    assert {answers[name] for name in ("elif", "chmod", "isinstance", "asyncio", "startswith")} == {1}
+    assert {answers[word] for word in ("the", "however", "expression")} == {0}
+    x, y = packed_words.collate_fn([packed_words.sample("elif", 1), packed_words.sample("the", 0)])
+    assert [letters.tolist() for letters in x] == [[4, 11, 8, 5], [19, 7, 4]]
+    assert [labels.tolist() for labels in y] == [[1, 1, 1, 1], [0, 0, 0]]
+
+
+def test_lbfgs_comes_down_to_the_best_loss_in_a_few_steps(example: Example, capsys: Printed) -> None:
+    losses, best = example("lbfgs").main(short=True)
+    assert len(losses) == 9
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] > 2
+    assert best - 1e-5 < losses[-1] < best + 1e-3
+    assert "in 8 steps" in capsys.readouterr().out
+
+
+def test_warmup_raises_the_rate_as_documented_and_it_pays(example: Example, capsys: Printed) -> None:
+    rates, with_it, without = example("warmup").main(short=True)
+    assert rates == [min(1.0, (step + 1) / 100) * 0.02 for step in range(6 * 38)]
+    assert with_it > max(without, 0.6)
+    assert f"over 100 steps: {with_it:.3f}; without: {without:.3f}" in capsys.readouterr().out
+
+
+def test_stream_learns_to_add_and_its_last_window_is_shorter(example: Example, capsys: Printed) -> None:
+    checks, accuracy, lengths = example("stream").main(short=True)
+    assert lengths == [*(59 * [4]), 3]  # 239 batches
+    assert len(checks) == 2  # after 100 batches, and after 200
+    assert 0.2 < checks[0] < checks[1]  # the commonest sum is right once in ten
+    assert accuracy > 0.7
+    assert "after   25 steps" in capsys.readouterr().out
+
+
+def test_digits_trains_and_tells_what_its_machine_did(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    digits = example("digits")
+    three_epochs = functools.partial(Options, progress_bar=False, device="cpu")
+    monkeypatch.setattr(digits, "Options", lambda **flags: three_epochs(**{**flags, "max_nb_epochs": 3}))
+    monkeypatch.setattr(sys, "argv", ["digits.py", "--out", str(tmp_path)])
+    assert digits.main() > 0.7
+    printed = capsys.readouterr().err  # the table that each fit ends with
+    for state in ("sanity_val", "train_batch", "backward", "accumulate", "step", "val_check", "early_stop", "test"):
+        assert state in printed
+        assert state in (tmp_path / "digits.mmd").read_text()
+        assert state in (tmp_path / "digits.dot").read_text()
+    assert "Digits" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_own_loop_trains_the_same_bits_as_a_machine(example: Example) -> None:
+    own, accuracy = example("own_loop").train(max_nb_epochs=2)
+
+    class Same(TrainingModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+        def training_step(self, batch: Any, batch_nb: int) -> Any:
+            x, y = batch
+            return cross_entropy(self.net(x), y)
+
+        def validation_step(self, batch: Any, batch_nb: int) -> Any:
+            x, y = batch
+            return {"val_acc": (self.net(x).argmax(1) == y).float().mean()}
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.5, momentum=0.9)
+
+    train_data, val_data, _ = example("digits_data").digits()
+    torch.manual_seed(0)
+    model = Same()
+    machine = trained(
+        model,
+        DataLoader(train_data, batch_size=16, shuffle=True),
+        DataLoader(val_data, batch_size=100),
+        max_nb_epochs=2,
+        accumulate_grad_batches=4,
+        val_check_interval=0.5,
+        nb_sanity_val_steps=0,
+    )
+    assert machine.counters.global_step == 2 * 19  # of 75 batches
+    assert machine.times[State.VAL_CHECK].count == 4 * 3
+    assert same_bits(own.state_dict(), model.net.state_dict())
+    assert accuracy == pytest.approx(machine.result.metrics["val_acc"])
+    assert accuracy > 0.8
+
+
+def test_an_example_runs_as_a_script_with_its_flag(tmp_path: Path) -> None:
+    path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    command = [sys.executable, str(EXAMPLES / "stream.py"), "--short"]
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8", check=True)
+    assert "batches in a window: 4 in 59 of them, 3 in 1 of them" in done.stdout
+
+
+def test_each_example_has_a_test_and_says_how_it_is_run() -> None:
+    names = {path.stem for path in EXAMPLES.glob("*.py")} - {"digits_data"}
+    assert len(names) >= 8
+    for name in names:
+        assert any(test.startswith(f"test_{name}_") for test in globals()), name
+        text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+        assert f"\n    python examples/{name}.py" in text
+        assert ("[--short]\n" in text) == ('main(short="--short" in sys.argv)' in text)

@@ -1,0 +1,70 @@
+"""A pytest plugin that drops the action of one state: ``pytest -p tests.planted_faults.drop_action --drop-action step``.
+
+The run then passes through the state without its work. Whichever test fails has caught it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fsmtrain import Callback, Guards, every_n_batches
+from fsmtrain.core.states import State
+from fsmtrain.runtime.actions import Actions
+from tests.models import Adversaries, batches, machine_of
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option."""
+    parser.addoption("--drop-action", type=State, metavar="STATE", help="leave this state's work undone in every run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Drop it, if asked for."""
+    state: State | None = config.getoption("--drop-action")
+    if state is not None:
+        drop(state)
+
+
+def drop(state: State) -> None:
+    """Leave out this state's action in every machine that is built from now on in this process."""
+    whole = Actions.__init__
+
+    def init(self: Actions, *args: Any, **kwargs: Any) -> None:
+        whole(self, *args, **kwargs)
+        self.by_state.pop(state, None)
+
+    Actions.__init__ = init  # type: ignore[method-assign]
+
+
+def working_states() -> tuple[State, ...]:
+    """The states that have work to do in a run with everything on."""
+
+    class Everything(Adversaries):
+        validation_step = test_step = lambda self, batch, batch_nb: {"val_loss": self.generator_loss(batch)}
+
+    class Ending(Callback):
+        def on_batch_end(self, machine: Any) -> None:
+            """Something to do at the end of a round."""
+
+    data = batches(2)
+    guards, callbacks = Guards(save=every_n_batches(1)), [Ending()]
+    machine = machine_of(Everything(), data, data, data, guards=guards, callbacks=callbacks, early_stop_callback=True)
+    return tuple(state for state in State if state in machine._actions.by_state)
+
+
+def is_noticed(state: State) -> bool:
+    """Whether a test of the runtime fails where this state's work is left undone."""
+    plugins = ("-p", "no:xdist", "-p", "no:cacheprovider", "-p", __name__)
+    tests = ("tests/laws/test_same_bits_as_by_hand.py", "tests/test_trainer.py", "tests/runtime")
+    command = (sys.executable, "-m", "pytest", "-q", "-x", *plugins, "--drop-action", state.value, *tests)
+    status = subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"{' '.join(command)} ended with {status}")
+    return status == pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,184 @@
+"""Whether each field of a checkpoint is needed: ``python -m tests.resuming.checkpoint_fields [PRESET ...]``.
+
+A field is dropped by making it what it is in a run that has not begun. It is needed if some run that goes on from such a
+checkpoint ends otherwise than the whole run, or is refused. Prints how many fields are, and names each that is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import sys
+import tempfile
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fsmtrain import Machine
+from fsmtrain.runtime.checkpoint_files.codec.codec import decode
+from fsmtrain.runtime.checkpoint_files.store.snapshots import snapshot
+from fsmtrain.runtime.checkpoint_files.store.store import Store
+from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
+from fsmtrain.runtime.checkpointing.selection import Checkpoints
+from tests.models import Visits, same_bits
+from tests.resuming.kill_and_resume import differences, outcome
+from tests.resuming.resume_scenarios import PRESETS, Preset
+
+PARTS = [("counters",), ("signals",), ("patience",), ("in_hand",), ("random",), ("nonfinite",)]
+INFORMATIONAL = {
+    *("version", "hparams", "made_of"),  # for people, and to be compared
+    *("places", "random.cuda"),  # of a GPU
+    "work_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these
+    "signals.save_wanted",  # by the clock, which is another one in each process
+    "signals.stop_requested",  # taken back in any case
+    *("signals.step_skipped", "signals.nonfinite"),  # given and asked in one visit
+    "random.own",  # of loaders; theirs are in the positions
+    *("in_hand.passes.sanity_val.pass.sums", "in_hand.passes.sanity_val.pass.counts"),  # its metrics are thrown away
+}
+
+CHOSEN = {  # preset: transitions from one moment that is tried to the next
+    "weighted windows": 17,
+    "two optimizers": 7,
+    "truncated bptt": 3,
+    "a stream": 23,
+    "several validation loaders": 3,
+    "early stopping": 12,
+    "a stop in mid-epoch": 99,
+    "schedulers": 41,
+    "fp16 with a scaler": 23,
+    "random augmentation": 31,
+    "thawing": 41,
+    "a stray parameter": 23,
+    "a callback with a memory": 23,
+    "windows that are dropped": 7,
+    "rollbacks": 13,
+}
+
+
+def needed(presets: Iterable[str] = CHOSEN) -> dict[str, bool]:
+    """Of each field that came up, those declared informational aside, whether some run ended otherwise without it."""
+    found: dict[str, bool] = defaultdict(bool)
+    for name in presets:
+        preset = PRESETS[name]
+        visits = Visits()
+        machine = preset([visits])
+        machine.run()
+        whole = outcome(machine, visits)
+        fresh = tree_of(_begun(preset))
+        for tree in trees(preset, CHOSEN.get(name, 31)):
+            for path in fields(tree):
+                told = ".".join(map(str, path))
+                dropped = at(fresh, path)
+                if told in INFORMATIONAL:
+                    continue
+                if found[told] or same_bits(at(tree, path), dropped):
+                    continue
+                found[told] = _makes_a_difference(whole, preset, replaced(tree, path, dropped))
+    return dict(found)
+
+
+def _makes_a_difference(whole: dict[str, Any], preset: Preset, tree: Any) -> bool:
+    try:
+        return bool(differences(whole, run_from(preset, tree)))
+    except Exception:  # refused
+        return True
+
+
+def run_from(preset: Preset, tree: Any) -> dict[str, Any]:
+    """The outcome of a run that goes on from this state."""
+    Store("from").save(tree, {})
+    visits = Visits()
+    machine = preset([visits])
+    machine.resume("from")
+    machine.run()
+    return outcome(machine, visits)
+
+
+def trees(preset: Preset, every: int) -> Iterator[Any]:
+    """What a checkpoint would hold at every so many transitions of a run, and at the last one."""
+    machine = preset([])
+    for number, _ in enumerate(machine):
+        if number % every == every - 1 or machine.state.is_final:
+            taken = snapshot({"tree": tree_of(machine)}, {})
+            yield decode(taken.encoded)["tree"]
+
+
+def tree_of(machine: Machine) -> Any:
+    """What a checkpoint of this moment holds."""
+    kept: list[Any] = []
+
+    class Kept(Checkpoints):
+        def save(self, tree: Any, about: Any, *, must_keep: bool) -> None:
+            kept.append(tree)
+
+    before = machine._checkpoints._checkpoints
+    machine._checkpoints._checkpoints = Kept(Path("nowhere"), None)
+    try:
+        state, counters = machine.trace.last()
+        machine._checkpoints.submit(ResumePoint(state=state, work_done=True, counters=counters), must_keep=True)
+    finally:
+        machine._checkpoints._checkpoints = before
+    return kept[0]
+
+
+def _begun(preset: Preset) -> Machine:
+    machine = preset([])
+    machine.advance()
+    return machine
+
+
+def fields(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of what is named in a tree: not those of single tensors, weights, or what others' state_dicts hold."""
+    for name, value in tree.items():
+        here = (*path, name)
+        inside = here[:2] == ("in_hand", "passes") or here in PARTS
+        if value is None:
+            continue
+        if isinstance(value, dict) and inside and name not in ("before", "sums", "counts"):
+            yield from fields(value, here)
+        else:
+            yield here
+
+
+def replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy with another value at a path."""
+    other = copy.deepcopy(tree)
+    part = other
+    for name in path[:-1]:
+        part = part[name]
+    part[path[-1]] = value
+    return other
+
+
+def at(tree: Any, path: tuple[Any, ...]) -> Any:
+    """What is at a path; None where there is nothing."""
+    for name in path:
+        tree = tree.get(name) if tree is not None else None
+    return tree
+
+
+def main(arguments: list[str]) -> int:
+    """Drop each; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"of: {', '.join(PRESETS)}; by default {len(CHOSEN)}")
+    presets = parser.parse_args(arguments).presets or CHOSEN
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        found = needed(presets)
+        os.chdir("/")
+    idle = sorted(name for name, is_needed in found.items() if not is_needed)
+    print(f"{len(found) - len(idle)} of {len(found)} fields are needed; {len(INFORMATIONAL)} are declared informational")
+    for name in idle:
+        print(f"  not needed: {name}")
+    return 1 if idle else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

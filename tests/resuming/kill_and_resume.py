@@ -1,0 +1,208 @@
+"""Real processes that kill themselves at one moment of a run, others that resume it, and what is compared of them.
+
+All of them are forked from one process that has imported torch and computed nothing, so that hundreds cost seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import random
+import shutil
+import signal
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fsmtrain import Machine
+from fsmtrain.core.dispatcher import Dispatcher
+from fsmtrain.runtime.generators import plain
+from tests.models import Visits, same_bits, weights
+from tests.resuming.resume_scenarios import Preset
+
+STAGES = ("before its work", "after its work", "after the transition")
+Moment = tuple[int, str]  # the visit, from 0, and the stage of it; or the operation on files, and its stage
+
+
+def warm_up() -> None:
+    """Import what torch imports when it is first used: here once, and not in each child. No gradient is computed.
+
+    A process that has computed one cannot be forked and compute others.
+    """
+    torch.set_num_threads(1)
+    layer = torch.nn.Linear(1, 1)
+    for parameter in layer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for optimizer in (torch.optim.Adam(layer.parameters()), torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)):
+        optimizer.step()
+
+
+class Ended(Exception):
+    """A child ended in a way that nobody expected."""
+
+
+def in_child(act: Callable[[], Any], folder: Path, *, kill_after: float | None = None) -> Any:
+    """What `act` returns in a process of its own, in a group of its own, in this folder; None where it was killed.
+
+    With `kill_after` it is killed from here after so many seconds, if it has not ended before.
+    """
+    told = folder.with_suffix(".told")
+    told.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            os.setpgid(0, 0)
+            os.chdir(folder)
+            os.dup2(os.open(folder.with_suffix(".errors"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)  # of workers
+            torch.set_num_threads(1)
+            warnings.simplefilter("ignore")
+            try:
+                told.write_bytes(pickle.dumps(act()))
+                code = 0
+            except BaseException:
+                told.write_text(traceback.format_exc())
+        os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # workers that have outlived it
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return None
+    if status != 0:
+        raise Ended(f"status {status}: {told.read_text() if told.exists() else 'nothing was told'}")
+    return pickle.loads(told.read_bytes())
+
+
+def outcome(machine: Machine, visits: Visits) -> dict[str, Any]:
+    """All that two runs must have in common at their ends."""
+    memory = machine._memory
+    return {
+        "weights": weights(machine.model),
+        "optimizers": [optimizer.state_dict() for optimizer in machine.optimizers],
+        "schedulers": [scheduler.state_dict() for scheduler in machine.lr_schedulers],
+        "metrics": machine.result.metrics,
+        "progress_bar_metrics": dict(memory.progress_bar_metrics),
+        "counters": machine.counters.values(),
+        "patience": None if memory.patience is None else (memory.patience.best, memory.patience.wait),
+        "random": [torch.get_rng_state(), random.getstate(), plain(np.random.get_state())],
+        "modes": [module.training for module in machine.model.modules()],
+        "reason": machine.stop_reason,
+        "events": [str(transition) for transition in visits.seen],
+    }
+
+
+def whole(preset: Preset) -> dict[str, Any]:
+    """The run that nobody kills."""
+    visits = Visits()
+    machine = preset([visits])
+    machine.run()
+    return outcome(machine, visits)
+
+
+def resumed(preset: Preset, *, must: bool) -> dict[str, Any]:
+    """A run that goes on where the one before was killed; from the start, where that had saved nothing."""
+    visits = Visits()
+    machine = preset([visits])
+    if must or any(Path("checkpoints").glob("0*")):
+        machine.resume()
+    machine.run()
+    return outcome(machine, visits)
+
+
+def killed(preset: Preset, moment: Moment) -> int:
+    """A run that kills itself, all that it has saved being written; where the moment never comes, the number of its visits."""
+    machine = preset([])
+    done = _Bomb(machine, moment)
+    machine.run()
+    return done.visit
+
+
+class _Bomb:
+    """Counts the visits of a run, and kills its process at one stage of one."""
+
+    def __init__(self, machine: Machine, moment: Moment) -> None:
+        self.machine, self.moment = machine, moment
+        self.visit = 0
+        dispatcher: Dispatcher = machine._dispatcher
+        for node in dispatcher._nodes.values():
+            node.action = self._around(node.action)
+        dispatcher.observer = self._taken
+
+    def _around(self, action: Callable[[], None] | None) -> Callable[[], None]:
+        def act() -> None:
+            self.come_to(STAGES[0])
+            if action is not None:
+                action()
+            self.come_to(STAGES[1])
+
+        return act
+
+    def _taken(self, _: object) -> None:
+        for stage in STAGES:  # the first visit after a rollback has no work, so that its first two stages come only now
+            self.come_to(stage)
+        self.visit += 1
+
+    def come_to(self, stage: str) -> None:
+        """Die here, if it is the moment."""
+        if (self.visit, stage) == self.moment:
+            if self.machine._checkpoints._checkpoints is not None:
+                self.machine._checkpoints._checkpoints._writer.wait()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def differences(whole: dict[str, Any], resumed: dict[str, Any]) -> list[str]:
+    """What is not the same of two runs; of the events of the second one, that they are the first one's last."""
+    found = [name for name in whole if name != "events" and not same_bits(whole[name], resumed[name])]
+    events = resumed["events"]
+    return found + (["events"] if whole["events"][len(whole["events"]) - len(events) :] != events else [])
+
+
+def fresh(folder: Path) -> Path:
+    """An empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+class Matrix:
+    """One preset's row of the matrix: the run that nobody kills, and those that are killed."""
+
+    counted = "visit"
+
+    def __init__(self, name: str, preset: Preset, folder: Path) -> None:
+        self.name, self.preset, self.folder = name, preset, folder / name.replace(" ", "-")
+        self.preset([])  # its guards are read once, here
+        self.reference = in_child(lambda: whole(self.preset), fresh(self.folder))
+        self.visits = len(self.reference["events"])
+        self.from_checkpoint = self.tried = 0
+        self.wrong: list[str] = []
+
+    def moments(self) -> list[Moment]:
+        """Every stage of every visit."""
+        return [(visit, stage) for visit in range(self.visits) for stage in STAGES]
+
+    def run_to(self, moment: Moment) -> Any:
+        """Run in a process that kills itself at a moment."""
+        return killed(self.preset, moment)
+
+    def kill(self, moment: Moment) -> None:
+        """Kill a run at a moment, resume it, and compare."""
+        folder = fresh(self.folder)
+        if in_child(lambda: self.run_to(moment), folder) is not None:
+            raise Ended(f"{self.name}: nothing was killed at {moment}")
+        result = in_child(lambda: resumed(self.preset, must=False), folder)
+        self.tried += 1
+        self.from_checkpoint += len(result["events"]) < self.visits
+        found = differences(self.reference, result)
+        if found:
+            self.wrong.append(f"{self.name}: killed {moment[1]}, {self.counted} {moment[0]}: {', '.join(found)} differ")

@@ -1,0 +1,38 @@
+"""Law 8: killed anywhere, a run resumes from its last save and ends in the same bits."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _told(*command: str) -> str:
+    """What a command says that ends well."""
+    python = [sys.executable, "-W", "ignore", "-m", *command]
+    ended = subprocess.run(python, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    told = ended.stdout + ended.stderr
+    assert ended.returncode == 0, told
+    return told
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
+def test_a_run_killed_anywhere_ends_in_the_same_bits() -> None:
+    """A part of the matrix: each preset at a few moments. The whole is one command, see `matrix`."""
+    told = _told("tests.resuming.kill_matrix", "--every", "41")
+    same, tried, resumed = map(int, re.findall(r"^(\d+) of (\d+); (\d+)", told, re.MULTILINE)[0])
+    assert same == tried > 60, told
+    assert resumed > tried / 2, told  # else little was tried but beginning anew
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
+def test_a_run_killed_at_a_random_moment_ends_in_the_same_bits() -> None:
+    """A part of the comparison: one kill. The whole is one command, see `comparison`."""
+    told = _told("tests.resuming.random_kills", "--kills", "1", "DataLoader, 2 workers, random augmentation")
+    assert "  1 of 1; " in told

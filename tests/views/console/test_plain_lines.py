@@ -1,0 +1,170 @@
+"""A run in plain lines, in files and pipes."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+
+import pytest
+
+from fsmtrain.core.dispatcher import Timing
+from fsmtrain.core.states import State
+from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.views.console.progress import Progress
+from fsmtrain.views.console.run_header import planned_work
+from tests.views.console.shown_runs import Clock, Late, Model, Sized, Standstill, drawing, machine
+
+
+def test_a_file_gets_a_line_for_each_epoch_and_one_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+
+    def pass_time(step: str, batch_nb: int) -> None:
+        clock.now += 0.5
+
+    machine(Model(pass_time), val=Sized(1), test=Sized(3), val_check_interval=4, progress=Progress(clock)).run()
+    first, second, end = capsys.readouterr().err.splitlines()
+    assert first.startswith("epoch 1/2 after 2.5 s, ")
+    assert second.startswith("epoch 2/2 after 5.0 s, ")
+    assert first.endswith(" batches/s, batch=3, half=0.5, val_loss=0.25")
+    assert end == "ended after 2 epochs, 8 batches, 6.5 s: all epochs are done; raise max_nb_epochs to train longer"
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(11, [1, 5, 9, 11]), (9, [1, 5, 9]), (1, [1])])
+def test_short_epochs_have_no_line_each_but_the_last_one_always_has(
+    capsys: pytest.CaptureFixture[str], epochs: int, told: list[int]
+) -> None:
+    clock = Clock()
+
+    def pass_time(step: str, batch_nb: int) -> None:
+        clock.now += 0.25
+
+    machine(Model(pass_time), Sized(1), max_nb_epochs=epochs, progress=Progress(clock)).run()
+    lines = capsys.readouterr().err.splitlines()
+    assert [int(line.split()[1].split("/")[0]) for line in lines[:-1]] == told
+
+
+@pytest.mark.parametrize(
+    ("error", "name"), [(RuntimeError("no more"), "RuntimeError"), (KeyboardInterrupt(), "KeyboardInterrupt")]
+)
+def test_a_file_is_told_what_ended_the_run_and_where(
+    capsys: pytest.CaptureFixture[str], error: BaseException, name: str
+) -> None:
+    def fail(step: str, batch_nb: int) -> None:
+        if batch_nb == 2:
+            raise error
+
+    with pytest.raises(type(error)):
+        machine(Model(fail), progress=Progress(Clock())).run()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"ended by {name} in the state train_batch, epoch 1/2, batch 3/4 (counted from 1), after 0.0 s"
+
+
+def test_lines_go_to_what_is_standard_error_at_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [io.StringIO() for _ in range(2)]
+
+    def replace(step: str, batch_nb: int) -> None:
+        monkeypatch.setattr(sys, "stderr", files[1] if sys.stderr is files[0] else files[0])
+
+    machine(Model(replace), Sized(1), progress=Progress(Clock())).run()
+    assert [file.getvalue().split()[0] for file in files] == ["epoch", "epoch"]
+    assert not any(character in file.getvalue() for file in files for character in "\r\b")
+
+
+def closed() -> io.StringIO:
+    """A stream that nobody can write to."""
+    file = io.StringIO()
+    file.close()
+    return file
+
+
+class Broken(io.StringIO):
+    """A pipe whose reader has gone."""
+
+    def write(self, text: str, /) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("stderr", [None, closed(), Broken()])
+def test_a_run_goes_on_where_nobody_can_read_of_it(monkeypatch: pytest.MonkeyPatch, stderr: Any) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert machine(Model()).run().stop_reason is StopReason.MAX_EPOCHS
+
+
+def test_a_line_waits_for_its_metrics_and_the_run_does_not_wait_for_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """The epochs' lines come in their order, each with the metrics of its own end, and the last sentence after all of them."""
+    run, clock, printed = Standstill(), Clock(), ""
+    progress = Progress(clock)
+    progress.on_run_start(run)
+    ends = [Late({"loss": float(epoch)}, here=epoch == 1) for epoch in range(3)]
+    for epoch, end in enumerate(ends):
+        run.counters.current_epoch, run.metrics = epoch, end
+        progress.on_epoch_end(run)
+        clock.now += 5
+    assert capsys.readouterr().err.splitlines() == []
+    ends[2].here = ends[0].here = True
+    run.state, run.stop_reason = State.DONE, StopReason.REQUESTED
+    progress.on_run_end(run)
+    printed = capsys.readouterr().err
+    assert [line.split(",")[0].split(":")[0] for line in printed.splitlines()] == [
+        "epoch 1/20 after 0.0 s",
+        "epoch 2/20 after 5.0 s",
+        "epoch 3/20 after 10.0 s",
+        "ended after 0 epochs",
+    ]
+    assert [line.split("loss=")[1] for line in printed.splitlines()[:3]] == ["0", "1", "2"]
+    assert not drawing()
+
+
+def test_runs_that_are_shown_at_the_same_time_keep_their_lines_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    progress, first, second, never = Progress(Clock()), Standstill(), Standstill(), Standstill()
+    progress.on_run_start(first)
+    progress.on_run_start(second)
+    for epoch in range(2):
+        first.counters.current_epoch = epoch
+        progress.on_epoch_end(first)
+    for run in (first, never, second):
+        progress.on_run_end(run)
+    told = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["epoch 1/20 after 0.0 s", "epoch 2/20 after 0.0 s", "ended in the state fetch", "ended in the state fetch"]
+
+
+def test_a_line_tells_the_rate_of_the_epochs_since_the_line_before(capsys: pytest.CaptureFixture[str]) -> None:
+    run, clock = Standstill(), Clock()
+    progress = Progress(clock)
+    progress.on_run_start(run)
+    for batches, seconds in ((10, 1.0), (20, 1.5)):
+        run.times = {State.FETCH: Timing(batches, seconds)}
+        progress.on_epoch_end(run)
+        clock.now += 5
+    progress.on_run_end(run)
+    assert [line.split(", ")[1] for line in capsys.readouterr().err.splitlines()[:2]] == ["10 batches/s", "20 batches/s"]
+
+
+@pytest.mark.parametrize("failure", [None, RuntimeError("no such device")])
+def test_a_line_whose_metrics_never_come_is_written_without_them(
+    capsys: pytest.CaptureFixture[str], failure: Exception | None
+) -> None:
+    run = Standstill()
+    run.metrics = Late({"loss": 1.0}, failure=failure)
+    progress = Progress(Clock())
+    progress.on_run_start(run)
+    progress.on_epoch_end(run)
+    progress.on_run_end(run)
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "epoch 1/20 after 0.0 s",
+        "ended in the state fetch",
+    ]
+    assert not drawing()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "text"),
+    [
+        ({}, "training: 20 epochs of 45 batches, checks of 12 batches, then a test of 7 batches"),
+        ({"train": 1, "val": [], "test": []}, "training: 20 epochs of 1 batch"),
+        ({"fits": False, "train": 0, "val": []}, "an evaluation of 7 batches"),
+    ],
+)
+def test_the_first_line_says_what_will_run(sizes: dict[str, Any], text: str) -> None:
+    assert planned_work(Standstill(**sizes).loop.limits) == text

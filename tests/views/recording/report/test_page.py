@@ -1,0 +1,340 @@
+"""The report of a run: what stands in it, and that a folder can hold what it likes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fsmtrain import EarlyStopping, Machine, Trainer, TrainingModule
+from fsmtrain.errors import MissingExtraError, UsageError
+from fsmtrain.views.diagrams import svg_png
+from fsmtrain.views.recording.report import time_section
+from fsmtrain.views.recording.report.page import report
+from tests.models import Adversaries, batches, machine_of
+from tests.views.recording.recorded_runs import Numbers, Telling, document
+from tests.views.recording.report.reported_runs import Page, of_a_million_batches, page_of, row, run, written
+
+
+def reported(machine: Machine) -> Page:
+    """The report of a run that is made to its end."""
+    machine.run()
+    assert machine.run_dir is not None
+    return page_of(machine.run_dir)
+
+
+# ---- the page
+
+
+def check_page(page: Page) -> None:
+    """What holds for every page: elements are closed, nothing leads out of it, and the script that it names is the only one."""
+    assert page.wrong == []
+    assert page.source.startswith("<!doctype html>\n")
+    leads = [value for _, name, value in page.attributes if name in ("src", "href", "xlink:href", "action", "srcset", "data")]
+    assert leads == ["data:,"]  # the icon that browsers would ask for
+    style = " ".join([*page.texts["style"], *(value for _, name, value in page.attributes if name == "style")])
+    assert not re.search(r"url\(|@import|expression", style)
+    [policy] = [value for element, name, value in page.attributes if element == "meta" and value.startswith("default-src")]
+    assert policy.startswith("default-src 'none'; ")
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert len(page.texts["script"]) == 2
+
+
+def test_a_report_is_one_page_that_nothing_leads_out_of(tmp_path: Path) -> None:
+    page = reported(run(tmp_path, test=3))
+    check_page(page)
+    for title in ("Metrics", "What was run", "The machine", "Where the time went", "Curves", "Steps and windows"):
+        assert title in page.texts["h2"]
+
+
+def test_it_says_why_the_run_ended_and_how_long_it_took(tmp_path: Path) -> None:
+    machine = run(tmp_path)
+    page = reported(machine)
+    assert "All epochs are done; raise max_nb_epochs to train longer." in page.text
+    assert f"time {machine.wall_seconds:.1f} s epoch 2 of 2 batches 12 steps 12 checks 4" in page.text
+
+
+def test_it_tells_what_was_run(tmp_path: Path) -> None:
+    page = reported(run(tmp_path, accumulate_grad_batches=4, seed=7))
+    for told in ("Telling, 2 parameters", "accumulate_grad_batches=4", "SGD", "6 train batches", "cpu, precision 32"):
+        assert told in page.text
+    assert re.search(r"seed 7\b", page.text)
+
+
+def test_a_curve_ends_where_its_metric_did(tmp_path: Path) -> None:
+    page = reported(run(tmp_path, test=3, accumulate_grad_batches=4))
+    end = document(tmp_path / "0" / "end.json")["metrics"]
+    assert {"loss", "twice", "val_loss"} < end.keys()
+    for name in ("loss", "twice", "val_loss"):
+        assert page.series[name]["y"][-1] == end[name]
+    assert "test_loss" in page.text
+    for name, value in end.items():
+        assert f"{name} {value:.4g}" in page.text.replace(" watched", "")
+
+
+def test_the_last_value_is_the_runs_own_also_where_rows_are_means(tmp_path: Path) -> None:
+    folder = written(tmp_path / "0", [row(step, {"loss": 0.5}, batches=100) for step in (99, 199)])
+    (folder / "end.json").write_text(json.dumps({"sentence": "all is done", "metrics": {"loss": 0.25}}))
+    assert "loss 0.25 0.5 step 99 0.5 step 99 Of training these are means over up to 100 batches." in page_of(folder).text
+
+
+def test_a_short_run_is_told_batch_by_batch(tmp_path: Path) -> None:
+    page = reported(run(tmp_path, accumulate_grad_batches=2))
+    loss = page.series["loss"]
+    grid = page.numbers["grids"][loss["grid"]]
+    assert loss["y"] == 2 * [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert grid["step"] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert grid["x"] == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5]
+    assert grid["epoch"] == [*(6 * [0]), *(6 * [1])]
+    assert "low" not in loss
+
+
+def test_a_loss_and_its_check_stand_in_one_chart_and_so_do_those_of_two_optimizers(tmp_path: Path) -> None:
+    page = reported(run(tmp_path))
+    assert [[series["name"] for series in chart["series"]] for chart in page.numbers["charts"][:2]] == [
+        ["loss", "val_loss"],
+        ["twice"],
+    ]
+    adversaries = machine_of(Adversaries(), batches(8), runs_dir=tmp_path / "two", max_nb_epochs=1)
+    page = reported(adversaries)
+    charts = [[series["name"] for series in chart["series"]] for chart in page.numbers["charts"]]
+    assert charts[:2] == [["loss/0", "loss/1"], ["optimizer 0", "optimizer 1"]]
+    assert page.series["optimizer 1"]["y"][-1] == 0.1
+    assert "0 Adam 4 4 4 of 1 backward" in page.text
+    assert "1 SGD 4 4 4 of 1 backward" in page.text
+
+
+def test_windows_and_the_plan_are_told_with_what_became_of_them(tmp_path: Path) -> None:
+    page = reported(run(tmp_path, accumulate_grad_batches=4))
+    assert "0 SGD 4 4 2 of 4 backwards, 2 of 2" in page.text
+    assert "All happened as planned: 4 steps, 4 checks." in page.text
+    stopping = EarlyStopping(monitor="val_loss", patience=1)
+    page = reported(run(tmp_path / "early", max_nb_epochs=9, early_stop_callback=stopping))
+    assert "Of the plan: 6 of 54 steps, 2 of 18 checks." in page.text
+    assert "The monitored metric stopped improving" in page.text
+
+
+def test_the_diagram_is_that_of_the_run_with_what_it_took(tmp_path: Path) -> None:
+    machine = run(tmp_path)
+    page = reported(machine)
+    ids = {value for _, name, value in page.attributes if name == "id"}
+    assert {"state-train_batch", "state-val_check", "stop-request"} <= ids
+    for index, (case, taken) in enumerate(zip(machine.loop.table, machine.trace.taken, strict=True)):
+        assert document(tmp_path / "0" / "table.json")["rows"][index]["source"] == str(case.source)
+        assert document(tmp_path / "0" / "end.json")["taken"][index] == taken
+    assert "12×" in page.text
+
+
+def test_where_nothing_can_draw_the_transitions_are_told_as_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> str:
+        raise MissingExtraError("draw: not installed")
+
+    machine = run(tmp_path)
+    machine.run()
+    monkeypatch.setattr(time_section, "svg", missing)
+    page = page_of(tmp_path / "0")
+    check_page(page)
+    assert "pip install 'fsmtrain[draw]'" in page.text
+    assert ("details", "open", "") in page.attributes
+    assert "fetch train_batch 12×" in page.text
+    assert svg_png.svg is not missing
+
+
+def test_early_stopping_marks_its_metric_and_the_best_of_it(tmp_path: Path) -> None:
+    rule = EarlyStopping(monitor="val_loss", patience=3)
+    page = reported(run(tmp_path, early_stop_callback=rule))
+    assert "val_loss watched 0.5 0.5 step 3 0.5 step 3" in page.text
+    assert [value for element, name, value in page.attributes if (element, name) == ("b", "class")].count("best") == 1
+
+
+# ---- runs that did not come to their end
+
+
+class Failing(Telling):
+    """Fails in its ninth batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        self.seen += 1
+        if self.seen == 9:
+            raise RuntimeError("no <luck> & no 'way'")
+        return super().training_step(batch, batch_nb)
+
+
+def test_an_error_is_told_with_the_way_that_led_to_it(tmp_path: Path) -> None:
+    machine = run(tmp_path, Failing())
+    with pytest.raises(RuntimeError, match="luck"):
+        machine.run()
+    machine.report(tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    check_page(page)
+    assert "RuntimeError in the state train_batch." in page.text
+    assert "RuntimeError : no <luck> & no 'way'" in page.text
+    assert "the way here, batches and epochs counted from 0:" in page.text
+    assert "in training_step" in page.text  # the traceback
+
+
+def killed(tmp_path: Path) -> Path:
+    """The folder of a run whose process was killed in the middle of a line."""
+    run(tmp_path).run()
+    folder = tmp_path / "0"
+    (folder / "end.json").unlink()
+    with (folder / "metrics.jsonl").open("a") as lines:
+        lines.write('{"kind":"train","time":0.0632,"ep')
+    return folder
+
+
+def test_a_run_that_was_killed_is_told_as_far_as_it_went(tmp_path: Path) -> None:
+    page = page_of(killed(tmp_path))
+    check_page(page)
+    assert "not ended" in page.texts["b"]
+    assert "it goes on, or its process was killed" in page.text
+    assert "Its last sign, in the state done," in page.text
+    assert "metrics.jsonl: 1 line is damaged, and left out." in page.text
+    assert page.series["loss"]["y"][-1] == 5.0
+    assert "12×" in page.text
+
+
+@pytest.mark.parametrize("name", ["table.json", "status.json", "end.json", "metrics.jsonl", "timeline.jsonl", "log.txt"])
+def test_no_file_but_the_first_is_needed_and_none_has_to_be_whole(tmp_path: Path, name: str) -> None:
+    run(tmp_path).run()
+    path = tmp_path / "0" / name
+    for content in (b'{"format": 1, "sta', b"\xff\xfe\0[1]\n7\n", b"[]", b"{}", None):
+        path.write_bytes(content) if content is not None else path.unlink()
+        check_page(page_of(tmp_path / "0"))
+
+
+def test_a_run_that_was_killed_at_once_has_a_report(tmp_path: Path) -> None:
+    page = page_of(written(tmp_path / "0", []))
+    check_page(page)
+    assert "It wrote nothing of where it stands." in page.text
+
+
+# ---- numbers that are none, names that are none
+
+
+def test_a_loss_that_is_no_number_is_a_gap_and_a_warning(tmp_path: Path) -> None:
+    losses = [1.0, 0.5, math.nan, math.inf, 0.25, math.nan]
+    page = page_of(written(tmp_path / "0", [row(step, {"loss": loss}) for step, loss in enumerate(losses)]))
+    assert page.series["loss"]["y"] == [1.0, 0.5, None, None, 0.25, None]
+    assert "loss was no finite number, first at step 2." in page.text
+    assert "loss: 4 rows are" not in page.text
+    assert "loss: 3 rows are no finite number, the first at step 2." in page.text
+    assert "loss nan" in page.text
+
+
+SCRIPT, ATTRIBUTE = "</script><script>alert(1)</script>", "\" onload='alert(1)' x=\""
+HOSTILE = [SCRIPT, ATTRIBUTE, "<!--", "]]>", "a\nb\0\ud800", "__proto__", "&lt;", ""]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_whatever_a_run_is_called_it_stays_text(tmp_path: Path, name: str) -> None:
+    facts = {
+        "model": {"class": name, "parameters": 1},
+        "options": {name: name, "precision": name, "early_stop_callback": {"monitor": name, "mode": "min"}},
+        "summary": [name],
+        "command": [name],
+        "commit": name,
+        "optimizers": [name],
+        "versions": {name: name},
+        "guards": {"step": {"0": name}, name: name},
+    }
+    rows = [row(step, {name: 1.0 / step, f"val_{name}": 2.0}) for step in (1, 2, 3)]
+    times = [{"time": 1.0, "states": {name: [1, 0.5], "step": [1, 0.5]}}]
+    folder = written(tmp_path / "0", rows, timeline=times, **facts)
+    cases = [{"source": "fetch", "to": "train_batch", "label": name}]
+    for file, content in {
+        "table.json": {"format": 1, "states": [name], "rows": cases},
+        "status.json": {"format": 1, "written": name, "state": name, "taken": [3], "states": times[0]["states"]},
+        "end.json": {
+            "format": 1,
+            "sentence": name,
+            "reason": "error",
+            "metrics": {name: 1.0},
+            "optimizer_steps": [1],
+            "error": {"type": name, "message": name, "notes": [name], "traceback": name},
+        },
+    }.items():
+        (folder / file).write_text(json.dumps(content))
+    (folder / "log.txt").write_text(f"2026-01-01 00:00:00  warning: {name}\n", errors="replace")
+    page = page_of(folder)
+    check_page(page)
+    assert "alert(1)" not in page.texts["script"][1]
+    assert name.encode(errors="replace").decode() in page.series
+
+
+def test_warnings_are_told_and_equal_ones_once(tmp_path: Path) -> None:
+    folder = written(tmp_path / "0", [])
+    log = "2026-01-01 00:00:00  warning: a\n    b\n2026-01-01 00:00:00  error: c\n2026-01-01 00:00:01  epoch 1\n" * 2
+    (folder / "log.txt").write_text(log)
+    page = page_of(folder)
+    assert page.texts["li"] == ["a\nb (2 times)", "c (2 times)"]
+
+
+# ---- how large it gets
+
+
+@pytest.mark.parametrize("metrics", [6, 60])
+def test_a_run_of_a_million_batches_fits_a_page_of_under_two_megabytes(tmp_path: Path, metrics: int) -> None:
+    page = page_of(of_a_million_batches(tmp_path / "0", metrics))
+    check_page(page)
+    assert len(page.source.encode()) < 2_000_000
+    loss = page.series["metric 0"]
+    grid = page.numbers["grids"][loss["grid"]]
+    assert sum(grid["n"]) == 1_000_000
+    assert (grid["step"][-1], grid["n"][-1]) == (1_000_000, 100)
+    assert len(loss["y"]) <= 1_500
+
+
+# ---- asked of a machine
+
+
+def test_a_machine_reports_its_own_run_also_while_it_goes_on(tmp_path: Path) -> None:
+    class Reporting:
+        def on_epoch_end(self, machine: Machine) -> None:
+            machine.report(tmp_path / "meanwhile" / f"{machine.counters.current_epoch}.html")
+
+    machine = run(tmp_path, callbacks=[Reporting()])
+    machine.run()
+    meanwhile = Page((tmp_path / "meanwhile" / "0.html").read_text(encoding="utf-8"))
+    assert "not ended" in meanwhile.texts["b"]
+    machine.report(tmp_path / "report.html")
+    assert "All epochs are done" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_that_is_not_recorded_has_no_report_and_says_which_flag_it_is(tmp_path: Path) -> None:
+    machine = run(tmp_path, runs_dir=None)
+    machine.run()
+    with pytest.raises(UsageError, match=r"runs_dir=None: nothing is recorded, and .* Leave runs_dir at its default"):
+        machine.report(tmp_path / "report.html")
+    with pytest.raises(UsageError, match="nothing is recorded yet"):
+        run(tmp_path).report(tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_another_folder_and_another_format_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is not the folder of a run: it has no run\.json"):
+        report(tmp_path, tmp_path / "report.html")
+    (tmp_path / "run.json").write_text('{"format": 2}')
+    with pytest.raises(UsageError, match="format 2; this version of fsmtrain reads format 1"):
+        report(tmp_path, tmp_path / "report.html")
+    (tmp_path / "run.json").write_text('{"form')
+    with pytest.raises(UsageError, match=r"run\.json is damaged"):
+        report(tmp_path, tmp_path / "report.html")
+
+
+def test_a_test_that_comes_later_is_in_the_report(tmp_path: Path) -> None:
+    trainer = Trainer(max_nb_epochs=1, quiet=True, device="cpu", runs_dir=tmp_path)
+    model: TrainingModule = Telling()
+    trainer.fit(model, Numbers(3))
+    trainer.test(test_dataloaders=Numbers(4))
+    assert "test_loss 1.5" in page_of(tmp_path / "0").text
