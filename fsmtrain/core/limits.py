@@ -16,6 +16,7 @@ from fsmtrain.core.sizes import Sizes
 from fsmtrain.errors import SizesError
 from fsmtrain.options import Options
 from fsmtrain.predicates import is_integer
+from fsmtrain.wording import plural
 
 
 @frozen(kw_only=True)
@@ -173,14 +174,10 @@ def _part(flag: str, fraction: float, loop: str, batches: int | None) -> int | N
     part = fraction_of(batches, fraction)
     if part == 0 < batches:
         raise SizesError(
-            f"{flag}={fraction!r}: of a {loop} loader with {_batches(batches)} that is less than one batch. "
+            f"{flag}={fraction!r}: of a {loop} loader with {plural(batches, 'batch')} that is less than one batch. "
             f"The smallest percentage that works is {flag}={_smallest_fraction(batches)}."
         )
     return part
-
-
-def _batches(n: int) -> str:
-    return "1 batch" if n == 1 else f"{n} batches"
 
 
 def _smallest_fraction(batches: int) -> float:
@@ -205,7 +202,7 @@ def _val_check_batches(options: Options, train: int | None) -> int:
     if is_integer(interval):
         if train is not None and interval > train:
             raise SizesError(
-                f"val_check_interval={interval}: an epoch has {_batches(train)}, so the check would never be due. "
+                f"val_check_interval={interval}: an epoch has {plural(train, 'batch')}, so the check would never be due. "
                 f"Pass an int <= {train}, or a fraction of the epoch such as val_check_interval=1.0."
             )
         return interval

@@ -7,6 +7,7 @@ import inspect
 import attrs
 
 from fsmtrain.core.iteration import Loop
+from fsmtrain.wording import plural
 
 
 def non_defaults(loop: Loop) -> tuple[str, ...]:
@@ -32,7 +33,7 @@ def _sizes(loop: Loop) -> list[str]:
 
 
 def _batches(name: str, n: int) -> str:
-    return f"a {name} stream" if n == 0 else f"1 {name} batch" if n == 1 else f"{n} {name} batches"
+    return f"a {name} stream" if n == 0 else plural(n, f"{name} batch")
 
 
 def _own_guards(loop: Loop) -> list[str]:

@@ -12,7 +12,13 @@ PACKAGE = Path(__file__).parents[2] / "fsmtrain"
 
 # From the bottom up. A module imports from lower layers; within a folder of its own it imports what it likes.
 FOLDERS = ("core", "runtime", "views", "adapters", "prove")
-LAYERS = (("errors", "predicates", "user_warnings"), ("early_stopping",), ("options",), FOLDERS[:1], FOLDERS[1:])
+LAYERS = (
+    ("errors", "predicates", "user_warnings", "wording", "atomic_write"),
+    ("early_stopping",),
+    ("options",),
+    FOLDERS[:1],
+    FOLDERS[1:],
+)
 TOP = len(LAYERS)  # the modules that users import: machine, module, trainer, ...
 
 

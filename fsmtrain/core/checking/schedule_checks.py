@@ -23,6 +23,7 @@ from fsmtrain.core.guards import Guards
 from fsmtrain.core.planning.plan import Plan, plan_of
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.errors import GuardError
+from fsmtrain.wording import plural
 
 # What is the same however the windows and checks fall.
 _FIXED = frozenset({"batch_nb", "current_epoch", "epochs_done", "batches_begun", "split_nb", "optimizer_i", "splits"})
@@ -90,7 +91,7 @@ class _View:
 
     def _never_fires(self, heard: GuardProbe) -> Finding:
         own, limits = heard.own, self.loop.limits
-        run = f"this run of {_count(limits.epochs, 'epoch')} of {_count(limits.train_batches, 'batch')}"
+        run = f"this run of {plural(limits.epochs, 'epoch')} of {plural(limits.train_batches, 'batch')}"
         when = text(fold(own.reading, facts(limits, self.loop.guards)))
         example = self.held.get(own.name, ())
         if own.field == "validate" and not limits.validates:
@@ -123,7 +124,7 @@ class _View:
             return
         yield warning(
             f"check_val_every_n_epoch={options.check_val_every_n_epoch}",
-            f"there are val loaders, and no check ever comes: the run has {_count(self._epochs, 'epoch')}. Lower the flag.",
+            f"there are val loaders, and no check ever comes: the run has {plural(self._epochs, 'epoch')}. Lower the flag.",
         )
 
     def _patience(self) -> Iterator[Finding]:
@@ -135,19 +136,19 @@ class _View:
         if checks < patience:
             yield warning(
                 about,
-                f"the run has {_count(checks, 'validation')}, so it can never give out. Validate more often, train longer or "
+                f"the run has {plural(checks, 'validation')}, so it can never give out. Validate more often, train longer or "
                 f"lower it.",
             )
         elif checks == patience:
             yield warning(
                 about,
-                f"the run has {_count(checks, 'validation')}, so that it gives out after the very last one at best. Check more "
+                f"the run has {plural(checks, 'validation')}, so that it gives out after the very last one at best. Check more "
                 f"often, train longer, or lower it.",
             )
         elif limits.min_epochs >= limits.epochs:
             yield warning(
                 f"early_stop_callback: min_nb_epochs={limits.min_epochs}",
-                f"early stopping has to wait for all {_count(limits.epochs, 'epoch')} of the run, so that it never "
+                f"early stopping has to wait for all {plural(limits.epochs, 'epoch')} of the run, so that it never "
                 f"stops anything. Lower min_nb_epochs, or raise max_nb_epochs.",
             )
 
@@ -202,8 +203,3 @@ def _can_validate(loop: Checkable) -> bool:
     """Whether there is something to validate, be there a check or not."""
     options = loop.options
     return any(n != 0 for n in loop.sizes.val) and (options.val_percent_check > 0 or options.overfit_pct > 0)
-
-
-def _count(n: int, one: str) -> str:
-    several = {"batch": "batches"}.get(one, f"{one}s")
-    return f"{n:,} {one if n == 1 else several}"

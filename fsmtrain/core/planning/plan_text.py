@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fsmtrain.core.planning.epoch_builder import Epoch, Windows
 from fsmtrain.core.planning.int_ranges import IntRanges
 from fsmtrain.core.sizes import Schedule
+from fsmtrain.wording import plural
 
 if TYPE_CHECKING:
     from fsmtrain.core.planning.plan import Plan
@@ -50,28 +51,28 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
         yield _which(places), "; ".join(said if what == "batches" else f"{what}: {said}" for what, said in _parts(epoch))
     if len(kinds) > SHOWN:
         rest = kinds[SHOWN:]
-        yield "...", f"{_count(sum(len(places) for places, _ in rest), 'epoch')} more, of {_count(len(rest), 'kind')}"
+        yield "...", f"{plural(sum(len(places) for places, _ in rest), 'epoch')} more, of {plural(len(rest), 'kind')}"
 
 
 def _totals(plan: Plan) -> Iterator[tuple[str, str]]:
     """The whole run: names, and what there is to say of each."""
     least = plan.at_least
-    yield "sanity pass", _count(plan.sanity_batches, "batch") if plan.sanity_batches else "none"
+    yield "sanity pass", plural(plan.sanity_batches, "batch") if plan.sanity_batches else "none"
     yield "epochs", _least(f"{plan.nb_epochs:,}", plan.nb_epochs, least.epochs) if plan.epochs else "none"
     if plan.epochs:
         yield "global_step at the end", _least(f"{plan.global_step:,}", plan.global_step, least.global_step)
         for i, (steps, fewest) in enumerate(zip(plan.optimizer_steps, least.optimizer_steps, strict=True)):
-            yield f"optimizer {i}", _least(_count(steps, "step"), steps, fewest)
+            yield f"optimizer {i}", _least(plural(steps, "step"), steps, fewest)
         schedules = zip(plan.loop.sizes.schedulers, plan.scheduler_steps, least.scheduler_steps, strict=True)
         for i, (schedule, steps, fewest) in enumerate(schedules):
-            yield f"scheduler {i}", _least(f"{_count(steps, 'step')}, one after {_when(schedule)}", steps, fewest)
-        checks = f"{plan.validations:,} of {_count(plan.validation_batches, 'batch')}"
+            yield f"scheduler {i}", _least(f"{plural(steps, 'step')}, one after {_when(schedule)}", steps, fewest)
+        checks = f"{plan.validations:,} of {plural(plan.validation_batches, 'batch')}"
         yield "validations", _least(checks, plan.validations, least.validations) if plan.validations else "none"
     if plan.test_batches:
-        yield "test", _count(plan.test_batches, "batch")
+        yield "test", plural(plan.test_batches, "batch")
     end = plan.earliest_end
     if end is not None:
-        where = f"{_count(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
+        where = f"{plural(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
         yield "early stopping", f"may end the training, at the earliest after {where}"
     if plan.epochs:
         options, means = plan.loop.options, "where a guard counts steps, all this holds as long as it skips none"
@@ -80,12 +81,8 @@ def _totals(plan: Plan) -> Iterator[tuple[str, str]]:
         if options.on_nonfinite == "skip":
             yield "on_nonfinite", f"may skip any step; {means}"
         if plan.most_rollbacks:
-            times = _count(plan.most_rollbacks, "time")
+            times = plural(plan.most_rollbacks, "time")
             yield "on_nonfinite", f"may go back to a checkpoint, {times} at most, and may then skip steps; {means}"
-
-
-def _count(n: int, one: str) -> str:
-    return f"{n:,} {one}" if n == 1 else f"{n:,} {one}{'es' if one.endswith('ch') and one != 'epoch' else 's'}"
 
 
 def _least(said: str, most: int, least: int) -> str:
@@ -95,7 +92,7 @@ def _least(said: str, most: int, least: int) -> str:
 def _when(schedule: Schedule) -> str:
     """After what a scheduler acts."""
     one = "epoch" if schedule.interval == "epoch" else "step"
-    every = f"every {one}" if schedule.frequency == 1 else f"every {_count(schedule.frequency, one)}"
+    every = f"every {one}" if schedule.frequency == 1 else f"every {plural(schedule.frequency, one)}"
     if schedule.interval == "step":
         return f"{every} of optimizer {schedule.optimizer_i}"
     return f"{every}, if it had a validation" if schedule.needs_check else every
@@ -120,7 +117,7 @@ def _indices(epochs: IntRanges) -> str:
 
 def _parts(epoch: Epoch) -> Iterator[tuple[str, str]]:
     """An epoch, part by part."""
-    yield "batches", _count(epoch.batches, "batch")
+    yield "batches", plural(epoch.batches, "batch")
     for i, windows in enumerate(epoch.windows):
         yield "windows" + (f" of optimizer {i}" if len(epoch.windows) > 1 else ""), _spelled(windows)
     for places, name in ((epoch.validations, "validations"), (epoch.saves, "checkpoints")):

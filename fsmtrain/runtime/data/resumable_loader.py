@@ -26,6 +26,7 @@ from fsmtrain.runtime.generators import (
     put_process_wide_back,
 )
 from fsmtrain.user_warnings import warn
+from fsmtrain.wording import plural
 
 Position = dict[str, Any]  # numbers, texts, lists, tensors, None, and what a loader's own ``state_dict`` returned
 
@@ -157,7 +158,7 @@ class ResumableLoader:
             self._is_used_up = True
             if self._length is not None and self.yielded < self._length:
                 raise DataError(
-                    f"{self.name}: its length is {self._length}, but it ended after {counted(self.yielded)}. Correct "
+                    f"{self.name}: its length is {self._length}, but it ended after {plural(self.yielded, 'batch')}. Correct "
                     f"its __len__, or give it none to use it as a stream."
                 ) from None
             raise
@@ -357,11 +358,6 @@ class ResumableLoader:
             )
 
 
-def counted(n: int) -> str:
-    """So many batches, in words."""
-    return "1 batch" if n == 1 else f"{n} batches"
-
-
 @contextlib.contextmanager
 def _process_wide_kept() -> Iterator[None]:
     """A context that leaves the process-wide generators as they were."""
@@ -379,16 +375,16 @@ def _go_through(batches: Iterator[Any], n: int, name: str) -> None:
     for i in range(n):
         if next(batches, _NOTHING) is _NOTHING:
             raise PositionError(
-                f"{name}: the saved position is after {counted(n)}, but the loader ends after {i}. Pass a loader like the one "
-                f"that was saved."
+                f"{name}: the saved position is after {plural(n, 'batch')}, but the loader ends after {i}. Pass a "
+                f"loader like the one that was saved."
             )
         drawn = drawn or [generator.take() for generator in PROCESS_WIDE.values()]
         seconds = time.perf_counter() - began
         if not told and (seconds > _PATIENCE or i + 1 == n):
             told = True
             warn(
-                f"{name}: to resume, {counted(n)} must be loaded again, which takes about {seconds / (i + 1) * n:.2g} s. "
-                f"SeededDataLoader, or a loader with state_dict and load_state_dict, needs none of this."
+                f"{name}: to resume, {plural(n, 'batch')} must be loaded again, which takes about {seconds / (i + 1) * n:.2g}"
+                f" s. SeededDataLoader, or a loader with state_dict and load_state_dict, needs none of this."
             )
     if drawn is not None and not rng_unchanged(drawn):
         warn(

@@ -21,6 +21,7 @@ from fsmtrain.runtime.checkpoint_files.checked_io import shown
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.model_files.hparams import plain_hparams
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
+from fsmtrain.wording import plural
 
 IMPORTED = "imported"  # the key that such a checkpoint has in its state, and no other
 
@@ -200,7 +201,7 @@ def _kept(told: ParsedCheckpoint) -> Iterator[str]:
         yield f"hyperparameters: {', '.join(told.hparams)}"
     for what, states in (("optimizer's state", told.optimizers), ("scheduler's state", told.schedulers)):
         if states:
-            yield f"{len(states)} {what}{'s' if len(states) > 1 else ''}"
+            yield f"{plural(len(states), what)}"
     if told.counters:
         yield ", ".join(f"{name} {number}" for name, number in told.counters.items())
     unknown = [name for name in COUNTERS if name not in told.counters]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import inspect
+import io
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from fsmtrain.atomic_write import write_atomically
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.model_files.hparams import HParams, plain_hparams
@@ -32,45 +33,10 @@ def save_weights(path: Path_, model: nn.Module, more: Mapping[str, Any]) -> None
     target.parent.mkdir(parents=True, exist_ok=True)
     hparams = plain_hparams(getattr(model, "hparams", None))
     content = {"state_dict": model.state_dict(), "hparams": hparams, **more}
-    _write(target, lambda file: torch.save(content, file))
-    rows = [("key", "value"), *hparams.items()]
-
-    def write_tags(file: Any) -> None:
-        text = "".join(map(_csv_line, rows))
-        file.write(text.encode())
-
-    _write(target.with_name("meta_tags.csv"), write_tags)
-
-
-def _csv_line(row: tuple[Any, ...]) -> str:
-    lines: list[str] = []
-    csv.writer(_Lines(lines)).writerow(row)
-    return "".join(lines)
-
-
-class _Lines:
-    """A file as far as `csv` is concerned."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self._lines = lines
-
-    def write(self, text: str) -> int:
-        self._lines.append(text)
-        return len(text)
-
-
-def _write(target: Path, write: Any) -> None:
-    """Write beside the target, make it durable, and put it in its place in one step."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(target, lambda file: torch.save(content, file), durable=True)
+    tags = io.StringIO(newline="")
+    csv.writer(tags).writerows([("key", "value"), *hparams.items()])
+    write_atomically(target.with_name("meta_tags.csv"), tags.getvalue().encode(), durable=True)
 
 
 def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:

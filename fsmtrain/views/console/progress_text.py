@@ -19,6 +19,7 @@ from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.wording import plural
 
 
 class Arriving(Protocol):
@@ -223,12 +224,3 @@ def duration(seconds: float) -> str:
     ('4.1 s', '0:02:05')
     """
     return f"{seconds:.1f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
-
-
-def plural(number: int, noun: str) -> str:
-    """A number of things.
-
-    >>> plural(1, "batch"), plural(2, "batch"), plural(1200, "epoch")
-    ('1 batch', '2 batches', '1,200 epochs')
-    """
-    return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun == "batch" else "s")

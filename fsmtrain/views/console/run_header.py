@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
 from fsmtrain.views.console.cheap_plan import cheap_plan
-from fsmtrain.views.console.progress_text import plural
 from fsmtrain.views.console.stderr import print_stderr
+from fsmtrain.wording import plural
 
 
 class Opened(Protocol):

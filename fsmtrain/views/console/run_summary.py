@@ -10,8 +10,8 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
-from fsmtrain.views.console.progress_text import plural
 from fsmtrain.views.console.stderr import print_stderr
+from fsmtrain.wording import plural
 
 WIDTH = 80
 HEADINGS = ("state", "visits", "time (s)", "share", "µs per visit")

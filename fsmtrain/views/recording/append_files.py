@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fsmtrain.atomic_write import write_atomically
 from fsmtrain.views.recording.json_csv import line
-
-
-def put(path: Path, content: bytes) -> None:
-    """Write a file whole, in one moment: who reads it meanwhile finds the old one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    os.replace(beside, path)
 
 
 class Appended:
@@ -33,7 +26,7 @@ class Appended:
 
     def replace(self, content: bytes) -> None:
         """Put other content in the place of all that is there."""
-        put(self.path, content)
+        write_atomically(self.path, content)
         self._file.close()
         self._file = self.path.open("ab", buffering=0)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from fsmtrain.views.recording.append_files import put
+from fsmtrain.atomic_write import write_atomically
 from fsmtrain.views.recording.json_csv import line
 
 Row = dict[str, Any]
@@ -88,7 +88,7 @@ def cut_back(folder: Path, earlier: Earlier) -> int:
 def _cut(path: Path, seconds: float) -> int:
     rows = list(readable(path))
     kept = [row for row in rows if row["time"] <= seconds]
-    put(path, b"".join(map(line, kept)))
+    write_atomically(path, b"".join(map(line, kept)))
     return len(rows) - len(kept)
 
 

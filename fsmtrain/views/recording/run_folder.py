@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fsmtrain.atomic_write import write_atomically
 from fsmtrain.core.metric_record import MetricRecord
-from fsmtrain.views.console.progress_text import closing_line, plural
+from fsmtrain.views.console.progress_text import closing_line
 from fsmtrain.views.console.run_header import opening
 from fsmtrain.views.recording import run_metadata
-from fsmtrain.views.recording.append_files import put
 from fsmtrain.views.recording.folder_lock import FolderLock, lock_folder
 from fsmtrain.views.recording.folder_names import make_folder
 from fsmtrain.views.recording.json_csv import document
@@ -23,6 +23,7 @@ from fsmtrain.views.recording.metrics_files import MetricsFiles
 from fsmtrain.views.recording.resume_trim import Earlier, cut_back, facts_in
 from fsmtrain.views.recording.timeline_file import Timeline
 from fsmtrain.views.run_view import RunView
+from fsmtrain.wording import plural
 
 BEGINNING = ("name", "started", "command", "process")  # what a run that is resumed keeps of its run.json
 HOLD = 0.3  # seconds for which a row waits for the rest of its batches, at most
@@ -92,8 +93,8 @@ class RunFolder:
     def _introduce(self, run: RunView, run_facts: Mapping[str, Any]) -> None:
         """Write what is known before the run goes on."""
         try:
-            put(self.path / "run.json", document(run_facts))
-            put(self.path / "table.json", document(run_metadata.table_facts(run.loop)))
+            write_atomically(self.path / "run.json", document(run_facts))
+            write_atomically(self.path / "table.json", document(run_metadata.table_facts(run.loop)))
             for text in opening(run):
                 self.say(text)
         except OSError:
@@ -120,7 +121,8 @@ class RunFolder:
         if self._timeline is not None:
             spent = self._spent(run)
             self._timeline.add({name: value for name, value in spent.items() if name != "taken"}, is_last=is_last)
-            put(self.path / "status.json", document({"format": run_metadata.FORMAT, "written": run_metadata.now(), **spent}))
+            status = {"format": run_metadata.FORMAT, "written": run_metadata.now(), **spent}
+            write_atomically(self.path / "status.json", document(status))
 
     def end(self, run: RunView, metrics: Mapping[str, float], error: BaseException | None) -> None:
         """Write why the run has ended."""
@@ -132,7 +134,8 @@ class RunFolder:
         if lost:
             self._log.warned(f"{lost} batches are not in the metrics: they came faster than they could be written.")
         if self._is_own:
-            put(self.path / "end.json", document(run_metadata.end_facts(run, self._spent(run), metrics, error, lost)))
+            end = run_metadata.end_facts(run, self._spent(run), metrics, error, lost)
+            write_atomically(self.path / "end.json", document(end))
 
     def at_checkpoint(self, run: RunView, *, work_done: bool) -> dict[str, Any]:
         """What a checkpoint that is saved now is to say, so that the folder can be gone on with from there.

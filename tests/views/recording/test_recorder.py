@@ -232,15 +232,12 @@ def test_where_nothing_can_be_written_the_run_goes_on_and_says_so(tmp_path: Path
 def test_a_disk_that_fails_on_the_way_ends_the_record_and_not_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fsmtrain.views.recording import append_files
-
     def full(path: Path, content: bytes) -> None:
         if path.name == "status.json":
             raise OSError("no space left")
         path.write_bytes(content)
 
-    monkeypatch.setattr(append_files, "put", full)
-    monkeypatch.setattr("fsmtrain.views.recording.run_folder.put", full)
+    monkeypatch.setattr("fsmtrain.views.recording.run_folder.write_atomically", full)
     assert recorded(tmp_path).run().counters.epochs_done == 2
     assert caplog.text.count("no space left") == 1
     assert not writing()

@@ -6,9 +6,9 @@ import json
 import shlex
 from typing import Any
 
-from fsmtrain.views.console.progress_text import plural
 from fsmtrain.views.recording.report.html import Content, Markup, joined, tag
 from fsmtrain.views.recording.report.read_run_folder import Recorded
+from fsmtrain.wording import plural
 
 
 def config_section(run: Recorded) -> Markup:

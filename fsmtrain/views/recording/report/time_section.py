@@ -9,7 +9,6 @@ from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
 from fsmtrain.errors import MissingExtraError
-from fsmtrain.views.console.progress_text import plural
 from fsmtrain.views.console.run_summary import bottleneck
 from fsmtrain.views.diagrams.diagram_data import DiagramData
 from fsmtrain.views.diagrams.edges import kind
@@ -18,6 +17,7 @@ from fsmtrain.views.diagrams.tally import Tally, percent, span, times
 from fsmtrain.views.recording.report.curves import as_number
 from fsmtrain.views.recording.report.html import Content, Markup, joined, printable, tag
 from fsmtrain.views.recording.report.read_run_folder import Recorded
+from fsmtrain.wording import plural
 
 WINDOWS = 6  # lengths of windows that are told one by one
 

@@ -1,0 +1,39 @@
+"""Atomic file writes: a file is replaced in one step, so readers find the old content or the new one, never a part.
+
+For single files. Checkpoints are folders of files, committed by a rename in `runtime.checkpoint_files.store`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], *, durable: bool = False) -> None:
+    """Write a file beside its target, and rename it to the target.
+
+    Args:
+        path: The target. Its folder exists.
+        content: The bytes, or a function that writes them to an open file.
+        durable: If true, flush the file to the disk before the rename, so that the target also survives a power cut.
+
+    Raises:
+        OSError: The file could not be written. The target is unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
