@@ -14,7 +14,7 @@ from transitions import Event
 from transitions.core import listify
 from transitions.extensions import GraphMachine
 
-from fsmtrain.adapters.transitions_model import ADVANCE, Run
+from fsmtrain.adapters.transitions_model import ADVANCE, RunModel
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.errors import UsageError
 
@@ -51,7 +51,7 @@ class RunMachine(GraphMachine):
     event_cls = Advance
     models: list[Any]
 
-    def __init__(self, run: Run, **options: Any) -> None:
+    def __init__(self, run: RunModel, **options: Any) -> None:
         self._run = run
         states = run.states
         super().__init__(
@@ -71,7 +71,7 @@ class RunMachine(GraphMachine):
         return type(None), ()
 
     @property
-    def model(self) -> Run:
+    def model(self) -> RunModel:
         """The run."""
         return self._run
 
@@ -190,4 +190,4 @@ def as_transitions(
             f"concerns the drawing, such as title or graph_engine."
         )
     drawing = {"title": "fsmtrain", "graph_engine": "mermaid", "show_conditions": True}
-    return RunMachine(Run(dispatcher, begin, end, finish or end), **{**drawing, **options})
+    return RunMachine(RunModel(dispatcher, begin, end, finish or end), **{**drawing, **options})

@@ -30,7 +30,7 @@ Callback = Callable[[EventData], None]
 Condition = Callable[[EventData], bool]
 
 
-class Run:
+class RunModel:
     """A run as ``transitions`` sees it: the model of a `RunMachine`.
 
     Between the effects and the new state's callbacks, `state` is still the one that is being left, as the library has it.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fsmtrain.prove.lemmas import LEMMAS
-from fsmtrain.prove.prove_all import ALL, SPECIAL
+from fsmtrain.prove.prove_all import ALL_CLAIMS, TABLE_CLAIMS
+from fsmtrain.prove.smt.lemmas import LEMMAS
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "proofs.md"
 
@@ -19,6 +19,6 @@ def rows_of_the_page() -> list[tuple[str, str]]:
 
 
 def test_the_page_lists_every_claim_with_its_condition() -> None:
-    claimed = [(claim.says, claim.built_in or "") for claim in ALL]
-    expected = [*((says, "") for says in SPECIAL), *claimed, *((lemma.says, "") for lemma in LEMMAS)]
+    claimed = [(claim.statement, claim.built_in or "") for claim in ALL_CLAIMS]
+    expected = [*((says, "") for says in TABLE_CLAIMS), *claimed, *((lemma.statement, "") for lemma in LEMMAS)]
     assert sorted(rows_of_the_page()) == sorted([("claim", "with"), *expected])

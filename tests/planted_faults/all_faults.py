@@ -17,8 +17,8 @@ from time import perf_counter
 from attrs import frozen
 
 from fsmtrain.core.states import State
-from fsmtrain.prove.claim import Claim
-from fsmtrain.prove.spin import is_refuted
+from fsmtrain.prove.claims.claim import Claim
+from fsmtrain.prove.spin.run_spin import spin_refutes
 from tests.planted_faults.drop_action import is_noticed, working_states
 from tests.planted_faults.fault_detection import (
     CLAIMS,
@@ -61,7 +61,7 @@ def judge(number: int, *, with_spin: bool = False) -> Caught:
     """Who catches the fault with this number."""
     fault = planted()[number]
     lost, found, differs = lost_claim(fault.table), finding_of(fault.table), differing_case(fault.table) is not None
-    spin = is_refuted(fault.table, (claim for claim in CLAIMS if isinstance(claim, Claim))) if with_spin else None
+    spin = spin_refutes(fault.table, (claim for claim in CLAIMS if isinstance(claim, Claim))) if with_spin else None
     equivalent = not (lost or found or differs or spin) and is_equivalent(fault.table)
     return Caught(number, fault.operator, fault.says, lost, found, differs, spin, equivalent)
 

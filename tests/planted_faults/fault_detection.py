@@ -24,14 +24,14 @@ from fsmtrain.core.table import Table, full_table
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import SizesError
 from fsmtrain.options import Options
-from fsmtrain.prove.assumptions import LEGAL, check_interval_fits
-from fsmtrain.prove.claim import Claim
-from fsmtrain.prove.obligations import Invariants, Obligation, obligations, z3_agrees
-from fsmtrain.prove.prove_all import ALL, SPECIAL, Special, bad_of_special
-from fsmtrain.prove.prove_claim import bad_of, prove
-from fsmtrain.prove.solvers import z3
-from fsmtrain.prove.transition_system import System, reading, system
-from fsmtrain.prove.z3_terms import Term
+from fsmtrain.prove.claims.claim import Claim
+from fsmtrain.prove.loop_model.assumptions import LEGAL_LIMITS, validation_interval_fits
+from fsmtrain.prove.prove_all import ALL_CLAIMS, TABLE_CLAIMS, TableClaim, table_violations
+from fsmtrain.prove.smt.obligations import Invariants, Obligation, proof_obligations, z3_refutes
+from fsmtrain.prove.smt.prove_claim import prove, violations_of
+from fsmtrain.prove.smt.solvers import z3
+from fsmtrain.prove.smt.transition_system import TransitionSystem, read_guard, system
+from fsmtrain.prove.smt.z3_terms import Term
 from tests.reference import Event, Every, Replaced, Script
 from tests.strategies import Case, World, take_back
 
@@ -56,20 +56,20 @@ def whole_table() -> Table:
 
 # ---- the proofs
 
-CLAIMS: tuple[Claim | Special, ...] = (*(claim for claim in ALL if claim.built_in != "save"), *SPECIAL)
+CLAIMS: tuple[Claim | TableClaim, ...] = (*(claim for claim in ALL_CLAIMS if claim.built_in != "save"), *TABLE_CLAIMS)
 
 
-def system_of(table: Table, states: Collection[State] = tuple(State), *, shares: bool = False) -> System:
+def system_of(table: Table, states: Collection[State] = tuple(State), *, shares: bool = False) -> TransitionSystem:
     """A table's transition system, with the built-in decisions; of these states' visits alone."""
-    return system(table, legal=(*LEGAL, check_interval_fits), states=states, shares=shares)
+    return system(table, legal=(*LEGAL_LIMITS, validation_interval_fits), states=states, shares=shares)
 
 
-def _bad(system: System, claim: Claim | Special) -> dict[State, Term]:
-    return bad_of(system, claim) if isinstance(claim, Claim) else bad_of_special(system, claim)
+def _bad(system: TransitionSystem, claim: Claim | TableClaim) -> dict[State, Term]:
+    return violations_of(system, claim) if isinstance(claim, Claim) else table_violations(system, claim)
 
 
 @cache
-def base() -> System:
+def base() -> TransitionSystem:
     """The system of the table without a fault."""
     return system_of(whole_table())
 
@@ -82,7 +82,7 @@ def base_invariants(number: int) -> Invariants:
     return proof.invariants
 
 
-def _known(system: System, number: int) -> dict[State, list[Term]]:
+def _known(system: TransitionSystem, number: int) -> dict[State, list[Term]]:
     """What the claims before this one give."""
     known: dict[State, list[Term]] = {}
     for claim in CLAIMS[:number]:
@@ -106,7 +106,7 @@ def lost_claim(table: Table, *, seconds: float = 3.0) -> str | None:
     known: dict[State, list[Term]] = {}
     for number, claim in enumerate(CLAIMS):
         bad = _bad(part, claim)
-        if not all(map(z3_agrees, obligations(part, bad, known, base_invariants(number)))):
+        if not all(map(z3_refutes, proof_obligations(part, bad, known, base_invariants(number)))):
             whole = evolve(part, visits={**base().visits, **part.visits})
             if prove(whole, _bad(whole, claim), _known(whole, number), seconds=seconds) is None:
                 return claim.name if isinstance(claim, Claim) else claim
@@ -117,21 +117,21 @@ def lost_claim(table: Table, *, seconds: float = 3.0) -> str | None:
 def is_equivalent(table: Table) -> bool:
     """Whether a table with a fault provably does what the one without does, at every visit that the claims allow.
 
-    Both tables' rows are translated together, so that both see the same answers of chance.
+    Both tables' rows are translated together, so that both see the same answers of inputs.
     """
     pairs = [(one, other) for one, other in zip(whole_table(), table, strict=True)]
     for state in {one.source for one, other in pairs if one != other}:
         here = [(one, other) for one, other in pairs if one.source is state]
         together = Table((*(one for one, _ in here), *(other for _, other in here)))
         both = system_of(together, (state,), shares=True)
-        rows, known = both.visits[state].rows, _known(base(), len(CLAIMS))[state]
+        rows, known = both.visits[state].transitions, _known(base(), len(CLAIMS))[state]
         for one, other in zip(rows[: len(here)], rows[len(here) :], strict=True):
             differs = [one.condition != other.condition]
             if one.row.to is not other.row.to:
                 differs.append(one.condition)
             differs += [z3().And(one.condition, term != other.after[field]) for field, term in one.after.items()]
             due = Obligation("the rows do the same", (*both.legal, *both.visits[state].assumed, *known, z3().Or(*differs)))
-            if not z3_agrees(due):
+            if not z3_refutes(due):
                 return False
     return True
 
@@ -151,7 +151,7 @@ def configurations() -> tuple[tuple[Case, Loop], ...]:
 
 def finding_of(table: Table) -> str | None:
     """The first error that the check reports of a table's transitions, in any configuration of the grid."""
-    with patch.object(row_choices, "read", lambda guard, whole: reading(guard)):  # a planted guard has no source
+    with patch.object(row_choices, "read", lambda guard, whole: read_guard(guard)):  # a planted guard has no source
         for case, loop in configurations():
             changed = copy.copy(loop)
             object.__setattr__(changed, "table", table)

@@ -16,8 +16,8 @@ from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
-from fsmtrain.prove.effect_ast import Assign, Branch, Change, Changes, argument_of, changes_of, index_of
-from fsmtrain.prove.transition_system import reading
+from fsmtrain.prove.loop_model.effect_ast import Assign, Branch, Change, Changes, argument_of, index_of, read_effect
+from fsmtrain.prove.smt.transition_system import read_guard
 
 Records = dict[str, Any]
 
@@ -79,7 +79,7 @@ def value(expression: Expression, records: Records) -> Any:
 def _index(at: str | int, records: Records) -> int:
     if isinstance(at, int):
         return at
-    found: int = getattr(records["counters"], at) if hasattr(records["counters"], at) else getattr(records["seen"], at)
+    found: int = getattr(records["counters"], at) if hasattr(records["counters"], at) else getattr(records["ghost"], at)
     return found
 
 
@@ -126,7 +126,7 @@ def faults(table: Table) -> Iterator[Fault]:
             yield Fault(operator, f"row {number}, {row.source} -> {row.to}", Table(rows))
     guards = list(dict.fromkeys(g for row in table for g in (row.when, *row.unless) if g is not None))
     for guard in guards:
-        for operator, expression in _of_expression(reading(guard)):
+        for operator, expression in _of_expression(read_guard(guard)):
             planted = PlantedGuard(expression, name_of(guard))
             yield Fault(f"guard: {operator}", f"guard {name_of(guard)}", _with_guard(table, guard, planted))
 
@@ -144,11 +144,11 @@ def _with_guard(table: Table, old: Guard, new: Guard) -> Table:
 def _of_guards(row: Row) -> Iterator[tuple[str, Row]]:
     if row.when is not None:
         yield "drop when", evolve(row, when=None)
-        yield "negate when", evolve(row, when=PlantedGuard(negation(reading(row.when)), f"not {name_of(row.when)}"))
+        yield "negate when", evolve(row, when=PlantedGuard(negation(read_guard(row.when)), f"not {name_of(row.when)}"))
     for i, guard in enumerate(row.unless):
         others = (*row.unless[:i], *row.unless[i + 1 :])
         yield "drop unless", evolve(row, unless=others)
-        yield "negate unless", evolve(row, unless=(*others, PlantedGuard(negation(reading(guard)), f"not {name_of(guard)}")))
+        yield "negate unless", evolve(row, unless=(*others, PlantedGuard(negation(read_guard(guard)), f"not {name_of(guard)}")))
 
 
 def _of_target(row: Row) -> Iterator[tuple[str, Row]]:
@@ -166,7 +166,7 @@ def _of_effects(row: Row) -> Iterator[tuple[str, Row]]:
         yield "repeat effect", evolve(row, then=(*before, effect, effect, *after))
         if after:
             yield "swap effects", evolve(row, then=(*before, after[0], effect, *after[1:]))
-        changes = changes_of(effect)
+        changes = read_effect(effect)
         for operator, changed in _of_changes(changes):
             planted: Effect = PlantedEffect(changed, effect.__name__)
             yield f"effect: {operator}", evolve(row, then=(*before, planted, *after))
@@ -219,4 +219,4 @@ def _of_expression(expression: Expression) -> Iterator[tuple[str, Expression]]:
 
 def is_readable(guard: Guard) -> bool:
     """Whether nothing in a guard is opaque."""
-    return not is_opaque(reading(guard))
+    return not is_opaque(read_guard(guard))

@@ -22,17 +22,8 @@ from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.options import Options
-from fsmtrain.prove.assumptions import (
-    ACTIONS,
-    LEGAL,
-    ask_to_stop,
-    begins,
-    chances_are_legal,
-    check_interval_fits,
-    window_is_legal,
-)
-from fsmtrain.prove.claim import Claim
 from fsmtrain.prove.claims import CLAIMS
+from fsmtrain.prove.claims.claim import Claim
 from fsmtrain.prove.claims.folding_facts import (
     FACTS,
     every_epoch_has_checks,
@@ -50,8 +41,17 @@ from fsmtrain.prove.claims.folding_facts import (
     without_bptt_split_nb_is_0,
     without_bptt_splits_is_one,
 )  # fmt: skip
-from fsmtrain.prove.effect_ast import changes_of
-from fsmtrain.prove.ghost_state import ON_LEAVING, ON_VISIT, Chance, Seen
+from fsmtrain.prove.loop_model.assumptions import (
+    ACTIONS,
+    LEGAL_LIMITS,
+    begin_run,
+    inputs_are_legal,
+    request_stop,
+    validation_interval_fits,
+    window_length_is_legal,
+)
+from fsmtrain.prove.loop_model.effect_ast import read_effect
+from fsmtrain.prove.loop_model.ghost_state import AFTER_GUARDS, BEFORE_GUARDS, GhostState, Inputs
 from tests.planted_faults.fault_operators import PlantedEffect
 from tests.strategies import Case, cases
 
@@ -64,9 +64,9 @@ EFFECTS: list[Effect] = [
 @settings(max_examples=300, deadline=None)
 def test_what_is_assumed_of_limits_is_what_resolve_guarantees(case: Case) -> None:
     limits = resolve(case.options, case.sizes, has_own_check=case.replaced.check is not None)
-    assert all(legal(limits) for legal in LEGAL)
+    assert all(legal(limits) for legal in LEGAL_LIMITS)
     if case.replaced.check is None:
-        assert check_interval_fits(limits)
+        assert validation_interval_fits(limits)
 
 
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda effect: effect.__name__)
@@ -85,7 +85,7 @@ def test_an_effect_does_what_is_read_of_it(effect: Effect, data: st.DataObject) 
     limits = evolve(_limits(), optimizers=3, val_check_epochs=data.draw(st.integers(1, 3)), windows=((0, 2), (2, 3)))
     done, read = Counters(**values).copy(), Counters(**values).copy()
     effect(limits, done)
-    PlantedEffect(changes_of(effect), effect.__name__)(limits, read)
+    PlantedEffect(read_effect(effect), effect.__name__)(limits, read)
     assert done == read
 
 
@@ -100,17 +100,17 @@ def test_the_claims_hold_in_runs_in_which_chance_is_thrown(case: Case, data: st.
     limits = evolve(case.limits, rolls_back=data.draw(st.booleans()))
     table, random = case.full_table, data.draw(st.randoms(use_true_random=False))
     lengths = {length for _, length in limits.windows}
-    seen = Seen(
-        me=random.randrange(limits.optimizers),
+    ghost = GhostState(
+        watched_i=random.randrange(limits.optimizers),
         never_accumulates=not case.guards.step and lengths <= {1},
         same_window=limits.windows[0][1] if len(limits.windows) == 1 and limits.windows[0][0] == 0 else 0,
     )
     counters, signals = Counters.begin(limits.optimizers), Signals()
-    records: dict[str, Any] = {"limits": limits, "counters": counters, "signals": signals, "seen": seen}
+    records: dict[str, Any] = {"limits": limits, "counters": counters, "signals": signals, "ghost": ghost}
     epoch = 0
 
     def throw() -> None:
-        chance = Chance(
+        inputs = Inputs(
             stop=random.random() < 0.01,
             patience_exhausted=random.random() < 0.3,
             step_skipped=random.random() < 0.3,
@@ -122,28 +122,28 @@ def test_the_claims_hold_in_runs_in_which_chance_is_thrown(case: Case, data: st.
             test_batches=limits.test_batches or random.randint(1, 3),
             window=limits.window_of(epoch),
         )
-        assert chances_are_legal(limits, seen, chance)
-        assert window_is_legal(seen, chance)
-        records["chance"] = chance
+        assert inputs_are_legal(limits, ghost, inputs)
+        assert window_length_is_legal(ghost, inputs)
+        records["inputs"] = inputs
 
     throw()
-    call(begins, records)
+    call(begin_run, records)
     state = State.START
     for _ in range(3000):
-        epoch = seen.epochs_begun
+        epoch = ghost.epochs_begun
         throw()
-        for function in (ask_to_stop, ACTIONS.get(state), ON_VISIT.get(state)):
+        for function in (request_stop, ACTIONS.get(state), BEFORE_GUARDS.get(state)):
             if function is not None:
                 call(function, records)
         holding = [row for row in table.leaving(state) if row.holds(limits, counters, signals)]
         assert len(holding) == (0 if state.is_final else 1)
         for claim in (*CLAIMS, *FACTS):
             if state in claim.at and is_meant(claim, case) and (claim.to is None or {row.to for row in holding} & claim.to):
-                assert call(claim.holds, records), (claim.says, state, counters, signals, seen)
+                assert call(claim.holds, records), (claim.statement, state, counters, signals, ghost)
         if state.is_final:
             break
-        if state in ON_LEAVING:
-            call(ON_LEAVING[state], records)
+        if state in AFTER_GUARDS:
+            call(AFTER_GUARDS[state], records)
         for effect in holding[0].then:
             effect(limits, counters)
         state = holding[0].to
@@ -197,7 +197,7 @@ def check_facts(
 ) -> None:
     """Each of these facts has its claim, made for this state and these guards."""
     windows = case.limits.windows
-    seen = Seen(
+    ghost = GhostState(
         never_accumulates=not case.guards.step and all(length == 1 for _, length in windows),
         same_window=windows[0][1] if len(windows) == 1 and windows[0][0] == 0 else 0,
     )
@@ -205,6 +205,6 @@ def check_facts(
         claim = next(claim for claim in FACTS if claim.holds is proved[record, name])
         assert is_meant(claim, case)
         assert claim.at == frozenset(State) if state is None else state in claim.at
-        records: dict[str, Any] = {"limits": case.limits, "counters": Counters(), "signals": Signals(), "seen": seen}
+        records: dict[str, Any] = {"limits": case.limits, "counters": Counters(), "signals": Signals(), "ghost": ghost}
         setattr(records[record], name, not known if isinstance(known, bool) else known + 1)
         assert not call(claim.holds, records), (record, name)

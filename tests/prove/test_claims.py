@@ -7,23 +7,25 @@ import pytest
 pytest.importorskip("z3", reason="the extra 'prove' is not installed: pip install 'fsmtrain[prove]'")
 pytest.importorskip("cvc5", reason="the extra 'prove' is not installed: pip install 'fsmtrain[prove]'")
 
-from fsmtrain.prove.claim import Claim
-from fsmtrain.prove.effect_ast import value_of
-from fsmtrain.prove.lemmas import LEMMAS, decide_lemmas
-from fsmtrain.prove.prove_all import ALL, SPECIAL, decide
-from fsmtrain.prove.prove_claim import bad_of, known_from, prove
-from fsmtrain.prove.systems import world
+from fsmtrain.prove.claims.claim import Claim
+from fsmtrain.prove.loop_model.effect_ast import read_predicate
+from fsmtrain.prove.prove_all import ALL_CLAIMS, TABLE_CLAIMS, prove_index
+from fsmtrain.prove.smt.arbitrary_guards import loop_system
+from fsmtrain.prove.smt.lemmas import LEMMAS, prove_lemmas
+from fsmtrain.prove.smt.prove_claim import facts_from, prove, violations_of
 
 
-@pytest.mark.parametrize("index", range(len(ALL) + len(SPECIAL)), ids=[*(claim.name for claim in ALL), *SPECIAL])
+@pytest.mark.parametrize(
+    "index", range(len(ALL_CLAIMS) + len(TABLE_CLAIMS)), ids=[*(claim.name for claim in ALL_CLAIMS), *TABLE_CLAIMS]
+)
 def test_a_claim_is_proved_by_both_solvers(index: int) -> None:
-    verdict = decide(index)
+    verdict = prove_index(index)
     assert verdict.is_proved, verdict
 
 
-@pytest.mark.parametrize("lemma", LEMMAS, ids=[lemma.says for lemma in LEMMAS])
+@pytest.mark.parametrize("lemma", LEMMAS, ids=[lemma.statement for lemma in LEMMAS])
 def test_a_lemma_is_proved_by_at_least_one_solver(lemma: object) -> None:
-    (verdict,) = (verdict for verdict in decide_lemmas() if verdict.lemma is lemma)
+    (verdict,) = (verdict for verdict in prove_lemmas() if verdict.lemma is lemma)
     assert verdict.z3 or verdict.cvc5
 
 
@@ -34,6 +36,6 @@ def test_a_false_claim_is_not_proved() -> None:
         return counters.current_epoch == 0  # type: ignore[attr-defined, no-any-return]
 
     claim = Claim("false", the_first_epoch_is_the_last)
-    assert value_of(claim.holds) is not None
-    system = world(None)
-    assert prove(system, bad_of(system, claim), known_from(system, ALL, None), seconds=5.0) is None
+    assert read_predicate(claim.holds) is not None
+    system = loop_system(None)
+    assert prove(system, violations_of(system, claim), facts_from(system, ALL_CLAIMS, None), seconds=5.0) is None

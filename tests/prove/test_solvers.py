@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fsmtrain.errors import UsageError
-from fsmtrain.prove import solvers
+from fsmtrain.prove.smt import solvers
 
 
 @pytest.mark.parametrize("solver", [solvers.z3, solvers.cvc5], ids=["z3", "cvc5"])

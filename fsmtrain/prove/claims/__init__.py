@@ -5,13 +5,13 @@ They stand in an order: in the proof of one, those above it may be used. All are
 
 from __future__ import annotations
 
-from fsmtrain.prove.claim import Claim
-from fsmtrain.prove.claims.endings import ENDING
+from fsmtrain.prove.claims.accumulation import ACCUMULATION
+from fsmtrain.prove.claims.claim import Claim
 from fsmtrain.prove.claims.epochs import EPOCHS
 from fsmtrain.prove.claims.folding_facts import FACTS
-from fsmtrain.prove.claims.validation import CHECKS
-from fsmtrain.prove.claims.windows import WINDOWS
+from fsmtrain.prove.claims.run_end import RUN_END
+from fsmtrain.prove.claims.validation import VALIDATION
 
-CLAIMS: tuple[Claim, ...] = (*EPOCHS, *WINDOWS, *CHECKS, *ENDING)
+CLAIMS: tuple[Claim, ...] = (*EPOCHS, *ACCUMULATION, *VALIDATION, *RUN_END)
 
 __all__ = ["CLAIMS", "FACTS"]

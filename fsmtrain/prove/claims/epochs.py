@@ -5,15 +5,15 @@ from __future__ import annotations
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.prove.claim import AFTER_FETCH, IN_EPOCH, IN_TURN, Claim, but
-from fsmtrain.prove.ghost_state import Seen
+from fsmtrain.prove.claims.claim import AFTER_FETCH, IN_EPOCH, IN_ROUND, Claim, all_except
+from fsmtrain.prove.loop_model.ghost_state import GhostState
 
 
-def no_epoch_has_begun(counters: Counters, seen: Seen) -> bool:
+def no_epoch_has_begun(counters: Counters, ghost: GhostState) -> bool:
     return (
         counters.current_epoch == 0 and counters.epochs_done == 0 and counters.epochs_since_validation == 0
         and counters.batch_nb == 0 and counters.batches_begun == 0 and counters.batches_since_validation == 0
-        and counters.gathered == 0 and seen.epochs_begun == 0 and not counters.epoch_ended_early and not counters.saved
+        and counters.gathered == 0 and ghost.epochs_begun == 0 and not counters.epoch_ended_early and not counters.saved
     )  # fmt: skip
 
 
@@ -25,22 +25,22 @@ def the_epoch_is_under_way(counters: Counters) -> bool:
     return counters.current_epoch == counters.epochs_done
 
 
-def an_epoch_is_under_way_or_finished(counters: Counters, seen: Seen) -> bool:
-    return (seen.fetched_in_epoch == 0 and counters.epochs_done == counters.current_epoch + 1) or (
-        seen.fetched_in_epoch >= 1 and counters.epochs_done == counters.current_epoch
+def an_epoch_is_under_way_or_finished(counters: Counters, ghost: GhostState) -> bool:
+    return (ghost.fetched_in_epoch == 0 and counters.epochs_done == counters.current_epoch + 1) or (
+        ghost.fetched_in_epoch >= 1 and counters.epochs_done == counters.current_epoch
     )
 
 
-def an_epoch_under_way_has_batches_left(seen: Seen) -> bool:
-    return seen.fetched_in_epoch == 0 or seen.batches_left >= 1
+def an_epoch_under_way_has_batches_left(ghost: GhostState) -> bool:
+    return ghost.fetched_in_epoch == 0 or ghost.batches_left >= 1
 
 
-def epochs_are_counted(counters: Counters, seen: Seen) -> bool:
-    return counters.epochs_done == seen.epochs_finished
+def epochs_are_counted(counters: Counters, ghost: GhostState) -> bool:
+    return counters.epochs_done == ghost.epochs_finished
 
 
-def epochs_are_numbered(counters: Counters, seen: Seen) -> bool:
-    return counters.current_epoch + 1 == seen.epochs_begun
+def epochs_are_numbered(counters: Counters, ghost: GhostState) -> bool:
+    return counters.current_epoch + 1 == ghost.epochs_begun
 
 
 def another_epoch_is_due(limits: Limits, counters: Counters) -> bool:
@@ -51,29 +51,29 @@ def epochs_are_at_most_max(limits: Limits, counters: Counters) -> bool:
     return counters.epochs_done >= 0 and counters.epochs_done <= limits.epochs
 
 
-def batches_are_numbered(counters: Counters, seen: Seen) -> bool:
-    return counters.batch_nb + 1 == seen.fetched_in_epoch and counters.batch_nb >= 0
+def batches_are_numbered(counters: Counters, ghost: GhostState) -> bool:
+    return counters.batch_nb + 1 == ghost.fetched_in_epoch and counters.batch_nb >= 0
 
 
-def a_sized_epoch_has_its_batches(limits: Limits, seen: Seen) -> bool:
-    return limits.train_is_stream or seen.fetched_in_epoch + seen.batches_left == limits.train_batches
+def a_sized_epoch_has_its_batches(limits: Limits, ghost: GhostState) -> bool:
+    return limits.train_is_stream or ghost.fetched_in_epoch + ghost.batches_left == limits.train_batches
 
 
-def a_stream_ends_with_its_last_batch(limits: Limits, signals: Signals, seen: Seen) -> bool:
-    return seen.batches_left >= 0 and (
-        (limits.train_is_stream and (signals.stream_ended == (seen.batches_left == 0)))
+def a_stream_ends_with_its_last_batch(limits: Limits, signals: Signals, ghost: GhostState) -> bool:
+    return ghost.batches_left >= 0 and (
+        (limits.train_is_stream and (signals.stream_ended == (ghost.batches_left == 0)))
         or (not limits.train_is_stream and not signals.stream_ended)
     )
 
 
-def an_epoch_ends_with_its_last_batch_or_is_cut(counters: Counters, seen: Seen) -> bool:
-    return (counters.epoch_ended_early and seen.batches_left >= 1) or (
-        not counters.epoch_ended_early and seen.batches_left == 0
+def an_epoch_ends_with_its_last_batch_or_is_cut(counters: Counters, ghost: GhostState) -> bool:
+    return (counters.epoch_ended_early and ghost.batches_left >= 1) or (
+        not counters.epoch_ended_early and ghost.batches_left == 0
     )
 
 
-def batches_are_counted(counters: Counters, seen: Seen) -> bool:
-    return counters.batches_begun == seen.fetched
+def batches_are_counted(counters: Counters, ghost: GhostState) -> bool:
+    return counters.batches_begun == ghost.fetched
 
 
 def turns_are_in_range(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -87,12 +87,12 @@ def the_batch_is_complete(limits: Limits, counters: Counters, signals: Signals) 
     return counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 == signals.splits
 
 
-def rounds_are_counted(counters: Counters, seen: Seen) -> bool:
-    return counters.round_nb == seen.rounds
+def rounds_are_counted(counters: Counters, ghost: GhostState) -> bool:
+    return counters.round_nb == ghost.rounds
 
 
-def a_batch_is_saved_once(counters: Counters, seen: Seen) -> bool:
-    return (counters.saved and seen.saves_left == 0) or (not counters.saved and seen.saves_left == 1)
+def a_batch_is_saved_once(counters: Counters, ghost: GhostState) -> bool:
+    return (counters.saved and ghost.saves_left == 0) or (not counters.saved and ghost.saves_left == 1)
 
 
 EPOCHS: tuple[Claim, ...] = (
@@ -104,8 +104,8 @@ EPOCHS: tuple[Claim, ...] = (
     Claim("batch_nb is the batch's index in its epoch", batches_are_numbered, IN_EPOCH),
     Claim("a sized epoch has train_batches batches", a_sized_epoch_has_its_batches, IN_EPOCH),
     Claim("an epoch goes on as long as there are batches", a_stream_ends_with_its_last_batch, AFTER_FETCH),
-    Claim("batches_begun counts the batches of the run", batches_are_counted, but(State.FETCH)),
-    Claim("split_nb and optimizer_i stay within their ranges", turns_are_in_range, IN_TURN),
+    Claim("batches_begun counts the batches of the run", batches_are_counted, all_except(State.FETCH)),
+    Claim("split_nb and optimizer_i stay within their ranges", turns_are_in_range, IN_ROUND),
     Claim("a batch's splits and optimizers are all done before it is saved or followed by a check", the_batch_is_complete,
           frozenset({State.SAVE, State.VAL_CHECK})),
     Claim("... and before its epoch ends or goes on", the_batch_is_complete, frozenset({State.ROUND_END}),

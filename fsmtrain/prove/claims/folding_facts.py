@@ -5,8 +5,8 @@ from __future__ import annotations
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.prove.claim import EVERYWHERE, IN_TURN, Claim
-from fsmtrain.prove.ghost_state import Seen
+from fsmtrain.prove.claims.claim import ALL_STATES, IN_ROUND, Claim
+from fsmtrain.prove.loop_model.ghost_state import GhostState
 
 
 def one_optimizer_is_number_0(limits: Limits, counters: Counters) -> bool:
@@ -45,20 +45,20 @@ def only_a_policy_rolls_back(limits: Limits, signals: Signals) -> bool:
     return limits.rolls_back or not signals.nonfinite
 
 
-def without_accumulation_the_window_is_one(counters: Counters, seen: Seen) -> bool:
-    return not seen.never_accumulates or counters.window_length == 1
+def without_accumulation_the_window_is_one(counters: Counters, ghost: GhostState) -> bool:
+    return not ghost.never_accumulates or counters.window_length == 1
 
 
-def without_accumulation_one_is_gathered(counters: Counters, seen: Seen) -> bool:
-    return not seen.never_accumulates or counters.gathered == 1
+def without_accumulation_one_is_gathered(counters: Counters, ghost: GhostState) -> bool:
+    return not ghost.never_accumulates or counters.gathered == 1
 
 
-def without_accumulation_no_window_is_open(counters: Counters, seen: Seen) -> bool:
-    return not seen.never_accumulates or counters.open_windows == 0
+def without_accumulation_no_window_is_open(counters: Counters, ghost: GhostState) -> bool:
+    return not ghost.never_accumulates or counters.open_windows == 0
 
 
-def one_window_for_all_epochs(counters: Counters, seen: Seen) -> bool:
-    return seen.same_window == 0 or counters.window_length == seen.same_window
+def one_window_for_all_epochs(counters: Counters, ghost: GhostState) -> bool:
+    return ghost.same_window == 0 or counters.window_length == ghost.same_window
 
 
 def every_epoch_has_checks(limits: Limits, counters: Counters) -> bool:
@@ -83,7 +83,7 @@ FACTS: tuple[Claim, ...] = (
     Claim("... one backward is gathered in backward", without_accumulation_one_is_gathered, frozenset({State.BACKWARD}),
           built_in="step"),
     Claim("... and no window is open at the end of a turn", without_accumulation_no_window_is_open,
-          EVERYWHERE - (IN_TURN - {State.TRAIN_BATCH, State.ROUND_END}) - {State.ROLLED_BACK}, built_in="step"),
+          ALL_STATES - (IN_ROUND - {State.TRAIN_BATCH, State.ROUND_END}) - {State.ROLLED_BACK}, built_in="step"),
     Claim("window is K in backward where all epochs have the same K", one_window_for_all_epochs, frozenset({State.BACKWARD})),
     Claim("epochs_since_validation is 1 in round_end where every epoch has checks", every_epoch_has_checks,
           frozenset({State.ROUND_END})),

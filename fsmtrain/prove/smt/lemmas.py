@@ -11,16 +11,16 @@ from time import process_time
 
 from attrs import frozen
 
-from fsmtrain.prove.obligations import Obligation, cvc5_agrees, z3_agrees
-from fsmtrain.prove.solvers import z3
-from fsmtrain.prove.z3_terms import Term
+from fsmtrain.prove.smt.obligations import Obligation, cvc5_refutes, z3_refutes
+from fsmtrain.prove.smt.solvers import z3
+from fsmtrain.prove.smt.z3_terms import Term
 
 
 @frozen
 class Lemma:
     """A fact of arithmetic: `holds` makes it for four whole numbers."""
 
-    says: str
+    statement: str
     holds: Callable[[Term, Term, Term, Term], Term]
 
 
@@ -55,11 +55,11 @@ LEMMAS = (
 )  # fmt: skip
 
 
-def decide_lemmas(lemmas: tuple[Lemma, ...] = LEMMAS) -> list[LemmaVerdict]:
+def prove_lemmas(lemmas: tuple[Lemma, ...] = LEMMAS) -> list[LemmaVerdict]:
     """Both solvers' verdicts."""
     verdicts = []
     for lemma in lemmas:
         begun = process_time()
-        due = Obligation(lemma.says, (z3().Not(lemma.holds(*z3().Ints("number times interval place"))),))
-        verdicts.append(LemmaVerdict(lemma, z3_agrees(due, 3.0), cvc5_agrees(due.smt2()), process_time() - begun))
+        due = Obligation(lemma.statement, (z3().Not(lemma.holds(*z3().Ints("number times interval place"))),))
+        verdicts.append(LemmaVerdict(lemma, z3_refutes(due, 3.0), cvc5_refutes(due.to_smtlib()), process_time() - begun))
     return verdicts

@@ -17,12 +17,12 @@ from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.table import Table, full_table
-from fsmtrain.prove.assumptions import LEGAL, check_interval_fits
-from fsmtrain.prove.claim import Decision
-from fsmtrain.prove.transition_system import System, system
+from fsmtrain.prove.claims.claim import Decision
+from fsmtrain.prove.loop_model.assumptions import LEGAL_LIMITS, validation_interval_fits
+from fsmtrain.prove.smt.transition_system import TransitionSystem, system
 
 
-class AnyAnswer:
+class ArbitraryGuard:
     """A guard of the user's that cannot be read: in proofs it may say anything, and the same to all who ask in one visit."""
 
     def __init__(self, name: str) -> None:
@@ -36,26 +36,28 @@ class AnyAnswer:
 def table_of(built_in: Decision | None) -> Table:
     """The full table with every decision replaced but one."""
     free = Guards(
-        step={} if built_in == "step" else {0: AnyAnswer("step")},
-        validate=None if built_in == "validate" else AnyAnswer("validate"),
-        save=None if built_in == "save" else AnyAnswer("save"),
-        stop=None if built_in == "stop" else AnyAnswer("stop"),
+        step={} if built_in == "step" else {0: ArbitraryGuard("step")},
+        validate=None if built_in == "validate" else ArbitraryGuard("validate"),
+        save=None if built_in == "save" else ArbitraryGuard("save"),
+        stop=None if built_in == "stop" else ArbitraryGuard("stop"),
     )
     return full_table(decisions(free))
 
 
-def world_of(table: Table, built_in: Decision | None) -> System:
+def world_of(table: Table, built_in: Decision | None) -> TransitionSystem:
     """A table's transition system.
 
     Any optimizer may have a step guard of its own. So, unless that decision is built in, the rule of the others may answer
     anything too: what it would say is among the answers.
     """
-    legal: tuple[Callable[..., bool], ...] = (*LEGAL, check_interval_fits) if built_in == "validate" else LEGAL
+    legal: tuple[Callable[..., bool], ...] = (
+        (*LEGAL_LIMITS, validation_interval_fits) if built_in == "validate" else LEGAL_LIMITS
+    )
     own_steps: frozenset[Expression] = frozenset() if built_in == "step" else frozenset({read(ask.window_is_full)})
     return system(table, legal=legal, accumulates=built_in != "step", substitute=own_steps)
 
 
 @functools.cache
-def world(built_in: Decision | None) -> System:
+def loop_system(built_in: Decision | None) -> TransitionSystem:
     """The transition system of the table that runs."""
     return world_of(table_of(built_in), built_in)

@@ -18,10 +18,10 @@ from fsmtrain.core.states import State
 
 
 @define
-class Seen:
+class GhostState:
     """The witness of one run."""
 
-    me: int = 0  # the optimizer that is watched
+    watched_i: int = 0  # the optimizer that is watched
     never_accumulates: bool = False  # whether every epoch's K is 1 and no optimizer has a guard of its own
 
     same_window: int = 0  # K, where it is the same in every epoch; else 0
@@ -29,7 +29,7 @@ class Seen:
     # To come: what the data will yield, fixed before anybody can know it.
     batches_left: int = 1  # of the epoch
     sanity_left: int = 1
-    check_left: int = 1  # of this check, or of the next one
+    validation_left: int = 1  # of this check, or of the next one
     test_left: int = 1
     epoch_window: int = 1  # K of the epoch
     saves_left: int = 1  # of this batch
@@ -45,7 +45,7 @@ class Seen:
     steps: int = 0  # by the optimizer that is watched
     last_step: int = -1  # the round of it
     skipped: int = 0
-    checks: int = 0
+    validations: int = 0
     pending: int = 0  # backwards of the optimizer that is watched, since its last visit to `step`
     open_windows: int = 0  # optimizers with a backward since their last visit to `step`
 
@@ -58,7 +58,7 @@ class Seen:
 
 
 @define
-class Chance:
+class Inputs:
     """What nobody can foresee: each visit sees new values, anything within `environment.chances_are_legal`."""
 
     stop: bool = False  # somebody asks the run to stop
@@ -77,101 +77,101 @@ class Chance:
 # ---- on a visit, after the state's work and before its guards
 
 
-def see_fetch(limits: Limits, seen: Seen) -> None:
+def record_fetch(limits: Limits, ghost: GhostState) -> None:
     """A batch, perhaps the first of its epoch."""
-    if seen.fetched_in_epoch == 0:
-        seen.epochs_begun += 1
-        if seen.epochs_in_interval == limits.val_check_epochs:
-            seen.epochs_in_intervals += limits.val_check_epochs
-            seen.epochs_in_interval = 0
-        seen.epochs_in_interval += 1
-        seen.batches_in_intervals = 0
-        seen.batches_in_interval = 0
-    seen.fetched += 1
-    seen.fetched_in_epoch += 1
-    if seen.batches_in_interval == limits.val_check_batches:
-        seen.batches_in_intervals += limits.val_check_batches
-        seen.batches_in_interval = 0
-    seen.batches_in_interval += 1
-    seen.saves_left = 1
+    if ghost.fetched_in_epoch == 0:
+        ghost.epochs_begun += 1
+        if ghost.epochs_in_interval == limits.val_check_epochs:
+            ghost.epochs_in_intervals += limits.val_check_epochs
+            ghost.epochs_in_interval = 0
+        ghost.epochs_in_interval += 1
+        ghost.batches_in_intervals = 0
+        ghost.batches_in_interval = 0
+    ghost.fetched += 1
+    ghost.fetched_in_epoch += 1
+    if ghost.batches_in_interval == limits.val_check_batches:
+        ghost.batches_in_intervals += limits.val_check_batches
+        ghost.batches_in_interval = 0
+    ghost.batches_in_interval += 1
+    ghost.saves_left = 1
 
 
-def see_forward(counters: Counters, seen: Seen) -> None:
+def record_forward(counters: Counters, ghost: GhostState) -> None:
     """A round begins with the first optimizer's forward."""
     if counters.optimizer_i == 0:
-        seen.rounds += 1
+        ghost.rounds += 1
 
 
-def see_backward(counters: Counters, seen: Seen) -> None:
+def record_backward(counters: Counters, ghost: GhostState) -> None:
     """A backward of the optimizer that is watched."""
-    if counters.optimizer_i == seen.me:
-        seen.pending += 1
+    if counters.optimizer_i == ghost.watched_i:
+        ghost.pending += 1
 
 
-def see_round_end(limits: Limits, counters: Counters, seen: Seen) -> None:
+def record_round_end(limits: Limits, counters: Counters, ghost: GhostState) -> None:
     """The end of an optimizer's turn; with the last one's the round ends."""
     if counters.optimizer_i + 1 == limits.optimizers:
-        if seen.stepped:
-            seen.rounds_with_step += 1
-        seen.stepped = False
+        if ghost.stepped:
+            ghost.rounds_with_step += 1
+        ghost.stepped = False
 
 
-def see_save(seen: Seen) -> None:
+def record_save(ghost: GhostState) -> None:
     """A checkpoint of this batch."""
-    seen.saves_left -= 1
+    ghost.saves_left -= 1
 
 
-ON_VISIT: Mapping[State, Callable[..., None]] = {
-    State.FETCH: see_fetch,
-    State.TRAIN_BATCH: see_forward,
-    State.BACKWARD: see_backward,
-    State.ROUND_END: see_round_end,
-    State.SAVE: see_save,
+BEFORE_GUARDS: Mapping[State, Callable[..., None]] = {
+    State.FETCH: record_fetch,
+    State.TRAIN_BATCH: record_forward,
+    State.BACKWARD: record_backward,
+    State.ROUND_END: record_round_end,
+    State.SAVE: record_save,
 }
 
 
 # ---- on leaving, after the guards and before the effects
 
 
-def leave_forward(counters: Counters, seen: Seen) -> None:
+def open_window(counters: Counters, ghost: GhostState) -> None:
     """The backward that follows opens a window where there was none."""
     if counters.gathered == 0:
-        seen.open_windows += 1
+        ghost.open_windows += 1
 
 
-def leave_step(counters: Counters, signals: Signals, seen: Seen) -> None:
+def close_window(counters: Counters, signals: Signals, ghost: GhostState) -> None:
     """A window is closed, unless the run ends here to go back to a checkpoint: then all stays as it is."""
     if not signals.nonfinite:
-        seen.open_windows -= 1
-        seen.stepped = True
+        ghost.open_windows -= 1
+        ghost.stepped = True
         if signals.step_skipped:
-            seen.skipped += 1
-        if counters.optimizer_i == seen.me:
-            seen.pending = 0
+            ghost.skipped += 1
+        if counters.optimizer_i == ghost.watched_i:
+            ghost.pending = 0
             if not signals.step_skipped:
-                seen.steps += 1
-                seen.last_step = seen.rounds
+                ghost.steps += 1
+                ghost.last_step = ghost.rounds
 
 
-def leave_check(seen: Seen, chance: Chance) -> None:
+def end_validation(ghost: GhostState, inputs: Inputs) -> None:
     """With its last batch the check is done, and the next one's length is open."""
-    if seen.check_left == 0:
-        seen.check_left = chance.val_check_batches
-        seen.checks += 1
+    if ghost.validation_left == 0:
+        ghost.validation_left = inputs.val_check_batches
+        ghost.validations += 1
 
 
-def leave_epoch(seen: Seen, chance: Chance) -> None:
+def end_epoch(ghost: GhostState, inputs: Inputs) -> None:
     """The next epoch's length and window are open."""
-    if seen.batches_left == 0:
-        seen.epochs_finished += 1
-    seen.fetched_in_epoch = 0
-    seen.batches_left = chance.batches
-    seen.epoch_window = chance.window
+    if ghost.batches_left == 0:
+        ghost.epochs_finished += 1
+    ghost.fetched_in_epoch = 0
+    ghost.batches_left = inputs.batches
+    ghost.epoch_window = inputs.window
 
 
-ON_LEAVING: Mapping[State, Callable[..., None]] = {
-    State.TRAIN_BATCH: leave_forward,
-    State.STEP: leave_step,
-    State.VAL_CHECK: leave_check,
-    State.EPOCH_END: leave_epoch,
+AFTER_GUARDS: Mapping[State, Callable[..., None]] = {
+    State.TRAIN_BATCH: open_window,
+    State.STEP: close_window,
+    State.VAL_CHECK: end_validation,
+    State.EPOCH_END: end_epoch,
 }

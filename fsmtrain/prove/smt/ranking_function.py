@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.prove.effect_ast import value_of
-from fsmtrain.prove.ghost_state import Seen
-from fsmtrain.prove.solvers import z3
-from fsmtrain.prove.transition_system import System
-from fsmtrain.prove.z3_terms import Moment, Term, translation
+from fsmtrain.prove.loop_model.effect_ast import read_predicate
+from fsmtrain.prove.loop_model.ghost_state import GhostState
+from fsmtrain.prove.smt.solvers import z3
+from fsmtrain.prove.smt.transition_system import TransitionSystem
+from fsmtrain.prove.smt.z3_terms import Term, Valuation, new_translator
 
 Component = int | Callable[..., int]
 
@@ -30,14 +30,14 @@ def epochs_ahead(counters: Counters) -> int:
     return counters.epochs_done - counters.current_epoch
 
 
-def batches_left(seen: Seen) -> int:
+def batches_left(ghost: GhostState) -> int:
     """Batches of this epoch that are still to be fetched."""
-    return seen.batches_left
+    return ghost.batches_left
 
 
-def saves_left(seen: Seen) -> int:
+def saves_left(ghost: GhostState) -> int:
     """1 until the batch has been saved."""
-    return seen.saves_left
+    return ghost.saves_left
 
 
 def splits_left(counters: Counters, signals: Signals) -> int:
@@ -50,19 +50,19 @@ def turns_left(limits: Limits, counters: Counters) -> int:
     return limits.optimizers - counters.optimizer_i
 
 
-def sanity_left(seen: Seen) -> int:
+def sanity_left(ghost: GhostState) -> int:
     """Batches of the sanity pass."""
-    return seen.sanity_left
+    return ghost.sanity_left
 
 
-def check_left(seen: Seen) -> int:
+def check_left(ghost: GhostState) -> int:
     """Batches of the check."""
-    return seen.check_left
+    return ghost.validation_left
 
 
-def test_left(seen: Seen) -> int:
+def test_left(ghost: GhostState) -> int:
     """Batches of the test."""
-    return seen.test_left
+    return ghost.test_left
 
 
 _EPOCH: tuple[Component, ...] = (2, epochs_left, epochs_ahead)
@@ -86,24 +86,26 @@ RANKS: Mapping[State, tuple[Component, ...]] = {
     State.STOPPED: (),
     State.ROLLED_BACK: (),
 }
-LENGTH = max(map(len, RANKS.values()))
+RANK_LENGTH = max(map(len, RANKS.values()))
 
 
-def not_lowered(system: System) -> dict[State, Term]:
+def rank_violations(system: TransitionSystem) -> dict[State, Term]:
     """Of each state: that a row is taken which does not lower the rank."""
     bad = {}
     for state, visit in system.visits.items():
-        before = _rank(state, system.entered)
-        stuck = [z3().And(taken.condition, z3().Not(_lower(_rank(taken.row.to, taken.after), before))) for taken in visit.rows]
+        before = _rank(state, system.entry)
+        stuck = [
+            z3().And(taken.condition, z3().Not(_lower(_rank(taken.row.to, taken.after), before))) for taken in visit.transitions
+        ]
         if stuck:
             bad[state] = z3().Or(*stuck)
     return bad
 
 
-def _rank(state: State, moment: Moment) -> list[Term]:
-    plain, rank = translation(), RANKS[state]
-    terms = [z3().IntVal(part) if isinstance(part, int) else plain.term(value_of(part), moment) for part in rank]
-    return terms + [z3().IntVal(0)] * (LENGTH - len(terms))
+def _rank(state: State, moment: Valuation) -> list[Term]:
+    plain, rank = new_translator(), RANKS[state]
+    terms = [z3().IntVal(part) if isinstance(part, int) else plain.term(read_predicate(part), moment) for part in rank]
+    return terms + [z3().IntVal(0)] * (RANK_LENGTH - len(terms))
 
 
 def _lower(after: list[Term], before: list[Term]) -> Term:

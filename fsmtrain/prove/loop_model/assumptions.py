@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.prove.ghost_state import Chance, Seen
+from fsmtrain.prove.loop_model.ghost_state import GhostState, Inputs
 
 # ---- limits: what `resolve` guarantees
 
@@ -57,7 +57,7 @@ def validation_needs_training(limits: Limits) -> bool:
     )  # fmt: skip
 
 
-def check_interval_fits(limits: Limits) -> bool:
+def validation_interval_fits(limits: Limits) -> bool:
     """Only with the default of ``Guards(validate=...)``: the interval is at most an epoch, and an epoch with checks comes."""
     return not limits.validates or (
         limits.val_check_batches >= 1
@@ -66,84 +66,84 @@ def check_interval_fits(limits: Limits) -> bool:
     )
 
 
-LEGAL: tuple[Callable[[Limits], bool], ...] = (
+LEGAL_LIMITS: tuple[Callable[[Limits], bool], ...] = (
     counts_are_natural, epochs_have_batches, min_epochs_fit, passes_have_batches, validation_needs_training,
 )  # fmt: skip
 
 
-# ---- chance: what the data and the person may do
+# ---- inputs: what the data and the person may do
 
 
-def chances_are_legal(limits: Limits, seen: Seen, chance: Chance) -> bool:
+def inputs_are_legal(limits: Limits, ghost: GhostState, inputs: Inputs) -> bool:
     """Data is finite, and a loader with a length yields as many batches as it says."""
     return (
-        chance.splits >= 1
-        and chance.batches >= 1 and (limits.train_is_stream or limits.epochs == 0 or chance.batches == limits.train_batches)
-        and chance.sanity_batches >= 1 and (limits.sanity_batches == 0 or chance.sanity_batches == limits.sanity_batches)
-        and chance.val_check_batches >= 1 and (limits.val_batches == 0 or chance.val_check_batches == limits.val_batches)
-        and chance.test_batches >= 1 and (limits.test_batches == 0 or chance.test_batches == limits.test_batches)
+        inputs.splits >= 1
+        and inputs.batches >= 1 and (limits.train_is_stream or limits.epochs == 0 or inputs.batches == limits.train_batches)
+        and inputs.sanity_batches >= 1 and (limits.sanity_batches == 0 or inputs.sanity_batches == limits.sanity_batches)
+        and inputs.val_check_batches >= 1 and (limits.val_batches == 0 or inputs.val_check_batches == limits.val_batches)
+        and inputs.test_batches >= 1 and (limits.test_batches == 0 or inputs.test_batches == limits.test_batches)
     )  # fmt: skip
 
 
-def window_is_legal(seen: Seen, chance: Chance) -> bool:
+def window_length_is_legal(ghost: GhostState, inputs: Inputs) -> bool:
     """K of an epoch is at least 1."""
     return (
-        chance.window >= 1
-        and (not seen.never_accumulates or chance.window == 1)
-        and (seen.same_window == 0 or chance.window == seen.same_window)
+        inputs.window >= 1
+        and (not ghost.never_accumulates or inputs.window == 1)
+        and (ghost.same_window == 0 or inputs.window == ghost.same_window)
     )
 
 
 # ---- actions: which signal may be written in which state
 
 
-def ask_to_stop(signals: Signals, chance: Chance) -> None:
+def request_stop(signals: Signals, inputs: Inputs) -> None:
     """In any state: a stop may be asked for, and is never taken back."""
-    if chance.stop:
+    if inputs.stop:
         signals.stop_requested = True
 
 
-def fetch(limits: Limits, signals: Signals, seen: Seen, chance: Chance) -> None:
+def fetch(limits: Limits, signals: Signals, ghost: GhostState, inputs: Inputs) -> None:
     """A stream says of each batch whether it is the last; only truncated BPTT splits a batch."""
-    seen.batches_left -= 1
+    ghost.batches_left -= 1
     if limits.train_is_stream:
-        signals.stream_ended = seen.batches_left == 0
+        signals.stream_ended = ghost.batches_left == 0
     if limits.splits_batches:
-        signals.splits = chance.splits
+        signals.splits = inputs.splits
 
 
-def step(limits: Limits, signals: Signals, chance: Chance) -> None:
+def step(limits: Limits, signals: Signals, inputs: Inputs) -> None:
     """Only a gradient scaler, or a policy for numbers that are not finite, skips a step; only the latter rolls back."""
     if limits.skips_steps:
-        signals.step_skipped = chance.step_skipped
+        signals.step_skipped = inputs.step_skipped
     if limits.rolls_back:
-        signals.nonfinite = chance.nonfinite
+        signals.nonfinite = inputs.nonfinite
 
 
-def validate_for_sanity(limits: Limits, signals: Signals, seen: Seen) -> None:
+def validate_sanity(limits: Limits, signals: Signals, ghost: GhostState) -> None:
     """A batch of the sanity pass. The end of a pass with a stream in it is a surprise."""
-    seen.sanity_left -= 1
-    signals.pass_ended = limits.sanity_batches == 0 and seen.sanity_left == 0
+    ghost.sanity_left -= 1
+    signals.pass_ended = limits.sanity_batches == 0 and ghost.sanity_left == 0
 
 
-def validate(limits: Limits, signals: Signals, seen: Seen, chance: Chance) -> None:
+def validate(limits: Limits, signals: Signals, ghost: GhostState, inputs: Inputs) -> None:
     """A batch of a check. Early stopping may run out of patience, or find an improvement."""
-    seen.check_left -= 1
-    signals.pass_ended = limits.val_batches == 0 and seen.check_left == 0
+    ghost.validation_left -= 1
+    signals.pass_ended = limits.val_batches == 0 and ghost.validation_left == 0
     if limits.stops_early:
-        signals.patience_exhausted = chance.patience_exhausted
+        signals.patience_exhausted = inputs.patience_exhausted
 
 
-def test(limits: Limits, signals: Signals, seen: Seen) -> None:
+def test(limits: Limits, signals: Signals, ghost: GhostState) -> None:
     """A batch of the test."""
-    seen.test_left -= 1
-    signals.pass_ended = limits.test_batches == 0 and seen.test_left == 0
+    ghost.test_left -= 1
+    signals.pass_ended = limits.test_batches == 0 and ghost.test_left == 0
 
 
 ACTIONS: Mapping[State, Callable[..., None]] = {
     State.FETCH: fetch,
     State.STEP: step,
-    State.SANITY_VAL: validate_for_sanity,
+    State.SANITY_VAL: validate_sanity,
     State.VAL_CHECK: validate,
     State.TEST: test,
 }
@@ -152,23 +152,23 @@ ACTIONS: Mapping[State, Callable[..., None]] = {
 # ---- other optimizers
 
 
-def another_holds(seen: Seen, chance: Chance) -> bool:
+def other_window_is_legal(ghost: GhostState, inputs: Inputs) -> bool:
     """What is known of the window that an optimizer which is not watched left behind.
 
     It has no more than a natural number of backwards, and where it has one its window is among the open ones, beside that of
     the optimizer that is watched. The same is proved of the optimizer that is watched, and that may be any of them.
     """
-    return chance.gathered >= 0 and (
-        chance.gathered == 0
-        or (seen.open_windows >= 2 and not seen.never_accumulates)
-        or (seen.open_windows >= 1 and seen.pending == 0 and not seen.never_accumulates)
+    return inputs.gathered >= 0 and (
+        inputs.gathered == 0
+        or (ghost.open_windows >= 2 and not ghost.never_accumulates)
+        or (ghost.open_windows >= 1 and ghost.pending == 0 and not ghost.never_accumulates)
     )
 
 
-def begins(counters: Counters, seen: Seen, chance: Chance) -> None:
+def begin_run(counters: Counters, ghost: GhostState, inputs: Inputs) -> None:
     """Before the first visit: what the first epoch and the first passes will have."""
-    seen.batches_left = chance.batches
-    seen.sanity_left = chance.sanity_batches
-    seen.check_left = chance.val_check_batches
-    seen.test_left = chance.test_batches
-    seen.epoch_window = chance.window
+    ghost.batches_left = inputs.batches
+    ghost.sanity_left = inputs.sanity_batches
+    ghost.validation_left = inputs.val_check_batches
+    ghost.test_left = inputs.test_batches
+    ghost.epoch_window = inputs.window

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.prove.claim import STOPPABLE, Claim, but
-from fsmtrain.prove.ghost_state import Seen
+from fsmtrain.prove.claims.claim import STOPPABLE, Claim, all_except
+from fsmtrain.prove.loop_model.ghost_state import GhostState
 
 ENDS = frozenset({State.DONE, State.TEST})
 
@@ -31,12 +31,12 @@ def patience_ended_what_ended_early(limits: Limits, counters: Counters, signals:
     return counters.epochs_done == limits.epochs or signals.patience_exhausted
 
 
-def patience_may_stop_here(limits: Limits, counters: Counters, signals: Signals, seen: Seen) -> bool:
-    return counters.epochs_done >= limits.min_epochs and signals.patience_exhausted and seen.open_windows == 0
+def patience_may_stop_here(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
+    return counters.epochs_done >= limits.min_epochs and signals.patience_exhausted and ghost.open_windows == 0
 
 
-def patience_may_not_stop_here(limits: Limits, counters: Counters, signals: Signals, seen: Seen) -> bool:
-    return counters.epochs_done < limits.min_epochs or not signals.patience_exhausted or seen.open_windows != 0
+def patience_may_not_stop_here(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
+    return counters.epochs_done < limits.min_epochs or not signals.patience_exhausted or ghost.open_windows != 0
 
 
 def a_test_was_asked_for(limits: Limits) -> bool:
@@ -55,7 +55,7 @@ def the_window_is_sound(signals: Signals) -> bool:
     return not signals.nonfinite
 
 
-ENDING: tuple[Claim, ...] = (
+RUN_END: tuple[Claim, ...] = (
     Claim("min_nb_epochs <= epochs_done when a run ends by itself", epochs_are_at_least_min, ENDS),
     Claim("an epoch is cut only for exhausted patience", patience_cut_the_epoch, built_in="stop"),
     Claim("a run ends early only for exhausted patience", patience_ended_what_ended_early, ENDS, built_in="stop"),
@@ -64,8 +64,8 @@ ENDING: tuple[Claim, ...] = (
     Claim("... and only then is early_stop visited without a check", patience_may_stop_here, frozenset({State.ROUND_END}),
           frozenset({State.EARLY_STOP}), built_in="stop"),
     Claim("the test runs only where it was asked for", a_test_was_asked_for, frozenset({State.TEST})),
-    Claim("and is left out only where it was not", no_test_was_asked_for, but(State.TEST), frozenset({State.DONE})),
-    Claim("a stop request is obeyed wherever it can be", no_stop_is_requested, STOPPABLE, but(State.STOPPED)),
+    Claim("and is left out only where it was not", no_test_was_asked_for, all_except(State.TEST), frozenset({State.DONE})),
+    Claim("a stop request is obeyed wherever it can be", no_stop_is_requested, STOPPABLE, all_except(State.STOPPED)),
     Claim("... also at the end of an epoch that ends the run", no_stop_is_requested, frozenset({State.EPOCH_END}), ENDS),
     Claim("and nothing else ends in stopped", a_stop_is_requested, frozenset({State.STOPPED})),
     Claim("a run ends in rolled_back only for numbers that are not finite", the_window_is_spoiled,

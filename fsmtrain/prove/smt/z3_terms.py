@@ -10,15 +10,21 @@ from attrs import field, fields, frozen
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.expressions import Apply, Expression, Opaque, Read, Value
 from fsmtrain.core.limits import Limits
-from fsmtrain.prove.assumptions import another_holds, window_is_legal
-from fsmtrain.prove.effect_ast import Assign, Changes, argument_of, index_of, value_of
-from fsmtrain.prove.ghost_state import Chance, Seen
-from fsmtrain.prove.solvers import z3
+from fsmtrain.prove.loop_model.assumptions import other_window_is_legal, window_length_is_legal
+from fsmtrain.prove.loop_model.effect_ast import Assign, Changes, argument_of, index_of, read_predicate
+from fsmtrain.prove.loop_model.ghost_state import GhostState, Inputs
+from fsmtrain.prove.smt.solvers import z3
 
 Term = Any  # one of Z3's: it has no types of its own
-Moment = dict[Read, Term]
+Valuation = dict[Read, Term]
 
-RECORDS: Mapping[str, type] = {"limits": Limits, "counters": Counters, "signals": Signals, "seen": Seen, "chance": Chance}
+RECORDS: Mapping[str, type] = {
+    "limits": Limits,
+    "counters": Counters,
+    "signals": Signals,
+    "ghost": GhostState,
+    "inputs": Inputs,
+}
 
 
 def sorts() -> dict[Read, str]:
@@ -41,13 +47,13 @@ def constant(field: Read, suffix: str = "") -> Term:
     return z3().Bool(name) if SORTS[field] == "bool" else z3().Int(name)
 
 
-ME, NEVER_ACCUMULATES = Read("seen", "me"), Read("seen", "never_accumulates")
-OTHER = Read("chance", "gathered")
-NEXT_EPOCH, NEXT_WINDOW = Read("seen", "epochs_begun"), Read("seen", "epoch_window")
+ME, NEVER_ACCUMULATES = Read("ghost", "watched_i"), Read("ghost", "never_accumulates")
+OTHER = Read("inputs", "gathered")
+NEXT_EPOCH, NEXT_WINDOW = Read("ghost", "epochs_begun"), Read("ghost", "epoch_window")
 
 
 @frozen
-class Translation:
+class Translator:
     """One visit's translation: it collects what is assumed of the values that it makes up.
 
     Args:
@@ -60,10 +66,10 @@ class Translation:
     substitute: frozenset[Expression]
     assumed: list[Term]
     answers: dict[object, Term]
-    shares: bool = False
-    others: dict[tuple[Read, str], Term] = field(factory=dict)
+    shares_unknowns: bool = False
+    unknowns: dict[tuple[Read, str], Term] = field(factory=dict)
 
-    def term(self, expression: Expression, now: Moment) -> Term:
+    def term(self, expression: Expression, now: Valuation) -> Term:
         """The value of an expression in a moment."""
         if expression in self.substitute:
             return self.answer(expression)
@@ -87,22 +93,22 @@ class Translation:
         """What a guard that is not looked into says at this visit."""
         return self.answers.setdefault(key, z3().FreshBool("answer"))
 
-    def item(self, item: Read, now: Moment) -> Term:
+    def item(self, item: Read, now: Valuation) -> Term:
         """An item of a list: the watched optimizer's, or what another optimizer may have there."""
         whole, is_mine = self.cell(item, now)
         if z3().is_true(is_mine):
             return now[whole]
-        other = self.other(whole, is_mine)
+        other = self.unknown(whole, is_mine)
         if whole.name == "gathered_by":
-            self.assumed.append(z3().Or(is_mine, self.holds(another_holds, {**now, OTHER: other})))
+            self.assumed.append(z3().Or(is_mine, self.holds(other_window_is_legal, {**now, OTHER: other})))
         return z3().If(is_mine, now[whole], other)
 
-    def other(self, field: Read, key: Term) -> Term:
+    def unknown(self, field: Read, key: Term) -> Term:
         """A number of which nothing is known but what will be assumed."""
         made_up = z3().FreshInt("other")
-        return self.others.setdefault((field, str(key)), made_up) if self.shares else made_up
+        return self.unknowns.setdefault((field, str(key)), made_up) if self.shares_unknowns else made_up
 
-    def cell(self, field: Read, now: Moment) -> tuple[Read, Term]:
+    def cell(self, field: Read, now: Valuation) -> tuple[Read, Term]:
         """The list of an item, and whether the index is the watched optimizer's."""
         found = index_of(field.name)
         assert found is not None
@@ -112,13 +118,13 @@ class Translation:
         index = z3().IntVal(at) if isinstance(at, int) else now[Read("counters", at)]
         return Read(field.record, whole), index == now[ME]
 
-    def window(self, epoch: Term, now: Moment) -> Term:
+    def window(self, epoch: Term, now: Valuation) -> Term:
         """K of an epoch: a natural number, the same whenever it is asked for while the epoch goes on."""
-        other = self.other(NEXT_WINDOW, epoch)
-        self.assumed.append(self.holds(window_is_legal, {**now, Read("chance", "window"): other}))
+        other = self.unknown(NEXT_WINDOW, epoch)
+        self.assumed.append(self.holds(window_length_is_legal, {**now, Read("inputs", "window"): other}))
         return z3().If(epoch == now[NEXT_EPOCH], now[NEXT_WINDOW], other)
 
-    def after(self, changes: Changes, now: Moment) -> Moment:
+    def after(self, changes: Changes, now: Valuation) -> Valuation:
         """The moment after the changes."""
         then = dict(now)
         for change in changes:
@@ -132,7 +138,7 @@ class Translation:
                 then[known] = one if one.eq(other) else z3().If(condition, one, other)
         return then
 
-    def _assign(self, change: Assign, then: Moment) -> None:
+    def _assign(self, change: Assign, then: Valuation) -> None:
         value = self.term(change.value, then)
         if index_of(change.target.name) is None:
             then[change.target] = value
@@ -140,14 +146,14 @@ class Translation:
             whole, is_mine = self.cell(change.target, then)
             then[whole] = z3().If(is_mine, value, then[whole])
 
-    def holds(self, function: Callable[..., bool], now: Moment) -> Term:
+    def holds(self, function: Callable[..., bool], now: Valuation) -> Term:
         """A plain predicate in a moment."""
-        return self.term(value_of(function), now)
+        return self.term(read_predicate(function), now)
 
 
-def translation(substitute: frozenset[Expression] = frozenset(), *, shares: bool = False) -> Translation:
+def new_translator(substitute: frozenset[Expression] = frozenset(), *, shares: bool = False) -> Translator:
     """A translation that has assumed nothing yet."""
-    return Translation(substitute, [], {}, shares)
+    return Translator(substitute, [], {}, shares)
 
 
 _OPERATORS: Mapping[str, Callable[..., Term]] = {
@@ -192,6 +198,6 @@ def free_constants(term: Term) -> frozenset[Term]:
     return _MEMORY[term.get_id()][1]
 
 
-def variables(term: Term) -> frozenset[str]:
+def variable_names(term: Term) -> frozenset[str]:
     """Their names."""
     return frozenset(constant.decl().name() for constant in free_constants(term))

@@ -12,12 +12,12 @@ from attrs import frozen
 
 from fsmtrain.core.table import Table
 from fsmtrain.errors import UsageError
-from fsmtrain.prove.claim import Claim
-from fsmtrain.prove.promela import ALL_BOUNDS, model_of
+from fsmtrain.prove.claims.claim import Claim
+from fsmtrain.prove.spin.promela import ALL_BOUNDS, promela_model
 
 
 @frozen
-class Search:
+class SpinResult:
     """What Spin found: its errors (an assertion that failed, or a run without an end), and the states it stored."""
 
     errors: int
@@ -25,7 +25,7 @@ class Search:
     output: str
 
 
-def missing() -> str | None:
+def missing_program() -> str | None:
     """Why Spin cannot be run here; None where it can."""
     for program in ("spin", "gcc"):
         if shutil.which(program) is None:
@@ -33,13 +33,13 @@ def missing() -> str | None:
     return None
 
 
-def search(model: str, *, seconds: float = 120.0) -> Search:
+def run_spin(model: str, *, seconds: float = 120.0) -> SpinResult:
     """Run through every behaviour of a model.
 
     Raises:
         UsageError: Spin or a C compiler is missing, or the search was not finished in time or memory.
     """
-    if (reason := missing()) is not None:
+    if (reason := missing_program()) is not None:
         raise UsageError(f"{reason}: Spin and gcc are needed to check a Promela model.")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.pml").write_text(model)
@@ -55,10 +55,10 @@ def search(model: str, *, seconds: float = 120.0) -> Search:
         raise UsageError(f"Spin did not finish: {made[-600:]}{output[-600:]}")
     errors = int(output.split("errors:")[1].split()[0])
     states = int(output.split("states, stored")[0].split()[-1])
-    return Search(errors, states, output)
+    return SpinResult(errors, states, output)
 
 
-def is_refuted(table: Table, claims: Iterable[Claim]) -> bool:
+def spin_refutes(table: Table, claims: Iterable[Claim]) -> bool:
     """Whether Spin finds a run of a table that breaks a claim, has not exactly one row to take, or never ends."""
     claims = tuple(claims)
-    return any(search(model_of(table, claims, bounds)).errors > 0 for bounds in ALL_BOUNDS.values())
+    return any(run_spin(promela_model(table, claims, bounds)).errors > 0 for bounds in ALL_BOUNDS.values())

@@ -15,9 +15,9 @@ from fsmtrain.core.states import State
 
 Decision = Literal["step", "validate", "save", "stop"]
 
-EVERYWHERE = frozenset(State)
-IN_TURN = frozenset({State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROUND_END})
-AFTER_FETCH = IN_TURN | {State.SAVE, State.VAL_CHECK}
+ALL_STATES = frozenset(State)
+IN_ROUND = frozenset({State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROUND_END})
+AFTER_FETCH = IN_ROUND | {State.SAVE, State.VAL_CHECK}
 IN_EPOCH = AFTER_FETCH | {State.FETCH, State.EPOCH_END}
 STOPPABLE = frozenset({State.START, State.SANITY_VAL, State.ROUND_END, State.VAL_CHECK, State.EARLY_STOP, State.TEST})
 
@@ -35,9 +35,9 @@ class Claim:
             replaced, and answer as it likes.
     """
 
-    says: str
+    statement: str
     holds: Callable[..., bool]
-    at: frozenset[State] = EVERYWHERE
+    at: frozenset[State] = ALL_STATES
     to: frozenset[State] | None = None
     built_in: Decision | None = None
 
@@ -47,6 +47,6 @@ class Claim:
         return self.holds.__name__
 
 
-def but(*states: State) -> frozenset[State]:
+def all_except(*states: State) -> frozenset[State]:
     """All states but these."""
-    return EVERYWHERE - frozenset(states)
+    return ALL_STATES - frozenset(states)

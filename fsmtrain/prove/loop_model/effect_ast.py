@@ -43,7 +43,7 @@ Change = Assign | Branch
 Changes = tuple[Change, ...]
 
 
-def changes_of(function: Callable[..., None]) -> Changes:
+def read_effect(function: Callable[..., None]) -> Changes:
     """What a function changes, in its order.
 
     Raises:
@@ -150,7 +150,7 @@ def fields_written(changes: Changes) -> frozenset[Read]:
     return frozenset(found)
 
 
-def value_of(function: Callable[..., object]) -> Expression:
+def read_predicate(function: Callable[..., object]) -> Expression:
     """What a function returns, whose parameters are records: a docstring, then one ``return``.
 
     Raises:
