@@ -5,10 +5,11 @@ Both are plain whole numbers and flags, so that they can be saved, compared and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Literal
 
-from attrs import Attribute, define, field, fields
+from attrs import define, field, fields, frozen
 
 
 @define
@@ -64,26 +65,51 @@ _ALL = attrgetter(*(f.name for f in fields(Counters)))
 _NUMBERS = attrgetter(*(f.name for f in fields(Counters) if f.type not in (list[int], "list[int]")))
 
 
-def _signal(seen_by: Literal["every rank", "one rank"]) -> dict[str, str]:
-    return {"seen_by": seen_by}
+SeenBy = Literal["every rank", "one rank"]
+
+
+@frozen(kw_only=True)
+class SignalInfo:
+    """The facts about one signal, the metadata of its field.
+
+    Attributes:
+        seen_by: ``"every rank"``: all ranks see the same value; ``"one rank"``: each its own, so the ranks must agree first.
+        needs: The flag of `Limits` without which the signal always keeps its default; empty for none.
+        lasts: Whether the value stays until an action writes another; if not, it is that of the last visit that can write it.
+    """
+
+    seen_by: SeenBy
+    needs: str = ""
+    lasts: bool = True
+
+
+def _signal(seen_by: SeenBy, *, needs: str = "", lasts: bool = True) -> dict[str, SignalInfo]:
+    return {"info": SignalInfo(seen_by=seen_by, needs=needs, lasts=lasts)}
 
 
 @define
 class Signals:
-    """Facts that come from outside the counters. An action may write here, and nothing else.
+    """Facts from outside the counters. Actions write here, and nothing else does; guards read.
 
-    Each declares who sees it: ``every rank`` the same, or ``one rank`` only, which needs an agreement before it may guide all.
+    The metadata of each field is its `SignalInfo`; which actions write it stands in the row of their state in `states`.
     """
 
-    stream_ended: bool = field(default=False, metadata=_signal("one rank"))  # the batch in hand is its stream's last
-    splits: int = field(default=1, metadata=_signal("one rank"))  # of the batch in hand
-    pass_ended: bool = field(default=False, metadata=_signal("one rank"))  # the last val or test batch is done
-    patience_exhausted: bool = field(default=False, metadata=_signal("every rank"))  # stays so until an improvement
-    step_skipped: bool = field(default=False, metadata=_signal("every rank"))  # the optimizer did not step
-    nonfinite: bool = field(default=False, metadata=_signal("every rank"))  # the window must not be stepped, nor gone on from
-    stop_requested: bool = field(default=False, metadata=_signal("one rank"))  # a person, or another program, asked
-
-    save_wanted: bool = field(default=False, metadata=_signal("one rank"))  # time enough has gone by since the last save
+    # the batch in hand is its stream's last
+    stream_ended: bool = field(default=False, metadata=_signal("one rank", needs="train_is_stream", lasts=False))
+    # of the batch in hand
+    splits: int = field(default=1, metadata=_signal("one rank", needs="splits_batches"))
+    # the last val or test batch is done
+    pass_ended: bool = field(default=False, metadata=_signal("one rank", needs="evaluates_stream", lasts=False))
+    # until an improvement
+    patience_exhausted: bool = field(default=False, metadata=_signal("every rank", needs="stops_early"))
+    # the optimizer did not step
+    step_skipped: bool = field(default=False, metadata=_signal("every rank", needs="skips_steps", lasts=False))
+    # the window holds an inf or NaN: it must not be stepped, and the run must not continue from it
+    nonfinite: bool = field(default=False, metadata=_signal("every rank", needs="rolls_back", lasts=False))
+    # by a person or another program
+    stop_requested: bool = field(default=False, metadata=_signal("one rank"))
+    # enough time has passed since the last save
+    save_wanted: bool = field(default=False, metadata=_signal("one rank"))
 
     def copy(self) -> Signals:
         """The signals as they are now."""
@@ -93,7 +119,5 @@ class Signals:
 signal_values = attrgetter(*(f.name for f in fields(Signals)))  # all values, to compare two moments of a run
 
 
-def seen_by(signal: str) -> str:
-    """Who sees a signal: ``"every rank"`` or ``"one rank"``."""
-    attribute: Attribute[object] = getattr(fields(Signals), signal)
-    return str(attribute.metadata["seen_by"])
+SIGNALS: Mapping[str, SignalInfo] = {f.name: f.metadata["info"] for f in fields(Signals)}
+SIGNAL_DEFAULTS: Mapping[str, bool | int] = dict(zip(SIGNALS, signal_values(Signals()), strict=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from attrs import evolve, fields
 
 from fsmtrain.core import effects as do
+from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS
 from fsmtrain.core.effects import Effect
 from fsmtrain.core.guard_ast.expressions import FALSE, TRUE, Expression, Fact
 from fsmtrain.core.guard_ast.parse import read
@@ -22,6 +23,12 @@ from fsmtrain.core.window_scaling import windows_are_single
 Known = dict[tuple[str, str], Fact]
 
 
+def may_change(signal: str, limits: Limits) -> bool:
+    """Return whether a signal can ever differ from its default in a run with these limits."""
+    needs = SIGNALS[signal].needs
+    return not needs or bool(getattr(limits, needs))
+
+
 def facts(limits: Limits, guards: Guards) -> Known:
     """What every guard can take for granted in every state of this configuration."""
     known: Known = {
@@ -31,19 +38,9 @@ def facts(limits: Limits, guards: Guards) -> Known:
         known["counters", "optimizer_i"] = 0
     if not limits.splits_batches:  # a batch is one split
         known["counters", "split_nb"] = 0
-        known["signals", "splits"] = 1
-    if not limits.train_is_stream:  # only a stream's end is a surprise
-        known["signals", "stream_ended"] = False
-    if not limits.evaluates_stream:
-        known["signals", "pass_ended"] = False
-    if not limits.stops_early:
-        known["signals", "patience_exhausted"] = False
+    known |= {("signals", name): SIGNAL_DEFAULTS[name] for name in SIGNALS if not may_change(name, limits)}
     if not limits.stops_early and guards.stop is None:
         known["counters", "epoch_ended_early"] = False
-    if not limits.skips_steps:
-        known["signals", "step_skipped"] = False
-    if not limits.rolls_back:
-        known["signals", "nonfinite"] = False
     if windows_are_single(limits, guards):
         known["counters", "window_length"] = 1
     return known

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from fsmtrain.core.checking.check import check_of
 from fsmtrain.core.checking.findings import Report
-from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS, Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.folding import folded
@@ -128,10 +128,7 @@ class Loop:
 
 
 def forget(signals: Signals, state: State) -> None:
-    """Take back the signals that tell of one visit only, before the next visit to a state that gives them."""
-    if state is State.FETCH:
-        signals.stream_ended = False
-    elif state is State.STEP:
-        signals.step_skipped = signals.nonfinite = False
-    elif state in (State.SANITY_VAL, State.VAL_CHECK, State.TEST):
-        signals.pass_ended = False
+    """Reset the signals that hold for one visit only, before the next visit to a state whose action writes them."""
+    for name in state.info.writes:
+        if not SIGNALS[name].lasts:
+            setattr(signals, name, SIGNAL_DEFAULTS[name])

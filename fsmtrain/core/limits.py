@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import assert_never
 
 from attrs import frozen
 
 from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.states import EvalPass
 from fsmtrain.errors import SizesError
 from fsmtrain.options import Options
 from fsmtrain.predicates import is_integer
@@ -66,6 +68,18 @@ class Limits:
                 break
             length = value
         return length
+
+    def eval_batches(self, eval_pass: EvalPass) -> int:
+        """Return the batches of one such pass over all its loaders together; 0 if one of them is a stream."""
+        match eval_pass:
+            case "sanity":
+                return self.sanity_batches
+            case "val":
+                return self.val_batches
+            case "test":
+                return self.test_batches
+            case _:
+                assert_never(eval_pass)
 
 
 def fraction_of(batches: int, fraction: float) -> int:

@@ -12,7 +12,7 @@ from fsmtrain.core.checking.findings import Finding, Report, error, warning
 from fsmtrain.core.checking.optimizer_step_checks import Checkable, unforeseen_steps
 from fsmtrain.core.checking.schedule_checks import length_of, missing_metric, schedule_findings
 from fsmtrain.core.checking.user_guards import UserGuard, looks_at_growth, readable, user_guards
-from fsmtrain.core.counters import seen_by
+from fsmtrain.core.counters import SIGNALS
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.folding import facts, folded
 from fsmtrain.core.guard_ast.expressions import reads_of
@@ -210,7 +210,9 @@ def _ranks(loop: Checkable) -> Iterator[Finding]:
     for own in user_guards(loop.guards):
         reads = reads_of(fold(own.reading, known))
         # Every step of truncated BPTT depends on a batch's splits, whoever asks for them.
-        local = sorted(r.name for r in reads if r.record == "signals" and seen_by(r.name) == "one rank" and r.name != "splits")
+        local = sorted(
+            r.name for r in reads if r.record == "signals" and SIGNALS[r.name].seen_by == "one rank" and r.name != "splits"
+        )
         if local:
             yield warning(
                 own.place,

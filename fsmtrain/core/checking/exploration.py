@@ -16,7 +16,8 @@ from attrs import define, field, fields, frozen
 from fsmtrain.core.checking.cycles import nodes_on_cycles
 from fsmtrain.core.checking.row_choices import Choices, Disagreement, compare
 from fsmtrain.core.checking.user_guards import user_guards
-from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.counters import SIGNAL_DEFAULTS, Counters, Signals
+from fsmtrain.core.folding import may_change
 from fsmtrain.core.guard_ast.evaluate import answering
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
@@ -165,24 +166,18 @@ class Explorer:
 
     def _visit(self, state: State, counters: Counters, signals: Signals) -> Iterator[Signals]:
         """The signals that the visit may leave, in all its ways."""
-        limits = self._limits
-        seen = signals.copy()
-        ways = [seen]
-        if state is State.FETCH and limits.train_is_stream:
-            seen.stream_ended = counters.batch_nb + 1 >= self.longest_stream
-            ways = [seen] if seen.stream_ended else _with(ways, "stream_ended", (False, True))
-        if state is State.FETCH and limits.splits_batches:
-            ways = _with(ways, "splits", (1, 2, 3))
-        if state is State.STEP and limits.skips_steps:
-            ways = _with(ways, "step_skipped", (False, True))
-        if state is State.STEP and limits.rolls_back:
-            ways = _with(ways, "nonfinite", (False, True))
-        if state in (State.SANITY_VAL, State.VAL_CHECK, State.TEST) and limits.evaluates_stream:
-            last = counters.eval_nb + 1 >= self.longest_stream
-            ways = _with(ways, "pass_ended", (True,) if last else (False, True))
-        if state is State.VAL_CHECK and limits.stops_early:
-            ways = _with(ways, "patience_exhausted", (False, True))
+        ways = [signals.copy()]
+        for name in state.info.writes:
+            if may_change(name, self._limits):
+                ways = _with(ways, name, self._values(name, counters))
         yield from ways
+
+    def _values(self, signal: str, counters: Counters) -> tuple[int, ...]:
+        """The values that an action may write to a signal."""
+        if type(SIGNAL_DEFAULTS[signal]) is int:
+            return 1, 2, 3
+        is_last = {"stream_ended": counters.batch_nb, "pass_ended": counters.eval_nb}.get(signal, -1) + 1 >= self.longest_stream
+        return (True,) if is_last else (False, True)
 
     @property
     def longest_stream(self) -> int:
