@@ -20,10 +20,10 @@ from fsmtrain.runtime.training.train_batch import TrainBatch
 Action = Callable[[], None]
 
 
-class Restorable(Protocol):
+class Releasable(Protocol):
     """Something that changes the model or the process for its own time, and puts it back."""
 
-    def restore(self) -> None:
+    def release(self) -> None:
         """Put back what is changed now. Harmless where nothing is."""
         ...
 
@@ -45,15 +45,15 @@ class Actions:
         self._signals = memory.signals
         self._training: TrainBatch | None = None
         self._watching: RaisePolicy | SkipPolicy | RollbackPolicy | None = None
-        self._restorables: list[Restorable] = []
+        self._restorables: list[Releasable] = []
         for state, make in ((State.SANITY_VAL, SanityPass), (State.VAL_CHECK, ValidationPass), (State.TEST, TestPass)):
             if state in states:
                 made: SanityPass | ValidationPass | TestPass = make(parts, memory)
                 self._restorables.append(made)
                 self.passes[state] = made
                 self.by_state[state] = made.visit
-        if parts.optimization is not None:
-            training = self._training = TrainBatch(parts, memory, parts.optimization.slots)
+        if parts.optimizer_setup is not None:
+            training = self._training = TrainBatch(parts, memory, parts.optimizer_setup.slots)
             self.scaling = training.scaling
             self._restorables.append(training)
             self.by_state |= {
@@ -61,7 +61,7 @@ class Actions:
                 State.TRAIN_BATCH: training.run_forward,
                 State.BACKWARD: training.run_backward,
                 State.STEP: training.run_step,
-                State.EPOCH_END: EpochEnd(parts, memory, training, parts.optimization.epoch_schedulers).visit,
+                State.EPOCH_END: EpochEnd(parts, memory, training, parts.optimizer_setup.epoch_schedulers).visit,
             }
             if State.SAVE in states:
                 self.by_state[State.SAVE] = save
@@ -75,7 +75,7 @@ class Actions:
             self._watching = nonfinite_policy(parts, memory, training)
             if self._watching is not None:
                 self._restorables.append(self._watching)
-                self.by_state = self._watching.around(self.by_state)
+                self.by_state = self._watching.wrap(self.by_state)
         self._device_times = device_times(parts.device)
         if self._device_times is not None:
             self.by_state = {state: self._device_times.timed(state, act) for state, act in self.by_state.items()}
@@ -97,25 +97,25 @@ class Actions:
 
         self.by_state[State.FETCH] = fetch_and_look
 
-    def go_on(self) -> None:
+    def resume_epoch(self) -> None:
         """Take up the epoch that is under way, if one is."""
         if self._training is not None:
-            self._training.go_on()
+            self._training.resume_epoch()
 
-    def look(self) -> None:
+    def raise_if_nonfinite(self) -> None:
         """Where the run has been stopped, look at the numbers that are read late.
 
         Raises:
             NonFiniteError: One was not finite, where that is an error.
         """
         if self._watching is not None:
-            self._watching.look()
+            self._watching.raise_if_nonfinite()
 
     def may_save(self) -> bool:
         """Whether a checkpoint of now would be sound, as far as numbers are watched."""
         return self._watching is None or self._watching.may_save()
 
-    def restore(self) -> None:
+    def release(self) -> None:
         """Put back modes, ``requires_grad`` and random states, wherever the run stands. Harmless twice."""
         for restorable in self._restorables:
-            restorable.restore()
+            restorable.release()

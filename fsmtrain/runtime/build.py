@@ -27,7 +27,7 @@ from fsmtrain.runtime.optimization.accumulation import Window
 from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners
 from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteState
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, parse_configure_optimizers
-from fsmtrain.runtime.run_state import Loaders_, RunComponents, Runs, RunState
+from fsmtrain.runtime.run_state import LoaderPositions, RunComponents, Runs, RunState
 from fsmtrain.runtime.training.nonfinite_policy import validate_nonfinite_policy
 from fsmtrain.runtime.training.train_batch import own_optimizer_step, validate_hooks
 
@@ -115,8 +115,8 @@ def build_components(
         loop=loop,
         model=model,
         device=device,
-        move=batch_mover(device),
-        optimization=turns,
+        move_batch=batch_mover(device),
+        optimizer_setup=turns,
         train_loader=train,
         val_loaders=val,
         test_loaders=test,
@@ -134,12 +134,12 @@ def initial_run_state(parts: RunComponents) -> RunState:
     return RunState(
         counters=Counters.begin(count),
         signals=Signals(),
-        cursors=Loaders_(
+        loaders=LoaderPositions(
             train=resumable(parts.train_loader, "train_dataloader"),
             val=resumables(parts.val_loaders, "val_dataloader"),
             test=resumables(parts.test_loaders, f"{parts.evaluates}_dataloader"),
         ),
-        patience=Patience(rule) if rule is not None and parts.loop.limits.stops_early else None,
+        early_stopping=Patience(rule) if rule is not None and parts.loop.limits.stops_early else None,
         windows=[Window() for _ in range(count)],
         hiddens=[None] * count,
         nonfinite=NonFiniteState([None] * count),

@@ -36,7 +36,7 @@ from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingMetrics
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, number, scalar_of
 from fsmtrain.runtime.oom import add_resume_note, free_batch
-from fsmtrain.runtime.optimization.nonfinite_detection import NotFinite
+from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteValue
 from fsmtrain.runtime.run_state import Runs
 from fsmtrain.user_warnings import warn
 
@@ -58,7 +58,7 @@ class Result:
     times: dict[State, Timing]
     data_wait: Timing
     wall_seconds: float
-    rollbacks: tuple[NotFinite, ...] = ()
+    rollbacks: tuple[NonFiniteValue, ...] = ()
 
 
 class Engine:
@@ -235,10 +235,10 @@ class Engine:
         if not self._begun:
             return
         memory = self._memory
-        if memory.collects:
+        if memory.collects_logs:
             memory.logged[name] = scalar
             if prog_bar:
-                memory.logged_to_show.add(name)
+                memory.logged_for_bar.add(name)
             return
         memory.metrics[name] = scalar
         if prog_bar:
@@ -279,20 +279,20 @@ class Engine:
         parts = self._parts
         if parts.loop.options.seed is not None:
             rng.seed_all(parts.loop.options.seed)
-        if parts.optimization is not None:
+        if parts.optimizer_setup is not None:
             parts.model.train()
-            for turn in parts.turns:  # what others left in .grad is in no window of this run
+            for turn in parts.slots:  # what others left in .grad is in no window of this run
                 for parameter in turn.parameters:
                     parameter.grad = None
 
     def _finish(self) -> None:
         """After a final state has been entered: the run ends, or goes on from a checkpoint."""
         if self.state is State.ROLLED_BACK:
-            standing, random = self._checkpoints.go_back()
+            standing, random = self._checkpoints.roll_back()
             self._dispatcher.set_state(standing.state, work_done=standing.work_done, keep_trace=True)
             rng.put_back(random)
             return
-        self._actions.look()
+        self._actions.raise_if_nonfinite()
         self._end()
 
     def _end(self) -> None:
@@ -305,10 +305,10 @@ class Engine:
             add_recent_transitions(error, self.trace)
         try:
             if self.state is State.STOPPED and self.saves:
-                self._checkpoints.save_on_the_way_out(self._where_it_stopped())
+                self._checkpoints.save_at_stop(self._where_it_stopped())
             self._checkpoints.close()
         finally:
-            self._actions.restore()
+            self._actions.release()
             if isinstance(error, OutOfMemoryError):
                 free_batch(error, self._parts, self._memory)
                 add_resume_note(error, self._checkpoints.last())
@@ -356,7 +356,7 @@ class Engine:
         if self._begun:
             raise UsageError("resume: the run has begun. Build a new machine, and resume it before it runs.")
         self._ended = True  # should anything go wrong half way
-        standing, self._random = self._checkpoints.load_state_dict(loaded, strict=strict)
+        standing, self._random = self._checkpoints.load(loaded, strict=strict)
         try:
             self._dispatcher.set_state(standing.state, work_done=standing.work_done)
         except UsageError as error:
@@ -456,9 +456,9 @@ class Engine:
         return self._counters.global_step
 
     @property
-    def rollbacks(self) -> tuple[NotFinite, ...]:
+    def rollbacks(self) -> tuple[NonFiniteValue, ...]:
         """For each time that ``on_nonfinite="rollback"`` went back to a checkpoint, the batch that it left out."""
-        return self._memory.nonfinite.left_out
+        return self._memory.nonfinite.excluded
 
     @property
     def times(self) -> dict[State, Timing]:

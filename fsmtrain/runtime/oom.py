@@ -21,10 +21,10 @@ from fsmtrain.errors import OutOfMemoryError
 from fsmtrain.options import Options
 from fsmtrain.runtime.run_state import RunComponents, RunState
 
-SHOWN = 12  # tensors of a batch
+MAX_LISTED_TENSORS = 12  # tensors of a batch
 
 # What torch says where it raises a plain RuntimeError: the CPU's allocator, the libraries that it calls, the driver.
-_SAYS = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+_OOM_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 class DeviceOutOfMemoryError(OutOfMemoryError, torch.OutOfMemoryError):
@@ -37,7 +37,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAYS)
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _OOM_MESSAGES)
 
 
 def oom_error(error: BaseException, state: State, batch: Any, parts: RunComponents, memory: RunState) -> OutOfMemoryError:
@@ -49,7 +49,7 @@ def oom_error(error: BaseException, state: State, batch: Any, parts: RunComponen
         place += f", split {memory.counters.split_nb}"
     if in_evaluation:
         place += f", batch {memory.counters.eval_nb} of the pass"
-    shapes = f" on a batch of {shapes_of(batch)}" if batch is not None else ""
+    shapes = f" on a batch of {describe_shapes(batch)}" if batch is not None else ""
     kind = DeviceOutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else OutOfMemoryError
     return kind(
         f"memory ran out in the state {state}, {place}{shapes}: {reason} {_usage(parts.device)}"
@@ -84,14 +84,14 @@ def _way_out(options: Options, *, in_evaluation: bool) -> str:
     return f"A way out: {', or '.join(ways)}. The batch and all gradients have been let go."
 
 
-def shapes_of(batch: Any) -> str:
+def describe_shapes(batch: Any) -> str:
     """The tensors in a batch, by dtype and shape, with the keys of mappings.
 
     >>> shapes_of({"x": torch.ones(2, 3), "lengths": [torch.ones(2, dtype=torch.int64)] * 2, "id": "a"})
     'x: float32 (2, 3), lengths[0]: int64 (2,), lengths[1]: int64 (2,)'
     """
-    found = [f"{name}: {shape}" if name else shape for name, shape in islice(_shapes("", batch), SHOWN + 1)]
-    return ", ".join(found[:SHOWN] + ["..."] * (len(found) > SHOWN)) or f"no tensors, a {type(batch).__name__}"
+    found = [f"{name}: {shape}" if name else shape for name, shape in islice(_shapes("", batch), MAX_LISTED_TENSORS + 1)]
+    return ", ".join(found[:MAX_LISTED_TENSORS] + ["..."] * (len(found) > MAX_LISTED_TENSORS)) or f"no tensors, a {type(batch).__name__}"
 
 
 def _shapes(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
@@ -112,9 +112,9 @@ def _shapes(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
 
 def free_batch(error: OutOfMemoryError, parts: RunComponents, memory: RunState) -> None:
     """Keep nothing of the batch: no graph, no output, no gradient, and nothing in the frames through which the error came."""
-    memory.loss = memory.weight = memory.output = None
+    memory.loss = memory.weight = memory.closure_result = None
     memory.splits, memory.hiddens = [], [None] * len(memory.hiddens)
-    for turn in parts.turns:
+    for turn in parts.slots:
         for parameter in turn.parameters:
             parameter.grad = None
     for one in _chain(error):

@@ -35,8 +35,8 @@ class RunComponents:
     loop: Loop
     model: nn.Module
     device: torch.device
-    move: Callable[[Any], Any] | None  # brings a batch to the device; None where batches are there already
-    optimization: OptimizerSetup | None  # None in a run that only tests
+    move_batch: Callable[[Any], Any] | None  # brings a batch to the device; None where batches are there already
+    optimizer_setup: OptimizerSetup | None  # None in a run that only tests
     train_loader: Loader  # empty in a run that only tests
     val_loaders: Sequence[Loader]
     test_loaders: Sequence[Loader]  # of the state `test`, whatever it evaluates
@@ -47,19 +47,19 @@ class RunComponents:
     notes: MetricQueue | None = None  # of the metrics, where somebody writes them down
 
     @property
-    def turns(self) -> Sequence[OptimizerSlot]:
+    def slots(self) -> Sequence[OptimizerSlot]:
         """The optimizers in their order; none in a run that only tests."""
-        return self.optimization.slots if self.optimization is not None else ()
+        return self.optimizer_setup.slots if self.optimizer_setup is not None else ()
 
     @property
     def optimizers(self) -> list[Any]:
         """The optimizers, in the order of their turns."""
-        return [turn.optimizer for turn in self.turns]
+        return [turn.optimizer for turn in self.slots]
 
     @property
     def schedulers(self) -> list[Any]:
         """The learning-rate schedulers."""
-        return [s.scheduler for s in self.optimization.scheduler_configs] if self.optimization is not None else []
+        return [s.scheduler for s in self.optimizer_setup.scheduler_configs] if self.optimizer_setup is not None else []
 
 
 @define(eq=False)
@@ -71,7 +71,7 @@ class LoadingTime:
 
 
 @frozen(eq=False, kw_only=True)
-class Loaders_:
+class LoaderPositions:
     """Where the run stands in each of its loaders. Passes over the same loaders share them."""
 
     train: ResumableLoader
@@ -91,8 +91,8 @@ class RunState:
 
     counters: Counters
     signals: Signals
-    cursors: Loaders_
-    patience: Patience | None  # None where early stopping is off
+    loaders: LoaderPositions
+    early_stopping: Patience | None  # None where early stopping is off
     windows: list[Window]  # of each optimizer
     hiddens: list[Any]  # of each optimizer, detached, from the batch's last split; None before its first
     nonfinite: NonFiniteState  # those that were not finite
@@ -106,13 +106,13 @@ class RunState:
     splits: list[Any] = field(factory=list)  # of the batch; the batch alone without truncated BPTT
     loss: Tensor | None = None  # with its graph, from the forward to its backward
     weight: Any = None  # of the loss in hand
-    output: Any = None  # what the closure's first call returns: the loss, without its graph
-    collects: bool = False  # whether a step method is under way, which gets what is logged with `log`
+    closure_result: Any = None  # what the closure's first call returns: the loss, without its graph
+    collects_logs: bool = False  # whether a step method is under way, which gets what is logged with `log`
     logged: Metrics = field(factory=dict)  # what it has logged so far
-    logged_to_show: set[str] = field(factory=set)  # the names among these that are to be shown
+    logged_for_bar: set[str] = field(factory=set)  # the names among these that are to be shown
 
     def take_logged(self) -> tuple[Metrics, set[str]]:
         """What the step method has logged, and what of it is to be shown; forgotten here."""
-        taken = self.logged, self.logged_to_show
-        self.logged, self.logged_to_show = {}, set()
+        taken = self.logged, self.logged_for_bar
+        self.logged, self.logged_for_bar = {}, set()
         return taken

@@ -38,11 +38,11 @@ class StepSignature:
         ModelError: A parameter that nothing is given to.
     """
 
-    def __init__(self, method: Step, name: str, *, given: Sequence[str], order: Sequence[str]) -> None:
-        self.takes, by_name = _match(method, name, given, order)
-        places = [order.index(argument) for argument in self.takes]
+    def __init__(self, method: Step, name: str, *, available: Sequence[str], order: Sequence[str]) -> None:
+        self.arguments, by_name = _match(method, name, available, order)
+        places = [order.index(argument) for argument in self.arguments]
         named = {parameter: order.index(argument) for parameter, argument in by_name.items()}
-        self.takes = (*self.takes, *by_name.values())
+        self.arguments = (*self.arguments, *by_name.values())
         if places == list(range(len(places))) and not named:
             self.method, self.count = method, len(places)
         else:

@@ -24,7 +24,7 @@ from fsmtrain.runtime.checkpoint_files.codec.codec import decode
 from fsmtrain.runtime.checkpoint_files.store.snapshots import snapshot
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
-from fsmtrain.runtime.checkpointing.selection import Checkpoints
+from fsmtrain.runtime.checkpointing.selection import CheckpointFolder
 from tests.models import Visits, same_bits
 from tests.resuming.kill_and_resume import differences, outcome
 from tests.resuming.resume_scenarios import PRESETS, Preset
@@ -112,7 +112,7 @@ def tree_of(machine: Machine) -> Any:
     """What a checkpoint of this moment holds."""
     kept: list[Any] = []
 
-    class Kept(Checkpoints):
+    class Kept(CheckpointFolder):
         def save(self, tree: Any, about: Any, *, must_keep: bool) -> None:
             kept.append(tree)
 
@@ -120,7 +120,7 @@ def tree_of(machine: Machine) -> Any:
     machine._checkpoints._checkpoints = Kept(Path("nowhere"), None)
     try:
         state, counters = machine.trace.last()
-        machine._checkpoints.submit(ResumePoint(state=state, work_done=True, counters=counters), must_keep=True)
+        machine._checkpoints.write(ResumePoint(state=state, work_done=True, counters=counters), must_keep=True)
     finally:
         machine._checkpoints._checkpoints = before
     return kept[0]

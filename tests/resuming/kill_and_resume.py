@@ -93,7 +93,7 @@ def outcome(machine: Machine, visits: Visits) -> dict[str, Any]:
         "metrics": machine.result.metrics,
         "progress_bar_metrics": dict(memory.progress_bar_metrics),
         "counters": machine.counters.values(),
-        "patience": None if memory.patience is None else (memory.patience.best, memory.patience.wait),
+        "patience": None if memory.early_stopping is None else (memory.early_stopping.best, memory.early_stopping.wait),
         "random": [torch.get_rng_state(), random.getstate(), plain(np.random.get_state())],
         "modes": [module.training for module in machine.model.modules()],
         "reason": machine.stop_reason,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fsmtrain import FsmtrainError, Machine, ModelCheckpoint
 from fsmtrain.errors import OutOfMemoryError
-from fsmtrain.runtime.oom import is_out_of_memory, shapes_of
+from fsmtrain.runtime.oom import is_out_of_memory, describe_shapes
 from tests.models import Linear, Perceptron, Recurrent, Validated, batches, machine_of, same_bits, sequences, weights
 
 ON_A_GPU = "CUDA out of memory. Tried to allocate 20.00 MiB.\nSee documentation for Memory Management"
@@ -220,7 +220,7 @@ class Pair(NamedTuple):
     ],
 )
 def test_the_shapes_of_a_batch_are_told_by_their_places(batch: Any, told: str) -> None:
-    assert shapes_of(batch) == told
+    assert describe_shapes(batch) == told
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ VALUES = ("B", 7, 1, "H")
 
 def given_to(method: Callable[..., Any], given: Sequence[str] = ORDER) -> Any:
     """What a method that returns its arguments is given by a call with all four values."""
-    binding = StepSignature(method, "training_step", given=given, order=ORDER)
+    binding = StepSignature(method, "training_step", available=given, order=ORDER)
     return binding.method(*VALUES[: binding.count])
 
 
@@ -31,7 +31,7 @@ def test_arguments_are_matched_by_name_in_any_order() -> None:
 def test_the_later_names_are_understood() -> None:
     assert given_to(lambda batch, batch_idx, optimizer_idx: (batch, batch_idx, optimizer_idx)) == ("B", 7, 1)
     order = ("batch", "batch_nb", "dataloader_i")
-    binding = StepSignature(lambda batch, dataloader_idx: (batch, dataloader_idx), "test_step", given=order, order=order)
+    binding = StepSignature(lambda batch, dataloader_idx: (batch, dataloader_idx), "test_step", available=order, order=order)
     assert binding.method(*("B", 7, 2)[: binding.count]) == ("B", 2)
 
 
@@ -113,8 +113,8 @@ def test_a_positional_only_parameter_after_a_default_that_is_kept_is_not_moved_u
 
 
 def test_it_knows_which_arguments_the_method_takes() -> None:
-    binding = StepSignature(lambda x, *, hiddens: None, "training_step", given=ORDER, order=ORDER)
-    assert sorted(binding.takes) == ["batch", "hiddens"]
+    binding = StepSignature(lambda x, *, hiddens: None, "training_step", available=ORDER, order=ORDER)
+    assert sorted(binding.arguments) == ["batch", "hiddens"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
 from fsmtrain.runtime.checkpointing.selection import (
     BATCH,
     FOLDER,
-    Checkpoints,
+    CheckpointFolder,
     MetricRanking,
     load_checkpoint,
     retention_policy,
@@ -51,7 +51,7 @@ class CheckpointManager:
         self._parts, self._memory = parts, memory
         self._run_dir, self._more_about = run_dir, more_about
         self.actions: Actions  # the run's, which save by this
-        self._checkpoints: Checkpoints | None = None  # once there is something to save
+        self._checkpoints: CheckpointFolder | None = None  # once there is something to save
         self._resumed_from: Path | None = None
 
     @property
@@ -83,14 +83,14 @@ class CheckpointManager:
     def save(self, standing: ResumePoint) -> None:
         """Save the run where a guard has said so. Where only the newest is kept, one that waits gives way to it."""
         one_will_do = self._rule is not None and self._ranking is None and self._rule.save_top_k == 1
-        self.submit(standing, must_keep=not one_will_do)
+        self.write(standing, must_keep=not one_will_do)
         self._memory.signals.save_wanted = False
 
-    def submit(self, standing: ResumePoint, *, must_keep: bool) -> None:
+    def write(self, standing: ResumePoint, *, must_keep: bool) -> None:
         """Save the run as it stands; returns when its state is copied."""
         if self._checkpoints is None:
             policy = retention_policy(self._rule, self._ranking) if self._rule is not None else None
-            self._checkpoints = Checkpoints(self.folder, policy)
+            self._checkpoints = CheckpointFolder(self.folder, policy)
         counters = standing.counters
         about = {
             "state": standing.state.value,
@@ -100,16 +100,16 @@ class CheckpointManager:
             BATCH: counters.batches_begun,
             **self._more_about(standing),
         }
-        tree = run_snapshot.state_of(self._parts, self._memory, self.actions, standing)
+        tree = run_snapshot.take_snapshot(self._parts, self._memory, self.actions, standing)
         self._checkpoints.save(tree, about, must_keep=must_keep)
 
-    def save_on_the_way_out(self, standing: ResumePoint) -> None:
+    def save_at_stop(self, standing: ResumePoint) -> None:
         """Save a run that was asked to stop, where it was stopped. That it could not be is told, and is no error."""
         if not self.actions.may_save():
             warn("the run is not saved where it was stopped: a window is open there with numbers that are not finite.")
             return
         try:
-            self.submit(standing, must_keep=True)
+            self.write(standing, must_keep=True)
         except FsmtrainError as error:
             warn(f"the run could not be saved where it was stopped; its checkpoints before are untouched: {error}")
 
@@ -120,20 +120,20 @@ class CheckpointManager:
 
     # ---- going on
 
-    def load_state_dict(self, loaded: Loaded, *, strict: bool) -> tuple[ResumePoint, RandomStates]:
+    def load(self, loaded: Loaded, *, strict: bool) -> tuple[ResumePoint, RandomStates]:
         """Bring the run to a checkpoint; returns where it stands there, and the random states to put back last.
 
         Raises:
             ResumeError: It is not one of a run like this.
         """
         try:
-            came = run_snapshot.load_state_dict(loaded.tree, self._parts, self._memory, self.actions, strict=strict)
+            came = run_snapshot.load_snapshot(loaded.tree, self._parts, self._memory, self.actions, strict=strict)
         except FsmtrainError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
         self._resumed_from = loaded.path
         return came
 
-    def go_back(self) -> tuple[ResumePoint, RandomStates]:
+    def roll_back(self) -> tuple[ResumePoint, RandomStates]:
         """Bring the run back to its last checkpoint, the batch whose numbers were not finite left out from now on.
 
         Returns:
@@ -144,17 +144,17 @@ class CheckpointManager:
         """
         numbers, most, path = self._memory.nonfinite, self._parts.loop.options.max_nb_rollbacks, self.last()
         spoiled = validate_rollback(numbers, most, path)
-        assert numbers.found is not None
+        assert numbers.cause is not None
         assert path is not None
-        left_out = (*numbers.left_out, numbers.found)
-        self.actions.restore()
+        left_out = (*numbers.excluded, numbers.cause)
+        self.actions.release()
         try:
-            came = run_snapshot.load_state_dict(
+            came = run_snapshot.load_snapshot(
                 load_checkpoint(path).tree, self._parts, self._memory, self.actions, strict=True
             )
         except FsmtrainError as error:
             raise NonFiniteError(f"{spoiled}, and the run cannot go back to its last checkpoint: {path}: {error}") from error
         self._memory.signals.nonfinite = False
-        numbers.leave_out(left_out)
+        numbers.exclude(left_out)
         warn(f"{spoiled}: the run goes on from {path} and leaves that batch out (rollback {len(left_out)} of at most {most}).")
         return came

@@ -43,10 +43,10 @@ class ResumePoint:
     counters: Counters
 
 
-def state_of(parts: RunComponents, memory: RunState, actions: Actions, standing: ResumePoint) -> Tree:
+def take_snapshot(parts: RunComponents, memory: RunState, actions: Actions, standing: ResumePoint) -> Tree:
     """Everything, as it is now. Tensors are the run's own, not copies."""
-    model, turns = parts.model, parts.turns
-    passes = {state.value: one.state() for state, one in actions.passes.items()}
+    model, turns = parts.model, parts.slots
+    passes = {state.value: one.state_dict() for state, one in actions.passes.items()}
     beginning = _beginning_to_save(passes, actions)
     if beginning is not None:
         first = standing.counters.copy()
@@ -56,7 +56,7 @@ def state_of(parts: RunComponents, memory: RunState, actions: Actions, standing:
     random = beginning.random if beginning is not None else rng.take()
     is_within_a_batch = standing.state is State.ROUND_END and batch_has_more_rounds(parts, memory, standing.counters)
     in_hand = {
-        "windows": [{"first": w.first, "total": w.total, "backwards": w.backwards} for w in memory.windows],
+        "windows": [{"first": w.first_weight, "total": w.total_weight, "backwards": w.backwards} for w in memory.windows],
         "hiddens": memory.hiddens if is_within_a_batch else [None for _ in memory.hiddens],
         "splits": memory.splits if is_within_a_batch else [],
         "metrics": memory.metrics,
@@ -70,9 +70,9 @@ def state_of(parts: RunComponents, memory: RunState, actions: Actions, standing:
         "work_done": standing.work_done,
         "counters": {f.name: getattr(standing.counters, f.name) for f in fields(Counters)},
         "signals": {f.name: getattr(memory.signals, f.name) for f in fields(Signals)},
-        "patience": None if memory.patience is None else {"best": memory.patience.best, "wait": memory.patience.wait},
+        "patience": None if memory.early_stopping is None else {"best": memory.early_stopping.best, "wait": memory.early_stopping.wait},
         "validation_epoch": memory.validation_epoch,
-        "nonfinite": memory.nonfinite.state(),
+        "nonfinite": memory.nonfinite.state_dict(),
         "in_hand": in_hand,
         "places": [tensor.device == parts.device for tensor in tensors_in(in_hand)] if parts.device.type != "cpu" else [],
         "hparams": _hparams(model),
@@ -84,15 +84,15 @@ def state_of(parts: RunComponents, memory: RunState, actions: Actions, standing:
         "gradients": {name: parameter.grad for name, parameter in _parameters(parts).items() if parameter.grad is not None},
         "optimizers": [turn.optimizer.state_dict() for turn in turns],
         "schedulers": [scheduler.state_dict() for scheduler in parts.schedulers],
-        "scalers": actions.scaling.state() if actions.scaling is not None else [],
-        "loaders": {name: began_at.get(cursor) or cursor.state_dict() for name, cursor in memory.cursors.all.items()},
+        "scalers": actions.scaling.state_dict() if actions.scaling is not None else [],
+        "loaders": {name: began_at.get(cursor) or cursor.state_dict() for name, cursor in memory.loaders.all.items()},
         "callbacks": [{"class": _name(c), "state": c.state_dict()} for c in parts.stateful_callbacks],
         "random": random.plain(),
         "made_of": fingerprint(parts),
     }
 
 
-def load_state_dict(
+def load_snapshot(
     tree: Tree, parts: RunComponents, memory: RunState, actions: Actions, *, strict: bool
 ) -> tuple[ResumePoint, RandomStates]:
     """Make a run what another one was, or it was itself; returns where it stands, and the random states to put back last.
@@ -114,8 +114,8 @@ def load_state_dict(
     counters = Counters(**tree["counters"])
     _set(memory.counters, tree["counters"])
     _set(memory.signals, {name: value for name, value in tree["signals"].items() if name != "stop_requested"})
-    if memory.patience is not None and tree["patience"] is not None:
-        _set(memory.patience, tree["patience"])
+    if memory.early_stopping is not None and tree["patience"] is not None:
+        _set(memory.early_stopping, tree["patience"])
     in_hand = _on(parts.device, tree["in_hand"], iter(tree["places"]))
     for window, saved in zip(memory.windows, in_hand["windows"], strict=True):
         _set(window, saved)
@@ -130,9 +130,9 @@ def load_state_dict(
         scheduler.load_state_dict(saved)
     if actions.scaling is not None:
         actions.scaling.load_state_dict(tree["scalers"])
-    for name, cursor in memory.cursors.all.items():
+    for name, cursor in memory.loaders.all.items():
         cursor.load_state_dict(tree["loaders"][name])
-    actions.go_on()
+    actions.resume_epoch()
     for state, one in actions.passes.items():
         if state.value in in_hand["passes"]:
             one.load_state_dict(in_hand["passes"][state.value])
@@ -172,7 +172,7 @@ def _parameters(parts: RunComponents) -> dict[str, Tensor]:
 def _strays(parts: RunComponents) -> Iterator[tuple[str, Tensor]]:
     """The parameters of optimizers that are none of the model's."""
     known = {id(parameter) for parameter in parts.model.parameters()}
-    for turn in parts.turns:
+    for turn in parts.slots:
         for number, parameter in enumerate(turn.parameters):
             if id(parameter) not in known:
                 known.add(id(parameter))

@@ -15,7 +15,7 @@ from fsmtrain.runtime.checkpoint_files.store.checkpoint import Loaded
 from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST
 from fsmtrain.runtime.checkpoint_files.store.retention import Policy, best, either, newest
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored
+from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored_value
 from fsmtrain.user_warnings import warn
 
 FOLDER = Path("checkpoints")  # in the run's folder, or in the working directory
@@ -37,7 +37,7 @@ class MetricRanking:
     def on_validation_end(self, machine: Any, metrics: Metrics) -> None:
         """Note the metric of the weights that were checked."""
         assert self._rule.monitor is not None
-        self.values[machine.counters.batches_begun] = monitored(metrics, self._rule.monitor, "ModelCheckpoint")
+        self.values[machine.counters.batches_begun] = monitored_value(metrics, self._rule.monitor, "ModelCheckpoint")
 
     def state_dict(self) -> dict[str, Any]:
         """The values so far."""
@@ -79,7 +79,7 @@ def retention_policy(rule: ModelCheckpoint, ranking: MetricRanking | None) -> Po
     return either(newest(1), lambda abouts: ranking.best(abouts, count))
 
 
-class Checkpoints:
+class CheckpointFolder:
     """A run's folder of checkpoints.
 
     Args:

@@ -14,9 +14,9 @@ from fsmtrain.runtime.checkpoint_files.codec.codec import obstacle
 from fsmtrain.runtime.data.loaders import EvaluationBatches, length_of
 from fsmtrain.runtime.data.resumable_loader import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
-from fsmtrain.runtime.metrics.step_outputs import Averages, Metrics, group_in, metrics_in
+from fsmtrain.runtime.metrics.step_outputs import Averages, Metrics, group_metrics, metrics_of
 from fsmtrain.runtime.oom import is_out_of_memory, oom_error
-from fsmtrain.runtime.optimization.precision import in_precision
+from fsmtrain.runtime.optimization.precision import with_autocast
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.step_signature import StepSignature
 from fsmtrain.user_warnings import warn
@@ -47,22 +47,22 @@ class Evaluation:
         limits: Sequence[int | None],
     ) -> None:
         model, self._parts = parts.model, parts
-        self._kind, self._model, self._cursors, self._limits, self._move = kind, model, cursors, limits, parts.move
+        self._kind, self._model, self._cursors, self._limits, self._move = kind, model, cursors, limits, parts.move_batch
         self._memory, self._counters, self._signals = memory, memory.counters, memory.signals
         streams = any(limit != 0 and length_of(c.loader) is None for c, limit in zip(cursors, limits, strict=True))
         self._total = None if streams else sum(n for n in limits if n is not None)
         stem = "validation" if kind == "val" else "test"
         several = len(cursors) > 1
         given = ("batch", "batch_nb", "dataloader_i") if several else ("batch", "batch_nb")
-        binding = StepSignature(getattr(model, f"{stem}_step"), f"{stem}_step", given=given, order=_ORDER)
-        self._step, self._takes = in_precision(binding.method, parts.loop.options.precision, parts.device), binding.count
+        binding = StepSignature(getattr(model, f"{stem}_step"), f"{stem}_step", available=given, order=_ORDER)
+        self._step, self._takes = with_autocast(binding.method, parts.loop.options.precision, parts.device), binding.count
         self._end: Callable[[Any], Any] | None = getattr(model, f"{stem}_end", None)
         self._several = several
         self._modes: list[tuple[nn.Module, bool]] = []
         self._batches: EvaluationBatches | None = None
         self._outputs: list[list[Any]] = []
         self._keeps_beginning = self._end is not None and State.SAVE in parts.loop.table.states
-        self.beginning: PassSnapshot | None = None  # of the pass that is under way, where somebody may need it
+        self.snapshot: PassSnapshot | None = None  # of the pass that is under way, where somebody may need it
         self._averages = Averages()
         self._to_show: set[str] = set()
         self.shown: Metrics = {}  # what the last pass wants to be shown while the run goes on
@@ -73,16 +73,16 @@ class Evaluation:
             memory = self._memory
             batches = self._batches or self._begin()
             if self._keeps_beginning and self._counters.eval_nb == 0:
-                self.beginning = take_pass_snapshot(self._cursors, self._model)
+                self.snapshot = take_pass_snapshot(self._cursors, self._model)
             index, batch_nb, batch = self._fetch(batches)
-            memory.collects = True
+            memory.collects_logs = True
             try:
                 output = self._step(*(batch if self._move is None else self._move(batch), batch_nb, index)[: self._takes])
             except (RuntimeError, MemoryError) as error:
                 if is_out_of_memory(error):
                     raise oom_error(error, self._parts.machine.state, batch, self._parts, memory) from error
                 raise
-            memory.collects = False
+            memory.collects_logs = False
             self._keep(index, output)
             if self._total is None:
                 self._signals.pass_ended = is_last = batches.ended
@@ -116,35 +116,35 @@ class Evaluation:
         if self._end is not None:
             self._outputs[loader].append(output)
         elif isinstance(output, Tensor):
-            logged = {**metrics_in({f"{self._kind}_loss": output}), **logged}
+            logged = {**metrics_of({f"{self._kind}_loss": output}), **logged}
         else:
-            logged = {**metrics_in(output), **logged}
-            self._to_show.update(group_in(output, "progress_bar"))
+            logged = {**metrics_of(output), **logged}
+            self._to_show.update(group_metrics(output, "progress_bar"))
         self._averages.add(logged)
         self._to_show |= to_show
 
     def _finish(self) -> Metrics:
-        metrics = self._averages.result()
+        metrics = self._averages.means()
         if self._end is not None:
-            self._memory.collects = True
+            self._memory.collects_logs = True
             output = self._end(self._outputs if self._several else self._outputs[0])
-            self._memory.collects = False
+            self._memory.collects_logs = False
             logged, to_show = self._memory.take_logged()
-            metrics |= {**metrics_in(output), **logged}
-            self._to_show |= to_show | group_in(output, "progress_bar").keys()
+            metrics |= {**metrics_of(output), **logged}
+            self._to_show |= to_show | group_metrics(output, "progress_bar").keys()
         self.shown = {name: metrics[name] for name in metrics if name in self._to_show}
-        self.restore()
+        self.release()
         return metrics
 
-    def restore(self) -> None:
+    def release(self) -> None:
         """Put every submodule's mode back as it was, and let go of the pass."""
         for module, training in self._modes:
             module.training = training
         if self._batches is not None:
             for cursor in self._cursors:
                 cursor.end()
-        self._modes, self._batches, self._outputs, self.beginning = [], None, [], None
-        self._memory.collects = False
+        self._modes, self._batches, self._outputs, self.snapshot = [], None, [], None
+        self._memory.collects_logs = False
 
     @property
     def is_under_way(self) -> bool:
@@ -153,7 +153,7 @@ class Evaluation:
 
     # ---- saving and resuming
 
-    def state(self) -> dict[str, Any] | None:
+    def state_dict(self) -> dict[str, Any] | None:
         """Where the pass stands, and what it has gathered; None where none is under way.
 
         Where no checkpoint can hold its outputs, it stands at its beginning, and ``begins_again`` says why.
@@ -161,9 +161,9 @@ class Evaluation:
         if self._batches is None:
             return None
         modes = [training for _, training in self._modes]
-        reason = None if self.beginning is None else obstacle({"outputs": self._outputs})
-        if reason is not None and self.beginning is not None:
-            again = {"reason": reason, "changed": self.beginning.changed}
+        reason = None if self.snapshot is None else obstacle({"outputs": self._outputs})
+        if reason is not None and self.snapshot is not None:
+            again = {"reason": reason, "changed": self.snapshot.changed}
             nothing: list[list[Any]] = [[] for _ in self._cursors]
             return _standing((0, 0), modes, Averages(), nothing, set(), again)
         return _standing(self._batches.place, modes, self._averages, self._outputs, self._to_show, None)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.evaluation.eval_pass import Evaluation
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot
-from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored
+from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored_value
 from fsmtrain.runtime.run_state import RunComponents, RunState
 
 log = logging.getLogger("fsmtrain")
@@ -20,13 +20,13 @@ class EvaluationPass:
     def __init__(self, evaluation: Evaluation) -> None:
         self._evaluation = evaluation
 
-    def restore(self) -> None:
+    def release(self) -> None:
         """Put back the modes."""
-        self._evaluation.restore()
+        self._evaluation.release()
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Where the pass stands."""
-        return {"pass": self._evaluation.state()}
+        return {"pass": self._evaluation.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the pass up."""
@@ -35,14 +35,14 @@ class EvaluationPass:
     @property
     def snapshot(self) -> PassSnapshot | None:
         """Where the pass that is under way began, if that was kept."""
-        return self._evaluation.beginning
+        return self._evaluation.snapshot
 
 
 class SanityPass(EvaluationPass):
     """Tries validation out before the first epoch: its metrics are thrown away, and no random state is changed by it."""
 
     def __init__(self, parts: RunComponents, memory: RunState) -> None:
-        super().__init__(Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.sanity_loaders))
+        super().__init__(Evaluation("val", parts, memory, memory.loaders.val, parts.loop.limits.sanity_loaders))
         self._loaders = parts.val_loaders
         self._before: rng.RandomStates | None = None
 
@@ -51,18 +51,18 @@ class SanityPass(EvaluationPass):
         if self._before is None:
             self._before = rng.take(self._loaders)
         if self._evaluation.visit() is not None:
-            self.restore()
+            self.release()
 
-    def restore(self) -> None:
+    def release(self) -> None:
         """Put back the modes and the random states."""
-        super().restore()
+        super().release()
         if self._before is not None:
             rng.put_back(self._before)
             self._before = None
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Where the pass stands, and the random states of before it."""
-        return {**super().state(), "before": self._before and self._before.plain()}
+        return {**super().state_dict(), "before": self._before and self._before.plain()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the pass up."""
@@ -75,7 +75,7 @@ class ValidationPass(EvaluationPass):
     """Validates; after its last batch early stopping is fed, then the hooks are called."""
 
     def __init__(self, parts: RunComponents, memory: RunState) -> None:
-        super().__init__(Evaluation("val", parts, memory, memory.cursors.val, parts.loop.limits.val_loaders))
+        super().__init__(Evaluation("val", parts, memory, memory.loaders.val, parts.loop.limits.val_loaders))
         self._parts, self._memory = parts, memory
 
     def visit(self) -> None:
@@ -96,11 +96,11 @@ class ValidationPass(EvaluationPass):
             parts.hooks.on_validation_end(parts.machine, metrics)
 
     def _feed_early_stopping(self, metrics: Metrics) -> None:
-        patience, signals = self._memory.patience, self._memory.signals
+        patience, signals = self._memory.early_stopping, self._memory.signals
         if patience is None:
             return
         rule = patience.rule
-        signals.patience_exhausted = patience.feed(monitored(metrics, rule.monitor, "early_stop_callback"))
+        signals.patience_exhausted = patience.feed(monitored_value(metrics, rule.monitor, "early_stop_callback"))
         if rule.verbose and signals.patience_exhausted:
             log.warning("early stopping: %s was best at %g, %d checks ago.", rule.monitor, patience.best, patience.wait)
 
@@ -109,7 +109,7 @@ class TestPass(EvaluationPass):
     """Runs the test set, or the validation set of a run that only validates."""
 
     def __init__(self, parts: RunComponents, memory: RunState) -> None:
-        super().__init__(Evaluation(parts.evaluates, parts, memory, memory.cursors.test, parts.loop.limits.test_loaders))
+        super().__init__(Evaluation(parts.evaluates, parts, memory, memory.loaders.test, parts.loop.limits.test_loaders))
         self._memory, self._notes = memory, parts.notes
         self._kind: Literal["validate", "test"] = "validate" if parts.evaluates == "val" else "test"
 

@@ -19,32 +19,32 @@ from fsmtrain.core.metric_record import Kind, MetricRecord
 from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingScalars
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
 
-LIMIT = 1 << 16  # notes that wait to be taken; beyond these the oldest are lost, and counted
+MAX_PENDING_RECORDS = 1 << 16  # notes that wait to be taken; beyond these the oldest are lost, and counted
 LOSS = "loss"
 
 # Of a note: kind, time, epoch, batch, step, optimizer, learning rate, and the names and values of its metrics.
-_Noted = tuple[Kind, float, int, int, int, int | None, Any, Metrics]
+_Pending = tuple[Kind, float, int, int, int, int | None, Any, Metrics]
 
 
 @frozen(eq=False)
 class PendingRecords:
     """Notes that have been taken, their numbers on the way to the host."""
 
-    noted: list[_Noted]
-    shipment: PendingScalars | None  # None where nothing had to be sent
+    pending: list[_Pending]
+    numbers: PendingScalars | None  # None where nothing had to be sent
 
     @property
     def arrived(self) -> bool:
         """Whether all numbers are there. Asking waits for nothing."""
-        return self.shipment is None or self.shipment.arrived
+        return self.numbers is None or self.numbers.arrived
 
     def records(self) -> list[MetricRecord]:
         """The notes, once they have arrived."""
-        if self.shipment is None:
-            return [MetricRecord(k, s, e, b, n, values, o, lr) for k, s, e, b, n, o, lr, values in self.noted]  # type: ignore[arg-type]
-        numbers = iter(self.shipment.numbers())
+        if self.numbers is None:
+            return [MetricRecord(k, s, e, b, n, values, o, lr) for k, s, e, b, n, o, lr, values in self.pending]  # type: ignore[arg-type]
+        numbers = iter(self.numbers.numbers())
         notes = []
-        for kind, seconds, epoch, batch, step, optimizer, lr, values in self.noted:
+        for kind, seconds, epoch, batch, step, optimizer, lr, values in self.pending:
             rate = None if lr is None else next(numbers)
             here = dict(zip(values, numbers, strict=False))
             notes.append(MetricRecord(kind, seconds, epoch, batch, step, here, optimizer, rate))
@@ -64,29 +64,29 @@ class MetricQueue:
         self._optimizers = list(optimizers)
         several = len(self._optimizers) > 1
         self._losses = [f"{LOSS}/{i}" if several else LOSS for i in range(len(self._optimizers))]
-        self._waiting: deque[_Noted] = deque(maxlen=LIMIT)
+        self._waiting: deque[_Pending] = deque(maxlen=MAX_PENDING_RECORDS)
         self._noted = self._taken = 0
         self._begun = perf_counter()
         self._is_elsewhere = False  # whether any number has been left on a device
         self.windows: list[dict[int, int]] = [{} for _ in self._optimizers]  # of each optimizer: how many of each length closed
-        self.arrivals = HostTransfer()
+        self.host_transfer = HostTransfer()
 
     def begin(self) -> None:
         """The run begins now, in this thread."""
-        self._begun, self.arrivals = perf_counter(), HostTransfer()
+        self._begun, self.host_transfer = perf_counter(), HostTransfer()
 
     # ---- by the thread that trains
 
     def forward(self, index: int, loss: Tensor, metrics: Metrics | None) -> None:
         """Note a train batch's forward, for the optimizer with this index. A metric may have the loss's name: it counts."""
         counters = self._counters
-        values: Metrics = {self._losses[index]: loss.item() if loss.is_cpu else self._left(loss)}
+        values: Metrics = {self._losses[index]: loss.item() if loss.is_cpu else self._left_on_device(loss)}
         if metrics:
             for name, value in metrics.items():
-                values[name] = self._kept(value) if isinstance(value, Tensor) else value
+                values[name] = self._copied(value) if isinstance(value, Tensor) else value
         lr = self._optimizers[index].param_groups[0]["lr"]
         if isinstance(lr, Tensor):
-            lr = self._kept(lr)
+            lr = self._copied(lr)
         self._noted += 1
         self._waiting.append(
             (
@@ -110,15 +110,15 @@ class MetricQueue:
         """Note the metrics of a pass, or of a hook."""
         counters = self._counters
         at = counters.current_epoch, counters.batch_nb, counters.global_step
-        values = {name: self._kept(value) if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        values = {name: self._copied(value) if isinstance(value, Tensor) else value for name, value in metrics.items()}
         self._noted += 1
         self._waiting.append((kind, perf_counter() - self._begun, *at, None, None, values))
 
-    def _kept(self, value: Tensor) -> Scalar:
+    def _copied(self, value: Tensor) -> Scalar:
         """A metric as it is now, whatever is written into it later."""
-        return float(value.item()) if value.is_cpu else self._left(value.clone())
+        return float(value.item()) if value.is_cpu else self._left_on_device(value.clone())
 
-    def _left(self, value: Tensor) -> Tensor:
+    def _left_on_device(self, value: Tensor) -> Tensor:
         """A number that stays on its device for now."""
         self._is_elsewhere = True
         return value.detach()
@@ -136,7 +136,7 @@ class MetricQueue:
             if lr is not None:
                 numbers.append(lr)
             numbers += values.values()
-        return PendingRecords(noted, self.arrivals.copy_batch_async(numbers))
+        return PendingRecords(noted, self.host_transfer.copy_batch_async(numbers))
 
     @property
     def seconds(self) -> float:

@@ -84,7 +84,7 @@ def scalar_of(value: Any) -> Scalar | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def metrics_in(output: Any, *, of_training: bool = False) -> Metrics:
+def metrics_of(output: Any, *, of_training: bool = False) -> Metrics:
     """The scalars in a step's or an end hook's dict, those under ``"log"`` and ``"progress_bar"`` included."""
     found: Metrics = {}
     if not _is_mapping(output):
@@ -106,10 +106,10 @@ def _take(named: Mapping[Any, Any], left_out: Collection[str], into: Metrics) ->
                 into[str(name)] = scalar
 
 
-def group_in(output: Any, group: str) -> Metrics:
+def group_metrics(output: Any, group: str) -> Metrics:
     """The scalars under ``"log"`` or ``"progress_bar"``."""
     found = output.get(group) if _is_mapping(output) else None
-    return {} if found is None else metrics_in(found)
+    return {} if found is None else metrics_of(found)
 
 
 @define
@@ -127,7 +127,7 @@ class Averages:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def result(self) -> Metrics:
+    def means(self) -> Metrics:
         """The means, in the order in which the metrics first came."""
         return {name: total / self.counts[name] for name, total in self.sums.items()}
 
@@ -137,7 +137,7 @@ def number(value: Scalar) -> float:
     return float(value.item()) if isinstance(value, Tensor) else float(value)
 
 
-def monitored(metrics: Metrics, name: str, who: str) -> float:
+def monitored_value(metrics: Metrics, name: str, who: str) -> float:
     """The metric that somebody watches, as a number.
 
     Raises:

@@ -19,8 +19,8 @@ from fsmtrain.runtime.metrics.step_outputs import Scalar
 class Window:
     """The weights of one optimizer's open window. All None where its losses have none."""
 
-    first: Scalar | None = None
-    total: Scalar | None = None
+    first_weight: Scalar | None = None
+    total_weight: Scalar | None = None
     backwards: int = 0
 
     def add(self, weight: Scalar | None) -> Scalar | None:
@@ -31,7 +31,7 @@ class Window:
         Raises:
             ModelError: Losses with and without weights in one window.
         """
-        if self.backwards and (weight is None) != (self.first is None):
+        if self.backwards and (weight is None) != (self.first_weight is None):
             raise ModelError(
                 "training_step returned a weight for some batches of a window and none for others. Return 'weight' always, "
                 "or never."
@@ -39,22 +39,22 @@ class Window:
         self.backwards += 1
         if weight is None:
             return None
-        if self.first is None or self.total is None:
-            self.first = self.total = weight
+        if self.first_weight is None or self.total_weight is None:
+            self.first_weight = self.total_weight = weight
             return None
-        self.total = self.total + weight
-        return weight / self.first
+        self.total_weight = self.total_weight + weight
+        return weight / self.first_weight
 
     @property
     def mean_scale(self) -> Scalar:
         """What the gathered gradients are multiplied by to make them the weighted mean."""
-        if self.backwards == 1 or self.first is None or self.total is None:
+        if self.backwards == 1 or self.first_weight is None or self.total_weight is None:
             return 1.0
-        return self.first / self.total
+        return self.first_weight / self.total_weight
 
     def close(self) -> None:
         """Forget the window: its gradients have been stepped, or dropped."""
-        self.first, self.total, self.backwards = None, None, 0
+        self.first_weight, self.total_weight, self.backwards = None, None, 0
 
 
 class BackwardScales:
@@ -63,7 +63,7 @@ class BackwardScales:
     def __init__(self) -> None:
         self._made: dict[tuple[float, torch.Size, torch.dtype, torch.device], Tensor] = {}
 
-    def of(self, loss: Tensor, scale: Scalar) -> Tensor:
+    def tensor(self, loss: Tensor, scale: Scalar) -> Tensor:
         """A tensor like `loss` that holds `scale`."""
         if isinstance(scale, Tensor):
             return scale.to(loss).reshape(loss.shape)
@@ -76,7 +76,7 @@ class BackwardScales:
         return seed
 
 
-def rescale(parameters: Sequence[Tensor], scale: Scalar) -> None:
+def rescale_gradients(parameters: Sequence[Tensor], scale: Scalar) -> None:
     """Multiply what stands in ``.grad`` by `scale`, in place."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     dense = [g for g in gradients if not g.is_sparse]

@@ -17,11 +17,11 @@ from torch.utils._foreach_utils import _group_tensors_by_device_and_dtype
 What = Literal["loss", "gradient"]
 
 _WHATS: tuple[What, ...] = ("loss", "gradient")
-BLOCK = 64  # numbers that wait as tensors of their own, before only the first bad one of them is kept
+MAX_PENDING_VALUES = 64  # numbers that wait as tensors of their own, before only the first bad one of them is kept
 
 
 @frozen
-class NotFinite:
+class NonFiniteValue:
     """A number that was inf or NaN: of which backward, and whether it was its loss or a gradient after it.
 
     Attributes:
@@ -52,47 +52,47 @@ class NonFiniteMonitor:
     def __init__(self) -> None:
         self._values: list[Tensor] = []
         self._places: list[Sequence[int]] = []
-        self._kept: tuple[Tensor, Tensor] | None = None  # (1,) whether all before is finite, (1, 6) the first that is not
+        self._first_bad: tuple[Tensor, Tensor] | None = None  # (1,) whether all before is finite, (1, 6) the first that is not
 
     def add(self, value: Tensor, place: Place, what: What) -> None:
         """Note a number, in the order in which they come up."""
         self._values.append(value.detach().reshape(()))
         self._places.append((*place, _WHATS.index(what)))
-        if len(self._values) == BLOCK:
-            self._fold()
+        if len(self._values) == MAX_PENDING_VALUES:
+            self._compact()
 
-    def read(self) -> NotFinite | None:
+    def read(self) -> NonFiniteValue | None:
         """The first number that was not finite since the last reading, if one was. Waits for the device, once."""
-        if not self._values and self._kept is None:
+        if not self._values and self._first_bad is None:
             return None
-        if self._kept is None:
+        if self._first_bad is None:
             finite = self._are_finite().tolist()
             row = self._places[finite.index(False)] if False in finite else None
         else:
             if self._values:
-                self._fold()
-            all_finite, first = self._kept
+                self._compact()
+            all_finite, first = self._first_bad
             ok, *told = torch.cat([all_finite.to(first.dtype), first[0]]).tolist()
             row = None if ok else told
-        self.forget()
+        self.reset()
         if row is None:
             return None
         epoch, batch_nb, split_nb, optimizer_i, batch, what = row
-        return NotFinite(epoch, batch_nb, split_nb, optimizer_i, batch, _WHATS[what])
+        return NonFiniteValue(epoch, batch_nb, split_nb, optimizer_i, batch, _WHATS[what])
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin anew, without reading."""
-        self._values, self._places, self._kept = [], [], None
+        self._values, self._places, self._first_bad = [], [], None
 
-    def _fold(self) -> None:
+    def _compact(self) -> None:
         """Keep only the first of all that are not finite, on the device."""
         finite = self._are_finite()
         places = torch.tensor(self._places).to(finite.device, non_blocking=True)  # (numbers, 6)
-        if self._kept is not None:
-            finite, places = torch.cat([self._kept[0], finite]), torch.cat([self._kept[1], places])
+        if self._first_bad is not None:
+            finite, places = torch.cat([self._first_bad[0], finite]), torch.cat([self._first_bad[1], places])
         first = finite.to(torch.uint8).argmin().reshape(1)  # of all that are finite, any
         self._values, self._places = [], []
-        self._kept = finite.index_select(0, first), places.index_select(0, first)
+        self._first_bad = finite.index_select(0, first), places.index_select(0, first)
 
     def _are_finite(self) -> Tensor:
         values = self._values
@@ -139,28 +139,28 @@ class NonFiniteState:
         found: What ended the run in `rolled_back`.
     """
 
-    spoiled: list[NotFinite | None]
-    left_out: tuple[NotFinite, ...] = ()
-    found: NotFinite | None = None
-    batches: frozenset[int] = field(init=False)  # the numbers of those left out
+    bad_windows: list[NonFiniteValue | None]
+    excluded: tuple[NonFiniteValue, ...] = ()
+    cause: NonFiniteValue | None = None
+    excluded_batches: frozenset[int] = field(init=False)  # the numbers of those left out
 
     def __attrs_post_init__(self) -> None:
-        self.leave_out(self.left_out)
+        self.exclude(self.excluded)
 
-    def leave_out(self, batches: Iterable[NotFinite]) -> None:
+    def exclude(self, batches: Iterable[NonFiniteValue]) -> None:
         """Take these batches, and no others, for left out."""
-        self.left_out = tuple(batches)
-        self.batches = frozenset(one.batch for one in self.left_out)
+        self.excluded = tuple(batches)
+        self.excluded_batches = frozenset(one.batch for one in self.excluded)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All of it as plain data."""
         return {
-            "left_out": [list(astuple(one)) for one in self.left_out],
-            "spoiled": [None if one is None else list(astuple(one)) for one in self.spoiled],
+            "left_out": [list(astuple(one)) for one in self.excluded],
+            "spoiled": [None if one is None else list(astuple(one)) for one in self.bad_windows],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Remember what another run did."""
-        self.leave_out(NotFinite(*one) for one in state["left_out"])
-        self.spoiled = [None if one is None else NotFinite(*one) for one in state["spoiled"]]
-        self.found = None
+        self.exclude(NonFiniteValue(*one) for one in state["left_out"])
+        self.bad_windows = [None if one is None else NonFiniteValue(*one) for one in state["spoiled"]]
+        self.cause = None

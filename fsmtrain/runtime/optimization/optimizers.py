@@ -15,7 +15,7 @@ from fsmtrain.core.sizes import Schedule
 from fsmtrain.errors import ModelError
 from fsmtrain.predicates import is_integer
 
-FORMS = (
+ACCEPTED_FORMS = (
     "It may return one optimizer; a tuple or list of optimizers; two lists, optimizers and schedulers; or dicts "
     "{'optimizer': ..., 'lr_scheduler': ...}. A scheduler may be a dict {'scheduler': ..., 'interval': 'epoch' or 'step', "
     "'frequency': n, 'monitor': name}."
@@ -25,7 +25,7 @@ FORMS = (
 _TORCHS_ZERO_GRAD = Optimizer.zero_grad
 
 
-def drop_gradients(optimizer: Any) -> None:
+def zero_grad(optimizer: Any) -> None:
     """Do what ``optimizer.zero_grad()`` does, and call it only where it is not torch's own.
 
     That one announces itself to the profiler, which takes it longer than a small model's step.
@@ -83,14 +83,14 @@ def parse_configure_optimizers(returned: Any) -> OptimizerSetup:
     """
     optimizers, schedulers = _optimizers_and_schedulers(returned)
     if not optimizers:
-        raise ModelError(f"configure_optimizers returned no optimizer: {returned!r}. {FORMS}")
+        raise ModelError(f"configure_optimizers returned no optimizer: {returned!r}. {ACCEPTED_FORMS}")
     for i, optimizer in enumerate(optimizers):
         if any(optimizer is other for other in optimizers[:i]):
             raise ModelError("configure_optimizers returned the same optimizer twice.")
     turns = [OptimizerSlot(i, optimizer, _needs_closure(optimizer)) for i, optimizer in enumerate(optimizers)]
     result = OptimizerSetup(turns, [])
     for scheduler in schedulers:
-        scheduling = _scheduling(scheduler, optimizers)
+        scheduling = _scheduler_config(scheduler, optimizers)
         if scheduling.schedule.interval == "epoch":
             result.epoch_schedulers.append(scheduling)
         else:
@@ -110,12 +110,12 @@ def _optimizers_and_schedulers(returned: Any) -> tuple[list[Optimizer], list[Any
     if isinstance(returned, Mapping):
         return _from_dict(returned)
     if not isinstance(returned, (tuple, list)):
-        raise ModelError(f"configure_optimizers returned {returned!r}. {FORMS}")
+        raise ModelError(f"configure_optimizers returned {returned!r}. {ACCEPTED_FORMS}")
     if len(returned) == 2 and all(isinstance(part, (tuple, list)) for part in returned):
         optimizers, schedulers = returned
         if not all(isinstance(o, Optimizer) for o in optimizers):
             raise ModelError(
-                f"configure_optimizers returned two lists, the first of which is not all optimizers: {optimizers!r}. {FORMS}"
+                f"configure_optimizers returned two lists, the first of which is not all optimizers: {optimizers!r}. {ACCEPTED_FORMS}"
             )
         return list(optimizers), list(schedulers)
     optimizers, schedulers = [], []
@@ -127,7 +127,7 @@ def _optimizers_and_schedulers(returned: Any) -> tuple[list[Optimizer], list[Any
             optimizers += more
             schedulers += theirs
         else:
-            raise ModelError(f"configure_optimizers returned {part!r} among its optimizers. {FORMS}")
+            raise ModelError(f"configure_optimizers returned {part!r} among its optimizers. {ACCEPTED_FORMS}")
     return optimizers, schedulers
 
 
@@ -135,7 +135,7 @@ def _from_dict(returned: Mapping[str, Any]) -> tuple[list[Optimizer], list[Any]]
     """The form ``{"optimizer": ..., "lr_scheduler": ...}``."""
     unknown = set(returned) - {"optimizer", "lr_scheduler", "monitor"}
     if not isinstance(returned.get("optimizer"), Optimizer) or unknown:
-        raise ModelError(f"configure_optimizers returned the dict {dict(returned)!r}. {FORMS}")
+        raise ModelError(f"configure_optimizers returned the dict {dict(returned)!r}. {ACCEPTED_FORMS}")
     scheduler = returned.get("lr_scheduler")
     if scheduler is None:
         return [returned["optimizer"]], []
@@ -145,14 +145,14 @@ def _from_dict(returned: Mapping[str, Any]) -> tuple[list[Optimizer], list[Any]]
     return [returned["optimizer"]], [scheduler]
 
 
-def _scheduling(given: Any, optimizers: Sequence[Optimizer]) -> SchedulerConfig:
+def _scheduler_config(given: Any, optimizers: Sequence[Optimizer]) -> SchedulerConfig:
     options: Mapping[str, Any] = given if isinstance(given, Mapping) else {"scheduler": given}
     unknown = sorted(set(options) - {"scheduler", "interval", "frequency", "monitor"})
     if unknown:
-        raise ModelError(f"configure_optimizers: a scheduler's dict has the unknown key {unknown[0]!r}. {FORMS}")
+        raise ModelError(f"configure_optimizers: a scheduler's dict has the unknown key {unknown[0]!r}. {ACCEPTED_FORMS}")
     scheduler = options.get("scheduler")
     if not isinstance(scheduler, LRScheduler):
-        raise ModelError(f"configure_optimizers returned {scheduler!r} as a scheduler. {FORMS}")
+        raise ModelError(f"configure_optimizers returned {scheduler!r} as a scheduler. {ACCEPTED_FORMS}")
     owner = next((i for i, optimizer in enumerate(optimizers) if scheduler.optimizer is optimizer), None)
     name = type(scheduler).__name__
     if owner is None:
@@ -178,13 +178,13 @@ def _scheduling(given: Any, optimizers: Sequence[Optimizer]) -> SchedulerConfig:
         interval=interval,
         frequency=frequency,
         needs_check=monitor is not None,
-        length=_length_of(scheduler),
+        length=_scheduler_length(scheduler),
         is_over_then=isinstance(scheduler, OneCycleLR),
     )
     return SchedulerConfig(scheduler, schedule, monitor)
 
 
-def _length_of(scheduler: LRScheduler) -> int | None:
+def _scheduler_length(scheduler: LRScheduler) -> int | None:
     """The steps of a warm-up up to its end, those of a sequence up to its last part; None where there is no end to come to."""
     match scheduler:
         case LinearLR() | ConstantLR():

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, drop_gradients
+from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
 
 
-def in_precision(step: Callable[..., Any], precision: str, device: torch.device) -> Callable[..., Any]:
+def with_autocast(step: Callable[..., Any], precision: str, device: torch.device) -> Callable[..., Any]:
     """A user's step method run under this precision; the method itself for ``"32"``."""
     if precision == "32":
         return step
@@ -38,7 +38,7 @@ class GradScalers:
         self._scalers = [torch.amp.GradScaler(device.type) for _ in turns]
         self._steps = [_ScaledStep(turn) for turn in turns]
 
-    def state(self) -> list[dict[str, Any]]:
+    def state_dict(self) -> list[dict[str, Any]]:
         """What the scalers remember."""
         return [scaler.state_dict() for scaler in self._scalers]
 
@@ -62,7 +62,7 @@ class GradScalers:
         scaler.step(scaled_step)  # type: ignore[arg-type]
         scaler.update()
         if not scaled_step.ran:
-            drop_gradients(scaled_step.turn.optimizer)
+            zero_grad(scaled_step.turn.optimizer)
         return scaled_step.ran
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from fsmtrain.runtime.metrics.step_outputs import monitored
+from fsmtrain.runtime.metrics.step_outputs import monitored_value
 from fsmtrain.runtime.optimization.optimizers import SchedulerConfig
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.train_batch import TrainBatch
@@ -39,4 +39,4 @@ class EpochEnd:
             scheduling.scheduler.step()
         elif self._memory.validation_epoch == epoch:
             name = type(scheduling.scheduler).__name__
-            scheduling.scheduler.step(monitored(self._memory.validation_metrics, scheduling.monitor, name))
+            scheduling.scheduler.step(monitored_value(self._memory.validation_metrics, scheduling.monitor, name))

@@ -20,7 +20,7 @@ from fsmtrain.core.states import State
 from fsmtrain.errors import NonFiniteError, OptionsError
 from fsmtrain.options import Options
 from fsmtrain.runtime.data.loaders import Loader, is_iterator
-from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteMonitor, NonFiniteState, NotFinite, all_finite
+from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteMonitor, NonFiniteState, NonFiniteValue, all_finite
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.train_batch import TrainBatch
@@ -51,9 +51,9 @@ class _Policy:
 
     def __init__(self, parts: RunComponents, memory: RunState, training: TrainBatch) -> None:
         self._memory, self._counters, self._signals = memory, memory.counters, memory.signals
-        self._training, self._turns = training, parts.turns
+        self._training, self._turns = training, parts.slots
         self._watches_gradients = parts.loop.options.precision != "16"
-        self._watches = [NonFiniteMonitor() for _ in parts.turns]  # one for each optimizer's window
+        self._watches = [NonFiniteMonitor() for _ in parts.slots]  # one for each optimizer's window
 
     def _place(self) -> tuple[int, int, int, int, int]:
         counters = self._counters
@@ -78,31 +78,31 @@ class _Policy:
         if found is not None:
             self._watches[index].add(found, self._place(), "gradient")
 
-    def _settle(self) -> None:
+    def _sync(self) -> None:
         """Read what has been noted of open windows."""
-        spoiled = self._memory.nonfinite.spoiled
+        spoiled = self._memory.nonfinite.bad_windows
         for index, watch in enumerate(self._watches):
             spoiled[index] = spoiled[index] or watch.read()
 
-    def _take(self) -> NotFinite | None:
+    def _pop(self) -> NonFiniteValue | None:
         """What has spoiled the window that is to be stepped, if anything; it is read here and forgotten."""
-        index, spoiled = self._counters.optimizer_i, self._memory.nonfinite.spoiled
+        index, spoiled = self._counters.optimizer_i, self._memory.nonfinite.bad_windows
         found = self._watches[index].read()
         found, spoiled[index] = spoiled[index] or found, None
         return found
 
-    def look(self) -> None:
+    def raise_if_nonfinite(self) -> None:
         """Where the run has been stopped: nothing, but for those that read late."""
 
     def may_save(self) -> bool:
         """Whether what a checkpoint would hold now is worth having."""
-        self._settle()
+        self._sync()
         return True
 
-    def restore(self) -> None:
+    def release(self) -> None:
         """Let go of what has been noted."""
         for watch in self._watches:
-            watch.forget()
+            watch.reset()
 
 
 class RaisePolicy(_Policy):
@@ -110,10 +110,10 @@ class RaisePolicy(_Policy):
 
     def __init__(self, parts: RunComponents, memory: RunState, training: TrainBatch) -> None:
         super().__init__(parts, memory, training)
-        self._watches = [NonFiniteMonitor()] * len(parts.turns)  # one for all, so that the first of all is found
-        self._found: NotFinite | None = None
+        self._watches = [NonFiniteMonitor()] * len(parts.slots)  # one for all, so that the first of all is found
+        self._found: NonFiniteValue | None = None
 
-    def around(self, actions: Mapping[State, Action]) -> dict[State, Action]:
+    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
         """The actions, with those that look before they begin."""
         changed = {State.BACKWARD: self._note}
         for state in (State.SAVE, State.EPOCH_END):
@@ -129,7 +129,7 @@ class RaisePolicy(_Policy):
 
     def _looking(self, action: Action) -> Action:
         def look_and_act() -> None:
-            self.look()
+            self.raise_if_nonfinite()
             action()
 
         return look_and_act
@@ -140,12 +140,12 @@ class RaisePolicy(_Policy):
 
         def look_and_act() -> None:
             if counters.eval_nb == 0:
-                self.look()
+                self.raise_if_nonfinite()
             action()
 
         return look_and_act
 
-    def look(self) -> None:
+    def raise_if_nonfinite(self) -> None:
         """Read what has been noted.
 
         Raises:
@@ -171,7 +171,7 @@ class SkipPolicy(_Policy):
 
     _has_told = False
 
-    def around(self, actions: Mapping[State, Action]) -> dict[State, Action]:
+    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
         """The actions, with a step that looks first."""
         changed: dict[State, Action] = {State.BACKWARD: self._backward, State.STEP: self._step}
         if State.SAVE in actions:
@@ -180,7 +180,7 @@ class SkipPolicy(_Policy):
 
     def _step(self) -> None:
         self._note_gradients()
-        found = self._take()
+        found = self._pop()
         if found is None:
             self._signals.step_skipped = False
             self._training.run_step()
@@ -195,7 +195,7 @@ class SkipPolicy(_Policy):
 
     def _saving(self, save: Action) -> Action:
         def settle_and_save() -> None:
-            self._settle()
+            self._sync()
             save()
 
         return settle_and_save
@@ -204,7 +204,7 @@ class SkipPolicy(_Policy):
 class RollbackPolicy(_Policy):
     """Ends the table's run before a spoiled window is stepped. Where it goes on from is the business of the machine."""
 
-    def around(self, actions: Mapping[State, Action]) -> dict[State, Action]:
+    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
         """The actions, with those that pass over batches left out, and a step that looks first."""
         changed: dict[State, Action] = {
             State.TRAIN_BATCH: self._run_forward,
@@ -216,7 +216,7 @@ class RollbackPolicy(_Policy):
         return {**actions, **changed}
 
     def _is_left_out(self) -> bool:
-        return self._counters.batches_begun in self._memory.nonfinite.batches
+        return self._counters.batches_begun in self._memory.nonfinite.excluded_batches
 
     def _run_forward(self) -> None:
         if not self._is_left_out():
@@ -229,8 +229,8 @@ class RollbackPolicy(_Policy):
 
     def _step(self) -> None:
         signals, numbers = self._signals, self._memory.nonfinite
-        numbers.found = self._take()
-        signals.nonfinite, signals.step_skipped = numbers.found is not None, False
+        numbers.cause = self._pop()
+        signals.nonfinite, signals.step_skipped = numbers.cause is not None, False
         if signals.nonfinite:
             return
         if self._training.window_is_empty(batch_is_left_out=self._is_left_out()):
@@ -249,8 +249,8 @@ class RollbackPolicy(_Policy):
 
     def may_save(self) -> bool:
         """Whether no open window is spoiled."""
-        self._settle()
-        return not any(self._memory.nonfinite.spoiled)
+        self._sync()
+        return not any(self._memory.nonfinite.bad_windows)
 
 
 def validate_nonfinite_policy(
@@ -291,9 +291,9 @@ def validate_rollback(numbers: NonFiniteState, most: int, path: Path | None) -> 
     Raises:
         NonFiniteError: It has gone back `most` times already, or there is no checkpoint.
     """
-    spoiled = f"on_nonfinite='rollback': {numbers.found} was not finite"
-    if len(numbers.left_out) >= most:
-        before = "; ".join(map(str, numbers.left_out))
+    spoiled = f"on_nonfinite='rollback': {numbers.cause} was not finite"
+    if len(numbers.excluded) >= most:
+        before = "; ".join(map(str, numbers.excluded))
         raise NonFiniteError(
             f"{spoiled}, and max_nb_rollbacks={most}: the run has gone back that often already, for {before}. {CAUSES}. Raise "
             f"max_nb_rollbacks to leave out more batches, or resume from an earlier checkpoint."

@@ -15,12 +15,12 @@ from fsmtrain.core.window_scaling import gradient_scale, loss_divisor, windows_a
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, length_of
 from fsmtrain.runtime.data.nested import split_in_time
-from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, detached, group_in, loss_of, metrics_in, weight_of
+from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, detached, group_metrics, loss_of, metrics_of, weight_of
 from fsmtrain.runtime.oom import is_out_of_memory, oom_error
-from fsmtrain.runtime.optimization.accumulation import BackwardScales, rescale
+from fsmtrain.runtime.optimization.accumulation import BackwardScales, rescale_gradients
 from fsmtrain.runtime.optimization.grad_toggle import GradToggle
-from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, drop_gradients
-from fsmtrain.runtime.optimization.precision import GradScalers, in_precision
+from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
+from fsmtrain.runtime.optimization.precision import GradScalers, with_autocast
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.step_signature import StepSignature
 
@@ -52,20 +52,20 @@ class TrainBatch:
         given = ["batch", "batch_nb"]
         given += ["optimizer_i"] if limits.optimizers > 1 else []
         given += ["hiddens"] if limits.splits_batches else []
-        binding = StepSignature(parts.model.training_step, "training_step", given=given, order=_ORDER)  # type: ignore[arg-type]
-        if limits.splits_batches and "hiddens" not in binding.takes:
+        binding = StepSignature(parts.model.training_step, "training_step", available=given, order=_ORDER)  # type: ignore[arg-type]
+        if limits.splits_batches and "hiddens" not in binding.arguments:
             raise ModelError(
                 f"truncated_bptt_steps={options.truncated_bptt_steps}: training_step has no parameter 'hiddens'. Add it: it is "
                 f"None on a batch's first split, then what the previous split returned under 'hiddens'."
             )
-        self._training_step, self._takes = in_precision(binding.method, options.precision, parts.device), binding.count
+        self._training_step, self._takes = with_autocast(binding.method, options.precision, parts.device), binding.count
         self.scaling = self._scaling = GradScalers(turns, parts.device) if options.precision == "16" else None
         self._notes = parts.notes
         self._needs_closures = any(turn.needs_closure for turn in turns)
         self._optimizer_step = own_optimizer_step(parts.model)
         self._on_epoch_start = parts.hooks.on_epoch_start
         self._takes_batches_as_they_are = not (
-            limits.train_is_stream or parts.move or parts.hooks.on_batch_start or limits.splits_batches
+            limits.train_is_stream or parts.move_batch or parts.hooks.on_batch_start or limits.splits_batches
         )
         self._tbptt_split_batch = getattr(parts.model, "tbptt_split_batch", None) or split_in_time
 
@@ -91,8 +91,8 @@ class TrainBatch:
         parts = self._parts
         if isinstance(self._batches, StreamedBatches):
             self._signals.stream_ended = self._batches.ended
-        if parts.move is not None:
-            batch = parts.move(batch)
+        if parts.move_batch is not None:
+            batch = parts.move_batch(batch)
         if parts.hooks.on_batch_start is not None:
             parts.hooks.on_batch_start(parts.machine, batch)
         if self._split_size is None:
@@ -102,14 +102,14 @@ class TrainBatch:
         return splits
 
     def _begin_epoch(self) -> SizedBatches | StreamedBatches:
-        cursor, name = self._memory.cursors.train, "train_dataloader"
+        cursor, name = self._memory.loaders.train, "train_dataloader"
         length = length_of(cursor.loader)
         self._batches = StreamedBatches(cursor, name) if length is None else SizedBatches(cursor, name, length)
         return self._batches
 
-    def go_on(self) -> None:
+    def resume_epoch(self) -> None:
         """Take up the epoch that is under way where the train loader stands, if one is."""
-        if self._memory.cursors.train.is_under_way:
+        if self._memory.loaders.train.is_under_way:
             self._begin_epoch()
 
     def _split(self, batch: Any, split_size: int) -> list[Any]:
@@ -122,7 +122,7 @@ class TrainBatch:
         """Let go of the epoch's batches, of which the loader may have more where the epoch was cut short."""
         if self._batches is not None and not self._counters.epoch_ended_early:
             self._batches.finish()
-        self._memory.cursors.train.end()
+        self._memory.loaders.train.end()
         self._batches = None
 
     # ---- forward and backward
@@ -146,10 +146,10 @@ class TrainBatch:
     def _evaluate(self, index: int) -> tuple[Tensor, Metrics | None]:
         """One forward of the split in hand, from the hiddens with which it began; returns its loss and its metrics."""
         counters, memory = self._counters, self._memory
-        memory.collects = True
+        memory.collects_logs = True
         arguments = memory.splits[counters.split_nb], counters.batch_nb, index, self._hiddens
         output = self._training_step(*arguments[: self._takes])
-        memory.collects = False
+        memory.collects_logs = False
         metrics: Metrics | None = None
         if isinstance(output, Tensor):
             plain = output.requires_grad and output.dim() == 0
@@ -160,8 +160,8 @@ class TrainBatch:
             memory.weight = weight_of(output)
             if self._split_size is not None:
                 memory.hiddens[index] = detached(output.get("hiddens"))
-            metrics = metrics_in(output, of_training=True)
-            memory.progress_bar_metrics.update(group_in(output, "progress_bar"))
+            metrics = metrics_of(output, of_training=True)
+            memory.progress_bar_metrics.update(group_metrics(output, "progress_bar"))
         memory.loss = loss
         if memory.logged:
             logged, to_show = memory.take_logged()
@@ -183,10 +183,10 @@ class TrainBatch:
             if scale is None:
                 root.backward()  # type: ignore[no-untyped-call]
             else:
-                root.backward(self._seeds.of(root, scale))  # type: ignore[no-untyped-call]
+                root.backward(self._seeds.tensor(root, scale))  # type: ignore[no-untyped-call]
             memory.loss = None
             if self._needs_closures and self._turns[self._counters.optimizer_i].needs_closure:
-                memory.output = loss.detach()
+                memory.closure_result = loss.detach()
         except (RuntimeError, MemoryError) as error:
             self._raise_if_oom(error, State.BACKWARD, self._split_in_hand())
             raise
@@ -245,7 +245,7 @@ class TrainBatch:
         """
         turn = self._turns[self._counters.optimizer_i]
         if zero_grad:
-            drop_gradients(turn.optimizer)
+            zero_grad(turn.optimizer)
         self._memory.windows[turn.index].close()
         self._signals.step_skipped = True
         if self._notes is not None:
@@ -268,7 +268,7 @@ class TrainBatch:
     def _make_mean(self, turn: OptimizerSlot) -> None:
         """Rescale the gradients of a window whose length, or weight, was not known when it opened."""
         window = self._memory.windows[turn.index]
-        if window.first is not None:
+        if window.first_weight is not None:
             scale = window.mean_scale
         else:
             left_out = self._counters.gathered - window.backwards
@@ -276,7 +276,7 @@ class TrainBatch:
                 return
             scale = gradient_scale(self._limits, self._guards, self._counters, left_out)
         if isinstance(scale, Tensor) or scale != 1:
-            rescale(turn.parameters, scale)
+            rescale_gradients(turn.parameters, scale)
 
     def _closure(self, turn: OptimizerSlot) -> Any:
         """What an optimizer calls that evaluates the loss several times; the first call has nothing left to compute."""
@@ -286,9 +286,9 @@ class TrainBatch:
             nonlocal first
             if first:
                 first = False
-                loss: Tensor = self._memory.output
+                loss: Tensor = self._memory.closure_result
                 return loss
-            drop_gradients(turn.optimizer)
+            zero_grad(turn.optimizer)
             self._evaluate(turn.index)
             loss = self._memory.loss  # type: ignore[assignment]
             loss.backward()  # type: ignore[no-untyped-call]
@@ -316,13 +316,13 @@ class TrainBatch:
         if hook is not None and is_last and not counters.saved:
             hook(self._parts.machine)
 
-    def restore(self) -> None:
+    def release(self) -> None:
         """Put every parameter's ``requires_grad`` back, and let go of batches and graphs."""
         if self._isolation is not None:
             self._isolation.deactivate()
-        self._memory.cursors.train.end()
+        self._memory.loaders.train.end()
         self._batches, self._memory.loss, self._memory.splits = None, None, []
-        self._memory.collects = False
+        self._memory.collects_logs = False
 
 
 def step_and_zero(optimizer: Any, closure: Any = None) -> None:
@@ -331,7 +331,7 @@ def step_and_zero(optimizer: Any, closure: Any = None) -> None:
         optimizer.step()
     else:
         optimizer.step(closure)
-    drop_gradients(optimizer)
+    zero_grad(optimizer)
 
 
 def own_optimizer_step(model: object) -> Callable[..., Any] | None:

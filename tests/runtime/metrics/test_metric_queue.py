@@ -49,7 +49,7 @@ def notes_of(lr: float | Tensor = 0.1) -> MetricQueue:
 
 def test_numbers_of_a_device_come_together_in_one_copy_for_each_dtype_and_are_read_when_they_have_come() -> None:
     notes, device = notes_of(), Device()
-    notes.arrivals = HostTransfer({"meta": device})
+    notes.host_transfer = HostTransfer({"meta": device})
     loss, count = torch.empty((), device="meta"), torch.empty((), device="meta", dtype=torch.int64)
     for batch in range(3):
         notes._counters.batch_nb = batch

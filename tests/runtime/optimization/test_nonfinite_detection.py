@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fsmtrain.runtime.optimization.nonfinite_detection import BLOCK, NonFiniteMonitor, NonFiniteState, NotFinite, all_finite
+from fsmtrain.runtime.optimization.nonfinite_detection import MAX_PENDING_VALUES, NonFiniteMonitor, NonFiniteState, NonFiniteValue, all_finite
 
 numbers = st.sampled_from([0.0, -1.5, 3e38, 1e-45] * 8 + [math.nan, math.inf, -math.inf])
 types = st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -21,7 +21,7 @@ def place(n: int) -> tuple[int, int, int, int, int]:
     return n // 50, n % 50, n % 3, n % 2, n
 
 
-@given(st.lists(st.lists(st.tuples(numbers, types), max_size=3 * BLOCK), min_size=1, max_size=3))
+@given(st.lists(st.lists(st.tuples(numbers, types), max_size=3 * MAX_PENDING_VALUES), min_size=1, max_size=3))
 def test_the_first_since_the_last_reading_is_found(readings: list[list[tuple[float, torch.dtype]]]) -> None:
     """Also where numbers of several types came, and more of them than are kept as they are."""
     watch, n = NonFiniteMonitor(), 0
@@ -33,12 +33,12 @@ def test_the_first_since_the_last_reading_is_found(readings: list[list[tuple[flo
             what: Any = ("loss", "gradient")[n % 2]
             watch.add(tensor, place(n), what)
             if expected is None and not math.isfinite(float(tensor)):
-                expected = NotFinite(*place(n), what)
+                expected = NonFiniteValue(*place(n), what)
         assert watch.read() == expected
     assert watch.read() is None
 
 
-@pytest.mark.parametrize("count", [1, BLOCK - 1, BLOCK, 5 * BLOCK + 1])
+@pytest.mark.parametrize("count", [1, MAX_PENDING_VALUES - 1, MAX_PENDING_VALUES, 5 * MAX_PENDING_VALUES + 1])
 def test_one_reading_reads_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     reads, lists = list[int](), Tensor.tolist
     monkeypatch.setattr(Tensor, "tolist", lambda tensor: reads.append(1) or lists(tensor))  # type: ignore[func-returns-value]
@@ -46,7 +46,7 @@ def test_one_reading_reads_once(count: int, monkeypatch: pytest.MonkeyPatch) -> 
     for n in range(count):
         watch.add(torch.tensor(float("nan") if n == count - 1 else 0.0), place(n), "loss")
     assert reads == []
-    assert watch.read() == NotFinite(*place(count - 1), "loss")
+    assert watch.read() == NonFiniteValue(*place(count - 1), "loss")
     assert len(reads) == 1
 
 
@@ -85,19 +85,19 @@ def test_sparse_gradients_and_parameters_without_any_are_understood() -> None:
 
 
 def test_what_is_remembered_comes_back_from_plain_data() -> None:
-    one, two = NotFinite(0, 3, 1, 0, 4, "loss"), NotFinite(2, 0, 0, 1, 11, "gradient")
+    one, two = NonFiniteValue(0, 3, 1, 0, 4, "loss"), NonFiniteValue(2, 0, 0, 1, 11, "gradient")
     remembered, again = NonFiniteState([None, two]), NonFiniteState([None, None])
-    remembered.leave_out([one, two])
-    again.load_state_dict(remembered.state())
-    assert (again.spoiled, again.left_out, again.batches) == ([None, two], (one, two), frozenset({4, 11}))
+    remembered.exclude([one, two])
+    again.load_state_dict(remembered.state_dict())
+    assert (again.bad_windows, again.excluded, again.excluded_batches) == ([None, two], (one, two), frozenset({4, 11}))
 
 
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        (NotFinite(0, 3, 0, 0, 4, "loss"), "the loss of epoch 0, batch 3, optimizer 0"),
-        (NotFinite(1, 2, 1, 1, 9, "gradient"), "a gradient of epoch 1, batch 2, split 1, optimizer 1"),
+        (NonFiniteValue(0, 3, 0, 0, 4, "loss"), "the loss of epoch 0, batch 3, optimizer 0"),
+        (NonFiniteValue(1, 2, 1, 1, 9, "gradient"), "a gradient of epoch 1, batch 2, split 1, optimizer 1"),
     ],
 )
-def test_a_number_is_told_by_its_place(found: NotFinite, told: str) -> None:
+def test_a_number_is_told_by_its_place(found: NonFiniteValue, told: str) -> None:
     assert str(found) == told

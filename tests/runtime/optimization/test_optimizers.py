@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau,
 
 from fsmtrain import Callback, Guards, State, TrainingModule, every_n_batches
 from fsmtrain.errors import GuardError, MetricError, ModelError, OptionsError
-from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, drop_gradients, parse_configure_optimizers
+from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, zero_grad, parse_configure_optimizers
 from tests.models import Adversaries, Linear, Plain, Validated, Visits, batches, machine_of, places, trained
 
 
@@ -574,7 +574,7 @@ def with_gradients(optimizer: SGD, *more: nn.Parameter) -> list[nn.Parameter]:
 def test_gradients_are_dropped_as_torch_drops_them_those_of_later_groups_too() -> None:
     ours, torchs = sgd(), sgd()
     left, right = with_gradients(ours, *parameters()), with_gradients(torchs, *parameters())
-    drop_gradients(ours)
+    zero_grad(ours)
     torchs.zero_grad()
     assert [parameter.grad for parameter in left] == [parameter.grad for parameter in right] == [None, None]
 
@@ -584,7 +584,7 @@ def test_what_torch_s_own_would_do_for_the_profiler_is_left_out() -> None:
     ours, torchs = sgd(), sgd()
     with torch.profiler.profile() as profile:
         torchs.zero_grad()
-        drop_gradients(ours)
+        zero_grad(ours)
     assert [event.key for event in profile.key_averages() if "zero_grad" in event.key] == ["Optimizer.zero_grad#SGD.zero_grad"]
     assert sum(event.count for event in profile.key_averages() if "zero_grad" in event.key) == 1
 
@@ -592,14 +592,14 @@ def test_what_torch_s_own_would_do_for_the_profiler_is_left_out() -> None:
 def test_a_zero_grad_of_somebody_s_own_is_called() -> None:
     counting, patched = Counting(parameters(), lr=0.1), sgd()
     (kept,) = with_gradients(counting)
-    drop_gradients(counting)
+    zero_grad(counting)
     assert counting.zeroed == 1
     assert kept.grad is not None
     assert not kept.grad.any()
     calls: list[str] = []
     patched.zero_grad = lambda set_to_none=True: calls.append("patched")  # type: ignore[method-assign]
     (kept,) = with_gradients(patched)
-    drop_gradients(patched)
+    zero_grad(patched)
     assert calls == ["patched"]
     assert kept.grad is not None
 
@@ -608,7 +608,7 @@ def test_a_zero_grad_that_is_patched_into_torch_is_called(monkeypatch: pytest.Mo
     calls: list[Optimizer] = []
     monkeypatch.setattr(Optimizer, "zero_grad", lambda self, set_to_none=True: calls.append(self))
     optimizer = sgd()
-    drop_gradients(optimizer)
+    zero_grad(optimizer)
     assert calls == [optimizer]
 
 

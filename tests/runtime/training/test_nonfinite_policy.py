@@ -32,7 +32,7 @@ from fsmtrain import (
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import NonFiniteError, OptionsError, UsageError
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from fsmtrain.runtime.optimization.nonfinite_detection import NotFinite
+from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteValue
 from tests.adapters.sample_trainings import in_turns, outcome
 from tests.models import (
     Adversaries,
@@ -84,13 +84,13 @@ def spoiled(loss: Tensor, what: str) -> Tensor:
     return loss * float("nan") if what == "loss" else loss + (loss - loss.detach()).sqrt()
 
 
-def bad(epoch: int, batch_nb: int, batch: int, split: int = 0, optimizer: int = 0, what: Any = "loss") -> NotFinite:
-    return NotFinite(epoch, batch_nb, split, optimizer, batch, what)
+def bad(epoch: int, batch_nb: int, batch: int, split: int = 0, optimizer: int = 0, what: Any = "loss") -> NonFiniteValue:
+    return NonFiniteValue(epoch, batch_nb, split, optimizer, batch, what)
 
 
-def told_from_the_start(machine: Machine, *left_out: NotFinite) -> Machine:
+def told_from_the_start(machine: Machine, *left_out: NonFiniteValue) -> Machine:
     """The machine with batches left out that no rollback had to take out."""
-    machine._memory.nonfinite.leave_out(left_out)
+    machine._memory.nonfinite.exclude(left_out)
     return machine
 
 
@@ -560,7 +560,7 @@ def test_gradients_that_an_override_left_unstepped_survive_a_batch_that_is_left_
                 optimizer.step()
                 optimizer.zero_grad()
 
-    def after(callbacks: Any, *left_out: NotFinite) -> list[Tensor]:
+    def after(callbacks: Any, *left_out: NonFiniteValue) -> list[Tensor]:
         torch.manual_seed(0)
         machine = machine_of(
             CheckpointManager(), batches(8), callbacks=callbacks, on_nonfinite="rollback", guards=EVERY, max_nb_epochs=1
@@ -595,7 +595,7 @@ def test_with_fp16_a_loss_that_is_not_finite_does_not_lower_the_scale() -> None:
         machine = machine_of(Small(), batches(8), callbacks=[Poison((0, 1))], precision="16", max_nb_epochs=1, **given)
         machine.run()
         assert machine.counters.steps_skipped == 1
-        return float(machine._actions.scaling.state()[0]["scale"])  # type: ignore[union-attr]
+        return float(machine._actions.scaling.state_dict()[0]["scale"])  # type: ignore[union-attr]
 
     assert scale() == 2.0**15
     assert scale(on_nonfinite="skip") == 2.0**16
