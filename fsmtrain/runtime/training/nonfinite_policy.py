@@ -185,7 +185,7 @@ class SkipPolicy(_Policy):
             self._signals.step_skipped = False
             self._training.run_step()
             return
-        self._training.drop_window(zero_grad=True)
+        self._training.drop_window(zero_gradients=True)
         if not self._has_told:
             self._has_told = True
             warn(
@@ -234,7 +234,7 @@ class RollbackPolicy(_Policy):
         if signals.nonfinite:
             return
         if self._training.window_is_empty(batch_is_left_out=self._is_left_out()):
-            self._training.drop_window(zero_grad=False)  # an override may keep gradients of its own there
+            self._training.drop_window(zero_gradients=False)  # an override may keep gradients of its own there
         else:
             self._training.run_step()
 

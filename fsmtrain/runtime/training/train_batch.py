@@ -238,13 +238,13 @@ class TrainBatch:
             return batch_is_left_out
         return self._memory.windows[self._counters.optimizer_i].backwards == 0
 
-    def drop_window(self, *, zero_grad: bool) -> None:
+    def drop_window(self, *, zero_gradients: bool) -> None:
         """Take the place of a step: close the window, and leave the weights, the optimizer and its schedulers alone.
 
         `zeroes` says whether the gradients are zeroed.
         """
         turn = self._turns[self._counters.optimizer_i]
-        if zero_grad:
+        if zero_gradients:
             zero_grad(turn.optimizer)
         self._memory.windows[turn.index].close()
         self._signals.step_skipped = True
