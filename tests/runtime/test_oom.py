@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fsmtrain import FsmtrainError, Machine, ModelCheckpoint
 from fsmtrain.errors import OutOfMemoryError
-from fsmtrain.runtime.oom import is_out_of_memory, describe_shapes
+from fsmtrain.runtime.oom import describe_shapes, is_out_of_memory
 from tests.models import Linear, Perceptron, Recurrent, Validated, batches, machine_of, same_bits, sequences, weights
 
 ON_A_GPU = "CUDA out of memory. Tried to allocate 20.00 MiB.\nSee documentation for Memory Management"

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fsmtrain.runtime.optimization.nonfinite_detection import MAX_PENDING_VALUES, NonFiniteMonitor, NonFiniteState, NonFiniteValue, all_finite
+from fsmtrain.runtime.optimization.nonfinite_detection import (
+    MAX_PENDING_VALUES,
+    NonFiniteMonitor,
+    NonFiniteState,
+    NonFiniteValue,
+    all_finite,
+)
 
 numbers = st.sampled_from([0.0, -1.5, 3e38, 1e-45] * 8 + [math.nan, math.inf, -math.inf])
 types = st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16])

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau,
 
 from fsmtrain import Callback, Guards, State, TrainingModule, every_n_batches
 from fsmtrain.errors import GuardError, MetricError, ModelError, OptionsError
-from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, zero_grad, parse_configure_optimizers
+from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, parse_configure_optimizers, zero_grad
 from tests.models import Adversaries, Linear, Plain, Validated, Visits, batches, machine_of, places, trained
 
 
