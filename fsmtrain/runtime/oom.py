@@ -91,7 +91,10 @@ def describe_shapes(batch: Any) -> str:
     'x: float32 (2, 3), lengths[0]: int64 (2,), lengths[1]: int64 (2,)'
     """
     found = [f"{name}: {shape}" if name else shape for name, shape in islice(_shapes("", batch), MAX_LISTED_TENSORS + 1)]
-    return ", ".join(found[:MAX_LISTED_TENSORS] + ["..."] * (len(found) > MAX_LISTED_TENSORS)) or f"no tensors, a {type(batch).__name__}"
+    return (
+        ", ".join(found[:MAX_LISTED_TENSORS] + ["..."] * (len(found) > MAX_LISTED_TENSORS))
+        or f"no tensors, a {type(batch).__name__}"
+    )
 
 
 def _shapes(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:

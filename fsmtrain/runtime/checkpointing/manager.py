@@ -149,9 +149,7 @@ class CheckpointManager:
         left_out = (*numbers.excluded, numbers.cause)
         self.actions.release()
         try:
-            came = run_snapshot.load_snapshot(
-                load_checkpoint(path).tree, self._parts, self._memory, self.actions, strict=True
-            )
+            came = run_snapshot.load_snapshot(load_checkpoint(path).tree, self._parts, self._memory, self.actions, strict=True)
         except FsmtrainError as error:
             raise NonFiniteError(f"{spoiled}, and the run cannot go back to its last checkpoint: {path}: {error}") from error
         self._memory.signals.nonfinite = False

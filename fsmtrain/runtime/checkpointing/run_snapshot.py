@@ -70,7 +70,9 @@ def take_snapshot(parts: RunComponents, memory: RunState, actions: Actions, stan
         "work_done": standing.work_done,
         "counters": {f.name: getattr(standing.counters, f.name) for f in fields(Counters)},
         "signals": {f.name: getattr(memory.signals, f.name) for f in fields(Signals)},
-        "patience": None if memory.early_stopping is None else {"best": memory.early_stopping.best, "wait": memory.early_stopping.wait},
+        "patience": None
+        if memory.early_stopping is None
+        else {"best": memory.early_stopping.best, "wait": memory.early_stopping.wait},
         "validation_epoch": memory.validation_epoch,
         "nonfinite": memory.nonfinite.state_dict(),
         "in_hand": in_hand,

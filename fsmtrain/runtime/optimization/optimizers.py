@@ -115,7 +115,7 @@ def _optimizers_and_schedulers(returned: Any) -> tuple[list[Optimizer], list[Any
         optimizers, schedulers = returned
         if not all(isinstance(o, Optimizer) for o in optimizers):
             raise ModelError(
-                f"configure_optimizers returned two lists, the first of which is not all optimizers: {optimizers!r}. {ACCEPTED_FORMS}"
+                f"configure_optimizers returned two lists, the first not all optimizers: {optimizers!r}. {ACCEPTED_FORMS}"
             )
         return list(optimizers), list(schedulers)
     optimizers, schedulers = [], []
