@@ -20,7 +20,7 @@ TORCH := $(shell sed -n 's/^torch==//p' requirements/torch.txt)
 # What mypy checks: those of these folders that exist.
 TYPED := $(wildcard fsmtrain tests examples diagrams benchmarks tools)
 
-.PHONY: help demo test lint mutants bench pins clean
+.PHONY: help demo quick test lint mutants bench pins clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -29,7 +29,10 @@ help:  ## this list
 demo: .venv/demo.stamp  ## train the example, examples/digits.py
 	$(PY) examples/digits.py
 
-test: .venv/test.stamp  ## run the tests, then make lint
+quick: .venv/test.stamp  ## run the tests that are not marked slow: about 90 seconds
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS) -m "not slow"
+
+test: .venv/test.stamp  ## run all tests, then make lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
 	@$(MAKE) --no-print-directory lint
 

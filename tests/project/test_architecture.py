@@ -1,49 +1,88 @@
-"""The arrows between the modules, read from their import statements: each layer knows only of those below it."""
+"""Import directions between the folders, and no import cycle anywhere, type-only imports included."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
+import sys
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "fsmtrain"
 
-# From the bottom up. A module imports from lower layers; within a folder of its own it imports what it likes.
-FOLDERS = ("core", "runtime", "views", "adapters", "prove")
-LAYERS = (
-    ("errors", "predicates", "user_warnings", "wording", "atomic_write"),
-    ("early_stopping",),
-    ("options",),
-    FOLDERS[:1],
-    FOLDERS[1:],
-)
-TOP = len(LAYERS)  # the modules that users import: machine, module, trainer, ...
+# For each folder its files and subfolders in levels, from the bottom up: each imports from lower levels only. "..." stands for
+# those that are not named; these may import each other, as long as there is no cycle. Where there is no "...", a new file
+# needs a place here.
+LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "": (
+        ("errors", "predicates", "user_warnings", "wording", "atomic_write"),
+        ("early_stopping",),
+        ("options",),
+        ("core",),
+        ("runtime", "views", "adapters", "prove"),
+        ("...",),  # what users import: machine, module, trainer, ...; and the command line
+    ),
+    "core": (("...",), ("planning",), ("checking",), ("iteration",)),
+    "runtime": (
+        ("checkpoint_files", "device_timer", "hooks", "metrics", "generators", "step_signature"),
+        ("rng",),
+        ("data", "model_files", "optimization"),
+        ("run_state",),
+        ("oom",),
+        ("training", "evaluation"),
+        ("actions", "build"),
+        ("checkpointing",),
+        ("engine",),
+    ),
+    "runtime.checkpoint_files": (("files", "strict_json", "tree_path"), ("checked_io",), ("tensors",), ("codec",), ("store",)),
+    "views": (("...",), ("console",), ("diagrams",), ("recording",)),
+    "views.recording": (("...",), ("report",)),
+}
 
 
 def name_of(path: Path) -> str:
-    """A module's dotted name, without the package's own."""
+    """Return a module's dotted name, without the package's own."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+FOLDERS = [name for name, path in MODULES.items() if path.name == "__init__.py"]
 
 
-def layer(module: str) -> int:
-    """How high a module stands; all that is not named in `LAYERS` stands on top."""
-    return next((height for height, names in enumerate(LAYERS) if module.split(".")[0] in names), TOP)
+def entry(module: str, folder: str) -> str | None:
+    """Return the file or subfolder of a folder to which a module belongs; None if it is the folder's own, or elsewhere."""
+    prefix = f"{folder}." if folder else ""
+    return module.removeprefix(prefix).split(".")[0] if module.startswith(prefix) and module != folder else None
 
 
-def imports(source: str, module: str = "", *, is_package: bool = False, for_types: bool = True) -> Iterator[str]:
-    """The full names of all that a module imports, inside of functions too: ``torch``, ``fsmtrain.core.states.State``.
+def level(name: str, folder: str) -> int:
+    """Return the level of a folder's file or subfolder, from 0; -1 if `LEVELS` has no place for it."""
+    levels = LEVELS[folder]
+    named = any(name in names for names in levels)
+    return next((height for height, names in enumerate(levels) if (name if named else "...") in names), -1)
 
-    Without those that only a type checker follows, if `for_types` is False.
+
+# Cycles that are being cut: an entry is removed with its cycle.
+CYCLES_LEFT = ("core.planning", "runtime")
+UPWARD_LEFT = ("runtime.run_state",)
+
+
+def is_on_top(module: str) -> bool:
+    """Return whether a module is one that users import, or part of the command line."""
+    name = entry(module, "")
+    return name is None or level(name, "") == len(LEVELS[""]) - 1
+
+
+def imports(source: str, module: str = "", *, is_package: bool = False) -> Iterator[str]:
+    """Yield the full names of everything that a module imports: ``torch``, ``fsmtrain.core.states.State``.
+
+    Imports inside of functions, and those below ``if TYPE_CHECKING``, count as well.
     """
-    tree = ast.parse(source)
-    tree.body = [node for node in tree.body if for_types or ast.unparse(node).split("\n")[0] != "if TYPE_CHECKING:"]
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -55,28 +94,50 @@ def imports(source: str, module: str = "", *, is_package: bool = False, for_type
             yield from (f"{origin}.{alias.name}" for alias in node.names)
 
 
-def imports_of(module: str, *, for_types: bool = True) -> list[str]:
-    """What a module of the package imports."""
+@functools.cache
+def imports_of(module: str) -> tuple[str, ...]:
+    """Return the full names of everything that a module of the package imports."""
     path = MODULES[module]
-    is_package = path.name == "__init__.py"
-    return list(imports(path.read_text(encoding="utf-8"), module, is_package=is_package, for_types=for_types))
+    return tuple(imports(path.read_text(encoding="utf-8"), module, is_package=path.name == "__init__.py"))
 
 
-def of_ours(imported: list[str]) -> set[str]:
-    """The package's own modules among them."""
+def of_ours(imported: Iterable[str]) -> set[str]:
+    """Return the modules of the package among these names."""
     names = [name.removeprefix("fsmtrain").removeprefix(".") for name in imported if name.split(".")[0] == "fsmtrain"]
     return {max((m for m in MODULES if name == m or name.startswith(f"{m}.") or m == ""), key=len) for name in names}
 
 
 def may_import(module: str, other: str) -> bool:
-    """Whether the arrow points downwards, or stays in one folder or among the modules on top."""
-    ours, folder, theirs = layer(module), module.split(".")[0], layer(other)
-    return theirs < ours or (folder in FOLDERS and other.split(".")[0] == folder) or (ours == theirs == TOP)
+    """Return whether `LEVELS` allows this import: in each folder that has both, it points downwards or stays in one entry."""
+    if not other:  # the package itself, which imports what is on top
+        return is_on_top(module)
+    for folder in LEVELS:
+        ours, theirs = entry(module, folder), entry(other, folder)
+        if ours and theirs and ours != theirs:
+            height = level(ours, folder)
+            free = height == level(theirs, folder) and LEVELS[folder][height] == ("...",)
+            if not (level(theirs, folder) < height or free):
+                return False
+    return True
 
 
-def outsiders(imported: list[str]) -> set[str]:
-    """The names of the other packages that are imported."""
+def outsiders(imported: Iterable[str]) -> set[str]:
+    """Return the names of the other packages among these."""
     return {name.split(".")[0] for name in imported} - {"fsmtrain"}
+
+
+def cycle_in(folder: str) -> list[str]:
+    """Return a cycle of imports between the files and subfolders of a folder; empty if there is none."""
+    graph: dict[str, set[str]] = {}
+    for module in MODULES:
+        if (ours := entry(module, folder)) is not None:
+            theirs = {name for other in of_ours(imports_of(module)) if (name := entry(other, folder)) not in (None, ours)}
+            graph.setdefault(ours, set()).update(name for name in theirs if name)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def test_the_package_is_read() -> None:
@@ -84,14 +145,31 @@ def test_the_package_is_read() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_point_one_way(module: str) -> None:
+def test_imports_point_downwards_in_every_folder(module: str, request: pytest.FixtureRequest) -> None:
+    if module in UPWARD_LEFT:
+        request.applymarker(pytest.mark.xfail(strict=True))
     upwards = sorted(other for other in of_ours(imports_of(module)) if not may_import(module, other))
     assert not upwards, f"{module} imports {upwards}"
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_import_cycle_between_the_files_and_subfolders_of_a_folder(folder: str, request: pytest.FixtureRequest) -> None:
+    """It holds in every folder, so there is no cycle of modules anywhere, and none of folders."""
+    if folder in CYCLES_LEFT:
+        request.applymarker(pytest.mark.xfail(strict=True))
+    assert not cycle_in(folder), " -> ".join(cycle_in(folder))
+
+
+@pytest.mark.parametrize("folder", LEVELS)
+def test_every_file_and_subfolder_has_a_level_and_every_level_names_what_is_there(folder: str) -> None:
+    there = {name for module in MODULES if (name := entry(module, folder)) is not None}
+    assert {name for names in LEVELS[folder] for name in names} - {"..."} <= there
+    assert not {name for name in there if level(name, folder) == -1}, "these need a place in LEVELS"
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_only_what_does_the_work_imports_torch(module: str) -> None:
-    if module.split(".")[0] != "runtime" and layer(module) != TOP:
+    if module.split(".")[0] != "runtime" and not is_on_top(module):
         assert not outsiders(imports_of(module)) & {"torch", "torchvision", "numpy"}
 
 
@@ -111,18 +189,7 @@ def test_nothing_but_the_command_line_imports_it_or_its_library(module: str) -> 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[0] == "core"])
 def test_the_core_needs_nothing_but_the_standard_library_and_attrs(module: str) -> None:
-    import sys
-
     assert outsiders(imports_of(module)) <= set(sys.stdlib_module_names) | {"attrs"}
-
-
-def test_the_modules_of_the_core_do_not_import_each_other_in_a_circle() -> None:
-    core = {module: imports_of(module, for_types=False) for module in MODULES if module.startswith("core.")}
-    below = {module: {other for other in of_ours(names) if other.startswith("core.")} for module, names in core.items()}
-    while below:
-        free = {module for module, needs in below.items() if not needs}
-        assert free, f"these import each other in a circle: {sorted(below)}"
-        below = {module: needs - free for module, needs in below.items() if module not in free}
 
 
 def test_the_guards_of_the_table_count_and_do_not_divide() -> None:
@@ -149,15 +216,29 @@ def test_these_tests_see_every_kind_of_import() -> None:
     assert list(imports("from .states import State", "core", is_package=True)) == ["fsmtrain.core.states.State"]
     assert of_ours(["fsmtrain.core.states.State", "fsmtrain.options", "torch"]) == {"core.states", "options"}
     assert list(imports("if TYPE_CHECKING:\n    import torch")) == ["torch"]
-    assert list(imports("if TYPE_CHECKING:\n    import torch", for_types=False)) == []
     assert of_ours(["fsmtrain.Trainer"]) == {""}
-    assert not may_import("errors", "predicates")
-    assert not may_import("options", "core.limits")
-    assert not may_import("core.iteration", "runtime.engine")
-    assert not may_import("core.iteration", "")
-    assert not may_import("runtime.engine", "views.plan")
-    assert not may_import("adapters.of_a_package", "runtime.engine")
-    assert not may_import("views.plan", "trainer")
-    assert may_import("core.iteration", "core.table")
-    assert may_import("trainer", "runtime.engine")
-    assert may_import("trainer", "machine")
+    for module, other in [
+        ("errors", "predicates"),
+        ("options", "core.limits"),
+        ("core.iteration", "runtime.engine"),
+        ("core.iteration", ""),
+        ("core.table", "core.planning.plan"),
+        ("core.planning.plan", "core.checking.check"),
+        ("runtime.engine", "views.plan"),
+        ("runtime.data.loaders", "runtime.optimization.optimizers"),
+        ("runtime.data.loaders", "runtime.run_state"),
+        ("runtime.checkpoint_files.codec.decoding", "runtime.checkpoint_files.store.store"),
+        ("views.console.progress", "views.recording.report.page"),
+        ("adapters.of_a_package", "runtime.engine"),
+        ("views.plan", "trainer"),
+    ]:
+        assert not may_import(module, other), (module, other)
+    for module, other in [
+        ("core.iteration", "core.table"),
+        ("core.table", "core.guards"),
+        ("runtime.run_state", "runtime.data.loaders"),
+        ("trainer", "runtime.engine"),
+        ("trainer", "machine"),
+        ("cli.app", ""),
+    ]:
+        assert may_import(module, other), (module, other)
