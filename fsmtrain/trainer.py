@@ -10,10 +10,12 @@ from attrs import define, field, frozen
 from torch import nn
 
 from fsmtrain.core.guards import Guards
-from fsmtrain.errors import UsageError
+from fsmtrain.errors import ResumeError, UsageError
+from fsmtrain.flags.unknown_flags import explain_unknown_flags
 from fsmtrain.machine import Machine
-from fsmtrain.options import Options, refuses_unknown_flags
+from fsmtrain.options import Options
 from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.checkpointing.compatibility import with_way_out
 from fsmtrain.runtime.engine import Result
 from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.user_warnings import warn
@@ -31,7 +33,7 @@ class _Runs:
     active: Machine | None = None  # what runs now, or ran last
 
 
-@refuses_unknown_flags
+@explain_unknown_flags
 @frozen(kw_only=True, eq=False)
 class Trainer(Options):
     """Fits and tests models with the documented flags, which are those of `Options`.
@@ -81,7 +83,10 @@ class Trainer(Options):
         machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), runs="fit")
         self._runs.fitted = machine
         if self.resume is not None:
-            machine.resume_from(self.resume, strict=self.resume_strict)
+            try:
+                machine.resume_from(self.resume, strict=self.resume_strict)
+            except ResumeError as error:
+                raise with_way_out(error, "resume_strict=False") from None
         return machine.run()
 
     def test(self, model: nn.Module | None = None, test_dataloaders: Any = None) -> dict[str, float]:

@@ -20,7 +20,8 @@ from cyclopts import CycloptsError, UnknownOptionError
 
 from fsmtrain.cli.typed_values import reader_of
 from fsmtrain.errors import FsmtrainError, OptionsError
-from fsmtrain.options import OTHER_NAMES, Options
+from fsmtrain.flags.unknown_flags import OTHER_NAMES
+from fsmtrain.options import Options
 from fsmtrain.views.console.stderr import print_stderr
 
 OURS = str(Path(__file__).parents[1])

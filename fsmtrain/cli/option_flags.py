@@ -1,8 +1,7 @@
 """The flags of `Options` as parameters of a command: names, types, defaults and help come from there, and from nowhere else.
 
-A flag that is added to `Options` is on the command line by that alone. Only the help page's groups are named here. What a
-command takes besides, and is a switch with parts of its own, comes from its class in the same way: ``--checkpoint`` and
-``--checkpoint.every_n_steps`` from `ModelCheckpoint`.
+A flag that is added to `Options` is on the command line by that alone. A command's own parameter with parts, such as
+``--checkpoint`` and ``--checkpoint.every_n_steps``, comes from its class, `ModelCheckpoint`, in the same way.
 """
 
 from __future__ import annotations
@@ -20,29 +19,13 @@ from docstring_parser import parse
 
 from fsmtrain.cli.typed_values import is_path, members, reader_of, takes_mapping
 from fsmtrain.errors import UsageError
+from fsmtrain.flags.metadata import HelpGroup, flag_info
 from fsmtrain.options import Options
 
 R = TypeVar("R")
 
-TITLES = ("Input and output", "Saving and resuming", "Training", "Validation", "Stopping", "How much of the data", "Running")
-INPUT, SAVING, TRAINING, VALIDATION, STOPPING, DATA, RUNNING = (Group(title, sort_key=n) for n, title in enumerate(TITLES))
-GROUPS: dict[str, Group] = {
-    "accumulate_grad_batches": TRAINING,
-    "truncated_bptt_steps": TRAINING,
-    "gradient_clip_val": TRAINING,
-    "on_nonfinite": TRAINING,
-    "max_nb_rollbacks": TRAINING,
-    "check_val_every_n_epoch": VALIDATION,
-    "val_check_interval": VALIDATION,
-    "nb_sanity_val_steps": VALIDATION,
-    "min_nb_epochs": STOPPING,
-    "max_nb_epochs": STOPPING,
-    "early_stop_callback": STOPPING,
-    "train_percent_check": DATA,
-    "val_percent_check": DATA,
-    "test_percent_check": DATA,
-    "overfit_pct": DATA,
-}  # all others: RUNNING
+INPUT, SAVING = Group("Input and output", sort_key=0), Group("Saving and resuming", sort_key=1)
+GROUPS = {group: Group(group.value, sort_key=2 + place) for place, group in enumerate(HelpGroup)}
 
 UNTYPED = frozenset({"logger"})  # objects, which only Python can make
 
@@ -99,7 +82,7 @@ def _parameters(cls: type[Any], prefix: str = "", group: Group | None = None) ->
     hints, texts = typing.get_type_hints(cls), _texts(cls)
     for field in attrs.fields(cls):
         if field.name not in UNTYPED:
-            place = group or GROUPS.get(field.name, RUNNING)
+            place = group or GROUPS[flag_info(field).group]
             yield from _flag(prefix + field.name, hints[field.name], field.default, texts[field.name], place)
 
 

@@ -21,10 +21,11 @@ from fsmtrain.cli.typed_values import hparams_of
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
-from fsmtrain.errors import CheckpointError, FsmtrainError, UsageError
+from fsmtrain.errors import CheckpointError, FsmtrainError, ResumeError, UsageError
 from fsmtrain.machine import Machine
 from fsmtrain.options import Options
 from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.checkpointing.compatibility import with_way_out
 from fsmtrain.runtime.engine import Result
 from fsmtrain.runtime.model_files.hparams import HParams
 from fsmtrain.runtime.model_files.weights import load_weights, put_weights, save_weights
@@ -95,7 +96,10 @@ def fit(
     rule = ModelCheckpoint() if checkpoint is True else checkpoint
     machine = Machine(options, model, Loaders(test=None if test else ()), guards=own, callbacks=[rule] if rule else [])
     if resume or resume_from is not None:
-        machine.resume_from("auto" if resume_from is None else resume_from, strict=resume_strict)
+        try:
+            machine.resume_from("auto" if resume_from is None else resume_from, strict=resume_strict)
+        except ResumeError as error:
+            raise with_way_out(error, "--no-resume-strict") from None
     ended = _run(machine, requeue_code)
     if save is not None and ended.result is not None:
         if typed is not None and getattr(model, "hparams", None) is None:

@@ -136,7 +136,7 @@ def resolve(options: Options, sizes: Sizes, *, has_own_check: bool = False) -> L
         splits_batches=options.truncated_bptt_steps is not None,
         windows=_windows(options),
         stops_early=options.early_stopping is not None and validates,
-        skips_steps=options.precision == "16" or options.on_nonfinite in ("skip", "rollback"),
+        skips_steps=options.mixed_precision.uses_scaler or options.on_nonfinite in ("skip", "rollback"),
         rolls_back=options.on_nonfinite == "rollback",
         val_loaders=val,
         sanity_loaders=sanity,

@@ -215,7 +215,7 @@ def _check_combinations(loop: Loop, turns: OptimizerSetup) -> None:
     longest = _longest_window(limits)
     validate_parameter_owners(turns.slots, longest == 1 and not guards.step)
     for turn in turns.slots:
-        if turn.needs_closure and loop.options.precision == "16":
+        if turn.needs_closure and loop.options.mixed_precision.uses_scaler:
             raise OptionsError(
                 f"precision='16': {type(turn.optimizer).__name__} evaluates its loss several times a step, which a gradient "
                 f"scaler cannot follow. Use precision='bf16' or '32'."

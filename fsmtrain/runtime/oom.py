@@ -79,7 +79,7 @@ def _way_out(options: Options, *, in_evaluation: bool) -> str:
     ways = ["take smaller batches, and a larger accumulate_grad_batches for the same steps"]
     if options.truncated_bptt_steps is not None:
         ways.append(f"truncated_bptt_steps below {options.truncated_bptt_steps}")
-    if options.precision == "32":
+    if options.mixed_precision.autocast_dtype is None:
         ways.append("precision='bf16'")
     return f"A way out: {', or '.join(ways)}. The batch and all gradients have been let go."
 

@@ -205,7 +205,7 @@ def test_checkpoints_are_asked_for_by_flags_and_the_same_command_goes_on(run: Ru
     assert sorted(path.name for path in Path("runs").iterdir()) == ["0"]
     changed = run(f"{command} --resume_from runs/0 --accumulate_grad_batches 2")
     assert (changed.code, changed.out) == (2, "")
-    assert "accumulate_grad_batches: 2, and 1 when it was saved" in changed.err
+    assert "accumulate_grad_batches=2, checkpoint has 1. Use the saved value, or pass --no-resume-strict." in changed.err
     assert run(f"{command} --resume_from runs/0 --accumulate_grad_batches 2 --no-resume-strict").code == 0
     assert run(f"{command} --resume_from runs/0/checkpoints").code == 0
     assert sorted(path.name for path in Path("runs").iterdir()) == ["0", "1"]

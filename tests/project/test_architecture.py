@@ -20,6 +20,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (
         ("errors", "predicates", "user_warnings", "wording", "atomic_write"),
         ("early_stopping",),
+        ("flags",),
         ("options",),
         ("core",),
         ("runtime", "views", "adapters", "prove"),

@@ -69,7 +69,7 @@ class Bomb(Callback):
     def on_batch_end(self, machine):
         self.batches += 1
         if self.batches == int(os.environ["KILLED_AFTER"]):
-            machine._keeping._checkpoints._writer.wait()
+            machine._checkpoints._checkpoints._writer.wait()
             machine._record.waken()
             time.sleep(0.5)  # until rows that are newer than the checkpoint are written
             machine._record.waken()
@@ -311,7 +311,7 @@ def test_a_run_that_has_ended_is_not_gone_on_with_in_silence() -> None:
     machine().run()
     with pytest.warns(UserWarning, match="has ended already, since all epochs are done"):
         assert auto() == "0"
-    with pytest.warns(UserWarning, match="max_nb_epochs: 5, and 3"):
+    with pytest.warns(UserWarning, match="max_nb_epochs=5, checkpoint has 3"):
         assert auto(max_nb_epochs=5) == "0"
 
 
@@ -340,9 +340,10 @@ def test_what_is_refused_can_be_insisted_on_by_a_trainer() -> None:
         return Trainer(resume="auto", **given)
 
     trainer().fit(Linear(), batches(8))
-    with pytest.raises(ResumeError, match=r"accumulate_grad_batches: 2, and 1 when it was saved"):
+    refused = r"accumulate_grad_batches=2, checkpoint has 1\. Use the saved value, or pass resume_strict=False\."
+    with pytest.raises(ResumeError, match=refused):
         trainer(accumulate_grad_batches=2).fit(Linear(), batches(8))
-    with pytest.warns(UserWarning, match="accumulate_grad_batches: 2, and 1"):
+    with pytest.warns(UserWarning, match="accumulate_grad_batches=2, checkpoint has 1"):
         trainer(accumulate_grad_batches=2, resume_strict=False).fit(Linear(), batches(8))
     assert len(document(Path("runs/0/run.json"))["resumed"]) == 1
 
@@ -377,8 +378,8 @@ def test_a_run_that_is_under_way_is_passed_over_and_refused_where_it_is_named(ca
 HOLDING = """
 import os, sys, time
 from pathlib import Path
-from fsmtrain.views.recording.folder_lock import hold
-held = hold(Path(sys.argv[1]))
+from fsmtrain.views.recording.folder_lock import lock_folder
+held = lock_folder(Path(sys.argv[1]))
 if os.fork() == 0:  # a worker of a loader, which may live longer
     time.sleep(60)
     os._exit(0)

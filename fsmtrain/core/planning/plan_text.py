@@ -76,7 +76,7 @@ def _totals(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "early stopping", f"may end the training, at the earliest after {where}"
     if plan.epochs:
         options, means = plan.loop.options, "where a guard counts steps, all this holds as long as it skips none"
-        if options.precision == "16":
+        if options.mixed_precision.uses_scaler:
             yield "fp16", f"may skip any step; {means}"
         if options.on_nonfinite == "skip":
             yield "on_nonfinite", f"may skip any step; {means}"

@@ -1,6 +1,6 @@
-"""What a run is made of that a checkpoint does not bring back, saved beside it, and compared when it is resumed.
+"""Facts stored with a checkpoint and compared on resume: options, guards, sizes, versions.
 
-What would make the rest of the run another one is refused with both values. All else that differs is told.
+A difference that would change the rest of the training raises `ResumeError`; any other is reported as a warning.
 """
 
 from __future__ import annotations
@@ -19,51 +19,63 @@ from fsmtrain.core.guard_ast.parse import name_of
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.table import full_table
 from fsmtrain.errors import ResumeError
+from fsmtrain.flags.metadata import OnResume, flag_info
 from fsmtrain.options import Options
 from fsmtrain.runtime.run_state import RunComponents
 from fsmtrain.user_warnings import warn
 
-Facts = dict[str, str]  # each by its name; a value is only compared, and shown
+Facts = dict[str, str]  # by name; values are only compared and printed
 
-# Of these another value changes when the run ends, or what is seen of it, and nothing of what has been trained so far.
-MAY_DIFFER = frozenset(
+_FLAGS = {f.name: flag_info(f).on_resume for f in fields(Options)}
+
+# A difference in one of these changes how the run goes on or ends, but not what has been trained so far.
+_MAY_DIFFER = frozenset(
     {
-        "max_nb_epochs", "min_nb_epochs", "early_stop_callback", "test_percent_check", "nb_sanity_val_steps", "device",
-        "on_nonfinite", "max_nb_rollbacks", "distributed_backend", "Guards(stop)", "Guards(save)", "val loaders",
-        "test loaders", "device type", "torch threads", "python", "torch", "numpy", "the model's code",
+        "Guards(stop)", "Guards(save)", "val loaders", "test loaders", "device type", "torch threads", "python", "torch",
+        "numpy", "the model's code", *(name for name, on_resume in _FLAGS.items() if on_resume is OnResume.WARN),
     }
 )  # fmt: skip
-IGNORED = frozenset({"progress_bar", "quiet", "runs_dir", "run_name", "logger"})  # not worth a word
+_WAY_OUT = "pass strict=False"
+_DIGESTS = frozenset({"the transition table", "the model's code"})  # only known to differ: their values say nothing
 
 
 def fingerprint(parts: RunComponents) -> Facts:
-    """What is compared of a run."""
+    """Return the facts of a run that are stored and compared."""
     return dict(_facts(parts))
 
 
 def check_compatible(saved: Facts, now: Facts, *, strict: bool) -> None:
-    """Tell what differs.
+    """Compare the facts of a checkpoint with those of the run that is to continue from it; warn of harmless differences.
 
     Raises:
-        ResumeError: Something that would make the rest of the run another one, if `strict`.
+        ResumeError: A difference would change the rest of the training, and `strict` is true.
     """
     names = [name for name in {**saved, **now} if saved.get(name) != now.get(name)]
-    told = {name: f"{name}: {now.get(name, 'nothing')}, and {saved.get(name, 'nothing')} when it was saved" for name in names}
-    harmful = [told[name] for name in names if name not in MAY_DIFFER]
+    harmful = [_difference(name, saved, now) for name in names if name not in _MAY_DIFFER]
     if harmful and strict:
-        raise ResumeError(
-            f"the rest of the run would be another one: {'; '.join(harmful)}. Make them what they were, or insist with "
-            f"resume(..., strict=False)."
-        )
-    if told:
-        warn(f"the run is resumed with differences: {'; '.join(told.values())}.")
+        values = "value" if len(harmful) == 1 else "values"
+        raise ResumeError(f"cannot resume: {'; '.join(harmful)}. Use the saved {values}, or {_WAY_OUT}.")
+    if names:
+        warn(f"the run is resumed with differences: {'; '.join(_difference(name, saved, now) for name in names)}.")
+
+
+def with_way_out(error: ResumeError, way_out: str) -> ResumeError:
+    """Return the error in the spelling of another caller than `Machine.resume`: ``resume_strict=False``, say."""
+    return ResumeError(str(error).replace(_WAY_OUT, f"pass {way_out}"))
+
+
+def _difference(name: str, saved: Facts, now: Facts) -> str:
+    """Describe a difference: ``seed=2, checkpoint has 1``."""
+    if name in _DIGESTS:
+        return f"{name} has changed"
+    return f"{name}{'=' if name in _FLAGS else ': '}{now.get(name, 'none')}, checkpoint has {saved.get(name, 'none')}"
 
 
 def _facts(parts: RunComponents) -> Iterator[tuple[str, str]]:
     loop = parts.loop
-    for f in fields(Options):
-        if f.name not in IGNORED:
-            yield f.name, repr(getattr(loop.options, f.name))
+    for name, on_resume in _FLAGS.items():
+        if on_resume in (OnResume.REFUSE, OnResume.WARN):
+            yield name, repr(getattr(loop.options, name))
     guards = loop.guards
     for i, guard in sorted(guards.step.items()):
         yield f"Guards(step={{{i}}})", name_of(guard)
@@ -81,12 +93,12 @@ def _facts(parts: RunComponents) -> Iterator[tuple[str, str]]:
     yield "python", platform.python_version()
     yield "torch", str(torch.__version__)
     yield "numpy", np.__version__
-    yield "the table of fsmtrain", _digest(_rows)
+    yield "the transition table", _digest(_rows)
     yield "the model's code", _digest(lambda: inspect.getsource(type(parts.model)))
 
 
 def _rows() -> str:
-    """The full table, as text."""
+    """Return the full table as text."""
     rows = [(r.source, r.when, r.unless, [e.__name__ for e in r.then], r.to) for r in full_table(decisions(Guards()))]
     named = [(source, when and name_of(when), list(map(name_of, unless)), then, to) for source, when, unless, then, to in rows]
     return "\n".join(map(str, named))
@@ -95,5 +107,5 @@ def _rows() -> str:
 def _digest(text: Callable[[], str]) -> str:
     try:
         return hashlib.sha256(text().encode()).hexdigest()[:16]
-    except (OSError, TypeError):  # there is no source to be had
+    except (OSError, TypeError):  # no source code is available
         return "unknown"

@@ -55,7 +55,7 @@ class Evaluation:
         several = len(cursors) > 1
         given = ("batch", "batch_nb", "dataloader_i") if several else ("batch", "batch_nb")
         binding = StepSignature(getattr(model, f"{stem}_step"), f"{stem}_step", available=given, order=_ORDER)
-        self._step, self._takes = with_autocast(binding.method, parts.loop.options.precision, parts.device), binding.count
+        self._step, self._takes = with_autocast(binding.method, parts.loop.options.mixed_precision, parts.device), binding.count
         self._end: Callable[[Any], Any] | None = getattr(model, f"{stem}_end", None)
         self._several = several
         self._modes: list[tuple[nn.Module, bool]] = []

@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsmtrain.flags.precision_values import Precision
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
 
-_DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
 
-
-def with_autocast(step: Callable[..., Any], precision: str, device: torch.device) -> Callable[..., Any]:
-    """A user's step method run under this precision; the method itself for ``"32"``."""
-    if precision == "32":
+def with_autocast(step: Callable[..., Any], precision: Precision, device: torch.device) -> Callable[..., Any]:
+    """Return a user's step method under autocast; the method itself if this precision has none."""
+    if precision.autocast_dtype is None:
         return step
-    dtype = _DTYPES[precision]
+    dtype = getattr(torch, precision.autocast_dtype)
 
     @functools.wraps(step)
     def autocast_step(*args: Any) -> Any:

@@ -52,7 +52,7 @@ class _Policy:
     def __init__(self, parts: RunComponents, memory: RunState, training: TrainBatch) -> None:
         self._memory, self._counters, self._signals = memory, memory.counters, memory.signals
         self._training, self._turns = training, parts.slots
-        self._watches_gradients = parts.loop.options.precision != "16"
+        self._watches_gradients = not parts.loop.options.mixed_precision.uses_scaler
         self._watches = [NonFiniteMonitor() for _ in parts.slots]  # one for each optimizer's window
 
     def _place(self) -> tuple[int, int, int, int, int]:

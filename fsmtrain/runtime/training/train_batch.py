@@ -58,8 +58,8 @@ class TrainBatch:
                 f"truncated_bptt_steps={options.truncated_bptt_steps}: training_step has no parameter 'hiddens'. Add it: it is "
                 f"None on a batch's first split, then what the previous split returned under 'hiddens'."
             )
-        self._training_step, self._takes = with_autocast(binding.method, options.precision, parts.device), binding.count
-        self.scaling = self._scaling = GradScalers(turns, parts.device) if options.precision == "16" else None
+        self._training_step, self._takes = with_autocast(binding.method, options.mixed_precision, parts.device), binding.count
+        self.scaling = self._scaling = GradScalers(turns, parts.device) if options.mixed_precision.uses_scaler else None
         self._notes = parts.notes
         self._needs_closures = any(turn.needs_closure for turn in turns)
         self._optimizer_step = own_optimizer_step(parts.model)

@@ -18,6 +18,8 @@ from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.guard_ast.parse import name_of
 from fsmtrain.core.iteration import Loop
 from fsmtrain.core.states import State
+from fsmtrain.flags.metadata import OnResume, flag_info
+from fsmtrain.options import Options
 from fsmtrain.views.console.cheap_plan import cheap_plan
 from fsmtrain.views.console.run_header import model_size
 from fsmtrain.views.diagrams.edge_labels import labels
@@ -34,8 +36,9 @@ PACKAGES = ("fsmtrain", "torch", "numpy", "attrs")
 # ---- before
 
 
-# What a command line says of whether a run is to go on, and of what is shown of it.
-NO_MATTER = ("--resume", "--quiet", "--json", "--progress_bar", "--no-progress_bar")
+# Arguments that begin so say only whether to resume, and what to print: with or without them it is the same command.
+_DISPLAY_FLAGS = [f.name for f in attrs.fields(Options) if flag_info(f).on_resume is OnResume.DISPLAY_ONLY]
+_IGNORED_ARGUMENTS = ("--resume", "--json", *(f"--{no}{name}" for name in _DISPLAY_FLAGS for no in ("", "no-")))
 
 
 def begun_by(command: Sequence[str]) -> list[str]:
@@ -48,7 +51,7 @@ def begun_by(command: Sequence[str]) -> list[str]:
     name = Path(program).name
     if name == "ipykernel_launcher.py":  # a notebook, whose arguments are others each time that it is opened
         words = []
-    return [name, *(word for word in words if not word.startswith(NO_MATTER))]
+    return [name, *(word for word in words if not word.startswith(_IGNORED_ARGUMENTS))]
 
 
 def run_facts(run: RunView, name: str) -> dict[str, Any]:

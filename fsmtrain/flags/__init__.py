@@ -1,0 +1,1 @@
+"""Metadata, validators and values of the flags of `Options`, and their names in other trainers. For `options` and above."""

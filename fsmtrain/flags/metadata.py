@@ -1,0 +1,47 @@
+"""Metadata of a flag's field: its group on the help page, and what a changed value means when a run is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from attrs import Attribute, frozen
+
+
+class HelpGroup(Enum):
+    """A heading of the command line's help page, in their order there."""
+
+    TRAINING = "Training"
+    VALIDATION = "Validation"
+    STOPPING = "Stopping"
+    DATA = "How much of the data"
+    RUNNING = "Running"
+
+
+class OnResume(Enum):
+    """What happens if a run is resumed with another value of a flag than its checkpoint has."""
+
+    REFUSE = "ResumeError, since the rest of the training would differ; with resume_strict=False a warning"
+    WARN = "a warning: it changes how the run goes on, but not what has been trained so far"
+    IGNORE = "nothing"
+    DISPLAY_ONLY = 'nothing, and resume="auto" takes a command that differs only in this flag for the same command'
+
+
+@frozen
+class FlagInfo:
+    """What is known of a flag besides its type, default and help text."""
+
+    group: HelpGroup
+    on_resume: OnResume
+
+
+def flag(group: HelpGroup, on_resume: OnResume) -> dict[str, Any]:
+    """Return the metadata of a flag's field: ``field(default=..., metadata=flag(...))``."""
+    return {"flag": FlagInfo(group, on_resume)}
+
+
+def flag_info(field: Attribute[Any]) -> FlagInfo:
+    """Return what `flag` wrote into a field."""
+    metadata: Mapping[str, FlagInfo] = field.metadata
+    return metadata["flag"]

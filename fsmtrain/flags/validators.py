@@ -1,0 +1,216 @@
+"""Validators and converters of single flags. A rule between two flags is in `Options` itself."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import Attribute
+
+from fsmtrain.early_stopping import EarlyStopping
+from fsmtrain.errors import OptionsError
+from fsmtrain.flags.frozen_dict import FrozenDict
+from fsmtrain.flags.precision_values import PRECISIONS
+from fsmtrain.predicates import is_integer, is_real
+
+Validator = Callable[[object, "Attribute[Any]", object], None]
+
+MAX_NAME_BYTES = 200  # of a run's name: most file systems allow 255, and a number may be appended
+
+
+def percentage(opening_bracket: str) -> Validator:
+    """Return the validator of a fraction of the batches, in ``(0.0, 1.0]`` or ``[0.0, 1.0]``."""
+
+    def validate(_: object, flag: Attribute[Any], value: object) -> None:
+        if not is_real(value) or not 0.0 <= value <= 1.0 or (opening_bracket == "(" and value == 0):
+            raise OptionsError(
+                f"{flag.name}={value!r}: a fraction of the batches, so it must lie in {opening_bracket}0.0, 1.0]. "
+                f"For a tenth of them pass {flag.name}=0.1."
+            )
+
+    return validate
+
+
+def integer(minimum: int | None, example: int, unit: str) -> Validator:
+    """Return the validator of a number of something, an int of at least `minimum`."""
+
+    def validate(_: object, flag: Attribute[Any], value: object) -> None:
+        if not is_integer(value) or (minimum is not None and value < minimum):
+            bound = "" if minimum is None else f" >= {minimum}"
+            raise OptionsError(
+                f"{flag.name}={value!r}: a number of {unit}, so it must be an int{bound}, as in {flag.name}={example}."
+            )
+
+    return validate
+
+
+def accumulation(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate a number of batches for each step, or a dict from first epochs to such numbers."""
+    if isinstance(value, Mapping):
+        for epoch, length in value.items():
+            if not is_integer(epoch) or epoch < 0:
+                raise OptionsError(
+                    f"{flag.name}={value!r}: the key {epoch!r} is not the index of an epoch, an int >= 0. "
+                    f"Epochs count from 0: {flag.name}={{0: 1, 4: 2}} takes windows of 2 from the fifth epoch on."
+                )
+            if not is_integer(length) or length < 1:
+                raise OptionsError(
+                    f"{flag.name}={value!r}: the value {length!r} of epoch {epoch} is not a number of batches, an int >= 1."
+                )
+    elif not is_integer(value) or value < 1:
+        raise OptionsError(
+            f"{flag.name}={value!r}: the batches for each optimizer step, so it must be an int >= 1 (1: no accumulation), "
+            f"or a dict {{first epoch: batches}}, as in {{0: 1, 4: 2}}."
+        )
+
+
+def validation_interval(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate a number of train batches (int) or a fraction of an epoch (float)."""
+    if is_integer(value):
+        if value < 1:
+            raise OptionsError(
+                f"{flag.name}={value!r}: an int is a number of train batches, so it must be >= 1. "
+                f"To switch validation off pass val_percent_check=0."
+            )
+    elif not is_real(value):
+        raise OptionsError(
+            f"{flag.name}={value!r}: pass a float, a fraction of an epoch in (0.0, 1.0], or an int, a number of train batches."
+        )
+    elif not 0.0 < value <= 1.0:
+        way_out = (
+            f"For a number of batches pass an int: {flag.name}={math.ceil(value)}."
+            if 1 < value < math.inf
+            else "To switch validation off pass val_percent_check=0."
+        )
+        raise OptionsError(f"{flag.name}={value!r}: a float is a fraction of an epoch, so it must lie in (0.0, 1.0]. {way_out}")
+
+
+def early_stopping(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate a switch or an `EarlyStopping`."""
+    if value is not None and not isinstance(value, (bool, EarlyStopping)):
+        raise OptionsError(
+            f"{flag.name}={value!r}: pass None or False (off), True (EarlyStopping with its defaults), or "
+            f"EarlyStopping(monitor=..., patience=...)."
+        )
+
+
+def clipping(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate a norm of gradients."""
+    if value is not None and (not is_real(value) or not value >= 0):
+        raise OptionsError(
+            f"{flag.name}={value!r}: the largest norm of the gradients, so it must be a number >= 0. 0 or None: no clipping."
+        )
+
+
+def time_steps(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate a number of time steps, or None."""
+    if value is not None and (not is_integer(value) or value < 1):
+        raise OptionsError(
+            f"{flag.name}={value!r}: a number of time steps, so it must be an int >= 1. None trains on whole sequences."
+        )
+
+
+def seed(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate a random seed that Python, NumPy and torch all accept."""
+    if value is not None and (not is_integer(value) or not 0 <= value < 2**32):
+        raise OptionsError(
+            f"{flag.name}={value!r}: a random seed must be an int in [0, 2**32), as in {flag.name}=42. None: do not seed."
+        )
+
+
+def switch(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate a bool."""
+    if not isinstance(value, bool):
+        raise OptionsError(f"{flag.name}={value!r}: a switch, so it must be True or False.")
+
+
+def folder(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate a folder's path, or None."""
+    if value is not None and (not isinstance(value, str) or not value.strip() or not value.isprintable()):
+        raise OptionsError(
+            f"{flag.name}={value!r}: the folder in which runs are recorded, as in {flag.name}='runs'. None records nothing."
+        )
+
+
+def run_name(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate a name that every file system allows for a folder, or None."""
+    if value is None:
+        return
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise OptionsError(f"{flag.name}={value!r}: a run's name must be text, as in {flag.name}='baseline'. None: a number.")
+    if value in (".", "..") or any(character in value for character in '/\\:*?"<>|') or value != value.strip(" ."):
+        raise OptionsError(
+            f'{flag.name}={value!r}: names one folder inside runs_dir, so it must not contain / \\ : * ? " < > | '
+            f"and must not begin or end with a dot or a space. For another place pass runs_dir=..."
+        )
+    if len(value.encode()) > MAX_NAME_BYTES:
+        raise OptionsError(f"{flag.name}={value!r}: a run's name must not be longer than {MAX_NAME_BYTES} bytes.")
+
+
+def logger(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate a logger or a tuple of them."""
+    for one in value if isinstance(value, tuple) else () if value is None else (value,):
+        if isinstance(one, type):
+            raise OptionsError(f"{flag.name}={value!r}: a class. Pass an object of it: {one.__name__}(...).")
+        if not callable(getattr(one, "log_metrics", None)):
+            raise OptionsError(
+                f"{flag.name}={value!r}: a logger must have a method log_metrics(metrics, step). None: metrics are only "
+                f"written to the run's folder."
+            )
+
+
+def precision(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate the name of a precision."""
+    if not isinstance(value, str) or value not in PRECISIONS:
+        raise OptionsError(f"{flag.name}={value!r}: must be one of {', '.join(map(repr, PRECISIONS))}.")
+
+
+def nonfinite_policy(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate the name of a policy, or None."""
+    if value not in (None, "raise", "skip", "rollback"):
+        raise OptionsError(
+            f"{flag.name}={value!r}: what to do about an inf or NaN loss or gradient, so it must be 'raise', 'skip' or "
+            f"'rollback'. None: do not check."
+        )
+
+
+def backend(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate None or ``"dp"``."""
+    if value not in (None, "dp"):
+        raise OptionsError(
+            f"{flag.name}={value!r}: a run uses one device. Pass None, or 'dp', which means the same on one device."
+        )
+
+
+def device(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate a device's name; whether there is such a device shows when the run is built."""
+    if not isinstance(value, str) or not value:
+        raise OptionsError(f"{flag.name}={value!r}: must be a device's name: 'auto', 'cpu', 'cuda', 'cuda:1', ...")
+
+
+# ---- converters
+
+
+def path_as_text(value: object) -> Any:
+    """Return a path as a str."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def list_as_tuple(value: object) -> Any:
+    """Return a list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def integer_as_text(value: object) -> Any:
+    """Return an int, such as the precision 16, as a str."""
+    return str(value) if is_integer(value) else value
+
+
+def frozen_copy(value: object) -> Any:
+    """Return a mapping as a `FrozenDict` with sorted keys, so that changing the caller's own changes no options."""
+    if not isinstance(value, Mapping):
+        return value
+    in_order = sorted(value.items(), key=lambda item: (not is_integer(item[0]), item[0] if is_integer(item[0]) else 0))
+    return FrozenDict(in_order)
