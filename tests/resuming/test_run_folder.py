@@ -70,9 +70,9 @@ class Bomb(Callback):
         self.batches += 1
         if self.batches == int(os.environ["KILLED_AFTER"]):
             machine._checkpoints._checkpoints._writer.wait()
-            machine._record.waken()
+            machine._record.flush()
             time.sleep(0.5)  # until rows that are newer than the checkpoint are written
-            machine._record.waken()
+            machine._record.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
 one = machine(callbacks=[Bomb()])
