@@ -191,7 +191,7 @@ class Plain(nn.Module):
 # ---- running
 
 
-class Visits(Callback):
+class TransitionRecorder(Callback):
     """Writes down every transition."""
 
     def __init__(self) -> None:
@@ -210,7 +210,7 @@ class Visits(Callback):
         return [transition.batch_nb for transition in self.seen if transition.source is state]
 
 
-class Beginnings(Callback):
+class StartCounts(Callback):
     """Counts the epochs and checks that have begun, in a memory that is saved."""
 
     def __init__(self) -> None:
@@ -269,7 +269,7 @@ def weights(model: nn.Module) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in (*model.parameters(), *model.buffers())]
 
 
-def places(error: BaseException) -> list[str]:
+def state_notes(error: BaseException) -> list[str]:
     """What an error says of where the runs stood that it ended, without the way there."""
     return [note for note in getattr(error, "__notes__", []) if note.startswith("in state ")]
 

@@ -16,7 +16,7 @@ from typing import TextIO
 
 from tqdm.utils import disp_len
 
-PATIENCE = 10.0  # seconds until a test gives up on what it waits for
+TIMEOUT_SECONDS = 10.0  # seconds until a test gives up on what it waits for
 
 
 class Screen:
@@ -117,7 +117,7 @@ class Terminal:
 
     def wait_for(self, what: str) -> str:
         """The row that shows this text, as soon as one does."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < until:
             for row in self.rows:
                 if what in f"{row} ":
@@ -136,7 +136,7 @@ class Terminal:
         """Close the window, with its programs still running."""
         if not self._over.is_set():
             self._over.set()
-            self._reader.join(PATIENCE)
+            self._reader.join(TIMEOUT_SECONDS)
             os.close(self._slave)
             os.close(self._master)
 

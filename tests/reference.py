@@ -98,7 +98,7 @@ class Schedule:
 # ---- sizes
 
 
-def part(batches: int, fraction: float) -> int:
+def share_of(batches: int, fraction: float) -> int:
     """The whole batches in a fraction of them, of the decimal number as written."""
     return math.floor(batches * Fraction(str(fraction)))
 
@@ -108,12 +108,12 @@ def percentage(options: Options, own: float) -> float:
     return options.overfit_pct if options.overfit_pct > 0 else own
 
 
-def used(options: Options, own: float, loaders: tuple[int | None, ...], true: tuple[int, ...]) -> list[int]:
+def batches_used(options: Options, own: float, loaders: tuple[int | None, ...], true: tuple[int, ...]) -> list[int]:
     """The batches that each loader gives to one pass."""
     share = percentage(options, own)
     if share == 0:
         return [0 for _ in loaders]
-    return [true[i] if loaders[i] is None else part(loaders[i] or 0, share) for i in range(len(loaders))]
+    return [true[i] if loaders[i] is None else share_of(loaders[i] or 0, share) for i in range(len(loaders))]
 
 
 def sanity_batches(options: Options, sizes: Sizes, true: tuple[int, ...]) -> int:
@@ -125,13 +125,13 @@ def sanity_batches(options: Options, sizes: Sizes, true: tuple[int, ...]) -> int
     return sum(min(n, steps) for n in whole)
 
 
-def has_checks(options: Options, sizes: Sizes, replaced: Replaced) -> bool:
+def has_validation(options: Options, sizes: Sizes, replaced: Replaced) -> bool:
     """Whether some epoch of the run may have a check, as far as the flags say, or a guard in their place."""
     first = options.check_val_every_n_epoch if replaced.check is None else 1
     return sizes.fits and first <= options.max_nb_epochs
 
 
-def refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> bool:
+def is_refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> bool:
     """Whether options and sizes, each legal by itself, do not fit each other."""
 
     def does_not_fit(own: float, loaders: tuple[int | None, ...]) -> bool:
@@ -139,7 +139,7 @@ def refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> boo
         for n in loaders:
             if n is None and share != 0 and (share != 1 or options.overfit_pct > 0):
                 return True
-            if n is not None and n > 0 and share > 0 and part(n, share) == 0:
+            if n is not None and n > 0 and share > 0 and share_of(n, share) == 0:
                 return True
         return False
 
@@ -147,16 +147,16 @@ def refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> boo
     if sizes.fits and options.max_nb_epochs > 0:
         if sizes.train == 0 or does_not_fit(options.train_percent_check, (sizes.train,)):
             return True
-        if something_to_validate and has_checks(options, sizes, replaced) and replaced.check is None:
+        if something_to_validate and has_validation(options, sizes, replaced) and replaced.check is None:
             if isinstance(options.val_check_interval, float):
                 if sizes.train is None:
                     return True
             elif sizes.train is not None:
                 share = percentage(options, options.train_percent_check)
-                if options.val_check_interval > part(sizes.train, share):
+                if options.val_check_interval > share_of(sizes.train, share):
                     return True
     sanity = sizes.fits and options.nb_sanity_val_steps > 0
-    if (has_checks(options, sizes, replaced) or sanity) and does_not_fit(options.val_percent_check, sizes.val):
+    if (has_validation(options, sizes, replaced) or sanity) and does_not_fit(options.val_percent_check, sizes.val):
         return True
     return does_not_fit(options.test_percent_check, sizes.test)
 
@@ -193,7 +193,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
         return Schedule(events=events, epochs_done=epochs_done, stopped=stopped)
 
     def test_and_end() -> Schedule:
-        for _ in range(sum(used(options, options.test_percent_check, sizes.test, script.test))):
+        for _ in range(sum(batches_used(options, options.test_percent_check, sizes.test, script.test))):
             visit("test")
             if asked_to_stop():
                 return end(stopped=True)
@@ -208,15 +208,15 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
             return end(stopped=True)
 
     epochs = options.max_nb_epochs if sizes.fits else 0
-    validated = sum(used(options, options.val_percent_check, sizes.val, script.val))
+    validated = sum(batches_used(options, options.val_percent_check, sizes.val, script.val))
     for epoch in range(epochs):
         length = windows_of(options, epoch)
         if sizes.train is None:
             train_batches = script.train[epoch % len(script.train)]
         else:
-            train_batches = part(sizes.train, percentage(options, options.train_percent_check))
+            train_batches = share_of(sizes.train, percentage(options, options.train_percent_check))
         if isinstance(options.val_check_interval, float):
-            val_check_batches = max(1, part(train_batches, options.val_check_interval))
+            val_check_batches = max(1, share_of(train_batches, options.val_check_interval))
         else:
             val_check_batches = options.val_check_interval
         gathered = [0] * sizes.optimizers

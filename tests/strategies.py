@@ -30,7 +30,7 @@ from tests.reference import Every, Following, Replaced, Schedule, Script, schedu
 
 T = TypeVar("T")
 
-MOST_VISITS = 20_000  # more than any run in these tests has; one that goes beyond would never end
+MAX_VISITS = 20_000  # more than any run in these tests has; one that goes beyond would never end
 
 EVALUATIONS = (State.SANITY_VAL, State.VAL_CHECK, State.TEST)
 
@@ -76,7 +76,7 @@ class Case:
     def visits(self) -> Iterator[Visit]:
         """The visits of the iterated loop, with the script played to it."""
         world = World(self)
-        for visit in ending(self.loop()):
+        for visit in assert_ends(self.loop()):
             world.meets(visit.state, visit.signals)
             yield visit
 
@@ -90,7 +90,7 @@ class Case:
 
         def action(state: State) -> Callable[[], None]:
             def act() -> None:
-                take_back(signals, state)
+                reset_signals(signals, state)
                 world.meets(state, signals)
                 if look is not None:
                     look(state, counters, signals)
@@ -100,7 +100,7 @@ class Case:
         return Dispatcher(table, self.limits, counters, signals, {state: action(state) for state in State})
 
 
-def take_back(signals: Signals, state: State) -> None:
+def reset_signals(signals: Signals, state: State) -> None:
     """Forget what was said of the last visit of this kind."""
     if state is State.FETCH:
         signals.stream_ended = False
@@ -127,7 +127,7 @@ class World:
 
     def meets(self, state: State, signals: Signals) -> None:
         """One visit: the signals that the work in this state gives."""
-        assert self.visits < MOST_VISITS, "the run does not end"
+        assert self.visits < MAX_VISITS, "the run does not end"
         script, options = self.case.script, self.case.options
         if state is State.FETCH:
             if options.truncated_bptt_steps is not None:
@@ -167,10 +167,10 @@ class World:
         return sum(min(n, options.nb_sanity_val_steps) if state is State.SANITY_VAL else n for n in whole)
 
 
-def ending(visits: Iterable[T]) -> Iterator[T]:
+def assert_ends(visits: Iterable[T]) -> Iterator[T]:
     """The visits of a run, and an error where they do not come to an end."""
     for count, visit in enumerate(visits):
-        assert count < MOST_VISITS, "the run does not end"
+        assert count < MAX_VISITS, "the run does not end"
         yield visit
 
 

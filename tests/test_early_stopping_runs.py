@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import StepLR
 from fsmtrain import Callback, EarlyStopping, Guards, Machine, State, after_steps
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import MetricError
-from tests.models import Linear, Visits, batches, machine_of, places, trained
+from tests.models import Linear, TransitionRecorder, batches, machine_of, state_notes, trained
 
 FLAT = (1.0,)
 FALLING = tuple(float(-i) for i in range(100))
@@ -126,7 +126,7 @@ def test_a_missing_metric_is_an_error_that_lists_those_there_are() -> None:
     message = r"early_stop_callback watches 'val_loss', which the check did not return\. It returned 'accuracy'"
     with pytest.raises(MetricError, match=message) as caught:
         stopped(FLAT, True, "accuracy")
-    assert places(caught.value) == ["in state val_check, epoch 0, batch 3, optimizer 0"]
+    assert state_notes(caught.value) == ["in state val_check, epoch 0, batch 3, optimizer 0"]
     with pytest.raises(MetricError, match="It returned no metric"):
         trained(Empty(), batches(2), batches(2), max_nb_epochs=1, early_stop_callback=True)
 
@@ -172,7 +172,7 @@ def test_with_all_epochs_done_that_is_the_reason() -> None:
 
 
 def test_without_any_least_number_a_run_may_end_within_its_first_epoch() -> None:
-    visits = Visits()
+    visits = TransitionRecorder()
     machine = stopped(FLAT, EarlyStopping(patience=2), min_nb_epochs=0, val_check_interval=1, callbacks=[visits])
     assert (machine.counters.epochs_done, machine.counters.batch_nb) == (0, 2)
     assert visits.states[-3:] == [State.VAL_CHECK, State.EARLY_STOP, State.EPOCH_END]
@@ -211,7 +211,7 @@ def test_a_stop_in_mid_epoch_calls_the_epoch_s_hooks_but_steps_no_scheduler_and_
 
 def test_a_deferred_stop_closes_its_window_first() -> None:
     """The check after batch 2 exhausts the patience; the window of 4 closes with batch 3, and there the run ends."""
-    visits = Visits()
+    visits = TransitionRecorder()
     machine = stopped(
         (1.0, 1.0),
         EarlyStopping(patience=1),
@@ -234,7 +234,7 @@ def at_batches_0_and_2(limits: Any, counters: Any, signals: Any) -> bool:
 
 def test_a_deferred_stop_is_taken_at_the_first_batch_without_an_open_window() -> None:
     """Windows of 3 over 8 batches: the check after batch 3 finds one open, which closes with batch 5."""
-    model, visits = Scripted((1.0, 1.0)), Visits()
+    model, visits = Scripted((1.0, 1.0)), TransitionRecorder()
     options = {"max_nb_epochs": 9, "min_nb_epochs": 0, "val_check_interval": 2, "accumulate_grad_batches": 3}
     rule = EarlyStopping(patience=1)
     machine = trained(model, batches(16), batches(2), early_stop_callback=rule, callbacks=[visits], **options)

@@ -12,7 +12,7 @@ from fsmtrain import Callback, EarlyStopping, Machine, Trainer
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import MetricError, ModelError
 from tests.models import Linear, Plain, Validated, batches, machine_of, slow_descent, trained
-from tests.views.recording.recorded_runs import rows
+from tests.views.recording.recorded_runs import read_json_lines
 
 
 class Logging(Linear):
@@ -80,7 +80,7 @@ def test_a_hook_logs_where_the_run_stands(tmp_path: Any) -> None:
 
     machine = trained(Linear(), batches(4), max_nb_epochs=2, callbacks=[Hooks()], runs_dir=tmp_path)
     assert machine.result.metrics == {"epochs": 1.0}
-    values = [row["values"] for row in rows(tmp_path / "0" / "metrics.jsonl")]
+    values = [row["values"] for row in read_json_lines(tmp_path / "0" / "metrics.jsonl")]
     assert [each["epochs"] for each in values if "epochs" in each] == [0.0, 1.0]
 
 

@@ -36,8 +36,8 @@ from tests.models import (
     Perceptron,
     Plain,
     Stream,
+    TransitionRecorder,
     Validated,
-    Visits,
     batches,
     flags,
     machine_of,
@@ -470,7 +470,7 @@ def test_two_machines_of_the_same_options_share_nothing() -> None:
         early_stop_callback=EarlyStopping(patience=1),
         val_check_interval=1.0,
     )
-    guards, visits = Guards(step={0: every_n_batches(2)}), Visits()
+    guards, visits = Guards(step={0: every_n_batches(2)}), TransitionRecorder()
     first, second = twins(Validated)
     alone = copy.deepcopy(first)
 
@@ -535,7 +535,7 @@ def test_however_a_machine_is_driven_it_does_the_same(drive: Any, observed: bool
             accumulate_grad_batches=3,
             val_check_interval=0.25,
             early_stop_callback=EarlyStopping(patience=9),
-            callbacks=[Visits()] if observed else [],
+            callbacks=[TransitionRecorder()] if observed else [],
         )
 
     first, second = twins(Perceptron)
@@ -647,7 +647,7 @@ def test_an_unknown_flag_is_refused_with_its_name_here() -> None:
 
 
 def test_guards_and_callbacks_of_a_trainer_reach_its_machine() -> None:
-    visits = Visits()
+    visits = TransitionRecorder()
     trainer = trainer_of(guards=Guards(step={0: every_n_batches(2)}), callbacks=[visits], max_nb_epochs=1)
     trainer.fit(Linear(functools.partial(SGD, lr=0.1)), batches(8))
     assert visits.batches_of(State.STEP) == [1, 3]
@@ -655,7 +655,7 @@ def test_guards_and_callbacks_of_a_trainer_reach_its_machine() -> None:
 
 
 def test_callbacks_may_be_given_as_an_iterator() -> None:
-    visits = Visits()
+    visits = TransitionRecorder()
     trainer = trainer_of(callbacks=iter([visits]))
     trainer.test(Validated(), batches(2))
     seen = len(visits.seen)

@@ -38,7 +38,7 @@ from tests.models import (
 # ---- models that do what the shared ones do not
 
 
-def under_schedules(parameters: Any) -> Any:
+def sgd_with_schedulers(parameters: Any) -> Any:
     """An optimizer with a scheduler of every kind: for epochs, for steps, and one that watches a metric."""
     optimizer = SGD(parameters, lr=0.1, momentum=0.9)
     return [optimizer], [
@@ -48,20 +48,20 @@ def under_schedules(parameters: Any) -> Any:
     ]
 
 
-def each_in_its_dict(parameters: Any) -> Any:
+def adam_and_scheduler_in_a_dict(parameters: Any) -> Any:
     """An optimizer and its scheduler in the form of a dict."""
     optimizer = Adam(parameters, lr=0.05)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": ExponentialLR(optimizer, 0.8), "frequency": 2}}
 
 
-class Weighing(Linear):
+class WeightedLosses(Linear):
     """Gives each batch the weight of its samples."""
 
     def training_step(self, batch: Any, batch_nb: int) -> Any:
         return {"loss": self.loss(batch), "weight": len(batch[0])}
 
 
-class Overflowing(Linear):
+class InfiniteLosses(Linear):
     """Losses of which some are infinite, so that their steps are skipped, or the run goes back."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Overflowing(Linear):
         return self.loss(batch) * (float("inf") if self.calls in (2, 3, 6) else 1e-3)
 
 
-class Alternating(Adversaries):
+class SteppingInItsHook(Adversaries):
     """Decides in its hook which optimizer steps, and leaves gradients behind, as the documented example does."""
 
     def optimizer_step(
@@ -84,7 +84,7 @@ class Alternating(Adversaries):
             optimizer.zero_grad()
 
 
-class AskToStop(Callback):
+class StopAfterTransitions(Callback):
     """Asks the run to stop when so many transitions have been made, in the hook for them."""
 
     def __init__(self, after: int) -> None:
@@ -104,7 +104,7 @@ class StopAtFifthBatch(Callback):
             machine.stop()
 
 
-class Told(Callback):
+class HookRecorder(Callback):
     """Writes down which hooks are called, and where the run stands; raises in one of the calls, where asked to."""
 
     def __init__(self, *, raises_at: int | None = None) -> None:
@@ -131,7 +131,7 @@ class Training:
     ends: StopReason = StopReason.MAX_EPOCHS
 
 
-def fit(*data: Any, **given: Any) -> Callable[..., Machine]:
+def fitting_with(*data: Any, **given: Any) -> Callable[..., Machine]:
     """How to make a machine that fits; `data` are functions that make the loaders."""
 
     def make(model: nn.Module, callbacks: Iterable[object] = ()) -> Machine:
@@ -142,18 +142,18 @@ def fit(*data: Any, **given: Any) -> Callable[..., Machine]:
     return make
 
 
-def for_the_test(model: nn.Module, callbacks: Iterable[object] = ()) -> Machine:
+def machine_that_tests(model: nn.Module, callbacks: Iterable[object] = ()) -> Machine:
     """A machine that only tests."""
     loaders = Loaders(test=[batches(5), stream(3)])
     return Machine(flags(), model, loaders, runs="test", callbacks=callbacks)
 
 
-def of(make: Callable[..., Any], *args: Any, **more: Any) -> Callable[[], Any]:
+def loader_of(make: Callable[..., Any], *args: Any, **more: Any) -> Callable[[], Any]:
     """The loader, to be made for each run."""
     return functools.partial(make, *args, **more)
 
 
-def nothing() -> None:
+def no_loader() -> None:
     """No loader."""
 
 
@@ -168,59 +168,70 @@ def val_with_a_stream() -> list[Any]:
 
 
 TRAININGS: dict[str, Training] = {
-    "a plain one": Training(Linear, fit(of(batches, 14, shuffle=True), max_nb_epochs=3)),
-    "a plain module": Training(Plain, fit(of(batches, 6), of(batches, 2), max_nb_epochs=2)),
+    "a plain one": Training(Linear, fitting_with(loader_of(batches, 14, shuffle=True), max_nb_epochs=3)),
+    "a plain module": Training(Plain, fitting_with(loader_of(batches, 6), loader_of(batches, 2), max_nb_epochs=2)),
     "windows of four, the last one shorter": Training(
-        Validated, fit(of(batches, 18), of(batches, 4), accumulate_grad_batches=4, max_nb_epochs=2)
+        Validated, fitting_with(loader_of(batches, 18), loader_of(batches, 4), accumulate_grad_batches=4, max_nb_epochs=2)
     ),
     "windows that change with the epochs": Training(
-        Linear, fit(of(batches, 9), accumulate_grad_batches={1: 2, 2: 3}, max_nb_epochs=4)
+        Linear, fitting_with(loader_of(batches, 9), accumulate_grad_batches={1: 2, 2: 3}, max_nb_epochs=4)
     ),
     "weighed batches, clipped gradients": Training(
-        Weighing, fit(of(batches, 9), accumulate_grad_batches=2, gradient_clip_val=0.1, max_nb_epochs=2)
+        WeightedLosses, fitting_with(loader_of(batches, 9), accumulate_grad_batches=2, gradient_clip_val=0.1, max_nb_epochs=2)
     ),
     "what depends on mode and chance, before and between checks": Training(
-        Perceptron, fit(of(batches, 12, shuffle=True), two_val_loaders, val_check_interval=0.34, max_nb_epochs=2)
+        Perceptron,
+        fitting_with(loader_of(batches, 12, shuffle=True), two_val_loaders, val_check_interval=0.34, max_nb_epochs=2),
     ),
     "two optimizers, one with a guard of its own": Training(
-        Adversaries, fit(of(batches, 14), guards=Guards(step={1: every_n_batches(3)}), max_nb_epochs=2)
+        Adversaries, fitting_with(loader_of(batches, 14), guards=Guards(step={1: every_n_batches(3)}), max_nb_epochs=2)
     ),
     "an optimizer that follows another": Training(
         Adversaries,
-        fit(of(batches, 14), guards=Guards(step={0: every_n_batches(2), 1: every_n_steps_of(0, 2)}), max_nb_epochs=2),
+        fitting_with(
+            loader_of(batches, 14), guards=Guards(step={0: every_n_batches(2), 1: every_n_steps_of(0, 2)}), max_nb_epochs=2
+        ),
     ),
-    "a hook that leaves gradients behind": Training(Alternating, fit(of(batches, 10), max_nb_epochs=2)),
+    "a hook that leaves gradients behind": Training(SteppingInItsHook, fitting_with(loader_of(batches, 10), max_nb_epochs=2)),
     "truncated BPTT": Training(
-        Recurrent, fit(of(sequences, 6, 2, 7), truncated_bptt_steps=3, accumulate_grad_batches=2, max_nb_epochs=2)
+        Recurrent,
+        fitting_with(loader_of(sequences, 6, 2, 7), truncated_bptt_steps=3, accumulate_grad_batches=2, max_nb_epochs=2),
     ),
-    "a stream": Training(Linear, fit(of(stream, 9), accumulate_grad_batches=2, max_nb_epochs=2)),
+    "a stream": Training(Linear, fitting_with(loader_of(stream, 9), accumulate_grad_batches=2, max_nb_epochs=2)),
     "streams to train on, to validate and to test": Training(
-        Validated, fit(of(stream, 9), val_with_a_stream, of(stream, 5), val_check_interval=2, max_nb_epochs=2)
+        Validated,
+        fitting_with(loader_of(stream, 9), val_with_a_stream, loader_of(stream, 5), val_check_interval=2, max_nb_epochs=2),
     ),
     "schedulers of every kind": Training(
-        functools.partial(Validated, under_schedules), fit(of(batches, 8), of(batches, 4), max_nb_epochs=4)
+        functools.partial(Validated, sgd_with_schedulers),
+        fitting_with(loader_of(batches, 8), loader_of(batches, 4), max_nb_epochs=4),
     ),
-    "a scheduler in a dict": Training(functools.partial(Linear, each_in_its_dict), fit(of(batches, 4), max_nb_epochs=5)),
+    "a scheduler in a dict": Training(
+        functools.partial(Linear, adam_and_scheduler_in_a_dict), fitting_with(loader_of(batches, 4), max_nb_epochs=5)
+    ),
     "an optimizer with a closure": Training(
         functools.partial(Validated, functools.partial(LBFGS, max_iter=3)),
-        fit(of(batches, 8), of(batches, 4), gradient_clip_val=1.0, max_nb_epochs=2),
+        fitting_with(loader_of(batches, 8), loader_of(batches, 4), gradient_clip_val=1.0, max_nb_epochs=2),
     ),
-    "bf16": Training(Perceptron, fit(of(batches, 8), of(batches, 4), precision="bf16", max_nb_epochs=2)),
-    "fp16 with steps that are skipped": Training(Overflowing, fit(of(batches, 8), precision="16", max_nb_epochs=2)),
+    "bf16": Training(Perceptron, fitting_with(loader_of(batches, 8), loader_of(batches, 4), precision="bf16", max_nb_epochs=2)),
+    "fp16 with steps that are skipped": Training(
+        InfiniteLosses, fitting_with(loader_of(batches, 8), precision="16", max_nb_epochs=2)
+    ),
     "windows that are dropped": Training(
-        Overflowing, fit(of(batches, 8), accumulate_grad_batches=2, on_nonfinite="skip", max_nb_epochs=2)
+        InfiniteLosses, fitting_with(loader_of(batches, 8), accumulate_grad_batches=2, on_nonfinite="skip", max_nb_epochs=2)
     ),
     "three rollbacks": Training(
-        Overflowing,
-        fit(of(batches, 8), on_nonfinite="rollback", guards=Guards(save=every_n_batches(1)), max_nb_epochs=2),
+        InfiniteLosses,
+        fitting_with(loader_of(batches, 8), on_nonfinite="rollback", guards=Guards(save=every_n_batches(1)), max_nb_epochs=2),
     ),
     "checkpoints": Training(
-        Validated, fit(of(batches, 8), of(batches, 4), guards=Guards(save=every_n_batches(3)), max_nb_epochs=2)
+        Validated,
+        fitting_with(loader_of(batches, 8), loader_of(batches, 4), guards=Guards(save=every_n_batches(3)), max_nb_epochs=2),
     ),
     "several checks an epoch and early stopping at its end": Training(
         Perceptron,
-        fit(
-            of(batches, 20, shuffle=True),
+        fitting_with(
+            loader_of(batches, 20, shuffle=True),
             two_val_loaders,
             val_check_interval=0.25,
             early_stop_callback=EarlyStopping(min_delta=100.0, patience=6),
@@ -230,10 +241,10 @@ TRAININGS: dict[str, Training] = {
     ),
     "early stopping in mid-epoch, once the window has closed, then a test": Training(
         Validated,
-        fit(
-            of(batches, 20),
-            of(batches, 4),
-            of(batches, 3),
+        fitting_with(
+            loader_of(batches, 20),
+            loader_of(batches, 4),
+            loader_of(batches, 3),
             accumulate_grad_batches=3,
             val_check_interval=1,
             early_stop_callback=EarlyStopping(min_delta=100.0, patience=3),
@@ -244,16 +255,20 @@ TRAININGS: dict[str, Training] = {
     ),
     "a guard that stops in mid-epoch": Training(
         Linear,
-        fit(of(batches, 14), guards=Guards(stop=after_steps(4)), min_nb_epochs=0, max_nb_epochs=5),
+        fitting_with(loader_of(batches, 14), guards=Guards(stop=after_steps(4)), min_nb_epochs=0, max_nb_epochs=5),
         StopReason.STOP_GUARD,
     ),
-    "a stop request": Training(Linear, fit(of(batches, 14), own=[StopAtFifthBatch], max_nb_epochs=3), StopReason.REQUESTED),
-    "a test at the end": Training(
-        Validated, fit(of(batches, 8), of(batches, 6), two_val_loaders, max_nb_epochs=2)
+    "a stop request": Training(
+        Linear, fitting_with(loader_of(batches, 14), own=[StopAtFifthBatch], max_nb_epochs=3), StopReason.REQUESTED
     ),
-    "no epoch": Training(Perceptron, fit(nothing, of(batches, 6), of(batches, 3), max_nb_epochs=0), StopReason.NO_EPOCHS),
-    "a test alone": Training(Perceptron, for_the_test, StopReason.TESTED),
-}  # fmt: skip
+    "a test at the end": Training(
+        Validated, fitting_with(loader_of(batches, 8), loader_of(batches, 6), two_val_loaders, max_nb_epochs=2)
+    ),
+    "no epoch": Training(
+        Perceptron, fitting_with(no_loader, loader_of(batches, 6), loader_of(batches, 3), max_nb_epochs=0), StopReason.NO_EPOCHS
+    ),
+    "a test alone": Training(Perceptron, machine_that_tests, StopReason.TESTED),
+}
 
 
 # ---- what may differ
@@ -281,7 +296,7 @@ def outcome(machine: Machine) -> dict[str, Any]:
     }
 
 
-def in_turns(machine: Machine, turns: Iterator[bool]) -> None:
+def run_with_both_engines(machine: Machine, turns: Iterator[bool]) -> None:
     """Run a machine to its end; each transition is made by the engine that `turns` says, True for that of ``transitions``."""
     run = machine.as_transitions().model
     for theirs in turns:

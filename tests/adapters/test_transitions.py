@@ -19,15 +19,15 @@ from fsmtrain.core.guards import stop_is_requested
 from fsmtrain.core.table import Table, row
 from fsmtrain.errors import GuardError, UsageError
 from tests.adapters.bare_runs import dispatcher_of
-from tests.adapters.sample_trainings import Told
+from tests.adapters.sample_trainings import HookRecorder
 from tests.models import (
     Linear,
     Plain,
     Validated,
     batches,
     machine_of,
-    places,
     same_bits,
+    state_notes,
     twins,
     weights,
 )
@@ -45,14 +45,14 @@ class Divides(Validated):
 def test_an_exception_of_a_hook_comes_through_with_the_place_where_the_run_stood() -> None:
     """As from the other engine: noted once, the modes put back, the hook for the run's end called."""
     left, right = twins(Divides)
-    first, second = Told(), Told()
+    first, second = HookRecorder(), HookRecorder()
     ours = machine_of(left, batches(8), batches(6), nb_sanity_val_steps=0, callbacks=[first])
     theirs = machine_of(right, batches(8), batches(6), nb_sanity_val_steps=0, callbacks=[second])
     with pytest.raises(ZeroDivisionError) as expected:
         ours.run()
     with pytest.raises(ZeroDivisionError) as raised:
         theirs.as_transitions().model.run()
-    assert places(raised.value) == places(expected.value) == ["in state val_check, epoch 0, batch 2, optimizer 0"]
+    assert state_notes(raised.value) == state_notes(expected.value) == ["in state val_check, epoch 0, batch 2, optimizer 0"]
     assert second.calls == first.calls
     assert [hook for hook, *_ in second.calls].count("on_run_end") == 1
     assert right.training
@@ -73,7 +73,7 @@ def test_an_exception_of_the_hook_for_the_runs_end_does_not_hide_the_first_one()
             run(machine)
         first = raised.value.__context__
         assert isinstance(first, ZeroDivisionError)
-        assert places(first) == ["in state val_check, epoch 0, batch 2, optimizer 0"]
+        assert state_notes(first) == ["in state val_check, epoch 0, batch 2, optimizer 0"]
 
 
 @pytest.mark.parametrize("moment", ["on_exit_backward", "on_enter_step", "after_advance", "before_state_change"])
@@ -98,7 +98,7 @@ def test_an_exception_of_a_callback_leaves_the_run_between_two_transitions(momen
         machine.model.run()
     stands_in = "backward" if moment == "before_state_change" else "step"
     assert machine.model.state == stumbling.state.value == stands_in
-    assert [note.split(",")[0] for note in places(raised.value)] == [f"in state {stands_in}"]
+    assert [note.split(",")[0] for note in state_notes(raised.value)] == [f"in state {stands_in}"]
     assert ended == [stands_in]
     machine.model.run()
     assert list(machine.model.trace) == list(straight.trace)
@@ -141,7 +141,7 @@ def test_an_exception_of_the_hook_for_the_runs_end_says_that_the_run_was_done() 
         machine = machine_of(Linear(), batches(4), max_nb_epochs=1, callbacks=[FailsAtTheEnd()])
         with pytest.raises(LookupError) as raised:
             run(machine)
-        assert places(raised.value) == ["in state done, epoch 0, batch 1, optimizer 0"]
+        assert state_notes(raised.value) == ["in state done, epoch 0, batch 1, optimizer 0"]
         assert machine.result.state is State.DONE
 
 
@@ -315,7 +315,7 @@ def test_a_condition_that_is_added_to_a_row_is_an_error_where_it_keeps_the_row_f
     expected = "the transition from backward to step was to be taken, but a condition that was added to it does not hold"
     with pytest.raises(GuardError, match=expected) as raised:
         machine.model.run()
-    assert places(raised.value) == ["in state backward, epoch 0, batch 2, optimizer 0"]
+    assert state_notes(raised.value) == ["in state backward, epoch 0, batch 2, optimizer 0"]
     assert ended == ["backward"]
     assert not allows
 

@@ -18,7 +18,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.table import Row, Table, row
 from fsmtrain.errors import GuardError
 from tests.adapters.bare_runs import dispatcher_of
-from tests.models import places
+from tests.models import state_notes
 from tests.strategies import Case, cases
 
 
@@ -81,7 +81,7 @@ def test_two_rows_that_hold_at_once_are_an_error_that_lists_the_guards() -> None
     with pytest.raises(GuardError, match="2 transitions leave the state start at once, to fetch, done") as raised:
         run.advance()
     assert "yes: True, later: False, at_first: True" in str(raised.value)
-    assert places(raised.value) == ["in state start, epoch 0, batch 0, optimizer 0"]
+    assert state_notes(raised.value) == ["in state start, epoch 0, batch 0, optimizer 0"]
     assert (run.state, len(run.trace), run.counters) == ("start", 0, Counters.begin(1))
 
 

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from fsmtrain import Machine, State
 from fsmtrain.errors import UsageError
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from tests.adapters.sample_trainings import TRAININGS, AskToStop, Told, Training, in_turns, outcome
+from tests.adapters.sample_trainings import (
+    TRAININGS,
+    HookRecorder,
+    StopAfterTransitions,
+    Training,
+    outcome,
+    run_with_both_engines,
+)
 from tests.models import Plain, batches, machine_of, same_bits, twins
 
 Engine = Callable[[Machine], object]
@@ -41,7 +48,7 @@ def theirs(machine: Machine) -> None:
 
 def by_turns(turns: list[bool]) -> Engine:
     """Run a machine by both engines, which take turns."""
-    return lambda machine: in_turns(machine, itertools.cycle(turns))
+    return lambda machine: run_with_both_engines(machine, itertools.cycle(turns))
 
 
 def both(
@@ -83,10 +90,10 @@ def differences(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("told", [False, True])
 def test_both_engines_train_the_same_bits(training: Training, told: bool) -> None:
     """And make the same transitions, call the same hooks at the same moments, and leave the same behind."""
-    witnesses: list[Told] = []
+    witnesses: list[HookRecorder] = []
 
-    def witness() -> Told:
-        witnesses.append(Told())
+    def witness() -> HookRecorder:
+        witnesses.append(HookRecorder())
         return witnesses[-1]
 
     ours, other = both(training, theirs, *[witness] * told)
@@ -155,7 +162,7 @@ def test_a_training_may_change_its_engine_at_any_transition(name: str, turns: li
 @given(names, any_turns, st.integers(1, 60))
 @often
 def test_a_stop_request_is_taken_at_the_same_visit(name: str, turns: list[bool], after: int) -> None:
-    ours, other = both(TRAININGS[name], by_turns(turns), functools.partial(AskToStop, after))
+    ours, other = both(TRAININGS[name], by_turns(turns), functools.partial(StopAfterTransitions, after))
     assert differences(ours, other) == []
 
 
@@ -163,7 +170,7 @@ def test_a_stop_request_is_taken_at_the_same_visit(name: str, turns: list[bool],
 @often
 def test_an_exception_of_a_hook_leaves_the_same_behind(name: str, turns: list[bool], call: int) -> None:
     """Any hook at any call: the place that is noted, the modes, ``requires_grad``, the random states; and the run is over."""
-    ours, other = both(TRAININGS[name], by_turns(turns), functools.partial(Told, raises_at=call))
+    ours, other = both(TRAININGS[name], by_turns(turns), functools.partial(HookRecorder, raises_at=call))
     assert differences(ours, other) == []
 
 

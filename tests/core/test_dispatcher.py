@@ -23,7 +23,7 @@ from fsmtrain.core.trace import BLOCK, Transition
 from fsmtrain.errors import FsmtrainError, GuardError, UsageError
 from fsmtrain.options import Options
 from tests.reference import Every, Replaced, Script
-from tests.strategies import MOST_VISITS, Case, cases
+from tests.strategies import MAX_VISITS, Case, cases
 
 Place = tuple[State, int, int, int, int, int]
 
@@ -86,7 +86,7 @@ def plain(loop: Loop, actions: dict[State, Callable[[], None]] | None = None) ->
 
     def bounded(action: Callable[[], None] | None) -> Callable[[], None]:
         def act() -> None:
-            assert run.trace.total < MOST_VISITS, "the run does not end"
+            assert run.trace.total < MAX_VISITS, "the run does not end"
             if action is not None:
                 action()
 

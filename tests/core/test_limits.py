@@ -15,7 +15,7 @@ from fsmtrain.core.limits import Limits, fraction_of, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.errors import FsmtrainError, SizesError
 from fsmtrain.options import Options
-from tests.reference import Every, Replaced, has_checks, part, refused, sanity_batches, used, windows_of
+from tests.reference import Every, Replaced, batches_used, has_validation, is_refused, sanity_batches, share_of, windows_of
 from tests.strategies import configurations
 
 TRUE_LENGTHS = (0, 0, 0)  # of streams, where nobody asks
@@ -196,7 +196,7 @@ def test_the_limits_are_those_of_the_reference(configuration: tuple[Options, Siz
     """What is refused there is refused here, and the rest has the same whole numbers."""
     options, sizes = configuration
     replaced = Replaced(check=Every(n=2)) if has_own_check else Replaced()
-    if refused(options, sizes, replaced):
+    if is_refused(options, sizes, replaced):
         with pytest.raises(SizesError):
             resolve(options, sizes, has_own_check=has_own_check)
         return
@@ -204,16 +204,16 @@ def test_the_limits_are_those_of_the_reference(configuration: tuple[Options, Siz
     assert found.epochs == (options.max_nb_epochs if sizes.fits else 0)
     assert [found.window_of(epoch) for epoch in range(6)] == [windows_of(options, epoch) for epoch in range(6)]
     if found.epochs and sizes.train is not None:
-        assert found.train_batches == part(sizes.train, options.overfit_pct or options.train_percent_check)
+        assert found.train_batches == share_of(sizes.train, options.overfit_pct or options.train_percent_check)
     streams = tuple(1 if n is None else 0 for n in sizes.val)
-    val = used(options, options.val_percent_check, sizes.val, streams)
-    assert found.validates == (any(val) and has_checks(options, sizes, replaced))
+    val = batches_used(options, options.val_percent_check, sizes.val, streams)
+    assert found.validates == (any(val) and has_validation(options, sizes, replaced))
     assert found.has_sanity == (sanity_batches(options, sizes, streams) > 0)
     if found.validates and None not in sizes.val:
         assert found.val_batches == sum(val)
         assert found.sanity_batches == sanity_batches(options, sizes, TRUE_LENGTHS)
     if None not in sizes.test:
-        assert found.test_batches == sum(used(options, options.test_percent_check, sizes.test, TRUE_LENGTHS))
+        assert found.test_batches == sum(batches_used(options, options.test_percent_check, sizes.test, TRUE_LENGTHS))
         assert found.tests == (found.test_batches > 0)
 
 

@@ -35,8 +35,8 @@ from tests.models import (
     Linear,
     Recurrent,
     Smooth,
+    TransitionRecorder,
     Validated,
-    Visits,
     batches,
     machine_of,
     same_bits,
@@ -140,7 +140,7 @@ class SequencesModel(Recurrent):
         return F.mse_loss(self.head(out.data), y.data)
 
 
-class Watch(Visits):
+class Watch(TransitionRecorder):
     """Writes down every transition, and the learning rates with which each epoch trains."""
 
     def __init__(self) -> None:
@@ -250,7 +250,7 @@ def configured(code: str) -> Iterator[Any]:
 
 def test_training_loop() -> None:
     """One batch after the other, checks in between, early stopping asked at the epoch's end, then the test."""
-    visits = Visits()
+    visits = TransitionRecorder()
     flags: dict[str, Any] = {"max_nb_epochs": 1, "accumulate_grad_batches": 2, "val_check_interval": 1.0}
     trained(Validated(), batches(4), batches(2), batches(2), callbacks=[visits], **flags)
     forward = ["fetch", "train_batch", "backward"]
@@ -270,13 +270,13 @@ def test_accumulate_gradients() -> None:
     assert default.accumulate_grad_batches == Options().accumulate_grad_batches == 1
 
     small, large = (model.double() for model in twins(Smooth))
-    visits = Visits()
+    visits = TransitionRecorder()
     trained(small, batches(18, 2, dtype=torch.float64), accumulate_grad_batches=4, max_nb_epochs=1, callbacks=[visits])
     assert visits.batches_of(State.STEP) == [3, 7, 8]  # windows of 4, 4 and 1 batches of 2
     trained(large, batches(18, 8, dtype=torch.float64), max_nb_epochs=1)  # batches of 8, 8 and 2
     torch.testing.assert_close(weights(small), weights(large), rtol=0, atol=1e-12)
 
-    visits = Visits()
+    visits = TransitionRecorder()
     trained(Linear(), batches(8), accumulate_grad_batches={1: 2, 3: 4}, max_nb_epochs=5, callbacks=[visits])
     steps = [visit.current_epoch for visit in visits.seen if visit.source is State.STEP]
     assert [steps.count(epoch) for epoch in range(5)] == [4, 2, 2, 1, 1]

@@ -25,10 +25,10 @@ from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table, full_table
 from fsmtrain.options import Options
 
-LONGEST_STREAM = 6  # train batches of an epoch
-LONGEST_PASS = 2  # batches of a val or test stream
-MOST_SPLITS = 3
-MOST_MOMENTS = 50_000  # of one configuration, more than any of these has; one that goes beyond would never end
+MAX_STREAM_BATCHES = 6  # train batches of an epoch
+MAX_PASS_BATCHES = 2  # batches of a val or test stream
+MAX_SPLITS = 3
+MAX_MOMENTS = 50_000  # of one configuration, more than any of these has; one that goes beyond would never end
 
 BOTH = (False, True)
 TAKES_REQUESTS = {State.START, State.SANITY_VAL, State.ROUND_END, State.EARLY_STOP, State.VAL_CHECK, State.TEST}
@@ -62,7 +62,7 @@ class Configuration:
 
 
 @frozen
-class Standing:
+class Lasting:
     """What lasts from one visit to the next beside state and counters."""
 
     stream_ended: bool = False
@@ -92,17 +92,17 @@ class Search:
 
     def explore(self) -> None:
         """Everything from the start on."""
-        begin = State.START, Counters.begin(self.limits.optimizers), Standing()
+        begin = State.START, Counters.begin(self.limits.optimizers), Lasting()
         waiting = deque([begin])
         self.following[key(*begin)] = set()
         while waiting:
             state, counters, standing = waiting.popleft()
             here = self.following[key(state, counters, standing)]
-            assert len(self.following) < MOST_MOMENTS, "the run does not end"
+            assert len(self.following) < MAX_MOMENTS, "the run does not end"
             if state.is_final:
                 self.moments[str(state)] += 1
                 continue
-            for seen in self.heard(state, counters, standing):
+            for seen in self.possible_signals(state, counters, standing):
                 to, after = self.step(state, counters)
                 self.laws(state, counters, to, after)
                 there = key(to, after, seen)
@@ -114,7 +114,7 @@ class Search:
 
     # ---- from outside
 
-    def heard(self, state: State, counters: Counters, before: Standing) -> Iterator[Standing]:
+    def possible_signals(self, state: State, counters: Counters, before: Lasting) -> Iterator[Lasting]:
         """What may be heard at a visit, in all its ways: `signals` and the oracles say so while it is looked at."""
         limits, signals = self.limits, self.signals
         ended: tuple[bool, ...] = (before.stream_ended,)
@@ -124,14 +124,14 @@ class Search:
         nonfinite: tuple[bool, ...] = (False,)
         if state is State.FETCH:
             if limits.train_is_stream:
-                ended = BOTH if counters.batch_nb + 1 < LONGEST_STREAM else (True,)
+                ended = BOTH if counters.batch_nb + 1 < MAX_STREAM_BATCHES else (True,)
             if limits.splits_batches:
-                splits = tuple(range(1, MOST_SPLITS + 1))
+                splits = tuple(range(1, MAX_SPLITS + 1))
         elif state is State.STEP:
             skipped = BOTH if limits.skips_steps else (False,)
             nonfinite = BOTH if limits.rolls_back else (False,)
         elif state in self.pass_lengths and self.pass_lengths[state] == 0:
-            passed = BOTH if counters.eval_nb + 1 < LONGEST_PASS else (True,)
+            passed = BOTH if counters.eval_nb + 1 < MAX_PASS_BATCHES else (True,)
         oracles = self.oracles.get(state, [])
         requested = (True,) if before.stop_requested else BOTH
         for (
@@ -146,7 +146,7 @@ class Search:
                 for answers in itertools.product(BOTH, repeat=len(oracles)):
                     for oracle, answer in zip(oracles, answers, strict=True):
                         oracle.answer = answer
-                    yield Standing(signals.stream_ended, signals.splits, signals.patience_exhausted, signals.stop_requested)
+                    yield Lasting(signals.stream_ended, signals.splits, signals.patience_exhausted, signals.stop_requested)
 
     @property
     def pass_lengths(self) -> dict[State, int]:
@@ -158,7 +158,7 @@ class Search:
             State.TEST: limits.test_batches,
         }
 
-    def patience(self, state: State, counters: Counters, before: Standing) -> tuple[bool, ...]:
+    def patience(self, state: State, counters: Counters, before: Lasting) -> tuple[bool, ...]:
         """Early stopping is told of a metric when a check has come to its end."""
         is_last = counters.eval_nb + 1 == self.limits.val_batches or self.signals.pass_ended
         if state is State.VAL_CHECK and is_last and self.limits.stops_early:
@@ -200,7 +200,7 @@ class Search:
             is_last = before.batch_nb + 1 == limits.train_batches or signals.stream_ended
             assert not (is_last and before.split_nb + 1 == signals.splits), "the epoch's last backward leaves a window open"
         if state is State.FETCH:
-            assert before.batch_nb < (limits.train_batches or LONGEST_STREAM)
+            assert before.batch_nb < (limits.train_batches or MAX_STREAM_BATCHES)
             assert before.current_epoch == before.epochs_done < limits.epochs
         if state is State.ROUND_END and to in (State.VAL_CHECK, State.EPOCH_END, State.EARLY_STOP, State.FETCH):
             assert (to is State.VAL_CHECK) is self.validation_is_due(before)
@@ -242,6 +242,6 @@ def label(row: Row) -> str:
     return f"{row.source} -> {row.to}: {name_of(row.when) if row.when is not None else 'otherwise'}"
 
 
-def key(state: State, counters: Counters, standing: Standing) -> Key:
+def key(state: State, counters: Counters, standing: Lasting) -> Key:
     """A value that is the same for the same moment only."""
     return state, counters.values(), standing

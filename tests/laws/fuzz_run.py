@@ -1,4 +1,4 @@
-"""Real runs whose surroundings change: a model, loaders, hooks and guards that do as an `Outside` says.
+"""Real runs whose surroundings change: a model, loaders, hooks and guards that do as an `Surroundings` says.
 
 The configurations are small, so that a run meets its beginning and its end often. Nothing here knows what a test expects.
 """
@@ -25,12 +25,12 @@ from tests.models import flags
 # ---- what can be changed from outside
 
 
-class Failure(Exception):
+class PlannedFailure(Exception):
     """What a hook or a forward raises here."""
 
 
 @define
-class Outside:
+class Surroundings:
     """Everything around a run that may change while it goes on."""
 
     improves: bool = True  # whether the next check finds a better metric
@@ -39,24 +39,24 @@ class Outside:
     fails_in: str | None = None  # the next hook, or "forward", that raises
     switches: list[bool] = field(factory=lambda: [True, False, False, True])  # what the guards answer
 
-    def failing(self, where: str) -> None:
+    def fail_if_due(self, where: str) -> None:
         """Raise here, once, if that was asked for."""
         if self.fails_in in (where, "any hook") and (self.fails_in == where or where in HOOKS):
             self.fails_in = None
-            raise Failure(where)
+            raise PlannedFailure(where)
 
 
-class Switched:
+class SwitchGuard:
     """A guard whose answer is kept in an object."""
 
-    def __init__(self, outside: Outside, index: int) -> None:
+    def __init__(self, outside: Surroundings, index: int) -> None:
         self.outside, self.index = outside, index
 
     def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
         return self.outside.switches[self.index]
 
 
-def enclosed(outside: Outside, index: int) -> Guard:
+def closure_guard(outside: Surroundings, index: int) -> Guard:
     """A guard whose answer is kept in what it closes over: it looks like a constant to whoever reads the guard alone."""
     switches = outside.switches
 
@@ -66,22 +66,22 @@ def enclosed(outside: Outside, index: int) -> Guard:
     return guard
 
 
-def impatient(limits: Limits, counters: Counters, signals: Signals) -> bool:
+def patience_guard(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """A guard that can be read, and follows a signal."""
     return signals.patience_exhausted and counters.batch_nb >= 1
 
 
-class Puppet(TrainingModule):
+class ScriptedModel(TrainingModule):
     """A model of any number of optimizers that does as the outside says."""
 
-    def __init__(self, outside: Outside, optimizers: int = 1) -> None:
+    def __init__(self, outside: Surroundings, optimizers: int = 1) -> None:
         super().__init__()
         self.parts = nn.ModuleList(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.1), nn.Linear(2, 1)) for _ in range(optimizers))
         self.outside, self.checks = outside, 0
 
     def loss(self, batch: Any, part: int) -> Tensor:
         """The mean squared error of one part."""
-        self.outside.failing("forward")
+        self.outside.fail_if_due("forward")
         x, y = batch  # (batch, time, 3), (batch, time, 1)
         factor = float("inf") if self.outside.overflows else 1e-3
         return F.mse_loss(self.parts[part](x), y) * factor
@@ -112,25 +112,25 @@ class Puppet(TrainingModule):
         return [SGD(part.parameters(), lr=0.01) for part in self.parts]
 
 
-class Fragile(Callback):
+class FailingCallback(Callback):
     """Raises in its hooks when it is asked to."""
 
-    def __init__(self, outside: Outside) -> None:
+    def __init__(self, outside: Surroundings) -> None:
         for name in HOOKS:
-            setattr(self, name, lambda *_, name=name: outside.failing(name))
+            setattr(self, name, lambda *_, name=name: outside.fail_if_due(name))
 
 
-class Tap:
+class ChangingStream:
     """A train stream, as long as the outside wants it when an epoch begins."""
 
-    def __init__(self, outside: Outside) -> None:
+    def __init__(self, outside: Surroundings) -> None:
         self.outside = outside
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(data(self.outside.stream))
+        return iter(sequence_batches(self.outside.stream))
 
 
-def data(n: int) -> list[Any]:
+def sequence_batches(n: int) -> list[Any]:
     """Batches of two sequences of three time steps."""
     generator = torch.Generator().manual_seed(n)
     return [(torch.randn(2, 3, 3, generator=generator), torch.randn(2, 3, 1, generator=generator)) for _ in range(n)]
@@ -144,23 +144,23 @@ class Configuration:
     """The flags, the loaders and the guards of a run."""
 
     flags: dict[str, Any]
-    loaders: Callable[[Outside], Loaders] = lambda outside: Loaders(train=data(3), val=[], test=[])
-    guards: Callable[[Outside], Guards] = lambda outside: Guards()
+    loaders: Callable[[Surroundings], Loaders] = lambda outside: Loaders(train=sequence_batches(3), val=[], test=[])
+    guards: Callable[[Surroundings], Guards] = lambda outside: Guards()
     optimizers: int = 1
     runs: Any = "fit"
 
-    def machine(self, outside: Outside) -> Machine:
+    def machine(self, outside: Surroundings) -> Machine:
         """A machine that has not run."""
         given = {"max_nb_epochs": 1, "nb_sanity_val_steps": 0, **self.flags}
-        model, guards = Puppet(outside, self.optimizers), self.guards(outside)
+        model, guards = ScriptedModel(outside, self.optimizers), self.guards(outside)
         return Machine(
-            flags(**given), model, self.loaders(outside), runs=self.runs, guards=guards, callbacks=[Fragile(outside)]
+            flags(**given), model, self.loaders(outside), runs=self.runs, guards=guards, callbacks=[FailingCallback(outside)]
         )
 
 
-def everything(outside: Outside) -> Loaders:
+def all_loaders(outside: Surroundings) -> Loaders:
     """Something for each loop."""
-    return Loaders(train=data(3), val=[data(2)], test=[data(2)])
+    return Loaders(train=sequence_batches(3), val=[sequence_batches(2)], test=[sequence_batches(2)])
 
 
 STOPPING = {"early_stop_callback": EarlyStopping(patience=1), "min_nb_epochs": 0}
@@ -168,30 +168,32 @@ STOPPING = {"early_stop_callback": EarlyStopping(patience=1), "min_nb_epochs": 0
 CONFIGURATIONS = {
     "everything": Configuration(
         {**STOPPING, "accumulate_grad_batches": 2, "val_check_interval": 1, "nb_sanity_val_steps": 2, "max_nb_epochs": 2},
-        everything,
-        lambda outside: Guards(save=Switched(outside, 0), stop=enclosed(outside, 1)),
+        all_loaders,
+        lambda outside: Guards(save=SwitchGuard(outside, 0), stop=closure_guard(outside, 1)),
     ),
     "guards for two optimizers and for checks": Configuration(
         {"max_nb_epochs": 1, "accumulate_grad_batches": 2, "nb_sanity_val_steps": 1},
-        lambda outside: Loaders(train=data(2), val=[data(1)], test=[]),
+        lambda outside: Loaders(train=sequence_batches(2), val=[sequence_batches(1)], test=[]),
         lambda outside: Guards(
-            step={0: enclosed(outside, 2), 1: every_n_batches(2)}, validate=Switched(outside, 3), save=every_n_batches(2)
+            step={0: closure_guard(outside, 2), 1: every_n_batches(2)},
+            validate=SwitchGuard(outside, 3),
+            save=every_n_batches(2),
         ),
         optimizers=2,
     ),
     "a stream in splits": Configuration(
         {**STOPPING, "truncated_bptt_steps": 2, "accumulate_grad_batches": 3, "val_check_interval": 2, "max_nb_epochs": 2},
-        lambda outside: Loaders(train=Tap(outside), val=[data(1)], test=[data(1)]),
-        lambda outside: Guards(stop=impatient),
+        lambda outside: Loaders(train=ChangingStream(outside), val=[sequence_batches(1)], test=[sequence_batches(1)]),
+        lambda outside: Guards(stop=patience_guard),
     ),
     "fp16": Configuration(
         {"precision": "16", "accumulate_grad_batches": 2}, guards=lambda outside: Guards(save=every_n_batches(1))
     ),
     "every second epoch": Configuration(
         {"max_nb_epochs": 2, "check_val_every_n_epoch": 2, "val_check_interval": 1.0, "early_stop_callback": True},
-        lambda outside: Loaders(train=data(2), val=[data(1)], test=[data(1)]),
-        lambda outside: Guards(save=enclosed(outside, 0)),
+        lambda outside: Loaders(train=sequence_batches(2), val=[sequence_batches(1)], test=[sequence_batches(1)]),
+        lambda outside: Guards(save=closure_guard(outside, 0)),
     ),
-    "no epoch": Configuration({"max_nb_epochs": 0, "nb_sanity_val_steps": 2}, everything),
-    "a test alone": Configuration({}, lambda outside: Loaders(test=[data(2)]), runs="test"),
-}  # fmt: skip
+    "no epoch": Configuration({"max_nb_epochs": 0, "nb_sanity_val_steps": 2}, all_loaders),
+    "a test alone": Configuration({}, lambda outside: Loaders(test=[sequence_batches(2)]), runs="test"),
+}

@@ -25,7 +25,7 @@ from fsmtrain.core.table import full_table
 from fsmtrain.core.trace import Transition
 from fsmtrain.errors import SizesError, UsageError
 from fsmtrain.runtime.hooks import HOOKS
-from tests.laws.fuzz_run import CONFIGURATIONS, Failure, Outside
+from tests.laws.fuzz_run import CONFIGURATIONS, PlannedFailure, Surroundings
 
 # ---- keeping account
 
@@ -107,7 +107,7 @@ class FromOutside(RuleBasedStateMachine):
     @initialize(name=st.sampled_from(list(CONFIGURATIONS)))
     def begin(self, name: str) -> None:
         torch.manual_seed(0)
-        self.outside = Outside()
+        self.outside = Surroundings()
         self.machine = CONFIGURATIONS[name].machine(self.outside)
         self.run = self.machine.as_transitions().model
         self.failed = False
@@ -139,7 +139,7 @@ class FromOutside(RuleBasedStateMachine):
                 taken = list(machine.trace)[-1]
             else:
                 taken = machine.advance()
-        except Failure as error:
+        except PlannedFailure as error:
             self.has_failed(error)
             return
         VISITS[source] += 1
@@ -192,7 +192,7 @@ class FromOutside(RuleBasedStateMachine):
             setattr(counters, name, getattr(machine.counters, name))
         assert counters == machine.counters
 
-    def has_failed(self, error: Failure) -> None:
+    def has_failed(self, error: PlannedFailure) -> None:
         """An error has ended the run: it says where, everything has been put back, and nothing goes on from there."""
         machine = self.machine
         self.failed = True

@@ -21,8 +21,8 @@ from fsmtrain.core.visit import Visit
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import GuardError, SizesError
 from fsmtrain.options import Options
-from tests.reference import Event, Every, Replaced, Script, refused
-from tests.strategies import EVALUATIONS, MOST_VISITS, Case, World, cases, ending, take_back
+from tests.reference import Event, Every, Replaced, Script, is_refused
+from tests.strategies import EVALUATIONS, MAX_VISITS, Case, World, assert_ends, cases, reset_signals
 
 IN_A_ROUND = frozenset({State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROUND_END})
 IN_AN_EPOCH = IN_A_ROUND | {State.FETCH, State.SAVE, State.VAL_CHECK, State.EPOCH_END, State.EARLY_STOP}
@@ -46,7 +46,7 @@ def event(visit: Visit) -> Event:
 
 def visits_of(loop: Loop) -> list[Visit]:
     """The visits of a run of this loop to which nothing is said."""
-    return list(ending(loop))
+    return list(assert_ends(loop))
 
 
 def exact(scale: float) -> Fraction:
@@ -82,14 +82,14 @@ def walk(case: Case, table: Table) -> list[State]:
     limits, counters, signals, world = case.limits, Counters.begin(case.sizes.optimizers), Signals(), World(case)
     states = [State.START]
     while not states[-1].is_final:
-        take_back(signals, states[-1])
+        reset_signals(signals, states[-1])
         world.meets(states[-1], signals)
         holding = [row for row in table.leaving(states[-1]) if row.holds(limits, counters, signals)]
         assert len(holding) == 1, (states[-1], counters, signals)
         for effect in holding[0].then:
             effect(limits, counters)
         states.append(holding[0].to)
-        assert len(states) < MOST_VISITS
+        assert len(states) < MAX_VISITS
     return states
 
 
@@ -203,7 +203,7 @@ def test_the_counters_count_what_was_done(case: Case) -> None:
 def test_two_iterations_of_one_loop_share_nothing() -> None:
     loop = Loop(Options(accumulate_grad_batches=2, max_nb_epochs=2), Sizes(train=3, val=[2]))
     alone = visits_of(loop)
-    side_by_side = list(zip(ending(loop), ending(loop), strict=True))
+    side_by_side = list(zip(assert_ends(loop), assert_ends(loop), strict=True))
     assert [one for one, _ in side_by_side] == [other for _, other in side_by_side] == alone
 
 
@@ -214,7 +214,7 @@ def test_what_is_said_of_one_visit_is_not_said_of_the_next(epochs: int) -> None:
     sizes = Sizes(train=None, val=[None], test=[None])
     options = Options(max_nb_epochs=epochs, min_nb_epochs=0, precision=16, val_check_interval=1)
     met: Counter[State] = Counter()
-    for visit in ending(Loop(options, sizes)):
+    for visit in assert_ends(Loop(options, sizes)):
         if visit.state in told:
             assert getattr(visit.signals, told[visit.state]) is False
             setattr(visit.signals, told[visit.state], True)
@@ -285,12 +285,12 @@ def test_every_small_configuration_is_as_the_nested_loops_say(validation: str) -
             **flags,  # type: ignore[arg-type]
         )
         sizes = Sizes(train=train, val=val, optimizers=optimizers, splits=splits or 1)
-        if refused(options, sizes):
+        if is_refused(options, sizes):
             with pytest.raises(SizesError):
                 Loop(options, sizes)
             continue
         case = Case(options=options, sizes=sizes, script=Script(splits=(splits or 1,)))
-        assert [event(visit) for visit in ending(Loop(options, sizes))] == case.schedule().events, case
+        assert [event(visit) for visit in assert_ends(Loop(options, sizes))] == case.schedule().events, case
         runs += 1
     assert runs == (192 if validation == "every third batch" else 288)
 

@@ -15,7 +15,19 @@ from torch.optim.lr_scheduler import LambdaLR
 from fsmtrain import Callback, EarlyStopping, FsmtrainError, Guards, Machine, State, Trainer, TrainingModule, after_batches
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import GuardError, ModelError, OptionsError, OutOfMemoryError
-from tests.models import Linear, Plain, Samples, Validated, batches, machine_of, places, same_bits, stream, trained, weights
+from tests.models import (
+    Linear,
+    Plain,
+    Samples,
+    Validated,
+    batches,
+    machine_of,
+    same_bits,
+    state_notes,
+    stream,
+    trained,
+    weights,
+)
 
 # ---- what training_step returns
 
@@ -52,7 +64,7 @@ def test_a_training_step_that_returns_no_loss_is_an_error(change: Callable[[Any]
 
     with pytest.raises(ModelError, match=message) as caught:
         trained(Wrong(), batches(4), max_nb_epochs=1)
-    assert places(caught.value) == ["in state train_batch, epoch 0, batch 1, optimizer 0"]
+    assert state_notes(caught.value) == ["in state train_batch, epoch 0, batch 1, optimizer 0"]
 
 
 def test_a_loss_with_one_element_will_do_whatever_its_shape() -> None:
@@ -99,7 +111,7 @@ def test_a_guard_that_raises_is_named() -> None:
     with pytest.raises(GuardError, match=r"step=\{0: broken\}.*raised KeyError") as caught:
         machine.run()
     assert isinstance(caught.value.__cause__, KeyError)
-    assert places(caught.value) == ["in state backward, epoch 0, batch 0, optimizer 0"]
+    assert state_notes(caught.value) == ["in state backward, epoch 0, batch 0, optimizer 0"]
 
 
 @pytest.mark.parametrize("callback", [object(), 5, "on_epoch_end", nn.Linear(1, 1)])
@@ -392,7 +404,7 @@ def test_an_exception_comes_through_with_its_place_and_leaves_the_model_as_it_wa
     with pytest.raises(OurError) as caught:
         drive(machine)
     assert caught.value is error
-    [note] = places(error)
+    [note] = state_notes(error)
     index = r"\d" if optimizer is None else str(optimizer)
     assert re.fullmatch(f"in state {state}, epoch {epoch}, batch {batch}, optimizer {index}", note)
     assert modes(model) == [True, True, True, False, True]
@@ -410,7 +422,7 @@ def test_an_exception_before_the_first_state_ends_the_run_too(drive: Any, place:
     model = Trapped(trap)
     with pytest.raises(OurError) as caught:
         drive(trapped(model))
-    assert len(places(caught.value)) == 1
+    assert len(state_notes(caught.value)) == 1
     assert trap.ends == 1
     assert not hasattr(model, "trainer")
     disarmed_runs(model)
@@ -425,7 +437,7 @@ def test_an_exception_after_a_transition_has_its_place_too(drive: Any, nth: int)
         drive(trapped(model))
     assert trap.ends == 1
     disarmed_runs(model)
-    assert len(places(caught.value)) == 1
+    assert len(state_notes(caught.value)) == 1
 
 
 @pytest.mark.parametrize("drive", [in_one_go, in_steps])
@@ -458,7 +470,7 @@ def test_an_exception_while_a_run_is_being_built_comes_through(place: str) -> No
     model = Trapped(trap)
     with pytest.raises(OurError) as caught:
         trapped(model)
-    assert places(caught.value) == []
+    assert state_notes(caught.value) == []
     assert trap.ends == 0
     assert not hasattr(model, "trainer")
     disarmed_runs(model)
@@ -482,7 +494,7 @@ def test_exceptions_of_every_kind_come_through(error: type[BaseException], place
         trapped(model).run()
     raised = caught.value.__cause__ if isinstance(caught.value, OutOfMemoryError) else caught.value  # which it says where
     assert type(raised) is error
-    assert len(places(caught.value)) == 1
+    assert len(state_notes(caught.value)) == 1
     assert trap.ends == 1
     assert modes(model) == [True, True, True, False, True]
 
@@ -501,7 +513,7 @@ def test_the_same_exception_in_two_runs_names_both_places_once_each() -> None:
     for nth in (1, 1, 3):
         with pytest.raises(OurError):
             trapped(Trapped(Trap("training_step", nth, raising(error)))).run()
-    assert places(error) == [f"in state train_batch, epoch 0, batch {b}, optimizer 0" for b in (0, 1)]
+    assert state_notes(error) == [f"in state train_batch, epoch 0, batch {b}, optimizer 0" for b in (0, 1)]
 
 
 def test_a_run_that_failed_cannot_be_gone_on_with() -> None:

@@ -19,13 +19,13 @@ from attrs import frozen
 from fsmtrain.core.states import State
 from fsmtrain.prove.claims.claim import Claim
 from fsmtrain.prove.spin.run_spin import spin_refutes
-from tests.planted_faults.drop_action import is_noticed, working_states
+from tests.planted_faults.drop_action import dropped_action_is_noticed, working_states
 from tests.planted_faults.fault_detection import (
     CLAIMS,
     base_invariants,
+    case_with_another_trace,
+    check_finding,
     configurations,
-    differing_case,
-    finding_of,
     is_equivalent,
     lost_claim,
     whole_table,
@@ -52,15 +52,15 @@ class Caught:
         return bool(self.proofs or self.check or self.traces or self.spin or self.is_equivalent)
 
 
-def planted() -> list[Fault]:
+def planted_faults() -> list[Fault]:
     """All faults, in their order."""
     return list(faults(whole_table()))
 
 
 def judge(number: int, *, with_spin: bool = False) -> Caught:
     """Who catches the fault with this number."""
-    fault = planted()[number]
-    lost, found, differs = lost_claim(fault.table), finding_of(fault.table), differing_case(fault.table) is not None
+    fault = planted_faults()[number]
+    lost, found, differs = lost_claim(fault.table), check_finding(fault.table), case_with_another_trace(fault.table) is not None
     spin = spin_refutes(fault.table, (claim for claim in CLAIMS if isinstance(claim, Claim))) if with_spin else None
     equivalent = not (lost or found or differs or spin) and is_equivalent(fault.table)
     return Caught(number, fault.operator, fault.says, lost, found, differs, spin, equivalent)
@@ -68,7 +68,7 @@ def judge(number: int, *, with_spin: bool = False) -> Caught:
 
 def judge_action(state: State) -> Caught:
     """Who catches it that the work of a state is left undone."""
-    return Caught(-1, "drop action", str(state), None, None, is_noticed(state), None, False)
+    return Caught(-1, "drop action", str(state), None, None, dropped_action_is_noticed(state), None, False)
 
 
 def _without_spin(number: int) -> Caught:
@@ -108,7 +108,7 @@ def main() -> int:
     configurations()
     for claim in range(len(CLAIMS)):
         base_invariants(claim)  # once, before there are several processes
-    numbers = range(0, len(planted()), arguments.every)
+    numbers = range(0, len(planted_faults()), arguments.every)
     found = []
     judging = _with_spin if arguments.spin else _without_spin
     with multiprocessing.get_context("fork").Pool(arguments.processes, maxtasksperchild=20) as pool:

@@ -29,10 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Drop it, if asked for."""
     state: State | None = config.getoption("--drop-action")
     if state is not None:
-        drop(state)
+        drop_action(state)
 
 
-def drop(state: State) -> None:
+def drop_action(state: State) -> None:
     """Leave out this state's action in every machine that is built from now on in this process."""
     whole = Actions.__init__
 
@@ -59,7 +59,7 @@ def working_states() -> tuple[State, ...]:
     return tuple(state for state in State if state in machine._actions.by_state)
 
 
-def is_noticed(state: State) -> bool:
+def dropped_action_is_noticed(state: State) -> bool:
     """Whether a test of the runtime fails where this state's work is left undone."""
     plugins = ("-p", "no:xdist", "-p", "no:cacheprovider", "-p", __name__)
     tests = ("tests/laws/test_same_bits_as_by_hand.py", "tests/test_trainer.py", "tests/runtime")

@@ -33,9 +33,9 @@ from fsmtrain.prove.smt.solvers import z3
 from fsmtrain.prove.smt.transition_system import TransitionSystem, read_guard, system
 from fsmtrain.prove.smt.z3_terms import Term
 from tests.reference import Event, Every, Replaced, Script
-from tests.strategies import Case, World, take_back
+from tests.strategies import Case, World, reset_signals
 
-MOST_MOMENTS = 400  # for the check of one configuration; with a fault its counters may grow for ever
+MAX_MOMENTS = 400  # for the check of one configuration; with a fault its counters may grow for ever
 
 
 class EverySecondBatch:
@@ -149,14 +149,14 @@ def configurations() -> tuple[tuple[Case, Loop], ...]:
     return tuple(found.values())
 
 
-def finding_of(table: Table) -> str | None:
+def check_finding(table: Table) -> str | None:
     """The first error that the check reports of a table's transitions, in any configuration of the grid."""
     with patch.object(row_choices, "read", lambda guard, whole: read_guard(guard)):  # a planted guard has no source
         for case, loop in configurations():
             changed = copy.copy(loop)
             object.__setattr__(changed, "table", table)
             object.__setattr__(changed, "limits", case.limits)
-            explorer = Explorer(table, case.limits, loop.guards, tells_totals=False, most=MOST_MOMENTS)
+            explorer = Explorer(table, case.limits, loop.guards, tells_totals=False, most=MAX_MOMENTS)
             try:
                 errors = [*broken_laws(changed, explorer.explore())]
             except IndexError:  # an optimizer that there is not
@@ -175,7 +175,7 @@ def trace(table: Table, case: Case, most: int = 400) -> tuple[list[tuple[object,
     state = State.START
     visits: list[tuple[object, ...]] = []
     while not state.is_final and len(visits) < most:
-        take_back(signals, state)
+        reset_signals(signals, state)
         world.meets(state, signals)
         visits.append(_position(state, counters))
         row = next((row for row in table.leaving(state) if row.holds(limits, counters, signals)), None)
@@ -231,7 +231,7 @@ def grid() -> tuple[tuple[Case, list[tuple[object, ...]], State], ...]:
     return tuple(found)
 
 
-def differing_case(table: Table) -> Case | None:
+def case_with_another_trace(table: Table) -> Case | None:
     """The first small configuration that a table runs through in another way than the nested loops do."""
     for case, expected, end in grid():
         try:

@@ -47,7 +47,7 @@ class PlantedEffect:
     name: str
 
     def __call__(self, limits: Limits, counters: Counters) -> None:
-        carry_out(self.changes, {"limits": limits, "counters": counters})
+        apply_changes(self.changes, {"limits": limits, "counters": counters})
 
 
 def value(expression: Expression, records: Records) -> Any:
@@ -83,11 +83,11 @@ def _index(at: str | int, records: Records) -> int:
     return found
 
 
-def carry_out(changes: Changes, records: Records) -> None:
+def apply_changes(changes: Changes, records: Records) -> None:
     """Make the changes."""
     for change in changes:
         if isinstance(change, Branch):
-            carry_out(change.then if value(change.condition, records) else change.otherwise, records)
+            apply_changes(change.then if value(change.condition, records) else change.otherwise, records)
             continue
         item, new = index_of(change.target.name), value(change.value, records)
         record = records[change.target.record]

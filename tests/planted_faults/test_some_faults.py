@@ -6,22 +6,22 @@ import pytest
 
 pytest.importorskip("z3", reason="the extra 'prove' is not installed: pip install 'fsmtrain[prove]'")
 
-from tests.planted_faults.all_faults import Caught, planted, score
-from tests.planted_faults.fault_detection import differing_case, finding_of, is_equivalent, lost_claim, whole_table
+from tests.planted_faults.all_faults import Caught, planted_faults, score
+from tests.planted_faults.fault_detection import case_with_another_trace, check_finding, is_equivalent, lost_claim, whole_table
 
-SAMPLE = range(7, len(planted()), 120)
+SAMPLE = range(7, len(planted_faults()), 120)
 
 
 @pytest.mark.parametrize("number", SAMPLE)
 def test_a_fault_is_caught_by_the_proofs_or_is_none(number: int) -> None:
-    fault = planted()[number]
+    fault = planted_faults()[number]
     assert lost_claim(fault.table) is not None or is_equivalent(fault.table), (fault.operator, fault.says)
 
 
 def test_without_a_fault_nothing_is_caught() -> None:
     assert lost_claim(whole_table()) is None
-    assert finding_of(whole_table()) is None
-    assert differing_case(whole_table()) is None
+    assert check_finding(whole_table()) is None
+    assert case_with_another_trace(whole_table()) is None
     assert is_equivalent(whole_table())
 
 

@@ -1,4 +1,4 @@
-"""Whether each field of a checkpoint is needed: ``python -m tests.resuming.checkpoint_fields [PRESET ...]``.
+"""Whether each field of a checkpoint is needed: ``python -m tests.resuming.checkpoint_fields [SCENARIO ...]``.
 
 A field is dropped by making it what it is in a run that has not begun. It is needed if some run that goes on from such a
 checkpoint ends otherwise than the whole run, or is refused. Prints how many fields are, and names each that is not.
@@ -25,9 +25,9 @@ from fsmtrain.runtime.checkpoint_files.store.snapshots import snapshot
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
 from fsmtrain.runtime.checkpointing.selection import CheckpointFolder
-from tests.models import Visits, same_bits
+from tests.models import TransitionRecorder, same_bits
 from tests.resuming.kill_and_resume import differences, outcome
-from tests.resuming.resume_scenarios import PRESETS, Preset
+from tests.resuming.resume_scenarios import SCENARIOS, Scenario
 
 PARTS = [("counters",), ("signals",), ("patience",), ("in_hand",), ("random",), ("nonfinite",)]
 INFORMATIONAL = {
@@ -41,7 +41,7 @@ INFORMATIONAL = {
     *("in_hand.passes.sanity_val.pass.sums", "in_hand.passes.sanity_val.pass.counts"),  # its metrics are thrown away
 }
 
-CHOSEN = {  # preset: transitions from one moment that is tried to the next
+MOMENT_STEPS = {  # scenario: transitions from one moment that is tried to the next
     "weighted windows": 17,
     "two optimizers": 7,
     "truncated bptt": 3,
@@ -60,55 +60,55 @@ CHOSEN = {  # preset: transitions from one moment that is tried to the next
 }
 
 
-def needed(presets: Iterable[str] = CHOSEN) -> dict[str, bool]:
+def needed_fields(scenarios: Iterable[str] = MOMENT_STEPS) -> dict[str, bool]:
     """Of each field that came up, those declared informational aside, whether some run ended otherwise without it."""
     found: dict[str, bool] = defaultdict(bool)
-    for name in presets:
-        preset = PRESETS[name]
-        visits = Visits()
-        machine = preset([visits])
+    for name in scenarios:
+        scenario = SCENARIOS[name]
+        visits = TransitionRecorder()
+        machine = scenario([visits])
         machine.run()
         whole = outcome(machine, visits)
-        fresh = tree_of(_begun(preset))
-        for tree in trees(preset, CHOSEN.get(name, 31)):
-            for path in fields(tree):
+        fresh = state_tree(_begun(scenario))
+        for tree in state_trees(scenario, MOMENT_STEPS.get(name, 31)):
+            for path in field_paths(tree):
                 told = ".".join(map(str, path))
-                dropped = at(fresh, path)
+                dropped = field_at(fresh, path)
                 if told in INFORMATIONAL:
                     continue
-                if found[told] or same_bits(at(tree, path), dropped):
+                if found[told] or same_bits(field_at(tree, path), dropped):
                     continue
-                found[told] = _makes_a_difference(whole, preset, replaced(tree, path, dropped))
+                found[told] = _makes_a_difference(whole, scenario, with_field_replaced(tree, path, dropped))
     return dict(found)
 
 
-def _makes_a_difference(whole: dict[str, Any], preset: Preset, tree: Any) -> bool:
+def _makes_a_difference(whole: dict[str, Any], scenario: Scenario, tree: Any) -> bool:
     try:
-        return bool(differences(whole, run_from(preset, tree)))
+        return bool(differences(whole, run_from(scenario, tree)))
     except Exception:  # refused
         return True
 
 
-def run_from(preset: Preset, tree: Any) -> dict[str, Any]:
+def run_from(scenario: Scenario, tree: Any) -> dict[str, Any]:
     """The outcome of a run that goes on from this state."""
     Store("from").save(tree, {})
-    visits = Visits()
-    machine = preset([visits])
+    visits = TransitionRecorder()
+    machine = scenario([visits])
     machine.resume("from")
     machine.run()
     return outcome(machine, visits)
 
 
-def trees(preset: Preset, every: int) -> Iterator[Any]:
+def state_trees(scenario: Scenario, every: int) -> Iterator[Any]:
     """What a checkpoint would hold at every so many transitions of a run, and at the last one."""
-    machine = preset([])
+    machine = scenario([])
     for number, _ in enumerate(machine):
         if number % every == every - 1 or machine.state.is_final:
-            taken = snapshot({"tree": tree_of(machine)}, {})
+            taken = snapshot({"tree": state_tree(machine)}, {})
             yield decode(taken.encoded)["tree"]
 
 
-def tree_of(machine: Machine) -> Any:
+def state_tree(machine: Machine) -> Any:
     """What a checkpoint of this moment holds."""
     kept: list[Any] = []
 
@@ -126,13 +126,13 @@ def tree_of(machine: Machine) -> Any:
     return kept[0]
 
 
-def _begun(preset: Preset) -> Machine:
-    machine = preset([])
+def _begun(scenario: Scenario) -> Machine:
+    machine = scenario([])
     machine.advance()
     return machine
 
 
-def fields(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def field_paths(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The paths of what is named in a tree: not those of single tensors, weights, or what others' state_dicts hold."""
     for name, value in tree.items():
         here = (*path, name)
@@ -140,12 +140,12 @@ def fields(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         if value is None:
             continue
         if isinstance(value, dict) and inside and name not in ("before", "sums", "counts"):
-            yield from fields(value, here)
+            yield from field_paths(value, here)
         else:
             yield here
 
 
-def replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
+def with_field_replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
     """A copy with another value at a path."""
     other = copy.deepcopy(tree)
     part = other
@@ -155,7 +155,7 @@ def replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
     return other
 
 
-def at(tree: Any, path: tuple[Any, ...]) -> Any:
+def field_at(tree: Any, path: tuple[Any, ...]) -> Any:
     """What is at a path; None where there is nothing."""
     for name in path:
         tree = tree.get(name) if tree is not None else None
@@ -165,13 +165,15 @@ def at(tree: Any, path: tuple[Any, ...]) -> Any:
 def main(arguments: list[str]) -> int:
     """Drop each; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"of: {', '.join(PRESETS)}; by default {len(CHOSEN)}")
-    presets = parser.parse_args(arguments).presets or CHOSEN
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)}; by default {len(MOMENT_STEPS)}"
+    )
+    scenarios = parser.parse_args(arguments).scenarios or MOMENT_STEPS
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        found = needed(presets)
+        found = needed_fields(scenarios)
         os.chdir("/")
     idle = sorted(name for name, is_needed in found.items() if not is_needed)
     print(f"{len(found) - len(idle)} of {len(found)} fields are needed; {len(INFORMATIONAL)} are declared informational")

@@ -24,14 +24,14 @@ import torch
 from fsmtrain import Machine
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.runtime.generators import plain
-from tests.models import Visits, same_bits, weights
-from tests.resuming.resume_scenarios import Preset
+from tests.models import TransitionRecorder, same_bits, weights
+from tests.resuming.resume_scenarios import Scenario
 
 STAGES = ("before its work", "after its work", "after the transition")
 Moment = tuple[int, str]  # the visit, from 0, and the stage of it; or the operation on files, and its stage
 
 
-def warm_up() -> None:
+def import_torch_modules() -> None:
     """Import what torch imports when it is first used: here once, and not in each child. No gradient is computed.
 
     A process that has computed one cannot be forked and compute others.
@@ -44,11 +44,11 @@ def warm_up() -> None:
         optimizer.step()
 
 
-class Ended(Exception):
+class UnexpectedExit(Exception):
     """A child ended in a way that nobody expected."""
 
 
-def in_child(act: Callable[[], Any], folder: Path, *, kill_after: float | None = None) -> Any:
+def run_in_child(act: Callable[[], Any], folder: Path, *, kill_after: float | None = None) -> Any:
     """What `act` returns in a process of its own, in a group of its own, in this folder; None where it was killed.
 
     With `kill_after` it is killed from here after so many seconds, if it has not ended before.
@@ -79,11 +79,11 @@ def in_child(act: Callable[[], Any], folder: Path, *, kill_after: float | None =
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return None
     if status != 0:
-        raise Ended(f"status {status}: {told.read_text() if told.exists() else 'nothing was told'}")
+        raise UnexpectedExit(f"status {status}: {told.read_text() if told.exists() else 'nothing was told'}")
     return pickle.loads(told.read_bytes())
 
 
-def outcome(machine: Machine, visits: Visits) -> dict[str, Any]:
+def outcome(machine: Machine, visits: TransitionRecorder) -> dict[str, Any]:
     """All that two runs must have in common at their ends."""
     memory = machine._memory
     return {
@@ -101,33 +101,33 @@ def outcome(machine: Machine, visits: Visits) -> dict[str, Any]:
     }
 
 
-def whole(preset: Preset) -> dict[str, Any]:
+def uninterrupted_run(scenario: Scenario) -> dict[str, Any]:
     """The run that nobody kills."""
-    visits = Visits()
-    machine = preset([visits])
+    visits = TransitionRecorder()
+    machine = scenario([visits])
     machine.run()
     return outcome(machine, visits)
 
 
-def resumed(preset: Preset, *, must: bool) -> dict[str, Any]:
+def resumed_run(scenario: Scenario, *, must: bool) -> dict[str, Any]:
     """A run that goes on where the one before was killed; from the start, where that had saved nothing."""
-    visits = Visits()
-    machine = preset([visits])
+    visits = TransitionRecorder()
+    machine = scenario([visits])
     if must or any(Path("checkpoints").glob("0*")):
         machine.resume()
     machine.run()
     return outcome(machine, visits)
 
 
-def killed(preset: Preset, moment: Moment) -> int:
+def run_until_killed(scenario: Scenario, moment: Moment) -> int:
     """A run that kills itself, all that it has saved being written; where the moment never comes, the number of its visits."""
-    machine = preset([])
-    done = _Bomb(machine, moment)
+    machine = scenario([])
+    done = _KillAtMoment(machine, moment)
     machine.run()
     return done.visit
 
 
-class _Bomb:
+class _KillAtMoment:
     """Counts the visits of a run, and kills its process at one stage of one."""
 
     def __init__(self, machine: Machine, moment: Moment) -> None:
@@ -167,22 +167,22 @@ def differences(whole: dict[str, Any], resumed: dict[str, Any]) -> list[str]:
     return found + (["events"] if whole["events"][len(whole["events"]) - len(events) :] != events else [])
 
 
-def fresh(folder: Path) -> Path:
+def empty_folder(folder: Path) -> Path:
     """An empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
-class Matrix:
-    """One preset's row of the matrix: the run that nobody kills, and those that are killed."""
+class KillMatrix:
+    """One scenario's row of the matrix: the run that nobody kills, and those that are killed."""
 
     counted = "visit"
 
-    def __init__(self, name: str, preset: Preset, folder: Path) -> None:
-        self.name, self.preset, self.folder = name, preset, folder / name.replace(" ", "-")
-        self.preset([])  # its guards are read once, here
-        self.reference = in_child(lambda: whole(self.preset), fresh(self.folder))
+    def __init__(self, name: str, scenario: Scenario, folder: Path) -> None:
+        self.name, self.scenario, self.folder = name, scenario, folder / name.replace(" ", "-")
+        self.scenario([])  # its guards are read once, here
+        self.reference = run_in_child(lambda: uninterrupted_run(self.scenario), empty_folder(self.folder))
         self.visits = len(self.reference["events"])
         self.from_checkpoint = self.tried = 0
         self.wrong: list[str] = []
@@ -193,14 +193,14 @@ class Matrix:
 
     def run_to(self, moment: Moment) -> Any:
         """Run in a process that kills itself at a moment."""
-        return killed(self.preset, moment)
+        return run_until_killed(self.scenario, moment)
 
     def kill(self, moment: Moment) -> None:
         """Kill a run at a moment, resume it, and compare."""
-        folder = fresh(self.folder)
-        if in_child(lambda: self.run_to(moment), folder) is not None:
-            raise Ended(f"{self.name}: nothing was killed at {moment}")
-        result = in_child(lambda: resumed(self.preset, must=False), folder)
+        folder = empty_folder(self.folder)
+        if run_in_child(lambda: self.run_to(moment), folder) is not None:
+            raise UnexpectedExit(f"{self.name}: nothing was killed at {moment}")
+        result = run_in_child(lambda: resumed_run(self.scenario, must=False), folder)
         self.tried += 1
         self.from_checkpoint += len(result["events"]) < self.visits
         found = differences(self.reference, result)

@@ -1,4 +1,4 @@
-"""The kill matrix: ``python -m tests.resuming.kill_matrix [--every N] [PRESET ...]``.
+"""The kill matrix: ``python -m tests.resuming.kill_matrix [--every N] [SCENARIO ...]``.
 
 Each run is killed at every stage of every visit (or at every N-th), resumed, and compared with the run that nobody kills; those
 of `writing` at every operation on files. Prints how many of how many came out the same, bit for bit.
@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.resuming.kill_and_resume import Matrix, warm_up
-from tests.resuming.kills_while_writing import WRITING, WritingMatrix
-from tests.resuming.resume_scenarios import PRESETS
+from tests.resuming.kill_and_resume import KillMatrix, import_torch_modules
+from tests.resuming.kills_while_writing import WRITING_SCENARIOS, WritingKillMatrix
+from tests.resuming.resume_scenarios import SCENARIOS
 
 MEMORY = Path("/dev/shm")  # a folder in memory, where there is one: what is synced there is synced at once
 
@@ -23,16 +23,16 @@ MEMORY = Path("/dev/shm")  # a folder in memory, where there is one: what is syn
 def main(arguments: list[str]) -> int:
     """Kill everywhere; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    rows = {**dict.fromkeys(PRESETS, Matrix), **dict.fromkeys(WRITING, WritingMatrix)}
-    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"of: {'; '.join(rows)}; by default all")
+    rows = {**dict.fromkeys(SCENARIOS, KillMatrix), **dict.fromkeys(WRITING_SCENARIOS, WritingKillMatrix)}
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {'; '.join(rows)}; by default all")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="kill at each N-th moment only")
     options = parser.parse_args(arguments)
-    warm_up()
+    import_torch_modules()
     tried = same = from_checkpoint = 0
     with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
-        for number, name in enumerate(options.presets or rows):
+        for number, name in enumerate(options.scenarios or rows):
             began = time.perf_counter()
-            row = rows[name](name, {**PRESETS, **WRITING}[name], Path(folder))
+            row = rows[name](name, {**SCENARIOS, **WRITING_SCENARIOS}[name], Path(folder))
             moments = row.moments()
             for moment in moments[number % options.every :: options.every]:
                 row.kill(moment)

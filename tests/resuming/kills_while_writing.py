@@ -14,31 +14,31 @@ from typing import Any
 from fsmtrain import Guards, ModelCheckpoint
 from fsmtrain.runtime.checkpoint_files.files import Files
 from tests.models import Perceptron
-from tests.resuming.kill_and_resume import Matrix, Moment, fresh, in_child
-from tests.resuming.resume_scenarios import adam, noisy, preset, shuffled, with_momentum
+from tests.resuming.kill_and_resume import KillMatrix, Moment, empty_folder, run_in_child
+from tests.resuming.resume_scenarios import adam_of, noisy_loader, scenario, sgd_with_momentum, shuffled_loader
 
 STAGES = ("before", "after half of")  # an operation; half of one is a write of half of its bytes
 
 # Rows of the matrix. None of their checkpoints is left out for a newer one, so that all runs make the same operations.
-WRITING = {
-    "plain, at each write": preset(
-        lambda: Perceptron(with_momentum),
-        shuffled(10, drop_last=True),
+WRITING_SCENARIOS = {
+    "plain, at each write": scenario(
+        lambda: Perceptron(sgd_with_momentum),
+        shuffled_loader(10, drop_last=True),
         guards=Guards(),
         callbacks=lambda: [ModelCheckpoint(every_n_batches=2, save_top_k=2)],
     ),
-    "random augmentation, at each write": preset(lambda: Perceptron(adam), noisy(6), max_nb_epochs=1),
+    "random augmentation, at each write": scenario(lambda: Perceptron(adam_of), noisy_loader(6), max_nb_epochs=1),
 }
 
 
-class WritingMatrix(Matrix):
+class WritingKillMatrix(KillMatrix):
     """A row whose runs are killed by what is written."""
 
     counted = "operation"
 
     def moments(self) -> list[Moment]:
         """Before each operation on files, and in the middle of each write."""
-        made: list[str] = in_child(lambda: self._run_with(_Operations(None)), fresh(self.folder))
+        made: list[str] = run_in_child(lambda: self._run_with(_Operations(None)), empty_folder(self.folder))
         return [(i, stage) for i, name in enumerate(made) for stage in STAGES if stage == STAGES[0] or name == "write"]
 
     def run_to(self, moment: Moment) -> Any:
@@ -47,7 +47,7 @@ class WritingMatrix(Matrix):
 
     def _run_with(self, operations: _Operations) -> list[str]:
         operations.watch()
-        self.preset([]).run()
+        self.scenario([]).run()
         return operations.made
 
 

@@ -23,14 +23,22 @@ from torch.utils.data import DataLoader
 
 from fsmtrain import Guards, ModelCheckpoint, SeededDataLoader
 from tests.models import Samples, Validated
-from tests.resuming.kill_and_resume import Ended, differences, fresh, in_child, resumed, warm_up, whole
-from tests.resuming.resume_scenarios import Noisy, Preset, preset
+from tests.resuming.kill_and_resume import (
+    UnexpectedExit,
+    differences,
+    empty_folder,
+    import_torch_modules,
+    resumed_run,
+    run_in_child,
+    uninterrupted_run,
+)
+from tests.resuming.resume_scenarios import NoisySamples, Scenario, scenario
 
 BATCHES, EPOCHS, WINDOW = 48, 3, 4
-ATTEMPTS = 20  # at a moment that the run does not outlive
+MAX_ATTEMPTS = 20  # at a moment that the run does not outlive
 
 
-class Compared(Validated):
+class ComparedModel(Validated):
     """Two layers with dropout."""
 
     def __init__(self) -> None:
@@ -49,22 +57,22 @@ def _of(samples: type[Samples], **more: Any) -> Callable[[], Any]:
 
 def _seeded() -> Any:
     workers: dict[str, Any] = {"num_workers": 2, "multiprocessing_context": "fork"}
-    return SeededDataLoader(Noisy(4 * BATCHES), batch_size=4, shuffle=True, seed=1, **workers)
+    return SeededDataLoader(NoisySamples(4 * BATCHES), batch_size=4, shuffle=True, seed=1, **workers)
 
 
 LOADERS: dict[str, Callable[[], Any]] = {
     "DataLoader": _of(Samples),
-    "DataLoader, random augmentation": _of(Noisy),
+    "DataLoader, random augmentation": _of(NoisySamples),
     "DataLoader, 2 workers": _of(Samples, num_workers=2, multiprocessing_context="fork"),
-    "DataLoader, 2 workers, random augmentation": _of(Noisy, num_workers=2, multiprocessing_context="fork"),
+    "DataLoader, 2 workers, random augmentation": _of(NoisySamples, num_workers=2, multiprocessing_context="fork"),
     "SeededDataLoader, 2 workers, random augmentation": _seeded,
 }
 
 
-def run_of(loader: Callable[[], Any]) -> Preset:
+def scenario_of(loader: Callable[[], Any]) -> Scenario:
     """The run with this train loader."""
-    return preset(
-        Compared,
+    return scenario(
+        ComparedModel,
         loader,
         lambda: DataLoader(Samples(16), batch_size=4),
         max_nb_epochs=EPOCHS,
@@ -75,21 +83,24 @@ def run_of(loader: Callable[[], Any]) -> Preset:
     )
 
 
-def compare(make: Preset, folder: Path, kills: int, seed: int) -> tuple[int, int]:
+def kill_at_random_moments(make: Scenario, folder: Path, kills: int, seed: int) -> tuple[int, int]:
     """Kill so many runs; returns how many came out the same, and how many of all went on from a checkpoint."""
     moments = random.Random(seed)
     make([])  # its guards are read once, here
     began = time.perf_counter()
-    reference = in_child(lambda: whole(make), fresh(folder))
+    reference = run_in_child(lambda: uninterrupted_run(make), empty_folder(folder))
     seconds = time.perf_counter() - began
     same = from_checkpoint = 0
     for _ in range(kills):
-        for _ in range(ATTEMPTS):
-            if in_child(lambda: whole(make), fresh(folder), kill_after=moments.uniform(0, seconds)) is None:
+        for _ in range(MAX_ATTEMPTS):
+            if (
+                run_in_child(lambda: uninterrupted_run(make), empty_folder(folder), kill_after=moments.uniform(0, seconds))
+                is None
+            ):
                 break
         else:
-            raise Ended(f"the run ended before it was killed, {ATTEMPTS} times")
-        result = in_child(lambda: resumed(make, must=False), folder)
+            raise UnexpectedExit(f"the run ended before it was killed, {MAX_ATTEMPTS} times")
+        result = run_in_child(lambda: resumed_run(make, must=False), folder)
         same += not differences(reference, result)
         from_checkpoint += len(result["events"]) < len(reference["events"])
     return same, from_checkpoint
@@ -102,12 +113,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=10, metavar="N", help="kill so many runs of each")
     parser.add_argument("--seed", type=int, default=random.randrange(1000), metavar="N", help="of the moments")
     options = parser.parse_args(arguments)
-    warm_up()
+    import_torch_modules()
     is_same = True
     print(f"moments from the seed {options.seed}")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.loaders or LOADERS:
-            same, resumed_ = compare(run_of(LOADERS[name]), Path(folder, "run"), options.kills, options.seed)
+            same, resumed_ = kill_at_random_moments(
+                scenario_of(LOADERS[name]), Path(folder, "run"), options.kills, options.seed
+            )
             is_same &= same == options.kills
             print(f"{name:50}{same:3} of {options.kills}; {resumed_} of them went on from a checkpoint", flush=True)
     return 0 if is_same else 1

@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader
 from fsmtrain import EarlyStopping, Guards, Machine, SeededDataLoader, after_batches, every_n_batches
 from tests.models import Adversaries, Perceptron, Recurrent, Samples, Validated, batches, machine_of, sequences, stream
 
-Preset = Callable[..., Machine]  # of callbacks, and flags beside its own
+Scenario = Callable[..., Machine]  # of callbacks, and flags beside its own
 EVERY_TWO = Guards(save=every_n_batches(2))
 
 
-class Noisy(Samples):
+class NoisySamples(Samples):
     """Samples with noise that is drawn from the process-wide generators each time one is loaded."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
@@ -29,7 +29,7 @@ class Noisy(Samples):
         return x + 0.1 * torch.randn(3) + random.random() + float(np.random.rand()), y
 
 
-class Scheduled(Perceptron):
+class ScheduledSteps(Perceptron):
     """Adam under schedules of three kinds: each step, each epoch, and each check's metric."""
 
     def configure_optimizers(self) -> Any:
@@ -38,18 +38,18 @@ class Scheduled(Perceptron):
         return [adam], [by_step, MultiStepLR(adam, [1, 2]), ReduceLROnPlateau(adam, patience=0)]
 
 
-class Weighed(Perceptron):
+class WeightedLosses(Perceptron):
     """Batches whose losses have weights, and dropout."""
 
     def training_step(self, batch: Any, batch_nb: int) -> Any:
         return {"loss": self.loss(batch), "weight": batch_nb + 1, "progress_bar": {"nb": batch_nb}}
 
 
-class WithOutputs(Perceptron):
+class GatheredOutputs(Perceptron):
     """Validation whose outputs are gathered and looked at together, and a buffer that is in no ``state_dict``."""
 
     def __init__(self) -> None:
-        super().__init__(adam)
+        super().__init__(adam_of)
         self.seen: Tensor
         self.register_buffer("seen", torch.zeros(()), persistent=False)
 
@@ -65,11 +65,11 @@ class WithOutputs(Perceptron):
         return {"val_loss": torch.stack(values).sum(), "progress_bar": {"checks": float(len(values))}}
 
 
-class Thawed(Perceptron):
+class LayerUnfrozenLater(Perceptron):
     """The first layer is frozen, until the second epoch; the last one begins in eval mode."""
 
     def __init__(self) -> None:
-        super().__init__(adam)
+        super().__init__(adam_of)
         layers: Any = self.layer
         layers[0].requires_grad_(False)
 
@@ -81,21 +81,21 @@ class Thawed(Perceptron):
             layers[3].eval()
 
 
-class Stray(Perceptron):
+class ParameterOutsideTheModel(Perceptron):
     """A parameter that the optimizer has and the model does not."""
 
     def __init__(self) -> None:
-        super().__init__(adam)
+        super().__init__(adam_of)
         self.outside = [torch.full((1,), 0.5, requires_grad=True)]
 
     def training_step(self, batch: Any, batch_nb: int) -> Any:
         return self.loss(batch) * self.outside[0].square().sum()
 
     def configure_optimizers(self) -> Any:
-        return adam([*self.parameters(), *self.outside])
+        return adam_of([*self.parameters(), *self.outside])
 
 
-class Half(nn.Module):
+class AutocastModule(nn.Module):
     """A model without hooks under autocast."""
 
     def __init__(self) -> None:
@@ -112,14 +112,14 @@ class Half(nn.Module):
         return Adam(self.parameters(), lr=0.01)
 
 
-class Spoiled(Perceptron):
+class InfiniteLosses(Perceptron):
     """The loss of the fourth batch of each epoch is infinite, though its gradients are not."""
 
     def training_step(self, batch: Any, batch_nb: int) -> Any:
         return self.loss(batch) + (float("inf") if batch_nb == 3 else 0.0)
 
 
-class Averaged:
+class WeightAverage:
     """A callback with a memory: the mean of the weights so far, which it puts into a metric-like number at the end."""
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class Averaged:
         self.sum, self.count = state["sum"], state["count"]
 
 
-def adam(parameters: Any) -> Any:
+def adam_of(parameters: Any) -> Any:
     """Adam."""
     return Adam(parameters, lr=0.01)
 
@@ -151,7 +151,7 @@ def _seeded(make: Callable[[], Any]) -> Any:
     return make()
 
 
-def preset(make: Callable[[], Any], train: Callable[[], Any], *loaders: Callable[[], Any], **flags: Any) -> Preset:
+def scenario(make: Callable[[], Any], train: Callable[[], Any], *loaders: Callable[[], Any], **flags: Any) -> Scenario:
     """A run of a model that is made anew, with the same weights, each time."""
     own = flags.pop("callbacks", list)
 
@@ -162,74 +162,87 @@ def preset(make: Callable[[], Any], train: Callable[[], Any], *loaders: Callable
     return machine
 
 
-def shuffled(n: int, size: int = 2, **more: Any) -> Callable[[], Any]:
+def shuffled_loader(n: int, size: int = 2, **more: Any) -> Callable[[], Any]:
     """A loader in random order."""
     return lambda: batches(n, size, shuffle=True, **more)
 
 
-def noisy(n: int, of: type[Noisy] = Noisy, **more: Any) -> Callable[[], Any]:
+def noisy_loader(n: int, of: type[NoisySamples] = NoisySamples, **more: Any) -> Callable[[], Any]:
     """A plain loader of items that draw random numbers."""
     return lambda: DataLoader(of(n), batch_size=2, shuffle=True, **more)
 
 
-def two(first: int, second: int) -> Callable[[], Any]:
+def two_val_loaders(first: int, second: int) -> Callable[[], Any]:
     """Two validation loaders, the second one shuffled by a generator of its own."""
     return lambda: [batches(first), batches(second, shuffle=True, generator=torch.Generator().manual_seed(2))]
 
 
-def with_momentum(parameters: Any) -> Any:
+def sgd_with_momentum(parameters: Any) -> Any:
     """SGD with momentum."""
     return SGD(parameters, lr=0.05, momentum=0.9)
 
 
-PRESETS: dict[str, Preset] = {
-    "plain": preset(lambda: Perceptron(with_momentum), shuffled(10, drop_last=True)),
-    "accumulation": preset(lambda: Perceptron(adam), shuffled(14), accumulate_grad_batches={0: 3, 1: 2}, gradient_clip_val=0.5),
-    "weighted windows": preset(Weighed, shuffled(12), accumulate_grad_batches=5),
-    "two optimizers": preset(
+SCENARIOS: dict[str, Scenario] = {
+    "plain": scenario(lambda: Perceptron(sgd_with_momentum), shuffled_loader(10, drop_last=True)),
+    "accumulation": scenario(
+        lambda: Perceptron(adam_of), shuffled_loader(14), accumulate_grad_batches={0: 3, 1: 2}, gradient_clip_val=0.5
+    ),
+    "weighted windows": scenario(WeightedLosses, shuffled_loader(12), accumulate_grad_batches=5),
+    "two optimizers": scenario(
         Adversaries,
-        shuffled(10),
+        shuffled_loader(10),
         guards=Guards(save=every_n_batches(2), step={1: every_n_batches(3)}),
         accumulate_grad_batches=2,
     ),
-    "truncated bptt": preset(
-        lambda: Recurrent(adam), lambda: sequences(6, 2, 7), truncated_bptt_steps=3, accumulate_grad_batches=2
+    "truncated bptt": scenario(
+        lambda: Recurrent(adam_of), lambda: sequences(6, 2, 7), truncated_bptt_steps=3, accumulate_grad_batches=2
     ),
-    "a stream": preset(
-        lambda: Perceptron(adam),
+    "a stream": scenario(
+        lambda: Perceptron(adam_of),
         lambda: stream(10),
         lambda: stream(6),
         val_check_interval=2,
         guards=Guards(save=every_n_batches(1)),
     ),
-    "several validation loaders": preset(
-        WithOutputs, shuffled(10), two(6, 4), val_check_interval=0.4, nb_sanity_val_steps=2, accumulate_grad_batches=3
+    "several validation loaders": scenario(
+        GatheredOutputs,
+        shuffled_loader(10),
+        two_val_loaders(6, 4),
+        val_check_interval=0.4,
+        nb_sanity_val_steps=2,
+        accumulate_grad_batches=3,
     ),
-    "early stopping": preset(
-        lambda: Perceptron(adam),
-        shuffled(12),
-        shuffled(4),
-        shuffled(6),
+    "early stopping": scenario(
+        lambda: Perceptron(adam_of),
+        shuffled_loader(12),
+        shuffled_loader(4),
+        shuffled_loader(6),
         val_check_interval=2,
         min_nb_epochs=0,
         max_nb_epochs=9,
         early_stop_callback=EarlyStopping(min_delta=0.3, patience=2),
     ),
-    "a stop in mid-epoch": preset(
-        lambda: Perceptron(adam),
-        shuffled(8),
+    "a stop in mid-epoch": scenario(
+        lambda: Perceptron(adam_of),
+        shuffled_loader(8),
         min_nb_epochs=0,
         guards=Guards(save=every_n_batches(2), stop=after_batches(6)),
     ),
-    "schedulers": preset(Scheduled, shuffled(10), shuffled(4), max_nb_epochs=3),
-    "bf16": preset(Half, shuffled(10), precision="bf16", accumulate_grad_batches=2),
-    "fp16 with a scaler": preset(Half, shuffled(10), precision="16", accumulate_grad_batches=2),
-    "random augmentation": preset(lambda: Perceptron(adam), noisy(12)),
-    "a seeded loader": preset(lambda: Perceptron(adam), lambda: SeededDataLoader(Noisy(12), batch_size=2, seed=7)),
-    "thawing": preset(Thawed, shuffled(8)),
-    "a stray parameter": preset(Stray, shuffled(8)),
-    "a callback with a memory": preset(lambda: Validated(with_momentum), shuffled(8), callbacks=lambda: [Averaged()]),
-    "windows that are dropped": preset(lambda: Spoiled(adam), shuffled(16), accumulate_grad_batches=3, on_nonfinite="skip"),
-    "rollbacks": preset(lambda: Spoiled(adam), shuffled(12), accumulate_grad_batches=2, on_nonfinite="rollback"),
-    "two workers": preset(lambda: Perceptron(adam), noisy(8, num_workers=2, multiprocessing_context="fork")),
+    "schedulers": scenario(ScheduledSteps, shuffled_loader(10), shuffled_loader(4), max_nb_epochs=3),
+    "bf16": scenario(AutocastModule, shuffled_loader(10), precision="bf16", accumulate_grad_batches=2),
+    "fp16 with a scaler": scenario(AutocastModule, shuffled_loader(10), precision="16", accumulate_grad_batches=2),
+    "random augmentation": scenario(lambda: Perceptron(adam_of), noisy_loader(12)),
+    "a seeded loader": scenario(lambda: Perceptron(adam_of), lambda: SeededDataLoader(NoisySamples(12), batch_size=2, seed=7)),
+    "thawing": scenario(LayerUnfrozenLater, shuffled_loader(8)),
+    "a stray parameter": scenario(ParameterOutsideTheModel, shuffled_loader(8)),
+    "a callback with a memory": scenario(
+        lambda: Validated(sgd_with_momentum), shuffled_loader(8), callbacks=lambda: [WeightAverage()]
+    ),
+    "windows that are dropped": scenario(
+        lambda: InfiniteLosses(adam_of), shuffled_loader(16), accumulate_grad_batches=3, on_nonfinite="skip"
+    ),
+    "rollbacks": scenario(
+        lambda: InfiniteLosses(adam_of), shuffled_loader(12), accumulate_grad_batches=2, on_nonfinite="rollback"
+    ),
+    "two workers": scenario(lambda: Perceptron(adam_of), noisy_loader(8, num_workers=2, multiprocessing_context="fork")),
 }

@@ -22,7 +22,7 @@ from typing import Any
 
 from attrs import frozen
 
-from tests.resuming.kill_and_resume import differences, fresh
+from tests.resuming.kill_and_resume import differences, empty_folder
 
 ROOT = Path(__file__).parents[2]
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 138}
@@ -44,7 +44,7 @@ class Case:
         return f"{self.name}, {self.context}, {self.when} {self.at}"
 
 
-def cases() -> list[Case]:
+def all_cases() -> list[Case]:
     """The combinations."""
     return [
         Case(name, context, when, ats[(number + row) % len(ats)])
@@ -54,7 +54,7 @@ def cases() -> list[Case]:
     ]
 
 
-def started(folder: Path, *how: str) -> tuple[int, str]:
+def start_run(folder: Path, *how: str) -> tuple[int, str]:
     """A run in a group of its own: its exit code, and what it said."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.resuming.signalled_run", *how]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -77,13 +77,13 @@ def started(folder: Path, *how: str) -> tuple[int, str]:
     return process.returncode, said
 
 
-def whole(folder: Path) -> Any:
+def uninterrupted_outcome(folder: Path) -> Any:
     """The outcome of the run to which nobody sends anything. It does not depend on how workers are made."""
     return _outcome(folder, "fork")
 
 
 def _outcome(folder: Path, *how: str) -> Any:
-    code, said = started(folder, *how)
+    code, said = start_run(folder, *how)
     if code != 0:
         raise AssertionError(f"exit code {code}: {said}")
     return pickle.loads((folder / "outcome").read_bytes())
@@ -93,13 +93,13 @@ class TooLate(Exception):
     """The run ended before the signal came."""
 
 
-def tried(folder: Path, reference: Any, case: Case) -> list[str]:
+def stop_and_resume(folder: Path, reference: Any, case: Case) -> list[str]:
     """Stop a run, and go on: what is wrong with it.
 
     Raises:
         TooLate: There was nothing to stop any more.
     """
-    code, said = started(folder, case.context, case.name, case.when, str(case.at))
+    code, said = start_run(folder, case.context, case.name, case.when, str(case.at))
     if code == 0 and case.when == "any":
         raise TooLate
     if code != SIGNALS[case.name]:
@@ -120,16 +120,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--random", type=int, default=0, metavar="N", help="so many more, at random times")
     parser.add_argument("--only", choices=tuple(MOMENTS), help="only this kind of moment")
     options = parser.parse_args(arguments)
-    chosen = [case for case in cases() if options.only in (None, case.when)]
+    chosen = [case for case in all_cases() if options.only in (None, case.when)]
     same = made = 0
     with tempfile.TemporaryDirectory() as name:
         began = time.monotonic()
-        reference = whole(fresh(Path(name, "whole")))
+        reference = uninterrupted_outcome(empty_folder(Path(name, "whole")))
         most = 1000 * (time.monotonic() - began)
         while made < len(chosen) + options.random:
             case = chosen[made] if made < len(chosen) else _at_random(most)
             try:
-                wrong = tried(fresh(Path(name, "run")), reference, case)
+                wrong = stop_and_resume(empty_folder(Path(name, "run")), reference, case)
             except TooLate:
                 continue
             made, same = made + 1, same + (not wrong)

@@ -22,19 +22,19 @@ import torch
 from torch import Tensor
 
 from fsmtrain import Machine, State
-from tests.models import Perceptron, Visits
+from tests.models import Perceptron, TransitionRecorder
 from tests.resuming.kill_and_resume import outcome
-from tests.resuming.resume_scenarios import Noisy, adam, noisy, preset
+from tests.resuming.resume_scenarios import NoisySamples, adam_of, noisy_loader, scenario
 
 WHEN = ("between", "fetched", "starting", "any")
-HELD = Path("held")  # while there is such a file, no item comes
+HOLD_FILE = Path("held")  # while there is such a file, no item comes
 
 
-class Held(Noisy):
+class HeldSamples(NoisySamples):
     """Samples that can be held back."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        while HELD.exists():
+        while HOLD_FILE.exists():
             time.sleep(0.01)
         return super().__getitem__(index)
 
@@ -65,7 +65,7 @@ class _ForkServer(mp.ForkServerContext):
 CONTEXTS = {"fork": _Fork, "forkserver": _ForkServer}
 
 
-class Sender(Visits):
+class SignalSender(TransitionRecorder):
     """Sends the signal, and says where the run was."""
 
     def __init__(self, number: signal.Signals, when: str, at: int) -> None:
@@ -84,7 +84,7 @@ class Sender(Visits):
         if len(self.seen) == self._at and self._when == "between":
             self.send()
         if len(self.seen) == self._at and self._when == "fetched":
-            HELD.touch()
+            HOLD_FILE.touch()
             threading.Thread(target=self._send_when_held, daemon=True).start()
 
     def _send_when_held(self) -> None:
@@ -94,7 +94,7 @@ class Sender(Visits):
             time.sleep(0.5)
         self.send()
         time.sleep(0.1)
-        HELD.unlink()
+        HOLD_FILE.unlink()
 
     def count_starts(self) -> None:
         self._starts += 1
@@ -113,10 +113,10 @@ def main(context: str, name: str = "SIGTERM", when: str = "", at: str = "0") -> 
     """Run; returns the exit code."""
     global _before_start
     torch.set_num_threads(1)
-    workers: dict[str, Any] = {"num_workers": 2, "multiprocessing_context": CONTEXTS[context](), "of": Held}
-    make = preset(lambda: Perceptron(adam), noisy(16, **workers), noisy(4, **workers), val_check_interval=4)
+    workers: dict[str, Any] = {"num_workers": 2, "multiprocessing_context": CONTEXTS[context](), "of": HeldSamples}
+    make = scenario(lambda: Perceptron(adam_of), noisy_loader(16, **workers), noisy_loader(4, **workers), val_check_interval=4)
     resumes = name == "resume"
-    sender = Sender(signal.SIGTERM if resumes else signal.Signals[name], when, int(at))
+    sender = SignalSender(signal.SIGTERM if resumes else signal.Signals[name], when, int(at))
     _before_start = sender.count_starts
     machine = make([sender])
     if resumes and any(machine.checkpoints.glob("0*")):

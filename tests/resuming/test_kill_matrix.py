@@ -24,7 +24,7 @@ def _told(*command: str) -> str:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 def test_a_run_killed_anywhere_ends_in_the_same_bits() -> None:
-    """A part of the matrix: each preset at a few moments. The whole is one command, see `matrix`."""
+    """A part of the matrix: each scenario at a few moments. The whole is one command, see `matrix`."""
     told = _told("tests.resuming.kill_matrix", "--every", "41")
     same, tried, resumed = map(int, re.findall(r"^(\d+) of (\d+); (\d+)", told, re.MULTILINE)[0])
     assert same == tried > 60, told

@@ -12,7 +12,7 @@ import torch
 from fsmtrain import FsmtrainError, Guards, ModelCheckpoint, State, every_n_batches
 from fsmtrain.runtime import actions
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from tests.models import Validated, Visits, batches, machine_of, same_bits, weights
+from tests.models import TransitionRecorder, Validated, batches, machine_of, same_bits, weights
 from tests.resuming.test_resuming import StopAt
 
 
@@ -70,7 +70,7 @@ def test_ranks_survive_a_stop() -> None:
 
 
 def test_without_any_interval_each_epoch_is_saved_and_the_newest_are_kept() -> None:
-    visits = Visits()
+    visits = TransitionRecorder()
     of(ModelCheckpoint(save_top_k=2), 1.0, 1.0, 1.0, callbacks=[visits]).run()
     assert visits.batches_of(State.SAVE) == [3, 3, 3]
     assert epochs_kept() == [1, 2]
@@ -84,7 +84,7 @@ def test_all_are_kept_where_that_is_asked_for() -> None:
 def test_time_is_looked_at_when_a_batch_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 1.0, 5.0, 6.0, 14.0, 14.5, 15.0, 30.0, 31.0])
     monkeypatch.setattr(actions, "monotonic", lambda: next(times))
-    visits = Visits()
+    visits = TransitionRecorder()
     of(ModelCheckpoint(every_n_seconds=5), 1.0, 1.0, callbacks=[visits]).run()
     assert visits.batches_of(State.SAVE) == [1, 3, 2]
 

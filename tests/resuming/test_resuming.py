@@ -10,8 +10,8 @@ import torch
 
 from fsmtrain import Callback, FsmtrainError, Guards, Machine, State, Trainer, after_batches, every_n_batches
 from fsmtrain.errors import ResumeError, UsageError
-from tests.models import Linear, Perceptron, Validated, Visits, batches, machine_of, same_bits, weights
-from tests.resuming.checkpoint_fields import needed
+from tests.models import Linear, Perceptron, TransitionRecorder, Validated, batches, machine_of, same_bits, weights
+from tests.resuming.checkpoint_fields import needed_fields
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ class StopAt(Callback):
 
 def test_each_field_of_a_checkpoint_is_needed() -> None:
     """Put to what it is in a run that has not begun, each changes what becomes of some run, or is refused."""
-    assert sorted(name for name, is_needed in needed().items() if not is_needed) == []
+    assert sorted(name for name, is_needed in needed_fields().items() if not is_needed) == []
 
 
 # ---- resuming
@@ -59,7 +59,7 @@ def plain(callbacks: Any = (), *, save: int = 2, size: int = 8, **flags: Any) ->
 
 @pytest.mark.parametrize("n", range(1, 62, 7))
 def test_a_stop_request_is_saved_where_it_is_taken(n: int) -> None:
-    whole, visits = plain(), Visits()
+    whole, visits = plain(), TransitionRecorder()
     whole.run()
     at_stop = stopped(n)
     machine = plain([visits])
@@ -83,7 +83,7 @@ def test_a_trainer_goes_on_from_its_own_folder_or_begins() -> None:
         torch.manual_seed(0)
         return Trainer(max_nb_epochs=2, progress_bar=False, device="cpu", guards=Guards(save=every_n_batches(2)), **more)
 
-    seen = [Visits(), Visits()]
+    seen = [TransitionRecorder(), TransitionRecorder()]
     first = trainer(resume="auto", callbacks=[seen[0]])  # there is nothing yet
     first.fit(Linear(), batches(8))
     second = trainer(resume="auto", callbacks=[seen[1]])

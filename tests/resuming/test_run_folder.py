@@ -19,8 +19,8 @@ from fsmtrain.views.recording.folder_lock import lock_folder
 from tests.models import Linear, batches
 from tests.resuming.test_kill_matrix import ROOT
 from tests.resuming.test_resuming import StopAt
-from tests.views.recording.recorded_runs import Numbers, Telling, document, rows, table
-from tests.views.recording.report.reported_runs import page_of
+from tests.views.recording.recorded_runs import LoggingModel, NumberedBatches, read_csv, read_json, read_json_lines
+from tests.views.recording.report.reported_runs import read_page
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +33,8 @@ def machine(model: Any = None, callbacks: Any = (), *, save: Any = None, **flags
     torch.manual_seed(0)
     given = {"max_nb_epochs": 3, "quiet": True, "device": "cpu", "val_check_interval": 5, **flags}
     saving = {"guards": Guards(save=every_n_batches(4))} if save is None else {"callbacks": [save, *callbacks]}
-    loaders: dict[str, Any] = {"train_dataloader": Numbers(10), "val_dataloaders": Numbers(2)}
-    return build(Options(**given), model or Telling(), **{"callbacks": callbacks, **saving}, **loaders)
+    loaders: dict[str, Any] = {"train_dataloader": NumberedBatches(10), "val_dataloaders": NumberedBatches(2)}
+    return build(Options(**given), model or LoggingModel(), **{"callbacks": callbacks, **saving}, **loaders)
 
 
 def stopped(n: int = 60, model: Any = None, **more: Any) -> Machine:
@@ -47,10 +47,10 @@ def stopped(n: int = 60, model: Any = None, **more: Any) -> Machine:
 
 def told(folder: Path) -> dict[str, Any]:
     """What a folder says of a run, without what differs from one run to another that does the same: its times."""
-    ended = document(folder / "end.json")
+    ended = read_json(folder / "end.json")
     return {
-        "rows": [{k: v for k, v in row.items() if k != "time"} for row in rows(folder / "metrics.jsonl")],
-        "table": [{k: v for k, v in row.items() if k != "time"} for row in table(folder / "metrics.csv")],
+        "rows": [{k: v for k, v in row.items() if k != "time"} for row in read_json_lines(folder / "metrics.jsonl")],
+        "table": [{k: v for k, v in row.items() if k != "time"} for row in read_csv(folder / "metrics.csv")],
         "visits": {state: visits for state, (visits, _) in ended["states"].items() if state not in ("save", "round_end")},
         **{name: ended[name] for name in ("reason", "metrics", "step", "batches", "validations", "optimizer_steps", "windows")},
     }
@@ -103,19 +103,19 @@ def test_a_run_that_was_killed_twice_is_told_as_one_that_was_not(tmp_path: Path)
     assert told(folder) == whole
     assert len(whole["rows"]) == 36  # 30 batches and 6 checks
 
-    lines = rows(folder / "timeline.jsonl")
+    lines = read_json_lines(folder / "timeline.jsonl")
     for values in ([x["time"] for x in lines], [x["batches"] for x in lines], [x["states"]["fetch"][0] for x in lines]):
         assert values == sorted(values)
-    times = [row["time"] for row in rows(folder / "metrics.jsonl")]
+    times = [row["time"] for row in read_json_lines(folder / "metrics.jsonl")]
     assert times == sorted(times)
-    end, run = document(folder / "end.json"), document(folder / "run.json")
+    end, run = read_json(folder / "end.json"), read_json(folder / "run.json")
     assert lines[-1]["time"] == end["wall_seconds"] >= sum(seconds for _, seconds in end["states"].values())
     assert [(came["checkpoint"], came["step"]) for came in run["resumed"]] == [
         ("checkpoints/000000", 4),
         ("checkpoints/000002", 14),
     ]
     entered, left = [0] * 20, [0] * 20
-    table_ = document(folder / "table.json")
+    table_ = read_json(folder / "table.json")
     states = table_["states"]
     for row, count in zip(table_["rows"], end["taken"], strict=True):
         entered[states.index(row["to"])] += count
@@ -123,7 +123,7 @@ def test_a_run_that_was_killed_twice_is_told_as_one_that_was_not(tmp_path: Path)
     for index, state in enumerate(states):  # each state was left as often as it was entered, and visited so often
         assert state in ("start", "done") or entered[index] == left[index] == end["states"].get(state, [0])[0], state
 
-    shown = page_of(folder)
+    shown = read_page(folder)
     assert shown.wrong == []
     assert "from checkpoints/000002, epoch 1, batch 3, step 14" in shown.text
     assert "All happened as planned: 30 steps, 6 checks" in shown.text
@@ -136,14 +136,14 @@ def test_a_run_that_was_killed_twice_is_told_as_one_that_was_not(tmp_path: Path)
 def test_a_run_that_was_stopped_anywhere_is_told_as_one_that_was_not(n: int) -> None:
     folder = stopped(n, run_name="stopped").run_dir
     assert folder is not None
-    before = document(folder / "run.json")
+    before = read_json(folder / "run.json")
     one = machine(run_name="stopped")
     one.resume(folder)
     assert one.run_dir == folder
     one.run()
     machine(run_name="whole").run()
     assert told(folder) == told(Path("runs/whole"))
-    after = document(folder / "run.json")
+    after = read_json(folder / "run.json")
     assert {**after, "plan": 0, "resumed": 0} == {**before, "plan": 0, "resumed": 0}
 
 
@@ -156,7 +156,7 @@ def test_a_line_that_was_cut_by_the_kill_is_left_out() -> None:
     one = machine()
     one.resume()
     one.run()
-    assert len(rows(folder / "metrics.jsonl")) == 36
+    assert len(read_json_lines(folder / "metrics.jsonl")) == 36
 
 
 def test_where_a_checkpoint_does_not_tell_of_the_record_nothing_is_cut() -> None:
@@ -196,13 +196,13 @@ def test_a_run_in_a_folder_that_cannot_be_written_is_refused() -> None:
 def test_until_it_ends_again_a_resumed_run_has_not_ended() -> None:
     folder = stopped().run_dir
     assert folder is not None
-    assert document(folder / "end.json")["reason"] == "requested"
+    assert read_json(folder / "end.json")["reason"] == "requested"
     one = machine()
     one.resume()
     one.advance()
     assert not (folder / "end.json").exists()
     one.run()
-    assert document(folder / "end.json")["reason"] == "max_epochs"
+    assert read_json(folder / "end.json")["reason"] == "max_epochs"
 
 
 # ---- where checkpoints are
@@ -227,7 +227,7 @@ def test_a_dirpath_decides_and_the_record_goes_on_all_the_same() -> None:
     assert one.resume_from("auto") is not None
     assert one.run_dir == folder
     one.run()
-    assert len(rows(folder / "metrics.jsonl")) == 36
+    assert len(read_json_lines(folder / "metrics.jsonl")) == 36
 
 
 def test_a_run_that_is_not_recorded_saves_beside_the_program() -> None:
@@ -242,9 +242,9 @@ def test_a_run_that_was_not_recorded_can_be_recorded_from_its_checkpoint_on() ->
     one = machine()
     one.resume("checkpoints")
     one.run()
-    [came] = document(Path("runs/0/run.json"))["resumed"]
+    [came] = read_json(Path("runs/0/run.json"))["resumed"]
     assert came["checkpoint"].startswith("../../checkpoints/")
-    first = rows(Path("runs/0/metrics.jsonl"))[0]
+    first = read_json_lines(Path("runs/0/metrics.jsonl"))[0]
     assert (first["epoch"], first["step"]) == (came["epoch"], came["step"])
 
 
@@ -294,7 +294,7 @@ def test_another_command_another_name_and_another_model_are_other_runs(
     stopped(run_name="fold.1")
     assert (auto(), auto(run_name="fold.1"), auto(run_name="fold-1"), auto(run_name="fold")) == ("0", "fold.1", None, None)
 
-    class Other(Telling):
+    class Other(LoggingModel):
         pass
 
     assert auto(model=Other()) is None
@@ -345,7 +345,7 @@ def test_what_is_refused_can_be_insisted_on_by_a_trainer() -> None:
         trainer(accumulate_grad_batches=2).fit(Linear(), batches(8))
     with pytest.warns(UserWarning, match="accumulate_grad_batches=2, checkpoint has 1"):
         trainer(accumulate_grad_batches=2, resume_strict=False).fit(Linear(), batches(8))
-    assert len(document(Path("runs/0/run.json"))["resumed"]) == 1
+    assert len(read_json(Path("runs/0/run.json"))["resumed"]) == 1
 
 
 def test_what_is_only_shown_or_recorded_elsewhere_may_differ(recwarn: pytest.WarningsRecorder) -> None:

@@ -17,10 +17,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from fsmtrain import Guards, Machine, SeededDataLoader, State, every_n_batches
-from tests.models import Beginnings, Perceptron, Samples, Stream, Visits, machine_of
+from tests.models import Perceptron, Samples, StartCounts, Stream, TransitionRecorder, machine_of
 from tests.resuming.kill_and_resume import differences, outcome
-from tests.resuming.resume_scenarios import Noisy, adam
-from tests.resuming.signal_matrix import Case, tried, whole
+from tests.resuming.resume_scenarios import NoisySamples, adam_of
+from tests.resuming.signal_matrix import Case, stop_and_resume, uninterrupted_outcome
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no groups of processes")
@@ -34,13 +34,13 @@ from tests.resuming.signal_matrix import Case, tried, whole
     ids=str,
 )
 def test_a_group_s_signal_stops_the_run_and_it_goes_on_in_the_same_bits(tmp_path: Path, reference: Any, case: Case) -> None:
-    assert tried(tmp_path, reference, case) == []
+    assert stop_and_resume(tmp_path, reference, case) == []
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The run to which nobody sends anything."""
-    return whole(tmp_path_factory.mktemp("whole"))
+    return uninterrupted_outcome(tmp_path_factory.mktemp("whole"))
 
 
 # ---- a pass that cannot be begun
@@ -84,7 +84,7 @@ class BreakingSeeded(Breaking, SeededDataLoader):
 
 
 def sized(n: int) -> Any:
-    return BreakingLoader(Noisy(n), batch_size=2, shuffle=True)
+    return BreakingLoader(NoisySamples(n), batch_size=2, shuffle=True)
 
 
 def streamed(n: int) -> Any:
@@ -96,14 +96,14 @@ def with_a_generator(n: int) -> Any:
 
 
 def seeded(n: int) -> Any:
-    return BreakingSeeded(Noisy(n), batch_size=2, shuffle=True, seed=n)
+    return BreakingSeeded(NoisySamples(n), batch_size=2, shuffle=True, seed=n)
 
 
 def machine(make: Any, callbacks: Iterable[object]) -> Machine:
     torch.manual_seed(0)
     given = {"max_nb_epochs": 3, "val_check_interval": 2, "seed": 1}
     guards = Guards(save=every_n_batches(2))
-    return machine_of(Perceptron(adam), make(8), make(4), guards=guards, callbacks=callbacks, **given)
+    return machine_of(Perceptron(adam_of), make(8), make(4), guards=guards, callbacks=callbacks, **given)
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +119,7 @@ def _unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.mark.parametrize("make", [sized, streamed, with_a_generator, seeded])
 def test_a_pass_whose_workers_are_dead_at_once_begins_when_the_run_goes_on(make: Any, later: bool) -> None:
     """Where it could not be begun nothing was drawn; in any case no hook is called twice."""
-    visits, starts = Visits(), Beginnings()
+    visits, starts = TransitionRecorder(), StartCounts()
     run = machine(make, [visits, starts])
     run.run()
     reference, begun = {**outcome(run, visits), "starts": vars(starts)}, Breaking.passes
@@ -127,13 +127,13 @@ def test_a_pass_whose_workers_are_dead_at_once_begins_when_the_run_goes_on(make:
     met = set()
     for at in range(1, begun + 1):
         Breaking.passes, Breaking.at = 0, at
-        broken = machine(make, [Beginnings()])
+        broken = machine(make, [StartCounts()])
         Breaking.stop, Breaking.later = broken.stop, later
         broken.run()
         assert broken.state is State.STOPPED
         met.add(broken.last_state)
         Breaking.at = 0
-        visits, starts = Visits(), Beginnings()
+        visits, starts = TransitionRecorder(), StartCounts()
         run = machine(make, [visits, starts])
         run.resume()
         run.run()

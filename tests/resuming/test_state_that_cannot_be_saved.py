@@ -14,9 +14,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fsmtrain import Guards, Machine, SeededDataLoader, State, every_n_batches
-from tests.models import Adversaries, Beginnings, Perceptron, Recurrent, Samples, Visits, batches, machine_of, sequences, stream
+from tests.models import (
+    Adversaries,
+    Perceptron,
+    Recurrent,
+    Samples,
+    StartCounts,
+    TransitionRecorder,
+    batches,
+    machine_of,
+    sequences,
+    stream,
+)
 from tests.resuming.kill_and_resume import differences, outcome
-from tests.resuming.resume_scenarios import Noisy, adam, two
+from tests.resuming.resume_scenarios import NoisySamples, adam_of, two_val_loaders
 from tests.resuming.test_resuming import StopAt
 
 
@@ -36,7 +47,7 @@ class WithObjects(Perceptron):
     """Validation and test that draw random numbers, and gather objects."""
 
     def __init__(self) -> None:
-        super().__init__(adam)
+        super().__init__(adam_of)
 
     def validation_step(self, batch: Any, batch_nb: int, dataloader_i: int = 0) -> Any:
         return Found(self.loss(batch) + torch.rand(()) + dataloader_i)
@@ -53,14 +64,14 @@ class WithObjects(Perceptron):
 
 
 def noisy(n: int, **more: Any) -> Any:
-    return DataLoader(Noisy(n), batch_size=2, shuffle=True, **more)
+    return DataLoader(NoisySamples(n), batch_size=2, shuffle=True, **more)
 
 
 LOADERS: dict[str, Any] = {
     "a plain loader": lambda: noisy(6),
-    "two loaders": two(6, 4),
+    "two loaders": two_val_loaders(6, 4),
     "a stream": lambda: stream(6),
-    "a seeded loader": lambda: SeededDataLoader(Noisy(6), batch_size=2, shuffle=True, seed=2),
+    "a seeded loader": lambda: SeededDataLoader(NoisySamples(6), batch_size=2, shuffle=True, seed=2),
     "two workers": lambda: noisy(6, num_workers=2, multiprocessing_context="fork"),
 }
 
@@ -72,7 +83,7 @@ def evaluated(val: Any, callbacks: Iterable[object] = (), model: Any = WithObjec
     return machine_of(model(), noisy(8), val(), noisy(4), guards=guards, callbacks=callbacks, **given)
 
 
-def ended(machine: Machine, visits: Visits, counting: Beginnings) -> dict[str, Any]:
+def ended(machine: Machine, visits: TransitionRecorder, counting: StartCounts) -> dict[str, Any]:
     machine.run()
     return {**outcome(machine, visits), "counted": dict(vars(counting))}
 
@@ -82,15 +93,15 @@ def ended(machine: Machine, visits: Visits, counting: Beginnings) -> dict[str, A
 def test_a_pass_that_cannot_be_saved_begins_again_in_the_same_bits(name: str) -> None:
     """At each transition of the run, those of the sanity pass, the checks and the test."""
     val = LOADERS[name]
-    visits, counting = Visits(), Beginnings()
+    visits, counting = TransitionRecorder(), StartCounts()
     whole = ended(evaluated(val, [visits, counting]), visits, counting)
     states = visits.states
     every = 7 if name == "two workers" else 1
     again = []
     for n in range(1, len(states), every):
-        stopped = evaluated(val, [StopAt(n), Beginnings()])
+        stopped = evaluated(val, [StopAt(n), StartCounts()])
         stopped.run()
-        visits, counting = Visits(), Beginnings()
+        visits, counting = TransitionRecorder(), StartCounts()
         machine = evaluated(val, [visits, counting])
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
@@ -108,16 +119,16 @@ def test_a_pass_that_cannot_be_saved_begins_again_in_the_same_bits(name: str) ->
 
 def test_a_pass_that_begins_again_can_be_stopped_again() -> None:
     val = LOADERS["a plain loader"]
-    visits, counting = Visits(), Beginnings()
+    visits, counting = TransitionRecorder(), StartCounts()
     whole = ended(evaluated(val, [visits, counting]), visits, counting)
-    evaluated(val, [StopAt(visits.states.index(State.VAL_CHECK) + 1), Beginnings()]).run()
+    evaluated(val, [StopAt(visits.states.index(State.VAL_CHECK) + 1), StartCounts()]).run()
     for n in (1, 1):
-        machine = evaluated(val, [StopAt(n), Beginnings()])
+        machine = evaluated(val, [StopAt(n), StartCounts()])
         with pytest.warns(UserWarning, match="begins again"):
             machine.resume()
         machine.run()
         assert machine.last_state is State.VAL_CHECK
-    visits, counting = Visits(), Beginnings()
+    visits, counting = TransitionRecorder(), StartCounts()
     machine = evaluated(val, [visits, counting])
     with pytest.warns(UserWarning, match="begins again"):
         machine.resume()
@@ -186,7 +197,7 @@ class Bags(Recurrent):
     """Splits that are such batches."""
 
     def __init__(self) -> None:
-        super().__init__(adam)
+        super().__init__(adam_of)
 
     def tbptt_split_batch(self, batch: Bag, split_size: int) -> list[Any]:
         steps = range(0, batch.x.shape[1], split_size)
@@ -219,7 +230,7 @@ def in_turns(callbacks: Iterable[object]) -> Machine:
 
 @pytest.mark.parametrize("make", [in_splits, in_turns])
 def test_a_stop_within_a_batch_that_cannot_be_saved_waits_for_its_end(make: Any) -> None:
-    visits = Visits()
+    visits = TransitionRecorder()
     machine = make([visits])
     machine.run()
     whole, states = outcome(machine, visits), visits.states
@@ -228,7 +239,7 @@ def test_a_stop_within_a_batch_that_cannot_be_saved_waits_for_its_end(make: Any)
         stopped = make([StopAt(n)])
         stopped.run()
         assert stopped.state is State.STOPPED
-        visits = Visits()
+        visits = TransitionRecorder()
         machine = make([visits])
         machine.resume()
         machine.run()

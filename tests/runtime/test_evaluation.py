@@ -13,7 +13,18 @@ from torch import Tensor, nn
 
 from fsmtrain import Callback, State
 from fsmtrain.runtime.metrics.step_outputs import scalar_of
-from tests.models import Linear, Perceptron, Validated, Visits, batches, machine_of, same_bits, stream, trained, weights
+from tests.models import (
+    Linear,
+    Perceptron,
+    TransitionRecorder,
+    Validated,
+    batches,
+    machine_of,
+    same_bits,
+    stream,
+    trained,
+    weights,
+)
 
 
 class Returning(Linear):
@@ -192,7 +203,7 @@ def test_streams_are_validated_to_their_end() -> None:
         def __iter__(self) -> Iterator[int]:
             return iter(range(self.n))
 
-    model, visits = Gathering("a"), Visits()
+    model, visits = Gathering("a"), TransitionRecorder()
     val = [Unsized(3), [7, 8], Unsized(1)]
     options = {"max_nb_epochs": 2, "nb_sanity_val_steps": 2, "val_check_interval": 1.0, "callbacks": [visits]}
     trained(model, batches(4), val, **options)

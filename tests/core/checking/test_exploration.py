@@ -21,7 +21,7 @@ from fsmtrain.core.effects import Effect
 from fsmtrain.core.guards import Guard, window_is_full
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.table import Row, Table, row
-from tests.strategies import ending
+from tests.strategies import assert_ends
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def a_loop(*, guards: Guards | None = None, **given: Any) -> Loop:
 )
 def test_where_nothing_comes_from_outside_each_visit_is_a_moment(given: dict[str, Any]) -> None:
     loop = a_loop(**given)
-    assert loop.check().explored == len(list(ending(loop)))
+    assert loop.check().explored == len(list(assert_ends(loop)))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def moments(loop: Loop) -> list[Any]:
 def test_a_stream_is_gone_through_as_if_it_had_each_length() -> None:
     met = set()
     for length in range(1, 8):
-        for visit in ending(a_loop(train=length)):
+        for visit in assert_ends(a_loop(train=length)):
             met.add((visit.state, visit.batch_nb, visit.state is not State.START and visit.batch_nb + 1 == length))
     assert explored(a_loop(train=None)).explored == len(met)
 
@@ -156,7 +156,7 @@ def test_a_stream_is_gone_through_as_if_it_had_each_length() -> None:
 def test_a_batch_is_gone_through_as_if_it_had_each_number_of_splits() -> None:
     met = set()
     for splits in (1, 2, 3):
-        for visit in ending(a_loop(train=1, splits=splits, truncated_bptt_steps=5)):
+        for visit in assert_ends(a_loop(train=1, splits=splits, truncated_bptt_steps=5)):
             met.add((visit.state, visit.split_nb, visit.state is State.START or splits))
     assert explored(a_loop(train=1, truncated_bptt_steps=5)).explored == len(met)
 
@@ -165,9 +165,9 @@ def test_a_batch_is_gone_through_as_if_it_had_each_number_of_splits() -> None:
 def test_each_step_may_be_skipped_or_rolled_back(given: dict[str, Any], ways: int) -> None:
     """Neither is told apart afterwards, but by totals."""
     loop = a_loop(**given)
-    steps = [visit for visit in ending(loop) if visit.state is State.STEP]
+    steps = [visit for visit in assert_ends(loop) if visit.state is State.STEP]
     found = explored(loop)
-    assert found.explored == len(list(ending(loop))) + (ways - 1) * len(steps)
+    assert found.explored == len(list(assert_ends(loop))) + (ways - 1) * len(steps)
     assert {index for index, r in enumerate(loop.table) if r.source is State.STEP} <= found.taken
 
 
@@ -244,7 +244,7 @@ def test_gradients_may_not_go_from_one_epoch_into_the_next(epochs: int) -> None:
 def test_an_exploration_is_given_up_only_where_more_is_left(most: int) -> None:
     loop = a_loop()
     found = explored(loop, most=most)
-    assert len(list(ending(loop))) == 18
+    assert len(list(assert_ends(loop))) == 18
     assert found.explored == min(most, 18)
     assert found.is_whole == (most >= 18)
     assert found.bounded == ([] if most >= 18 else [f"it stopped after {most} moments"])
@@ -271,7 +271,7 @@ def test_patience_gives_out_at_a_check_or_does_not() -> None:
     lost = {moment.state for moment in moments(loop) if moment.signals.patience_exhausted}
     kept = {moment.state for moment in moments(loop) if not moment.signals.patience_exhausted}
     assert lost == {State.VAL_CHECK, State.EARLY_STOP, State.EPOCH_END}
-    assert kept == {visit.state for visit in ending(loop)}
+    assert kept == {visit.state for visit in assert_ends(loop)}
     assert not any(moment.signals.patience_exhausted for moment in moments(a_loop(val=[1])))
 
 

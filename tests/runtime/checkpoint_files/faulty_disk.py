@@ -55,7 +55,7 @@ class Handle:
     position: int = 0
 
 
-class Disk(Files):
+class FaultyDisk(Files):
     """A file system whose every operation is counted, and fails where `fault` says so."""
 
     def __init__(self, root: Folder | None = None) -> None:
@@ -184,9 +184,9 @@ class Disk(Files):
 
     # ---- what happens to it
 
-    def after_cut(self, choice: random.Random | Literal["all", "nothing"]) -> Disk:
+    def after_cut(self, choice: random.Random | Literal["all", "nothing"]) -> FaultyDisk:
         """The disk after a power cut: what was synced is there; of the rest all, nothing, or what chance decides."""
-        return Disk(_survived(self.root, choice))
+        return FaultyDisk(_survived(self.root, choice))
 
     # ---- inside
 

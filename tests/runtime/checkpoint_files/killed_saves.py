@@ -28,7 +28,7 @@ OPERATIONS = (
 )  # fmt: skip
 
 
-class Deadly(Files):
+class KillingFiles(Files):
     """The real file system, in which this process is killed at the operation of this number."""
 
     def __init__(self, at: int, will: Path) -> None:
@@ -39,7 +39,7 @@ class Deadly(Files):
     def write(self, handle: int, data: memoryview) -> int:
         if self.done == self.at:
             super().write(handle, data[: len(data) // 2])
-        count: int = self.count("write", lambda: super(Deadly, self).write(handle, data))
+        count: int = self.count("write", lambda: super(KillingFiles, self).write(handle, data))
         return count
 
     def count(self, name: str, operate: Callable[[], Any]) -> Any:
@@ -52,7 +52,7 @@ class Deadly(Files):
 
 
 def _counted(name: str) -> Callable[..., Any]:
-    def operation(self: Deadly, *args: Any) -> Any:
+    def operation(self: KillingFiles, *args: Any) -> Any:
         return self.count(name, lambda: getattr(Files, name)(self, *args))
 
     return operation
@@ -60,20 +60,20 @@ def _counted(name: str) -> Callable[..., Any]:
 
 for _name in OPERATIONS:
     if _name != "write":
-        setattr(Deadly, _name, _counted(_name))
+        setattr(KillingFiles, _name, _counted(_name))
 
 
-def state(number: int, size: int = 3) -> dict[str, Any]:
+def sample_state(number: int, size: int = 3) -> dict[str, Any]:
     return {"model": {"weight": torch.full((size,), float(number))}, "number": number, "step": torch.tensor(number)}
 
 
 def save_second(folder: Path, files: Files) -> None:
     store = Store(folder, files)
-    store.save(state(2), {})
+    store.save(sample_state(2), {})
     store.prune(newest(1))
 
 
-def in_child(act: Callable[[], None]) -> int:
+def run_in_child(act: Callable[[], None]) -> int:
     """Act in a process of its own; returns how it ended, as `os.waitpid` says it."""
     child = os.fork()
     if child == 0:
@@ -82,25 +82,25 @@ def in_child(act: Callable[[], None]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def looked_at(folder: Path) -> dict[str, Any]:
+def checkpoints_in(folder: Path) -> dict[str, Any]:
     """What the next process finds, and what it leaves when it has saved."""
     store = Store(folder)
     loaded = store.newest()
     assert loaded is not None
     number = loaded.tree["number"]
     assert set(loaded.tree["model"]["weight"].tolist()) == {float(number)}
-    store.save(state(number + 1), {})
+    store.save(sample_state(number + 1), {})
     return {"number": number, "skipped": len(loaded.skipped), "left": sorted(p.name for p in folder.iterdir())}
 
 
-def killed_at(folder: Path, at: int) -> bool:
+def kill_at_operation(folder: Path, at: int) -> bool:
     """Save once, and save again until this operation; whether there is one of this number."""
-    Store(folder).save(state(1), {})
+    Store(folder).save(sample_state(1), {})
     will = folder.with_suffix(".will")
-    status = in_child(lambda: save_second(folder, Deadly(at, will)))
+    status = run_in_child(lambda: save_second(folder, KillingFiles(at, will)))
     if status == 0:
         return False
-    told = {"at": at, "operation": will.read_text(), "signal": os.WTERMSIG(status), **looked_at(folder)}
+    told = {"at": at, "operation": will.read_text(), "signal": os.WTERMSIG(status), **checkpoints_in(folder)}
     print(json.dumps(told), flush=True)
     return True
 
@@ -109,13 +109,13 @@ def keep_saving(folder: Path) -> None:
     """A run that saves in the background as fast as it can."""
     with Writer(Store(folder), newest(2)) as writer:
         for number in range(1, 1000):
-            writer.submit(state(number, 100_000), {})
+            writer.submit(sample_state(number, 100_000), {})
             time.sleep(0.001)
 
 
-def killed_after(folder: Path, seconds: float) -> None:
+def kill_after_seconds(folder: Path, seconds: float) -> None:
     """Kill such a run from outside at a moment that has nothing to do with what it does."""
-    Store(folder).save(state(0), {})
+    Store(folder).save(sample_state(0), {})
     child = os.fork()
     if child == 0:
         keep_saving(folder)
@@ -123,23 +123,23 @@ def killed_after(folder: Path, seconds: float) -> None:
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
-    print(json.dumps({"at": "random", "signal": os.WTERMSIG(status), **looked_at(folder)}), flush=True)
+    print(json.dumps({"at": "random", "signal": os.WTERMSIG(status), **checkpoints_in(folder)}), flush=True)
 
 
 def main(folder: Path) -> None:
     """Kill everywhere; at last a child that ends by itself while its last save is being written."""
     torch.set_num_threads(1)
     at = 0
-    while killed_at(folder / f"at{at}", at):
+    while kill_at_operation(folder / f"at{at}", at):
         at += 1
     chance = random.Random(0)
     for turn in range(6):
-        killed_after(folder / f"random{turn}", 0.02 + 0.1 * chance.random())
+        kill_after_seconds(folder / f"random{turn}", 0.02 + 0.1 * chance.random())
     if os.fork() == 0:
-        Writer(Store(folder / "end")).submit(state(7, 1_000_000), {})
+        Writer(Store(folder / "end")).submit(sample_state(7, 1_000_000), {})
         raise SystemExit  # the normal end of a process, without close()
     os.wait()
-    print(json.dumps({"at": "end", **looked_at(folder / "end")}))
+    print(json.dumps({"at": "end", **checkpoints_in(folder / "end")}))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import CODES, PACKED
 from tests.models import bits_of
 
-FLOATING = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
-WHOLE = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
-OTHERS = sorted({*CODES, *PACKED} - {*FLOATING, *WHOLE, torch.float4_e2m1fn_x2}, key=str)
+FLOAT_DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
+INTEGER_DTYPES = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+OTHER_DTYPES = sorted({*CODES, *PACKED} - {*FLOAT_DTYPES, *INTEGER_DTYPES, torch.float4_e2m1fn_x2}, key=str)
 
 # torch warns of this dtype once in a process; here it is, and nobody hears it.
 with warnings.catch_warnings():
@@ -70,7 +70,7 @@ def _has_nan(key: Any) -> bool:
 def tensors(draw: st.DrawFn) -> Tensor:
     """A tensor of any dtype, shape and layout; a parameter, too."""
     shape = draw(st.lists(st.integers(0, 3), max_size=4))
-    dtype = draw(st.sampled_from(FLOATING + WHOLE + OTHERS))
+    dtype = draw(st.sampled_from(FLOAT_DTYPES + INTEGER_DTYPES + OTHER_DTYPES))
     count = math.prod(shape) * dtype.itemsize
     data = torch.tensor(list(draw(st.binary(min_size=count, max_size=count))), dtype=torch.uint8)
     data = data % 2 if dtype == torch.bool else data
@@ -78,21 +78,21 @@ def tensors(draw: st.DrawFn) -> Tensor:
     tensor = tensor.permute(draw(st.permutations(range(len(shape)))))
     if tensor.dim() and tensor.shape[0] and draw(st.booleans()):
         tensor = tensor[:: draw(st.integers(1, 3))]
-    if dtype in FLOATING and draw(st.booleans()):
+    if dtype in FLOAT_DTYPES and draw(st.booleans()):
         return nn.Parameter(tensor, requires_grad=draw(st.booleans()))
-    return tensor.requires_grad_(dtype in FLOATING and draw(st.booleans()))
+    return tensor.requires_grad_(dtype in FLOAT_DTYPES and draw(st.booleans()))
 
 
-def views(tensor: Tensor) -> list[Tensor]:
+def tensor_views(tensor: Tensor) -> list[Tensor]:
     """A tensor, and others in the same memory."""
     flat = tensor.detach().reshape(-1)
     return [tensor, tensor.detach(), tensor.detach().mT if tensor.dim() >= 2 else flat, flat[1:], flat[::2], flat[:2], flat[2:]]
 
 
 @st.composite
-def trees(draw: st.DrawFn) -> Any:
+def state_trees(draw: st.DrawFn) -> Any:
     """A state in which some tensors share their memory."""
-    pool = [view for tensor in draw(st.lists(tensors(), max_size=2)) for view in views(tensor)]
+    pool = [view for tensor in draw(st.lists(tensors(), max_size=2)) for view in tensor_views(tensor)]
     shared = [st.sampled_from(pool)] if pool else []
     leaves = st.one_of(plain, scalars, arrays, tensors(), st.binary(max_size=3).map(bytearray), *shared)
 

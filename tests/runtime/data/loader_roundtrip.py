@@ -21,7 +21,7 @@ Make = Callable[[], Any]  # a new loader, as a new process would make it
 ITEMS, EPOCHS = 11, 2
 
 
-class Items(Dataset[Any]):
+class RecordedItems(Dataset[Any]):
     """Items that say which they are, and write down that they were loaded."""
 
     def __init__(self, n: int = ITEMS) -> None:
@@ -36,12 +36,12 @@ class Items(Dataset[Any]):
         return torch.tensor([float(index)], dtype=torch.float64)
 
 
-def draws() -> list[float]:
+def random_draws() -> list[float]:
     """A number from each process-wide generator."""
     return [torch.rand(()).item(), random.random(), float(np.random.rand())]
 
 
-class Augmented(Items):
+class RandomItems(RecordedItems):
     """Items that draw from every process-wide generator: all of them, or only some."""
 
     def __init__(self, n: int = ITEMS, every: int = 1) -> None:
@@ -50,13 +50,13 @@ class Augmented(Items):
 
     def __getitem__(self, index: int) -> Any:
         self.loaded.append(index)
-        return torch.tensor([index, *(draws() if index % self.every == 0 else [0.0] * 3)], dtype=torch.float64)
+        return torch.tensor([index, *(random_draws() if index % self.every == 0 else [0.0] * 3)], dtype=torch.float64)
 
 
-class Streamed(IterableDataset[Any]):
+class ItemStream(IterableDataset[Any]):
     """The same items as a stream, of which each worker gives a part."""
 
-    def __init__(self, items: Items) -> None:
+    def __init__(self, items: RecordedItems) -> None:
         self.items = items
 
     def __iter__(self) -> Iterator[Any]:
@@ -65,7 +65,7 @@ class Streamed(IterableDataset[Any]):
         return (self.items[i] for i in range(first, len(self.items), step))
 
 
-class Eager(Sampler[int]):
+class EagerSampler(Sampler[int]):
     """A sampler that has drawn before it is asked for an index."""
 
     def __init__(self, n: int = ITEMS) -> None:
@@ -78,14 +78,14 @@ class Eager(Sampler[int]):
         return iter(torch.randperm(self.n).tolist())
 
 
-class Restless(Eager):
+class DrawingSampler(EagerSampler):
     """A sampler that draws each index when it is asked for it, from the generator that training draws from."""
 
     def __iter__(self) -> Iterator[int]:
         return (int(torch.randint(self.n, ())) for _ in range(self.n))
 
 
-class OwnPython(Eager):
+class OwnGeneratorsSampler(EagerSampler):
     """A sampler with generators of its own that are not torch's."""
 
     def __init__(self, n: int = ITEMS) -> None:
@@ -98,7 +98,7 @@ class OwnPython(Eager):
         return iter(order)
 
 
-class Pairs(Sampler[list[int]]):
+class PairBatchSampler(Sampler[list[int]]):
     """A batch sampler of the user's own."""
 
     def __init__(self, n: int = ITEMS) -> None:
@@ -112,7 +112,7 @@ class Pairs(Sampler[list[int]]):
         return (order[2 * i : 2 * i + 2] for i in range(len(self)))
 
 
-class Sequences:
+class ShuffledIterable:
     """An iterable that is none of torch's, in an order of its own."""
 
     def __len__(self) -> int:
@@ -122,7 +122,7 @@ class Sequences:
         return iter(torch.randperm(5).unsqueeze(1))
 
 
-class Endless:
+class EndlessIterator:
     """An iterator with a length, which goes on from one epoch to the next."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Endless:
     def __len__(self) -> int:
         return 4
 
-    def __iter__(self) -> Endless:
+    def __iter__(self) -> EndlessIterator:
         return self
 
     def __next__(self) -> Tensor:
@@ -139,13 +139,13 @@ class Endless:
         return torch.tensor([self.next])
 
 
-def torn(items: list[Tensor]) -> Tensor:
+def collate_with_draws(items: list[Tensor]) -> Tensor:
     """A ``collate_fn`` that draws."""
-    return torch.stack([torch.cat([item, torch.tensor(draws(), dtype=torch.float64)]) for item in items])
+    return torch.stack([torch.cat([item, torch.tensor(random_draws(), dtype=torch.float64)]) for item in items])
 
 
 @define
-class Journey:
+class LoaderRun:
     """What came of a run: its batches, what was saved on the way, and the generators' states at its end."""
 
     batches: list[Any] = field(factory=list)
@@ -153,7 +153,7 @@ class Journey:
     end: Any = None
 
 
-def saved(value: Any) -> bytes:
+def serialized(value: Any) -> bytes:
     """A value as a checkpoint would hold it; anything that is not plain data is refused."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
@@ -162,7 +162,7 @@ def saved(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def travel(make: Make, start: bytes | None = None, *, saves: bool = False, share: int | None = None) -> Journey:
+def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, share: int | None = None) -> LoaderRun:
     """Go through `EPOCHS` epochs, with draws between the batches as a training step makes them.
 
     Args:
@@ -173,19 +173,19 @@ def travel(make: Make, start: bytes | None = None, *, saves: bool = False, share
     """
     seed_all(7)
     loader = make()
-    cursor, journey, epoch = resumable(loader, "train_dataloader"), Journey(), 0
+    cursor, journey, epoch = resumable(loader, "train_dataloader"), LoaderRun(), 0
     if start is not None:
-        draws()
+        random_draws()
         position = torch.load(io.BytesIO(start), weights_only=True)
         put_process_wide_back(position["generators"])
         before = process_wide()
         cursor.load_state_dict(position["cursor"])
         epoch = position["epoch"]
-        assert same(process_wide(), before)
+        assert same_bytes(process_wide(), before)
 
     def save() -> None:
         if saves:
-            journey.saves.append(saved({"cursor": cursor.state_dict(), "generators": process_wide(), "epoch": epoch}))
+            journey.saves.append(serialized({"cursor": cursor.state_dict(), "generators": process_wide(), "epoch": epoch}))
 
     if start is None:
         save()
@@ -200,7 +200,7 @@ def travel(make: Make, start: bytes | None = None, *, saves: bool = False, share
 
         while not is_over():
             journey.batches.append(batches.next())
-            draws()
+            random_draws()
             save()
         batches.finish()
         epoch += 1
@@ -209,18 +209,18 @@ def travel(make: Make, start: bytes | None = None, *, saves: bool = False, share
     return journey
 
 
-def same(first: Any, second: Any) -> bool:
+def same_bytes(first: Any, second: Any) -> bool:
     """Whether two nested values are equal to the bit."""
-    return saved(first) == saved(second)
+    return serialized(first) == serialized(second)
 
 
-def assert_resumes_exactly(make: Make, share: int | None = None, every: int = 1) -> Journey:
+def assert_resumes_exactly(make: Make, share: int | None = None, every: int = 1) -> LoaderRun:
     """Whatever place a journey was saved at, a new loader goes on from there as if nothing had happened."""
-    whole = travel(make, saves=True, share=share)
-    bare = travel(make, share=share)
-    assert same((whole.batches, whole.end), (bare.batches, bare.end))  # to be saved changes nothing
+    whole = run_loader(make, saves=True, share=share)
+    bare = run_loader(make, share=share)
+    assert same_bytes((whole.batches, whole.end), (bare.batches, bare.end))  # to be saved changes nothing
     for i in range(every > 1, len(whole.saves), every):  # every third of 15 places: one is between two epochs
-        rest = travel(make, whole.saves[i], share=share)
-        assert same(rest.batches, whole.batches[len(whole.batches) - len(rest.batches) :]), f"saved at place {i}"
-        assert same(rest.end, whole.end), f"saved at place {i}"
+        rest = run_loader(make, whole.saves[i], share=share)
+        assert same_bytes(rest.batches, whole.batches[len(whole.batches) - len(rest.batches) :]), f"saved at place {i}"
+        assert same_bytes(rest.end, whole.end), f"saved at place {i}"
     return whole

@@ -18,7 +18,7 @@ from fsmtrain.runtime.data.loaders import (
     as_loaders,
     length_of,
 )
-from tests.models import Linear, Samples, Validated, batches, machine_of, places, stream, trained
+from tests.models import Linear, Samples, Validated, batches, machine_of, state_notes, stream, trained
 
 
 class Listed:
@@ -223,7 +223,7 @@ def test_a_data_loader_that_was_used_up_has_come_to_its_end() -> None:
 def test_a_loader_shorter_than_its_length_is_an_error_with_both_numbers() -> None:
     with pytest.raises(DataError, match=r"train_dataloader: its length is 5, but it ended after 3 batches") as caught:
         trained(Numbers(), Listed(3, length=5), max_nb_epochs=1)
-    assert places(caught.value) == ["in state fetch, epoch 0, batch 3, optimizer 0"]
+    assert state_notes(caught.value) == ["in state fetch, epoch 0, batch 3, optimizer 0"]
     with pytest.raises(DataError, match=r"its length is 2, but it ended after 1 batch\."):
         trained(Numbers(), Listed(1, length=2), max_nb_epochs=1)
 
@@ -320,7 +320,7 @@ def test_a_generator_serves_one_epoch() -> None:
 def test_a_generator_for_two_epochs_is_an_error_that_says_what_to_pass() -> None:
     with pytest.raises(DataError, match="It is an iterator, which can be used only once: pass an iterable") as caught:
         trained(Numbers(), (i for i in range(3)), max_nb_epochs=2)
-    assert places(caught.value) == ["in state fetch, epoch 1, batch 0, optimizer 0"]
+    assert state_notes(caught.value) == ["in state fetch, epoch 1, batch 0, optimizer 0"]
 
 
 def test_a_generator_for_the_sanity_pass_and_the_check_is_an_error() -> None:

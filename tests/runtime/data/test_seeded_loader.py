@@ -20,7 +20,15 @@ from fsmtrain.runtime import rng
 from fsmtrain.runtime.data.permutation import Permutation, mixed
 from fsmtrain.runtime.generators import process_wide
 from tests.models import Perceptron, Samples, trained
-from tests.runtime.data.loader_roundtrip import ITEMS, Augmented, Items, Streamed, draws, same, torn
+from tests.runtime.data.loader_roundtrip import (
+    ITEMS,
+    ItemStream,
+    RandomItems,
+    RecordedItems,
+    collate_with_draws,
+    random_draws,
+    same_bytes,
+)
 
 words = st.integers(0, 2**64 - 1)
 
@@ -28,7 +36,7 @@ words = st.integers(0, 2**64 - 1)
 def loader(dataset: Any = None, **more: Any) -> SeededDataLoader:
     """Augmented items, three in a batch."""
     given: dict[str, Any] = {"batch_size": 3, "shuffle": True, "seed": 4, **more}
-    return SeededDataLoader(Augmented() if dataset is None else dataset, **given)
+    return SeededDataLoader(RandomItems() if dataset is None else dataset, **given)
 
 
 # ---- the order
@@ -102,10 +110,12 @@ KINDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("more", KINDS, ids=str)
 def test_the_batches_are_the_same_in_whatever_process_they_are_loaded(more: dict[str, Any]) -> None:
     """Collated by a function that draws as well."""
-    collate_fn = None if "multiprocessing_context" in more else torn  # the tests' own modules are slow to import again
+    collate_fn = (
+        None if "multiprocessing_context" in more else collate_with_draws
+    )  # the tests' own modules are slow to import again
     alone, shared = loader(collate_fn=collate_fn), loader(collate_fn=collate_fn, **more)
     for _ in range(2):
-        assert same([*alone], [*shared])
+        assert same_bytes([*alone], [*shared])
 
 
 def test_an_item_draws_the_same_wherever_it_comes_in_the_epoch() -> None:
@@ -125,34 +135,34 @@ def test_items_epochs_and_seeds_draw_numbers_of_their_own() -> None:
 
 @pytest.mark.parametrize("more", [{}, {"num_workers": 1}])
 def test_the_generators_of_the_process_are_left_alone(more: dict[str, Any]) -> None:
-    draws()
+    random_draws()
     np.random.randn()  # leaves half of a pair behind, which is a part of the state
     random.gauss(0, 1)
     before = process_wide()
     for i, _ in enumerate(loader(**more)):
-        assert same(process_wide(), before)
+        assert same_bytes(process_wide(), before)
         if i == 2:
             break
-    assert same(process_wide(), before)
+    assert same_bytes(process_wide(), before)
 
 
 def test_the_generators_are_put_back_after_an_item_that_fails() -> None:
-    class Failing(Augmented):
+    class Failing(RandomItems):
         def __getitem__(self, index: int) -> Any:
-            draws()
+            random_draws()
             raise KeyError(index)
 
     before = process_wide()
     with pytest.raises(KeyError):
         next(iter(loader(Failing())))
-    assert same(process_wide(), before)
+    assert same_bytes(process_wide(), before)
 
 
-class Batched(Augmented):
+class Batched(RandomItems):
     """A dataset that loads a batch at once."""
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
-        offset = draws()
+        offset = random_draws()
         return [torch.tensor([index, *offset]) for index in indices]
 
 
@@ -160,12 +170,12 @@ def test_a_dataset_that_loads_batches_does_so() -> None:
     batches = [*loader(Batched())]
     assert all(len({tuple(item[1:].tolist()) for item in batch}) == 1 for batch in batches)
     assert len({tuple(batch[0, 1:].tolist()) for batch in batches}) == len(batches)
-    assert same(batches, [*loader(Batched(), num_workers=1)])
+    assert same_bytes(batches, [*loader(Batched(), num_workers=1)])
 
 
 def test_a_subset_is_loaded_item_by_item_unless_what_it_is_of_loads_batches() -> None:
-    assert same([*loader(Subset(Augmented(), range(ITEMS)))], [*loader()])
-    assert same([*loader(Subset(Subset(Batched(), range(ITEMS)), range(ITEMS)))], [*loader(Batched())])
+    assert same_bytes([*loader(Subset(RandomItems(), range(ITEMS)))], [*loader()])
+    assert same_bytes([*loader(Subset(Subset(Batched(), range(ITEMS)), range(ITEMS)))], [*loader(Batched())])
 
 
 @pytest.mark.parametrize("more", [{}, {"num_workers": 1}])
@@ -174,14 +184,14 @@ def test_what_is_not_seeded_must_not_be_drawn_from(left_out: str, more: dict[str
     named = [name for name in ("torch", "numpy", "python") if name != left_out]
     with pytest.raises(DataError, match=f"Augmented drew from the generator of '{left_out}'"):
         next(iter(loader(draws_from=named, **more)))
-    assert same([*loader(Items(), draws_from=())], [*loader(Items())])
+    assert same_bytes([*loader(RecordedItems(), draws_from=())], [*loader(RecordedItems())])
 
 
 # ---- positions
 
 
 def test_a_position_far_away_is_gone_to_without_what_comes_before() -> None:
-    items = Items(10**9)
+    items = RecordedItems(10**9)
     made = loader(items, batch_size=32)
     made.load_state_dict({**made.state_dict(), "epoch": 7, "batch": 10_000_000})
     next(iter(made))
@@ -205,7 +215,7 @@ def test_any_batch_of_any_epoch_can_be_gone_to(batch_size: int | None, drop_last
         other.load_state_dict(state)
         assert other.state_dict() == state
         rest = [*other] + ([*other] if state["epoch"] == 0 else [])
-        assert same(rest, whole[i:])
+        assert same_bytes(rest, whole[i:])
 
 
 def test_each_pass_is_the_next_epoch_also_after_one_that_was_left() -> None:
@@ -217,14 +227,14 @@ def test_each_pass_is_the_next_epoch_also_after_one_that_was_left() -> None:
     assert made.state_dict()["epoch"] == 2
     made.set_epoch(0)
     assert made.state_dict()["epoch"] == 0
-    assert same([*made], first)
+    assert same_bytes([*made], first)
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         ({"seed": 5}, "seed=5, but the position was saved with seed=4"),
-        ({"dataset": Augmented(12)}, "length=12, but the position was saved with length=11"),
+        ({"dataset": RandomItems(12)}, "length=12, but the position was saved with length=11"),
         ({"batch_size": 2}, "batch_size=2, but the position was saved with batch_size=3"),
         ({"shuffle": False}, "shuffle=False, but"),
         ({"drop_last": True}, "drop_last=True, but"),
@@ -244,7 +254,7 @@ def test_a_position_beyond_the_epoch_is_refused() -> None:
 
 
 def test_it_is_a_data_loader() -> None:
-    items = Augmented()
+    items = RandomItems()
     made = loader(items, drop_last=True)
     assert isinstance(made, DataLoader)
     assert (made.dataset, made.batch_size, made.drop_last, len(made)) == (items, 3, True, 3)
@@ -268,13 +278,13 @@ def test_the_sanity_pass_uses_up_no_epoch() -> None:
     before = rng.take([made])
     next(iter(made))
     rng.put_back(before)
-    assert same([*made], [*loader()])
+    assert same_bytes([*made], [*loader()])
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"dataset": Streamed(Items())}, "needs a map-style dataset"),
+        ({"dataset": ItemStream(RecordedItems())}, "needs a map-style dataset"),
         ({"dataset": iter([1])}, "needs a map-style dataset"),
         ({"seed": -1}, "seed=-1: it must be an int from 0"),
         ({"seed": 2**64}, "it must be an int from 0"),

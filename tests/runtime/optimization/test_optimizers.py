@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau,
 from fsmtrain import Callback, Guards, State, TrainingModule, every_n_batches
 from fsmtrain.errors import GuardError, MetricError, ModelError, OptionsError
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, parse_configure_optimizers, zero_grad
-from tests.models import Adversaries, Linear, Plain, Validated, Visits, batches, machine_of, places, trained
+from tests.models import Adversaries, Linear, Plain, TransitionRecorder, Validated, batches, machine_of, state_notes, trained
 
 
 def parameters() -> list[nn.Parameter]:
@@ -296,7 +296,7 @@ def test_a_missing_metric_of_a_plateau_scheduler_is_an_error_that_lists_those_th
     message = r"ReduceLROnPlateau watches 'loss', which the check did not return\. It returned 'accuracy', 'val_loss'"
     with pytest.raises(MetricError, match=message) as caught:
         trained(model, batches(2), batches(2), max_nb_epochs=3)
-    assert places(caught.value) == ["in state epoch_end, epoch 0, batch 0, optimizer 0"]
+    assert state_notes(caught.value) == ["in state epoch_end, epoch 0, batch 0, optimizer 0"]
 
 
 @pytest.mark.parametrize("options", [{"early_stop_callback": True}, {}], ids=["early stopping", "plateau"])
@@ -353,7 +353,7 @@ def test_only_the_parameters_of_the_optimizer_in_turn_require_a_gradient() -> No
 
 
 def test_optimizers_take_their_turns_in_order_with_a_forward_of_their_own() -> None:
-    visits = Visits()
+    visits = TransitionRecorder()
     trained(Three(), batches(2), max_nb_epochs=1, callbacks=[visits])
     turns = [(t.source.value, t.optimizer_i) for t in visits.seen if t.source.value in ("train_batch", "backward", "step")]
     assert turns == [(state, i) for i in range(3) for state in ("train_batch", "backward", "step")]

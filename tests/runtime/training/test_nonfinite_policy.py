@@ -33,7 +33,7 @@ from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import NonFiniteError, OptionsError, UsageError
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteValue
-from tests.adapters.sample_trainings import in_turns, outcome
+from tests.adapters.sample_trainings import outcome, run_with_both_engines
 from tests.models import (
     Adversaries,
     Linear,
@@ -47,7 +47,7 @@ from tests.models import (
     twins,
     weights,
 )
-from tests.resuming.resume_scenarios import PRESETS
+from tests.resuming.resume_scenarios import SCENARIOS
 
 POLICIES = ("raise", "skip", "rollback")
 EVERY = Guards(save=every_n_batches(1))
@@ -104,9 +104,9 @@ def left_behind(machine: Machine) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("name", [n for n in PRESETS if n not in ("two workers", "windows that are dropped", "rollbacks")])
+@pytest.mark.parametrize("name", [n for n in SCENARIOS if n not in ("two workers", "windows that are dropped", "rollbacks")])
 def test_where_all_is_finite_each_policy_trains_the_same_bits_by_the_same_transitions(name: str, policy: str) -> None:
-    plain, watched = PRESETS[name](), PRESETS[name](on_nonfinite=policy)
+    plain, watched = SCENARIOS[name](), SCENARIOS[name](on_nonfinite=policy)
     plain.run()
     watched.run()
     assert same_bits(outcome(plain), outcome(watched))
@@ -387,7 +387,7 @@ def test_rollback_trains_what_one_would_write_by_hand_without_the_batch(kind: st
 
 
 @pytest.mark.parametrize(("what", "at"), [("loss", 3), ("gradient", 4), ("gradient", 7), ("loss", 8)])
-@pytest.mark.parametrize("name", [n for n in PRESETS if n not in ("two workers", "windows that are dropped", "rollbacks")])
+@pytest.mark.parametrize("name", [n for n in SCENARIOS if n not in ("two workers", "windows that are dropped", "rollbacks")])
 def test_a_run_that_rolled_back_is_one_that_was_told_from_the_start(name: str, what: Any, at: int) -> None:
     """To leave that batch out: bit for bit, whatever else there is to a run. `at` counts the run's batches from 1."""
     if what == "gradient" and name == "fp16 with a scaler":
@@ -396,8 +396,8 @@ def test_a_run_that_rolled_back_is_one_that_was_told_from_the_start(name: str, w
     if found is None:
         pytest.skip("the run has no such batch")
     epoch, batch_nb = found
-    machine = PRESETS[name]([Poison((epoch, batch_nb), what=what)], on_nonfinite="rollback")
-    told = told_from_the_start(PRESETS[name]([Poison((epoch, batch_nb))], on_nonfinite="rollback"), bad(epoch, batch_nb, at))
+    machine = SCENARIOS[name]([Poison((epoch, batch_nb), what=what)], on_nonfinite="rollback")
+    told = told_from_the_start(SCENARIOS[name]([Poison((epoch, batch_nb))], on_nonfinite="rollback"), bad(epoch, batch_nb, at))
     machine.run()
     told.run()
     assert [one.batch for one in machine.rollbacks] == [at]
@@ -406,7 +406,7 @@ def test_a_run_that_rolled_back_is_one_that_was_told_from_the_start(name: str, w
 
 @functools.cache
 def _place(name: str, at: int) -> tuple[int, int] | None:
-    machine = PRESETS[name]()
+    machine = SCENARIOS[name]()
     for transition in machine:
         if transition.source is State.FETCH and machine.counters.batches_begun == at:
             return transition.current_epoch, transition.batch_nb
@@ -436,7 +436,7 @@ def test_both_engines_roll_back_by_the_same_transitions(turns: tuple[bool, ...])
     )
     one.run()
     Path("checkpoints").rename("others")
-    in_turns(two, itertools.cycle(turns))
+    run_with_both_engines(two, itertools.cycle(turns))
     assert same_bits(outcome(one), outcome(two))
     assert one.rollbacks == two.rollbacks == (bad(0, 3, 4), bad(2, 0, 11))
 

@@ -9,55 +9,55 @@ import pytest
 from fsmtrain.views.console import progress_bar
 from fsmtrain.views.console.progress_bar import Bar
 from tests.pseudo_terminal import Terminal
-from tests.views.console.shown_runs import Clock, Standstill, drawing
+from tests.views.console.shown_runs import FrozenRun, ManualClock, drawing_threads
 
 
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
     """A terminal of 120 columns. A test takes it over itself: pytest sets the streams after its fixtures are made."""
-    yield from opened(120)
+    yield from open_terminal(120)
 
 
 @pytest.fixture
 def narrow_terminal() -> Iterator[Terminal]:
     """The same with 40 columns."""
-    yield from opened(40)
+    yield from open_terminal(40)
 
 
 @pytest.fixture
 def ascii_terminal() -> Iterator[Terminal]:
     """One that has no other characters than those of ASCII."""
-    yield from opened(120, "ascii")
+    yield from open_terminal(120, "ascii")
 
 
-def opened(columns: int, encoding: str = "utf-8") -> Iterator[Terminal]:
+def open_terminal(columns: int, encoding: str = "utf-8") -> Iterator[Terminal]:
     """A terminal that is closed afterwards, with nothing left behind in it."""
     terminal = Terminal(columns, encoding)
     yield terminal
     for stream in (terminal.stderr, terminal.stdout):
         assert not {"write", "flush"} & set(vars(stream)), "a stream has not been put back"
-    assert not drawing(), "a thread goes on drawing"
+    assert not drawing_threads(), "a thread goes on drawing"
     terminal.close()
 
 
-class ByHand:
+class ManualBars:
     """Makes bars that are drawn when a test says so: their threads look once, and not again."""
 
     def __init__(self) -> None:
         self.bars: list[Bar] = []
 
-    def __call__(self, terminal: Terminal, run: Standstill, clock: Clock | None = None) -> Bar:
+    def __call__(self, terminal: Terminal, run: FrozenRun, clock: ManualClock | None = None) -> Bar:
         """A bar whose first look is over."""
-        self.bars.append(Bar(run, terminal.stderr, clock or Clock()))
+        self.bars.append(Bar(run, terminal.stderr, clock or ManualClock()))
         terminal.wait_for(f"{run.state} ")
         return self.bars[-1]
 
 
 @pytest.fixture
-def by_hand(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Iterator[ByHand]:
+def by_hand(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Iterator[ManualBars]:
     """What makes such bars, and in the end closes those that a failed test has left."""
     monkeypatch.setattr(progress_bar, "INTERVAL", 3600.0)
-    made = ByHand()
+    made = ManualBars()
     yield made
     for each in made.bars:
         each.close("left by a test that failed")

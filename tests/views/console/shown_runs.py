@@ -21,7 +21,7 @@ from fsmtrain.runtime.build import Loaders
 from fsmtrain.views.console.progress import Progress
 
 
-class Batches:
+class UnsizedBatches:
     """So many batches, with or without a length."""
 
     def __init__(self, n: int) -> None:
@@ -31,7 +31,7 @@ class Batches:
         return (torch.ones(2, 3) for _ in range(self.n))
 
 
-class Sized(Batches):
+class SizedBatches(UnsizedBatches):
     def __len__(self) -> int:
         return self.n
 
@@ -64,7 +64,7 @@ class Model(TrainingModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def machine(
+def machine_with_progress(
     model: TrainingModule,
     train: Iterable[Any] | None = None,
     val: Iterable[Any] = (),
@@ -76,11 +76,11 @@ def machine(
     """A run of a model of which nothing but its progress is shown."""
     alone = {"quiet": True, "runs_dir": None}
     options = Options(**{"max_nb_epochs": 2, "nb_sanity_val_steps": 0, "device": "cpu", **alone, **flags})
-    loaders = Loaders(train=Sized(4) if train is None else train, val=val, test=test)
+    loaders = Loaders(train=SizedBatches(4) if train is None else train, val=val, test=test)
     return Machine(options, model, loaders, callbacks=[progress or Progress()])
 
 
-class Late:
+class LateMetrics:
     """Metrics that come when they are told to."""
 
     def __init__(self, values: dict[str, float], *, here: bool = False, failure: Exception | None = None) -> None:
@@ -98,7 +98,7 @@ class Late:
         return self._values if self.here else {}
 
 
-class Standstill:
+class FrozenRun:
     """A run that stands where it is put."""
 
     def __init__(self, state: State = State.FETCH, counters: Counters | None = None, **sizes: Any) -> None:
@@ -108,7 +108,7 @@ class Standstill:
         )
         self.times: dict[State, Timing] = {}
         self.stop_reason: StopReason | None = None
-        self.metrics = Late({}, here=True)
+        self.metrics = LateMetrics({}, here=True)
         self.trace = Trace(self.loop.table, self.loop.limits, self.counters)
         self.rollbacks: tuple[object, ...] = ()
         self.device_times: dict[State, Timing] = {}
@@ -116,11 +116,11 @@ class Standstill:
         self.model = self.device = self.run_dir = self.metric_queue = None
         self.optimizers: list[Any] = []
 
-    def progress_bar_metrics_async(self) -> Late:
+    def progress_bar_metrics_async(self) -> LateMetrics:
         return self.metrics
 
 
-class Clock:
+class ManualClock:
     """A clock that is set by hand."""
 
     def __init__(self) -> None:
@@ -130,6 +130,6 @@ class Clock:
         return self.now
 
 
-def drawing() -> list[threading.Thread]:
+def drawing_threads() -> list[threading.Thread]:
     """The threads that draw, or are about to write."""
     return [thread for thread in threading.enumerate() if thread.name.startswith("fsmtrain progress")]

@@ -13,16 +13,26 @@ from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.views.console.progress import Progress
 from fsmtrain.views.console.run_header import planned_work
-from tests.views.console.shown_runs import Clock, Late, Model, Sized, Standstill, drawing, machine
+from tests.views.console.shown_runs import (
+    FrozenRun,
+    LateMetrics,
+    ManualClock,
+    Model,
+    SizedBatches,
+    drawing_threads,
+    machine_with_progress,
+)
 
 
 def test_a_file_gets_a_line_for_each_epoch_and_one_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    clock = Clock()
+    clock = ManualClock()
 
     def pass_time(step: str, batch_nb: int) -> None:
         clock.now += 0.5
 
-    machine(Model(pass_time), val=Sized(1), test=Sized(3), val_check_interval=4, progress=Progress(clock)).run()
+    machine_with_progress(
+        Model(pass_time), val=SizedBatches(1), test=SizedBatches(3), val_check_interval=4, progress=Progress(clock)
+    ).run()
     first, second, end = capsys.readouterr().err.splitlines()
     assert first.startswith("epoch 1/2 after 2.5 s, ")
     assert second.startswith("epoch 2/2 after 5.0 s, ")
@@ -34,12 +44,12 @@ def test_a_file_gets_a_line_for_each_epoch_and_one_at_the_end(capsys: pytest.Cap
 def test_short_epochs_have_no_line_each_but_the_last_one_always_has(
     capsys: pytest.CaptureFixture[str], epochs: int, told: list[int]
 ) -> None:
-    clock = Clock()
+    clock = ManualClock()
 
     def pass_time(step: str, batch_nb: int) -> None:
         clock.now += 0.25
 
-    machine(Model(pass_time), Sized(1), max_nb_epochs=epochs, progress=Progress(clock)).run()
+    machine_with_progress(Model(pass_time), SizedBatches(1), max_nb_epochs=epochs, progress=Progress(clock)).run()
     lines = capsys.readouterr().err.splitlines()
     assert [int(line.split()[1].split("/")[0]) for line in lines[:-1]] == told
 
@@ -55,7 +65,7 @@ def test_a_file_is_told_what_ended_the_run_and_where(
             raise error
 
     with pytest.raises(type(error)):
-        machine(Model(fail), progress=Progress(Clock())).run()
+        machine_with_progress(Model(fail), progress=Progress(ManualClock())).run()
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == f"ended by {name} in the state train_batch, epoch 1/2, batch 3/4 (counted from 1), after 0.0 s"
 
@@ -66,7 +76,7 @@ def test_lines_go_to_what_is_standard_error_at_the_time(monkeypatch: pytest.Monk
     def replace(step: str, batch_nb: int) -> None:
         monkeypatch.setattr(sys, "stderr", files[1] if sys.stderr is files[0] else files[0])
 
-    machine(Model(replace), Sized(1), progress=Progress(Clock())).run()
+    machine_with_progress(Model(replace), SizedBatches(1), progress=Progress(ManualClock())).run()
     assert [file.getvalue().split()[0] for file in files] == ["epoch", "epoch"]
     assert not any(character in file.getvalue() for file in files for character in "\r\b")
 
@@ -88,15 +98,15 @@ class Broken(io.StringIO):
 @pytest.mark.parametrize("stderr", [None, closed(), Broken()])
 def test_a_run_goes_on_where_nobody_can_read_of_it(monkeypatch: pytest.MonkeyPatch, stderr: Any) -> None:
     monkeypatch.setattr(sys, "stderr", stderr)
-    assert machine(Model()).run().stop_reason is StopReason.MAX_EPOCHS
+    assert machine_with_progress(Model()).run().stop_reason is StopReason.MAX_EPOCHS
 
 
 def test_a_line_waits_for_its_metrics_and_the_run_does_not_wait_for_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     """The epochs' lines come in their order, each with the metrics of its own end, and the last sentence after all of them."""
-    run, clock, printed = Standstill(), Clock(), ""
+    run, clock, printed = FrozenRun(), ManualClock(), ""
     progress = Progress(clock)
     progress.on_run_start(run)
-    ends = [Late({"loss": float(epoch)}, here=epoch == 1) for epoch in range(3)]
+    ends = [LateMetrics({"loss": float(epoch)}, here=epoch == 1) for epoch in range(3)]
     for epoch, end in enumerate(ends):
         run.counters.current_epoch, run.metrics = epoch, end
         progress.on_epoch_end(run)
@@ -113,11 +123,11 @@ def test_a_line_waits_for_its_metrics_and_the_run_does_not_wait_for_the_line(cap
         "ended after 0 epochs",
     ]
     assert [line.split("loss=")[1] for line in printed.splitlines()[:3]] == ["0", "1", "2"]
-    assert not drawing()
+    assert not drawing_threads()
 
 
 def test_runs_that_are_shown_at_the_same_time_keep_their_lines_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    progress, first, second, never = Progress(Clock()), Standstill(), Standstill(), Standstill()
+    progress, first, second, never = Progress(ManualClock()), FrozenRun(), FrozenRun(), FrozenRun()
     progress.on_run_start(first)
     progress.on_run_start(second)
     for epoch in range(2):
@@ -130,7 +140,7 @@ def test_runs_that_are_shown_at_the_same_time_keep_their_lines_apart(capsys: pyt
 
 
 def test_a_line_tells_the_rate_of_the_epochs_since_the_line_before(capsys: pytest.CaptureFixture[str]) -> None:
-    run, clock = Standstill(), Clock()
+    run, clock = FrozenRun(), ManualClock()
     progress = Progress(clock)
     progress.on_run_start(run)
     for batches, seconds in ((10, 1.0), (20, 1.5)):
@@ -145,9 +155,9 @@ def test_a_line_tells_the_rate_of_the_epochs_since_the_line_before(capsys: pytes
 def test_a_line_whose_metrics_never_come_is_written_without_them(
     capsys: pytest.CaptureFixture[str], failure: Exception | None
 ) -> None:
-    run = Standstill()
-    run.metrics = Late({"loss": 1.0}, failure=failure)
-    progress = Progress(Clock())
+    run = FrozenRun()
+    run.metrics = LateMetrics({"loss": 1.0}, failure=failure)
+    progress = Progress(ManualClock())
     progress.on_run_start(run)
     progress.on_epoch_end(run)
     progress.on_run_end(run)
@@ -155,7 +165,7 @@ def test_a_line_whose_metrics_never_come_is_written_without_them(
         "epoch 1/20 after 0.0 s",
         "ended in the state fetch",
     ]
-    assert not drawing()
+    assert not drawing_threads()
 
 
 @pytest.mark.parametrize(
@@ -167,4 +177,4 @@ def test_a_line_whose_metrics_never_come_is_written_without_them(
     ],
 )
 def test_the_first_line_says_what_will_run(sizes: dict[str, Any], text: str) -> None:
-    assert planned_work(Standstill(**sizes).loop.limits) == text
+    assert planned_work(FrozenRun(**sizes).loop.limits) == text

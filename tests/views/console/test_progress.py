@@ -18,7 +18,7 @@ from fsmtrain.runtime.hooks import hooks_of
 from fsmtrain.runtime.metrics.host_transfer import PendingMetrics
 from fsmtrain.views.console.progress import Progress
 from tests.pseudo_terminal import Terminal
-from tests.views.console.shown_runs import Batches, Model, Sized, drawing, machine
+from tests.views.console.shown_runs import Model, SizedBatches, UnsizedBatches, drawing_threads, machine_with_progress
 
 
 def test_the_bar_shows_epoch_batch_and_state_while_a_long_forward_is_under_way(terminal: Terminal) -> None:
@@ -30,21 +30,21 @@ def test_the_bar_shows_epoch_batch_and_state_while_a_long_forward_is_under_way(t
         if batch_nb == 2:
             rows.append(terminal.wait_for(f"epoch {len(rows) + 1}/2, batch 3/4 |"))
 
-    machine(Model(wait)).run()
+    machine_with_progress(Model(wait)).run()
     assert [row.split("|")[2].split()[0] for row in rows] == ["train_batch", "train_batch"]
 
 
 def test_a_long_fetch_is_visible_as_such(terminal: Terminal) -> None:
     terminal.take_over()
 
-    class Slow(Sized):
+    class Slow(SizedBatches):
         def __iter__(self) -> Iterator[torch.Tensor]:
             for i, batch in enumerate(super().__iter__()):
                 if i == 2:
                     assert " fetch " in terminal.wait_for("epoch 1/1, batch 3/4 |") + " "
                 yield batch
 
-    machine(Model(), Slow(4), max_nb_epochs=1).run()
+    machine_with_progress(Model(), Slow(4), max_nb_epochs=1).run()
 
 
 def test_a_stream_has_batches_without_a_last_one_and_no_bar(terminal: Terminal) -> None:
@@ -56,7 +56,7 @@ def test_a_stream_has_batches_without_a_last_one_and_no_bar(terminal: Terminal) 
             assert "|" not in row
             assert "train_batch" in row
 
-    machine(Model(wait), Batches(4), max_nb_epochs=1).run()
+    machine_with_progress(Model(wait), UnsizedBatches(4), max_nb_epochs=1).run()
 
 
 def test_passes_over_other_batches_are_told_by_what_they_do_and_how_far_they_are(terminal: Terminal) -> None:
@@ -68,7 +68,9 @@ def test_passes_over_other_batches_are_told_by_what_they_do_and_how_far_they_are
             what = {"val": "trying validation 2/2" if not seen else "validating 2/3", "test": "testing 2/5"}[step]
             seen.append(terminal.wait_for(what))
 
-    machine(Model(wait), val=Sized(3), test=Sized(5), max_nb_epochs=1, nb_sanity_val_steps=2, val_check_interval=1.0).run()
+    machine_with_progress(
+        Model(wait), val=SizedBatches(3), test=SizedBatches(5), max_nb_epochs=1, nb_sanity_val_steps=2, val_check_interval=1.0
+    ).run()
     assert [row.split("|")[0] for row in seen] == ["epoch 1/1, batch 1/4 ", "epoch 1/1, batch 4/4 ", "epoch 1/1, batch 4/4 "]
 
 
@@ -79,7 +81,7 @@ def test_a_run_that_only_evaluates_has_a_bar_too(terminal: Terminal) -> None:
         if batch_nb == 3:
             terminal.wait_for("evaluating 4/5 |")
 
-    Machine(Options(device="cpu"), Model(wait), Loaders(test=Sized(5)), runs="test").run()
+    Machine(Options(device="cpu"), Model(wait), Loaders(test=SizedBatches(5)), runs="test").run()
     assert terminal.settled()[0].startswith("done |")
 
 
@@ -90,13 +92,13 @@ def test_the_bar_shows_the_metrics_of_the_progress_bar(terminal: Terminal) -> No
         if batch_nb == 3:
             terminal.wait_for("batch=2  half=0.5")
 
-    machine(Model(wait), val=Sized(1), val_check_interval=1.0).run()
+    machine_with_progress(Model(wait), val=SizedBatches(1), val_check_interval=1.0).run()
     assert terminal.settled()[0].endswith("batch=3  half=0.5  val_loss=0.25")
 
 
 def test_the_last_bar_stays_with_the_reason_below_it(terminal: Terminal) -> None:
     terminal.take_over()
-    machine(Model()).run()
+    machine_with_progress(Model()).run()
     bar, sentence = terminal.settled()
     assert bar.startswith("epoch 2/2, batch 4/4 |█")
     assert "| done " in bar
@@ -111,7 +113,7 @@ def test_a_terminal_of_40_columns_has_the_bar_in_one_row(narrow_terminal: Termin
         if batch_nb == 2:
             narrow_terminal.wait_for("epoch 1/1 3/4|")
 
-    machine(Model(wait), max_nb_epochs=1).run()
+    machine_with_progress(Model(wait), max_nb_epochs=1).run()
     bar, *sentence = narrow_terminal.settled()
     assert bar.startswith("epoch 1/1 4/4|█")
     assert "".join(sentence).startswith("ended after 1 epoch, 4 batches, ")
@@ -119,7 +121,7 @@ def test_a_terminal_of_40_columns_has_the_bar_in_one_row(narrow_terminal: Termin
 
 def test_a_terminal_without_block_characters_has_a_bar_of_others(ascii_terminal: Terminal) -> None:
     ascii_terminal.take_over()
-    machine(Model()).run()
+    machine_with_progress(Model()).run()
     assert ascii_terminal.settled()[0].startswith("epoch 2/2, batch 4/4 |#")
 
 
@@ -135,7 +137,7 @@ def test_after_an_error_the_screen_says_where_and_the_terminal_is_as_before(
             raise error("no more")
 
     with pytest.raises(error):
-        machine(Model(fail)).run()
+        machine_with_progress(Model(fail)).run()
     print("what comes next")
     bar, sentence, after = terminal.settled()
     assert bar.startswith("epoch 1/2, batch 3/4 |")
@@ -154,7 +156,7 @@ def test_after_a_stop_request_the_screen_says_so(terminal: Terminal) -> None:
         if batch_nb == 1:
             run.stop()
 
-    run = machine(Model(stop))
+    run = machine_with_progress(Model(stop))
     run.run()
     bar, sentence = terminal.settled()
     assert bar.startswith("epoch 1/2, batch 2/4 |")
@@ -168,11 +170,11 @@ def test_an_error_of_the_drawing_ends_the_bar_and_not_the_run(terminal: Terminal
 
     class Failing(Machine):
         def progress_bar_metrics_async(self) -> PendingMetrics:
-            if drawing():
+            if drawing_threads():
                 raise RuntimeError("no such device")
             return super().progress_bar_metrics_async()
 
-    result = Failing(Options(max_nb_epochs=1, device="cpu"), Model(), Loaders(train=Sized(4), val=(), test=())).run()
+    result = Failing(Options(max_nb_epochs=1, device="cpu"), Model(), Loaders(train=SizedBatches(4), val=(), test=())).run()
     assert result.stop_reason is StopReason.MAX_EPOCHS
     assert "(the bar was given up: RuntimeError('no such device'))" in terminal.settled()
 
@@ -197,7 +199,7 @@ def test_what_is_printed_meanwhile_stands_whole_above_the_bar(terminal: Terminal
             print("pieces")
             terminal.wait_for("pieces")
 
-    machine(Model(talk), max_nb_epochs=1).run()
+    machine_with_progress(Model(talk), max_nb_epochs=1).run()
     logger.removeHandler(handler)
     *printed, bar, sentence = terminal.settled()
     assert printed == ["to stdout", "to stderr", "to a logger", "in two pieces"]
@@ -217,7 +219,7 @@ def test_a_run_within_a_run_is_seen_while_it_lasts(terminal: Terminal) -> None:
         terminal.wait_for(f"epoch 1/1, batch {batch_nb + 1}/4 |")
         if batch_nb == 1:
             with pytest.raises(KeyboardInterrupt):
-                machine(Model(interrupted), Sized(3), progress=progress, max_nb_epochs=7).run()
+                machine_with_progress(Model(interrupted), SizedBatches(3), progress=progress, max_nb_epochs=7).run()
             terminal.wait_for("epoch 1/1, batch 2/4 |")
 
     def interrupted(step: str, batch_nb: int) -> None:
@@ -225,7 +227,7 @@ def test_a_run_within_a_run_is_seen_while_it_lasts(terminal: Terminal) -> None:
         if batch_nb == 2:
             raise KeyboardInterrupt
 
-    machine(Model(outer), progress=progress, max_nb_epochs=1).run()
+    machine_with_progress(Model(outer), progress=progress, max_nb_epochs=1).run()
     assert [row.split("|")[0].split(" in ")[0].split(", 4")[0] for row in terminal.settled()] == [
         "epoch 1/7, batch 3/3 ",
         "ended by KeyboardInterrupt",
@@ -240,7 +242,7 @@ def test_a_terminal_that_is_closed_meanwhile_ends_no_run(terminal: Terminal) -> 
     def hang_up(step: str, batch_nb: int) -> None:
         terminal.hang_up()
 
-    assert machine(Model(hang_up)).run().stop_reason is StopReason.MAX_EPOCHS
+    assert machine_with_progress(Model(hang_up)).run().stop_reason is StopReason.MAX_EPOCHS
 
 
 def test_there_is_no_hook_that_is_called_for_each_batch() -> None:

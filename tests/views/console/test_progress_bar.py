@@ -14,8 +14,8 @@ from fsmtrain.views.console.progress_bar import Bar, lay_out
 from fsmtrain.views.console.progress_text import ProgressSnapshot
 from fsmtrain.views.console.terminal import MARGIN
 from tests.pseudo_terminal import Screen, Terminal
-from tests.views.console.conftest import ByHand
-from tests.views.console.shown_runs import Clock, Late, Standstill, drawing
+from tests.views.console.conftest import ManualBars
+from tests.views.console.shown_runs import FrozenRun, LateMetrics, ManualClock, drawing_threads
 
 METRICS = {"loss": 0.123456, "an_accuracy": 0.9, "{braces}": 1e-9, "幅": 2.0, "a\nb": 3.0}
 
@@ -60,10 +60,10 @@ def test_the_bar_is_as_full_as_the_epoch_is_done() -> None:
     assert [cells(done).count("#") / len(cells(done)) for done in (0, 2, 4, 5)] == [0.0, 0.5, 1.0, 1.0]
 
 
-def test_a_visit_that_takes_long_says_how_long(terminal: Terminal, by_hand: ByHand) -> None:
+def test_a_visit_that_takes_long_says_how_long(terminal: Terminal, by_hand: ManualBars) -> None:
     terminal.take_over()
-    clock = Clock()
-    bar = by_hand(terminal, Standstill(), clock)
+    clock = ManualClock()
+    bar = by_hand(terminal, FrozenRun(), clock)
     assert "fetch (" not in terminal.text
     clock.now += 12
     bar.look()
@@ -71,9 +71,9 @@ def test_a_visit_that_takes_long_says_how_long(terminal: Terminal, by_hand: ByHa
     bar.close("the end")
 
 
-def test_nothing_is_written_where_nothing_has_changed(terminal: Terminal, by_hand: ByHand) -> None:
+def test_nothing_is_written_where_nothing_has_changed(terminal: Terminal, by_hand: ManualBars) -> None:
     terminal.take_over()
-    bar = by_hand(terminal, Standstill())
+    bar = by_hand(terminal, FrozenRun())
     for _ in range(5):
         bar.look()
     bar.close("the end")
@@ -81,9 +81,9 @@ def test_nothing_is_written_where_nothing_has_changed(terminal: Terminal, by_han
     assert terminal.text.count("batch 1/45") == 2  # the first look, and what stays
 
 
-def test_a_window_that_becomes_narrower_has_the_bar_in_one_row_again(terminal: Terminal, by_hand: ByHand) -> None:
+def test_a_window_that_becomes_narrower_has_the_bar_in_one_row_again(terminal: Terminal, by_hand: ManualBars) -> None:
     terminal.take_over()
-    run = Standstill()
+    run = FrozenRun()
     bar = by_hand(terminal, run)
     terminal.resize(40)
     before = len(terminal.text)
@@ -97,11 +97,11 @@ def test_a_window_that_becomes_narrower_has_the_bar_in_one_row_again(terminal: T
 
 
 def test_the_cursor_waits_at_the_end_of_the_text_with_room_for_what_a_key_leaves_there(
-    terminal: Terminal, by_hand: ByHand
+    terminal: Terminal, by_hand: ManualBars
 ) -> None:
     """``^C``, which is then covered by what comes."""
     terminal.take_over()
-    bar = by_hand(terminal, Standstill())
+    bar = by_hand(terminal, FrozenRun())
     screen = terminal.screen
     assert (screen.row, screen.column) == (0, len("".join(screen.cells[0][: screen.column]).rstrip()))
     assert screen.column <= terminal.columns - MARGIN
@@ -111,9 +111,9 @@ def test_the_cursor_waits_at_the_end_of_the_text_with_room_for_what_a_key_leaves
     assert "^" not in terminal.rows[0]
 
 
-def test_half_a_line_is_left_alone_until_it_is_finished(terminal: Terminal, by_hand: ByHand) -> None:
+def test_half_a_line_is_left_alone_until_it_is_finished(terminal: Terminal, by_hand: ManualBars) -> None:
     terminal.take_over()
-    run = Standstill()
+    run = FrozenRun()
     bar = by_hand(terminal, run)
     print("loading", end="", flush=True)
     terminal.wait_for("loading")
@@ -128,10 +128,10 @@ def test_half_a_line_is_left_alone_until_it_is_finished(terminal: Terminal, by_h
     assert [row.split("|")[0] for row in terminal.settled()] == ["loading done", "half", "epoch 1/20, batch 2/45 ", "the end"]
 
 
-def test_a_question_to_a_person_is_not_drawn_over_until_the_run_moves_on(terminal: Terminal, by_hand: ByHand) -> None:
+def test_a_question_to_a_person_is_not_drawn_over_until_the_run_moves_on(terminal: Terminal, by_hand: ManualBars) -> None:
     """``input`` and debuggers flush the streams, then write past them, and wait."""
     terminal.take_over()
-    run, clock = Standstill(State.TRAIN_BATCH), Clock()
+    run, clock = FrozenRun(State.TRAIN_BATCH), ManualClock()
     bar = by_hand(terminal, run, clock)
     terminal.stdout.flush()
     os.write(terminal.stdout.fileno(), b"(Pdb) ")
@@ -148,9 +148,9 @@ def test_a_question_to_a_person_is_not_drawn_over_until_the_run_moves_on(termina
     assert [row.split("|")[0] for row in terminal.settled()] == ["(Pdb) c", "epoch 1/20, batch 1/45 ", "the end"]
 
 
-def test_a_run_that_ends_before_one_that_began_later_leaves_it_its_line(terminal: Terminal, by_hand: ByHand) -> None:
+def test_a_run_that_ends_before_one_that_began_later_leaves_it_its_line(terminal: Terminal, by_hand: ManualBars) -> None:
     terminal.take_over()
-    first, second = Standstill(), Standstill(State.STEP)
+    first, second = FrozenRun(), FrozenRun(State.STEP)
     bar = by_hand(terminal, first)
     later = by_hand(terminal, second)
     first.state = State.BACKWARD
@@ -163,30 +163,32 @@ def test_a_run_that_ends_before_one_that_began_later_leaves_it_its_line(terminal
     assert terminal.text.count("backward") == 1  # never but as what stays
 
 
-def test_the_last_metrics_are_given_time_to_come(terminal: Terminal, by_hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_metrics_are_given_time_to_come(
+    terminal: Terminal, by_hand: ManualBars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     terminal.take_over()
-    run = Standstill()
+    run = FrozenRun()
     bar = by_hand(terminal, run)
-    run.metrics = Late({"loss": 0.5})
+    run.metrics = LateMetrics({"loss": 0.5})
     monkeypatch.setattr(time, "sleep", lambda seconds: setattr(run.metrics, "here", True))
     bar.close("the end")
     assert terminal.settled()[0].endswith("loss=0.5")
 
 
-def test_nobody_draws_any_more_when_the_run_is_over(terminal: Terminal, by_hand: ByHand) -> None:
+def test_nobody_draws_any_more_when_the_run_is_over(terminal: Terminal, by_hand: ManualBars) -> None:
     """Not even a thread that was late."""
     terminal.take_over()
     looks, go_on = threading.Event(), threading.Event()
 
-    class Slow(Standstill):
-        def progress_bar_metrics_async(self) -> Late:
-            if threading.current_thread() in drawing():
+    class Slow(FrozenRun):
+        def progress_bar_metrics_async(self) -> LateMetrics:
+            if threading.current_thread() in drawing_threads():
                 looks.set()
                 go_on.wait()
             return super().progress_bar_metrics_async()
 
-    bar = Bar(Slow(), terminal.stderr, Clock())
+    bar = Bar(Slow(), terminal.stderr, ManualClock())
     looks.wait()
     threading.Timer(0.2, go_on.set).start()
     bar.close("the end")
-    assert not drawing()
+    assert not drawing_threads()

@@ -8,11 +8,11 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.views.console.progress_text import Rates, snapshot
-from tests.views.console.shown_runs import Standstill
+from tests.views.console.shown_runs import FrozenRun
 
 
 def test_people_count_from_1_the_epoch_and_the_batch_under_way() -> None:
-    at = snapshot(Standstill(State.BACKWARD, Counters(current_epoch=2, batch_nb=16)))
+    at = snapshot(FrozenRun(State.BACKWARD, Counters(current_epoch=2, batch_nb=16)))
     assert (at.epoch, at.batch, at.what, at.done, at.total) == ("epoch 3/20", "17/45", "backward", 16, 45)
 
 
@@ -27,12 +27,12 @@ def test_people_count_from_1_the_epoch_and_the_batch_under_way() -> None:
     ],
 )
 def test_a_pass_over_other_batches_counts_its_own(state: State, what: str, done: int, total: int) -> None:
-    at = snapshot(Standstill(state, Counters(batch_nb=16, eval_nb=2)))
+    at = snapshot(FrozenRun(state, Counters(batch_nb=16, eval_nb=2)))
     assert (at.what, at.done, at.total) == (what, done, total)
 
 
 def test_streams_have_no_total() -> None:
-    run = Standstill(State.VAL_CHECK, Counters(batch_nb=16, eval_nb=2), train=None, val=[None])
+    run = FrozenRun(State.VAL_CHECK, Counters(batch_nb=16, eval_nb=2), train=None, val=[None])
     assert (snapshot(run).batch, snapshot(run).what, snapshot(run).total) == ("17", "validating 3", 0)
 
 

@@ -13,7 +13,7 @@ import torch
 from fsmtrain import TrainingModule
 
 
-class Numbers:
+class NumberedBatches:
     """So many batches, each with its own index in it."""
 
     def __init__(self, n: int) -> None:
@@ -26,7 +26,7 @@ class Numbers:
         return (torch.tensor([[float(i)]]) for i in range(self.n))
 
 
-class Telling(TrainingModule):
+class LoggingModel(TrainingModule):
     """A model whose loss and metrics follow from the index of the batch."""
 
     def __init__(self) -> None:
@@ -50,29 +50,29 @@ class Telling(TrainingModule):
         return torch.optim.SGD(self.parameters(), lr=0.5)
 
 
-def constant(name: str) -> Any:
+def refuse_constant(name: str) -> Any:
     """A function for ``json.loads`` that refuses what strict JSON does not have."""
     raise AssertionError(f"{name} is no JSON")
 
 
-def strict(text: str) -> Any:
+def strict_json(text: str) -> Any:
     """What a text of strict JSON holds."""
-    return json.loads(text, parse_constant=constant)
+    return json.loads(text, parse_constant=refuse_constant)
 
 
-def document(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """What a JSON file holds."""
-    return strict(path.read_text(encoding="utf-8"))
+    return strict_json(path.read_text(encoding="utf-8"))
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The rows of a file of JSON lines."""
     text = path.read_text(encoding="utf-8")
     assert text.endswith("\n") or not text
-    return [strict(line) for line in text.splitlines()]
+    return [strict_json(line) for line in text.splitlines()]
 
 
-def table(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file, by the names of its columns."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -12,7 +12,7 @@ from fsmtrain.views.recording import metrics_files
 from fsmtrain.views.recording.metric_rows import Bins
 from fsmtrain.views.recording.metrics_files import MetricsFiles
 from fsmtrain.views.recording.timeline_file import Timeline
-from tests.views.recording.recorded_runs import rows, table
+from tests.views.recording.recorded_runs import read_csv, read_json_lines
 
 
 def notes(batches: range) -> list[MetricRecord]:
@@ -25,10 +25,10 @@ def test_however_many_batches_there_are_the_file_has_a_bounded_number_of_rows_of
     for start in range(0, 10_000, 50):
         bins.width = files.width(50, 1.0)
         files.add(list(bins.add(notes(range(start, start + 50)))))
-        most = max(most, len(rows(tmp_path / "metrics.jsonl")))
+        most = max(most, len(read_json_lines(tmp_path / "metrics.jsonl")))
     files.add(list(bins.rest(100.0)))
     files.close()
-    told = rows(tmp_path / "metrics.jsonl")
+    told = read_json_lines(tmp_path / "metrics.jsonl")
     assert 30 < len(told) <= most <= 64
     assert sum(row["batches"] for row in told) == 10_000
     assert sum(row["batches"] * row["values"]["loss"] for row in told) == sum(range(10_000))
@@ -54,7 +54,7 @@ def test_a_metric_that_comes_later_is_a_new_column_at_the_right(tmp_path: Path) 
     files.add([{**place, "kind": "validation", "values": {"val, loss": 2.0, 'a "b"': 3.0}}])
     files.add([{**place, "values": {"loss": "NaN", "time": 5.0, "lr": 6.0}, "lr": [0.1, 0.2]}])
     files.close()
-    told = table(tmp_path / "metrics.csv")
+    told = read_csv(tmp_path / "metrics.csv")
     fixed = ["kind", "time", "epoch", "batch", "step", "batches", "lr/0", "lr/1"]
     assert list(told[0]) == [*fixed, "loss", "val, loss", 'a "b"', "metric/time", "metric/lr"]
     assert [row["loss"] for row in told] == ["1.0", "", "NaN"]
@@ -83,14 +83,14 @@ def test_new_columns_all_the_time_do_not_have_the_table_written_all_the_time(
     assert written == 1
     files.close()
     assert written == 2
-    assert len(table(tmp_path / "metrics.csv")) == 50
+    assert len(read_csv(tmp_path / "metrics.csv")) == 50
 
 
 def test_the_timeline_keeps_its_last_line_and_a_bounded_number_of_others(tmp_path: Path) -> None:
     timeline = Timeline(tmp_path, most=20)
     for i in range(1000):
         timeline.add({"time": float(i)}, is_last=i == 999)
-        told = [row["time"] for row in rows(tmp_path / "timeline.jsonl")]
+        told = [row["time"] for row in read_json_lines(tmp_path / "timeline.jsonl")]
         assert len(told) <= 20
         assert told == sorted(told)
     timeline.close()
@@ -109,13 +109,13 @@ def test_files_that_are_gone_on_with_stay_as_small_and_as_even(tmp_path: Path) -
             bins.width = files.width(50, 1.0)
             files.add([*bins.add(notes(range(first, first + 50)))])
             timeline.add({"time": float(first + 1)})
-            assert len(rows(tmp_path / "metrics.jsonl")) <= 64
-            assert len(rows(tmp_path / "timeline.jsonl")) <= 20
+            assert len(read_json_lines(tmp_path / "metrics.jsonl")) <= 64
+            assert len(read_json_lines(tmp_path / "timeline.jsonl")) <= 20
         files.add([*bins.rest(100.0)])
         files.close()
         timeline.close()
-    told = rows(tmp_path / "metrics.jsonl")
+    told = read_json_lines(tmp_path / "metrics.jsonl")
     assert sum(row["batches"] for row in told) == 4_000
     widths = sorted(row["batches"] for row in told)
     assert widths[-1] <= 4 * widths[len(widths) // 4]
-    assert len(table(tmp_path / "metrics.csv")) == len(told)
+    assert len(read_csv(tmp_path / "metrics.csv")) == len(told)

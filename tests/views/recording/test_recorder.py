@@ -22,7 +22,7 @@ from fsmtrain import EarlyStopping, Guards, Machine, Options, State, Trainer, bu
 from fsmtrain.user_warnings import warn
 from fsmtrain.views.recording.log_file import Log
 from tests.models import Adversaries, batches, stream
-from tests.views.recording.recorded_runs import Numbers, Telling, document, rows, table
+from tests.views.recording.recorded_runs import LoggingModel, NumberedBatches, read_csv, read_json, read_json_lines
 
 WRITTEN = ["end.json", "log.txt", "metrics.csv", "metrics.jsonl", "run.json", "status.json", "table.json", "timeline.jsonl"]
 FILES = [".lock", *WRITTEN]
@@ -34,10 +34,10 @@ def recorded(runs: Path, model: Any = None, train: int = 6, val: int = 2, test: 
     callbacks = flags.pop("callbacks", ())
     given = {"max_nb_epochs": 2, "quiet": True, "device": "cpu", "runs_dir": runs, "val_check_interval": 3}
     options = Options(**{**given, **flags})
-    loaders: dict[str, Any] = {"train_dataloader": Numbers(train), "val_dataloaders": Numbers(val)}
+    loaders: dict[str, Any] = {"train_dataloader": NumberedBatches(train), "val_dataloaders": NumberedBatches(val)}
     if test:
-        loaders["test_dataloaders"] = Numbers(test)
-    return build(options, model or Telling(), guards=guards, callbacks=callbacks, **loaders)
+        loaders["test_dataloaders"] = NumberedBatches(test)
+    return build(options, model or LoggingModel(), guards=guards, callbacks=callbacks, **loaders)
 
 
 def writing() -> list[threading.Thread]:
@@ -59,13 +59,13 @@ def test_a_run_leaves_a_folder_whose_every_file_can_be_read(tmp_path: Path) -> N
     assert machine.run_dir == tmp_path / "0"
     assert sorted(path.name for path in machine.run_dir.iterdir()) == FILES
     for name in ("run.json", "table.json", "end.json", "status.json"):
-        assert document(machine.run_dir / name)["format"] == 1
+        assert read_json(machine.run_dir / name)["format"] == 1
     assert not writing()
 
 
 def test_the_metrics_of_each_batch_each_check_and_the_test_are_there_in_their_order(tmp_path: Path) -> None:
     recorded(tmp_path, test=3).run()
-    told = rows(tmp_path / "0" / "metrics.jsonl")
+    told = read_json_lines(tmp_path / "0" / "metrics.jsonl")
     assert [row["kind"] for row in told] == [*(2 * [*(3 * ["train"]), "validation", *(3 * ["train"]), "validation"]), "test"]
     train = [row for row in told if row["kind"] == "train"]
     assert [(row["epoch"], row["batch"]) for row in train] == [(epoch, batch) for epoch in range(2) for batch in range(6)]
@@ -83,7 +83,7 @@ def test_the_metrics_of_each_batch_each_check_and_the_test_are_there_in_their_or
 
 def test_the_table_says_the_same_as_the_lines(tmp_path: Path) -> None:
     recorded(tmp_path).run()
-    told, cells = rows(tmp_path / "0" / "metrics.jsonl"), table(tmp_path / "0" / "metrics.csv")
+    told, cells = read_json_lines(tmp_path / "0" / "metrics.jsonl"), read_csv(tmp_path / "0" / "metrics.csv")
     assert len(told) == len(cells)
     for row, cell in zip(told, cells, strict=True):
         assert (cell["kind"], int(cell["epoch"]), int(cell["batch"]), int(cell["step"])) == (
@@ -95,16 +95,16 @@ def test_the_table_says_the_same_as_the_lines(tmp_path: Path) -> None:
 
 def test_what_was_run_is_told_with_options_sizes_versions_and_guards(tmp_path: Path) -> None:
     recorded(tmp_path, run_name="mine", seed=3, early_stop_callback=True, guards=Guards(step={0: every_n_batches(2)})).run()
-    told = document(tmp_path / "mine" / "run.json")
+    told = read_json(tmp_path / "mine" / "run.json")
     assert told["name"] == "mine"
     assert told["options"]["seed"] == 3
     assert told["options"]["early_stop_callback"] is True
     assert told["sizes"]["train"] == 6
     assert told["versions"]["torch"] == torch.__version__
-    assert told["model"] == {"class": "Telling", "parameters": 2, "trainable": 2}
+    assert told["model"] == {"class": "LoggingModel", "parameters": 2, "trainable": 2}
     assert told["guards"] == {"step": {"0": "nth_batch_is_done"}}
     assert told["plan"] == {"global_step": 6, "optimizer_steps": [6], "validations": 4}
-    rows_of_table = document(tmp_path / "mine" / "table.json")["rows"]
+    rows_of_table = read_json(tmp_path / "mine" / "table.json")["rows"]
     assert [row["row"] for row in rows_of_table] == list(range(len(rows_of_table)))
     assert {"source": "backward", "to": "step"}.items() <= next(r for r in rows_of_table if r["to"] == "step").items()
 
@@ -112,7 +112,7 @@ def test_what_was_run_is_told_with_options_sizes_versions_and_guards(tmp_path: P
 def test_the_end_says_why_with_counters_times_windows_and_the_last_metrics(tmp_path: Path) -> None:
     machine = recorded(tmp_path, accumulate_grad_batches=4, early_stop_callback=EarlyStopping(patience=1))
     result = machine.run()
-    told = document(tmp_path / "0" / "end.json")
+    told = read_json(tmp_path / "0" / "end.json")
     assert told["reason"] == "early_stopping"
     assert told["sentence"] == str(result.stop_reason)
     assert told["error"] is None
@@ -121,32 +121,32 @@ def test_the_end_says_why_with_counters_times_windows_and_the_last_metrics(tmp_p
     assert told["optimizer_steps"] == result.counters.optimizer_steps
     assert told["states"]["train_batch"][0] == result.times[State.TRAIN_BATCH].count
     assert sum(seconds for _, seconds in told["states"].values()) <= told["wall_seconds"]
-    assert rows(tmp_path / "0" / "timeline.jsonl")[-1]["state"] == "done"
+    assert read_json_lines(tmp_path / "0" / "timeline.jsonl")[-1]["state"] == "done"
 
 
 def test_each_optimizer_has_its_loss_its_rate_and_its_windows(tmp_path: Path) -> None:
     options = Options(max_nb_epochs=1, quiet=True, device="cpu", runs_dir=tmp_path, accumulate_grad_batches=2)
     build(options, Adversaries(), train_dataloader=batches(8), guards=Guards(step={1: every_n_batches(4)})).run()
-    told = rows(tmp_path / "0" / "metrics.jsonl")
+    told = read_json_lines(tmp_path / "0" / "metrics.jsonl")
     assert len(told) == 4
     assert {tuple(row["values"]) for row in told} == {("loss/0", "loss/1")}
     assert {tuple(row["lr"]) for row in told} == {(0.02, 0.1)}
-    assert document(tmp_path / "0" / "end.json")["windows"] == [{"2": 2}, {"4": 1}]
+    assert read_json(tmp_path / "0" / "end.json")["windows"] == [{"2": 2}, {"4": 1}]
 
 
 def test_numbers_that_are_none_are_texts_in_strict_json(tmp_path: Path) -> None:
-    class Diverging(Telling):
+    class Diverging(LoggingModel):
         def training_step(self, batch: torch.Tensor, batch_nb: int) -> Any:
             return {"loss": self.loss_of(batch), "a": math.nan, "b": torch.tensor(-math.inf)}
 
     recorded(tmp_path, Diverging(), val=0).run()
-    assert rows(tmp_path / "0" / "metrics.jsonl")[0]["values"] == {"loss": 0.0, "a": "NaN", "b": "-Infinity"}
-    assert document(tmp_path / "0" / "end.json")["metrics"]["a"] == "NaN"
-    assert math.isnan(float(table(tmp_path / "0" / "metrics.csv")[0]["a"]))
+    assert read_json_lines(tmp_path / "0" / "metrics.jsonl")[0]["values"] == {"loss": 0.0, "a": "NaN", "b": "-Infinity"}
+    assert read_json(tmp_path / "0" / "end.json")["metrics"]["a"] == "NaN"
+    assert math.isnan(float(read_csv(tmp_path / "0" / "metrics.csv")[0]["a"]))
 
 
 def test_a_metric_is_recorded_as_it_was_although_it_is_changed_later(tmp_path: Path) -> None:
-    class Counting(Telling):
+    class Counting(LoggingModel):
         def __init__(self) -> None:
             super().__init__()
             self.seen = torch.zeros(())
@@ -156,11 +156,11 @@ def test_a_metric_is_recorded_as_it_was_although_it_is_changed_later(tmp_path: P
             return {"loss": self.loss_of(batch), "seen": self.seen}
 
     recorded(tmp_path, Counting(), val=0, max_nb_epochs=1).run()
-    assert [row["values"]["seen"] for row in rows(tmp_path / "0" / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert [row["values"]["seen"] for row in read_json_lines(tmp_path / "0" / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_log_has_the_opening_the_warnings_what_was_logged_and_the_end(tmp_path: Path) -> None:
-    class Warning(Telling):
+    class Warning(LoggingModel):
         def on_epoch_end(self) -> None:
             warn("careful")
             logging.getLogger("fsmtrain").warning("of note")
@@ -177,7 +177,7 @@ def test_the_log_has_the_opening_the_warnings_what_was_logged_and_the_end(tmp_pa
 
 
 def test_an_error_is_in_the_log_and_in_the_end_with_the_way_there_once(tmp_path: Path) -> None:
-    class Failing(Telling):
+    class Failing(LoggingModel):
         def training_step(self, batch: torch.Tensor, batch_nb: int) -> Any:
             if batch_nb == 4:
                 raise ValueError("no more")
@@ -185,12 +185,12 @@ def test_an_error_is_in_the_log_and_in_the_end_with_the_way_there_once(tmp_path:
 
     with pytest.raises(ValueError, match="no more"):
         recorded(tmp_path, Failing()).run()
-    told = document(tmp_path / "0" / "end.json")
+    told = read_json(tmp_path / "0" / "end.json")
     assert told["reason"] == "error"
     assert (told["error"]["type"], told["error"]["message"], told["state"]) == ("ValueError", "no more", "train_batch")
     log = (tmp_path / "0" / "log.txt").read_text()
     assert log.count("the way here") == told["error"]["traceback"].count("the way here") == 1
-    assert rows(tmp_path / "0" / "metrics.jsonl")[-1]["batch"] == 3
+    assert read_json_lines(tmp_path / "0" / "metrics.jsonl")[-1]["batch"] == 3
 
 
 # ---- when there is one
@@ -207,18 +207,18 @@ def test_one_flag_switches_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_trainer_records_its_fit_by_default_and_adds_its_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    trainer, model = Trainer(max_nb_epochs=1, quiet=True, device="cpu"), Telling()
-    trainer.test(model, Numbers(2))  # of nothing that was fitted
+    trainer, model = Trainer(max_nb_epochs=1, quiet=True, device="cpu"), LoggingModel()
+    trainer.test(model, NumberedBatches(2))  # of nothing that was fitted
     assert list(tmp_path.iterdir()) == []
-    trainer.fit(model, Numbers(3))
-    end = document(tmp_path / "runs" / "0" / "end.json")
-    trainer.test(test_dataloaders=Numbers(3))
-    trainer.validate(val_dataloaders=Numbers(5))
+    trainer.fit(model, NumberedBatches(3))
+    end = read_json(tmp_path / "runs" / "0" / "end.json")
+    trainer.test(test_dataloaders=NumberedBatches(3))
+    trainer.validate(val_dataloaders=NumberedBatches(5))
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["0"]
-    told = rows(tmp_path / "runs" / "0" / "metrics.jsonl")
+    told = read_json_lines(tmp_path / "runs" / "0" / "metrics.jsonl")
     assert [(row["kind"], row["values"]) for row in told[3:]] == [("test", {"test_loss": 1.0}), ("validate", {"val_loss": 2.0})]
-    assert [row["kind"] for row in table(tmp_path / "runs" / "0" / "metrics.csv")] == [row["kind"] for row in told]
-    assert document(tmp_path / "runs" / "0" / "end.json") == end
+    assert [row["kind"] for row in read_csv(tmp_path / "runs" / "0" / "metrics.csv")] == [row["kind"] for row in told]
+    assert read_json(tmp_path / "runs" / "0" / "end.json") == end
 
 
 def test_where_nothing_can_be_written_the_run_goes_on_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -249,8 +249,8 @@ def test_a_stream_and_a_run_that_is_advanced_by_hand_are_recorded_too(tmp_path: 
     options = Options(max_nb_epochs=1, quiet=True, device="cpu", runs_dir=tmp_path)
     for _ in build(options, Linear(), train_dataloader=stream(10)):
         pass
-    assert len(rows(tmp_path / "0" / "metrics.jsonl")) == 5
-    assert document(tmp_path / "0" / "run.json")["plan"] is None
+    assert len(read_json_lines(tmp_path / "0" / "metrics.jsonl")) == 5
+    assert read_json(tmp_path / "0" / "run.json")["plan"] is None
 
 
 def test_a_machine_that_is_left_alone_is_forgotten_with_its_thread(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_machine_that_is_left_alone_is_forgotten_with_its_thread(tmp_path: Pat
 
 
 def test_a_program_may_change_its_folder_while_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Moving(Telling):
+    class Moving(LoggingModel):
         def on_epoch_start(self) -> None:
             os.chdir(tmp_path / "elsewhere")
 
@@ -287,16 +287,16 @@ SCRIPT = """
 import sys, time, torch
 sys.path[:0] = [{root!r}]
 from fsmtrain import Options, build
-from tests.views.recording.recorded_runs import Numbers, Telling
+from tests.views.recording.recorded_runs import LoggingModel, NumberedBatches
 
-class Slow(Telling):
+class Slow(LoggingModel):
     def training_step(self, batch, batch_nb):
         time.sleep(0.01)
         print(time.time(), batch_nb, flush=True)
         return super().training_step(batch, batch_nb)
 
 options = Options(max_nb_epochs=1, quiet=True, device="cpu", runs_dir={runs!r})
-machine = build(options, Slow(), train_dataloader=Numbers(100_000))
+machine = build(options, Slow(), train_dataloader=NumberedBatches(100_000))
 {drive}
 """
 ROOT = str(Path(__file__).parents[3])
@@ -317,15 +317,15 @@ def test_a_process_that_is_killed_loses_at_most_the_last_second(tmp_path: Path) 
     process.communicate()
     folder = tmp_path / "0"
     before = [int(line.split()[1]) for line in trained if float(line.split()[0]) < killed_at - 1.0]
-    told = [row["batch"] for row in rows(folder / "metrics.jsonl")]
+    told = [row["batch"] for row in read_json_lines(folder / "metrics.jsonl")]
     assert told == list(range(len(told)))
     assert len(before) > 20
     assert told[-1] >= before[-1]
-    assert {"state", "step", "states"} <= document(folder / "status.json").keys()
-    assert rows(folder / "timeline.jsonl")
-    assert len(table(folder / "metrics.csv")) >= len(before)
+    assert {"state", "step", "states"} <= read_json(folder / "status.json").keys()
+    assert read_json_lines(folder / "timeline.jsonl")
+    assert len(read_csv(folder / "metrics.csv")) >= len(before)
     assert not (folder / "end.json").exists()
-    assert document(folder / "run.json")["sizes"]["train"] == 100_000
+    assert read_json(folder / "run.json")["sizes"]["train"] == 100_000
 
 
 def test_a_run_that_is_left_in_the_middle_when_the_program_ends_is_written_to_its_last_batch(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_a_run_that_is_left_in_the_middle_when_the_program_ends_is_written_to_it
     script = SCRIPT.format(root=ROOT, runs=str(tmp_path), drive=drive)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     last = int(done.stdout.splitlines()[-1].split()[1])
-    assert rows(tmp_path / "0" / "metrics.jsonl")[-1]["batch"] == last
+    assert read_json_lines(tmp_path / "0" / "metrics.jsonl")[-1]["batch"] == last
     assert done.stderr == ""
 
 
@@ -382,6 +382,6 @@ def test_a_logger_that_raises_is_told_of_once_and_neither_the_run_nor_another_lo
 
 def test_a_test_alone_is_given_to_loggers_too(tmp_path: Path) -> None:
     logger = Collecting()
-    Trainer(quiet=True, device="cpu", runs_dir=tmp_path, logger=logger).test(Telling(), Numbers(3))
+    Trainer(quiet=True, device="cpu", runs_dir=tmp_path, logger=logger).test(LoggingModel(), NumberedBatches(3))
     assert logger.calls == [({"test_loss": 1.0}, 0)]
     assert list(tmp_path.iterdir()) == []

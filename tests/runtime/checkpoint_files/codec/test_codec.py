@@ -24,7 +24,7 @@ from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, decode, encod
 from fsmtrain.runtime.checkpoint_files.codec.codec_common import DEEPEST
 from fsmtrain.runtime.checkpoint_files.codec.decoding import TAGS as ALL_TAGS
 from tests.models import bits_of
-from tests.runtime.checkpoint_files.sample_states import differences, tensors_in, trees
+from tests.runtime.checkpoint_files.sample_states import differences, state_trees, tensors_in
 
 
 def through_json(tree: Any) -> Any:
@@ -34,7 +34,7 @@ def through_json(tree: Any) -> Any:
     return decode(Encoded(strict_json.parse(strict_json.dump(encoded.skeleton)), tensors))
 
 
-@given(trees())
+@given(state_trees())
 @example([float("inf"), float("-inf"), float("nan"), -float("nan"), -0.0, 5e-324, 2**53, -(2**53), 2**53 - 1, 10**5000])
 @example({"$tensor": 1, "a": {"$dict": []}, "$$": {}})
 @example({1: "whole", "1": "text", False: "a bool", (1, "a"): "pair", None: 0, 1.5: 1, b"b": 2, "": 3})
@@ -46,7 +46,7 @@ def test_a_state_comes_back_as_it_was(tree: Any) -> None:
     assert list(differences(tree, through_json(tree))) == []
 
 
-@given(trees())
+@given(state_trees())
 def test_tensors_share_memory_after_as_before(tree: Any) -> None:
     """What is written into one is seen in the others, and in no more."""
     copy = through_json(tree)

@@ -17,8 +17,8 @@ from fsmtrain.runtime.checkpoint_files.store.retention import newest
 from fsmtrain.runtime.checkpoint_files.store.snapshots import snapshot
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from tests.models import bits_of
-from tests.runtime.checkpoint_files.faulty_disk import Disk
-from tests.runtime.checkpoint_files.sample_states import differences, tensors_in, trees
+from tests.runtime.checkpoint_files.faulty_disk import FaultyDisk
+from tests.runtime.checkpoint_files.sample_states import differences, state_trees, tensors_in
 
 
 class Gate(Files):
@@ -117,7 +117,7 @@ def test_memory_that_does_not_fit_is_not_used_again() -> None:
     assert second.encoded.tensors["c"] is first.encoded.tensors["c"]
 
 
-@given(trees())
+@given(state_trees())
 def test_a_snapshot_shares_no_memory_with_its_state(tree: Any) -> None:
     encoded = snapshot(tree, {}).encoded
     before = [bits_of(tensor) for tensor in encoded.tensors.values()]
@@ -134,7 +134,7 @@ def test_a_state_that_cannot_be_saved_is_an_error_at_the_call(tmp_path: Path) ->
 
 
 def test_a_full_disk_is_reported_once_and_training_goes_on() -> None:
-    disk = Disk()
+    disk = FaultyDisk()
     told: list[str] = []
     writer = Writer(Store("/checkpoints", disk), report=told.append)
     writer.submit(state(0), {})
@@ -156,7 +156,7 @@ def test_a_full_disk_is_reported_once_and_training_goes_on() -> None:
 
 
 def test_without_a_report_an_error_is_a_warning() -> None:
-    disk = Disk()
+    disk = FaultyDisk()
     disk.fault = lambda number, name: "EIO"
     writer = Writer(Store("/checkpoints", disk))
     writer.submit(state(0), {})
@@ -165,7 +165,7 @@ def test_without_a_report_an_error_is_a_warning() -> None:
 
 
 def test_errors_are_told_in_the_thread_that_submits() -> None:
-    disk = Disk()
+    disk = FaultyDisk()
     disk.fault = lambda number, name: "EIO"
     threads: list[threading.Thread] = []
     writer = Writer(Store("/checkpoints", disk), report=lambda message: threads.append(threading.current_thread()))

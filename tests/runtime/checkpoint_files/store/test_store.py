@@ -23,8 +23,8 @@ from fsmtrain.runtime.checkpoint_files.store.manifest import NAMES
 from fsmtrain.runtime.checkpoint_files.store.retention import best, either, newest
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.checkpoint_files.tensors.safetensors_file import read_tensors, write_tensors
-from tests.runtime.checkpoint_files.faulty_disk import Disk
-from tests.runtime.checkpoint_files.sample_states import FLOATING, WHOLE, differences, trees
+from tests.runtime.checkpoint_files.faulty_disk import FaultyDisk
+from tests.runtime.checkpoint_files.sample_states import FLOAT_DTYPES, INTEGER_DTYPES, differences, state_trees
 
 
 def state(number: int) -> dict[str, Any]:
@@ -61,11 +61,11 @@ def test_the_newest_comes_back_with_what_it_is_of(tmp_path: Path) -> None:
     assert list(differences(state(1), Store("elsewhere").load(str(store.folder / "000000")).tree)) == []
 
 
-@given(trees())
+@given(state_trees())
 @example({"__metadata__": torch.ones(2), "a": {"__metadata__": torch.ones(3)}})
 @example(torch.zeros(2, dtype=torch.int16)[::2])
 def test_any_state_comes_back_through_the_files(tree: Any) -> None:
-    store = Store("/checkpoints", Disk())
+    store = Store("/checkpoints", FaultyDisk())
     copy = store.load(store.save({"model": tree, "other": [tree]}, {})).tree
     assert list(differences(tree, copy["model"])) == []
     assert list(differences([tree], copy["other"])) == []
@@ -316,7 +316,7 @@ def test_tied_weights_load_into_a_model_with_safetensors(tmp_path: Path) -> None
 
 
 def test_a_file_that_safetensors_wrote_is_read(tmp_path: Path) -> None:
-    dtypes = [dtype for dtype in FLOATING + WHOLE if dtype != torch.complex128]
+    dtypes = [dtype for dtype in FLOAT_DTYPES + INTEGER_DTYPES if dtype != torch.complex128]
     tensors = {str(dtype): torch.ones(2, 3).to(dtype) for dtype in dtypes} | {"none": torch.empty(0, 2), "one": torch.tensor(1)}
     save_file(tensors, tmp_path / "theirs", metadata={"a": "b"})
     size = (tmp_path / "theirs").stat().st_size

@@ -16,7 +16,7 @@ import torch
 from fsmtrain.errors import CheckpointError
 from fsmtrain.runtime.checkpoint_files.store.retention import newest
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from tests.runtime.checkpoint_files.faulty_disk import Disk, Fault, PowerCut
+from tests.runtime.checkpoint_files.faulty_disk import Fault, FaultyDisk, PowerCut
 
 FOLDER = "/runs/checkpoints"
 CHOICES = ("all", "nothing", *range(6))
@@ -28,8 +28,8 @@ def state(number: int) -> dict[str, Any]:
     return {"model": {"weight": weight}, "optimizers": [{"step": step}], "number": number}
 
 
-def disk_with_one() -> Disk:
-    disk = Disk()
+def disk_with_one() -> FaultyDisk:
+    disk = FaultyDisk()
     disk.make_folder("/runs")
     disk.sync_folder("/")
     Store(FOLDER, disk).save(state(1), {"number": 1})
@@ -37,7 +37,7 @@ def disk_with_one() -> Disk:
     return disk
 
 
-def save_second(disk: Disk) -> str:
+def save_second(disk: FaultyDisk) -> str:
     """What a run does: it saves, and then lets the older one go. Returns what it was told."""
     store = Store(FOLDER, disk)
     try:
@@ -51,7 +51,7 @@ def save_second(disk: Disk) -> str:
     return "saved"
 
 
-def found(disk: Disk) -> int:
+def found(disk: FaultyDisk) -> int:
     """The number in the newest checkpoint that can be loaded."""
     loaded = Store(FOLDER, disk).newest()
     assert loaded is not None
@@ -79,7 +79,7 @@ def from_then_on(at: int, fault: Fault) -> Callable[[int, str], Fault | None]:
     return lambda number, name: fault if number >= at else None
 
 
-def after_cuts(disk: Disk) -> Iterator[Disk]:
+def after_cuts(disk: FaultyDisk) -> Iterator[FaultyDisk]:
     for choice in CHOICES:
         yield disk.after_cut(random.Random(choice) if isinstance(choice, int) else choice)
 
@@ -142,7 +142,7 @@ def test_a_power_cut_at_any_operation_loses_nothing() -> None:
 
 def test_a_power_cut_after_the_first_save_of_all_loses_nothing() -> None:
     """The folder itself is new, and so are those above it."""
-    disk = Disk()
+    disk = FaultyDisk()
     Store("/a/b/checkpoints", disk).save(state(1), {})
     for after in after_cuts(disk):
         loaded = Store("/a/b/checkpoints", after).newest()
@@ -151,7 +151,7 @@ def test_a_power_cut_after_the_first_save_of_all_loses_nothing() -> None:
 
 
 def test_a_folder_that_another_process_made_may_not_be_durable_yet() -> None:
-    disk = Disk()
+    disk = FaultyDisk()
     disk.make_folder("/checkpoints")
     Store("/checkpoints", disk).save(state(1), {})
     assert Store("/checkpoints", disk.after_cut("nothing")).numbers() == [0]

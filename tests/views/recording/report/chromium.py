@@ -61,9 +61,9 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         self.call("Page.navigate", url=page.as_uri())
-        self._wait(lambda: bool(self.happened("Page.loadEventFired")))
+        self._wait(lambda: bool(self.events_of("Page.loadEventFired")))
 
-    def happened(self, method: str) -> list[dict[str, Any]]:
+    def events_of(self, method: str) -> list[dict[str, Any]]:
         """The events of one kind."""
         return [event["params"] for event in self.events if event["method"] == method]
 
@@ -81,14 +81,14 @@ class Browser:
         """The page as it is printed."""
         return base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"])
 
-    def complaints(self) -> list[dict[str, Any]]:
+    def console_errors(self) -> list[dict[str, Any]]:
         """Whatever the console was told, and exceptions."""
         kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
-        return [event for kind in kinds for event in self.happened(kind)]
+        return [event for kind in kinds for event in self.events_of(kind)]
 
     def requests(self) -> list[str]:
         """The addresses that were asked for, without those that lie in the page itself."""
-        asked = [event["request"]["url"] for event in self.happened("Network.requestWillBeSent")]
+        asked = [event["request"]["url"] for event in self.events_of("Network.requestWillBeSent")]
         return [url for url in asked if not url.startswith("data:")]
 
     def _call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Browser:
 
 
 @contextmanager
-def opened(home: Path) -> Iterator[Browser]:
+def open_browser(home: Path) -> Iterator[Browser]:
     """A browser that keeps all that it writes in one folder."""
     assert CHROMIUM is not None
     theirs_in, ours_out = os.pipe()

@@ -18,7 +18,7 @@ from fsmtrain.views.recording.json_csv import document, line, number
 from fsmtrain.views.recording.report.page import page
 from fsmtrain.views.recording.report.read_run_folder import recorded
 from fsmtrain.views.recording.run_metadata import table_facts
-from tests.views.recording.recorded_runs import Numbers, Telling
+from tests.views.recording.recorded_runs import LoggingModel, NumberedBatches
 
 NOW = datetime.fromisoformat("2026-01-02T04:00:00+00:00")
 VOID = {"meta", "link"}
@@ -72,22 +72,24 @@ class Page(HTMLParser):
         return {series["name"]: series for chart in self.numbers["charts"] for series in chart["series"]}
 
 
-def page_of(folder: Path) -> Page:
+def read_page(folder: Path) -> Page:
     """The report of a folder."""
     return Page(page(recorded(folder), NOW))
 
 
-def run(runs: Path, model: Any = None, *, train: int = 6, val: int = 2, test: int = 0, **flags: Any) -> Machine:
+def record_run(runs: Path, model: Any = None, *, train: int = 6, val: int = 2, test: int = 0, **flags: Any) -> Machine:
     """A machine that has not run yet, writes its run down, and shows nothing."""
     callbacks = flags.pop("callbacks", ())
     given = {"max_nb_epochs": 2, "quiet": True, "device": "cpu", "runs_dir": runs, "val_check_interval": 3}
-    loaders: dict[str, Any] = {"train_dataloader": Numbers(train), "val_dataloaders": Numbers(val)}
+    loaders: dict[str, Any] = {"train_dataloader": NumberedBatches(train), "val_dataloaders": NumberedBatches(val)}
     if test:
-        loaders["test_dataloaders"] = Numbers(test)
-    return build(Options(**{**given, **flags}), model or Telling(), callbacks=callbacks, **loaders)
+        loaders["test_dataloaders"] = NumberedBatches(test)
+    return build(Options(**{**given, **flags}), model or LoggingModel(), callbacks=callbacks, **loaders)
 
 
-def written(folder: Path, rows: Iterable[dict[str, Any]], *, timeline: Iterable[dict[str, Any]] = (), **facts: Any) -> Path:
+def write_run_folder(
+    folder: Path, rows: Iterable[dict[str, Any]], *, timeline: Iterable[dict[str, Any]] = (), **facts: Any
+) -> Path:
     """A folder that holds what it is given, in the documented format, of a run that has not ended."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_bytes(document({"format": 1, "name": folder.name, "model": {"class": "Model"}, **facts}))
@@ -96,23 +98,25 @@ def written(folder: Path, rows: Iterable[dict[str, Any]], *, timeline: Iterable[
     return folder
 
 
-def row(step: int, values: dict[str, float], *, kind: str = "train", batches: int = 1, epoch: int = 0) -> dict[str, Any]:
+def metrics_row(
+    step: int, values: dict[str, float], *, kind: str = "train", batches: int = 1, epoch: int = 0
+) -> dict[str, Any]:
     """A row of metrics."""
     told = {"kind": kind, "time": float(step), "epoch": epoch, "batch": step, "step": step}
     more = {"batches": batches, "lr": [0.1]} if kind == "train" else {}
     return {**told, **more, "values": {name: number(value) for name, value in values.items()}}
 
 
-def of_a_million_batches(folder: Path, metrics: int = 6) -> Path:
+def write_million_batch_folder(folder: Path, metrics: int = 6) -> Path:
     """The folder of a long run, as large as the writer lets one become: 10,000 rows, 2,000 lines, 1,000 checks."""
     chance = random.Random(0)
     rows = []
     for n in range(10_000):
         step = (n + 1) * 100
         losses = {f"metric {i}": math.exp(-n / 3000) + chance.random() for i in range(metrics)}
-        rows.append(row(step, losses, batches=100, epoch=n // 100) | {"lr": [1e-3 * 0.999**n, 1e-2 * 0.999**n]})
+        rows.append(metrics_row(step, losses, batches=100, epoch=n // 100) | {"lr": [1e-3 * 0.999**n, 1e-2 * 0.999**n]})
         if n % 10 == 9:
-            rows.append(row(step, {"val_loss": math.exp(-n / 3000)}, kind="validation", epoch=n // 100))
+            rows.append(metrics_row(step, {"val_loss": math.exp(-n / 3000)}, kind="validation", epoch=n // 100))
     loop = Loop(Options(max_nb_epochs=100, accumulate_grad_batches=2), Sizes(train=10_000, val=[10], optimizers=2))
     states = [state.value for state in loop.table.states if not state.is_final]
     spent = dict.fromkeys(states, 0.0)
@@ -122,7 +126,7 @@ def of_a_million_batches(folder: Path, metrics: int = 6) -> Path:
             spent[state] += chance.random()
         told = {state: [500 * n, round(seconds, 6)] for state, seconds in spent.items()}
         timeline.append({"time": 10.0 * (n + 1), "epoch": n // 20, "step": 500 * n, "states": told})
-    written(folder, rows, timeline=timeline)
+    write_run_folder(folder, rows, timeline=timeline)
     (folder / "table.json").write_bytes(document(table_facts(loop)))
     last = {"format": 1, "written": "2026-01-02T03:00:00+00:00", "state": "fetch", **timeline[-1]}
     (folder / "status.json").write_bytes(document({**last, "taken": [7] * len(loop.table)}))

@@ -13,7 +13,7 @@ from fsmtrain.views.recording.report.axes import Axis, round_up
 from fsmtrain.views.recording.report.charts import NOISY, smoothed
 from fsmtrain.views.recording.report.curves import BUDGET, MOST, Curve, curves
 from fsmtrain.views.recording.report.timeline_section import spans
-from tests.views.recording.report.reported_runs import row
+from tests.views.recording.report.reported_runs import metrics_row
 
 numbers = st.floats(-1e6, 1e6)
 
@@ -21,7 +21,7 @@ numbers = st.floats(-1e6, 1e6)
 def of(values: list[float], batches: list[int] | None = None) -> Curve:
     """The curve of one metric with a row for each of these values."""
     told = enumerate(zip(values, batches or [1] * len(values), strict=True))
-    return curves([row(step, {"loss": value}, batches=n) for step, (value, n) in told])[0]
+    return curves([metrics_row(step, {"loss": value}, batches=n) for step, (value, n) in told])[0]
 
 
 @given(st.lists(st.tuples(numbers, st.integers(1, 9)), min_size=1, max_size=4 * MOST))
@@ -47,7 +47,7 @@ def test_a_long_curve_is_binned_and_a_short_one_is_not() -> None:
 
 def test_many_curves_share_what_a_page_can_hold() -> None:
     names = [f"metric {i}" for i in range(50)]
-    drawn = curves([row(step, dict.fromkeys(names, 1.0)) for step in range(3_000)])
+    drawn = curves([metrics_row(step, dict.fromkeys(names, 1.0)) for step in range(3_000)])
     assert len(drawn) == 51  # and the learning rate
     assert sum(len(curve.means) for curve in drawn) <= BUDGET
 
@@ -60,7 +60,9 @@ def test_what_is_no_number_spoils_no_mean_and_is_counted() -> None:
 
 
 def test_a_mean_is_weighted_by_the_batches_that_a_metric_has_values_of() -> None:
-    rows: list[dict[str, Any]] = [row(step, {"loss": 1.0, "rare": float(step % 2)}, batches=4) for step in range(2 * MOST - 1)]
+    rows: list[dict[str, Any]] = [
+        metrics_row(step, {"loss": 1.0, "rare": float(step % 2)}, batches=4) for step in range(2 * MOST - 1)
+    ]
     for each in rows:
         each["counts"] = {"rare": 3 if each["values"]["rare"] else 1}
     loss, _, rare = (next(curve for curve in curves(rows) if curve.name == name) for name in ("loss", "0", "rare"))

@@ -16,15 +16,22 @@ from fsmtrain.views.diagrams import svg_png
 from fsmtrain.views.recording.report import time_section
 from fsmtrain.views.recording.report.page import report
 from tests.models import Adversaries, batches, machine_of
-from tests.views.recording.recorded_runs import Numbers, Telling, document
-from tests.views.recording.report.reported_runs import Page, of_a_million_batches, page_of, row, run, written
+from tests.views.recording.recorded_runs import LoggingModel, NumberedBatches, read_json
+from tests.views.recording.report.reported_runs import (
+    Page,
+    metrics_row,
+    read_page,
+    record_run,
+    write_million_batch_folder,
+    write_run_folder,
+)
 
 
 def reported(machine: Machine) -> Page:
     """The report of a run that is made to its end."""
     machine.run()
     assert machine.run_dir is not None
-    return page_of(machine.run_dir)
+    return read_page(machine.run_dir)
 
 
 # ---- the page
@@ -47,29 +54,29 @@ def check_page(page: Page) -> None:
 
 
 def test_a_report_is_one_page_that_nothing_leads_out_of(tmp_path: Path) -> None:
-    page = reported(run(tmp_path, test=3))
+    page = reported(record_run(tmp_path, test=3))
     check_page(page)
     for title in ("Metrics", "What was run", "The machine", "Where the time went", "Curves", "Steps and windows"):
         assert title in page.texts["h2"]
 
 
 def test_it_says_why_the_run_ended_and_how_long_it_took(tmp_path: Path) -> None:
-    machine = run(tmp_path)
+    machine = record_run(tmp_path)
     page = reported(machine)
     assert "All epochs are done; raise max_nb_epochs to train longer." in page.text
     assert f"time {machine.wall_seconds:.1f} s epoch 2 of 2 batches 12 steps 12 checks 4" in page.text
 
 
 def test_it_tells_what_was_run(tmp_path: Path) -> None:
-    page = reported(run(tmp_path, accumulate_grad_batches=4, seed=7))
-    for told in ("Telling, 2 parameters", "accumulate_grad_batches=4", "SGD", "6 train batches", "cpu, precision 32"):
+    page = reported(record_run(tmp_path, accumulate_grad_batches=4, seed=7))
+    for told in ("LoggingModel, 2 parameters", "accumulate_grad_batches=4", "SGD", "6 train batches", "cpu, precision 32"):
         assert told in page.text
     assert re.search(r"seed 7\b", page.text)
 
 
 def test_a_curve_ends_where_its_metric_did(tmp_path: Path) -> None:
-    page = reported(run(tmp_path, test=3, accumulate_grad_batches=4))
-    end = document(tmp_path / "0" / "end.json")["metrics"]
+    page = reported(record_run(tmp_path, test=3, accumulate_grad_batches=4))
+    end = read_json(tmp_path / "0" / "end.json")["metrics"]
     assert {"loss", "twice", "val_loss"} < end.keys()
     for name in ("loss", "twice", "val_loss"):
         assert page.series[name]["y"][-1] == end[name]
@@ -79,13 +86,13 @@ def test_a_curve_ends_where_its_metric_did(tmp_path: Path) -> None:
 
 
 def test_the_last_value_is_the_runs_own_also_where_rows_are_means(tmp_path: Path) -> None:
-    folder = written(tmp_path / "0", [row(step, {"loss": 0.5}, batches=100) for step in (99, 199)])
+    folder = write_run_folder(tmp_path / "0", [metrics_row(step, {"loss": 0.5}, batches=100) for step in (99, 199)])
     (folder / "end.json").write_text(json.dumps({"sentence": "all is done", "metrics": {"loss": 0.25}}))
-    assert "loss 0.25 0.5 step 99 0.5 step 99 Of training these are means over up to 100 batches." in page_of(folder).text
+    assert "loss 0.25 0.5 step 99 0.5 step 99 Of training these are means over up to 100 batches." in read_page(folder).text
 
 
 def test_a_short_run_is_told_batch_by_batch(tmp_path: Path) -> None:
-    page = reported(run(tmp_path, accumulate_grad_batches=2))
+    page = reported(record_run(tmp_path, accumulate_grad_batches=2))
     loss = page.series["loss"]
     grid = page.numbers["grids"][loss["grid"]]
     assert loss["y"] == 2 * [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
@@ -96,7 +103,7 @@ def test_a_short_run_is_told_batch_by_batch(tmp_path: Path) -> None:
 
 
 def test_a_loss_and_its_check_stand_in_one_chart_and_so_do_those_of_two_optimizers(tmp_path: Path) -> None:
-    page = reported(run(tmp_path))
+    page = reported(record_run(tmp_path))
     assert [[series["name"] for series in chart["series"]] for chart in page.numbers["charts"][:2]] == [
         ["loss", "val_loss"],
         ["twice"],
@@ -111,23 +118,23 @@ def test_a_loss_and_its_check_stand_in_one_chart_and_so_do_those_of_two_optimize
 
 
 def test_windows_and_the_plan_are_told_with_what_became_of_them(tmp_path: Path) -> None:
-    page = reported(run(tmp_path, accumulate_grad_batches=4))
+    page = reported(record_run(tmp_path, accumulate_grad_batches=4))
     assert "0 SGD 4 4 2 of 4 backwards, 2 of 2" in page.text
     assert "All happened as planned: 4 steps, 4 checks." in page.text
     stopping = EarlyStopping(monitor="val_loss", patience=1)
-    page = reported(run(tmp_path / "early", max_nb_epochs=9, early_stop_callback=stopping))
+    page = reported(record_run(tmp_path / "early", max_nb_epochs=9, early_stop_callback=stopping))
     assert "Of the plan: 6 of 54 steps, 2 of 18 checks." in page.text
     assert "The monitored metric stopped improving" in page.text
 
 
 def test_the_diagram_is_that_of_the_run_with_what_it_took(tmp_path: Path) -> None:
-    machine = run(tmp_path)
+    machine = record_run(tmp_path)
     page = reported(machine)
     ids = {value for _, name, value in page.attributes if name == "id"}
     assert {"state-train_batch", "state-val_check", "stop-request"} <= ids
     for index, (case, taken) in enumerate(zip(machine.loop.table, machine.trace.taken, strict=True)):
-        assert document(tmp_path / "0" / "table.json")["rows"][index]["source"] == str(case.source)
-        assert document(tmp_path / "0" / "end.json")["taken"][index] == taken
+        assert read_json(tmp_path / "0" / "table.json")["rows"][index]["source"] == str(case.source)
+        assert read_json(tmp_path / "0" / "end.json")["taken"][index] == taken
     assert "12×" in page.text
 
 
@@ -135,10 +142,10 @@ def test_where_nothing_can_draw_the_transitions_are_told_as_a_table(tmp_path: Pa
     def missing(*_: object) -> str:
         raise MissingExtraError("draw: not installed")
 
-    machine = run(tmp_path)
+    machine = record_run(tmp_path)
     machine.run()
     monkeypatch.setattr(time_section, "svg", missing)
-    page = page_of(tmp_path / "0")
+    page = read_page(tmp_path / "0")
     check_page(page)
     assert "pip install 'fsmtrain[draw]'" in page.text
     assert ("details", "open", "") in page.attributes
@@ -148,7 +155,7 @@ def test_where_nothing_can_draw_the_transitions_are_told_as_a_table(tmp_path: Pa
 
 def test_early_stopping_marks_its_metric_and_the_best_of_it(tmp_path: Path) -> None:
     rule = EarlyStopping(monitor="val_loss", patience=3)
-    page = reported(run(tmp_path, early_stop_callback=rule))
+    page = reported(record_run(tmp_path, early_stop_callback=rule))
     assert "val_loss watched 0.5 0.5 step 3 0.5 step 3" in page.text
     assert [value for element, name, value in page.attributes if (element, name) == ("b", "class")].count("best") == 1
 
@@ -156,7 +163,7 @@ def test_early_stopping_marks_its_metric_and_the_best_of_it(tmp_path: Path) -> N
 # ---- runs that did not come to their end
 
 
-class Failing(Telling):
+class Failing(LoggingModel):
     """Fails in its ninth batch."""
 
     def __init__(self) -> None:
@@ -171,7 +178,7 @@ class Failing(Telling):
 
 
 def test_an_error_is_told_with_the_way_that_led_to_it(tmp_path: Path) -> None:
-    machine = run(tmp_path, Failing())
+    machine = record_run(tmp_path, Failing())
     with pytest.raises(RuntimeError, match="luck"):
         machine.run()
     machine.report(tmp_path / "report.html")
@@ -185,7 +192,7 @@ def test_an_error_is_told_with_the_way_that_led_to_it(tmp_path: Path) -> None:
 
 def killed(tmp_path: Path) -> Path:
     """The folder of a run whose process was killed in the middle of a line."""
-    run(tmp_path).run()
+    record_run(tmp_path).run()
     folder = tmp_path / "0"
     (folder / "end.json").unlink()
     with (folder / "metrics.jsonl").open("a") as lines:
@@ -194,7 +201,7 @@ def killed(tmp_path: Path) -> Path:
 
 
 def test_a_run_that_was_killed_is_told_as_far_as_it_went(tmp_path: Path) -> None:
-    page = page_of(killed(tmp_path))
+    page = read_page(killed(tmp_path))
     check_page(page)
     assert "not ended" in page.texts["b"]
     assert "it goes on, or its process was killed" in page.text
@@ -206,15 +213,15 @@ def test_a_run_that_was_killed_is_told_as_far_as_it_went(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["table.json", "status.json", "end.json", "metrics.jsonl", "timeline.jsonl", "log.txt"])
 def test_no_file_but_the_first_is_needed_and_none_has_to_be_whole(tmp_path: Path, name: str) -> None:
-    run(tmp_path).run()
+    record_run(tmp_path).run()
     path = tmp_path / "0" / name
     for content in (b'{"format": 1, "sta', b"\xff\xfe\0[1]\n7\n", b"[]", b"{}", None):
         path.write_bytes(content) if content is not None else path.unlink()
-        check_page(page_of(tmp_path / "0"))
+        check_page(read_page(tmp_path / "0"))
 
 
 def test_a_run_that_was_killed_at_once_has_a_report(tmp_path: Path) -> None:
-    page = page_of(written(tmp_path / "0", []))
+    page = read_page(write_run_folder(tmp_path / "0", []))
     check_page(page)
     assert "It wrote nothing of where it stands." in page.text
 
@@ -224,7 +231,7 @@ def test_a_run_that_was_killed_at_once_has_a_report(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_is_a_gap_and_a_warning(tmp_path: Path) -> None:
     losses = [1.0, 0.5, math.nan, math.inf, 0.25, math.nan]
-    page = page_of(written(tmp_path / "0", [row(step, {"loss": loss}) for step, loss in enumerate(losses)]))
+    page = read_page(write_run_folder(tmp_path / "0", [metrics_row(step, {"loss": loss}) for step, loss in enumerate(losses)]))
     assert page.series["loss"]["y"] == [1.0, 0.5, None, None, 0.25, None]
     assert "loss was no finite number, first at step 2." in page.text
     assert "loss: 4 rows are" not in page.text
@@ -248,9 +255,9 @@ def test_whatever_a_run_is_called_it_stays_text(tmp_path: Path, name: str) -> No
         "versions": {name: name},
         "guards": {"step": {"0": name}, name: name},
     }
-    rows = [row(step, {name: 1.0 / step, f"val_{name}": 2.0}) for step in (1, 2, 3)]
+    rows = [metrics_row(step, {name: 1.0 / step, f"val_{name}": 2.0}) for step in (1, 2, 3)]
     times = [{"time": 1.0, "states": {name: [1, 0.5], "step": [1, 0.5]}}]
-    folder = written(tmp_path / "0", rows, timeline=times, **facts)
+    folder = write_run_folder(tmp_path / "0", rows, timeline=times, **facts)
     cases = [{"source": "fetch", "to": "train_batch", "label": name}]
     for file, content in {
         "table.json": {"format": 1, "states": [name], "rows": cases},
@@ -266,17 +273,17 @@ def test_whatever_a_run_is_called_it_stays_text(tmp_path: Path, name: str) -> No
     }.items():
         (folder / file).write_text(json.dumps(content))
     (folder / "log.txt").write_text(f"2026-01-01 00:00:00  warning: {name}\n", errors="replace")
-    page = page_of(folder)
+    page = read_page(folder)
     check_page(page)
     assert "alert(1)" not in page.texts["script"][1]
     assert name.encode(errors="replace").decode() in page.series
 
 
 def test_warnings_are_told_and_equal_ones_once(tmp_path: Path) -> None:
-    folder = written(tmp_path / "0", [])
+    folder = write_run_folder(tmp_path / "0", [])
     log = "2026-01-01 00:00:00  warning: a\n    b\n2026-01-01 00:00:00  error: c\n2026-01-01 00:00:01  epoch 1\n" * 2
     (folder / "log.txt").write_text(log)
-    page = page_of(folder)
+    page = read_page(folder)
     assert page.texts["li"] == ["a\nb (2 times)", "c (2 times)"]
 
 
@@ -285,7 +292,7 @@ def test_warnings_are_told_and_equal_ones_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metrics", [6, 60])
 def test_a_run_of_a_million_batches_fits_a_page_of_under_two_megabytes(tmp_path: Path, metrics: int) -> None:
-    page = page_of(of_a_million_batches(tmp_path / "0", metrics))
+    page = read_page(write_million_batch_folder(tmp_path / "0", metrics))
     check_page(page)
     assert len(page.source.encode()) < 2_000_000
     loss = page.series["metric 0"]
@@ -303,7 +310,7 @@ def test_a_machine_reports_its_own_run_also_while_it_goes_on(tmp_path: Path) -> 
         def on_epoch_end(self, machine: Machine) -> None:
             machine.report(tmp_path / "meanwhile" / f"{machine.counters.current_epoch}.html")
 
-    machine = run(tmp_path, callbacks=[Reporting()])
+    machine = record_run(tmp_path, callbacks=[Reporting()])
     machine.run()
     meanwhile = Page((tmp_path / "meanwhile" / "0.html").read_text(encoding="utf-8"))
     assert "not ended" in meanwhile.texts["b"]
@@ -312,12 +319,12 @@ def test_a_machine_reports_its_own_run_also_while_it_goes_on(tmp_path: Path) -> 
 
 
 def test_a_run_that_is_not_recorded_has_no_report_and_says_which_flag_it_is(tmp_path: Path) -> None:
-    machine = run(tmp_path, runs_dir=None)
+    machine = record_run(tmp_path, runs_dir=None)
     machine.run()
     with pytest.raises(UsageError, match=r"runs_dir=None: nothing is recorded, and .* Leave runs_dir at its default"):
         machine.report(tmp_path / "report.html")
     with pytest.raises(UsageError, match="nothing is recorded yet"):
-        run(tmp_path).report(tmp_path / "report.html")
+        record_run(tmp_path).report(tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 
 
@@ -334,7 +341,7 @@ def test_another_folder_and_another_format_are_refused(tmp_path: Path) -> None:
 
 def test_a_test_that_comes_later_is_in_the_report(tmp_path: Path) -> None:
     trainer = Trainer(max_nb_epochs=1, quiet=True, device="cpu", runs_dir=tmp_path)
-    model: TrainingModule = Telling()
-    trainer.fit(model, Numbers(3))
-    trainer.test(test_dataloaders=Numbers(4))
-    assert "test_loss 1.5" in page_of(tmp_path / "0").text
+    model: TrainingModule = LoggingModel()
+    trainer.fit(model, NumberedBatches(3))
+    trainer.test(test_dataloaders=NumberedBatches(4))
+    assert "test_loss 1.5" in read_page(tmp_path / "0").text

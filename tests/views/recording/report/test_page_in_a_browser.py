@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from fsmtrain.views.recording.report.page import report
-from tests.views.recording.recorded_runs import document
-from tests.views.recording.report.chromium import CHROMIUM, Browser, opened
-from tests.views.recording.report.reported_runs import of_a_million_batches, row, run, written
+from tests.views.recording.recorded_runs import read_json
+from tests.views.recording.report.chromium import CHROMIUM, Browser, open_browser
+from tests.views.recording.report.reported_runs import metrics_row, record_run, write_million_batch_folder, write_run_folder
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -54,7 +54,7 @@ CONTRAST = """
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser for all of these tests."""
-    with opened(tmp_path_factory.mktemp("chromium")) as one:
+    with open_browser(tmp_path_factory.mktemp("chromium")) as one:
         yield one
 
 
@@ -62,7 +62,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a short run with everything in it."""
     runs = tmp_path_factory.mktemp("runs")
-    machine = run(runs, train=9, test=3, accumulate_grad_batches=2, max_nb_epochs=3)
+    machine = record_run(runs, train=9, test=3, accumulate_grad_batches=2, max_nb_epochs=3)
     machine.run()
     machine.report(runs / "report.html")
     return runs / "report.html"
@@ -70,7 +70,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_silence(browser: Browser, page: Path) -> None:
     """Nothing is complained of, and nothing asked for but the page."""
-    assert browser.complaints() == []
+    assert browser.console_errors() == []
     assert browser.requests() == [page.as_uri()]
 
 
@@ -88,7 +88,7 @@ def test_it_opens_in_silence_and_fits_the_screen(browser: Browser, page: Path, w
 
 def test_the_curves_end_at_the_runs_metrics(browser: Browser, page: Path) -> None:
     browser.open(page)
-    end = document(page.parent / "0" / "end.json")["metrics"]
+    end = read_json(page.parent / "0" / "end.json")["metrics"]
     for name in ("loss", "twice", "val_loss"):
         key = f"[...document.querySelectorAll('.key > span')].find((key) => key.children[1].textContent === '{name}')"
         assert float(browser.evaluate(f"{key}.querySelector('b').textContent")) == pytest.approx(end[name], rel=1e-3)
@@ -138,12 +138,12 @@ def test_a_part_is_looked_at_closer_and_then_the_whole_again(browser: Browser, p
     assert "0" not in re.findall(r"\d+", ticks)[:1]
     browser.evaluate("document.querySelector('button.whole').click()")
     assert browser.evaluate(boxes) == before
-    assert browser.complaints() == []
+    assert browser.console_errors() == []
 
 
 def test_a_tick_says_the_same_whether_the_page_or_its_script_made_it(browser: Browser, tmp_path: Path) -> None:
-    rows = [row(step * 700, {"loss": math.exp(-step / 9), "acc": step / 99, "big": 1e5 * step}) for step in range(100)]
-    report(written(tmp_path / "0", rows), tmp_path / "report.html")
+    rows = [metrics_row(step * 700, {"loss": math.exp(-step / 9), "acc": step / 99, "big": 1e5 * step}) for step in range(100)]
+    report(write_run_folder(tmp_path / "0", rows), tmp_path / "report.html")
     browser.open(tmp_path / "report.html")
     place = "parseFloat(tick.style.top || tick.style.left).toFixed(1)"
     told = (
@@ -184,17 +184,17 @@ def test_it_can_be_printed(browser: Browser, page: Path) -> None:
 
 def test_a_hostile_name_runs_nothing(browser: Browser, tmp_path: Path) -> None:
     name = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
-    folder = written(tmp_path / "0", [row(step, {name: 1.0}) for step in range(5)], model={"class": name})
+    folder = write_run_folder(tmp_path / "0", [metrics_row(step, {name: 1.0}) for step in range(5)], model={"class": name})
     report(folder, tmp_path / "report.html")
     browser.open(tmp_path / "report.html")
     check_silence(browser, tmp_path / "report.html")
-    assert browser.happened("Page.javascriptDialogOpening") == []
+    assert browser.events_of("Page.javascriptDialogOpening") == []
     assert browser.evaluate("document.querySelector('h1').textContent") == name
     assert browser.evaluate("document.querySelectorAll('img').length") == 0
 
 
 def test_a_run_of_a_million_batches_opens_too(browser: Browser, tmp_path: Path) -> None:
-    report(of_a_million_batches(tmp_path / "0"), tmp_path / "report.html")
+    report(write_million_batch_folder(tmp_path / "0"), tmp_path / "report.html")
     browser.open(tmp_path / "report.html", width=390)
     check_silence(browser, tmp_path / "report.html")
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
