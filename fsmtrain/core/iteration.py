@@ -18,7 +18,8 @@ from fsmtrain.core.folding import folded
 from fsmtrain.core.guard_ast.expressions import Expression
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits, resolve
-from fsmtrain.core.planning.plan import Plan, plan_of
+from fsmtrain.core.planning.plan import Plan
+from fsmtrain.core.planning.planner import make_plan
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table
@@ -89,10 +90,10 @@ class Loop:
             epochs                  3
             global_step at the end  9
             optimizer 0             9 steps
-            checks                  none
+            validations             none
             epochs 0 to 2           9 batches; windows: 2 of 4, 1 of 1
         """
-        return plan_of(self)
+        return make_plan(self)
 
     def check(self) -> Report:
         """What is wrong with this loop, or probably not meant, without running anything.

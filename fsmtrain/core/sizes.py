@@ -26,7 +26,7 @@ class Schedule:
         optimizer_i: The index of its optimizer, from 0.
         interval: ``"epoch"``: after each finished epoch; ``"step"``: after each step of its optimizer.
         frequency: How many of these from one step of the scheduler to the next.
-        needs_check: Whether it acts only where the epoch had a check (a plateau scheduler).
+        needs_validation: Whether it acts only where the epoch had a check (a plateau scheduler).
         length: Its steps up to its end (a warm-up's); None where it has no end.
         is_over_then: Whether one more step than these is an error.
     """
@@ -34,7 +34,7 @@ class Schedule:
     optimizer_i: int = 0
     interval: Literal["epoch", "step"] = "epoch"
     frequency: int = 1
-    needs_check: bool = False
+    needs_validation: bool = False
     length: int | None = None
     is_over_then: bool = False
 
@@ -48,7 +48,7 @@ class Schedule:
 
     def steps(self, optimizer_steps: Sequence[int], epochs_done: int, epochs_with_checks: Sequence[int]) -> int:
         """How often it acts in a run with so many steps of each optimizer, and epochs, and checks in these epochs."""
-        if self.needs_check:
+        if self.needs_validation:
             return sum(self.is_due(epoch + 1) for epoch in epochs_with_checks)
         return (optimizer_steps[self.optimizer_i] if self.interval == "step" else epochs_done) // self.frequency
 

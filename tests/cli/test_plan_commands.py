@@ -40,8 +40,8 @@ def test_optimizers_and_splits_are_sizes(run: Run) -> None:
 
 
 def test_an_int_interval_counts_batches_and_a_float_is_a_fraction(run: Run) -> None:
-    assert "checks: 9," in run("plan --train 9 --val 1 --max_nb_epochs 1 --val_check_interval 1").out
-    assert "checks: 1," in run("plan --train 9 --val 1 --max_nb_epochs 1 --val_check_interval 1.0").out
+    assert "validations: 9," in run("plan --train 9 --val 1 --max_nb_epochs 1 --val_check_interval 1").out
+    assert "validations: 1," in run("plan --train 9 --val 1 --max_nb_epochs 1 --val_check_interval 1.0").out
 
 
 def test_a_module_says_its_sizes_itself(run: Run, folder: Path) -> None:

@@ -189,7 +189,7 @@ def test_a_million_batches_take_few_visits(epochs: int, flags: dict[str, Any], g
 def test_a_million_checks_take_no_more_room_than_one() -> None:
     planned = plan(Options(max_nb_epochs=1000, val_check_interval=1), train=MILLION, val=[10])
     assert planned.validations == 1000 * MILLION
-    assert planned.epochs[0].each.validations.runs == (range(MILLION),)
+    assert planned.epochs[0].epoch.validations.ranges == (range(MILLION),)
     assert len(planned.to_json()) < 2000
 
 
@@ -206,7 +206,7 @@ def test_a_guard_that_cannot_be_read_is_asked_at_each_of_its_moments_in_the_orde
     assert is_opaque(read(remembering))
     planned = plan(Options(max_nb_epochs=3), train=200, guards=Guards(save=remembering))
     assert asked == [(epoch, batch) for epoch in range(3) for batch in range(200)]
-    saved = [200 * epoch.first + nb for epoch in planned.epochs for nb in epoch.each.saves]
+    saved = [200 * epoch.first + nb for epoch in planned.epochs for nb in epoch.epoch.saves]
     assert saved == list(range(6, 600, 7))
 
 
@@ -379,12 +379,12 @@ def test_places_come_out_the_same_one_by_one_and_in_runs(gaps: list[int], more: 
     for step, count in more:
         for k in range(count):
             single.add(at + 1 + step * k)
-        runs.add_run(at + 1, step, count)
+        runs.add_range(at + 1, step, count)
         at += 1 + step * (count - 1)
-    assert single.places() == runs.places()
-    assert list(runs.places()) == sorted(set(runs.places()))
-    assert [runs.places()[i] for i in range(-len(runs.places()), 0)] == list(runs.places())
-    assert Counter(IntRanges.of(runs.places())) == Counter(runs.places())
+    assert single.build() == runs.build()
+    assert list(runs.build()) == sorted(set(runs.build()))
+    assert [runs.build()[i] for i in range(-len(runs.build()), 0)] == list(runs.build())
+    assert Counter(IntRanges.of(runs.build())) == Counter(runs.build())
 
 
 @given(st.sets(st.integers(0, 30)), st.integers(-2, 32))
@@ -395,13 +395,13 @@ def test_places_are_a_sequence_of_their_numbers(numbers: set[int], number: int) 
     if -len(inside) <= number < len(inside):
         assert places[number] == inside[number]
     else:
-        with pytest.raises(IndexError, match=f"there are {len(inside)} places, and none at {number}"):
+        with pytest.raises(IndexError, match=f"index {number} is out of range for {len(inside)} numbers"):
             places[number]
 
 
 def test_places_are_shown_up_to_the_eighth() -> None:
-    assert repr(IntRanges.of(range(8))) == "Places(0, 1, 2, 3, 4, 5, 6, 7)"
-    assert repr(IntRanges.of(range(9))) == "Places(0, 1, 2, 3, 4, 5, 6, 7, ...)"
+    assert repr(IntRanges.of(range(8))) == "IntRanges(0, 1, 2, 3, 4, 5, 6, 7)"
+    assert repr(IntRanges.of(range(9))) == "IntRanges(0, 1, 2, 3, 4, 5, 6, 7, ...)"
 
 
 # ---- what is written down of a part that repeats itself
@@ -430,14 +430,14 @@ def test_saves_come_out_the_same_one_by_one_and_repeated(at: set[int], first: in
     for nb in sorted(at):
         one.saves.add(AffineInt(first + nb, 8, within))
     repeated.repeat(one, times)
-    assert repeated.saves.places() == IntRanges.of(first + nb + 8 * k for k in range(times) for nb in sorted(at))
+    assert repeated.saves.build() == IntRanges.of(first + nb + 8 * k for k in range(times) for nb in sorted(at))
 
 
 def test_saves_that_stand_for_several_are_several_in_each_repetition() -> None:
     repeated, one = EpochBuilder(1), EpochBuilder(1)
     one.saves.add(AffineInt(1, 8, Repetitions(0)), step=3, count=2)
     repeated.repeat(one, 3)
-    assert repeated.saves.places() == IntRanges.of([1, 4, 9, 12, 17, 20])
+    assert repeated.saves.build() == IntRanges.of([1, 4, 9, 12, 17, 20])
 
 
 @pytest.mark.parametrize("kind", ["validations", "saves"])
@@ -458,12 +458,12 @@ def test_equal_epochs_are_said_together() -> None:
 def test_the_rows_of_a_plan_are_all_that_happens_unless_some_are_asked_for() -> None:
     planned = plan(Options(max_nb_epochs=1, nb_sanity_val_steps=1), train=2, val=[1], test=[1])
     one_batch = ["step", "val_check"]
-    assert [event.what for event in planned.events()] == ["sanity_val", *one_batch, *one_batch, "epoch_end", "test"]
-    assert [event.what for event in planned.events(State.STEP)] == ["step", "step"]
+    assert [event.kind for event in planned.events()] == ["sanity_val", *one_batch, *one_batch, "epoch_end", "test"]
+    assert [event.kind for event in planned.events(State.STEP)] == ["step", "step"]
 
 
-def test_a_scheduler_that_needs_checks_is_counted_in_each_of_many_equal_epochs() -> None:
-    every_third = Schedule(interval="epoch", frequency=3, needs_check=True)
+def test_a_scheduler_that_needs_validations_is_counted_in_each_of_many_equal_epochs() -> None:
+    every_third = Schedule(interval="epoch", frequency=3, needs_validation=True)
     planned = plan(Options(max_nb_epochs=5), train=2, val=[1], schedulers=[every_third])
     assert planned.scheduler_steps == (1,)
     assert [event.current_epoch for event in planned.events("scheduler")] == [2]
@@ -471,14 +471,14 @@ def test_a_scheduler_that_needs_checks_is_counted_in_each_of_many_equal_epochs()
 
 def test_an_epoch_that_is_cut_short_behind_a_check_counts_for_no_scheduler() -> None:
     options = Options(max_nb_epochs=5, min_nb_epochs=0, val_check_interval=5)
-    guards, schedulers = Guards(stop=after_batches(25)), [Schedule(needs_check=True)]
+    guards, schedulers = Guards(stop=after_batches(25)), [Schedule(needs_validation=True)]
     planned = plan(options, train=10, val=[1], schedulers=schedulers, guards=guards)
-    assert [(group.count, len(group.each.validations), group.each.cut) for group in planned.epochs] == [
+    assert [(group.count, len(group.epoch.validations), group.epoch.ended_early) for group in planned.epochs] == [
         (2, 2, False),
         (1, 1, True),
     ]
     assert planned.scheduler_steps == (2,)
-    assert [(event.current_epoch, event.window) for event in planned.events("scheduler")] == [(0, 0), (1, 0)]
+    assert [(event.current_epoch, event.gathered) for event in planned.events("scheduler")] == [(0, 0), (1, 0)]
 
 
 def test_a_plan_without_validation_has_no_batches_of_a_check() -> None:

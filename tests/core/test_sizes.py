@@ -53,7 +53,7 @@ def test_a_schedule_acts_as_often_as_it_is_due(frequency: int, steps: int, epoch
     """By the steps of its own optimizer, by epochs, or by those of the epochs that had a check."""
     done = [[99, steps], epochs, sorted(checks)]
     by_step = Schedule(optimizer_i=1, interval="step", frequency=frequency)
-    by_epoch, by_check = Schedule(frequency=frequency), Schedule(frequency=frequency, needs_check=True)
+    by_epoch, by_check = Schedule(frequency=frequency), Schedule(frequency=frequency, needs_validation=True)
     assert by_step.steps(*done) == sum(map(by_step.is_due, range(1, steps + 1)))  # type: ignore[arg-type]
     assert by_epoch.steps(*done) == sum(map(by_epoch.is_due, range(1, epochs + 1)))  # type: ignore[arg-type]
     assert by_check.steps(*done) == len([epoch for epoch in checks if (epoch + 1) % frequency == 0])  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def test_without_anything_said_a_schedule_follows_the_first_optimizer_after_each
 def test_an_epoch_that_is_broken_off_counts_for_no_schedule_though_it_had_a_check() -> None:
     """Epochs 0 and 1 end with a check each; in epoch 2 there is one after its fourth batch, and the run ends in its fifth."""
     options = Options(max_nb_epochs=9, min_nb_epochs=0, val_check_interval=4)
-    schedulers = [Schedule(needs_check=True), Schedule(needs_check=True, frequency=2), Schedule()]
+    schedulers = [Schedule(needs_validation=True), Schedule(needs_validation=True, frequency=2), Schedule()]
     loop = Loop(options, Sizes(train=8, val=[1], schedulers=schedulers), guards=Guards(stop=after_batches(21)))
     planned = loop.plan()
     assert (planned.validations, planned.scheduler_steps) == (5, (2, 1, 2))

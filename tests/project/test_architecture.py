@@ -68,7 +68,7 @@ def level(name: str, folder: str) -> int:
 
 
 # Cycles that are being cut: an entry is removed with its cycle.
-CYCLES_LEFT = ("core.planning", "runtime")
+CYCLES_LEFT = ("runtime",)
 UPWARD_LEFT = ("runtime.run_state",)
 
 

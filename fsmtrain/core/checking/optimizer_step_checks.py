@@ -11,7 +11,8 @@ from fsmtrain.core.guard_ast.evaluate import answering
 from fsmtrain.core.guard_ast.expressions import Expression, is_opaque, reads_of
 from fsmtrain.core.guard_ast.format import text
 from fsmtrain.core.guard_ast.simplify import fold
-from fsmtrain.core.planning.plan import Plan, Plannable
+from fsmtrain.core.planning.events import Plannable
+from fsmtrain.core.planning.plan import Plan
 
 MOST = 100_000  # calls of a hook that tells one epoch from another
 
@@ -48,7 +49,7 @@ def own_steps(loop: Checkable, plan: Plan, unknown: Set[int | None]) -> Iterator
         stepped = 0
         for group in plan.epochs:
             for epoch in range(group.first, group.first + (group.count if by_epoch else 1)):
-                for batch_nb in closing(group.each.windows[i]):
+                for batch_nb in closing(group.epoch.windows[i]):
                     counters.current_epoch, counters.batch_nb = epoch, batch_nb
                     called.append(batch_nb)
                     stepped += bool(answer(limits, counters, signals))

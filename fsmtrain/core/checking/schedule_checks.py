@@ -20,7 +20,8 @@ from fsmtrain.core.guard_ast.expressions import reads_of
 from fsmtrain.core.guard_ast.format import text
 from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.guards import Guards
-from fsmtrain.core.planning.plan import Plan, plan_of
+from fsmtrain.core.planning.plan import Plan
+from fsmtrain.core.planning.planner import make_plan
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.errors import GuardError
 from fsmtrain.wording import plural
@@ -51,7 +52,7 @@ def schedule_findings(
     same: Any = loop
     listened: Checkable = evolve(same, guards=guards) if loop.guards != Guards() else loop
     try:
-        plan = plan_of(listened)
+        plan = make_plan(listened)
     except GuardError as raised:
         return [error("the run cannot come to its end", str(raised))], []
     view = _View(loop=loop, plan=plan, held=held or {})
@@ -159,8 +160,8 @@ class _View:
     # ---- schedulers
 
     def _schedule(self, name: str, schedule: Schedule, steps: int) -> Iterator[Finding]:
-        unit = "validations" if schedule.needs_check else f"{schedule.interval}s"
-        if schedule.needs_check:
+        unit = "validations" if schedule.needs_validation else f"{schedule.interval}s"
+        if schedule.needs_validation:
             if ("validate", None) in self.unknown or not _can_validate(self.loop):
                 return
             if self.plan.validations == 0:
@@ -190,7 +191,7 @@ def missing_metric(loop: Checkable) -> Iterator[Finding]:
     if loop.limits.epochs == 0 or _can_validate(loop):
         return
     waiting = ["early_stop_callback"] if loop.options.early_stopping is not None else []
-    waiting += [f"scheduler {index}" for index, schedule in enumerate(loop.sizes.schedulers) if schedule.needs_check]
+    waiting += [f"scheduler {index}" for index, schedule in enumerate(loop.sizes.schedulers) if schedule.needs_validation]
     for about in waiting:
         yield warning(
             about,

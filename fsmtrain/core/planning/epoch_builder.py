@@ -32,7 +32,7 @@ class Epoch:
     validations: IntRanges
     saves: IntRanges
     global_steps: int
-    cut: bool
+    ended_early: bool
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -50,7 +50,7 @@ class EpochBuilder:
         self.windows: list[list[tuple[int, int]]] = [[] for _ in range(optimizers)]
         self.validations, self.saves = _Marks(), _Marks()
         self.batches = 0
-        self.is_over = self.cut = False
+        self.is_over = self.ended_early = False
 
     def step(self, optimizer_i: int, length: Any, count: int = 1) -> None:
         """An optimizer steps, after a window of this length; or after `count` of them in a row."""
@@ -63,12 +63,12 @@ class EpochBuilder:
 
     def end(self, counters: Counters) -> None:
         """The epoch ends here."""
-        self.is_over, self.batches, self.cut = True, _the_same(counters.batch_nb) + 1, counters.epoch_ended_early
+        self.is_over, self.batches, self.ended_early = True, _the_same(counters.batch_nb) + 1, counters.epoch_ended_early
 
     @property
     def has_places(self) -> bool:
         """Whether there is a check or a save after a batch that is not another in each repetition."""
-        return bool(self.validations.places() or self.saves.places())
+        return bool(self.validations.build() or self.saves.build())
 
     def repeat(self, part: EpochBuilder, times: int) -> None:
         """Add a part of the epoch that stands for all its repetitions, so many times."""
@@ -82,15 +82,15 @@ class EpochBuilder:
         self.validations.repeat(part.validations, times)
         self.saves.repeat(part.saves, times)
 
-    def epoch(self, global_steps: Any) -> Epoch:
+    def build(self, global_steps: Any) -> Epoch:
         """What there is to say of the whole epoch."""
         return Epoch(
             batches=self.batches,
             windows=tuple(map(tuple, self.windows)),
-            validations=self.validations.places(),
-            saves=self.saves.places(),
+            validations=self.validations.build(),
+            saves=self.saves.build(),
             global_steps=_the_same(global_steps),
-            cut=self.cut,
+            ended_early=self.ended_early,
         )
 
 
@@ -106,7 +106,7 @@ class _Marks:
         if is_affine(first):
             self._growing.append((first, step, count))
         else:
-            self._growth.add_run(first, step, count)
+            self._growth.add_range(first, step, count)
 
     def repeat(self, part: _Marks, times: int) -> None:
         """Those of a part, in each of its repetitions."""
@@ -121,9 +121,9 @@ class _Marks:
             for number, step, count in part._growing:
                 self.add(number.start + number.slope * k, step, count)
 
-    def places(self) -> IntRanges:
+    def build(self) -> IntRanges:
         """The batches."""
-        return self._growth.places()
+        return self._growth.build()
 
 
 def _the_same(number: Any) -> int:

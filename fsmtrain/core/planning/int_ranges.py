@@ -1,4 +1,4 @@
-"""`IntRanges`: batches or epochs, from 0, in ascending order, held as what they mostly are: every n-th from one on."""
+"""`IntRanges`: ascending batch or epoch numbers, stored compactly as ranges: every n-th number from one on."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ from attrs import frozen
 
 @frozen(repr=False)
 class IntRanges(Sequence[int]):
-    """Ascending whole numbers as runs of equal distance. A million of them take no more room than two.
+    """Ascending ints as consecutive ranges. A million of them at equal distance take no more room than two.
 
-    >>> places = Places.of([1, 3, 5, 7, 8])
-    >>> places, places.runs, len(places), places[-1]
-    (Places(1, 3, 5, 7, 8), (range(1, 9, 2), range(8, 9)), 5, 8)
+    >>> numbers = IntRanges.of([1, 3, 5, 7, 8])
+    >>> numbers, numbers.ranges, len(numbers), numbers[-1]
+    (IntRanges(1, 3, 5, 7, 8), (range(1, 9, 2), range(8, 9)), 5, 8)
     """
 
-    runs: tuple[range, ...] = ()
+    ranges: tuple[range, ...] = ()
 
     @classmethod
     def of(cls, numbers: Iterable[int]) -> IntRanges:
-        """These numbers."""
-        growing = IntRangesBuilder()
+        """Return these numbers, which must be ascending."""
+        builder = IntRangesBuilder()
         for number in numbers:
-            growing.add(number)
-        return growing.places()
+            builder.add(number)
+        return builder.build()
+
+    def as_lists(self) -> list[list[int]]:
+        """Return each range as ``[first, step, count]``, for JSON."""
+        return [[part[0], part.step, len(part)] for part in self.ranges]
 
     def __len__(self) -> int:
-        return sum(map(len, self.runs))
+        return sum(map(len, self.ranges))
 
     def __iter__(self) -> Iterator[int]:
-        for run in self.runs:
-            yield from run
+        for part in self.ranges:
+            yield from part
 
     @overload
     def __getitem__(self, index: int) -> int: ...
@@ -41,46 +45,46 @@ class IntRanges(Sequence[int]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self))))
-        left = index + len(self) if index < 0 else index
-        for run in self.runs:
-            if 0 <= left < len(run):
-                return run[left]
-            left -= len(run)
-        raise IndexError(f"there are {len(self)} places, and none at {index}")
+        offset = index + len(self) if index < 0 else index
+        for part in self.ranges:
+            if 0 <= offset < len(part):
+                return part[offset]
+            offset -= len(part)
+        raise IndexError(f"index {index} is out of range for {len(self)} numbers")
 
     def __contains__(self, number: object) -> bool:
-        return any(number in run for run in self.runs)
+        return any(number in part for part in self.ranges)
 
     def __repr__(self) -> str:
-        shown = [*map(str, self[:8]), *(["..."] if len(self) > 8 else [])]
-        return f"Places({', '.join(shown)})"
+        items = [*map(str, self[:8]), *(["..."] if len(self) > 8 else [])]
+        return f"IntRanges({', '.join(items)})"
 
 
 class IntRangesBuilder:
-    """Places that are still being added to, each behind the last."""
+    """Builds an `IntRanges` from ascending numbers."""
 
     def __init__(self) -> None:
-        self._runs: list[range] = []
+        self._ranges: list[range] = []
 
     def add(self, number: int) -> None:
-        """One more."""
-        runs = self._runs
-        if runs:
-            last = runs[-1]
+        """Append a number, greater than the last one."""
+        ranges = self._ranges
+        if ranges:
+            last = ranges[-1]
             step = number - last[-1]
             if len(last) == 1 or step == last.step:
-                runs[-1] = range(last[0], number + step, step)
+                ranges[-1] = range(last[0], number + step, step)
                 return
-        runs.append(range(number, number + 1))
+        ranges.append(range(number, number + 1))
 
-    def add_run(self, first: int, step: int, count: int) -> None:
-        """`count` more, each `step` behind the other. The runs come out as if they were added one by one."""
-        for number in range(first, first + step * min(3, count), step):  # then the last run has this very step
+    def add_range(self, first: int, step: int, count: int) -> None:
+        """Append `count` numbers, each `step` after the one before. The ranges are as if they were added one by one."""
+        for number in range(first, first + step * min(3, count), step):  # then the last range has this very step
             self.add(number)
         if count > 3:
-            last = self._runs[-1]
-            self._runs[-1] = range(last[0], first + step * count, step)
+            last = self._ranges[-1]
+            self._ranges[-1] = range(last[0], first + step * count, step)
 
-    def places(self) -> IntRanges:
-        """What has been added."""
-        return IntRanges(tuple(self._runs))
+    def build(self) -> IntRanges:
+        """Return the numbers added so far."""
+        return IntRanges(tuple(self._ranges))

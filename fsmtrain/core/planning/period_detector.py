@@ -12,8 +12,8 @@ class PeriodDetector:
 
     What does not belong to it is forgotten after a while: first after 8, then after twice as much, and so on.
 
-    >>> periods = Periods()
-    >>> [periods.hear(shape) for shape in "abcabcabc"]
+    >>> periods = PeriodDetector()
+    >>> [periods.feed(shape) for shape in "abcabcabc"]
     [0, 0, 0, 0, 0, 3, 0, 0, 0]
     """
 

@@ -1,62 +1,40 @@
-"""`Plan`: the exact schedule of a run, known before it begins and without a tensor.
-
-What it says holds for the run that nothing from outside cuts short. A stop request may end a run anywhere, and is not spoken
-of; where early stopping may end it, or steps may be skipped, the plan says "may", with what there is at least.
-"""
+"""`Plan`: the schedule of a run as a value: its steps, validations, windows and epochs, as text and as JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator
+from typing import Any
 
-from attrs import asdict, evolve, field, frozen
+from attrs import asdict, field, frozen
 
-from fsmtrain.core.guards import Guards
-from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning.epoch_builder import Epoch
+from fsmtrain.core.planning.events import DEFAULT_KINDS, Event, EventKind, Plannable, iter_events
 from fsmtrain.core.planning.int_ranges import IntRanges, IntRangesBuilder
-from fsmtrain.core.planning.plan_text import difference, text
-from fsmtrain.core.planning.planner import Walk
-from fsmtrain.core.sizes import Sizes
-from fsmtrain.core.states import State
-from fsmtrain.core.table import Table
-from fsmtrain.core.visit import Visit
-from fsmtrain.errors import SizesError
-from fsmtrain.options import Options
-
-
-class Plannable(Protocol):
-    """What a plan needs to know of a loop."""
-
-    @property
-    def options(self) -> Options: ...
-    @property
-    def sizes(self) -> Sizes: ...
-    @property
-    def guards(self) -> Guards: ...
-    @property
-    def limits(self) -> Limits: ...
-    @property
-    def table(self) -> Table: ...
-    @property
-    def splits(self) -> int: ...
-    def __iter__(self) -> Iterator[Visit]: ...
+from fsmtrain.core.planning.plan_text import comparable_rows, difference, epoch_rows, or_fewer, schedule_text, table
+from fsmtrain.wording import plural
 
 
 @frozen(kw_only=True)
-class Epochs:
-    """Equal epochs in a row: `count` of them from the index `first` on. `global_step` is its value as the first begins."""
+class EpochGroup:
+    """Consecutive equal epochs.
+
+    Attributes:
+        first: The index of the first one, from 0.
+        count: How many there are.
+        global_step: Its value when the first one begins.
+        epoch: What each of them is like.
+    """
 
     first: int
     count: int
     global_step: int
-    each: Epoch
+    epoch: Epoch
 
 
 @frozen(kw_only=True)
 class Totals:
-    """What there is in a whole run. An epoch that is cut short counts."""
+    """The counts of a whole run. An epoch that ends early counts too."""
 
     epochs: int
     global_step: int
@@ -66,62 +44,41 @@ class Totals:
 
 
 @frozen(kw_only=True)
-class End:
-    """A place where a run can end: after this batch of this epoch, both from 0, at this ``global_step``."""
+class EarliestEnd:
+    """The end of the shortest run that early stopping allows: after this batch of this epoch, both from 0."""
 
     current_epoch: int
     batch_nb: int
     global_step: int
-
-
-@frozen(kw_only=True)
-class Event:
-    """One event of the schedule.
-
-    Attributes:
-        what: A state's value, or ``scheduler``: a learning-rate scheduler acts.
-        current_epoch, batch_nb, split_nb, optimizer_i: Where, all from 0. Of a scheduler, its own optimizer.
-        global_step: Its value as the event begins.
-        window: The backwards that a step ends; 0 of all else.
-        scheduler_i: Which scheduler; None of all else.
-    """
-
-    what: str
-    current_epoch: int
-    batch_nb: int
-    split_nb: int
-    optimizer_i: int
-    global_step: int
-    window: int = 0
-    scheduler_i: int | None = None
-
-
-What = State | Literal["scheduler"]
 
 
 @frozen(kw_only=True)
 class Plan:
-    """The schedule of a run. Printed it is a text; `events` are its rows; `to_json` is all of it but the rows as JSON.
+    """The schedule of a run. `str` gives a table, `events` every single event, `to_json` everything but the events.
 
-    A guard that cannot be read is asked at each moment of the run, in order, as the run will ask it. One that remembers what it
-    was asked before answers from what it remembers: give a plan a fresh one, and the run another.
+    It assumes that no stop is requested. Where early stopping may end the run, or steps may be skipped, the text says
+    "may be fewer", and `at_least` has the minimum.
+
+    A guard that cannot be read is called at each moment of the run, in order, as the run will call it. If it keeps a
+    memory of its calls, give the plan one object and the run another.
 
     Attributes:
         sanity_batches: Validation batches before the first epoch.
-        epochs: The epochs, equal ones in a row together.
+        epochs: The epochs in order, consecutive equal ones as one group.
         test_batches: Test batches at the end.
-        optimizer_steps: For each optimizer, its steps in the whole run.
-        global_step: Rounds with a step in the whole run.
-        validations: Passes over the validation loaders, and how many batches each has.
-        scheduler_steps: For each scheduler of ``Sizes(schedulers=...)``, its steps in the whole run.
-        at_least: What is left of these in the shortest run that early stopping, or skipped steps, may make of it.
-        earliest_end: Where early stopping may end the training at the earliest; None where nothing may.
-        steps_may_be_skipped: Whether fp16's gradient scaler, or ``on_nonfinite``, may skip steps, so that there are fewer.
-        most_rollbacks: How often the run may go back to a checkpoint, so that what lies behind it happens again.
+        optimizer_steps: The steps of each optimizer.
+        global_step: Its value at the end: the number of rounds with a step.
+        validations: Passes over the val loaders.
+        validation_batches: Batches of each validation.
+        scheduler_steps: The steps of each scheduler of ``Sizes(schedulers=...)``.
+        at_least: The totals of the shortest run that early stopping or skipped steps may leave.
+        earliest_end: Where early stopping may end the training at the earliest; None if nothing may end it early.
+        steps_may_be_skipped: Whether fp16's gradient scaler or ``on_nonfinite`` may skip steps.
+        max_rollbacks: How often the run may return to a checkpoint and repeat what came after it.
     """
 
     sanity_batches: int
-    epochs: tuple[Epochs, ...]
+    epochs: tuple[EpochGroup, ...]
     test_batches: int
     optimizer_steps: tuple[int, ...]
     global_step: int
@@ -129,185 +86,91 @@ class Plan:
     validation_batches: int
     scheduler_steps: tuple[int, ...]
     at_least: Totals
-    earliest_end: End | None
+    earliest_end: EarliestEnd | None
     steps_may_be_skipped: bool
-    most_rollbacks: int
+    max_rollbacks: int
     loop: Plannable = field(repr=False, eq=False)
 
     def __str__(self) -> str:
-        return text(self)
+        return table([*self._total_rows(), *epoch_rows(self.epoch_kinds)])
 
     @property
     def nb_epochs(self) -> int:
-        """The epochs of the run, one that is cut short among them."""
+        """The number of epochs, one that ends early included."""
         return sum(group.count for group in self.epochs)
 
     @property
-    def kinds(self) -> tuple[tuple[IntRanges, Epoch], ...]:
-        """Each epoch that is unlike the others, with the indices of all that are like it."""
-        found: dict[Epoch, IntRangesBuilder] = {}
+    def epoch_kinds(self) -> tuple[tuple[IntRanges, Epoch], ...]:
+        """Each different epoch once, with the indices of all epochs that equal it."""
+        indices: dict[Epoch, IntRangesBuilder] = {}
         for group in self.epochs:
-            found.setdefault(group.each, IntRangesBuilder()).add_run(group.first, 1, group.count)
-        return tuple((places.places(), epoch) for epoch, places in found.items())
+            indices.setdefault(group.epoch, IntRangesBuilder()).add_range(group.first, 1, group.count)
+        return tuple((builder.build(), epoch) for epoch, builder in indices.items())
 
-    def events(self, *what: What) -> Iterator[Event]:
-        """The rows of the schedule, one event after the other, made as they are asked for: the loop is walked again.
+    def events(self, *kinds: EventKind) -> Iterator[Event]:
+        """Yield every event of the run in order. The loop is walked again, without skipping anything.
 
         Args:
-            what: The events that are wanted; by default the batches of the sanity pass, of each check (``val_check``) and of
-                the test, the steps, the ends of epochs, and what the schedulers do.
+            kinds: States, and ``"scheduler"`` for scheduler steps. By default: the batches of the sanity pass, of each
+                validation (``val_check``) and of the test, the steps, the epoch ends and the scheduler steps.
         """
-        wanted = what or (State.SANITY_VAL, State.STEP, State.VAL_CHECK, State.EPOCH_END, State.TEST, "scheduler")
-        schedulers = _Schedulers(self.loop.sizes, self.loop.limits.optimizers) if "scheduler" in wanted else None
-        for visit in self.loop:
-            event = Event(
-                what=visit.state.value,
-                current_epoch=visit.current_epoch,
-                batch_nb=visit.batch_nb,
-                split_nb=visit.split_nb,
-                optimizer_i=visit.optimizer_i,
-                global_step=visit.global_step,
-                window=visit.gathered if visit.state is State.STEP else 0,
-            )
-            if visit.state in wanted:
-                yield event
-            if schedulers is not None:
-                yield from schedulers.after(visit.state, event)
+        return iter_events(self.loop, kinds or DEFAULT_KINDS)
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as numbers, strings, lists and dicts. Places are lists of ``[first, step, count]``, from 0.
+        """The plan as numbers, strings, lists and dicts.
 
-        Of equal epochs there is one, with the indices of all.
+        Batches and epochs are lists of ``[first, step, count]``, from 0. Equal epochs are given once, with all their indices.
         """
-        plain = asdict(self, filter=lambda attribute, _: attribute.name not in ("loop", "epochs"))
-        plain["epochs"] = [
+        values = asdict(self, filter=lambda attribute, _: attribute.name not in ("loop", "epochs"))
+        values["epochs"] = [
             {
-                "which": _plain(places),
+                "indices": indices.as_lists(),
                 **asdict(epoch, filter=lambda attribute, _: attribute.name not in ("validations", "saves")),
-                "validations": _plain(epoch.validations),
-                "saves": _plain(epoch.saves),
+                "validations": epoch.validations.as_lists(),
+                "saves": epoch.saves.as_lists(),
             }
-            for places, epoch in self.kinds
+            for indices, epoch in self.epoch_kinds
         ]
-        return plain
+        return values
 
     def to_json(self) -> str:
-        """The plan as JSON."""
+        """The plan as JSON, see `as_dict`."""
         return json.dumps(self.as_dict(), indent=2)
 
     def diff(self, other: Plan) -> str:
-        """What is different in another plan, a line for each difference: ``name: here -> there``. Empty where nothing is."""
-        return difference(self, other)
-
-
-def _plain(places: IntRanges) -> list[list[int]]:
-    return [[run[0], run.step, len(run)] for run in places.runs]
-
-
-class _Schedulers:
-    """Says, event by event, when the schedulers act."""
-
-    def __init__(self, sizes: Sizes, optimizers: int) -> None:
-        self._schedules, self._steps = sizes.schedulers, [0] * optimizers
-        self._has_check = self._is_cut = False
-
-    def after(self, state: State, event: Event) -> Iterator[Event]:
-        """The steps of schedulers that follow an event."""
-        if state is State.STEP:
-            self._steps[event.optimizer_i] += 1
-            yield from self._due("step", self._steps[event.optimizer_i], event)
-        elif state is State.EPOCH_END:
-            if not self._is_cut:
-                yield from self._due("epoch", event.current_epoch + 1, event)
-            self._has_check = False
-        self._has_check |= state is State.VAL_CHECK
-        self._is_cut = state is State.EARLY_STOP  # an epoch that ends behind it ends early
-
-    def _due(self, interval: str, done: int, event: Event) -> Iterator[Event]:
-        for i, schedule in enumerate(self._schedules):
-            if schedule.interval != interval or (schedule.needs_check and not self._has_check):
-                continue
-            if interval == "step" and schedule.optimizer_i != event.optimizer_i:
-                continue
-            if schedule.is_due(done):
-                yield evolve(event, what="scheduler", optimizer_i=schedule.optimizer_i, window=0, scheduler_i=i)
-
-
-def plan_of(loop: Plannable) -> Plan:
-    """The plan of a loop.
-
-    Raises:
-        SizesError: A loader has no length, so that there is nothing to count.
-    """
-    limits = loop.limits
-    if limits.train_is_stream or limits.evaluates_stream:
-        raise SizesError(
-            "plan: a loader has no length, so its batches cannot be counted beforehand. Plan with the number of batches that "
-            "you expect of it, as in Sizes(train=1000)."
+        """Return what differs in another plan, one line each: ``name: here -> there``. Empty if nothing differs."""
+        kinds, other_kinds = self.epoch_kinds, other.epoch_kinds
+        return difference(
+            {**dict(self._total_rows()), **comparable_rows(kinds, other_kinds)},
+            {**dict(other._total_rows()), **comparable_rows(other_kinds, kinds)},
         )
-    walk = Walk(loop.table, limits, loop.splits)
-    epochs = tuple(_grouped(walk.epochs()))
-    most = least = _totals(loop, walk, epochs)
-    rule, earliest_end = loop.options.early_stopping, None
-    if rule is not None and limits.stops_early:  # at the earliest where the metric never improves from the first check on
-        shortest = Walk(loop.table, limits, loop.splits, exhausted_after=max(1, rule.patience))
-        least = _totals(loop, shortest, tuple(_grouped(shortest.epochs())))
-        counters = shortest.counters
-        earliest_end = End(current_epoch=counters.current_epoch, batch_nb=counters.batch_nb, global_step=counters.global_step)
-    if limits.skips_steps:
-        least = _without_steps(loop, least)
-    return Plan(
-        sanity_batches=walk.sanity_batches,
-        epochs=epochs,
-        test_batches=walk.test_batches,
-        optimizer_steps=most.optimizer_steps,
-        global_step=most.global_step,
-        validations=most.validations,
-        validation_batches=limits.val_batches if limits.validates else 0,
-        scheduler_steps=most.scheduler_steps,
-        at_least=least,
-        earliest_end=earliest_end,
-        steps_may_be_skipped=limits.skips_steps,
-        most_rollbacks=loop.options.max_nb_rollbacks if limits.rolls_back else 0,
-        loop=loop,
-    )
 
-
-def _grouped(rows: Iterable[tuple[int, Epoch]]) -> Iterator[Epochs]:
-    """Equal epochs in a row together."""
-    group: Epochs | None = None
-    for count, epoch in rows:
-        if group is not None and group.each == epoch:
-            group = evolve(group, count=group.count + count)
-            continue
-        if group is not None:
-            yield group
-        first = 0 if group is None else group.first + group.count
-        global_step = 0 if group is None else group.global_step + group.count * group.each.global_steps
-        group = Epochs(first=first, count=count, global_step=global_step, each=epoch)
-    if group is not None:
-        yield group
-
-
-def _totals(loop: Plannable, walk: Walk, epochs: Sequence[Epochs]) -> Totals:
-    counters = walk.counters
-    with_checks = [g.first + i for g in epochs if g.each.validations and not g.each.cut for i in range(g.count)]
-    return Totals(
-        epochs=sum(group.count for group in epochs),
-        global_step=counters.global_step,
-        optimizer_steps=tuple(counters.optimizer_steps),
-        validations=counters.validations_done,
-        scheduler_steps=tuple(
-            schedule.steps(counters.optimizer_steps, counters.epochs_done, with_checks) for schedule in loop.sizes.schedulers
-        ),
-    )
-
-
-def _without_steps(loop: Plannable, totals: Totals) -> Totals:
-    """The totals of a run in which every step is skipped. Rounds with skipped steps count all the same."""
-    schedules = zip(loop.sizes.schedulers, totals.scheduler_steps, strict=True)
-    return evolve(
-        totals,
-        optimizer_steps=(0,) * len(totals.optimizer_steps),
-        scheduler_steps=tuple(0 if schedule.interval == "step" else steps for schedule, steps in schedules),
-    )
+    def _total_rows(self) -> Iterator[tuple[str, str]]:
+        """Yield a name and a text for each total of the run."""
+        least = self.at_least
+        yield "sanity pass", plural(self.sanity_batches, "batch") if self.sanity_batches else "none"
+        yield "epochs", or_fewer(f"{self.nb_epochs:,}", self.nb_epochs, least.epochs) if self.epochs else "none"
+        if self.epochs:
+            yield "global_step at the end", or_fewer(f"{self.global_step:,}", self.global_step, least.global_step)
+            for i, (steps, fewest) in enumerate(zip(self.optimizer_steps, least.optimizer_steps, strict=True)):
+                yield f"optimizer {i}", or_fewer(plural(steps, "step"), steps, fewest)
+            schedulers = zip(self.loop.sizes.schedulers, self.scheduler_steps, least.scheduler_steps, strict=True)
+            for i, (schedule, steps, fewest) in enumerate(schedulers):
+                yield f"scheduler {i}", or_fewer(f"{plural(steps, 'step')}, {schedule_text(schedule)}", steps, fewest)
+            validations = f"{self.validations:,} of {plural(self.validation_batches, 'batch')}" if self.validations else "none"
+            yield "validations", or_fewer(validations, self.validations, least.validations)
+        if self.test_batches:
+            yield "test", plural(self.test_batches, "batch")
+        if self.earliest_end is not None:
+            end = self.earliest_end
+            batch = f"{plural(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
+            yield "early stopping", f"may end the training, at the earliest after {batch}"
+        if self.epochs:
+            assumption = "if a guard counts steps, this plan assumes that none is skipped"
+            if self.loop.options.mixed_precision.uses_scaler:
+                yield "fp16", f"may skip steps; {assumption}"
+            if self.loop.options.on_nonfinite == "skip":
+                yield "on_nonfinite", f"may skip steps; {assumption}"
+            if self.max_rollbacks:
+                times = plural(self.max_rollbacks, "time")
+                yield "on_nonfinite", f"may return to a checkpoint, at most {times}, and then skip steps; {assumption}"

@@ -1,151 +1,120 @@
-"""A plan for people: as a text, and what is different between two."""
+"""A plan as text: the table of rows that `str(plan)` prints, and the lines of `plan.diff(other)`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
 
 from fsmtrain.core.planning.epoch_builder import Epoch, Windows
 from fsmtrain.core.planning.int_ranges import IntRanges
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.wording import plural
 
-if TYPE_CHECKING:
-    from fsmtrain.core.planning.plan import Plan
+MAX_EPOCH_KINDS = 12  # rows of different epochs in a table; the others are only counted
 
-SHOWN = 12  # kinds of epochs, before the rest is only counted
+EpochKinds = Sequence[tuple[IntRanges, Epoch]]  # the indices of equal epochs, and what each of them is like
 
 
-def text(plan: Plan) -> str:
-    """The plan as a table of names and what there is to say of each."""
-    rows = list(_rows(plan))
+def table(rows: Sequence[tuple[str, str]]) -> str:
+    """Return rows of a name and a text as an aligned table."""
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {said}" for name, said in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
 
-def difference(here: Plan, there: Plan) -> str:
-    """A line for each name that two plans say different things of."""
-    left, right = _compared(here, there), _compared(there, here)
-    names = [*left, *(name for name in right if name not in left)]
-    return "\n".join(
-        f"{name}: {left.get(name, 'none')} -> {right.get(name, 'none')}" for name in names if left.get(name) != right.get(name)
-    )
+def difference(here: Mapping[str, str], there: Mapping[str, str]) -> str:
+    """Return a line ``name: here -> there`` for each name with different texts.
+
+    >>> difference({"epochs": "3", "test": "1 batch"}, {"epochs": "3"})
+    'test: 1 batch -> none'
+    """
+    names = {**here, **there}  # in order, each once
+    changed = [name for name in names if here.get(name) != there.get(name)]
+    return "\n".join(f"{name}: {here.get(name, 'none')} -> {there.get(name, 'none')}" for name in changed)
 
 
-def _compared(plan: Plan, other: Plan) -> dict[str, str]:
-    """What there is to compare with another plan: epochs that both have by their indices, others part by part."""
-    said, common = dict(_totals(plan)), {epoch for _, epoch in plan.kinds} & {epoch for _, epoch in other.kinds}
-    for places, epoch in plan.kinds[:SHOWN]:
+def comparable_rows(kinds: EpochKinds, other_kinds: EpochKinds) -> dict[str, str]:
+    """Return rows to compare with another plan: epochs that both plans have by their indices, the others part by part."""
+    rows: dict[str, str] = {}
+    common = {epoch for _, epoch in kinds} & {epoch for _, epoch in other_kinds}
+    for indices, epoch in kinds[:MAX_EPOCH_KINDS]:
         if epoch in common:
-            first = min(kind[0][0] for kind in (*plan.kinds, *other.kinds) if kind[1] == epoch)
-            said[f"epochs like epoch {first:,}"] = _indices(places)
+            first = min(kind_indices[0] for kind_indices, kind in (*kinds, *other_kinds) if kind == epoch)
+            rows[f"epochs like epoch {first:,}"] = _indices(indices)
         else:
-            said |= {f"{_which(places)}, {what}": text for what, text in _parts(epoch)}
-    return said
+            rows |= {f"{_epochs(indices)}, {name}": text for name, text in _epoch_parts(epoch)}
+    return rows
 
 
-def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
-    yield from _totals(plan)
-    kinds = plan.kinds
-    for places, epoch in kinds[:SHOWN]:
-        yield _which(places), "; ".join(said if what == "batches" else f"{what}: {said}" for what, said in _parts(epoch))
-    if len(kinds) > SHOWN:
-        rest = kinds[SHOWN:]
-        yield "...", f"{plural(sum(len(places) for places, _ in rest), 'epoch')} more, of {plural(len(rest), 'kind')}"
+def epoch_rows(kinds: EpochKinds) -> Iterator[tuple[str, str]]:
+    """Yield a row for each different epoch, and one that counts those beyond `MAX_EPOCH_KINDS`."""
+    for indices, epoch in kinds[:MAX_EPOCH_KINDS]:
+        parts = (text if name == "batches" else f"{name}: {text}" for name, text in _epoch_parts(epoch))
+        yield _epochs(indices), "; ".join(parts)
+    rest = kinds[MAX_EPOCH_KINDS:]
+    if rest:
+        yield "...", f"{plural(sum(len(indices) for indices, _ in rest), 'more epoch')} of {plural(len(rest), 'kind')}"
 
 
-def _totals(plan: Plan) -> Iterator[tuple[str, str]]:
-    """The whole run: names, and what there is to say of each."""
-    least = plan.at_least
-    yield "sanity pass", plural(plan.sanity_batches, "batch") if plan.sanity_batches else "none"
-    yield "epochs", _least(f"{plan.nb_epochs:,}", plan.nb_epochs, least.epochs) if plan.epochs else "none"
-    if plan.epochs:
-        yield "global_step at the end", _least(f"{plan.global_step:,}", plan.global_step, least.global_step)
-        for i, (steps, fewest) in enumerate(zip(plan.optimizer_steps, least.optimizer_steps, strict=True)):
-            yield f"optimizer {i}", _least(plural(steps, "step"), steps, fewest)
-        schedules = zip(plan.loop.sizes.schedulers, plan.scheduler_steps, least.scheduler_steps, strict=True)
-        for i, (schedule, steps, fewest) in enumerate(schedules):
-            yield f"scheduler {i}", _least(f"{plural(steps, 'step')}, one after {_when(schedule)}", steps, fewest)
-        checks = f"{plan.validations:,} of {plural(plan.validation_batches, 'batch')}"
-        yield "validations", _least(checks, plan.validations, least.validations) if plan.validations else "none"
-    if plan.test_batches:
-        yield "test", plural(plan.test_batches, "batch")
-    end = plan.earliest_end
-    if end is not None:
-        where = f"{plural(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
-        yield "early stopping", f"may end the training, at the earliest after {where}"
-    if plan.epochs:
-        options, means = plan.loop.options, "where a guard counts steps, all this holds as long as it skips none"
-        if options.mixed_precision.uses_scaler:
-            yield "fp16", f"may skip any step; {means}"
-        if options.on_nonfinite == "skip":
-            yield "on_nonfinite", f"may skip any step; {means}"
-        if plan.most_rollbacks:
-            times = plural(plan.most_rollbacks, "time")
-            yield "on_nonfinite", f"may go back to a checkpoint, {times} at most, and may then skip steps; {means}"
+def or_fewer(text: str, most: int, least: int) -> str:
+    """Return the text of a number, with its minimum if the run may have fewer."""
+    return text if least == most else f"{text}; may be fewer, at least {least:,}"
 
 
-def _least(said: str, most: int, least: int) -> str:
-    return said if least == most else f"{said}; may be fewer, at least {least:,}"
+def schedule_text(schedule: Schedule) -> str:
+    """Return when a scheduler acts.
 
-
-def _when(schedule: Schedule) -> str:
-    """After what a scheduler acts."""
-    one = "epoch" if schedule.interval == "epoch" else "step"
-    every = f"every {one}" if schedule.frequency == 1 else f"every {plural(schedule.frequency, one)}"
+    >>> schedule_text(Schedule(interval="step", frequency=2))
+    'one after every 2 steps of optimizer 0'
+    """
+    unit = "epoch" if schedule.interval == "epoch" else "step"
+    text = f"one after every {unit if schedule.frequency == 1 else plural(schedule.frequency, unit)}"
     if schedule.interval == "step":
-        return f"{every} of optimizer {schedule.optimizer_i}"
-    return f"{every}, if it had a validation" if schedule.needs_check else every
+        return f"{text} of optimizer {schedule.optimizer_i}"
+    return f"{text}, if it had a validation" if schedule.needs_validation else text
 
 
-def _which(epochs: IntRanges) -> str:
-    return f"{'epoch' if len(epochs) == 1 else 'epochs'} {_indices(epochs)}"
+def _epochs(indices: IntRanges) -> str:
+    return f"{'epoch' if len(indices) == 1 else 'epochs'} {_indices(indices)}"
 
 
-def _indices(epochs: IntRanges) -> str:
-    """Epochs by their indices: ``0 to 4, 10``."""
+def _indices(indices: IntRanges) -> str:
+    """Return epochs by their indices: ``0 to 4, 10``."""
     parts = []
-    for run in epochs.runs:
-        if len(run) == 1:
-            parts.append(f"{run[0]:,}")
-        elif run.step == 1:
-            parts.append(f"{run[0]:,} to {run[-1]:,}")
+    for part in indices.ranges:
+        if len(part) == 1:
+            parts.append(f"{part[0]:,}")
+        elif part.step == 1:
+            parts.append(f"{part[0]:,} to {part[-1]:,}")
         else:
-            parts += _shortened([f"{epoch:,}" for epoch in run[:4]], f"{run[-1]:,}", len(run))
+            parts += _shortened([f"{epoch:,}" for epoch in part[:4]], f"{part[-1]:,}", len(part))
     return ", ".join(_shortened(parts[:6], parts[-1], len(parts)))
 
 
-def _parts(epoch: Epoch) -> Iterator[tuple[str, str]]:
-    """An epoch, part by part."""
+def _epoch_parts(epoch: Epoch) -> Iterator[tuple[str, str]]:
+    """Yield a name and a text for each part of an epoch."""
     yield "batches", plural(epoch.batches, "batch")
     for i, windows in enumerate(epoch.windows):
-        yield "windows" + (f" of optimizer {i}" if len(epoch.windows) > 1 else ""), _spelled(windows)
-    for places, name in ((epoch.validations, "validations"), (epoch.saves, "checkpoints")):
-        if places:
-            yield name, f"{len(places):,}, {_places(places)}"
-    if epoch.cut:
-        yield "cut short", "by Guards(stop=...)"
+        yield "windows" + (f" of optimizer {i}" if len(epoch.windows) > 1 else ""), _windows(windows)
+    for batches, name in ((epoch.validations, "validations"), (epoch.saves, "checkpoints")):
+        if batches:
+            yield name, f"{len(batches):,}, {_after_batches(batches)}"
+    if epoch.ended_early:
+        yield "ends early", "Guards(stop=...)"
 
 
-def _spelled(windows: Windows) -> str:
-    """Windows by their backwards: ``11 of 4, 1 of 1``."""
-    spelled = [f"{count:,} of {length:,}" for length, count in windows[:6]]
-    if len(windows) > 6:
-        length, count = windows[-1]
-        spelled = _shortened(spelled[:4], f"{count:,} of {length:,}", len(windows))
-    return ", ".join(spelled) or "none"
+def _windows(windows: Windows) -> str:
+    """Return windows by their backwards: ``11 of 4, 1 of 1``."""
+    parts = [f"{count:,} of {length:,}" for length, count in (*windows[:6], *windows[-1:])]
+    return ", ".join(parts[:-1] if len(windows) <= 6 else _shortened(parts[:4], parts[-1], len(windows))) or "none"
 
 
-def _places(batches: IntRanges) -> str:
-    """Batches as how many have gone by: ``after 11, 22, 33, 44``; long lists in part."""
-    shown = [f"{nb + 1:,}" for nb in batches[:8]]
-    if len(batches) > 8:
-        shown = _shortened(shown[:4], f"{batches[-1] + 1:,}", len(batches))
-    return "after " + ", ".join(shown)
+def _after_batches(batches: IntRanges) -> str:
+    """Return batches by how many are done: ``after 11, 22, 33, 44``; of more than 8 the first 4 and the last."""
+    parts = [f"{nb + 1:,}" for nb in batches[:8]]
+    return "after " + ", ".join(parts if len(batches) <= 8 else _shortened(parts[:4], f"{batches[-1] + 1:,}", len(batches)))
 
 
 def _shortened(beginning: list[str], last: str, count: int) -> list[str]:
-    """The beginning of a list of so many, and its last one."""
+    """Return the beginning of a list of `count` items, and its last one, with dots for those between."""
     if count <= len(beginning):
         return beginning
     return [*beginning, last] if count == len(beginning) + 1 else [*beginning, "...", last]

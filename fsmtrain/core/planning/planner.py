@@ -1,15 +1,11 @@
-"""Works a plan out: runs the very table of a loop with no actions, and writes down what happens in each epoch.
+"""Work out the plan of a run without training: how many steps, validations and epochs it will have, and when.
 
-No signal is raised on the way but, where asked for, that patience is exhausted.
-
-What no guard can tell apart is planned once, be it val batches, train batches, windows or epochs: a stretch of the run that
-has come twice is tried for all its repetitions (`running`), and those are left out. A guard that cannot be read may have a
-memory: it is asked at each of its moments, in the order of the run, those that are left out among them.
+The loop's own table is run without actions (`simulation`), epoch by epoch, and repetitions are skipped (docs/planning.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import partial
 
 from attrs import evolve
@@ -21,12 +17,95 @@ from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning.affine import NotAffineError
 from fsmtrain.core.planning.epoch_builder import Epoch, EpochBuilder
+from fsmtrain.core.planning.events import Plannable
 from fsmtrain.core.planning.period_detector import PeriodDetector
+from fsmtrain.core.planning.plan import EarliestEnd, EpochGroup, Plan, Totals
 from fsmtrain.core.planning.simulation import Course, Rows, Simulation
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
+from fsmtrain.errors import SizesError
 
 WORTH = 32  # batches that have to be left out for it to be worth while
+
+
+def make_plan(loop: Plannable) -> Plan:
+    """Work out the plan of a loop.
+
+    Raises:
+        SizesError: A loader has no length, so its batches cannot be counted.
+    """
+    limits = loop.limits
+    if limits.train_is_stream or limits.evaluates_stream:
+        raise SizesError(
+            "cannot plan: a loader has no length, so its batches cannot be counted. "
+            "Plan with the number of batches that you expect, such as Sizes(train=1000)."
+        )
+    walk = Walk(loop.table, limits, loop.splits)
+    groups = tuple(_grouped(walk.epochs()))
+    most = least = _totals(loop, walk, groups)
+    rule, earliest_end = loop.options.early_stopping, None
+    if rule is not None and limits.stops_early:  # the shortest run is the one whose metric never improves
+        shortest = Walk(loop.table, limits, loop.splits, exhausted_after=max(1, rule.patience))
+        least = _totals(loop, shortest, tuple(_grouped(shortest.epochs())))
+        end = shortest.counters
+        earliest_end = EarliestEnd(current_epoch=end.current_epoch, batch_nb=end.batch_nb, global_step=end.global_step)
+    if limits.skips_steps:
+        least = _without_steps(loop, least)
+    return Plan(
+        sanity_batches=walk.sanity_batches,
+        epochs=groups,
+        test_batches=walk.test_batches,
+        optimizer_steps=most.optimizer_steps,
+        global_step=most.global_step,
+        validations=most.validations,
+        validation_batches=limits.val_batches if limits.validates else 0,
+        scheduler_steps=most.scheduler_steps,
+        at_least=least,
+        earliest_end=earliest_end,
+        steps_may_be_skipped=limits.skips_steps,
+        max_rollbacks=loop.options.max_nb_rollbacks if limits.rolls_back else 0,
+        loop=loop,
+    )
+
+
+def _grouped(epochs: Iterable[tuple[int, Epoch]]) -> Iterator[EpochGroup]:
+    """Group consecutive equal epochs."""
+    group: EpochGroup | None = None
+    for count, epoch in epochs:
+        if group is not None and group.epoch == epoch:
+            group = evolve(group, count=group.count + count)
+            continue
+        if group is not None:
+            yield group
+        first = 0 if group is None else group.first + group.count
+        global_step = 0 if group is None else group.global_step + group.count * group.epoch.global_steps
+        group = EpochGroup(first=first, count=count, global_step=global_step, epoch=epoch)
+    if group is not None:
+        yield group
+
+
+def _totals(loop: Plannable, walk: Walk, groups: Sequence[EpochGroup]) -> Totals:
+    counters = walk.counters
+    validated = [g.first + i for g in groups if g.epoch.validations and not g.epoch.ended_early for i in range(g.count)]
+    return Totals(
+        epochs=sum(group.count for group in groups),
+        global_step=counters.global_step,
+        optimizer_steps=tuple(counters.optimizer_steps),
+        validations=counters.validations_done,
+        scheduler_steps=tuple(
+            schedule.steps(counters.optimizer_steps, counters.epochs_done, validated) for schedule in loop.sizes.schedulers
+        ),
+    )
+
+
+def _without_steps(loop: Plannable, totals: Totals) -> Totals:
+    """Return the totals of a run in which every step is skipped. Its rounds still count in ``global_step``."""
+    schedulers = zip(loop.sizes.schedulers, totals.scheduler_steps, strict=True)
+    return evolve(
+        totals,
+        optimizer_steps=(0,) * len(totals.optimizer_steps),
+        scheduler_steps=tuple(0 if schedule.interval == "step" else steps for schedule, steps in schedulers),
+    )
 
 
 class Walk:
@@ -129,7 +208,7 @@ def _epoch(run: Simulation) -> tuple[Course, Epoch]:
         rows = known.setdefault(rows, rows)
         course.append(rows)
         if run.notes.is_over:
-            return course, run.notes.epoch(run.counters.global_step - began)
+            return course, run.notes.build(run.counters.global_step - began)
         candidate = near.hear(rows, run.counters)
         wider = far.hear(rows, run.counters)
         if candidate is not None:
@@ -152,7 +231,7 @@ def _follow(trial: Simulation, course: Course) -> Epoch:
     trial.follow(course)
     if not trial.notes.is_over:
         raise NotAffineError
-    epoch = trial.notes.epoch(trial.counters.global_step - began)
+    epoch = trial.notes.build(trial.counters.global_step - began)
     trial.notes = EpochBuilder(trial.limits.optimizers)  # all of them are in the epoch
     return epoch
 

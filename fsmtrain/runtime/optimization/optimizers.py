@@ -177,7 +177,7 @@ def _scheduler_config(given: Any, optimizers: Sequence[Optimizer]) -> SchedulerC
         optimizer_i=owner,
         interval=interval,
         frequency=frequency,
-        needs_check=monitor is not None,
+        needs_validation=monitor is not None,
         length=_scheduler_length(scheduler),
         is_over_then=isinstance(scheduler, OneCycleLR),
     )

@@ -142,7 +142,7 @@ def reads_the_stream(limits: Limits, counters: Counters, signals: Signals) -> bo
             "patience=9",
             "the run has 2 checks",
         ),
-        (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(needs_check=True)])), "scheduler 0", "will never act"),
+        (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(needs_validation=True)])), "scheduler 0", "will never act"),
         (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(interval="step", length=500)])), "scheduler 0", "has 10 for it"),
         (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(frequency=7)])), "scheduler 0", "acts every 7 epochs"),
         (

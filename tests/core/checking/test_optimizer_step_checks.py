@@ -12,7 +12,7 @@ from fsmtrain.core.checking import optimizer_step_checks
 from fsmtrain.core.checking.optimizer_step_checks import own_steps, unforeseen_steps
 from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.guard_ast.expressions import Opaque
-from fsmtrain.core.planning.plan import plan_of
+from fsmtrain.core.planning.planner import make_plan
 
 Hook = Callable[..., None]
 
@@ -64,7 +64,7 @@ def a_loop(hook: Hook | None, *, guards: Guards | None = None, **given: Any) -> 
 
 def told(loop: Loop, *unknown: int) -> list[str]:
     """What is told of each optimizer."""
-    return [finding.text for finding in own_steps(loop, plan_of(loop), set(unknown))]
+    return [finding.text for finding in own_steps(loop, make_plan(loop), set(unknown))]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_nothing_is_told_of_an_optimizer_whose_windows_nobody_knows() -> None:
 
 def test_another_optimizer_s_guard_does_not_make_a_hook_s_own_choice_wrong() -> None:
     guards = Guards(step={1: every_n_batches(1)})
-    [finding] = own_steps(loop := a_loop(each_second_batch, optimizers=2, guards=guards), plan_of(loop), set())
+    [finding] = own_steps(loop := a_loop(each_second_batch, optimizers=2, guards=guards), make_plan(loop), set())
     assert finding.about == "optimizer_step of optimizer 1"
 
 

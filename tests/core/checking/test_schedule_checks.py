@@ -74,10 +74,10 @@ def test_checks_that_do_not_come_or_come_too_late_to_stop_anything(given: dict[s
         (Schedule(frequency=3), {}, None),
         (Schedule(frequency=4), {}, "acts every 4 epochs, and the run has fewer"),
         (Schedule(interval="step", frequency=16), {}, "acts every 16 steps, and the run has fewer"),
-        (Schedule(needs_check=True, frequency=2), {"val": [1]}, None),
-        (Schedule(needs_check=True, frequency=2), {"val": [1], "check_val_every_n_epoch": 3}, "acts every 2 epochs with"),
-        (Schedule(needs_check=True), {"val": [1], "check_val_every_n_epoch": 4}, "there is none in this run, so it"),
-        (Schedule(needs_check=True), {}, None),  # that is said by itself
+        (Schedule(needs_validation=True, frequency=2), {"val": [1]}, None),
+        (Schedule(needs_validation=True, frequency=2), {"val": [1], "check_val_every_n_epoch": 3}, "acts every 2 epochs with"),
+        (Schedule(needs_validation=True), {"val": [1], "check_val_every_n_epoch": 4}, "there is none in this run, so it"),
+        (Schedule(needs_validation=True), {}, None),  # that is said by itself
     ],
 )
 def test_a_schedule_is_told_of_where_the_run_does_not_fit(schedule: Schedule, given: dict[str, Any], text: str | None) -> None:
@@ -141,8 +141,8 @@ def test_a_guard_that_never_fires_is_told_where_that_hangs_on_nothing_unknown(
         (Schedule(interval="step", length=99), Guards(step={1: hidden}), True),
         (Schedule(interval="step", length=99, optimizer_i=1), Guards(step={1: hidden}), False),
         (Schedule(length=99, optimizer_i=1), Guards(step={1: hidden}), True),
-        (Schedule(needs_check=True, length=99), Guards(validate=hidden), False),
-        (Schedule(needs_check=True, length=99), Guards(step={1: hidden}), True),
+        (Schedule(needs_validation=True, length=99), Guards(validate=hidden), False),
+        (Schedule(needs_validation=True, length=99), Guards(step={1: hidden}), True),
         (Schedule(length=99), Guards(validate=hidden), True),
     ],
 )
@@ -171,7 +171,7 @@ def test_patience_that_hangs_on_a_guard_that_cannot_be_read_is_not_told_of() -> 
     ],
 )
 def test_what_waits_for_a_metric_that_never_comes_is_named(given: dict[str, Any], about: list[str]) -> None:
-    schedulers = [Schedule(), Schedule(needs_check=True)]
+    schedulers = [Schedule(), Schedule(needs_validation=True)]
     loop = a_loop(**{"schedulers": schedulers, "early_stop_callback": stopping(2), **given})
     assert [finding.about for finding in missing_metric(loop)] == about
 

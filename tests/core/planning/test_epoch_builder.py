@@ -21,7 +21,7 @@ def test_each_epoch_of_a_plan_has_the_batches_that_are_begun_in_it(case: Case) -
     loop = Loop(case.options, case.sizes, guards=case.guards)
     trained = {(visit.current_epoch, visit.batch_nb) for visit in loop if visit.state is State.TRAIN_BATCH}
     begun = Counter(epoch for epoch, _ in trained)
-    planned = [group.each.batches for group in loop.plan().epochs for _ in range(group.count)]
+    planned = [group.epoch.batches for group in loop.plan().epochs for _ in range(group.count)]
     assert planned == [begun[epoch] for epoch in sorted(begun)]
 
 
@@ -30,7 +30,7 @@ def test_saves_at_an_even_distance_are_repeated_at_once_however_often() -> None:
     for first in (1, 4):
         one.saves.add(AffineInt(first, 6, within))
     repeated.repeat(one, 10**15)
-    assert repeated.saves.places().runs == (range(1, 6 * 10**15, 3),)
+    assert repeated.saves.build().ranges == (range(1, 6 * 10**15, 3),)
 
 
 @given(
@@ -61,4 +61,4 @@ def test_saves_come_out_the_same_one_by_one_and_in_repetitions_of_repetitions(
     for j in range(widely):
         singly += [nb + wide * j + 12 * k for k in range(times) for nb, wide in marks]
         singly += [nb + 60 * j for nb in ends]
-    assert top.saves.places() == IntRanges.of(singly)
+    assert top.saves.build() == IntRanges.of(singly)

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, after_steps, every_n_batches, plan
 from fsmtrain.core.guards import Guard
-from fsmtrain.core.planning.plan import End, Plan
+from fsmtrain.core.planning.plan import EarliestEnd, Plan
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.core.visit import Visit
 from fsmtrain.early_stopping import EarlyStopping
@@ -38,7 +38,7 @@ def windows_in(visits: list[Visit], epoch: int, optimizer: int) -> list[int]:
 def expanded(planned: Plan, optimizer: int) -> list[list[int]]:
     """The same, for each epoch of a plan."""
     return [
-        [length for length, count in group.each.windows[optimizer] for _ in range(count)]
+        [length for length, count in group.epoch.windows[optimizer] for _ in range(count)]
         for group in planned.epochs
         for _ in range(group.count)
     ]
@@ -99,7 +99,7 @@ def test_the_plan_of_a_machine_is_its_trace() -> None:
     machine = machine_of(
         Validated(), batches(9), batches(4), max_nb_epochs=3, accumulate_grad_batches={0: 1, 1: 4}, val_check_interval=0.5
     )
-    planned = [(e.what, e.current_epoch, e.batch_nb, e.global_step) for e in machine.plan().events(State.STEP, State.VAL_CHECK)]
+    planned = [(e.kind, e.current_epoch, e.batch_nb, e.global_step) for e in machine.plan().events(State.STEP, State.VAL_CHECK)]
     ran = [(str(t.source), t.current_epoch, t.batch_nb, t.global_step) for t in machine]
     assert planned == [event for event in ran if event[0] in ("step", "val_check")]
 
@@ -151,9 +151,9 @@ def test_the_rows_of_a_machine_s_plan_are_what_it_does(
     made[0].machine = machine
     planned = machine.plan()
     rows = list(planned.events())
-    states = {row.what for row in rows}
+    states = {row.kind for row in rows}
     ran = [(str(t.source), t.current_epoch, t.batch_nb, t.global_step) for t in machine if str(t.source) in states]
-    assert [(r.what, r.current_epoch, r.batch_nb, r.global_step) for r in rows if r.what != "scheduler"] == ran
+    assert [(r.kind, r.current_epoch, r.batch_nb, r.global_step) for r in rows if r.kind != "scheduler"] == ran
     acted = [(r.current_epoch, r.batch_nb, r.global_step) for r in planned.events("scheduler")]
     assert acted == made[0].acted
     assert planned.scheduler_steps == (len(acted),)
@@ -168,15 +168,15 @@ def test_the_rows_of_a_plan_are_the_visits_of_the_reference(case: Case) -> None:
     assume(not has_stream(case.sizes))
     case = evolve(case, script=Script())
     rows = list(plan(case.options, guards=case.guards, **asdict(case.sizes, recurse=False)).events())
-    states = {row.what for row in rows}
+    states = {row.kind for row in rows}
     visits = [event for event in case.schedule().events if event.state in states]
-    assert [(r.what, r.global_step) for r in rows] == [(v.state, v.global_step) for v in visits]
-    assert [(r.current_epoch, r.batch_nb) for r in rows if r.what == "step"] == [
+    assert [(r.kind, r.global_step) for r in rows] == [(v.state, v.global_step) for v in visits]
+    assert [(r.current_epoch, r.batch_nb) for r in rows if r.kind == "step"] == [
         (v.epoch, v.batch) for v in visits if v.state == "step"
     ]
 
 
-@given(cases(), st.lists(st.builds(Schedule, frequency=st.integers(1, 3), needs_check=st.booleans()), max_size=3))
+@given(cases(), st.lists(st.builds(Schedule, frequency=st.integers(1, 3), needs_validation=st.booleans()), max_size=3))
 def test_the_rows_have_as_many_scheduler_steps_as_the_totals(case: Case, schedules: list[Schedule]) -> None:
     assume(not has_stream(case.sizes))
     by_step = [Schedule(interval="step", optimizer_i=i, frequency=2) for i in range(case.sizes.optimizers)]
@@ -197,7 +197,7 @@ def test_fp16_may_skip_any_step() -> None:
 
 def test_equal_epochs_are_told_once_wherever_they_are() -> None:
     planned = plan(Options(max_nb_epochs=1000, check_val_every_n_epoch=2), train=9, val=[1])
-    assert [list(places) for places, _ in planned.kinds] == [list(range(0, 1000, 2)), list(range(1, 1000, 2))]
+    assert [list(places) for places, _ in planned.epoch_kinds] == [list(range(0, 1000, 2)), list(range(1, 1000, 2))]
     assert len(str(planned).splitlines()) == 7
     assert len(planned.to_json()) < 2000
     assert planned.nb_epochs == 1000
@@ -235,7 +235,7 @@ def test_guards_of_the_user_s_are_asked(guards: Guards, steps: int) -> None:
 
 
 def test_schedulers_count_epochs_steps_and_checks() -> None:
-    schedulers = [Schedule(), Schedule(frequency=2), Schedule(interval="step", frequency=2), Schedule(needs_check=True)]
+    schedulers = [Schedule(), Schedule(frequency=2), Schedule(interval="step", frequency=2), Schedule(needs_validation=True)]
     planned = plan(
         Options(max_nb_epochs=5, accumulate_grad_batches=4, check_val_every_n_epoch=2), train=48, val=[1], schedulers=schedulers
     )
@@ -244,7 +244,7 @@ def test_schedulers_count_epochs_steps_and_checks() -> None:
 
 def test_patience_may_end_the_run_at_the_earliest_after_as_many_checks() -> None:
     options = Options(early_stop_callback=EarlyStopping(patience=3), val_check_interval=1.0, max_nb_epochs=10)
-    assert plan(options, train=7, val=[2]).earliest_end == End(current_epoch=2, batch_nb=6, global_step=21)
+    assert plan(options, train=7, val=[2]).earliest_end == EarliestEnd(current_epoch=2, batch_nb=6, global_step=21)
     assert "may end the training, at the earliest after 7 batches of epoch 2" in str(plan(options, train=7, val=[2]))
 
 
@@ -269,14 +269,14 @@ def test_a_plan_is_plain_data_too() -> None:
     assert data["optimizer_steps"] == [6]
     assert data["at_least"]["optimizer_steps"] == [6]
     [epoch] = data["epochs"]
-    assert epoch["which"] == [[0, 1, 2]]
+    assert epoch["indices"] == [[0, 1, 2]]
     assert epoch["windows"] == [[[4, 2], [1, 1]]]
     assert epoch["validations"] == [[7, 1, 1]]
 
 
 def test_a_row_says_how_long_the_window_is_that_a_step_ends_and_of_nothing_else() -> None:
     planned = plan(Options(max_nb_epochs=1, accumulate_grad_batches=2), train=3, val=[1])
-    rows = [(event.what, event.window) for event in planned.events(State.FETCH, State.STEP, State.VAL_CHECK)]
+    rows = [(event.kind, event.gathered) for event in planned.events(State.FETCH, State.STEP, State.VAL_CHECK)]
     assert [row for row in rows if row[1]] == [("step", 2), ("step", 1)]
     assert [window for what, window in rows if what != "step"] == [0, 0, 0, 0]
 

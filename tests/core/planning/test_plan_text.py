@@ -32,9 +32,9 @@ def test_the_whole_text_of_a_plan() -> None:
         epochs                  3
         global_step at the end  36
         optimizer 0             36 steps
-        checks                  12 of 5 batches
+        validations             12 of 5 batches
         test                    1 batch
-        epochs 0 to 2           45 batches; windows: 11 of 4, 1 of 1; checks: 4, after 11, 22, 33, 44
+        epochs 0 to 2           45 batches; windows: 11 of 4, 1 of 1; validations: 4, after 11, 22, 33, 44
     """)
 
 
@@ -45,7 +45,7 @@ def test_a_run_of_one_batch_is_told_in_the_singular() -> None:
         "global_step at the end": "1",
         "optimizer 0": "1 step",
         "validations": "1 of 1 batch",
-        "epoch 0": "1 batch; windows: 1 of 1; checks: 1, after 1",
+        "epoch 0": "1 batch; windows: 1 of 1; validations: 1, after 1",
     }
 
 
@@ -66,7 +66,7 @@ def test_what_may_become_less_is_told_with_what_is_left() -> None:
     schedulers = [
         Schedule(),
         Schedule(frequency=3),
-        Schedule(needs_check=True),
+        Schedule(needs_validation=True),
         Schedule(interval="step", optimizer_i=1),
         Schedule(interval="step", frequency=1000),
     ]
@@ -79,19 +79,19 @@ def test_what_may_become_less_is_told_with_what_is_left() -> None:
         "optimizer 1": "482,000 steps; may be fewer, at least 0",
         "scheduler 0": "2,000 steps, one after every epoch; may be fewer, at least 1",
         "scheduler 1": "666 steps, one after every 3 epochs; may be fewer, at least 0",
-        "scheduler 2": "2,000 steps, one after every epoch, if it had a check; may be fewer, at least 1",
+        "scheduler 2": "2,000 steps, one after every epoch, if it had a validation; may be fewer, at least 1",
         "scheduler 3": "482,000 steps, one after every step of optimizer 1; may be fewer, at least 0",
         "scheduler 4": "602 steps, one after every 1,000 steps of optimizer 0; may be fewer, at least 0",
         "validations": "240,000 of 1 batch; may be fewer, at least 120",
         "early stopping": "may end the training, at the earliest after 1,201 batches of epoch 0 (global_step 1,201)",
-        "fp16": "may skip any step; where a guard counts steps, all this holds as long as it skips none",
+        "fp16": "may skip steps; if a guard counts steps, this plan assumes that none is skipped",
         "epoch 0": (
             "1,201 batches; windows of optimizer 0: 1,201 of 1; windows of optimizer 1: 240 of 5, 1 of 1; "
-            "checks: 120, after 10, 20, 30, 40, ..., 1,200; checkpoints: 12, after 100, 200, 300, 400, ..., 1,200"
+            "validations: 120, after 10, 20, 30, 40, ..., 1,200; checkpoints: 12, after 100, 200, 300, 400, ..., 1,200"
         ),
         "epochs 1 to 1,999": (
             "1,201 batches; windows of optimizer 0: 300 of 4, 1 of 1; windows of optimizer 1: 240 of 5, 1 of 1; "
-            "checks: 120, after 10, 20, 30, 40, ..., 1,200; checkpoints: 12, after 100, 200, 300, 400, ..., 1,200"
+            "validations: 120, after 10, 20, 30, 40, ..., 1,200; checkpoints: 12, after 100, 200, 300, 400, ..., 1,200"
         ),
     }
 
@@ -100,18 +100,18 @@ def test_what_may_become_less_is_told_with_what_is_left() -> None:
     ("given", "told"),
     [
         ({"on_nonfinite": "raise"}, None),
-        ({"on_nonfinite": "skip"}, "may skip any step; {}"),
-        ({"on_nonfinite": "rollback"}, "may go back to a checkpoint, 3 times at most, and may then skip steps; {}"),
+        ({"on_nonfinite": "skip"}, "may skip steps; {}"),
+        ({"on_nonfinite": "rollback"}, "may return to a checkpoint, at most 3 times, and then skip steps; {}"),
         (
             {"on_nonfinite": "rollback", "max_nb_rollbacks": 1},
-            "may go back to a checkpoint, 1 time at most, and may then skip steps; {}",
+            "may return to a checkpoint, at most 1 time, and then skip steps; {}",
         ),
         ({"on_nonfinite": "rollback", "max_nb_epochs": 0}, None),
     ],
 )
 def test_what_numbers_that_are_not_finite_may_do_to_the_plan_is_told(given: dict[str, Any], told: str | None) -> None:
     found = rows(plan(Options(**{"max_nb_epochs": 2, **given}), train=3))
-    means = "where a guard counts steps, all this holds as long as it skips none"
+    means = "if a guard counts steps, this plan assumes that none is skipped"
     assert found.get("on_nonfinite") == (told and told.format(means))
     assert "fp16" not in found
 
@@ -131,7 +131,7 @@ def test_long_lists_are_told_by_their_beginning_and_their_end(train: int, window
     assert told == f"{train} batches; windows: {windows}; checkpoints: {saves}"
 
 
-@pytest.mark.parametrize(("kinds", "more"), [(12, None), (13, "28 epochs more, of 1 kind"), (14, "28 epochs more, of 2 kinds")])
+@pytest.mark.parametrize(("kinds", "more"), [(12, None), (13, "28 more epochs of 1 kind"), (14, "28 more epochs of 2 kinds")])
 def test_of_more_than_twelve_kinds_of_epochs_the_rest_is_counted(kinds: int, more: str | None) -> None:
     windows = {epoch: epoch + 1 for epoch in range(kinds)}
     told = rows(plan(Options(max_nb_epochs=40, accumulate_grad_batches=windows), train=20))
@@ -161,7 +161,7 @@ def test_equal_epochs_are_told_by_their_indices(epochs: int, every: int, names: 
 
 def test_an_epoch_that_is_cut_short_says_by_what() -> None:
     planned = plan(Options(max_nb_epochs=9, min_nb_epochs=0), train=10, guards=Guards(stop=after_batches(13)))
-    assert rows(planned)["epoch 1"] == "3 batches; windows: 3 of 1; cut short: by Guards(stop=...)"
+    assert rows(planned)["epoch 1"] == "3 batches; windows: 3 of 1; ends early: Guards(stop=...)"
 
 
 def test_the_difference_names_what_only_one_of_two_plans_has() -> None:

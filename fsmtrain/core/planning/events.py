@@ -1,0 +1,115 @@
+"""The events of a run in order, without training: each step, validation batch, epoch end and scheduler step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+from attrs import evolve, frozen
+
+from fsmtrain.core.guards import Guards
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.states import State
+from fsmtrain.core.table import Table
+from fsmtrain.core.visit import Visit
+from fsmtrain.options import Options
+
+EventKind = State | Literal["scheduler"]
+DEFAULT_KINDS: tuple[EventKind, ...] = (
+    State.SANITY_VAL,
+    State.STEP,
+    State.VAL_CHECK,
+    State.EPOCH_END,
+    State.TEST,
+    "scheduler",
+)
+
+
+class Plannable(Protocol):
+    """What a plan reads of a loop. Iterating over it gives each visit of a fresh run."""
+
+    @property
+    def options(self) -> Options: ...
+    @property
+    def sizes(self) -> Sizes: ...
+    @property
+    def guards(self) -> Guards: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def table(self) -> Table: ...
+    @property
+    def splits(self) -> int: ...
+    def __iter__(self) -> Iterator[Visit]: ...
+
+
+@frozen(kw_only=True)
+class Event:
+    """One event of a run. All indices count from 0.
+
+    Attributes:
+        kind: The value of a `State`, or ``"scheduler"`` for a step of a learning-rate scheduler.
+        current_epoch, batch_nb, split_nb: When it happens.
+        optimizer_i: The optimizer whose turn it is; for a scheduler step, the scheduler's optimizer.
+        global_step: Its value just before the event.
+        gathered: For a step, the number of backwards in its window; otherwise 0.
+        scheduler_i: For a scheduler step, the scheduler's index; otherwise None.
+    """
+
+    kind: str
+    current_epoch: int
+    batch_nb: int
+    split_nb: int
+    optimizer_i: int
+    global_step: int
+    gathered: int = 0
+    scheduler_i: int | None = None
+
+
+def iter_events(loop: Plannable, kinds: tuple[EventKind, ...]) -> Iterator[Event]:
+    """Yield the events of these kinds in the order of the run. The loop is walked while they are consumed."""
+    schedulers = _SchedulerSteps(loop.sizes, loop.limits.optimizers) if "scheduler" in kinds else None
+    for visit in loop:
+        event = Event(
+            kind=visit.state.value,
+            current_epoch=visit.current_epoch,
+            batch_nb=visit.batch_nb,
+            split_nb=visit.split_nb,
+            optimizer_i=visit.optimizer_i,
+            global_step=visit.global_step,
+            gathered=visit.gathered if visit.state is State.STEP else 0,
+        )
+        if visit.state in kinds:
+            yield event
+        if schedulers is not None:
+            yield from schedulers.after(visit.state, event)
+
+
+class _SchedulerSteps:
+    """The scheduler steps that follow each event."""
+
+    def __init__(self, sizes: Sizes, optimizers: int) -> None:
+        self._schedules, self._optimizer_steps = sizes.schedulers, [0] * optimizers
+        self._epoch_had_validation = self._epoch_ends_early = False
+
+    def after(self, state: State, event: Event) -> Iterator[Event]:
+        """Yield the scheduler steps due after an event."""
+        if state is State.STEP:
+            self._optimizer_steps[event.optimizer_i] += 1
+            yield from self._due("step", self._optimizer_steps[event.optimizer_i], event)
+        elif state is State.EPOCH_END:
+            if not self._epoch_ends_early:
+                yield from self._due("epoch", event.current_epoch + 1, event)
+            self._epoch_had_validation = False
+        self._epoch_had_validation |= state is State.VAL_CHECK
+        self._epoch_ends_early = state is State.EARLY_STOP  # the epoch end that follows early_stop is an early one
+
+    def _due(self, interval: str, count: int, event: Event) -> Iterator[Event]:
+        for i, schedule in enumerate(self._schedules):
+            if schedule.interval != interval or (schedule.needs_validation and not self._epoch_had_validation):
+                continue
+            if interval == "step" and schedule.optimizer_i != event.optimizer_i:
+                continue
+            if schedule.is_due(count):
+                yield evolve(event, kind="scheduler", optimizer_i=schedule.optimizer_i, gathered=0, scheduler_i=i)
