@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fsmtrain.runtime.data.nested import split_in_time
+from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.model_files.hparams import HParams, plain_hparams, read_tags
 from fsmtrain.runtime.model_files.weights import load_weights, restore_model
 from fsmtrain.runtime.training.train_batch import step_and_zero

@@ -6,8 +6,9 @@ the memory back only if all of them are let go.
 
 from __future__ import annotations
 
+import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
 from fsmtrain.errors import OutOfMemoryError
 from fsmtrain.options import Options
+from fsmtrain.runtime.nested import named_tensors
 from fsmtrain.runtime.run_state import RunComponents, RunState
 
 MAX_LISTED_TENSORS = 12  # tensors of a batch
@@ -87,30 +89,19 @@ def _way_out(options: Options, *, in_evaluation: bool) -> str:
 def describe_shapes(batch: Any) -> str:
     """The tensors in a batch, by dtype and shape, with the keys of mappings.
 
-    >>> shapes_of({"x": torch.ones(2, 3), "lengths": [torch.ones(2, dtype=torch.int64)] * 2, "id": "a"})
+    >>> describe_shapes({"x": torch.ones(2, 3), "lengths": [torch.ones(2, dtype=torch.int64)] * 2, "id": "a"})
     'x: float32 (2, 3), lengths[0]: int64 (2,), lengths[1]: int64 (2,)'
     """
-    found = [f"{name}: {shape}" if name else shape for name, shape in islice(_shapes("", batch), MAX_LISTED_TENSORS + 1)]
+    found = [_describe(name, tensor) for name, tensor in islice(named_tensors(batch), MAX_LISTED_TENSORS + 1)]
     return (
         ", ".join(found[:MAX_LISTED_TENSORS] + ["..."] * (len(found) > MAX_LISTED_TENSORS))
         or f"no tensors, a {type(batch).__name__}"
     )
 
 
-def _shapes(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Tensor):
-        yield name, f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    elif depth > 8:
-        return
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _shapes(f"{name}.{key}" if name else str(key), item, depth + 1)
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        for key, item in zip(value._fields, value, strict=True):
-            yield from _shapes(f"{name}.{key}" if name else str(key), item, depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from _shapes(f"{name}[{i}]" if name or depth else "", item, depth + 1)
+def _describe(name: str, tensor: Tensor) -> str:
+    shape = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+    return f"{name}: {shape}" if name and not re.fullmatch(r"\[\d+\]", name) else shape
 
 
 def free_batch(error: OutOfMemoryError, parts: RunComponents, memory: RunState) -> None:

@@ -22,9 +22,9 @@ from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpointing.compatibility import check_compatible, fingerprint
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot
-from fsmtrain.runtime.metrics.step_outputs import tensors_in
 from fsmtrain.runtime.model_files.hparams import plain_hparams
 from fsmtrain.runtime.model_files.importers import IMPORTED
+from fsmtrain.runtime.nested import iter_tensors, map_nested
 from fsmtrain.runtime.rng import RandomStates
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.deferred_stop import batch_has_more_rounds
@@ -76,7 +76,7 @@ def take_snapshot(parts: RunComponents, memory: RunState, actions: Actions, stan
         "validation_epoch": memory.validation_epoch,
         "nonfinite": memory.nonfinite.state_dict(),
         "in_hand": in_hand,
-        "places": [tensor.device == parts.device for tensor in tensors_in(in_hand)] if parts.device.type != "cpu" else [],
+        "places": [tensor.device == parts.device for tensor in iter_tensors(in_hand)] if parts.device.type != "cpu" else [],
         "hparams": _hparams(model),
         "model": model.state_dict(),
         "buffers": dict(_buffers_left_out(model)),
@@ -248,10 +248,4 @@ def _on(device: torch.device, value: Any, places: Iterator[bool]) -> Any:
     """Saved data with those tensors on the device that were on their run's; all of them if that was the CPU."""
     if device.type == "cpu":
         return value
-    if isinstance(value, Tensor):
-        return value.to(device) if next(places, True) else value
-    if isinstance(value, dict):
-        return {key: _on(device, item, places) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_on(device, item, places) for item in value)
-    return value
+    return map_nested(lambda tensor: tensor.to(device) if next(places, True) else tensor, value)

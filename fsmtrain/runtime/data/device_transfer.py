@@ -1,51 +1,52 @@
-"""Feeds the device: a batch is copied to it beside its work, while it still computes on the batch before.
+"""Host-to-device copies: move a batch to the GPU in a CUDA stream of its own, beside the computation of the batch before.
 
-The host is ahead of a GPU: it asks for the next copy while the last batch is still being computed. In the stream that computes,
-the copy would come after all of that, and from memory that is not pinned the host would wait for it. So copies are made in a
-stream of their own, and the one that computes waits for them, on the device. No batch is fetched ahead of its time for it.
+The host runs ahead of a GPU: it asks for the next copy while the last batch is still being computed. In the computing stream
+the copy would wait for that, and from memory that is not pinned the host would wait for it too. So copies are made in a second
+stream, and the computing stream waits for them on the device. No batch is fetched earlier for this.
 
-A batch from pinned memory (``DataLoader(pin_memory=True)``) keeps the host for no longer than it takes to ask; from any other
-memory for as long as the copy itself takes.
+A batch from pinned memory (``DataLoader(pin_memory=True)``) occupies the host only for the launch; from other memory, for the
+whole copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from fsmtrain.runtime.data.nested import move_to
-from fsmtrain.runtime.metrics.step_outputs import tensors_in
+from fsmtrain.runtime.nested import children, iter_tensors, map_nested
 
 
 class CopyStream(Protocol):
     """A queue of copies beside the queue in which a device computes."""
 
     def copying(self) -> AbstractContextManager[Any]:
-        """A context in which what is asked of the device goes into this queue."""
+        """Return a context in which the device's operations go into this queue."""
         ...
 
-    def hand_over(self, tensors: Iterable[Tensor]) -> None:
-        """Let the device compute with these only once they are there, and keep their memory until it has."""
+    def synchronize_with(self, tensors: Iterable[Tensor]) -> None:
+        """Make the device wait for these copies before it computes, and keep their memory until it has used them."""
         ...
 
 
 class CudaCopyStream:
-    """A second stream of a GPU."""
+    """A second stream of a GPU, for copies."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._stream = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def copying(self) -> AbstractContextManager[Any]:
-        """What is copied in it is copied beside the GPU's own work."""
+        """Return a context in which copies run beside the GPU's computation."""
         return torch.cuda.stream(self._stream)
 
-    def hand_over(self, tensors: Iterable[Tensor]) -> None:
-        """The GPU waits, and the host does not."""
+    def synchronize_with(self, tensors: Iterable[Tensor]) -> None:
+        """Make the GPU wait, not the host."""
         computing = torch.cuda.current_stream(self._device)
         computing.wait_stream(self._stream)
         for tensor in tensors:
@@ -53,43 +54,71 @@ class CudaCopyStream:
                 tensor.record_stream(computing)
 
 
-def batch_mover(device: torch.device, lane: CopyStream | None = None) -> Callable[[Any], Any] | None:
-    """The function that brings a batch to a device; None for the CPU, where batches are already.
+def batch_mover(device: torch.device, stream: CopyStream | None = None) -> Callable[[Any], Any] | None:
+    """Return the function that moves a batch to a device; None for the CPU, where batches are already.
 
     Args:
-        device: Where the run happens.
-        lane: Where copies are made; the default is a second stream where the device is a GPU of CUDA's, and else none.
+        device: The device that trains.
+        stream: The queue for the copies. None: a second stream if the device is a CUDA GPU, no separate queue otherwise.
     """
     if device.type == "cpu":
         return None
-    if lane is None and device.type == "cuda":
-        lane = CudaCopyStream(device)
-    if lane is None:
+    if stream is None and device.type == "cuda":
+        stream = CudaCopyStream(device)
+    if stream is None:
         return lambda batch: move_to(batch, device)
 
-    def feed(batch: Any) -> Any:
-        if not _comes_from_the_host(batch):
+    def move(batch: Any) -> Any:
+        if not _is_on_host(batch):
             return move_to(batch, device)
-        with lane.copying():
+        with stream.copying():
             moved = move_to(batch, device)
-        lane.hand_over(tensors_in(moved))
+        stream.synchronize_with(iter_tensors(moved))
         return moved
 
-    return feed
+    return move
 
 
-def _comes_from_the_host(batch: Any) -> bool:
-    """Whether all tensors of a batch are known and in the host's memory.
+def _is_on_host(batch: Any) -> bool:
+    """Return whether all tensors of a batch are known, and in the host's memory.
 
-    An object that moves itself may hold others, whose memory would be used again while the device still computes with it;
-    and what is on a device already may not have been computed yet.
+    An object that moves itself may hold tensors that we do not see, whose memory would be reused while the device still reads
+    it. A tensor that is on a device already may not have been computed yet.
     """
     if isinstance(batch, (Tensor, PackedSequence)):
-        return not any(tensor.device.type != "cpu" for tensor in tensors_in(batch))
+        return not any(tensor.device.type != "cpu" for tensor in iter_tensors(batch))
     if callable(getattr(batch, "to", None)):
         return False
-    if isinstance(batch, Mapping):
-        return all(map(_comes_from_the_host, batch.values()))
-    if isinstance(batch, (tuple, list)):
-        return all(map(_comes_from_the_host, batch))
-    return True
+    return all(map(_is_on_host, children(batch)))
+
+
+def move_to(batch: Any, device: torch.device) -> Any:
+    """Return a batch with all its tensors on a device. Copies do not block the host if the memory is pinned.
+
+    Tensors and objects with a ``.to`` method (a packed sequence has one) are moved. Tuples, named tuples, lists and mappings
+    are rebuilt around their moved items. Anything else is returned unchanged.
+
+    >>> move_to({"x": [torch.ones(2)], "name": "a"}, torch.device("meta"))["x"][0].device.type
+    'meta'
+    """
+
+    def move(item: Any) -> Any:
+        if isinstance(item, Tensor) or _takes_non_blocking(getattr(type(item), "to", item.to)):
+            return item.to(device, non_blocking=True)
+        return item.to(device)
+
+    return map_nested(move, batch, _is_movable)
+
+
+def _is_movable(value: Any) -> bool:
+    return callable(getattr(value, "to", None))
+
+
+@lru_cache(maxsize=256)
+def _takes_non_blocking(method: Callable[..., Any]) -> bool:
+    """Return whether a ``.to`` method has the parameter ``non_blocking``."""
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(p.name == "non_blocking" or p.kind is p.VAR_KEYWORD for p in parameters)

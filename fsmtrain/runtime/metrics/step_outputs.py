@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeGuard
 
 import torch
@@ -153,28 +153,3 @@ def monitored_value(metrics: Metrics, name: str, who: str) -> float:
 
 def _listed(metrics: Metrics) -> str:
     return ", ".join(map(repr, metrics)) if metrics else "no metric"
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors in a nest of tuples, lists and mappings."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)
-
-
-def detached(value: Any) -> Any:
-    """Hiddens cut off from the graph that made them: tensors, and tuples, lists and mappings of them."""
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(detached, value))
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(detached, value))
-    if isinstance(value, Mapping):
-        return {key: detached(item) for key, item in value.items()}
-    return value

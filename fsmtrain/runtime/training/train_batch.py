@@ -14,8 +14,9 @@ from fsmtrain.core.states import State
 from fsmtrain.core.window_scaling import gradient_scale, loss_divisor, windows_are_foreseen, windows_are_single
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, length_of
-from fsmtrain.runtime.data.nested import split_in_time
-from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, detached, group_metrics, loss_of, metrics_of, weight_of
+from fsmtrain.runtime.data.tbptt_split import split_in_time
+from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, loss_of, metrics_of, weight_of
+from fsmtrain.runtime.nested import detach
 from fsmtrain.runtime.oom import is_out_of_memory, oom_error
 from fsmtrain.runtime.optimization.accumulation import BackwardScales, rescale_gradients
 from fsmtrain.runtime.optimization.grad_toggle import GradToggle
@@ -159,7 +160,7 @@ class TrainBatch:
             loss = loss_of(output)
             memory.weight = weight_of(output)
             if self._split_size is not None:
-                memory.hiddens[index] = detached(output.get("hiddens"))
+                memory.hiddens[index] = detach(output.get("hiddens"))
             metrics = metrics_of(output, of_training=True)
             memory.progress_bar_metrics.update(group_metrics(output, "progress_bar"))
         memory.loss = loss

@@ -1,25 +1,18 @@
-"""Batches of any shape: moved to a device, and split along their time dimension."""
+"""Batches of any structure are split along their time dimension; in a run, hiddens pass from split to split."""
 
 from __future__ import annotations
 
-import types
-from collections import OrderedDict, UserDict, defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import OrderedDict, defaultdict
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from fsmtrain.errors import DataError, ModelError
-from fsmtrain.runtime.data.nested import move_to, split_in_time
+from fsmtrain.runtime.data.tbptt_split import split_in_time
 from tests.models import Recurrent, machine_of, same_bits, sequences, trained
-
-META = torch.device("meta")
 
 
 class Pair(NamedTuple):
@@ -27,121 +20,6 @@ class Pair(NamedTuple):
 
     x: Any
     y: Any
-
-
-class Movable:
-    """A batch object that moves itself, and says how it was asked to."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Any, dict[str, Any]]] = []
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> Movable:
-        self.asked.append((device, {"non_blocking": non_blocking}))
-        return self
-
-
-class Slow(Movable):
-    """One whose ``to`` takes a device only."""
-
-    def to(self, device: torch.device) -> Slow:  # type: ignore[override]
-        self.asked.append((device, {}))
-        return self
-
-
-class Anything(Movable):
-    """One whose ``to`` takes whatever it is given."""
-
-    def to(self, *args: Any, **more: Any) -> Anything:
-        self.asked.append((args[0], more))
-        return self
-
-
-# ---- moving
-
-
-def devices(batch: Any) -> list[str]:
-    """The devices of the tensors in a nest of sequences and mappings."""
-    if isinstance(batch, Tensor):
-        return [batch.device.type]
-    if isinstance(batch, (dict, UserDict, types.MappingProxyType)):
-        return [device for item in batch.values() for device in devices(item)]
-    if isinstance(batch, (list, tuple)) and not isinstance(batch, PackedSequence):
-        return [device for item in batch for device in devices(item)]
-    return [batch.data.device.type] if isinstance(batch, PackedSequence) else []
-
-
-@pytest.mark.parametrize(
-    ("batch", "tensors"),
-    [
-        (torch.ones(2), 1),
-        ((torch.ones(2), torch.ones(3)), 2),
-        ([torch.ones(2), [torch.ones(3), ()]], 2),
-        ({"x": torch.ones(2), "name": "a", "nested": {"y": (torch.ones(1),)}}, 2),
-        (Pair(torch.ones(2), Pair([torch.ones(3)], None)), 2),
-        (OrderedDict(x=torch.ones(2)), 1),
-        (UserDict({"x": torch.ones(2)}), 1),
-        (pack_sequence([torch.ones(3, 2), torch.ones(2, 2)]), 1),
-        ((1, "text", None, 2.5, {"flag": True}), 0),
-    ],
-    ids=["tensor", "tuple", "list", "dict", "named tuple", "ordered dict", "user dict", "packed sequence", "no tensor"],
-)
-def test_every_tensor_of_a_batch_is_moved_and_its_structure_is_kept(batch: Any, tensors: int) -> None:
-    before = devices(batch)
-    moved = move_to(batch, META)
-    assert type(moved) is type(batch)
-    assert devices(moved) == ["meta"] * tensors
-    assert devices(batch) == before == ["cpu"] * tensors
-
-
-def test_what_is_no_tensor_stays_the_same_object() -> None:
-    thing = object()
-    moved = move_to({"thing": [thing], "text": "abc", "none": None}, META)
-    assert moved == {"thing": [thing], "text": "abc", "none": None}
-
-
-def test_the_order_and_the_keys_of_a_mapping_are_kept() -> None:
-    moved = move_to(OrderedDict([("b", torch.ones(1)), (3, torch.ones(1)), ("a", 1)]), META)
-    assert list(moved) == ["b", 3, "a"]
-
-
-def test_named_tuples_keep_their_names() -> None:
-    moved = move_to(Pair(torch.ones(1), "y"), META)
-    assert moved.x.device == META
-    assert moved.y == "y"
-
-
-@pytest.mark.parametrize(
-    ("make", "asked"),
-    [(Movable, {"non_blocking": True}), (Slow, {}), (Anything, {"non_blocking": True})],
-    ids=["non_blocking", "device only", "anything"],
-)
-def test_an_object_that_can_move_itself_is_asked_to_without_waiting_where_it_can(
-    make: Callable[[], Movable], asked: dict[str, Any]
-) -> None:
-    batch = make()
-    assert move_to((batch,), META) == (batch,)
-    assert batch.asked == [(META, asked)]
-
-
-def test_mappings_that_are_not_made_from_a_mapping_can_be_moved() -> None:
-    batch: defaultdict[str, Any] = defaultdict(list, {"x": torch.ones(2)})
-    moved = move_to(batch, META)
-    assert isinstance(moved, defaultdict)
-    assert moved["x"].device == META
-    assert moved["new"] == []
-
-
-def test_a_dataclass_stays_as_it_is_unless_it_can_move_itself() -> None:
-    @dataclass
-    class Batch:
-        x: Tensor
-
-    batch = Batch(torch.ones(1))
-    assert move_to(batch, META) is batch
-    assert batch.x.device.type == "cpu"
-
-
-# ---- splitting
 
 
 def test_a_tensor_is_cut_along_its_second_dimension_and_the_last_split_may_be_shorter() -> None:
