@@ -18,7 +18,7 @@ from fsmtrain import Guards, Options, Sizes, every_n_batches
 from fsmtrain.adapters.transitions import as_transitions
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.iteration import Loop
+from fsmtrain.loop import Loop
 
 SPLITS = -(-TIME // SPLIT)
 
@@ -35,7 +35,7 @@ def loop_of(batches: int, *, epochs: int = 1, guards: Guards | None = None, size
 
 def run_of(loop: Loop) -> Dispatcher:
     """A run of it whose every state has an action that does nothing."""
-    counters, signals = Counters.begin(loop.limits.optimizers), Signals(splits=loop.splits)
+    counters, signals = Counters.begin(loop.limits.optimizers), Signals(splits=loop.spec.splits)
     return Dispatcher(loop.table, loop.limits, counters, signals, dict.fromkeys(loop.table.states, nothing))
 
 

@@ -24,8 +24,8 @@ from benchmarks.turns import Contestant, Scenario, measure
 from fsmtrain import Options
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
+from fsmtrain.loop import Loop
 
 
 class Logger:

@@ -51,7 +51,11 @@ CONFIGURATIONS: dict[str, Loop] = {
 def drawings() -> dict[Path, str]:
     """Each file that belongs into this folder, and its text."""
     formats = {".mmd": mermaid, ".dot": dot, ".svg": svg}
-    return {FOLDER / f"{name}{suffix}": draw(loop) for name, loop in CONFIGURATIONS.items() for suffix, draw in formats.items()}
+    return {
+        FOLDER / f"{name}{suffix}": draw(loop.spec)
+        for name, loop in CONFIGURATIONS.items()
+        for suffix, draw in formats.items()
+    }
 
 
 def outdated() -> dict[Path, str]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from fsmtrain import auto_resume
-from fsmtrain.core.checking.check import quick_findings
+from fsmtrain.core.checking.check import check_of, quick_findings
 from fsmtrain.core.checking.findings import Finding, Report, Severity
 from fsmtrain.core.guards import Guards
 from fsmtrain.core.planning.plan import Plan
+from fsmtrain.core.planning.planner import make_plan
 from fsmtrain.core.trace import where as where_it_stands
 from fsmtrain.errors import CheckpointError, GuardError, UsageError
 from fsmtrain.loop import Loop
@@ -39,8 +41,6 @@ RECORD = "record"  # in what a checkpoint says of itself: where the run is recor
 
 class Machine(Engine):
     """One run of a model through its loop. Made by `build`; ``run`` it, or ``advance`` one transition at a time."""
-
-    loop_class = Loop
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Machine(Engine):
                 trainer=trainer,
                 takes_notes=self._record is not None,
             )
-            self._tell(quick_findings(self.loop))
+            self._tell(quick_findings(self.spec))
 
     def _tell(self, findings: Iterable[Finding]) -> None:
         """Say what is probably not meant, and refuse what is wrong."""
@@ -102,7 +102,7 @@ class Machine(Engine):
             return self._go_on(where / FOLDER if auto_resume.is_run(where) else where, run, strict=strict)
         came = self.resume_from("auto", strict=strict)
         if came is None:
-            there = f"in {self.loop.options.runs_dir} of a run that this command began" if self._looks_for_runs else "yet"
+            there = f"in {self.spec.options.runs_dir} of a run that this command began" if self._looks_for_runs else "yet"
             raise CheckpointError(f"{self.checkpoints}: there is no checkpoint {there}. A run's folder can be named as well.")
         return came
 
@@ -123,10 +123,10 @@ class Machine(Engine):
                 return self._go_on(self.checkpoints, None, strict=strict)
             self._say(f"there is no checkpoint in {self.checkpoints} yet; the run begins")
             return None
-        run, said = auto_resume.find_resumable(self.loop.options, self.model)
+        run, said = auto_resume.find_resumable(self.spec.options, self.model)
         if run is not None:
             return self._go_on(run.checkpoints, run, strict=strict)
-        runs = self.loop.options.runs_dir
+        runs = self.spec.options.runs_dir
         self._say("; ".join((f"there is no run with a checkpoint in {runs} to go on with", *said, "a new one begins")))
         return None
 
@@ -164,7 +164,7 @@ class Machine(Engine):
         return came
 
     def _say(self, text: str) -> None:
-        if not self.loop.options.quiet:
+        if not self.spec.options.quiet:
             print_stderr(text)
 
     def _more_about(self, standing: ResumePoint) -> dict[str, Any]:
@@ -193,12 +193,10 @@ class Machine(Engine):
         """The folder in which the run is recorded; None before it begins, and where none is."""
         return None if self._record is None else self._record.path
 
-    @property
+    @cached_property
     def loop(self) -> Loop:
-        """The loop that is run: options, sizes, guards, limits and table."""
-        loop = super().loop
-        assert isinstance(loop, Loop)
-        return loop
+        """The loop of this run, to iterate over without the model."""
+        return Loop(self.spec.options, self.spec.sizes, guards=self.spec.guards, hook=self.spec.hook)
 
     def as_transitions(self, **options: Any) -> RunMachine:
         """This run as a machine of the package ``transitions``: the same rows, guards, effects and actions, the same state.
@@ -219,16 +217,16 @@ class Machine(Engine):
         Raises:
             SizesError: A loader has no length.
         """
-        return self.loop.plan()
+        return make_plan(self.spec)
 
     def check(self) -> Report:
         """What is wrong with this run, or probably not meant."""
-        return self.loop.check()
+        return check_of(self.spec)
 
     @property
     def tally(self) -> Tally:
         """How often this run has taken each row of its table so far, and the time in each state."""
-        return Tally(self.loop.table, self.trace.taken, {state: spent.seconds for state, spent in self.times.items()})
+        return Tally(self.spec.table, self.trace.taken, {state: spent.seconds for state, spent in self.times.items()})
 
     def draw(self, path: str | os.PathLike[str], *, counts: bool | Counts = False) -> None:
         """Draw this run's state diagram into a file: ``.svg``, ``.png``, ``.mmd`` for Mermaid, ``.dot`` for Graphviz.
@@ -256,7 +254,7 @@ class Machine(Engine):
             UsageError: The run has no folder, or the file cannot be written.
         """
         if self._record is None or self._record.path is None:
-            off = self.loop.options.runs_dir is None
+            off = self.spec.options.runs_dir is None
             why = "runs_dir=None: nothing is recorded" if off else "report: nothing is recorded yet"
             way_out = 'Leave runs_dir at its default, "runs".' if off else "Make the report once the run has begun."
             raise UsageError(f"{why}, and a report is made of a run's folder. {way_out}")
@@ -269,7 +267,7 @@ class Machine(Engine):
         """The diagram, in a notebook; once the run has begun, with what it has done."""
         from fsmtrain.views.diagrams import formats
 
-        return formats.bundle(self.loop, repr(self), counts=self.tally if self._begun else None)
+        return formats.bundle(self.spec, repr(self), counts=self.tally if self._begun else None)
 
 
 def build(

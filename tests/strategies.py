@@ -17,7 +17,6 @@ from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guards import Guard, Guards, every_n_batches, every_n_steps_of
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -25,6 +24,7 @@ from fsmtrain.core.table import Table, full_table
 from fsmtrain.core.visit import Visit
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import SizesError
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 from tests.reference import Every, Following, Replaced, Schedule, Script, schedule
 

@@ -172,7 +172,7 @@ def as_transitions(
 
     Example:
         >>> from fsmtrain.core.counters import Counters, Signals
-        >>> from fsmtrain.core.iteration import Loop
+        >>> from fsmtrain.loop import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.options import Options
         >>> loop = Loop(Options(max_nb_epochs=1), Sizes(train=1))

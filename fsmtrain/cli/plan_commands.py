@@ -70,11 +70,11 @@ class Run:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             loop = build(options, model, guards=guards).loop
-        findings = {f"{finding.about}: {finding.text}" for finding in quick_findings(loop)}  # `check` is there to tell these
+        findings = {f"{finding.about}: {finding.text}" for finding in quick_findings(loop.spec)}  # `check` tells these
         for warning in said:
             if str(warning.message) not in findings:
                 warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-        return Loop(options, self._over(loop.sizes), guards=guards, hook=loop.hook)
+        return Loop(options, self._over(loop.sizes), guards=guards, hook=loop.spec.hook)
 
     def _over(self, sizes: Sizes) -> Sizes:
         """Sizes with those that were typed in their place."""

@@ -24,7 +24,7 @@ def recent_transitions(trace: Trace, last: int = LAST) -> str:
 
     >>> from fsmtrain.core.dispatcher import Dispatcher
     >>> from fsmtrain.core.counters import Counters, Signals
-    >>> from fsmtrain.core.iteration import Loop
+    >>> from fsmtrain.loop import Loop
     >>> from fsmtrain.core.sizes import Sizes
     >>> from fsmtrain.options import Options
     >>> loop = Loop(Options(accumulate_grad_batches=2, max_nb_epochs=1), Sizes(train=9))

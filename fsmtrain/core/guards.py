@@ -87,7 +87,7 @@ def validation_interval_is_over(limits: Limits, counters: Counters, signals: Sig
     The count of batches starts again with each epoch.
 
     Example:
-        >>> from fsmtrain.core.iteration import Loop
+        >>> from fsmtrain.loop import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.core.states import State
         >>> from fsmtrain.options import Options
@@ -136,7 +136,7 @@ def window_is_full(limits: Limits, counters: Counters, signals: Signals) -> bool
     The epoch's last window may be shorter: it closes with the epoch, and nothing is carried over.
 
     Example:
-        >>> from fsmtrain.core.iteration import Loop
+        >>> from fsmtrain.loop import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.core.states import State
         >>> from fsmtrain.options import Options
@@ -221,7 +221,7 @@ def every_n_batches(n: int, first: int | None = None) -> Guard:
         GuardError: `n` or `first` is not a whole number in its range.
 
     Example:
-        >>> from fsmtrain.core.iteration import Loop
+        >>> from fsmtrain.loop import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.core.states import State
         >>> from fsmtrain.options import Options
@@ -263,7 +263,7 @@ def every_n_steps_of(i: int, n: int) -> Guard:
         GuardError: `i` or `n` is not a whole number in its range.
 
     Example:
-        >>> from fsmtrain.core.iteration import Loop
+        >>> from fsmtrain.loop import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.core.states import State
         >>> from fsmtrain.options import Options
@@ -296,7 +296,7 @@ def after_batches(n: int) -> Guard:
         GuardError: `n` is not a whole number in its range.
 
     Example:
-        >>> from fsmtrain.core.iteration import Loop
+        >>> from fsmtrain.loop import Loop
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.core.states import State
         >>> from fsmtrain.options import Options

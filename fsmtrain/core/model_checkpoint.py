@@ -76,7 +76,7 @@ class ModelCheckpoint:
         """Whether to save now, as a guard; `guards` has the one that says when a check is due.
 
         Example:
-            >>> from fsmtrain.core.iteration import Loop
+            >>> from fsmtrain.loop import Loop
             >>> from fsmtrain.core.sizes import Sizes
             >>> from fsmtrain.core.states import State
             >>> from fsmtrain.options import Options

@@ -13,8 +13,8 @@ from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.expressions import Expression
 from fsmtrain.core.guards import Guards
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
@@ -50,7 +50,6 @@ def build_components(
     guards: Guards,
     callbacks: Iterable[object],
     machine: Any,
-    make_loop: type[Loop] = Loop,
 ) -> RunComponents:
     """The parts of a run, with every rule checked that can be checked before it begins.
 
@@ -62,7 +61,6 @@ def build_components(
         guards: The user's.
         callbacks: The user's.
         machine: What hooks are given.
-        make_loop: The class of the loop.
 
     Raises:
         ModelError: A method is missing or cannot be called as documented, ``configure_optimizers`` returned an unknown form.
@@ -99,7 +97,7 @@ def build_components(
         schedulers=tuple(s.schedule for s in turns.scheduler_configs) if turns else (),
         fits=fits,
     )
-    loop = make_loop(options, sizes, guards=guards, hook=_own_hook(model) if trains else None)
+    loop = LoopSpec(options, sizes, guards=guards, hook=_own_hook(model) if trains else None)
     if turns is not None:
         _check_combinations(loop, turns)
         named = {"train_dataloader": train, **{f"val_dataloaders[{i}]": loader for i, loader in enumerate(val)}}
@@ -205,7 +203,7 @@ def _own_hook(model: nn.Module) -> Expression | None:
     return None if hook is None else parse_optimizer_step(hook)
 
 
-def _check_combinations(loop: Loop, turns: OptimizerSetup) -> None:
+def _check_combinations(loop: LoopSpec, turns: OptimizerSetup) -> None:
     """The rules between flags and what the model returned.
 
     Raises:

@@ -18,7 +18,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher, Timing
 from fsmtrain.core.error_notes import add_recent_transitions
 from fsmtrain.core.guards import Guards
-from fsmtrain.core.iteration import Loop
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason, stop_reason
 from fsmtrain.core.trace import Trace, Transition
@@ -111,7 +111,6 @@ class Engine:
                 guards=guards,
                 callbacks=callbacks if ranking is None else (*callbacks, ranking),
                 machine=self,
-                make_loop=self.loop_class,
             )
         except BaseException:
             self._detach_trainer()
@@ -149,8 +148,6 @@ class Engine:
         self._random: rng.RandomStates | None = None  # of the run that is resumed
         self._stopped_at: ResumePoint | None = None  # where it was stopped
         self._detach_trainer()
-
-    loop_class: type[Loop] = Loop
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """A run is not copied: a copy, or a pickle, of a model that knows its machine has None in its place."""
@@ -377,7 +374,7 @@ class Engine:
     @property
     def saves(self) -> bool:
         """Whether this run writes checkpoints."""
-        return State.SAVE in self.loop.table.states
+        return State.SAVE in self.spec.table.states
 
     @property
     def last_state(self) -> State | None:
@@ -416,8 +413,8 @@ class Engine:
     # ---- looking
 
     @property
-    def loop(self) -> Loop:
-        """The loop that is run: options, sizes, guards, limits and table."""
+    def spec(self) -> LoopSpec:
+        """The options, sizes, guards, limits and table of this run."""
         return self._parts.loop
 
     @property
@@ -519,7 +516,7 @@ class Engine:
     @property
     def stop_reason(self) -> StopReason | None:
         """Why the run ended; None while it has not."""
-        return stop_reason(self.state, self.loop.limits, self.counters, self.signals)
+        return stop_reason(self.state, self.spec.limits, self.counters, self.signals)
 
     @property
     def result(self) -> Result:

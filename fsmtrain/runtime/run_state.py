@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from torch import Tensor, nn
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.iteration import Loop
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.early_stopping import Patience
 from fsmtrain.runtime.data.loaders import Loader
 from fsmtrain.runtime.data.resumable_loader import ResumableLoader
@@ -32,7 +32,7 @@ Runs = Literal["fit", "val", "test"]
 class RunComponents:
     """What a run is made of. None of it changes while the run goes on."""
 
-    loop: Loop
+    loop: LoopSpec
     model: nn.Module
     device: torch.device
     move_batch: Callable[[Any], Any] | None  # brings a batch to the device; None where batches are there already

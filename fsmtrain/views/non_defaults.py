@@ -6,22 +6,22 @@ import inspect
 
 import attrs
 
-from fsmtrain.core.iteration import Loop
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.wording import plural
 
 
-def non_defaults(loop: Loop) -> tuple[str, ...]:
+def non_defaults(loop: LoopSpec) -> tuple[str, ...]:
     """The flags that differ from their defaults, one each, then the sizes, then the decisions that are replaced.
 
     >>> from fsmtrain.core.sizes import Sizes
     >>> from fsmtrain.options import Options
-    >>> heading(Loop(Options(accumulate_grad_batches=4, val_check_interval=5), Sizes(train=45, val=[12])))
+    >>> non_defaults(LoopSpec(Options(accumulate_grad_batches=4, val_check_interval=5), Sizes(train=45, val=[12])))
     ('accumulate_grad_batches=4', 'val_check_interval=5', '45 train batches', '12 val batches')
     """
     return (*_changed(loop.options), *_sizes(loop), *_own_guards(loop))
 
 
-def _sizes(loop: Loop) -> list[str]:
+def _sizes(loop: LoopSpec) -> list[str]:
     limits = loop.limits
     passes = (
         ("train", limits.epochs > 0, limits.train_batches),
@@ -36,7 +36,7 @@ def _batches(name: str, n: int) -> str:
     return f"a {name} stream" if n == 0 else plural(n, f"{name} batch")
 
 
-def _own_guards(loop: Loop) -> list[str]:
+def _own_guards(loop: LoopSpec) -> list[str]:
     guards = loop.guards
     own = [f"step[{index}]" for index in sorted(guards.step)]
     own += [name for name in ("validate", "save", "stop") if getattr(guards, name) is not None]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Timing
-from fsmtrain.core.iteration import Loop
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
@@ -70,7 +70,7 @@ class RunView(Protocol):
     """One run as its views read it: `Machine`, or a stand-in for one in a test."""
 
     @property
-    def loop(self) -> Loop:
+    def spec(self) -> LoopSpec:
         """Options, sizes, guards, limits and table."""
         ...
 

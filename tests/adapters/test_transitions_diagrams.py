@@ -15,7 +15,7 @@ from fsmtrain.adapters.transitions import RunMachine, as_transitions
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.guard_ast.parse import name_of
-from fsmtrain.core.iteration import Loop
+from fsmtrain.loop import Loop
 from tests.adapters.bare_runs import dispatcher_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,7 +25,7 @@ each_configuration = pytest.mark.parametrize("loop", CONFIGURATIONS.values(), id
 
 def machine_of(loop: Loop) -> RunMachine:
     """A run of a loop without a model."""
-    counters, signals = Counters.begin(loop.limits.optimizers), Signals(splits=loop.splits)
+    counters, signals = Counters.begin(loop.limits.optimizers), Signals(splits=loop.spec.splits)
     return as_transitions(Dispatcher(loop.table, loop.limits, counters, signals, {}))
 
 

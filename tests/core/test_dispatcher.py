@@ -14,13 +14,13 @@ from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.guards import Guard, Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, row
 from fsmtrain.core.trace import BLOCK, Transition
 from fsmtrain.errors import FsmtrainError, GuardError, UsageError
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 from tests.reference import Every, Replaced, Script
 from tests.strategies import MAX_VISITS, Case, cases

@@ -14,12 +14,12 @@ from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher, choose, nodes_of
 from fsmtrain.core.guards import Guard
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, row
 from fsmtrain.core.trace import BLOCK, Transition
 from fsmtrain.errors import GuardError, UsageError
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 
 LOOP = Loop(Options(max_nb_epochs=2, accumulate_grad_batches=3), Sizes(train=500, val=[2]))

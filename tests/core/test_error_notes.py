@@ -5,9 +5,9 @@ from __future__ import annotations
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.error_notes import LAST, add_recent_transitions, recent_transitions
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.trace import Trace
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 
 BEGINS = "the way here, batches and epochs counted from 0:"

@@ -15,13 +15,13 @@ from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.folding import facts, facts_at, folded
 from fsmtrain.core.guards import Guard, Guards, every_n_batches
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import FsmtrainError, GuardError
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 from tests.strategies import Case, cases
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsmtrain.core.guards import Guards, every_n_batches
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.errors import OptionsError
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 
 Batch = tuple[int, int]  # epoch, batch

@@ -123,7 +123,7 @@ def patient(*, least: int, every: int) -> Loop:
 
 def walked(loop: Loop, exhausted_after: int | None = None, *, jumps: bool) -> tuple[list[Epoch], Any]:
     """The epochs of a loop one by one, and where it ends."""
-    walk = Walk(loop.table, loop.limits, loop.splits, exhausted_after, jumps=jumps)
+    walk = Walk(loop.table, loop.limits, loop.spec.splits, exhausted_after, jumps=jumps)
     epochs = [epoch for count, epoch in walk.epochs() for _ in range(count)]
     return epochs, (walk.counters.values(), walk.sanity_batches, walk.test_batches)
 
@@ -153,14 +153,14 @@ def test_no_jump_goes_beyond_the_one_moment_at_which_a_guard_answers_otherwise(l
 
 def visits(options: Options, guards: Guards | None = None, **sizes: Any) -> int:
     loop = Loop(options, Sizes(**sizes), guards=guards or Guards())
-    walk = Walk(loop.table, loop.limits, loop.splits)
+    walk = Walk(loop.table, loop.limits, loop.spec.splits)
     assert sum(count for count, _ in walk.epochs()) == options.max_nb_epochs
     return walk.visits
 
 
 def test_without_jumps_each_visit_is_made_and_counted() -> None:
     loop = Loop(Options(max_nb_epochs=2, accumulate_grad_batches=3), Sizes(train=40, val=[20], test=[3]))
-    walk = Walk(loop.table, loop.limits, loop.splits, jumps=False)
+    walk = Walk(loop.table, loop.limits, loop.spec.splits, jumps=False)
     assert len(list(walk.epochs())) == 2
     assert walk.visits == len(list(loop))
 
@@ -257,7 +257,7 @@ def test_batches_between_which_a_guard_that_remembers_goes_round_are_left_out(pe
     holds = frozenset[int]() if place == "stop" else frozenset({0})
     loop = Loop(Options(max_nb_epochs=2), Sizes(train=10_000, val=[1]))
     loop, (guard,) = with_memories(loop, {place: (period, holds, MILLION)})
-    walk = Walk(loop.table, loop.limits, loop.splits)
+    walk = Walk(loop.table, loop.limits, loop.spec.splits)
     assert sum(count for count, _ in walk.epochs()) == 2
     assert len(guard.shown) == (10_000 if place == "stop" else 20_000)  # a stop waits for the first epoch's end
     assert walk.visits < 15_000  # of 100,000
@@ -452,7 +452,7 @@ def test_a_batch_that_is_the_same_in_each_repetition_is_not_one_for_each(kind: s
 
 def test_equal_epochs_are_said_together() -> None:
     loop = Loop(Options(max_nb_epochs=MILLION), Sizes(train=3))
-    assert len(list(Walk(loop.table, loop.limits, loop.splits).epochs())) < 10
+    assert len(list(Walk(loop.table, loop.limits, loop.spec.splits).epochs())) < 10
 
 
 def test_the_rows_of_a_plan_are_all_that_happens_unless_some_are_asked_for() -> None:

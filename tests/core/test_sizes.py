@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsmtrain.core.guards import Guards, after_batches
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Schedule, Sizes
 from fsmtrain.errors import SizesError
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 
 SIZES = [(0, True), (1, True), (None, True), (-1, False), (True, False), (2.0, False), ("2", False)]

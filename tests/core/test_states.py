@@ -10,7 +10,7 @@ from attrs import fields
 from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.guards import Guards
-from fsmtrain.core.iteration import forget
+from fsmtrain.core.iteration import reset_signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import full_table
@@ -50,7 +50,7 @@ def test_a_visit_resets_the_signals_of_the_last_visit_to_its_state_and_no_others
     for name, default in SIGNAL_DEFAULTS.items():
         setattr(signals, name, not default if isinstance(default, bool) else 7)
         setattr(untouched, name, getattr(signals, name))
-    forget(signals, state)
+    reset_signals(signals, state)
     reset = {name for name in state.info.writes if not SIGNALS[name].lasts}
     for name in reset:
         setattr(untouched, name, SIGNAL_DEFAULTS[name])

@@ -9,10 +9,11 @@ import pytest
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.iteration import Loop, forget
+from fsmtrain.core.iteration import reset_signals
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 
 
@@ -22,7 +23,7 @@ def run_of(on_nonfinite: Literal["skip", "rollback"], *, spoiled: int | None, is
     table: Table = loop.table if is_folded else full_table(decisions(loop.guards))
 
     def step() -> None:
-        forget(run.signals, State.STEP)
+        reset_signals(run.signals, State.STEP)
         if run.counters.batch_nb == spoiled:
             run.signals.nonfinite = run.signals.step_skipped = True
 

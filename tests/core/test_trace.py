@@ -8,11 +8,11 @@ import pytest
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import BLOCK, Trace
 from fsmtrain.errors import UsageError
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 
 LOOP = Loop(Options(max_nb_epochs=3, accumulate_grad_batches=3), Sizes(train=200, val=(2,)))

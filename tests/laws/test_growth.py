@@ -20,8 +20,8 @@ from torch import nn
 from fsmtrain import Callback, Machine, ModelCheckpoint, Options, Sizes, State
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.trace import BLOCK
+from fsmtrain.loop import Loop
 from tests.models import Linear, Validated, batches, machine_of, slow_descent
 
 # ---- counting
@@ -112,7 +112,7 @@ def loops(draw: st.DrawFn) -> tuple[Options, dict[str, Any], int]:
 def counted(options: Options, sizes: Sizes, *, at: Callable[[Counters], bool]) -> list[int]:
     """The calls that a run of actions that do nothing has made, each time that a batch is fetched and `at` holds."""
     loop = Loop(options, sizes)
-    counters, signals, calls = Counters.begin(sizes.optimizers), Signals(splits=loop.splits), Calls()
+    counters, signals, calls = Counters.begin(sizes.optimizers), Signals(splits=loop.spec.splits), Calls()
     found: list[int] = []
 
     def fetch() -> None:

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
 from fsmtrain.core.visit import Visit
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import GuardError, SizesError
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 from tests.reference import Event, Every, Replaced, Script, is_refused
 from tests.strategies import EVALUATIONS, MAX_VISITS, Case, World, assert_ends, cases, reset_signals

@@ -28,7 +28,6 @@ from fsmtrain import (
     every_n_batches,
     every_n_steps_of,
 )
-from fsmtrain.core import iteration as core
 from fsmtrain.core.checking.check import check_of, quick_findings
 from fsmtrain.core.checking.findings import Finding, Report, Severity
 from fsmtrain.core.counters import Counters, Signals
@@ -67,9 +66,9 @@ def warned_by_build(model: nn.Module, *loaders: Any, **given: Any) -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
-def with_rows(loop: core.Loop, change: Change) -> core.Loop:
+def with_rows(loop: Loop, change: Change) -> Loop:
     """The loop with other rows in its table."""
-    object.__setattr__(loop, "table", Table(tuple(change(list(loop.table)))))
+    object.__setattr__(loop.spec, "table", Table(tuple(change(list(loop.table)))))
     return loop
 
 
@@ -417,7 +416,7 @@ def windows(*rows: Row) -> Change:
 LOOP = Loop(Options(max_nb_epochs=2, nb_sanity_val_steps=0, accumulate_grad_batches=3), Sizes(train=6))
 
 
-def errors_of(change: Change, loop: core.Loop = LOOP) -> list[Finding]:
+def errors_of(change: Change, loop: Loop = LOOP) -> list[Finding]:
     """The errors of a loop with other rows."""
     return list(with_rows(evolve(loop), change).check().errors)
 
@@ -509,9 +508,9 @@ def test_a_row_whose_guard_never_holds_where_it_is_asked() -> None:
 def test_a_dropped_row_is_found_in_any_configuration(case: Case, data: st.DataObject) -> None:
     """One that some run takes leaves a state that nothing leaves then."""
     loop = case.loop()
-    untaken = check_of(loop, most=2_000).untaken
+    untaken = check_of(loop.spec, most=2_000).untaken
     dropped = data.draw(st.sampled_from([i for i in range(len(loop.table)) if i not in untaken]))
-    report = check_of(with_rows(loop, lambda old: [r for i, r in enumerate(old) if i != dropped]), most=2_000)
+    report = check_of(with_rows(loop, lambda old: [r for i, r in enumerate(old) if i != dropped]).spec, most=2_000)
     assert any("no row holds" in finding.text for finding in report.errors)
 
 
@@ -519,9 +518,9 @@ def test_a_dropped_row_is_found_in_any_configuration(case: Case, data: st.DataOb
 @given(cases(), st.data())
 def test_a_row_that_is_always_open_overlaps_in_any_configuration(case: Case, data: st.DataObject) -> None:
     loop = case.loop()
-    untaken = check_of(loop, most=2_000).untaken
+    untaken = check_of(loop.spec, most=2_000).untaken
     source = data.draw(st.sampled_from([r.source for i, r in enumerate(loop.table) if i not in untaken]))
-    report = check_of(with_rows(loop, lambda old: [*old, row(source, to=State.DONE)]), most=2_000)
+    report = check_of(with_rows(loop, lambda old: [*old, row(source, to=State.DONE)]).spec, most=2_000)
     assert any(f.about == f"state {source}" and "rows hold at once" in f.text for f in report.errors)
 
 
@@ -530,4 +529,4 @@ def test_a_row_that_is_always_open_overlaps_in_any_configuration(case: Case, dat
 def test_what_build_says_is_what_a_check_says(case: Case) -> None:
     """The quick part finds nothing that the whole does not find."""
     loop = case.loop()
-    assert {f.about for f in quick_findings(loop)} <= {f.about for f in check_of(loop, most=2_000).findings}
+    assert {f.about for f in quick_findings(loop.spec)} <= {f.about for f in check_of(loop.spec, most=2_000).findings}

@@ -16,13 +16,13 @@ from fsmtrain.core.checking.exploration import Explorer
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.guards import Guards
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table, full_table
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import SizesError
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 from fsmtrain.prove.claims.claim import Claim
 from fsmtrain.prove.loop_model.assumptions import LEGAL_LIMITS, validation_interval_fits
@@ -153,7 +153,7 @@ def check_finding(table: Table) -> str | None:
     """The first error that the check reports of a table's transitions, in any configuration of the grid."""
     with patch.object(row_choices, "read", lambda guard, whole: read_guard(guard)):  # a planted guard has no source
         for case, loop in configurations():
-            changed = copy.copy(loop)
+            changed = copy.copy(loop.spec)
             object.__setattr__(changed, "table", table)
             object.__setattr__(changed, "limits", case.limits)
             explorer = Explorer(table, case.limits, loop.guards, tells_totals=False, most=MAX_MOMENTS)

@@ -20,12 +20,13 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.expressions import Expression, Fact, Value, is_opaque
 from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.guards import Guards, every_n_batches, every_n_steps_of
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import OptionsError
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 from fsmtrain.views.diagrams.edge_labels import condition, labels
 from fsmtrain.views.diagrams.formats import dot, mermaid, svg, write
@@ -34,7 +35,7 @@ from tests.strategies import Case, cases
 
 ROOT = Path(__file__).parents[2]
 
-Draw = Callable[[Loop], str]
+Draw = Callable[[LoopSpec], str]
 
 
 def every_other_step(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -143,7 +144,7 @@ def _unescaped(label: str) -> str:
 
 def read_drawing(draw: Draw, loop: Loop) -> Drawing:
     """The drawing of a loop, read again."""
-    return read_mermaid(draw(loop)) if draw is mermaid else read_dot(draw(loop))
+    return read_mermaid(draw(loop.spec)) if draw is mermaid else read_dot(draw(loop.spec))
 
 
 # ---- complete
@@ -151,7 +152,7 @@ def read_drawing(draw: Draw, loop: Loop) -> Drawing:
 
 def rows_and_states_agree(loop: Loop, drawing: Drawing) -> bool:
     """Whether a drawing has each state and each row of the table, with its label, once, and no more."""
-    rows = list(zip(loop.table, labels(loop), strict=True))
+    rows = list(zip(loop.table, labels(loop.spec), strict=True))
     arrows = [(str(row.source), str(row.to), " ".join(label.split())) for row, label in rows if row.to is not State.STOPPED]
     arrows += [("[*]", "start", ""), *((str(state), "[*]", "") for state in loop.table.states if state.is_final)]
     stops = list(dict.fromkeys(str(row.source) for row in loop.table if row.to is State.STOPPED))
@@ -177,7 +178,7 @@ def test_any_configuration_can_be_drawn(case: Case) -> None:
 
 
 def test_the_diagram_of_a_plain_run_is_small() -> None:
-    drawing = read_mermaid(mermaid(CONFIGURATIONS["plain"]))
+    drawing = read_mermaid(mermaid(CONFIGURATIONS["plain"].spec))
     assert " ".join(drawing.states) == (
         "start sanity_val fetch train_batch backward step round_end val_check epoch_end early_stop done stopped"
     )
@@ -187,7 +188,7 @@ def test_the_diagram_of_a_plain_run_is_small() -> None:
 @each_loop
 @each_format
 def test_the_heading_is_in_the_drawing(loop: Loop, draw: Draw) -> None:
-    assert ", ".join(non_defaults(loop)) in read_drawing(draw, loop).heading
+    assert ", ".join(non_defaults(loop.spec)) in read_drawing(draw, loop).heading
 
 
 def test_the_heading_has_what_differs_from_the_defaults() -> None:
@@ -196,7 +197,7 @@ def test_the_heading_has_what_differs_from_the_defaults() -> None:
         Sizes(train=8, val=[1], test=[None], optimizers=2),
         guards=Guards(step={1: every_n_batches(4)}, stop=every_other_step),
     )
-    assert non_defaults(loop) == (
+    assert non_defaults(loop.spec) == (
         "max_nb_epochs=2",
         "early_stop_callback=EarlyStopping(patience=5)",
         "train_percent_check=0.5",
@@ -214,7 +215,7 @@ def test_the_heading_has_what_differs_from_the_defaults() -> None:
 @each_loop
 @each_format
 def test_drawing_twice_gives_the_same_text(loop: Loop, draw: Draw) -> None:
-    assert draw(loop) == draw(evolve(loop))
+    assert draw(loop.spec) == draw(evolve(loop).spec)
 
 
 def digest(texts: Iterable[str]) -> str:
@@ -235,14 +236,14 @@ def test_the_drawings_in_the_folder_are_up_to_date() -> None:
 
 
 def test_a_picture_that_shows_something_else_is_out_of_date() -> None:
-    now = svg(CONFIGURATIONS["plain"])
+    now = svg(CONFIGURATIONS["plain"].spec)
     moved = re.sub(r' x="[^"]*"', ' x="0"', now)
     assert now != moved
     assert same(now.encode(), moved.encode())
     for shown_otherwise in (
         now.replace("last batch of 45", "last batch of 46"),
         now.replace('id="edge&#45;7"', 'id="edge-70"'),
-        svg(CONFIGURATIONS["accumulation"]),
+        svg(CONFIGURATIONS["accumulation"].spec),
     ):
         assert shown_otherwise != now
         assert not same(now.encode(), shown_otherwise.encode())
@@ -254,7 +255,7 @@ def test_a_picture_that_shows_something_else_is_out_of_date() -> None:
 def labels_of(loop: Loop, source: State) -> dict[str, str]:
     """The labels of the rows that leave a state, by where they lead; parallel ones are joined by a bar."""
     found: dict[str, str] = {}
-    for row, label in zip(loop.table, labels(loop), strict=True):
+    for row, label in zip(loop.table, labels(loop.spec), strict=True):
         if row.source is source and row.to is not State.STOPPED:
             found[str(row.to)] = f"{found[str(row.to)]} | {label}" if str(row.to) in found else label
     return found
@@ -353,7 +354,7 @@ def test_a_label_says_what_the_guard_answers(case: Case) -> None:
     def look(state: State, counters: Counters, signals: Signals) -> None:
         rows = [row for row in loop.table.leaving(state) if row.when is not None]
         if state not in asked:
-            asked[state] = [condition(loop, state, row.when) for row in rows if row.when is not None]
+            asked[state] = [condition(loop.spec, state, row.when) for row in rows if row.when is not None]
         known = known_at(loop.limits, counters, signals)
         for row, left in zip(rows, asked[state], strict=True):
             if row.when is not None and not is_opaque(left):
@@ -368,12 +369,12 @@ def test_a_label_says_what_the_guard_answers(case: Case) -> None:
 @pytest.mark.parametrize(("suffix", "draw"), [(".mmd", mermaid), (".dot", dot), (".svg", svg)])
 def test_the_suffix_of_the_file_says_what_is_drawn(suffix: str, draw: Draw, tmp_path: Path) -> None:
     loop = CONFIGURATIONS["plain"]
-    write(loop, tmp_path / f"loop{suffix}")
-    assert (tmp_path / f"loop{suffix}").read_bytes() == draw(loop).encode()
+    write(loop.spec, tmp_path / f"loop{suffix}")
+    assert (tmp_path / f"loop{suffix}").read_bytes() == draw(loop.spec).encode()
 
 
 @pytest.mark.parametrize("name", ["loop.bmp", "loop"])
 def test_another_suffix_is_refused_with_those_that_work(name: str, tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match=r"\.svg, \.png, \.mmd, \.dot.*loop\.svg"):
-        write(CONFIGURATIONS["plain"], tmp_path / name)
+        write(CONFIGURATIONS["plain"].spec, tmp_path / name)
     assert list(tmp_path.iterdir()) == []

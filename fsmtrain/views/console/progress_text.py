@@ -15,8 +15,8 @@ from attrs import frozen
 
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Timing
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.wording import plural
@@ -49,7 +49,7 @@ class Run(Protocol):
         ...
 
     @property
-    def loop(self) -> Loop:
+    def spec(self) -> LoopSpec:
         """The loop that is run."""
         ...
 
@@ -103,7 +103,7 @@ class ProgressSnapshot:
 
 def snapshot(run: Run) -> ProgressSnapshot:
     """Where a run stands now. It may go on meanwhile: what is read last may be a visit ahead of what is read first."""
-    state, counters, limits = run.state, run.counters, run.loop.limits
+    state, counters, limits = run.state, run.counters, run.spec.limits
     evaluated = _evaluated(limits, state)
     what = str(state)
     if evaluated is not None:
@@ -136,7 +136,7 @@ def _of(number: int, total: int) -> str:
 
 def closing_line(run: Run, seconds: float, error: BaseException | None) -> str:
     """The last sentence on a run: why it ended, or what ended it and where. `seconds` is how long it took."""
-    counters, limits, reason = run.counters, run.loop.limits, run.stop_reason
+    counters, limits, reason = run.counters, run.spec.limits, run.stop_reason
     if reason is None:
         at = snapshot(run)
         where = f", {at.epoch}, batch {at.batch} (counted from 1)" if at.epoch else ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.views.console.cheap_plan import cheap_plan
 from fsmtrain.views.console.stderr import print_stderr
 from fsmtrain.wording import plural
@@ -16,7 +16,7 @@ class Opened(Protocol):
     """What is read of a run that begins."""
 
     @property
-    def loop(self) -> Loop:
+    def spec(self) -> LoopSpec:
         """The loop that is run."""
         ...
 
@@ -46,13 +46,13 @@ class RunHeader:
 
     def on_run_start(self, machine: Opened) -> None:
         """Say it, of a run that trains."""
-        if machine.loop.limits.epochs:
+        if machine.spec.limits.epochs:
             print_stderr("\n".join(opening(machine)))
 
 
 def opening(run: Opened) -> list[str]:
     """The lines."""
-    loop = run.loop
+    loop = run.spec
     lines = [_model(run), planned_work(loop.limits)]
     plan = cheap_plan(loop)
     if plan is not None:
@@ -74,7 +74,7 @@ def _model(run: Opened) -> str:
     frozen = sizes["parameters"] - sizes["trainable"]
     size = plural(sizes["parameters"], "parameter") + (f", {frozen:,} of them frozen" if frozen else "")
     optimizers = " and ".join(type(optimizer).__name__ for optimizer in run.optimizers)
-    return f"{type(run.model).__name__}: {size}; {optimizers} on {run.device}, precision {run.loop.options.precision}"
+    return f"{type(run.model).__name__}: {size}; {optimizers} on {run.device}, precision {run.spec.options.precision}"
 
 
 def model_size(model: Any) -> dict[str, int]:

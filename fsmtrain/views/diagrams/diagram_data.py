@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from fsmtrain.core.iteration import Loop
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.table import Table
 from fsmtrain.views.diagrams.edge_labels import labels
 from fsmtrain.views.non_defaults import non_defaults
@@ -29,7 +29,7 @@ class DiagramData:
     heading: tuple[str, ...] = ()
 
 
-Drawable = Loop | DiagramData
+Drawable = LoopSpec | DiagramData
 
 
 def diagram_data(loop: Drawable) -> DiagramData:

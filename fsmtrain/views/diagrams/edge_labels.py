@@ -13,8 +13,8 @@ from fsmtrain.core.guard_ast.expressions import TRUE, Apply, Expression, Opaque,
 from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.guard_ast.simplify import fold, negation
 from fsmtrain.core.guards import Guard
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row
 
@@ -44,7 +44,7 @@ ONE_EPOCH_DONE = Apply(">=", (EPOCHS_DONE, Value(1)))
 Phrases = dict[tuple[Expression, Expression], tuple[str, str]]
 
 
-def labels(loop: Loop) -> tuple[str, ...]:
+def labels(loop: LoopSpec) -> tuple[str, ...]:
     """For each row of the loop's table, in its order, the condition on which it is taken.
 
     A row tells only what it asks itself; that the rows before it did not hold goes without saying, and so do the requests
@@ -53,14 +53,14 @@ def labels(loop: Loop) -> tuple[str, ...]:
 
     >>> from fsmtrain.core.sizes import Sizes
     >>> from fsmtrain.options import Options
-    >>> loop = Loop(Options(accumulate_grad_batches=4), Sizes(train=45))
+    >>> loop = LoopSpec(Options(accumulate_grad_batches=4), Sizes(train=45))
     >>> [label for row, label in zip(loop.table, labels(loop), strict=True) if row.source is State.BACKWARD]
     ['gathered = 4 or last batch of 45', 'gathered ≠ 4 and not last batch of 45']
     """
     return tuple(_label(loop, row) for row in loop.table)
 
 
-def _label(loop: Loop, row: Row) -> str:
+def _label(loop: LoopSpec, row: Row) -> str:
     phrases = _phrases(loop.limits, row.source)
     if row.when is not None:
         asked = condition(loop, row.source, row.when)
@@ -79,7 +79,7 @@ def _label(loop: Loop, row: Row) -> str:
 # ---- what is left of a guard
 
 
-def condition(loop: Loop, state: State, guard: Guard) -> Expression:
+def condition(loop: LoopSpec, state: State, guard: Guard) -> Expression:
     """What is left of a guard that is asked in this state, in every moment of a run in which it can be asked."""
     limits = loop.limits
     known: Known = {**facts(limits, loop.guards), **facts_at(state, limits, loop.guards)}

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from fsmtrain.core.iteration import Loop
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.errors import MissingExtraError, OptionsError
 from fsmtrain.views.diagrams.dot import dot
 from fsmtrain.views.diagrams.mermaid import mermaid
@@ -30,7 +30,7 @@ FORMATS: dict[str, Callable[..., bytes]] = {
 }
 
 
-def write(loop: Loop, path: str | PathLike[str], *, counts: Counts | None = None) -> None:
+def write(loop: LoopSpec, path: str | PathLike[str], *, counts: Counts | None = None) -> None:
     """Draw the loop into a file, in the format that its suffix asks for.
 
     Raises:
@@ -47,7 +47,7 @@ def write(loop: Loop, path: str | PathLike[str], *, counts: Counts | None = None
     path.write_bytes(FORMATS[path.suffix](loop, None if counts is None else tally_of(counts, loop)))
 
 
-def bundle(loop: Loop, text: str, *, counts: Counts | None = None) -> dict[str, Any]:
+def bundle(loop: LoopSpec, text: str, *, counts: Counts | None = None) -> dict[str, Any]:
     """The loop as notebooks show it, by MIME type: a picture, or where that is not possible Mermaid text; and this text."""
     tally = None if counts is None else tally_of(counts, loop)
     try:

@@ -9,7 +9,7 @@ from attrs import define, field
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.iteration import Loop
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.plan import Plan
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
@@ -60,7 +60,7 @@ class Tally:
 Counts = Tally | Plan | Trace  # what a tally can be made of
 
 
-def tally_of(counts: Counts, loop: Loop) -> Tally:
+def tally_of(counts: Counts, loop: LoopSpec) -> Tally:
     """The numbers of a plan, a trace or a run, for a diagram of this loop.
 
     Raises:
@@ -86,7 +86,8 @@ def foretold(plan: Plan) -> Tally:
 
     >>> from fsmtrain.options import Options
     >>> from fsmtrain.core.sizes import Sizes
-    >>> tally = foretold(Loop(Options(accumulate_grad_batches=4, max_nb_epochs=2), Sizes(train=9)).plan())
+    >>> from fsmtrain.core.planning.planner import make_plan
+    >>> tally = foretold(make_plan(LoopSpec(Options(accumulate_grad_batches=4, max_nb_epochs=2), Sizes(train=9))))
     >>> tally.visits[State.TRAIN_BATCH], tally.visits[State.STEP], tally.visits[State.ACCUMULATE]
     (18, 6, 12)
     """

@@ -101,7 +101,7 @@ class Recorder:
     def on_run_start(self, machine: RunView) -> None:
         """Make the folder, and begin to write."""
         self._run = machine
-        trains = machine.loop.limits.epochs > 0
+        trains = machine.spec.limits.epochs > 0
         try:
             if self._into is not None:
                 self._folder = RunFolder(self._into, is_own=False)

@@ -94,7 +94,7 @@ class RunFolder:
         """Write what is known before the run goes on."""
         try:
             write_atomically(self.path / "run.json", document(run_facts))
-            write_atomically(self.path / "table.json", document(run_metadata.table_facts(run.loop)))
+            write_atomically(self.path / "table.json", document(run_metadata.table_facts(run.spec)))
             for text in opening(run):
                 self.say(text)
         except OSError:

@@ -16,7 +16,7 @@ import attrs
 
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.guard_ast.parse import name_of
-from fsmtrain.core.iteration import Loop
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.flags.metadata import OnResume, flag_info
 from fsmtrain.options import Options
@@ -56,7 +56,7 @@ def begun_by(command: Sequence[str]) -> list[str]:
 
 def run_facts(run: RunView, name: str) -> dict[str, Any]:
     """What ``run.json`` holds."""
-    loop = run.loop
+    loop = run.spec
     return {
         "format": FORMAT,
         "name": name,
@@ -80,7 +80,7 @@ def run_facts(run: RunView, name: str) -> dict[str, Any]:
     }
 
 
-def table_facts(loop: Loop) -> dict[str, Any]:
+def table_facts(loop: LoopSpec) -> dict[str, Any]:
     """What ``table.json`` holds: the rows in their order, with guards by name and in words."""
     rows = [
         {
@@ -109,13 +109,13 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _guards(loop: Loop) -> dict[str, Any]:
+def _guards(loop: LoopSpec) -> dict[str, Any]:
     guards = loop.guards
     own = {name: name_of(guard) for name in ("validate", "save", "stop") if (guard := getattr(guards, name)) is not None}
     return {"step": {str(index): name_of(guard) for index, guard in sorted(guards.step.items())}, **own}
 
 
-def _plan(loop: Loop) -> dict[str, Any] | None:
+def _plan(loop: LoopSpec) -> dict[str, Any] | None:
     plan = cheap_plan(loop)
     if plan is None:
         return None

@@ -28,8 +28,8 @@ class Planted(Loop):
 def with_rows(loop: Loop, change: object) -> Report:
     """The report on a loop whose rows were changed."""
     assert callable(change)
-    object.__setattr__(loop, "table", Table(tuple(change(list(loop.table)))))
-    return check_of(loop)
+    object.__setattr__(loop.spec, "table", Table(tuple(change(list(loop.table)))))
+    return check_of(loop.spec)
 
 
 PLAIN = Options(max_nb_epochs=2, nb_sanity_val_steps=0)
@@ -160,7 +160,7 @@ def test_what_is_probably_not_meant_is_a_warning_that_names_it(loop: Loop, about
 
 
 def test_an_exploration_that_was_given_up_says_so() -> None:
-    report = check_of(Loop(Options(), Sizes(train=1000)), most=100)
+    report = check_of(Loop(Options(), Sizes(train=1000)).spec, most=100)
     assert any("stopped after 100 moments" in bound for bound in report.bounded)
     assert "stopped after 100 moments" in str(report)
 
@@ -206,7 +206,7 @@ def fires_late(n: int) -> Guards:
 @pytest.mark.parametrize(("batches", "is_told"), [(QUICK, True), (QUICK + 1, False)])
 def test_what_every_run_is_told_is_looked_for_in_epochs_that_are_quickly_gone_through(batches: int, is_told: bool) -> None:
     loop = Loop(evolve(PLAIN, max_nb_epochs=1), Sizes(train=batches), guards=fires_late(QUICK + 9))
-    assert ["never fires" in finding.text for finding in quick_findings(loop)] == [True] * is_told
+    assert ["never fires" in finding.text for finding in quick_findings(loop.spec)] == [True] * is_told
 
 
 def test_a_table_with_errors_is_not_told_what_is_only_probably_not_meant() -> None:
@@ -235,7 +235,7 @@ def test_why_an_added_row_is_never_taken_is_told(added: Row, why: str) -> None:
     loop = Loop(PLAIN, Sizes(train=3))
     [finding] = with_rows(loop, lambda rows: [*rows, added]).findings
     assert (finding.about, finding.text) == (f"row {added.source} -> {added.to}", f"it is never taken: {why}.")
-    assert check_of(loop, most=5).findings == ()  # it may be taken later
+    assert check_of(loop.spec, most=5).findings == ()  # it may be taken later
 
 
 def test_a_run_without_epochs_needs_no_step() -> None:
@@ -243,9 +243,9 @@ def test_a_run_without_epochs_needs_no_step() -> None:
 
 
 def test_a_run_with_streams_has_no_schedule_that_could_be_too_long() -> None:
-    bounded = check_of(Loop(PLAIN, Sizes(train=LONG, test=[None])), most=10).bounded
+    bounded = check_of(Loop(PLAIN, Sizes(train=LONG, test=[None])).spec, most=10).bounded
     assert not any("was not gone through" in bound for bound in bounded)
-    assert any("was not gone through" in bound for bound in check_of(Loop(PLAIN, Sizes(train=LONG)), most=10).bounded)
+    assert any("was not gone through" in bound for bound in check_of(Loop(PLAIN, Sizes(train=LONG)).spec, most=10).bounded)
 
 
 def test_each_optimizer_that_no_row_steps_is_an_error_once_all_has_been_gone_through() -> None:
@@ -253,7 +253,7 @@ def test_each_optimizer_that_no_row_steps_is_an_error_once_all_has_been_gone_thr
     report = with_rows(loop, lambda rows: [row(State.BACKWARD, to=State.ACCUMULATE), *without(rows, State.BACKWARD)])
     about = [finding.about for finding in report.errors if "never steps" in finding.text]
     assert about == ["optimizer 0", "optimizer 1"]
-    assert check_of(loop, most=10).errors == ()
+    assert check_of(loop.spec, most=10).errors == ()
 
 
 def without(rows: list[Row], source: State) -> list[Row]:

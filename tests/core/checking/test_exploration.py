@@ -71,16 +71,16 @@ def test_batches_are_tried_with_one_to_three_splits(split_nb: int, is_saved: boo
 def test_how_many_batches_are_gone_through_for_a_plan(
     options: dict[str, Any], sizes: dict[str, Any], guards: Guards, length: int
 ) -> None:
-    assert length_of(Loop(Options(**options), Sizes(train=10, **sizes), guards=guards)) == length
+    assert length_of(Loop(Options(**options), Sizes(train=10, **sizes), guards=guards).spec) == length
 
 
 def test_an_epoch_that_is_too_long_to_be_gone_through_is_said() -> None:
     loop = Loop(Options(max_nb_epochs=1), Sizes(train=500_001), guards=Guards(save=every_n_batches(600_000)))
-    report = check_of(loop, most=100)
+    report = check_of(loop.spec, most=100)
     assert "the schedule of 500,001 batches was not gone through, so what it shows is not told" in report.bounded
     assert report.findings == ()
     shorter = Loop(Options(max_nb_epochs=1), Sizes(train=500_000), guards=loop.guards)
-    [finding] = check_of(shorter, most=100).findings
+    [finding] = check_of(shorter.spec, most=100).findings
     assert "never fires" in finding.text
 
 
@@ -496,8 +496,8 @@ def test_that_the_table_itself_was_made_from_a_source_that_misleads_is_one_error
     own, loop = at(batch_nb=Even(2)), a_loop(train=6)
     two = [row(State.BACKWARD, when=own, to=State.STEP), row(State.BACKWARD, unless=own, to=State.STEP)]
     rows = Table((*two, *(r for r in loop.table if r.source is not State.BACKWARD)))
-    object.__setattr__(loop, "table", rows)
-    [told] = [finding for finding in check_of(loop).findings if finding.severity is Severity.ERROR]
+    object.__setattr__(loop.spec, "table", rows)
+    [told] = [finding for finding in check_of(loop.spec).findings if finding.severity is Severity.ERROR]
     assert told.about == "the guard is_at"
     assert told.text.startswith("its source says False where it answers True, and the table was folded by what it says.")
     assert told.example[-1] == "backward (epoch 0, batch 0, optimizer 0)"
@@ -508,8 +508,8 @@ def errors_without_steps(**given: Any) -> list[Finding]:
     loop = a_loop(**given)
     never = row(State.BACKWARD, to=State.ACCUMULATE)
     rows = Table((never, *(r for r in loop.table if r.source is not State.BACKWARD), row(State.ACCUMULATE, to=State.ROUND_END)))
-    object.__setattr__(loop, "table", rows)
-    return [finding for finding in check_of(loop).findings if finding.severity is Severity.ERROR]
+    object.__setattr__(loop.spec, "table", rows)
+    return [finding for finding in check_of(loop.spec).findings if finding.severity is Severity.ERROR]
 
 
 def test_an_optimizer_that_never_steps_is_told_of_in_a_run_of_one_epoch_too_and_the_example_is_the_first() -> None:
@@ -523,7 +523,7 @@ def test_where_a_guard_raises_it_is_not_said_besides_that_no_optimizer_steps() -
     def broken(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return counters.gathered_by[7] == 0
 
-    [told] = [f for f in check_of(a_loop(guards=Guards(step={0: broken}))).findings if f.severity is Severity.ERROR]
+    [told] = [f for f in check_of(a_loop(guards=Guards(step={0: broken})).spec).findings if f.severity is Severity.ERROR]
     assert "IndexError" in told.text
 
 
@@ -531,8 +531,8 @@ def test_a_row_that_somebody_added_is_told_of_only_where_it_is_never_taken() -> 
     def with_step(change: Callable[[Row], list[Row]]) -> list[str]:
         loop = a_loop(train=4, accumulate_grad_batches=2)
         rows = [new for r in loop.table for new in (change(r) if r.source is State.STEP else [r])]
-        object.__setattr__(loop, "table", Table(tuple(rows)))
-        return [finding.about for finding in check_of(loop).findings if "never taken" in finding.text]
+        object.__setattr__(loop.spec, "table", Table(tuple(rows)))
+        return [finding.about for finding in check_of(loop.spec).findings if "never taken" in finding.text]
 
     assert with_step(lambda step: [evolve(step, then=(*step.then, do.reset_saved))]) == []
     never = at(batch_nb=99)
@@ -541,8 +541,8 @@ def test_a_row_that_somebody_added_is_told_of_only_where_it_is_never_taken() -> 
 
 def test_a_row_with_another_guard_than_ours_is_somebody_s() -> None:
     loop = a_loop()
-    object.__setattr__(loop, "table", Table((row(State.START, when=at(batch_nb=99), to=State.STOPPED), *loop.table)))
-    assert [finding.about for finding in check_of(loop).findings] == ["row start -> stopped"]
+    object.__setattr__(loop.spec, "table", Table((row(State.START, when=at(batch_nb=99), to=State.STOPPED), *loop.table)))
+    assert [finding.about for finding in check_of(loop.spec).findings] == ["row start -> stopped"]
 
 
 def on_patience(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -556,5 +556,5 @@ def on_request(limits: Limits, counters: Counters, signals: Signals) -> bool:
 @pytest.mark.parametrize(("guard", "differs"), [(on_patience, False), (on_request, True)])
 def test_a_guard_may_look_at_signals_that_every_rank_sees_the_same(guard: Guard, differs: bool) -> None:
     given = {"train": 4, "val": [1], "max_nb_epochs": 9, "early_stop_callback": True, "val_check_interval": 1}
-    told = check_of(a_loop(guards=Guards(save=guard), **given)).findings
+    told = check_of(a_loop(guards=Guards(save=guard), **given).spec).findings
     assert any("differently" in finding.text for finding in told) == differs

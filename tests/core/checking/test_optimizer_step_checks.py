@@ -64,7 +64,7 @@ def a_loop(hook: Hook | None, *, guards: Guards | None = None, **given: Any) -> 
 
 def told(loop: Loop, *unknown: int) -> list[str]:
     """What is told of each optimizer."""
-    return [finding.text for finding in own_steps(loop, make_plan(loop), set(unknown))]
+    return [finding.text for finding in own_steps(loop.spec, make_plan(loop.spec), set(unknown))]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_nothing_is_told_of_an_optimizer_whose_windows_nobody_knows() -> None:
 
 def test_another_optimizer_s_guard_does_not_make_a_hook_s_own_choice_wrong() -> None:
     guards = Guards(step={1: every_n_batches(1)})
-    [finding] = own_steps(loop := a_loop(each_second_batch, optimizers=2, guards=guards), make_plan(loop), set())
+    [finding] = own_steps(loop := a_loop(each_second_batch, optimizers=2, guards=guards).spec, make_plan(loop), set())
     assert finding.about == "optimizer_step of optimizer 1"
 
 
@@ -149,6 +149,6 @@ def test_a_hook_that_cannot_be_read_is_warned_of_where_it_may_miss_a_window(
     hook: Hook | None, given: dict[str, Any], because: str | None
 ) -> None:
     loop = a_loop(hook, **given)
-    assert isinstance(loop.hook, Opaque) == (hook is hands_it_on)
-    texts = [finding.text for finding in unforeseen_steps(loop)]
+    assert isinstance(loop.spec.hook, Opaque) == (hook is hands_it_on)
+    texts = [finding.text for finding in unforeseen_steps(loop.spec)]
     assert [text.startswith(because or "") for text in texts] == ([] if because is None else [True])

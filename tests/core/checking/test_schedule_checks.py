@@ -27,7 +27,7 @@ def a_loop(*, guards: Guards | None = None, **given: Any) -> Loop:
 
 def told(loop: Loop) -> list[str]:
     """What is told, each with what it is about."""
-    return [f"{finding.about}: {finding.text}" for finding in schedule_findings(loop)[0]]
+    return [f"{finding.about}: {finding.text}" for finding in schedule_findings(loop.spec)[0]]
 
 
 def stopping(patience: int) -> EarlyStopping:
@@ -173,7 +173,7 @@ def test_patience_that_hangs_on_a_guard_that_cannot_be_read_is_not_told_of() -> 
 def test_what_waits_for_a_metric_that_never_comes_is_named(given: dict[str, Any], about: list[str]) -> None:
     schedulers = [Schedule(), Schedule(needs_validation=True)]
     loop = a_loop(**{"schedulers": schedulers, "early_stop_callback": stopping(2), **given})
-    assert [finding.about for finding in missing_metric(loop)] == about
+    assert [finding.about for finding in missing_metric(loop.spec)] == about
 
 
 def each_second_batch(epoch: int, batch: int, opt: Any, i: int) -> None:
@@ -190,15 +190,15 @@ def test_windows_that_the_model_s_own_hook_does_not_step_are_told_where_the_wind
     guards: Guards, optimizers: list[int]
 ) -> None:
     loop = a_loop(guards=guards, optimizers=2, val=[1], accumulate_grad_batches=2)
-    found, _ = schedule_findings(evolve(loop, hook=parse_optimizer_step(each_second_batch)))
+    found, _ = schedule_findings(evolve(loop, hook=parse_optimizer_step(each_second_batch)).spec)
     assert [finding.about for finding in found] == [f"optimizer_step of optimizer {i}" for i in optimizers]
 
 
 def test_a_guard_that_holds_where_it_decides_nothing_is_told_with_the_way_there() -> None:
     loop = a_loop(guards=Guards(save=every_n_batches(9)))
-    [finding], _ = schedule_findings(loop, {"save=nth_batch_is_done": ("fetch", "step")})
+    [finding], _ = schedule_findings(loop.spec, {"save=nth_batch_is_done": ("fetch", "step")})
     assert finding.example == ("fetch", "step")
-    [finding], _ = schedule_findings(loop)
+    [finding], _ = schedule_findings(loop.spec)
     assert finding.example == ()
 
 
@@ -225,7 +225,7 @@ HELD = ("round_end (epoch 0, batch 0, optimizer 0)",)
 )
 def test_why_a_guard_decides_nothing_is_told(guards: Guards, given: dict[str, Any], held: tuple[str, ...], text: str) -> None:
     loop = a_loop(guards=guards, **given)
-    [finding], _ = schedule_findings(loop, dict.fromkeys([own.name for own in user_guards(guards)], held))
+    [finding], _ = schedule_findings(loop.spec, dict.fromkeys([own.name for own in user_guards(guards)], held))
     assert text in finding.text
     assert finding.example == held
 
@@ -245,7 +245,7 @@ def test_a_guard_that_contradicts_its_source_is_told_of_where_it_did_so_first() 
     def at_two(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return counters.batch_nb == two
 
-    _, [heard] = schedule_findings(a_loop(guards=Guards(save=at_two)))
+    _, [heard] = schedule_findings(a_loop(guards=Guards(save=at_two)).spec)
     assert heard.at is not None
     assert (heard.at.current_epoch, heard.at.batch_nb) == (0, 0)
     assert heard.disagreement is not None

@@ -7,11 +7,11 @@ from collections import Counter
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.planning.affine import AffineInt, Repetitions
 from fsmtrain.core.planning.epoch_builder import EpochBuilder
 from fsmtrain.core.planning.int_ranges import IntRanges
 from fsmtrain.core.states import State
+from fsmtrain.loop import Loop
 from tests.strategies import Case, cases
 
 

@@ -8,18 +8,18 @@ import pytest
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guards
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning.epoch_builder import Epoch
 from fsmtrain.core.planning.planner import Walk
 from fsmtrain.core.sizes import Sizes
+from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 
 
 def visits(epochs: int, **flags: Any) -> int:
     """The visits that are made to plan so many epochs of 12 batches, each of which is planned."""
     loop = Loop(Options(max_nb_epochs=epochs, **flags), Sizes(train=12, val=[1]))
-    walk = Walk(loop.table, loop.limits, loop.splits)
+    walk = Walk(loop.table, loop.limits, loop.spec.splits)
     assert sum(count for count, _ in walk.epochs()) == epochs
     return walk.visits
 
@@ -40,7 +40,7 @@ def test_epochs_that_repeat_themselves_twice_over_are_left_out_each_time() -> No
 
 def walked(loop: Loop, exhausted_after: int | None = None, *, jumps: bool) -> tuple[list[Epoch], tuple[object, ...]]:
     """The epochs one by one, and where they end."""
-    walk = Walk(loop.table, loop.limits, loop.splits, exhausted_after, jumps=jumps)
+    walk = Walk(loop.table, loop.limits, loop.spec.splits, exhausted_after, jumps=jumps)
     return [epoch for count, epoch in walk.epochs() for _ in range(count)], walk.counters.values()
 
 

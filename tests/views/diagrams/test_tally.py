@@ -37,7 +37,7 @@ def test_what_is_foretold_are_the_visits_of_the_loop(case: Case) -> None:
 def test_the_visits_of_a_trace_are_those_of_its_run(case: Case) -> None:
     run = case.dispatcher(case.loop().table)
     run.run()
-    tally = tally_of(run.trace, case.loop())
+    tally = tally_of(run.trace, case.loop().spec)
     assert {state: n for state, n in tally.visits.items() if n and not state.is_final} == {
         state: spent.count for state, spent in run.times.items()
     }
@@ -63,7 +63,7 @@ def test_a_long_run_is_counted_from_its_beginning() -> None:
 def test_the_numbers_of_another_loop_are_refused() -> None:
     other = Loop(Options(max_nb_epochs=2), Sizes(train=9))
     with pytest.raises(UsageError, match=r"counts=Plan: its table has other rows"):
-        tally_of(other.plan(), LOOP)
+        tally_of(other.plan(), LOOP.spec)
 
 
 def test_without_a_length_there_is_nothing_to_foretell(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_without_a_length_there_is_nothing_to_foretell(tmp_path: Path) -> None:
 
 def told(tally: Tally) -> dict[str, str]:
     """The words in the picture of `LOOP`, by their ids."""
-    return {name: " ".join(text.split()) for name, text in shown(svg(LOOP, tally).encode()).items()}
+    return {name: " ".join(text.split()) for name, text in shown(svg(LOOP.spec, tally).encode()).items()}
 
 
 def test_each_state_and_each_arrow_tells_how_often() -> None:
@@ -100,13 +100,13 @@ def test_times_are_told_with_their_share() -> None:
 
 def test_the_more_of_the_time_the_wider_the_ring() -> None:
     tally = Tally(LOOP.table, foretold(LOOP.plan()).taken, {State.STEP: 3.0, State.FETCH: 1.0, State.START: 1e-6})
-    rings = dict(re.findall(r'    (\w+) \[id="state-.*color="#e8590c".*penwidth="([\d.]+)"', dot(LOOP, tally)))
+    rings = dict(re.findall(r'    (\w+) \[id="state-.*color="#e8590c".*penwidth="([\d.]+)"', dot(LOOP.spec, tally)))
     assert rings == {"step": "5.5", "fetch": "2.5"}
 
 
 def test_the_more_often_the_wider_the_arrow_and_a_broken_one_for_never() -> None:
     tally = foretold(LOOP.plan())
-    text = dot(LOOP, tally)
+    text = dot(LOOP.spec, tally)
     for index, taken in enumerate(tally.taken):
         line = next((line for line in text.splitlines() if f'id="edge-{index}"' in line), "")
         assert ('style="dashed"' in line) == (taken == 0 and bool(line))
@@ -118,7 +118,7 @@ def test_the_more_often_the_wider_the_arrow_and_a_broken_one_for_never() -> None
 
 def test_mermaid_tells_the_same_numbers() -> None:
     tally = Tally(LOOP.table, foretold(LOOP.plan()).taken, {State.STEP: 3.0, State.FETCH: 0.001})
-    text = mermaid(LOOP, tally)
+    text = mermaid(LOOP.spec, tally)
     assert '    state "step<br/>6×  3.0 s  100 %" as step\n' in text
     assert '    state "fetch<br/>18×  1 ms  #60;1 %" as fetch\n' in text
     assert "    train_batch --> backward : 18×\n" in text
@@ -128,7 +128,7 @@ def test_a_stop_that_was_asked_for_is_counted_in_its_note() -> None:
     machine = machine_of(Validated(), batches(18), batches(6), max_nb_epochs=2)
     machine.stop()
     machine.run()
-    assert shown(svg(machine.loop, machine.tally).encode())["stop-request"].endswith(" 1×")
+    assert shown(svg(machine.loop.spec, machine.tally).encode())["stop-request"].endswith(" 1×")
 
 
 def test_counts_are_told_where_they_are_asked_for(tmp_path: Path) -> None:
@@ -136,19 +136,19 @@ def test_counts_are_told_where_they_are_asked_for(tmp_path: Path) -> None:
     machine = machine_of(Validated(), batches(18), batches(6), max_nb_epochs=2)
     path = tmp_path / "machine.dot"
     machine.draw(path)
-    assert path.read_text() == dot(machine.loop)
+    assert path.read_text() == dot(machine.loop.spec)
     machine.draw(path, counts=True)
-    assert path.read_text() == dot(machine.loop, foretold(machine.plan()))
+    assert path.read_text() == dot(machine.loop.spec, foretold(machine.plan()))
     machine.run()
     machine.draw(path, counts=True)
-    assert path.read_text() == dot(machine.loop, machine.tally) != dot(machine.loop)
+    assert path.read_text() == dot(machine.loop.spec, machine.tally) != dot(machine.loop.spec)
     machine.loop.draw(path, counts=machine.trace)
-    assert path.read_text() == dot(machine.loop, foretold(machine.plan()))
+    assert path.read_text() == dot(machine.loop.spec, foretold(machine.plan()))
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_counting_changes_no_condition(name: str) -> None:
     loop = CONFIGURATIONS[name]
-    plain, counted = shown(svg(loop).encode()), shown(svg(loop, foretold(loop.plan())).encode())
+    plain, counted = shown(svg(loop.spec).encode()), shown(svg(loop.spec, foretold(loop.plan())).encode())
     assert plain.keys() == counted.keys()
     assert all(counted[name].startswith(plain[name].strip()) for name in plain)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fsmtrain import Machine, Options, build
-from fsmtrain.core.iteration import Loop
 from fsmtrain.core.sizes import Sizes
+from fsmtrain.loop import Loop
 from fsmtrain.views.recording.json_csv import document, line, number
 from fsmtrain.views.recording.report.page import page
 from fsmtrain.views.recording.report.read_run_folder import recorded
@@ -127,7 +127,7 @@ def write_million_batch_folder(folder: Path, metrics: int = 6) -> Path:
         told = {state: [500 * n, round(seconds, 6)] for state, seconds in spent.items()}
         timeline.append({"time": 10.0 * (n + 1), "epoch": n // 20, "step": 500 * n, "states": told})
     write_run_folder(folder, rows, timeline=timeline)
-    (folder / "table.json").write_bytes(document(table_facts(loop)))
+    (folder / "table.json").write_bytes(document(table_facts(loop.spec)))
     last = {"format": 1, "written": "2026-01-02T03:00:00+00:00", "state": "fetch", **timeline[-1]}
     (folder / "status.json").write_bytes(document({**last, "taken": [7] * len(loop.table)}))
     return folder

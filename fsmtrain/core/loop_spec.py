@@ -1,0 +1,72 @@
+"""`LoopSpec`: a configured training loop as one value: options, sizes and guards, and the limits and table that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import field, frozen
+
+from fsmtrain.core.decisions import decisions
+from fsmtrain.core.folding import folded
+from fsmtrain.core.guard_ast.expressions import Expression
+from fsmtrain.core.guards import Guards
+from fsmtrain.core.iteration import visits
+from fsmtrain.core.limits import Limits, resolve
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.table import Table, full_table
+from fsmtrain.core.visit import Visit
+from fsmtrain.errors import GuardError
+from fsmtrain.options import Options
+
+
+@frozen
+class LoopSpec:
+    """A configured training loop. Planning, checking, drawing and the runtime all start from it.
+
+    Args:
+        options: The documented flags.
+        sizes: The batches of each loader, the optimizers, the splits of a batch.
+        guards: The decisions that the user replaces.
+        hook: When the model's own ``optimizer_step`` steps, as `parse_optimizer_step` reads it; None for the default one.
+            Only the check uses it.
+
+    Attributes:
+        limits: Options and sizes as whole numbers.
+        table: The transitions that are possible in this configuration.
+
+    Raises:
+        SizesError: The options do not fit the sizes.
+        GuardError: A guard for an optimizer that does not exist.
+    """
+
+    options: Options
+    sizes: Sizes
+    guards: Guards = field(factory=Guards, kw_only=True)
+    hook: Expression | None = field(default=None, kw_only=True, repr=False, eq=False)
+    limits: Limits = field(init=False, repr=False, eq=False)
+    table: Table = field(init=False, repr=False, eq=False)
+
+    @limits.default
+    def _resolve(self) -> Limits:
+        return resolve(self.options, self.sizes, has_own_check=self.guards.validate is not None)
+
+    @table.default
+    def _fold(self) -> Table:
+        return folded(full_table(decisions(self.guards)), self.limits, self.guards)
+
+    def __attrs_post_init__(self) -> None:
+        for index in self.guards.step:
+            if index >= self.limits.optimizers and self.limits.epochs > 0:
+                raise GuardError(
+                    f"Guards(step={{{index}: ...}}): there is no optimizer {index}; they count from 0, "
+                    f"and there {'is' if self.limits.optimizers == 1 else 'are'} {self.limits.optimizers}."
+                )
+
+    @property
+    def splits(self) -> int:
+        """The splits of each batch; 1 without truncated BPTT."""
+        return self.sizes.splits if self.limits.splits_batches else 1
+
+    def __iter__(self) -> Iterator[Visit]:
+        """Return an iterator over the visits of a fresh run."""
+        return visits(self.table, self.limits, self.guards, splits=self.splits)
