@@ -31,7 +31,7 @@ from fsmtrain.runtime.model_files.hparams import HParams
 from fsmtrain.runtime.model_files.weights import load_weights, put_weights, save_weights
 from fsmtrain.runtime.rng import seed_all
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
-from fsmtrain.views.console.progress_text import metric
+from fsmtrain.views.number_format import metric
 from fsmtrain.views.console.stderr import print_stderr
 
 Target = Annotated[str, Parameter(name="MODULE:CLASS", group=INPUT)]

@@ -504,9 +504,18 @@ class Engine:
         """The last value of each metric, as it came: tensors may still be on their device."""
         return dict(self._memory.metrics)
 
-    def progress_bar_metrics_async(self) -> PendingMetrics:
-        """The metrics that are to be shown, as they are now, on their way to the host. Waits for nothing."""
-        return self._arrivals.copy_async(self._memory.progress_bar_metrics.copy())
+    def progress_bar_metrics_async(self, *, with_loss: bool = False) -> PendingMetrics:
+        """Start copying the progress-bar metrics to the host. Never blocks.
+
+        Args:
+            with_loss: Whether to add the loss, unless the model shows a metric of this name. It is that of the first backward
+                after the previous call with it, and missing in the first call.
+        """
+        metrics = self._memory.progress_bar_metrics.copy()
+        if with_loss:
+            loss, self._memory.loss_is_requested = self._memory.recent_loss, True
+            metrics = metrics if loss is None else {"loss": loss} | metrics
+        return self._arrivals.copy_async(metrics)
 
     @property
     def progress_bar_metrics(self) -> Metrics:

@@ -105,6 +105,8 @@ class RunState:
     # In hand between two visits.
     splits: list[Any] = field(factory=list)  # of the batch; the batch alone without truncated BPTT
     loss: Tensor | None = None  # with its graph, from the forward to its backward
+    loss_is_requested: bool = False  # by the progress bar; other losses are not kept
+    recent_loss: Tensor | None = None  # detached
     weight: Any = None  # of the loss in hand
     closure_result: Any = None  # what the closure's first call returns: the loss, without its graph
     collects_logs: bool = False  # whether a step method is under way, which gets what is logged with `log`

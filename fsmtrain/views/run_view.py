@@ -144,6 +144,6 @@ class RunView(Protocol):
         """The queue of metric records; None if the run is not recorded."""
         ...
 
-    def progress_bar_metrics_async(self) -> PendingMetrics:
-        """Start copying the progress-bar metrics to the host. Never blocks."""
+    def progress_bar_metrics_async(self, *, with_loss: bool = False) -> PendingMetrics:
+        """Start copying the progress-bar metrics to the host, with a recent loss if asked for. Never blocks."""
         ...

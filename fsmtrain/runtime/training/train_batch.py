@@ -186,6 +186,8 @@ class TrainBatch:
             else:
                 root.backward(self._seeds.tensor(root, scale))  # type: ignore[no-untyped-call]
             memory.loss = None
+            if memory.loss_is_requested and self._counters.optimizer_i == 0:
+                memory.loss_is_requested, memory.recent_loss = False, loss.detach()
             if self._needs_closures and self._turns[self._counters.optimizer_i].needs_closure:
                 memory.closure_result = loss.detach()
         except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""A loop's plan for those who only mention it: where it can be had at once, and without a call to a user's own code."""
+"""The plan of a loop, if computing it is fast and calls none of the user's code: for the header and the run folder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from fsmtrain.core.planning.plan import Plan
 from fsmtrain.core.planning.planner import make_plan
 from fsmtrain.errors import FsmtrainError
 
-CHEAP = 5_000  # batches of an epoch whose schedule is looked up in some hundredths of a second
+MAX_TRAIN_BATCHES = 5_000  # of an epoch, whose plan takes some hundredths of a second
 
 
 def cheap_plan(loop: LoopSpec) -> Plan | None:
-    """The loop's plan; None for one with streams, long epochs, or a guard that cannot be read and may remember its calls."""
+    """Return the loop's plan; None for streams, long epochs, and opaque guards, which would have to be called."""
     guards = loop.guards
     own = [guard for guard in (*guards.step.values(), guards.validate, guards.save, guards.stop) if guard is not None]
-    if not loop.limits.epochs or not 0 < loop.limits.train_batches <= CHEAP or any(is_opaque(read(guard)) for guard in own):
+    batches = loop.limits.train_batches
+    if not loop.limits.epochs or not 0 < batches <= MAX_TRAIN_BATCHES or any(is_opaque(read(guard)) for guard in own):
         return None
     try:
         return make_plan(loop)

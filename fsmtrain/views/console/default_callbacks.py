@@ -1,4 +1,4 @@
-"""What a person sees of a run by itself: the opening, the progress, the table at the end. Each is a callback."""
+"""The callbacks that print a run on the console by default: header, progress, summary."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from fsmtrain.views.console.run_summary import RunSummary
 
 
 def default_callbacks(options: Options) -> list[object]:
-    """The callbacks that these options ask for, in the order in which they speak."""
+    """Return the callbacks that these options ask for, in the order in which they print."""
     if options.quiet:
         return []
-    return [RunHeader(), *([Progress()] if options.progress_bar else []), RunSummary(tells_why=not options.progress_bar)]
+    progress = [Progress()] if options.progress_bar else []
+    return [RunHeader(), *progress, RunSummary(shows_stop_reason=not options.progress_bar)]

@@ -1,11 +1,8 @@
-"""`Progress`: a callback that shows a run while it goes on, as a bar on a terminal and in a few plain lines elsewhere.
-
-It has no hook that is called for each batch or transition. How the two are written belongs in `bar` and `lines`, and what both
-say in `standing`.
-"""
+"""`Progress`: the callback that shows how far a run is, as a bar on a terminal or in a notebook, otherwise as plain lines."""
 
 from __future__ import annotations
 
+import builtins
 import sys
 import time
 from collections.abc import Callable
@@ -13,16 +10,17 @@ from typing import Protocol
 
 from attrs import define, field
 
-from fsmtrain.views.console.plain_lines import Lines
-from fsmtrain.views.console.progress_text import Run, closing_line
+from fsmtrain.views.console.plain_lines import PlainLines
+from fsmtrain.views.console.progress_text import closing_line
 from fsmtrain.views.console.stderr import is_terminal
+from fsmtrain.views.run_view import RunView
 
 
-class _Shown(Protocol):
-    """A run that is shown."""
+class _ProgressView(Protocol):
+    """Shows one run."""
 
-    def epoch_ended(self) -> None:
-        """An epoch has ended, or was cut short."""
+    def on_epoch_end(self) -> None:
+        """An epoch has ended, perhaps early."""
         ...
 
     def close(self, ending: str) -> None:
@@ -32,40 +30,45 @@ class _Shown(Protocol):
 
 @define(eq=False)
 class Progress:
-    """Shows runs on standard error: a bar where that is a terminal, elsewhere a line for an epoch, at most one a second.
+    """Shows runs on standard error: a bar if that is a terminal, else a line for an epoch, at most one per second.
 
-    Epochs and batches count from 1 here, for people: the last of 20 epochs is "epoch 20/20". Counters and hooks count from 0.
+    It has no hook that is called for each batch or transition.
 
-    The bar says, as far as the terminal is wide enough: the epoch; the batch under way, of how many (unknown of a stream); the
-    state; how many batches a second training, the check or the test has lately done; and the metrics under the model's
-    ``"progress_bar"``. ``(12 s)`` behind a state is how long this one visit has taken so far.
+    Epochs and batches count from 1 here: the last of 20 epochs is "epoch 20/20". Counters and hooks count from 0.
 
-    One object may show several runs, also at the same time. On a terminal the run that began last is the one that is seen.
+    The bar shows a row for the run and one for the epoch, each with its elapsed and remaining time. Below them stand the state;
+    how many batches per second training, the validation or the test has lately done; and the loss and the metrics under the
+    model's ``"progress_bar"``. What does not fit is left out. ``(12 s)`` after a state is the time of the current visit so far.
+    The remaining time of a run assumes that it is not stopped early.
+
+    One object may show several runs, also at the same time. On a terminal only the run that began last is visible.
 
     Args:
-        clock: Gives the time, in seconds.
+        clock: Returns the time in seconds.
     """
 
     clock: Callable[[], float] = time.monotonic
-    _runs: dict[int, tuple[_Shown, float]] = field(factory=dict, init=False, repr=False)  # by id, with the time of the start
+    _views: dict[int, tuple[_ProgressView, float]] = field(factory=dict, init=False, repr=False)  # by id: view, start time
 
-    def on_run_start(self, machine: Run) -> None:
+    def on_run_start(self, machine: RunView) -> None:
         """Begin to show a run."""
-        self._runs[id(machine)] = self._begin(machine), self.clock()
+        self._views[id(machine)] = self._open_view(machine), self.clock()
 
-    def on_epoch_end(self, machine: Run) -> None:
+    def on_epoch_end(self, machine: RunView) -> None:
         """Show that an epoch has ended."""
-        self._runs[id(machine)][0].epoch_ended()
+        self._views[id(machine)][0].on_epoch_end()
 
-    def on_run_end(self, machine: Run) -> None:
-        """Show why the run has ended, and leave the terminal as it was."""
-        if id(machine) in self._runs:  # not so where another callback's on_run_start failed before
-            shown, begun = self._runs.pop(id(machine))
-            shown.close(closing_line(machine, self.clock() - begun, sys.exception()))
+    def on_run_end(self, machine: RunView) -> None:
+        """Show why the run has ended, and restore the terminal."""
+        if id(machine) in self._views:  # not if another callback's on_run_start failed before
+            view, start = self._views.pop(id(machine))
+            view.close(closing_line(machine, self.clock() - start, sys.exception()))
 
-    def _begin(self, machine: Run) -> _Shown:
-        if is_terminal(sys.stderr):
-            from fsmtrain.views.console.progress_bar import Bar  # only here: tqdm takes time to import
+    def _open_view(self, machine: RunView) -> _ProgressView:
+        if is_terminal(sys.stderr) or hasattr(builtins, "get_ipython"):
+            from fsmtrain.views.console.progress_bar import open_bar  # only here: rich takes time to import
 
-            return Bar(machine, sys.stderr, self.clock)
-        return Lines(machine, self.clock)
+            bar = open_bar(machine, sys.stderr, self.clock)
+            if bar is not None:
+                return bar
+        return PlainLines(machine, self.clock)

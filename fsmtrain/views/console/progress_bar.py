@@ -1,156 +1,234 @@
-"""The progress bar of a terminal: one line, redrawn by a thread that looks at the run ten times a second at most.
+"""The progress bar of a terminal or a notebook: rows of `rich.progress`, redrawn by a thread at most ten times a second.
 
-The thread that trains does nothing for it. Imported only where a bar is drawn, and with it tqdm, which draws.
+The training thread does nothing for it. This module and rich are imported only if a bar is drawn.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import TextIO
+from collections.abc import Callable, Sequence
+from typing import Protocol, TextIO
 
-from attrs import evolve
-from tqdm import tqdm
-from tqdm.utils import disp_trim
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, Progress, Task, TaskID, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
-from fsmtrain.core.states import State
-from fsmtrain.views.console.progress_text import ProgressSnapshot, Rates, Run, metric, rate, snapshot, wait_briefly
-from fsmtrain.views.console.terminal import MARGIN, LastLine, columns_of
+from fsmtrain.views.console.batch_rate import BatchRates
+from fsmtrain.views.console.notebook import NotebookLines, is_notebook
+from fsmtrain.views.console.progress_text import ProgressSnapshot, snapshot, wait_briefly
+from fsmtrain.views.console.terminal import LiveLines, can_redraw
+from fsmtrain.views.number_format import metric, rate
+from fsmtrain.views.run_view import RunView
 
-INTERVAL = 0.1  # seconds from one look to the next
-LONG = 2.0  # seconds after which it is said how long a visit has taken
-WIDE, NARROW = 10, 2  # the least columns of the bar itself
-STATE_WIDTH = max(len(state.value) for state in State if not state.is_final)
+REDRAW_SECONDS = 0.1
+LONG_VISIT_SECONDS = 2.0  # a visit that takes longer is shown with its time
+AVERAGING_SECONDS = 600.0  # the remaining time follows from the speed of this long, validations included
+MIN_BAR_COLUMNS, MAX_BAR_COLUMNS = 6, 40
+
+
+class LiveOutput(Protocol):
+    """Lines that can be replaced, on a terminal or in a notebook."""
+
+    console: Console
+
+    @property
+    def columns(self) -> int:
+        """The columns that a line may have."""
+        ...
+
+    def draw(self, text: Text, position: object) -> None:
+        """Show a text about a position of the run."""
+        ...
+
+    def erase(self) -> None:
+        """Show nothing."""
+        ...
+
+    def close(self, *texts: Text) -> None:
+        """Leave these texts, each on lines of its own."""
+        ...
+
+
+def open_bar(run: RunView, stream: TextIO | None, clock: Callable[[], float]) -> Bar | None:
+    """Return a bar in this notebook or on this terminal; None if it is neither, or cannot move its cursor."""
+    if is_notebook():
+        return Bar(run, lambda _: NotebookLines(), clock)
+    if stream is None or not can_redraw(stream):
+        return None
+    return Bar(run, lambda position: LiveLines(stream, position), clock)
 
 
 class Bar:
-    """A run's bar, from now to `close`."""
+    """A run's progress bar, from now to `close`.
 
-    def __init__(self, run: Run, stream: TextIO, clock: Callable[[], float]) -> None:
+    Args:
+        run: The run.
+        open_output: Opens the lines that the bar draws, given what returns the position of the run.
+        clock: Returns the time in seconds.
+    """
+
+    def __init__(
+        self, run: RunView, open_output: Callable[[Callable[[], object]], LiveOutput], clock: Callable[[], float]
+    ) -> None:
         self._run, self._clock = run, clock
-        self._ascii_only = not _can_say("█▏", stream)
-        self._rates = Rates()
+        self._rates = BatchRates()
         self._metrics: dict[str, float] = {}
-        self._arriving = run.progress_bar_metrics_async()
-        self._seen_at: object = None  # where the run stood at the last look
-        self._since = clock()  # when it was first seen there
-        self._line = LastLine(stream, self._position)
-        self._line.open()
-        self._over = threading.Event()
+        self._pending = run.progress_bar_metrics_async(with_loss=True)
+        self._last_position: object = None
+        self._position_since = clock()  # when the run was first seen there
+        self._rows = Rows(clock)
+        self._output = open_output(self._position)
+        self._is_over = threading.Event()
         self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._watch, name="fsmtrain progress bar", daemon=True)
+        self._thread = threading.Thread(target=self._redraw_regularly, name="fsmtrain progress bar", daemon=True)
         self._thread.start()
 
-    def epoch_ended(self) -> None:
-        """Nothing: the thread sees for itself."""
+    def on_epoch_end(self) -> None:
+        """Do nothing: the thread sees it."""
 
     def close(self, ending: str) -> None:
-        """Leave the bar as it is now, with a last sentence below it, and give the terminal back."""
-        self._over.set()
-        texts = [ending]
+        """Leave the bar with its last values and a last sentence below it, and restore the terminal."""
+        self._is_over.set()
+        texts = [Text(ending)]
         try:
             self._thread.join()
             texts.insert(0, self._last_text())
             if self._failure is not None:
-                texts.append(f"(the bar was given up: {self._failure!r})")
+                texts.append(Text(f"(progress bar disabled after an error: {self._failure!r})"))
         finally:
-            self._line.close(*texts)
+            self._output.close(*texts)
 
-    def _watch(self) -> None:
-        try:
-            self.look()
-            while not self._over.wait(INTERVAL):
-                self.look()
-        except Exception as failure:  # such as that of a device, of which the run itself will have more to say
-            self._failure = failure
-            self._line.clear()
-
-    def look(self) -> None:
+    def redraw(self) -> None:
         """Draw the run as it is now."""
         position, now = self._position(), self._clock()
-        if position != self._seen_at:
-            self._seen_at, self._since = position, now
-        self._line.draw(self._text(now - self._since), position)
+        if position != self._last_position:
+            self._last_position, self._position_since = position, now
+        if self._pending.arrived:
+            self._metrics |= self._pending.values()
+            self._pending = self._run.progress_bar_metrics_async(with_loss=True)
+        self._metrics |= self._pending.values()
+        self._output.draw(self._text(now - self._position_since), position)
+
+    def _redraw_regularly(self) -> None:
+        try:
+            self.redraw()
+            while not self._is_over.wait(REDRAW_SECONDS):
+                self.redraw()
+        except Exception as failure:  # such as a device error, which the run itself will report
+            self._failure = failure
+            self._output.erase()
 
     def _position(self) -> object:
         counters = self._run.counters
         return self._run.state, counters.batches_begun, counters.split_nb, counters.optimizer_i, counters.eval_nb
 
-    def _text(self, stood: float) -> str:
-        if self._arriving.arrived:
-            self._arriving = self._run.progress_bar_metrics_async()
-        self._metrics |= self._arriving.values()
-        return self._laid_out(stood)
-
-    def _last_text(self) -> str:
-        """The line that stays, with the last metrics if they come in time."""
+    def _last_text(self) -> Text:
+        """Return the text that stays, with the last metrics if they arrive in time."""
         if self._failure is None:
             try:
-                self._arriving = self._run.progress_bar_metrics_async()
-                wait_briefly(self._arriving)
-                self._metrics |= self._arriving.values()
+                self._pending = self._run.progress_bar_metrics_async(with_loss=True)
+                wait_briefly(self._pending)
+                self._metrics |= self._pending.values()
             except Exception as failure:
                 self._failure = failure
-        return self._laid_out(stood=0.0)
+        return self._text(visit_seconds=0.0)
 
-    def _laid_out(self, stood: float) -> str:
-        at, width = snapshot(self._run), self._line.columns - MARGIN
-        self._rates.note(self._run.times)
-        if stood >= LONG:
-            at = evolve(at, what=f"{at.what} ({stood:.0f} s)")
-        return lay_out(at, self._rates.of(self._run.state), self._metrics, width, ascii_only=self._ascii_only)
+    def _text(self, visit_seconds: float) -> Text:
+        at = snapshot(self._run)
+        self._rates.add_sample(self._run.times)
+        duration = f" ({visit_seconds:.0f} s)" if visit_seconds >= LONG_VISIT_SECONDS else ""
+        speed = rate(self._rates.batches_per_second(self._run.state))
+        words = [at.activity + duration, speed, *(metric(name, value) for name, value in self._metrics.items())]
+        return lay_out(self._rows.update(at), words, self._output.columns, self._output.console)
 
 
-def lay_out(at: ProgressSnapshot, batches: float, metrics: Mapping[str, float], width: int, *, ascii_only: bool = False) -> str:
-    """The line for a moment of a run, in so many columns.
+class Rows:
+    """The tasks of `rich.progress` whose bars are shown; they measure elapsed and remaining time.
 
-    What does not fit is left out: metrics from the last to the first, words, the rate, the bar.
-
-    Args:
-        at: Where the run stands.
-        batches: Batches a second; 0 is not known.
-        metrics: What the model wants to be shown, the first before all others.
-        width: The columns that there are.
-        ascii_only: Whether the terminal has no block characters.
-
-    >>> at = Standing(epoch="epoch 3/20", batch="17/45", what="backward", done=16, total=45)
-    >>> print(lay_out(at, 212.0, {"loss": 0.25, "acc": 0.9}, 84, ascii_only=True))
-    epoch 3/20, batch 17/45 |###9       | backward     212 batches/s  loss=0.25  acc=0.9
-    >>> print(lay_out(at, 212.0, {"loss": 0.25, "acc": 0.9}, 37, ascii_only=True))
-    epoch 3/20 17/45|7 |backward    212/s
+    One is the run, in train batches of all epochs; the other is the epoch, or the pass over sanity or test batches.
     """
-    for left, right, least in _candidates(at, batches, [metric(name, value) for name, value in metrics.items()]):
-        if not (at.total and least):
-            if columns_of(text := f"{left.strip()} {right.strip()}".strip()) <= width:
-                return text
-        elif columns_of(left + right) + least + 2 <= width:
-            form = f"{_escaped(left)}|{{bar}}|{_escaped(right)}"
-            done = min(at.done, at.total)  # of two counters that were not read at the same time
-            return tqdm.format_meter(done, at.total, 0, ncols=width, ascii=ascii_only, bar_format=form).rstrip()
-    return disp_trim(f"{at.epoch} {at.what}".strip(), max(0, width))
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._progress = Progress(auto_refresh=False, get_time=clock, speed_estimate_period=AVERAGING_SECONDS)
+        self._tasks: dict[str, tuple[object, TaskID]] = {}  # name of the row -> which epoch or pass it shows, and its task
+
+    def update(self, at: ProgressSnapshot) -> list[Task]:
+        """Return the tasks, brought up to date."""
+        if at.epoch:
+            self._update("run", None, at.epoch, at.run_done, at.run_total)
+        self._update("pass", (at.epoch, at.label.startswith("batch")), at.label, at.done, at.total)
+        return self._progress.tasks
+
+    def _update(self, row: str, shown: object, label: str, done: int, total: int) -> None:
+        before, task_id = self._tasks.get(row, (None, None))
+        if task_id is not None and before == shown:
+            self._progress.update(task_id, description=label, completed=done)
+            return
+        if task_id is not None:
+            self._progress.remove_task(task_id)
+        self._tasks[row] = shown, self._progress.add_task(label, total=total or None, completed=done)
 
 
-def _candidates(at: ProgressSnapshot, batches: float, metrics: list[str]) -> Iterator[tuple[str, str, int]]:
-    """What stands left and right of the bar, and the bar's least columns (0: no bar), from the widest to the narrowest."""
-    left = f"{at.epoch}, batch {at.batch} " if at.epoch else f"{at.what} "
-    what = f"{at.what:{STATE_WIDTH}}" if at.epoch else ""
-    for shown in range(len(metrics), -1, -1):
-        yield left, " " + "  ".join(filter(None, (what, rate(batches), *metrics[:shown]))), WIDE
-    left = f"{at.epoch} {at.batch}" if at.epoch else at.what
-    for least in (NARROW, 0):
-        yield left, f"{what} {rate(batches, short=True)}", least
-        yield left, what, least
+def lay_out(tasks: Sequence[Task], words: Sequence[str], columns: int, console: Console) -> Text:
+    """Return a row for each task, with a bar and times, and a row of words, in at most so many columns.
+
+    What does not fit is left out whole: words from the last to the first, then the elapsed time, the remaining time, the bar.
+
+    >>> console = Console(color_system=None, width=60)
+    >>> progress = Progress(get_time=lambda: 0.0)
+    >>> for label, total in (("epoch 3/20", 900), ("batch 17/45", 45)):
+    ...     _ = progress.add_task(label, total=total, completed=total // 3)
+    >>> print(lay_out(progress.tasks, ["backward", "212 batches/s", "loss=0.25", "acc=0.9"], 52, console).plain)
+    epoch  3/20  ━━━━━               0:00:00  -:--:-- left
+    batch 17/45  ━━━━━               0:00:00  -:--:-- left
+    backward  212 batches/s  loss=0.25  acc=0.9
+    """
+    labels = [Text(_aligned(task.description)) for task in tasks]
+    long, short = [_times(task) for task in tasks], [_remaining(task) for task in tasks]
+    label_columns = max(label.cell_len for label in labels)
+    for endings in (long, short, [Text() for _ in tasks]):
+        ending_columns = max(ending.cell_len for ending in endings)
+        bar_columns = min(MAX_BAR_COLUMNS, columns - label_columns - ending_columns - 4)
+        if bar_columns >= MIN_BAR_COLUMNS:
+            break
+    if bar_columns < MIN_BAR_COLUMNS or all(task.total is None for task in tasks):
+        bar_columns = 0
+    rows = []
+    for task, label, ending in zip(tasks, labels, endings, strict=True):
+        label.pad_right(label_columns - label.cell_len)
+        ending.pad_left(ending_columns - ending.cell_len)
+        rows.append(Text("  ").join(part for part in (label, _bar(task, bar_columns, console), ending) if part))
+    shown = [word for word in words if word and word != tasks[-1].description]
+    while len(shown) > 1 and cell_len("  ".join(shown)) > columns:
+        shown.pop()
+    rows.append(Text("  ".join(shown)))
+    for row in rows:
+        row.truncate(columns)
+    return Text("\n", no_wrap=True, overflow="crop").join(row for row in rows if row)
 
 
-def _escaped(text: str) -> str:
-    """The text as ``str.format`` gives it back."""
-    return text.replace("{", "{{").replace("}", "}}")
+def _aligned(label: str) -> str:
+    """Return a label such as "batch 7/45" with its number padded to the width of the total."""
+    name, _, numbers = label.rpartition(" ")
+    number, _, total = numbers.partition("/")
+    return f"{name} {number:>{len(total)}}/{total}" if name and total else label
 
 
-def _can_say(text: str, stream: TextIO) -> bool:
-    """Whether a stream's encoding has these characters."""
-    try:
-        text.encode(stream.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+def _times(task: Task) -> Text:
+    return Text("  ").join(part for part in (TimeElapsedColumn().render(task), _remaining(task)) if part)
+
+
+def _remaining(task: Task) -> Text:
+    remaining = TimeRemainingColumn().render(task)
+    return remaining.append(" left") if remaining else remaining
+
+
+def _bar(task: Task, columns: int, console: Console) -> Text:
+    """Return the bar of a task; blanks if its total is not known."""
+    if task.total is None or not columns:
+        return Text(" " * columns)
+    bar, options = BarColumn(bar_width=columns).render(task), console.options.update_width(columns)
+    text = Text.assemble(*((segment.text, segment.style or "") for segment in console.render(bar, options)))
+    text.pad_right(columns - text.cell_len)
+    return text

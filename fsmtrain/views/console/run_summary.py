@@ -1,87 +1,47 @@
-"""The table at the end of a run: how often each state was visited, what that took, what held it up, and why it stopped."""
+"""The table that a run prints at its end: visits and time of each state, the bottleneck, and why it stopped."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
-from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.views.console.stderr import print_stderr
+from fsmtrain.views.run_view import RunView
 from fsmtrain.wording import plural
 
-WIDTH = 80
+COLUMNS = 80
 HEADINGS = ("state", "visits", "time (s)", "share", "µs per visit")
 
 
-class Timed(Protocol):
-    """What is read of a run that has ended."""
-
-    @property
-    def times(self) -> dict[State, Timing]:
-        """What each state has taken."""
-        ...
-
-    @property
-    def counters(self) -> Counters:
-        """Where the run stands, in numbers."""
-        ...
-
-    @property
-    def rollbacks(self) -> Sequence[object]:
-        """The batches that rollbacks have left out."""
-        ...
-
-    @property
-    def stop_reason(self) -> StopReason | None:
-        """Why the run ended; None where an error ended it."""
-        ...
-
-    @property
-    def data_wait(self) -> Timing:
-        """The batches that loaders gave, and the time for which they were waited for."""
-        ...
-
-    @property
-    def device_times(self) -> dict[State, Timing]:
-        """The time of a GPU in each state."""
-        ...
-
-    @property
-    def wall_seconds(self) -> float:
-        """The time from the beginning of the run to its end."""
-        ...
-
-
 class RunSummary:
-    """A callback that shows the table on standard error when a run that trained has come to its end.
+    """A callback that prints the table to standard error after a run that trained, unless an error ended it.
 
     Args:
-        tells_why: Whether it says why the run ended, where nobody else does.
+        shows_stop_reason: Whether the last sentence says why the run ended, because nothing else does.
     """
 
-    def __init__(self, *, tells_why: bool = True) -> None:
-        self._tells_why = tells_why
+    def __init__(self, *, shows_stop_reason: bool = True) -> None:
+        self._shows_stop_reason = shows_stop_reason
 
-    def on_run_end(self, machine: Timed) -> None:
-        """Show it."""
+    def on_run_end(self, machine: RunView) -> None:
+        """Print the table."""
         if machine.stop_reason is not None and State.FETCH in machine.times:
-            print_stderr("\n" + run_table(machine, tells_why=self._tells_why))
+            print_stderr("\n" + run_table(machine, shows_stop_reason=self._shows_stop_reason))
 
 
-def run_table(run: Timed, *, tells_why: bool = True) -> str:
-    """The table of a run, with all that is known of its time, and why it ended."""
+def run_table(run: RunView, *, shows_stop_reason: bool = True) -> str:
+    """Return the table of a run, with everything that is known of its time."""
     return states_table(
         run.times,
         run.stop_reason,
-        tells_why=tells_why,
-        loading=run.data_wait,
+        shows_stop_reason=shows_stop_reason,
+        data_wait=run.data_wait,
         wall_seconds=run.wall_seconds,
         device_times=run.device_times,
-        told=not_finite(run.counters.steps_skipped, run.rollbacks),
+        remark=nonfinite_remark(run.counters.steps_skipped, run.rollbacks),
     )
 
 
@@ -89,125 +49,111 @@ def states_table(
     times: Mapping[State, Timing],
     stop_reason: StopReason | None,
     *,
-    tells_why: bool = True,
-    loading: Timing | None = None,
+    shows_stop_reason: bool = True,
+    data_wait: Timing | None = None,
     wall_seconds: float | None = None,
     device_times: Mapping[State, Timing] | None = None,
-    told: str = "",
+    remark: str = "",
 ) -> str:
-    """A row for each state that was visited, their total, and sentences, in lines of at most 80 columns.
+    """Return a row for each visited state, their total, and sentences, in lines of at most 80 columns.
+
+    The share is that of the wall time. Asynchronous work of a device shows in the state that waits for it.
 
     Args:
-        times: What the states took: ``machine.times``, or a result's.
-        stop_reason: Why the run ended; None for one that has not, or that an error ended.
-        tells_why: Whether the last sentence says why the run ended.
-        loading: The time for which loaders were waited for, which is a part of that of some states.
-        wall_seconds: The time from the beginning of the run to its end, so that what lies between the visits is told too.
-        device_times: The time of a GPU in each state, as far as it is known.
-        told: A sentence on the run's numbers; empty for none.
+        times: Visits and wall time of the states: ``machine.times``, or a result's.
+        stop_reason: Why the run ended; None if it has not, or an error ended it.
+        shows_stop_reason: Whether the last sentence is the stop reason.
+        data_wait: Batches fetched from loaders, and the time spent waiting for them, which is part of the states' time.
+        wall_seconds: The time from the run's beginning to its end. The time between visits gets a row of its own.
+        device_times: GPU time of the states, as far as it is known.
+        remark: A sentence below the table; empty for none.
 
-    The share is that of the wall time. The time of work that a device does meanwhile shows where somebody waits for it.
-
-    >>> from fsmtrain.core.states import State
-    >>> times = {State.FETCH: Spent(90, 0.25), State.STEP: Spent(45, 0.75)}
-    >>> print(states_table(times, StopReason.REQUESTED, loading=Spent(90, 0.1)))
-    state                visits  time (s)   share  µs per visit
-    fetch                    90     0.250   25.0%         2,778
-    step                     45     0.750   75.0%        16,667
-    total                   135     1.000  100.0%
-      of it for loaders      90     0.100   10.0%         1,111
+    >>> times = {State.FETCH: Timing(90, 0.25), State.STEP: Timing(45, 0.75)}
+    >>> print(states_table(times, StopReason.REQUESTED, data_wait=Timing(90, 0.1)))
+    state                     visits  time (s)   share  µs per visit
+    fetch                         90     0.250   25.0%         2,778
+    step                          45     0.750   75.0%        16,667
+    total                        135     1.000  100.0%
+      waiting for loaders         90     0.100   10.0%         1,111
     Why it stopped: a stop was requested.
     """
-    inside = Timing(sum(spent.count for spent in times.values()), sum(spent.seconds for spent in times.values()))
-    whole = Timing(inside.count, max(inside.seconds, wall_seconds or 0.0))
-    rows = [_row(state.value, times[state], whole.seconds, device_times, state) for state in State if state in times]
-    between = whole.seconds - inside.seconds
-    if whole.seconds and between / whole.seconds >= 0.001:
-        rows.append(_cut(_row("(between visits)", Timing(0, between), whole.seconds), visits=False))
-    rows.append(_cut(_row("total", whole, whole.seconds)))
-    if loading is not None and loading.count:
-        rows.append(_row("  of it for loaders", loading, whole.seconds))
+    inside = Timing(sum(timing.count for timing in times.values()), sum(timing.seconds for timing in times.values()))
+    total = Timing(inside.count, max(inside.seconds, wall_seconds or 0.0))
+    rows = [_row(state.value, times[state], total.seconds) for state in State if state in times]
+    if device_times:
+        gpu = {state.value: f"{timing.seconds:,.3f}" for state, timing in device_times.items()}
+        rows = [(*row, gpu.get(row[0], "")) for row in rows]
+    between = total.seconds - inside.seconds
+    if total.seconds and between / total.seconds >= 0.001:
+        name, _, seconds, share, _ = _row("(between visits)", Timing(0, between), total.seconds)
+        rows.append((name, "", seconds, share))
+    rows.append(_row("total", total, total.seconds)[:4])
+    if data_wait is not None and data_wait.count:
+        rows.append(_row("  waiting for loaders", data_wait, total.seconds))
+    sentences = [remark, bottleneck(times, data_wait, total.seconds)]
+    if shows_stop_reason:
+        sentences.append("The run did not finish." if stop_reason is None else f"Why it stopped: {stop_reason}.")
     headings = (*HEADINGS, "GPU (s)") if device_times else HEADINGS
-    rows.insert(0, headings)
-    widths = [max(map(len, column)) for column in zip(*(_filled(row, len(headings)) for row in rows), strict=True)]
+    return "\n".join((*_aligned([headings, *rows]), *(line for text in sentences for line in textwrap.wrap(text, COLUMNS))))
+
+
+def _row(name: str, timing: Timing, total_seconds: float) -> tuple[str, ...]:
+    share = f"{timing.seconds / total_seconds:.1%}" if total_seconds else ""
+    per_visit = timing.seconds / timing.count * 1e6 if timing.count else 0.0
+    average = f"{per_visit:,.0f}" if per_visit >= 100 else f"{per_visit:.1f}"
+    return name, f"{timing.count:,}", f"{timing.seconds:,.3f}", share, average
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows as lines, names to the left and numbers to the right; missing cells are empty."""
+    columns = len(rows[0])
+    filled = [(*row, *[""] * (columns - len(row))) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
     lines = []
-    for name, *numbers in (_filled(row, len(headings)) for row in rows):
+    for name, *numbers in filled:
         cells = (number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True))
         lines.append("  ".join((name.ljust(widths[0]), *cells)).rstrip())
-    sentences = [told, bottleneck(times, loading, whole.seconds)]
-    if tells_why:
-        sentences.append("The run did not come to its end." if stop_reason is None else f"Why it stopped: {stop_reason}.")
-    return "\n".join((*lines, *(line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH))))
+    return lines
 
 
-def _row(
-    name: str, spent: Timing, whole: float, device_times: Mapping[State, Timing] | None = None, state: State | None = None
-) -> tuple[str, ...]:
-    share = f"{spent.seconds / whole:.1%}" if whole else ""
-    per_visit = spent.seconds / spent.count * 1e6 if spent.count else 0.0
-    row = (
-        name,
-        f"{spent.count:,}",
-        f"{spent.seconds:,.3f}",
-        share,
-        f"{per_visit:,.0f}" if per_visit >= 100 else f"{per_visit:.1f}",
-    )
-    if device_times and state is not None and state in device_times:
-        return (*row, f"{device_times[state].seconds:,.3f}")
-    return row
+def nonfinite_remark(steps_skipped: int, rollbacks: Sequence[object]) -> str:
+    """Return what was done about losses and gradients that were not finite; empty if there were none.
 
-
-def _cut(row: tuple[str, ...], *, visits: bool = True) -> tuple[str, ...]:
-    """A row without the time of a visit, and without visits where there are none to count."""
-    return (row[0], row[1] if visits else "", *row[2:4], "")
-
-
-def _filled(row: tuple[str, ...], columns: int) -> tuple[str, ...]:
-    return row + ("",) * (columns - len(row))
-
-
-# ---- what was not as it should be
-
-
-def not_finite(steps_skipped: int, rollbacks: Sequence[object]) -> str:
-    """What became of numbers that were not finite; empty where there were none.
-
-    >>> not_finite(2, ["the loss of epoch 0, batch 3, optimizer 0"])
-    'Numbers that were not finite: 2 steps skipped, 1 rollback, for the loss of epoch 0, batch 3, optimizer 0.'
+    >>> nonfinite_remark(2, ["the loss of epoch 0, batch 3, optimizer 0"])
+    'Not finite: 2 steps skipped, 1 rollback, for the loss of epoch 0, batch 3, optimizer 0.'
     """
     parts = [plural(steps_skipped, "step") + " skipped"] if steps_skipped else []
     if rollbacks:
         parts.append(f"{plural(len(rollbacks), 'rollback')}, for {'; '.join(map(str, rollbacks))}")
-    return f"Numbers that were not finite: {', '.join(parts)}." if parts else ""
+    return f"Not finite: {', '.join(parts)}." if parts else ""
 
 
-# ---- what held it up
+# ---- the bottleneck
 
-SHORT = 1.0  # seconds; a shorter run has no bottleneck that anybody cares about
-LOADERS, CHECKS, SAVES, BETWEEN = 0.2, 0.5, 0.2, 0.2  # the least shares of the wall time that are told
+MIN_WALL_SECONDS = 1.0  # a shorter run has no bottleneck that matters
 
 
-def bottleneck(times: Mapping[State, Timing], loading: Timing | None, wall_seconds: float) -> str:
-    """A sentence on what took more of a run's time than one expects, the largest share first; empty where nothing did.
+def bottleneck(times: Mapping[State, Timing], data_wait: Timing | None, wall_seconds: float) -> str:
+    """Return a sentence on what took an unexpectedly large share of the time, the largest first; empty if nothing did.
 
-    >>> bottleneck({State.FETCH: Spent(90, 4.0), State.STEP: Spent(90, 6.0)}, Spent(90, 4.1), 10.0)
+    >>> bottleneck({State.FETCH: Timing(90, 4.0), State.STEP: Timing(90, 6.0)}, Timing(90, 4.1), 10.0)
     'Bottleneck: 41 % of the time waiting for the loader; DataLoader(num_workers=...) with more workers may help.'
     """
-    if wall_seconds < SHORT:
+    if wall_seconds < MIN_WALL_SECONDS:
         return ""
-    spent = {state: times[state].seconds if state in times else 0.0 for state in (State.VAL_CHECK, State.SAVE)}
-    between = wall_seconds - sum(each.seconds for each in times.values())
-    found = [
-        (loading.seconds if loading else 0.0, LOADERS, LOADER_WAY_OUT),
-        (spent[State.VAL_CHECK], CHECKS, "in checks; val_check_interval and val_percent_check make them fewer and shorter."),
-        (spent[State.SAVE], SAVES, "saving checkpoints; Guards(save=...) can ask for fewer."),
-        (between, BETWEEN, "between the visits to states: in callbacks, or in the code that advances the machine."),
+    seconds = {state: times[state].seconds if state in times else 0.0 for state in State}
+    candidates = [  # seconds, the least share that is unexpected, and what to do about it
+        (
+            data_wait.seconds if data_wait else 0.0,
+            0.2,
+            "waiting for the loader; DataLoader(num_workers=...) with more workers may help.",
+        ),
+        (seconds[State.VAL_CHECK], 0.5, "validating; a larger val_check_interval or a smaller val_percent_check reduces it."),
+        (seconds[State.SAVE], 0.2, "saving checkpoints; Guards(save=...) can ask for fewer."),
+        (wall_seconds - sum(seconds.values()), 0.2, "between visits: in callbacks, or in the code that advances the machine."),
     ]
-    told = [(seconds, sentence) for seconds, least, sentence in found if seconds >= least * wall_seconds]
-    if not told:
+    found = [(spent, remedy) for spent, min_share, remedy in candidates if spent >= min_share * wall_seconds]
+    if not found:
         return ""
-    seconds, sentence = max(told)
-    return f"Bottleneck: {seconds / wall_seconds * 100:.0f} % of the time {sentence}"
-
-
-LOADER_WAY_OUT = "waiting for the loader; DataLoader(num_workers=...) with more workers may help."
+    spent, remedy = max(found)
+    return f"Bottleneck: {spent / wall_seconds * 100:.0f} % of the time {remedy}"

@@ -1,4 +1,4 @@
-"""Standard error, which may be a terminal, a pipe, replaced, closed, or not there at all."""
+"""Standard error, which may be a terminal, a pipe, replaced, closed, or None."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a stream is there, open, and a terminal."""
+    """Return whether a stream is open and a terminal."""
     try:
         return stream is not None and stream.isatty()
     except (OSError, ValueError, AttributeError):
@@ -16,7 +16,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def print_stderr(text: str) -> None:
-    """Write a line to what is standard error now. Where nobody can read it any more, the run goes on without."""
+    """Print a line to the current standard error. Does nothing if that is closed: the run goes on."""
     stream: TextIO | None = sys.stderr
     with suppress(OSError, ValueError):
         if stream is not None:

@@ -1,15 +1,16 @@
-"""The last line of a terminal: redrawn in place, while what others print goes above it.
+"""The live lines at the bottom of a terminal: redrawn in place, while output of others goes above them.
 
-What the line says does not belong here. One line is drawn at a time: of several, the one that was opened last.
+What the lines say does not belong here. `rich.live_render` draws them; this module shares the terminal, which `rich.live` does
+not do well enough (`docs/decisions/progress.md`, and a test for each case). Only the lines opened last are visible.
 
-The line is redrawn from a thread, so others have to be kept out of its way, and it out of theirs:
+The lines are redrawn from a thread, so three others need care:
 
-- **Who prints** (``print``, ``logging``, ``warnings``, another bar, in any thread) finds the line gone and the cursor where it
-  began. To see all of it, ``write`` and ``flush`` of the two standard streams are replaced while a line is open: on the
-  stream, not in ``sys``, for loggers keep the stream that they once got.
-- **Who asks** (``input``, a debugger) flushes the streams first, and then writes past them. So after a flush the line is not
-  drawn again until what it tells of has moved on.
-- **Who forks** (a loader's workers) does not while the line is drawn: the child would have the lock and nobody to unlock it.
+- **Writers** (``print``, ``logging``, ``warnings``, another bar, in any thread) find the lines erased and the cursor in the
+  first column. While lines are open, ``write`` and ``flush`` of both standard streams are replaced: on the stream object, not
+  in ``sys``, because log handlers keep the stream that they were created with.
+- **Prompts** (``input``, a debugger) flush the streams first and then bypass them. So after a flush the lines are not drawn
+  again until the run has moved on.
+- **Forks** (workers of a loader) wait while the lines are drawn. Otherwise the child would inherit a lock that nothing unlocks.
 """
 
 from __future__ import annotations
@@ -19,158 +20,186 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO, TextIOWrapper
 from typing import TextIO
 
-from tqdm.utils import disp_len
+from rich.console import Console
+from rich.live_render import LiveRender
+from rich.text import Text
 
 from fsmtrain.views.console.stderr import is_terminal
 
-WIDTH = 80  # where a terminal does not tell its own
-MARGIN = 3  # columns that stay free, for the cursor and for the ^C of an impatient person
+DEFAULT_SIZE = os.terminal_size((80, 24))  # if the terminal does not report its own
+MARGIN = 3  # columns that stay free, for the cursor and for the ^C of an interrupt
 
 _LOCK = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
-class _Shared:
-    """A stream of the terminal that others write to as well."""
+class _SharedStream:
+    """A stream whose ``write`` and ``flush`` make room for the output of others first."""
+
+    def __init__(self, stream: TextIO, terminal: SharedTerminal) -> None:
+        self.stream, self.terminal = stream, terminal
+        self.raw_write, self.raw_flush = stream.write, stream.flush
+        self._replaced = dict(vars(stream))
+        self._methods = {"write": self.write, "flush": self.flush}
+        vars(stream).update(self._methods)
+
+    def write(self, text: str, /) -> int:
+        with _LOCK:
+            self.terminal.make_room(text)
+            return self.raw_write(text)
+
+    def flush(self) -> None:
+        with _LOCK:
+            self.terminal.make_room("")
+            self.raw_flush()
+
+    def release(self) -> None:
+        """Restore the methods, except one that somebody else has replaced since: with no lines open, ours is harmless."""
+        attributes = vars(self.stream)
+        for name, method in self._methods.items():
+            if attributes.get(name) == method:
+                del attributes[name]
+                attributes |= {key: value for key, value in self._replaced.items() if key == name}
+
+
+class SharedTerminal:
+    """A terminal that live lines share with everybody else who writes to it."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream, self.write, self.flush = stream, stream.write, stream.flush
+        self.open_lines: list[LiveLines] = []  # in the order of opening
+        self.cursor_is_known = True  # false after half a line of somebody else
+        self._shared = [_SharedStream(each, self) for each in _streams_of_terminal(stream)]
 
-        def write(text: str, /) -> int:
-            with _LOCK:
-                for line in _lines[-1:]:
-                    line.give_way(text)
-                return self.write(text)
+    @classmethod
+    def of(cls, stream: TextIO) -> SharedTerminal:
+        """Return the terminal to which a stream writes: the one whose lines are open there, or a new one."""
+        shared = getattr(vars(stream).get("write"), "__self__", None) if hasattr(stream, "__dict__") else None
+        return shared.terminal if isinstance(shared, _SharedStream) else cls(stream)
 
-        def flush() -> None:
-            with _LOCK:
-                for line in _lines[-1:]:
-                    line.give_way("")
-                self.flush()
-
-        self._before = dict(vars(stream))
-        self._own = {"write": write, "flush": flush}
-        for name, method in self._own.items():
-            setattr(stream, name, method)
-
-    def put_back(self) -> None:
-        """Let the stream be as it was, unless somebody has replaced the replacement: with no line open it is harmless."""
-        for name, method in self._own.items():
-            if vars(self.stream).get(name) is not method:
-                continue
-            if name in self._before:
-                setattr(self.stream, name, self._before[name])
+    def make_room(self, text: str) -> None:
+        """Erase the lines, because somebody else is about to write this text, or to flush (no text)."""
+        for lines in self.open_lines[-1:]:
+            lines.erase()
+            if text:
+                self.cursor_is_known = text[-1] in "\n\r"
             else:
-                delattr(self.stream, name)
+                lines.wait_for_progress()
+
+    def raw_methods(self, stream: TextIO) -> tuple[Callable[[str], int], Callable[[], None]]:
+        """Return the ``write`` and ``flush`` that reach the stream directly."""
+        for shared in self._shared:
+            if shared.stream is stream:
+                return shared.raw_write, shared.raw_flush
+        return stream.write, stream.flush
+
+    def flush(self) -> None:
+        """Write what the streams still hold back."""
+        for shared in self._shared:
+            shared.raw_flush()
+
+    def release(self) -> None:
+        """Give the streams back."""
+        while self._shared:
+            self._shared.pop().release()
 
 
-_lines: list[LastLine] = []
-_shared: list[_Shared] = []
-_column_is_known = True  # whether the cursor is at the beginning of a line, or of the drawn one's end
-
-
-class LastLine:
-    """One line at the bottom of a terminal.
+class LiveLines:
+    """Lines at the bottom of a terminal, from now to `close`. They never raise if the terminal is gone.
 
     Args:
         stream: The terminal, usually ``sys.stderr``.
-        position: Where that stands of which the line tells.
-
-    Nothing here raises where the terminal is gone: there is nobody left to tell.
+        position: Returns how far the run is, in any form; it is compared to detect that the run has moved on.
     """
 
     def __init__(self, stream: TextIO, position: Callable[[], object]) -> None:
         self._stream, self._position = stream, position
-        self._write, self._flush = stream.write, stream.flush
-        self._asked_at: object = None  # the position at which somebody may last have asked a person something
-        self._drawn = ""
+        self._prompt_position: object = None  # the position at which somebody may have prompted the user
+        self._drawn: LiveRender | None = None
+        # A file of the same encoding, which decides between blocks and ASCII. Nothing is written to it.
+        encoded = TextIOWrapper(BytesIO(), encoding=stream.encoding or "ascii")
+        self.console = Console(file=encoded, force_terminal=True, force_jupyter=False, highlight=False)
+        with _LOCK:
+            self._terminal = SharedTerminal.of(stream)
+            for lines in self._terminal.open_lines[-1:]:
+                lines.erase()
+            self._write, self._flush = self._terminal.raw_methods(stream)
+            self._terminal.open_lines.append(self)
 
     @property
     def columns(self) -> int:
-        """The columns of the terminal, as wide as it is now."""
+        """The columns that a line may have, as wide as the terminal is now."""
         try:
-            return os.get_terminal_size(self._stream.fileno()).columns or WIDTH
+            size = os.get_terminal_size(self._stream.fileno())
         except (OSError, ValueError):
-            return WIDTH
+            size = DEFAULT_SIZE
+        self.console.size = size.columns or DEFAULT_SIZE.columns, size.lines or DEFAULT_SIZE.lines
+        return max(1, self.console.width - MARGIN)
 
-    def open(self) -> None:
-        """Take the last line; a line that was open already rests until this one is closed."""
-        global _column_is_known
+    def draw(self, text: Text, position: object) -> None:
+        """Show a text about a position, unless somebody else is writing or prompting."""
         with _LOCK:
-            if _lines:
-                _lines[-1].clear()
-            else:
-                _column_is_known = True
-                _shared.extend(_Shared(stream) for stream in _streams(self._stream))
-            for shared in _shared:
-                if shared.stream is self._stream:
-                    self._write, self._flush = shared.write, shared.flush
-            _lines.append(self)
+            is_changed = self._drawn is None or text != self._drawn.renderable
+            is_visible = self._terminal.open_lines[-1:] == [self] and self._terminal.cursor_is_known
+            if is_changed and is_visible and position != self._prompt_position:
+                erasing = self._erasing()
+                self._drawn = LiveRender(text)
+                self._put(erasing + self._rendered(self._drawn))
 
-    def draw(self, text: str, position: object) -> None:
-        """Show a text of at most ``columns - MARGIN`` columns, about a position, unless somebody is in the way."""
+    def erase(self) -> None:
+        """Erase the lines, and leave the cursor at the beginning of the first."""
         with _LOCK:
-            if text != self._drawn and _lines[-1:] == [self] and position != self._asked_at and _column_is_known:
-                self._put("\r" + self._filled(text))
-                self._drawn = text
+            self._put(self._erasing())
+            self._drawn = None
 
-    def clear(self) -> None:
-        """Leave an empty line, with the cursor at its beginning."""
+    def wait_for_progress(self) -> None:
+        """Do not draw before the run has moved on: somebody may be prompting the user."""
+        self._prompt_position = self._position()
+
+    def close(self, *texts: Text) -> None:
+        """Leave these texts, each on lines of its own, and restore the terminal. Harmless twice."""
         with _LOCK:
-            if self._drawn:
-                self._put("\r" + self._filled("") + "\r")
-                self._drawn = ""
-
-    def give_way(self, text: str) -> None:
-        """Let somebody else write this text, or flush (no text)."""
-        global _column_is_known
-        self.clear()
-        if text:
-            _column_is_known = text[-1] in "\n\r"
-        else:
-            self._asked_at = self._position()
-
-    def close(self, *texts: str) -> None:
-        """Leave these texts, a line each, and give the terminal back as it was."""
-        with _LOCK:
-            if self not in _lines:
+            terminal = self._terminal
+            if self not in terminal.open_lines:
                 return
-            begin = "\r" if _column_is_known else "\n"
             try:
-                _lines[-1].clear()
-                if texts:
-                    with suppress(OSError, ValueError):
-                        for shared in _shared:
-                            shared.flush()
-                    self._put(begin + "".join(self._filled(text) + "\n" for text in texts))
+                terminal.open_lines[-1].erase()
+                with suppress(OSError, ValueError):
+                    terminal.flush()
+                lines = "".join(self._rendered(text) + "\n" for text in texts)
+                self._put(lines if terminal.cursor_is_known else "\n" + lines)
             finally:
-                _lines.remove(self)
-                while _shared and not _lines:
-                    _shared.pop().put_back()
+                terminal.open_lines.remove(self)
+                if not terminal.open_lines:
+                    terminal.release()
 
-    def _filled(self, text: str) -> str:
-        """The text, and blanks up to the last column but one, with the cursor after the text."""
-        blanks = max(0, self.columns - 1 - columns_of(text))
-        return text + " " * blanks + "\b" * blanks
+    def _erasing(self) -> str:
+        return "" if self._drawn is None else str(self._drawn.position_cursor())
+
+    def _rendered(self, text: Text | LiveRender) -> str:
+        with self.console.capture() as capture:
+            self.console.print(text, end="", soft_wrap=isinstance(text, Text))
+        return capture.get()
 
     def _put(self, text: str) -> None:
-        with suppress(OSError, ValueError):
-            self._write(text)
-            self._flush()
+        if text:
+            with suppress(OSError, ValueError):
+                self._write(text)
+                self._flush()
 
 
-def columns_of(text: str) -> int:
-    """The columns that a text takes: some characters take two."""
-    return len(text) if text.isascii() else disp_len(text)
+def can_redraw(stream: TextIO | None) -> bool:
+    """Return whether a stream is a terminal that can move its cursor."""
+    return is_terminal(stream) and not Console(file=stream).is_dumb_terminal
 
 
-def _streams(stream: TextIO) -> list[TextIO]:
-    """The streams of the terminal, each once, that can be shared."""
-    found: list[TextIO] = []
-    for candidate in (stream, sys.stderr, sys.stdout):
-        if is_terminal(candidate) and hasattr(candidate, "__dict__") and all(candidate is not known for known in found):
-            found.append(candidate)
-    return found
+def _streams_of_terminal(stream: TextIO) -> list[TextIO]:
+    """Return the standard streams that are terminals, each once, if their methods can be replaced."""
+    streams: list[TextIO] = []
+    for each in (stream, sys.stderr, sys.stdout):
+        if is_terminal(each) and hasattr(each, "__dict__") and all(each is not known for known in streams):
+            streams.append(each)
+    return streams

@@ -16,7 +16,8 @@ from attrs import frozen
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row
 from fsmtrain.views.diagrams.diagram_data import Drawable, diagram_data
-from fsmtrain.views.diagrams.tally import Tally, span, times
+from fsmtrain.views.diagrams.tally import Tally
+from fsmtrain.views.number_format import duration, repeat_count
 
 TITLE = "A training loop"
 
@@ -55,7 +56,7 @@ class Arrow:
 
     def lines(self, width: int) -> list[str]:
         """The words beside the arrow in lines of at most so many characters, the count last."""
-        counted = [] if self.taken is None else [times(self.taken)]
+        counted = [] if self.taken is None else [repeat_count(self.taken)]
         return [*wrapped(self.label, width), *counted]
 
 
@@ -73,13 +74,13 @@ def arrows(loop: Drawable, tally: Tally | None) -> list[Arrow]:
 def stop_request(loop: Drawable, tally: Tally | None) -> list[str]:
     """The other rows, by their states: two rows of one state differ in what is counted alone."""
     sources = list(dict.fromkeys(str(row.source) for row in loop.table if row.to is State.STOPPED))
-    counted = [times(tally.stops)] if tally is not None and tally.stops else []
+    counted = [repeat_count(tally.stops)] if tally is not None and tally.stops else []
     return ["stop requested in", *filled(sources, ", ", NOTE_WIDTH), *counted]
 
 
 def legend(tally: Tally) -> list[str]:
     """What the numbers mean."""
-    return ["×: how often" + (f"; %: of {span(tally.whole)} in all" if tally.seconds else "")]
+    return ["×: how often" + (f"; %: of {duration(tally.whole)} in all" if tally.seconds else "")]
 
 
 def kind(state: State) -> str:

@@ -15,7 +15,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
 from fsmtrain.core.trace import Trace
 from fsmtrain.errors import UsageError
-from fsmtrain.views.console.progress_text import duration
+from fsmtrain.views.number_format import duration, percent, repeat_count
 
 
 @define(frozen=True, slots=False)
@@ -105,42 +105,13 @@ def _shape(table: Table) -> list[tuple[State, State]]:
 # ---- for people
 
 
-def times(count: int) -> str:
-    """How often, for a person.
-
-    >>> times(12345)
-    '12,345×'
-    """
-    return f"{count:,}×"
-
-
 def told(tally: Tally, state: State) -> str:
     """The numbers of one state, in one line; the time only where it was measured.
 
     >>> told(Tally(Table(()), (), {State.STEP: 1.5, State.FETCH: 4.5}), State.STEP)
     '0×  1.5 s  25 %'
     """
-    visits = times(tally.visits.get(state, 0))
+    visits = repeat_count(tally.visits.get(state, 0))
     if state not in tally.seconds:
         return visits
-    return f"{visits}  {span(tally.seconds[state])}  {percent(tally.share(state))}"
-
-
-def span(seconds: float) -> str:
-    """A time span for a person, also a short one.
-
-    >>> span(0.0000042), span(0.00042), span(0.042), span(4.2), span(420)
-    ('4.2 µs', '420 µs', '42 ms', '4.2 s', '0:07:00')
-    """
-    if seconds >= 1:
-        return duration(seconds)
-    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
-
-
-def percent(share: float) -> str:
-    """A share for a person.
-
-    >>> percent(0.414), percent(0.004), percent(0.0)
-    ('41 %', '<1 %', '0 %')
-    """
-    return "<1 %" if 0 < share < 0.01 else f"{share:.0%}".replace("%", " %")
+    return f"{visits}  {duration(tally.seconds[state])}  {percent(tally.share(state))}"

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fsmtrain.user_warnings import add_listener, remove_listener
-from fsmtrain.views.console.progress_text import metric
+from fsmtrain.views.number_format import metric
 from fsmtrain.views.recording.append_files import Appended
 
 QUIET = 1.0  # seconds between two lines about checks, at least

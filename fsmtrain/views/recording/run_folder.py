@@ -12,7 +12,7 @@ from typing import Any
 from fsmtrain.atomic_write import write_atomically
 from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.views.console.progress_text import closing_line
-from fsmtrain.views.console.run_header import opening
+from fsmtrain.views.console.run_header import header_lines
 from fsmtrain.views.recording import run_metadata
 from fsmtrain.views.recording.folder_lock import FolderLock, lock_folder
 from fsmtrain.views.recording.folder_names import make_folder
@@ -95,7 +95,7 @@ class RunFolder:
         try:
             write_atomically(self.path / "run.json", document(run_facts))
             write_atomically(self.path / "table.json", document(run_metadata.table_facts(run.spec)))
-            for text in opening(run):
+            for text in header_lines(run):
                 self.say(text)
         except OSError:
             self.close()

@@ -171,7 +171,7 @@ def test_a_line_whose_metrics_never_come_is_written_without_them(
 @pytest.mark.parametrize(
     ("sizes", "text"),
     [
-        ({}, "training: 20 epochs of 45 batches, checks of 12 batches, then a test of 7 batches"),
+        ({}, "training: 20 epochs of 45 batches, validations of 12 batches, then a test of 7 batches"),
         ({"train": 1, "val": [], "test": []}, "training: 20 epochs of 1 batch"),
         ({"fits": False, "train": 0, "val": []}, "an evaluation of 7 batches"),
     ],

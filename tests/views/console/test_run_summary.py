@@ -49,7 +49,7 @@ def test_the_last_sentence_says_why_the_run_stopped(reason: StopReason) -> None:
 
 
 def test_a_run_that_did_not_come_to_its_end_is_told_as_such() -> None:
-    assert states_table(TIMES, None).splitlines()[-1] == "The run did not come to its end."
+    assert states_table(TIMES, None).splitlines()[-1] == "The run did not finish."
 
 
 def test_a_run_without_any_visit_or_measurable_time_has_a_table_too() -> None:
@@ -65,11 +65,11 @@ def test_a_run_without_any_visit_or_measurable_time_has_a_table_too() -> None:
     [
         ({State.FETCH: 4.2, State.STEP: 5.8}, 4.1, 10.0, "41 % of the time waiting for the loader"),
         ({State.FETCH: 1.9, State.STEP: 8.1}, 1.9, 10.0, ""),
-        ({State.STEP: 4.0, State.VAL_CHECK: 6.0}, 0.1, 10.0, "60 % of the time in checks"),
+        ({State.STEP: 4.0, State.VAL_CHECK: 6.0}, 0.1, 10.0, "60 % of the time validating"),
         ({State.STEP: 5.1, State.VAL_CHECK: 4.9}, 0.1, 10.0, ""),
         ({State.STEP: 4.0, State.VAL_CHECK: 6.0}, 7.0, 10.0, "70 % of the time waiting for the loader"),
         ({State.STEP: 7.5, State.SAVE: 2.5}, 0.0, 10.0, "25 % of the time saving checkpoints"),
-        ({State.STEP: 7.0}, 0.0, 10.0, "30 % of the time between the visits"),
+        ({State.STEP: 7.0}, 0.0, 10.0, "30 % of the time between visits"),
         ({State.FETCH: 0.5, State.STEP: 0.4}, 0.5, 0.9, ""),
         ({}, 0.0, 0.0, ""),
     ],
@@ -81,7 +81,7 @@ def test_one_sentence_names_what_took_too_much_where_something_did(
     sentence = bottleneck(spent, Timing(10, loading), wall)
     assert told in sentence
     assert bool(told) == bool(sentence)
-    assert sentence in " ".join(states_table(spent, None, loading=Timing(10, loading), wall_seconds=wall).splitlines())
+    assert sentence in " ".join(states_table(spent, None, data_wait=Timing(10, loading), wall_seconds=wall).splitlines())
 
 
 def test_the_rows_sum_to_the_wall_time_what_lies_between_the_visits_included() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from fsmtrain.views.console.progress_text import duration
+from fsmtrain.views.number_format import duration
 from fsmtrain.views.recording.report.curves import as_number
 from fsmtrain.views.recording.report.html import Markup, joined, tag
 from fsmtrain.views.recording.report.read_run_folder import Recorded

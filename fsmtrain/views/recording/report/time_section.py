@@ -13,7 +13,8 @@ from fsmtrain.views.console.run_summary import bottleneck
 from fsmtrain.views.diagrams.diagram_data import DiagramData
 from fsmtrain.views.diagrams.edges import kind
 from fsmtrain.views.diagrams.svg_png import svg
-from fsmtrain.views.diagrams.tally import Tally, percent, span, times
+from fsmtrain.views.diagrams.tally import Tally
+from fsmtrain.views.number_format import duration, percent, repeat_count
 from fsmtrain.views.recording.report.curves import as_number
 from fsmtrain.views.recording.report.html import Content, Markup, joined, printable, tag
 from fsmtrain.views.recording.report.read_run_folder import Recorded
@@ -68,7 +69,7 @@ def _tally(run: Recorded, sketch: DiagramData) -> Tally | None:
 
 
 def _transition(row: Row, label: str, tally: Tally | None, index: int) -> Markup:
-    count = "" if tally is None else times(tally.taken[index])
+    count = "" if tally is None else repeat_count(tally.taken[index])
     return tag("tr", tag("td", str(row.source)), tag("td", str(row.to)), tag("td", label), tag("td", count, class_="number"))
 
 
@@ -105,7 +106,7 @@ def states(run: Recorded) -> Markup | None:
         rows.append(_line("(between visits)", "structural", between, whole, bool(gpu)))
     said = [bottleneck(each, loading, whole)]
     if loading.count:
-        said.append(f"Loaders were waited for {span(loading.seconds)} in all, {percent(loading.seconds / whole)} of the time.")
+        said.append(f"Loaders were waited for {duration(loading.seconds)} in all, {percent(loading.seconds / whole)} of the time.")
     head = tag("tr", *(tag("th", name, scope="col") for name in names))
     table = tag("table", tag("thead", head), tag("tbody", joined(rows)), class_="numbers bars")
     notes = joined(tag("p", sentence) for sentence in said if sentence)
@@ -121,12 +122,12 @@ def _line(name: str, kind: str, one: Timing, whole: float, has_gpu: bool, device
     bar = tag("span", tag("i", class_=kind, style=f"width:{share:.2%}"), class_="bar")
     cells: list[Content] = [
         tag("td", bar, " ", percent(share), class_="share"),
-        tag("td", span(one.seconds)),
+        tag("td", duration(one.seconds)),
         tag("td", f"{one.count:,}" if one.count else ""),
-        tag("td", span(one.seconds / one.count) if one.count else ""),
+        tag("td", duration(one.seconds / one.count) if one.count else ""),
     ]
     if has_gpu:
-        cells.append(tag("td", span(device.seconds) if device else ""))
+        cells.append(tag("td", duration(device.seconds) if device else ""))
     return tag("tr", tag("th", name, scope="row"), *cells)
 
 
