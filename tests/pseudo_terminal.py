@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import sys
@@ -14,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import TextIO
 
-from tqdm.utils import disp_len
+from rich.cells import cell_len
 
 TIMEOUT_SECONDS = 10.0  # seconds until a test gives up on what it waits for
 
@@ -28,8 +29,10 @@ class Screen:
 
     def feed(self, text: str) -> None:
         """Show a text."""
-        for character in text:
-            if character == "\r":
+        for sequence, character in re.findall(r"(\x1b\[[0-9;]*[A-Za-z])|(.)", text, flags=re.DOTALL):
+            if sequence:
+                self._control(sequence)
+            elif character == "\r":
                 self.column = 0
             elif character == "\n":
                 self._next_row()
@@ -39,13 +42,21 @@ class Screen:
                 assert character.isprintable(), f"the screen does not know {character!r}"
                 self._show(character)
 
+    def _control(self, sequence: str) -> None:
+        if sequence == "\x1b[2K":
+            self.cells[self.row] = []
+        elif sequence == "\x1b[1A":
+            self.row -= 1
+        else:
+            assert sequence.endswith("m"), f"the screen does not know {sequence!r}"  # colours are not looked at
+
     def _next_row(self) -> None:
         self.row += 1
         if self.row == len(self.cells):
             self.cells.append([])
 
     def _show(self, character: str) -> None:
-        width = disp_len(character)
+        width = cell_len(character)
         if self.column + width > self.columns:
             self._next_row()
             self.column = 0
@@ -92,6 +103,10 @@ class Terminal:
     def resize(self, columns: int) -> None:
         """Make the window so many columns wide."""
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def written_since(self, mark: int) -> str:
+        """What was written after so many characters, colours and the like left out."""
+        return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", self.text[mark:])
 
     @property
     def settings(self) -> list[object]:

@@ -31,8 +31,8 @@ from fsmtrain.runtime.model_files.hparams import HParams
 from fsmtrain.runtime.model_files.weights import load_weights, put_weights, save_weights
 from fsmtrain.runtime.rng import seed_all
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
-from fsmtrain.views.number_format import metric
 from fsmtrain.views.console.stderr import print_stderr
+from fsmtrain.views.number_format import metric
 
 Target = Annotated[str, Parameter(name="MODULE:CLASS", group=INPUT)]
 HParamsTyped = Annotated[list[str] | None, Parameter(group=INPUT, metavar="NAME=VALUE", negative=())]

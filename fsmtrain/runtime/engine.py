@@ -514,7 +514,8 @@ class Engine:
         metrics = self._memory.progress_bar_metrics.copy()
         if with_loss:
             loss, self._memory.loss_is_requested = self._memory.recent_loss, True
-            metrics = metrics if loss is None else {"loss": loss} | metrics
+            if loss is not None:
+                metrics = {"loss": loss, **metrics}
         return self._arrivals.copy_async(metrics)
 
     @property

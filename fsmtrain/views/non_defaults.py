@@ -1,4 +1,4 @@
-"""What a view says first: how this loop differs from one with all the defaults, in flags, sizes and guards."""
+"""How a loop differs from one with default settings, in flags, sizes and guards: the title of diagrams and run folders."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fsmtrain.wording import plural
 
 
 def non_defaults(loop: LoopSpec) -> tuple[str, ...]:
-    """The flags that differ from their defaults, one each, then the sizes, then the decisions that are replaced.
+    """Return the flags that differ from their defaults, then the sizes, then the guards that are replaced.
 
     >>> from fsmtrain.core.sizes import Sizes
     >>> from fsmtrain.options import Options
     >>> non_defaults(LoopSpec(Options(accumulate_grad_batches=4, val_check_interval=5), Sizes(train=45, val=[12])))
     ('accumulate_grad_batches=4', 'val_check_interval=5', '45 train batches', '12 val batches')
     """
-    return (*_changed(loop.options), *_sizes(loop), *_own_guards(loop))
+    return (*_changed_arguments(loop.options), *_sizes(loop), *_own_guards(loop))
 
 
 def _sizes(loop: LoopSpec) -> list[str]:
@@ -28,12 +28,8 @@ def _sizes(loop: LoopSpec) -> list[str]:
         ("val", limits.val_loaders != (), limits.val_batches),
         ("test", limits.tests, limits.test_batches),
     )
-    sizes = [_batches(name, n) for name, runs, n in passes if runs]
+    sizes = [plural(n, f"{name} batch") if n else f"a {name} stream" for name, is_run, n in passes if is_run]
     return [*sizes, f"{limits.optimizers} optimizers"] if limits.optimizers > 1 else sizes
-
-
-def _batches(name: str, n: int) -> str:
-    return f"a {name} stream" if n == 0 else plural(n, f"{name} batch")
 
 
 def _own_guards(loop: LoopSpec) -> list[str]:
@@ -43,14 +39,14 @@ def _own_guards(loop: LoopSpec) -> list[str]:
     return [f"own guards: {', '.join(own)}"] if own else []
 
 
-def _changed(value: object) -> list[str]:
-    """The arguments of a value that are not their defaults, as they are written in a call."""
+def _changed_arguments(value: object) -> list[str]:
+    """Return the arguments of a value that are not their defaults, as one would write them in a call."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(type(value)).parameters.items()}
-    given = {name: getattr(value, name) for name in defaults}
-    return [f"{name}={_written(given[name])}" for name in defaults if given[name] != defaults[name]]
+    arguments = {name: getattr(value, name) for name in defaults}
+    return [f"{name}={_written(arguments[name])}" for name in defaults if arguments[name] != defaults[name]]
 
 
 def _written(value: object) -> str:
     if attrs.has(type(value)):
-        return f"{type(value).__name__}({', '.join(_changed(value))})"
+        return f"{type(value).__name__}({', '.join(_changed_arguments(value))})"
     return repr(value)

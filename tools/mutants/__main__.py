@@ -51,7 +51,7 @@ HELPERS = (
     "laws/exhaustive_search.py",
     "conftest.py",
 )  # files of tests/ that many tests use
-NEEDED = ("torch", "numpy", "transitions", "tqdm", "cyclopts")  # imported once, for all
+NEEDED = ("torch", "numpy", "transitions", "rich", "cyclopts")  # imported once, for all
 COPIED = ("fsmtrain", "tests", "examples", "diagrams", "setup.cfg", "README.md", "docs", "Makefile")
 RESULTS = ROOT / "build" / "mutants.jsonl"
 HEARD = ROOT / "build" / "mutants-tests.json"

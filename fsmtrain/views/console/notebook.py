@@ -1,6 +1,6 @@
 """The live lines of a notebook's cell: an output that is updated in place.
 
-Not `rich.live`, which needs ipywidgets there, and takes into its own output whatever the training thread prints during a redraw.
+Not `rich.live`, which needs ipywidgets there, and whose output swallows what the training thread prints during a redraw.
 """
 
 from __future__ import annotations

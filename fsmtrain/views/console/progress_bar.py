@@ -180,8 +180,8 @@ def lay_out(tasks: Sequence[Task], words: Sequence[str], columns: int, console: 
     >>> for label, total in (("epoch 3/20", 900), ("batch 17/45", 45)):
     ...     _ = progress.add_task(label, total=total, completed=total // 3)
     >>> print(lay_out(progress.tasks, ["backward", "212 batches/s", "loss=0.25", "acc=0.9"], 52, console).plain)
-    epoch  3/20  ━━━━━               0:00:00  -:--:-- left
-    batch 17/45  ━━━━━               0:00:00  -:--:-- left
+    epoch  3/20  ━━━━━             0:00:00  -:--:-- left
+    batch 17/45  ━━━━━             0:00:00  -:--:-- left
     backward  212 batches/s  loss=0.25  acc=0.9
     """
     labels = [Text(_aligned(task.description)) for task in tasks]

@@ -70,11 +70,11 @@ def states_table(
 
     >>> times = {State.FETCH: Timing(90, 0.25), State.STEP: Timing(45, 0.75)}
     >>> print(states_table(times, StopReason.REQUESTED, data_wait=Timing(90, 0.1)))
-    state                     visits  time (s)   share  µs per visit
-    fetch                         90     0.250   25.0%         2,778
-    step                          45     0.750   75.0%        16,667
-    total                        135     1.000  100.0%
-      waiting for loaders         90     0.100   10.0%         1,111
+    state                  visits  time (s)   share  µs per visit
+    fetch                      90     0.250   25.0%         2,778
+    step                       45     0.750   75.0%        16,667
+    total                     135     1.000  100.0%
+      waiting for loaders      90     0.100   10.0%         1,111
     Why it stopped: a stop was requested.
     """
     inside = Timing(sum(timing.count for timing in times.values()), sum(timing.seconds for timing in times.values()))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fsmtrain.views.console import progress_bar
-from fsmtrain.views.console.progress_bar import Bar
+from fsmtrain.views.console.progress_bar import Bar, open_bar
 from tests.pseudo_terminal import Terminal
 from tests.views.console.shown_runs import FrozenRun, ManualClock, drawing_threads
 
@@ -30,13 +30,19 @@ def ascii_terminal() -> Iterator[Terminal]:
     yield from open_terminal(120, "ascii")
 
 
+@pytest.fixture(autouse=True)
+def _terminal_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A usual type of terminal, wherever the tests run."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
 def open_terminal(columns: int, encoding: str = "utf-8") -> Iterator[Terminal]:
     """A terminal that is closed afterwards, with nothing left behind in it."""
     terminal = Terminal(columns, encoding)
     yield terminal
     for stream in (terminal.stderr, terminal.stdout):
         assert not {"write", "flush"} & set(vars(stream)), "a stream has not been put back"
-    assert not drawing_threads(), "a thread goes on drawing"
+    assert not drawing_threads(), "a thread goes on drawing_threads"
     terminal.close()
 
 
@@ -48,7 +54,9 @@ class ManualBars:
 
     def __call__(self, terminal: Terminal, run: FrozenRun, clock: ManualClock | None = None) -> Bar:
         """A bar whose first look is over."""
-        self.bars.append(Bar(run, terminal.stderr, clock or ManualClock()))
+        bar = open_bar(run, terminal.stderr, clock or ManualClock())
+        assert bar is not None
+        self.bars.append(bar)
         terminal.wait_for(f"{run.state} ")
         return self.bars[-1]
 
@@ -56,7 +64,7 @@ class ManualBars:
 @pytest.fixture
 def by_hand(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Iterator[ManualBars]:
     """What makes such bars, and in the end closes those that a failed test has left."""
-    monkeypatch.setattr(progress_bar, "INTERVAL", 3600.0)
+    monkeypatch.setattr(progress_bar, "REDRAW_SECONDS", 3600.0)
     made = ManualBars()
     yield made
     for each in made.bars:

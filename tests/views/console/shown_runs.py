@@ -116,7 +116,7 @@ class FrozenRun:
         self.model = self.device = self.run_dir = self.metric_queue = None
         self.optimizers: list[Any] = []
 
-    def progress_bar_metrics_async(self) -> LateMetrics:
+    def progress_bar_metrics_async(self, *, with_loss: bool = False) -> LateMetrics:
         return self.metrics
 
 

@@ -1,63 +1,114 @@
-"""The progress bar: what the line says, and what it says when, told look by look."""
+"""The progress bar: what its rows say, and what they say when, one redraw after the other."""
 
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 
 import pytest
-from tqdm.utils import disp_len
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import Progress, Task
 
 from fsmtrain.core.states import State
-from fsmtrain.views.console.progress_bar import Bar, lay_out
+from fsmtrain.views.console.progress_bar import Rows, lay_out, open_bar
 from fsmtrain.views.console.progress_text import ProgressSnapshot
 from fsmtrain.views.console.terminal import MARGIN
-from tests.pseudo_terminal import Screen, Terminal
+from tests.pseudo_terminal import Terminal
 from tests.views.console.conftest import ManualBars
-from tests.views.console.shown_runs import FrozenRun, LateMetrics, ManualClock, drawing_threads
+from tests.views.console.shown_runs import ManualClock, LateMetrics, FrozenRun, drawing_threads
 
-METRICS = {"loss": 0.123456, "an_accuracy": 0.9, "{braces}": 1e-9, "幅": 2.0, "a\nb": 3.0}
+WORDS = ["backward", "212 batches/s", "loss=0.1235", "an_accuracy=0.9", "[braces]=1e-09", "幅=2"]
+CONSOLE = Console(width=200, color_system=None)
 
 
+def tasks(*rows: tuple[str, int, int]) -> list[Task]:
+    """Tasks with these labels, done and total batches (0: not known)."""
+    progress = Progress(get_time=ManualClock())
+    for label, done, total in rows:
+        progress.add_task(label, completed=done, total=total or None)
+    return progress.tasks
+
+
+USUAL = [("epoch 3/20", 106, 900), ("batch 17/45", 16, 45)]
 MOMENTS = [
-    ProgressSnapshot(epoch="epoch 3/20", batch="17/45", what="backward", done=16, total=45),
-    ProgressSnapshot(epoch="epoch 1000/1000", batch="123456/123456", what="validating 1234/1234", done=123456, total=123456),
-    ProgressSnapshot(epoch="epoch 3/20", batch="17", what="fetch (125 s)", done=16, total=0),
-    ProgressSnapshot(epoch="", batch="", what="evaluating 3/5", done=2, total=5),
-    ProgressSnapshot(epoch="epoch 1/1", batch="3/2", what="step", done=3, total=2),  # counters read one after the other
+    USUAL,
+    [("epoch 1000/1000", 123456000, 123456000), ("batch 123456/123456", 123456, 123456)],
+    [("epoch 3/20", 16, 0), ("batch 17", 16, 0)],
+    [("evaluating 3/5", 2, 5)],
+    [("epoch 1/1", 3, 2), ("batch 3/2", 3, 2)],  # counters read one after the other
 ]
 
 
-@pytest.mark.parametrize("at", MOMENTS)
-@pytest.mark.parametrize("batches", [0.0, 0.01, 12345.6])
-def test_the_line_fits_into_any_width(at: ProgressSnapshot, batches: float) -> None:
-    for width in range(200):
-        text = lay_out(at, batches, METRICS, width)
-        assert disp_len(text) <= width
-        assert text.isprintable()
+@pytest.mark.parametrize("rows", MOMENTS)
+def test_every_row_fits_into_any_width(rows: list[tuple[str, int, int]]) -> None:
+    for width in range(1, 200):
+        for row in lay_out(tasks(*rows), WORDS, width, CONSOLE).plain.splitlines():
+            assert cell_len(row) <= width
+            assert row.isprintable()
 
 
-def test_what_does_not_fit_is_left_out_whole_metrics_first_and_the_state_last() -> None:
-    texts = [lay_out(MOMENTS[0], 212.0, METRICS, width) for width in range(200, 11, -1)]
-    parts = ["a?b=3", "幅=2", "{braces}=1e-09", "an_accuracy=0.9", "loss=0.1235", "212 batches/s", "212/s", "17/45", "backward"]
-    shown = [[part for part in parts if part in text] for text in texts]
-    assert shown[0] == [part for part in parts if part != "212/s"]
-    lost = [next(i for i, now in enumerate(shown) if part not in now) for part in parts if part not in ("212/s", "backward")]
-    assert lost == sorted(lost)
-    assert len(set(lost[: len(METRICS)])) == len(METRICS)  # one after the other
-    assert all("epoch 3/20" in text for text in texts[: -1 - len("epoch 3/20") + 11])
-    for text in texts:
-        for name in ("an_accuracy", "loss"):
-            assert text.count(name) == text.count(f"{name}=")
+def test_words_that_do_not_fit_are_left_out_whole_from_the_last_to_the_first() -> None:
+    shown = [lay_out(tasks(*USUAL), WORDS, width, CONSOLE).plain.splitlines()[2] for width in range(120, 7, -1)]
+    assert {tuple(row.split("  ")) for row in shown} == {tuple(WORDS[:n]) for n in range(1, len(WORDS) + 1)}
 
 
-def test_the_bar_is_as_full_as_the_epoch_is_done() -> None:
-    def cells(done: int) -> str:
-        at = ProgressSnapshot(epoch="epoch 1/1", batch="1/4", what="step", done=done, total=4)
-        return lay_out(at, 0.0, {}, 79, ascii_only=True).split("|")[1]
+def test_of_the_times_and_the_bar_the_elapsed_time_is_left_out_first_and_the_bar_last() -> None:
+    rows = [lay_out(tasks(*USUAL), WORDS, width, CONSOLE).plain.splitlines()[1] for width in range(80, 10, -1)]
+    shown = [tuple(part for part in ("17/45", "━", " left", "0:00:00") if part in row) for row in rows]
+    assert list(dict.fromkeys(shown)) == [
+        ("17/45", "━", " left", "0:00:00"),
+        ("17/45", "━", " left"),
+        ("17/45", "━"),
+        ("17/45",),
+    ]
 
-    assert [cells(done).count("#") / len(cells(done)) for done in (0, 2, 4, 5)] == [0.0, 0.5, 1.0, 1.0]
+
+@pytest.mark.parametrize(("done", "full"), [(0, 0), (2, 20), (4, 40), (5, 40)])
+def test_the_bar_is_as_full_as_the_epoch_is_done(done: int, full: int) -> None:
+    assert lay_out(tasks(("batch 1/4", done, 4)), [], 100, CONSOLE).plain.count("━") == full
+
+
+def test_a_stream_has_no_bar_and_no_remaining_time() -> None:
+    assert lay_out(tasks(("epoch 1/1", 2, 0), ("batch 3", 2, 0)), ["fetch"], 80, CONSOLE).plain.splitlines() == [
+        "epoch 1/1  0:00:00",
+        "batch 3    0:00:00",
+        "fetch",
+    ]
+
+
+def test_the_remaining_times_are_those_of_the_epoch_and_of_the_run_and_the_epoch_begins_anew() -> None:
+    """10 batches in 10 seconds: the epoch of 20 has 10 seconds left, the run of 3 epochs 50."""
+    clock = ManualClock()
+    rows = Rows(clock)
+
+    def times(epoch: int, done: int) -> list[tuple[object, object]]:
+        at = ProgressSnapshot(
+            epoch=f"epoch {epoch}/3",
+            label=f"batch {done + 1}/20",
+            activity="step",
+            done=done,
+            total=20,
+            run_done=(epoch - 1) * 20 + done,
+            run_total=60,
+        )
+        return [(task.elapsed, task.time_remaining) for task in rows.update(at)]
+
+    assert times(1, 0) == [(0, None), (0, None)]
+    for done in range(1, 11):
+        clock.now += 1
+        latest = times(1, done)
+    assert latest[0] == (10, pytest.approx(50, abs=6))
+    assert latest[1] == (10, pytest.approx(10, abs=2))
+    clock.now += 10
+    assert times(2, 0) == [(20, pytest.approx(40, abs=5)), (0, None)]
+
+
+def first_words(rows: list[str]) -> list[str]:
+    """The first word of each row."""
+    return [row.split()[0] for row in rows]
 
 
 def test_a_visit_that_takes_long_says_how_long(terminal: Terminal, by_hand: ManualBars) -> None:
@@ -66,7 +117,7 @@ def test_a_visit_that_takes_long_says_how_long(terminal: Terminal, by_hand: Manu
     bar = by_hand(terminal, FrozenRun(), clock)
     assert "fetch (" not in terminal.text
     clock.now += 12
-    bar.look()
+    bar.redraw()
     terminal.wait_for("fetch (12 s)")
     bar.close("the end")
 
@@ -75,25 +126,23 @@ def test_nothing_is_written_where_nothing_has_changed(terminal: Terminal, by_han
     terminal.take_over()
     bar = by_hand(terminal, FrozenRun())
     for _ in range(5):
-        bar.look()
+        bar.redraw()
     bar.close("the end")
     terminal.settled()
-    assert terminal.text.count("batch 1/45") == 2  # the first look, and what stays
+    assert terminal.text.count("batch  1/45") == 2  # the first redraw, and what stays
 
 
-def test_a_window_that_becomes_narrower_has_the_bar_in_one_row_again(terminal: Terminal, by_hand: ManualBars) -> None:
+def test_a_window_that_becomes_narrower_has_rows_that_fit_again(terminal: Terminal, by_hand: ManualBars) -> None:
     terminal.take_over()
     run = FrozenRun()
     bar = by_hand(terminal, run)
     terminal.resize(40)
     before = len(terminal.text)
     run.state = State.STEP
-    bar.look()
+    bar.redraw()
     bar.close("the end")
     terminal.settled()
-    screen = Screen(40)
-    screen.feed(terminal.text[before:])
-    assert [row.split("|")[0] for row in screen.rows[:2]] == ["epoch 1/20 1/45", "the end"]
+    assert all(cell_len(row) <= 40 for row in re.split("[\r\n]", terminal.written_since(before)))
 
 
 def test_the_cursor_waits_at_the_end_of_the_text_with_room_for_what_a_key_leaves_there(
@@ -103,12 +152,12 @@ def test_the_cursor_waits_at_the_end_of_the_text_with_room_for_what_a_key_leaves
     terminal.take_over()
     bar = by_hand(terminal, FrozenRun())
     screen = terminal.screen
-    assert (screen.row, screen.column) == (0, len("".join(screen.cells[0][: screen.column]).rstrip()))
+    assert (screen.row, screen.column) == (2, len("fetch"))
     assert screen.column <= terminal.columns - MARGIN
     os.write(terminal.stderr.fileno(), b"^C")
     bar.close("the end")
-    assert [row[:5] for row in terminal.settled()] == ["epoch", "the e"]
-    assert "^" not in terminal.rows[0]
+    assert first_words(terminal.settled()) == ["epoch", "batch", "fetch", "the"]
+    assert "^" not in "".join(terminal.rows)
 
 
 def test_half_a_line_is_left_alone_until_it_is_finished(terminal: Terminal, by_hand: ManualBars) -> None:
@@ -119,13 +168,15 @@ def test_half_a_line_is_left_alone_until_it_is_finished(terminal: Terminal, by_h
     terminal.wait_for("loading")
     run.counters.batch_nb += 1
     run.state = State.STEP
-    bar.look()
+    bar.redraw()
     print(" done")
-    bar.look()
-    terminal.wait_for("epoch 1/20, batch 2/45")
+    bar.redraw()
+    terminal.wait_for("batch  2/45")
     print("half", end="")
     bar.close("the end")
-    assert [row.split("|")[0] for row in terminal.settled()] == ["loading done", "half", "epoch 1/20, batch 2/45 ", "the end"]
+    loading, half, *rows = terminal.settled()
+    assert (loading, half) == ("loading done", "half")
+    assert first_words(rows) == ["epoch", "batch", "step", "the"]
 
 
 def test_a_question_to_a_person_is_not_drawn_over_until_the_run_moves_on(terminal: Terminal, by_hand: ManualBars) -> None:
@@ -138,14 +189,14 @@ def test_a_question_to_a_person_is_not_drawn_over_until_the_run_moves_on(termina
     terminal.wait_for("(Pdb)")
     for _ in range(3):
         clock.now += 10  # the bar would have news
-        bar.look()
+        bar.redraw()
     os.write(terminal.stdout.fileno(), b"c\r\n")
-    bar.look()
+    bar.redraw()
     run.state = State.BACKWARD
-    bar.look()
-    assert "backward" in terminal.wait_for("epoch 1/20")
+    bar.redraw()
+    terminal.wait_for("backward")
     bar.close("the end")
-    assert [row.split("|")[0] for row in terminal.settled()] == ["(Pdb) c", "epoch 1/20, batch 1/45 ", "the end"]
+    assert first_words(terminal.settled()) == ["(Pdb)", "epoch", "batch", "backward", "the"]
 
 
 def test_a_run_that_ends_before_one_that_began_later_leaves_it_its_line(terminal: Terminal, by_hand: ManualBars) -> None:
@@ -154,12 +205,12 @@ def test_a_run_that_ends_before_one_that_began_later_leaves_it_its_line(terminal
     bar = by_hand(terminal, first)
     later = by_hand(terminal, second)
     first.state = State.BACKWARD
-    bar.look()
+    bar.redraw()
     bar.close("the first ended")
-    later.look()
+    later.redraw()
     later.close("the second ended")
     rows = terminal.settled()
-    assert [row.split("|")[-1].split()[0] for row in rows] == ["backward", "the", "step", "the"]
+    assert first_words(rows) == ["epoch", "batch", "backward", "the", "epoch", "batch", "step", "the"]
     assert terminal.text.count("backward") == 1  # never but as what stays
 
 
@@ -172,7 +223,7 @@ def test_the_last_metrics_are_given_time_to_come(
     run.metrics = LateMetrics({"loss": 0.5})
     monkeypatch.setattr(time, "sleep", lambda seconds: setattr(run.metrics, "here", True))
     bar.close("the end")
-    assert terminal.settled()[0].endswith("loss=0.5")
+    assert terminal.settled()[2].endswith("loss=0.5")
 
 
 def test_nobody_draws_any_more_when_the_run_is_over(terminal: Terminal, by_hand: ManualBars) -> None:
@@ -181,13 +232,14 @@ def test_nobody_draws_any_more_when_the_run_is_over(terminal: Terminal, by_hand:
     looks, go_on = threading.Event(), threading.Event()
 
     class Slow(FrozenRun):
-        def progress_bar_metrics_async(self) -> LateMetrics:
+        def progress_bar_metrics_async(self, *, with_loss: bool = False) -> LateMetrics:
             if threading.current_thread() in drawing_threads():
                 looks.set()
                 go_on.wait()
             return super().progress_bar_metrics_async()
 
-    bar = Bar(Slow(), terminal.stderr, ManualClock())
+    bar = open_bar(Slow(), terminal.stderr, ManualClock())
+    assert bar is not None
     looks.wait()
     threading.Timer(0.2, go_on.set).start()
     bar.close("the end")

@@ -1,4 +1,4 @@
-"""The last line of a terminal, shared with all who write there, and with processes that are forked meanwhile."""
+"""Live lines of a terminal that is shared with others who write there, and with processes that are forked meanwhile."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import os
 import signal
 import threading
 
-from fsmtrain.views.console.terminal import LastLine
+import pytest
+from rich.text import Text
+
+from fsmtrain.views.console.terminal import LiveLines, can_redraw
 from tests.pseudo_terminal import Terminal
 
 
-def test_a_line_that_rested_is_drawn_again_as_it_was(terminal: Terminal) -> None:
+def test_lines_that_others_have_hidden_are_drawn_again_unchanged(terminal: Terminal) -> None:
     terminal.take_over()
-    around, within = LastLine(terminal.stderr, lambda: 0), LastLine(terminal.stderr, lambda: 0)
-    around.open()
-    around.draw("around", 1)
-    within.open()
-    within.draw("within", 1)
-    within.close()
-    around.draw("around", 1)
-    terminal.wait_for("around")
-    around.close("the end")
+    outer = LiveLines(terminal.stderr, lambda: 0)
+    outer.draw(Text("outer"), 1)
+    inner = LiveLines(terminal.stderr, lambda: 0)
+    inner.draw(Text("inner\nof two lines"), 1)
+    inner.close()
+    outer.draw(Text("outer"), 1)
+    terminal.wait_for("outer")
+    outer.close(Text("the end"))
     assert terminal.settled() == ["the end"]
 
 
@@ -33,10 +35,9 @@ def test_a_stream_that_somebody_else_has_changed_keeps_what_is_theirs(terminal: 
         return len(text)
 
     terminal.stdout.write = theirs  # type: ignore[method-assign]
-    line = LastLine(terminal.stderr, lambda: 0)
-    line.open()
+    lines = LiveLines(terminal.stderr, lambda: 0)
     print("a")
-    line.close()
+    lines.close()
     print("b")
     assert written == ["a", "\n", "b", "\n"]
     assert vars(terminal.stdout)["write"] is theirs
@@ -46,28 +47,34 @@ def test_a_stream_that_somebody_else_has_changed_keeps_what_is_theirs(terminal: 
 def test_a_fork_waits_until_the_line_is_drawn(terminal: Terminal) -> None:
     """Else the child, a loader's worker, would wait for ever for the one who draws, of whom it has no copy."""
     terminal.take_over()
-    line, holds = LastLine(terminal.stderr, lambda: 0), threading.Event()
-    line.open()
-    write, go_on = line._write, threading.Event()
+    lines, holds = LiveLines(terminal.stderr, lambda: 0), threading.Event()
+    write, go_on = lines._write, threading.Event()
 
     def slow(text: str) -> int:
         holds.set()
         go_on.wait()
         return write(text)
 
-    line._write = slow
-    thread = threading.Thread(target=line.draw, args=("drawing", 1))
+    lines._write = slow
+    thread = threading.Thread(target=lines.draw, args=(Text("drawing"), 1))
     thread.start()
     holds.wait()
     threading.Timer(0.2, go_on.set).start()
     child = os.fork()
     if child == 0:
         signal.alarm(20)  # ends the child where it waits
-        line._write = write
+        lines._write = write
         printing = threading.Thread(target=print, args=("the child",))
         printing.start()
         printing.join()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     thread.join()
-    line.close()
+    lines.close()
+
+
+def test_a_terminal_that_cannot_move_its_cursor_has_no_live_lines(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert can_redraw(terminal.stderr)
+    monkeypatch.setenv("TERM", "dumb")
+    assert not can_redraw(terminal.stderr)
+    assert not can_redraw(None)

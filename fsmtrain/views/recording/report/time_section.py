@@ -106,7 +106,8 @@ def states(run: Recorded) -> Markup | None:
         rows.append(_line("(between visits)", "structural", between, whole, bool(gpu)))
     said = [bottleneck(each, loading, whole)]
     if loading.count:
-        said.append(f"Loaders were waited for {duration(loading.seconds)} in all, {percent(loading.seconds / whole)} of the time.")
+        share = percent(loading.seconds / whole)
+        said.append(f"Loaders were waited for {duration(loading.seconds)} in all, {share} of the time.")
     head = tag("tr", *(tag("th", name, scope="col") for name in names))
     table = tag("table", tag("thead", head), tag("tbody", joined(rows)), class_="numbers bars")
     notes = joined(tag("p", sentence) for sentence in said if sentence)

@@ -13,6 +13,7 @@ import pytest
 from fsmtrain import EarlyStopping, Machine, Trainer, TrainingModule
 from fsmtrain.errors import MissingExtraError, UsageError
 from fsmtrain.views.diagrams import svg_png
+from fsmtrain.views.number_format import duration
 from fsmtrain.views.recording.report import time_section
 from fsmtrain.views.recording.report.page import report
 from tests.models import Adversaries, batches, machine_of
@@ -64,7 +65,7 @@ def test_it_says_why_the_run_ended_and_how_long_it_took(tmp_path: Path) -> None:
     machine = record_run(tmp_path)
     page = reported(machine)
     assert "All epochs are done; raise max_nb_epochs to train longer." in page.text
-    assert f"time {machine.wall_seconds:.1f} s epoch 2 of 2 batches 12 steps 12 checks 4" in page.text
+    assert f"time {duration(machine.wall_seconds)} epoch 2 of 2 batches 12 steps 12 checks 4" in page.text
 
 
 def test_it_tells_what_was_run(tmp_path: Path) -> None:
