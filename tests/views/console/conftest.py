@@ -42,7 +42,7 @@ def open_terminal(columns: int, encoding: str = "utf-8") -> Iterator[Terminal]:
     yield terminal
     for stream in (terminal.stderr, terminal.stdout):
         assert not {"write", "flush"} & set(vars(stream)), "a stream has not been put back"
-    assert not drawing_threads(), "a thread goes on drawing_threads"
+    assert not drawing_threads(), "a thread goes on drawing"
     terminal.close()
 
 

@@ -69,7 +69,9 @@ def test_passes_over_other_batches_show_what_they_do_and_how_far_they_are(termin
             what = {"val": "trying validation 2/2" if not seen else "validating 2/3", "test": "testing 2/5"}[step]
             seen.append(terminal.wait_for(what))
 
-    machine_with_progress(Model(wait), val=SizedBatches(3), test=SizedBatches(5), max_nb_epochs=1, nb_sanity_val_steps=2, val_check_interval=1.0).run()
+    machine_with_progress(
+        Model(wait), val=SizedBatches(3), test=SizedBatches(5), max_nb_epochs=1, nb_sanity_val_steps=2, val_check_interval=1.0
+    ).run()
     assert ["━" in row for row in seen] == [True, False, True]  # a validation interrupts an epoch, whose bar stays
 
 

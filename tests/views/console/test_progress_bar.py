@@ -18,7 +18,7 @@ from fsmtrain.views.console.progress_text import ProgressSnapshot
 from fsmtrain.views.console.terminal import MARGIN
 from tests.pseudo_terminal import Terminal
 from tests.views.console.conftest import ManualBars
-from tests.views.console.shown_runs import ManualClock, LateMetrics, FrozenRun, drawing_threads
+from tests.views.console.shown_runs import FrozenRun, LateMetrics, ManualClock, drawing_threads
 
 WORDS = ["backward", "212 batches/s", "loss=0.1235", "an_accuracy=0.9", "[braces]=1e-09", "幅=2"]
 CONSOLE = Console(width=200, color_system=None)
