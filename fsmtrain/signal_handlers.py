@@ -1,6 +1,6 @@
-"""Signals that ask a run to stop: one is a request, taken at the next transition. A second Ctrl-C stops at once.
+"""Signal handlers for Ctrl-C, SIGTERM and SIGUSR1: the first one asks the run to stop, a second Ctrl-C stops at once.
 
-A group's signals reach a loader's workers too, and they die of it. After a request that is expected, and no error.
+Signals to a process group also kill DataLoader workers. After a request to stop this is expected and no error: `worker_exit`.
 """
 
 from __future__ import annotations
@@ -18,72 +18,91 @@ from attrs import define
 from fsmtrain.runtime.data import worker_exit
 from fsmtrain.views.console.stderr import print_stderr
 
-# Ctrl-C; what ends processes; what a scheduler sends ahead of its end, where there is such a signal.
-REQUESTS: tuple[signal.Signals, ...] = tuple(
+# Ctrl-C; what terminates processes; what job schedulers send some time before that, on systems that have it.
+STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )
-
-_open = 0  # how many contexts have taken signals over
 
 
 @define
 class ReceivedSignal:
-    """What has come: the number of the signal, 0 for none."""
+    """The first signal that asked a run to stop. False as long as there was none."""
 
-    signal: int = 0
+    signal: int = 0  # its number; 0: none
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a process that a signal ended, as shells count: 130 for Ctrl-C, 143 for SIGTERM."""
+        """The exit code of a process that this signal ended, as shells have it: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signal
 
     def __bool__(self) -> bool:
         return self.signal != 0
 
 
-@contextlib.contextmanager
-def stop_on_signals(stop: Callable[[], None], signals: Iterable[signal.Signals] = REQUESTS) -> Iterator[ReceivedSignal]:
-    """While this is open, these signals call `stop`; once Ctrl-C has come, the next one does what it did before.
+class _StopHandler:
+    """A signal handler that calls `stop` once, and restores the previous handler of Ctrl-C after the first Ctrl-C."""
 
-    Nothing happens outside of the main thread, where Python gives out no signals, in processes that were forked meanwhile, such
-    as a loader's workers, and for signals that are ignored, as a shell does for what runs in the background.
-    Within another one that is open nothing happens either: the signals are taken over already.
-    """
-    global _open
-    came, owner = ReceivedSignal(), os.getpid()
-    before: dict[int, Any] = {}
-    takes_over = threading.current_thread() is threading.main_thread() and not _open
-    if takes_over:
-        handlers = ((number, signal.getsignal(number)) for number in signals)
-        before = {number: handler for number, handler in handlers if handler not in (signal.SIG_IGN, None)}
+    def __init__(self, stop: Callable[[], None], received: ReceivedSignal) -> None:
+        self._stop, self._received = stop, received
+        self._process = os.getpid()
+        self._previous: dict[int, Any] = {}  # handlers by signal number
 
-    def ask(number: int, _: FrameType | None) -> None:
-        if os.getpid() != owner:
+    def install(self, signals: Iterable[signal.Signals]) -> None:
+        """Handle these signals from now on, except those that the process ignores."""
+        for number in signals:
+            handler = signal.getsignal(number)
+            if handler not in (signal.SIG_IGN, None):
+                self._previous[number] = handler
+        for number in self._previous:
+            signal.signal(number, self)
+
+    def remove(self) -> None:
+        """Restore the previous handlers."""
+        for number in self._previous:
+            self._restore(number)
+
+    def _restore(self, number: int) -> None:
+        if signal.getsignal(number) is self:  # not if someone else has set a handler in the meantime
+            signal.signal(number, self._previous[number])
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:
             return
-        is_first = not came
-        came.signal = came.signal or number
+        is_first = not self._received
         if number == signal.SIGINT:
-            put_back(number)
+            self._restore(number)
         if not is_first:
             return
+        self._received.signal = number
         worker_exit.ignore_worker_exits()
-        stop()
-        # By a thread: the run may be in the middle of writing to the same stream.
-        text = "stopping at the next transition" + ("; once more stops at once" if number == signal.SIGINT else "")
+        self._stop()
+        # Printed by a thread, since the signal may have interrupted a write to the same stream.
+        text = "stopping at the next transition" + ("; press Ctrl-C again to stop at once" if number == signal.SIGINT else "")
         threading.Thread(target=print_stderr, args=(text,), daemon=True).start()
 
-    def put_back(number: int) -> None:
-        if signal.getsignal(number) is ask:
-            signal.signal(number, before[number])
 
-    for number in before:
-        signal.signal(number, ask)
-    _open += takes_over
+@contextlib.contextmanager
+def stop_on_signals(stop: Callable[[], None], signals: Iterable[signal.Signals] = STOP_SIGNALS) -> Iterator[ReceivedSignal]:
+    """Call `stop` at the first of these signals while the context is open. A second Ctrl-C does what it did before.
+
+    Has no effect outside of the main thread, where Python handles no signals; in forked processes, such as DataLoader workers;
+    on signals that the process ignores, as shells make background jobs ignore Ctrl-C; and inside another such context.
+
+    Args:
+        stop: Called in the main thread, between any two bytecode instructions.
+        signals: Those that are requests to stop.
+
+    Yields:
+        The signal that was received.
+    """
+    received = ReceivedSignal()
+    handler = _StopHandler(stop, received)
+    is_nested = any(isinstance(signal.getsignal(number), _StopHandler) for number in STOP_SIGNALS)
+    if threading.current_thread() is threading.main_thread() and not is_nested:
+        handler.install(signals)
     try:
-        yield came
+        yield received
     finally:
-        _open -= takes_over
-        for number in before:
-            put_back(number)
-        if came:
+        handler.remove()
+        if received:
             worker_exit.reset()

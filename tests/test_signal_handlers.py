@@ -154,3 +154,21 @@ def test_without_a_request_a_worker_s_death_is_an_error() -> None:
         worker_exit.workers_have_begun()
         with pytest.raises(RuntimeError, match="is killed"):
             signal.raise_signal(signal.SIGCHLD)
+
+
+def test_a_context_within_another_one_has_no_effect() -> None:
+    outer, inner = Stops(), Stops()
+    with stop_on_signals(outer), stop_on_signals(inner) as interrupt:
+        signal.raise_signal(signal.SIGTERM)
+        assert not interrupt
+    assert (outer.count, inner.count) == (1, 0)
+    assert not callable(signal.getsignal(signal.SIGTERM))
+
+
+def test_a_context_within_another_one_has_no_effect_after_ctrl_c_either() -> None:
+    inner = Stops()
+    with stop_on_signals(Stops()):
+        signal.raise_signal(signal.SIGINT)
+        with stop_on_signals(inner), pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert inner.count == 0

@@ -122,7 +122,7 @@ def test_ctrl_c_stops_at_the_next_transition_and_says_where(slow: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130
-    assert "stopping at the next transition; once more stops at once\n" in errors
+    assert "stopping at the next transition; press Ctrl-C again to stop at once\n" in errors
     assert re.search(r"stopped after \w+ \(epoch \d+, batch \d, optimizer 0\), at global_step \d+\n$", errors)
     assert "Traceback" not in errors
     assert (slow / "cut.pt").exists()
@@ -134,7 +134,7 @@ def test_ctrl_c_again_stops_at_once(slow: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     for line in process.stderr:
-        if "once more stops at once" in line:
+        if "press Ctrl-C again to stop at once" in line:
             break
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
