@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fsmtrain.runtime.data.tbptt_split import split_in_time
-from fsmtrain.runtime.model_files.hparams import HParams, plain_hparams, read_tags
+from fsmtrain.runtime.model_files.hparams import HParams, plain_hparams, read_tags_csv
 from fsmtrain.runtime.model_files.weights import load_weights, restore_model
 from fsmtrain.runtime.training.train_batch import step_and_zero
 from fsmtrain.user_warnings import warn
@@ -141,7 +141,7 @@ class TrainingModule(nn.Module):
         if on_gpu and not gpu:
             warn("load_from_metrics(on_gpu=True): there is no GPU here, so the model stays on the CPU.")
         content = load_weights(weights_path, map_location or ("cuda" if gpu else "cpu"))
-        model = restore_model(cls, read_tags(tags_csv), content["state_dict"])
+        model = restore_model(cls, read_tags_csv(tags_csv), content["state_dict"])
         return model.to("cuda") if gpu and map_location is None else model
 
     def __getstate__(self) -> dict[str, Any]:

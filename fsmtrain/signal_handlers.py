@@ -53,8 +53,7 @@ class _StopHandler:
             handler = signal.getsignal(number)
             if handler not in (signal.SIG_IGN, None):
                 self._previous[number] = handler
-        for number in self._previous:
-            signal.signal(number, self)
+                signal.signal(number, self)
 
     def remove(self) -> None:
         """Restore the previous handlers."""
@@ -62,7 +61,8 @@ class _StopHandler:
             self._restore(number)
 
     def _restore(self, number: int) -> None:
-        if signal.getsignal(number) is self:  # not if someone else has set a handler in the meantime
+        current: object = signal.getsignal(number)
+        if current is self:  # not if another handler was set in the meantime
             signal.signal(number, self._previous[number])
 
     def __call__(self, number: int, _: FrameType | None) -> None:

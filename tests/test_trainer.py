@@ -666,3 +666,10 @@ def test_callbacks_may_be_given_as_an_iterator() -> None:
 def test_a_stream_can_be_fitted_with_the_facade() -> None:
     stream = torch.utils.data.DataLoader(Stream(batches(6).dataset, 6), batch_size=2)
     assert trainer_of(max_nb_epochs=2).fit(Linear(), stream).counters.global_step == 6
+
+
+def test_resume_anyway_is_answered_with_resume_strict() -> None:
+    with pytest.raises(
+        OptionsError, match=r"resume_anyway=True: .* is resume_strict; pass resume_strict=False\."
+    ):
+        Trainer(resume_anyway=True)  # type: ignore[call-arg]

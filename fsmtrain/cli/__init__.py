@@ -1,1 +1,1 @@
-"""The command line, ``fsmtrain`` or ``python -m fsmtrain``: flags, commands, and what they print. Nothing imports it."""
+"""The command line, ``fsmtrain`` or ``python -m fsmtrain``: flags, commands, exit codes. Nothing imports it."""

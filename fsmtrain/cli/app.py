@@ -1,4 +1,4 @@
-"""The commands under one name, and how they end. A new command is a function in a module beside this one, and a line here."""
+"""The commands under one name, and how they end. A new command is a function in `commands`, and a line in `COMMANDS`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from cyclopts import App, CycloptsError
 
 from fsmtrain import __version__
 from fsmtrain.cli import exit_codes
-from fsmtrain.cli.import_command import import_file
-from fsmtrain.cli.plan_commands import check, draw, plan
-from fsmtrain.cli.report_command import report
-from fsmtrain.cli.run_commands import evaluate, fit
+from fsmtrain.cli.commands.fit import fit
+from fsmtrain.cli.commands.import_checkpoint import import_file
+from fsmtrain.cli.commands.plan_check_draw import check, draw, plan
+from fsmtrain.cli.commands.report import report
+from fsmtrain.cli.commands.test import evaluate
 from fsmtrain.errors import FsmtrainError
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -30,7 +31,7 @@ app = App(
     name="fsmtrain",
     version=f"fsmtrain {__version__}",
     help="A PyTorch training loop that is an explicit finite-state machine: plan it, check it, draw it, run it.",
-    help_epilogue="Exit codes: 0 done, 1 found wrong or failed, 2 cannot be run as typed, 130 stopped by Ctrl-C.",
+    help_epilogue="Exit codes: 0: done. 1: check found an error, or the run failed. 2: wrong usage. 130: stopped by Ctrl-C.",
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
@@ -38,34 +39,35 @@ for place, (name, command) in enumerate(COMMANDS.items()):
     app.command(command, name=name, sort_key=place)
 
 
-def joined(tokens: Sequence[str]) -> list[str]:
-    """What was typed, with a switch and its value as one: ``--progress_bar False`` as ``--progress_bar=False``."""
-    words: list[str] = []
+def join_switch_values(tokens: Sequence[str]) -> list[str]:
+    """Join a switch and its value to one token: ``--progress_bar False`` becomes ``--progress_bar=False``."""
+    joined: list[str] = []
     for token in tokens:
-        if token.lower() in ("true", "false") and words and words[-1].startswith("--") and "=" not in words[-1]:
-            words[-1] += f"={token}"
+        if token.lower() in ("true", "false") and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={token}"
         else:
-            words.append(token)
-    return words
+            joined.append(token)
+    return joined
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code.
+    """Run a command; returns the exit code.
 
     Args:
-        arguments: What was typed behind ``fsmtrain``; None takes this process's own.
+        arguments: The arguments after ``fsmtrain``; None: those of this process.
     """
     with warnings.catch_warnings():
         warnings.showwarning = exit_codes.show_warning
         try:
-            code = app(joined(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False)
+            tokens = join_switch_values(sys.argv[1:] if arguments is None else arguments)
+            code = app(tokens, exit_on_error=False, print_error=False)
             sys.stdout.flush()
         except (CycloptsError, FsmtrainError) as error:
-            return exit_codes.misused(error)
+            return exit_codes.report_usage_error(error)
         except KeyboardInterrupt as error:
-            return exit_codes.interrupted(error)
+            return exit_codes.report_ctrl_c(error)
         except BrokenPipeError:
-            return exit_codes.unread()
+            return exit_codes.discard_stdout()
         except Exception as error:
-            return exit_codes.raised(error)
+            return exit_codes.report_exception(error)
     return code if isinstance(code, int) else 0

@@ -1,9 +1,9 @@
-"""How a command ends that does not end well: one readable message, and an exit code.
+"""Exit codes of the command line, and the message that is printed with each code other than 0.
 
-0: done; `check` found no error.
-1: `check` found an error, or the run failed: in a rule of the run, or in the user's own code, whose traceback is shown.
-2: what was typed cannot be run: flags, names, sizes.
-130: Ctrl-C; 143: SIGTERM; 138: SIGUSR1; 141: whoever read the output has gone.
+0: done, and `check` found no error.
+1: `check` found an error, or the run failed: by a rule of fsmtrain, or in the user's own code, whose traceback is printed.
+2: the command cannot be run as typed: flags, names, sizes.
+130: Ctrl-C; 143: SIGTERM; 138: SIGUSR1; 141: the reader of a pipe has closed it.
 """
 
 from __future__ import annotations
@@ -18,47 +18,46 @@ from typing import TextIO
 
 from cyclopts import CycloptsError, UnknownOptionError
 
-from fsmtrain.cli.typed_values import reader_of
-from fsmtrain.errors import FsmtrainError, OptionsError
+from fsmtrain.errors import FsmtrainError
 from fsmtrain.flags.unknown_flags import OTHER_NAMES
-from fsmtrain.options import Options
 from fsmtrain.views.console.stderr import print_stderr
 
-OURS = str(Path(__file__).parents[1])
-FAILED, MISUSED, INTERRUPTED, UNREAD = 1, 2, 130, 141
+EXIT_FAILED, EXIT_USAGE, EXIT_CTRL_C, EXIT_BROKEN_PIPE = 1, 2, 130, 141
+
+_PACKAGE_FOLDER = str(Path(__file__).parents[1])
 
 
-def misused(error: CycloptsError | FsmtrainError) -> int:
-    """What was typed cannot be run."""
-    print_stderr(f"error: {_spelled(error)}")
-    return MISUSED
+def report_usage_error(error: CycloptsError | FsmtrainError) -> int:
+    """Report that the command cannot be run as typed; returns the exit code."""
+    print_stderr(f"error: {_usage_message(error)}")
+    return EXIT_USAGE
 
 
-def failed(error: FsmtrainError) -> int:
-    """The run has failed, on a rule of its own; the error says where."""
+def report_failure(error: FsmtrainError) -> int:
+    """Report that the run failed by a rule of fsmtrain, with the notes that say where; returns the exit code."""
     print_stderr("\n".join((f"error: {error}", *getattr(error, "__notes__", ()))))
-    return FAILED
+    return EXIT_FAILED
 
 
-def raised(error: Exception) -> int:
-    """The user's own code has raised: its traceback, from the user's first line on."""
-    theirs = _from_the_user_on(error.__traceback__)
-    if theirs is not None or isinstance(error, SyntaxError):  # else it is a fault of ours, to be shown whole
-        error.__traceback__ = theirs
+def report_exception(error: Exception) -> int:
+    """Print the traceback of an exception in the user's own code, from the user's first line on; returns the exit code."""
+    users = _user_traceback(error.__traceback__)
+    if users is not None or isinstance(error, SyntaxError):  # else it is our own fault, so print the whole traceback
+        error.__traceback__ = users
     traceback.print_exception(error)
-    return FAILED
+    return EXIT_FAILED
 
 
-def interrupted(error: KeyboardInterrupt) -> int:
-    """Ctrl-C where nothing takes it as a request, or the second one in a run."""
+def report_ctrl_c(error: KeyboardInterrupt) -> int:
+    """Report a Ctrl-C outside of a run, or the second one in a run; returns the exit code."""
     print_stderr("\n".join(("stopped by Ctrl-C", *getattr(error, "__notes__", ()))))
-    return INTERRUPTED
+    return EXIT_CTRL_C
 
 
-def unread() -> int:
-    """Whoever read standard output has gone, as ``| head`` does: nothing more is written there, nor complained about."""
+def discard_stdout() -> int:
+    """Discard all further output after its reader has closed the pipe, as ``| head`` does; returns the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return UNREAD
+    return EXIT_BROKEN_PIPE
 
 
 def show_warning(
@@ -69,50 +68,41 @@ def show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning of ours is told without the line of code that led to it: nobody wrote one."""
-    if _leads_there(filename):
+    """Print a warning of ours without file and line: the user of the command line wrote none of this code."""
+    if _is_internal(filename):
         print_stderr(f"warning: {message}")
     else:
         (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
-def _spelled(error: CycloptsError | FsmtrainError) -> str:
-    """The message; for a flag that there is not, the name that it has here."""
+def _usage_message(error: CycloptsError | FsmtrainError) -> str:
+    """Return the message; for an unknown flag its name here, if it is known from elsewhere."""
     if isinstance(error, FsmtrainError):
         return str(error)
-    if isinstance(error, UnknownOptionError):
-        hint = _known_elsewhere(error)
-        if hint is not None:
-            return hint
+    if isinstance(error, UnknownOptionError) and (hint := _other_name(error)):
+        return hint
     return f"{error} See {' '.join(('fsmtrain', *(error.command_chain or ()), '--help'))}."
 
 
-def _known_elsewhere(error: UnknownOptionError) -> str | None:
-    """The answer of `Options` to a name of another trainer's."""
-    typed = error.token.keyword or error.token.value
-    name, _, value = typed.lstrip("-").partition("=")
-    name = name.replace("-", "_")
-    if name in OTHER_NAMES or name == "max_steps":
-        try:
-            Options(**{name: reader_of(float)(value or _next_to(typed, error))})
-        except OptionsError as hint:
-            return str(hint)
-    return None
+def _other_name(error: UnknownOptionError) -> str:
+    """Return the message for a flag that has another name in other trainers, or had one here; else an empty string."""
+    typed = (error.token.keyword or error.token.value).partition("=")[0]
+    name = typed.lstrip("-").replace("-", "_")
+    if name == "max_steps":
+        return (
+            f"{typed}: there is no such flag. To stop after a number of steps pass --guards MODULE:NAME, the name of "
+            f"Guards(stop=after_steps(...)), and --min_nb_epochs 0."
+        )
+    flag = "no-resume-strict" if name == "resume_anyway" else OTHER_NAMES.get(name)
+    return f"{typed}: there is no such flag. Its name here is --{flag}." if flag else ""
 
 
-def _next_to(typed: str, error: CycloptsError) -> str:
-    """The token after this one: its value."""
-    tokens = error.root_input_tokens or []
-    after = tokens[tokens.index(typed) + 1 :] if typed in tokens else []
-    return after[0] if after else ""
-
-
-def _from_the_user_on(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback without what led to the user's code: this package, the command line's library, the import system."""
-    while trace is not None and _leads_there(trace.tb_frame.f_code.co_filename):
+def _user_traceback(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the first frame of the user's code on: without this package, cyclopts, the import system."""
+    while trace is not None and _is_internal(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return trace
 
 
-def _leads_there(filename: str) -> bool:
-    return filename.startswith((OURS, "<frozen ")) or "importlib" in filename or "cyclopts" in Path(filename).parts
+def _is_internal(filename: str) -> bool:
+    return filename.startswith((_PACKAGE_FOLDER, "<frozen ")) or "importlib" in filename or "cyclopts" in Path(filename).parts

@@ -73,6 +73,8 @@ def _no_such_flag(name: str, value: object, known: set[str]) -> str:
             f"{name}={value!r}: there is no such flag. To stop after {value} steps pass a guard and allow a stop in "
             f"the first epoch: Guards(stop=after_steps({value})), min_nb_epochs=0."
         )
+    if name == "resume_anyway" and "resume_strict" in known:
+        return f"{name}={value!r}: there is no such flag. Its name here is resume_strict; pass resume_strict={not value}."
     if name in OTHER_NAMES:
         return f"{name}={value!r}: there is no such flag. Its name here is {OTHER_NAMES[name]}."
     similar = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.65)

@@ -104,7 +104,7 @@ def test_in_a_pipe_there_are_no_colours_and_plans_are_plain() -> None:
 def test_wrong_flags_in_a_terminal_are_one_plain_line(terminal: Terminal) -> None:
     process = started("plan", "--train", "9", "--max_epochs", "3", stdout=terminal.stdout, stderr=terminal.stderr)
     assert process.wait() == 2
-    assert terminal.settled() == ["error: max_epochs=3: there is no such flag. Its name here is", " max_nb_epochs."]
+    assert terminal.settled() == ["error: --max_epochs: there is no such flag. Its name here is", " --max_nb_epochs."]
 
 
 def test_a_reader_that_has_gone_is_no_reason_to_complain() -> None:

@@ -64,7 +64,7 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def read_tags(path: str | os.PathLike[str]) -> HParams:
+def read_tags_csv(path: str | os.PathLike[str]) -> HParams:
     """The hyperparameters in a ``meta_tags.csv``: values read as bool, then int, float, str.
 
     Raises:
@@ -74,13 +74,13 @@ def read_tags(path: str | os.PathLike[str]) -> HParams:
         rows = list(csv.reader(file))
     if not rows or rows[0] != ["key", "value"]:
         raise UsageError(f"tags_csv={str(path)!r}: its first line must be key,value.")
-    return HParams(**{row[0]: read_value(row[1]) for row in rows[1:] if len(row) == 2})
+    return HParams(**{row[0]: parse_value(row[1]) for row in rows[1:] if len(row) == 2})
 
 
-def read_value(text: str) -> bool | int | float | str:
+def parse_value(text: str) -> bool | int | float | str:
     """One value as it was meant: a bool, an int, a float, or else the text itself.
 
-    >>> [read_value(text) for text in ("True", "3", "0.5", "1e-3", "adam")]
+    >>> [parse_value(text) for text in ("True", "3", "0.5", "1e-3", "adam")]
     [True, 3, 0.5, 0.001, 'adam']
     """
     if text in ("True", "False"):

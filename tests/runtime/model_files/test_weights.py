@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fsmtrain import FsmtrainError, Guards, LightningModule, Trainer, every_n_batches
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from fsmtrain.runtime.model_files.hparams import read_tags
+from fsmtrain.runtime.model_files.hparams import read_tags_csv
 from tests.models import batches, same_bits, weights
 
 
@@ -84,13 +84,13 @@ def test_tags_are_read_as_bool_int_float_and_text(tmp_path: Path) -> None:
     rows = [("key", "value"), ("a", "True"), ("b", "-3"), ("c", "1e-3"), ("d", "adam"), ("e", "False"), ("f", "")]
     with (tmp_path / "tags.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    assert vars(read_tags(tmp_path / "tags.csv")) == {"a": True, "b": -3, "c": 0.001, "d": "adam", "e": False, "f": ""}
+    assert vars(read_tags_csv(tmp_path / "tags.csv")) == {"a": True, "b": -3, "c": 0.001, "d": "adam", "e": False, "f": ""}
 
 
 def test_a_file_with_another_header_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tags.csv").write_text("name,value\n")
     with pytest.raises(FsmtrainError, match="key,value"):
-        read_tags(tmp_path / "tags.csv")
+        read_tags_csv(tmp_path / "tags.csv")
 
 
 def test_save_hyperparameters_keeps_plain_data(tmp_path: Path) -> None:

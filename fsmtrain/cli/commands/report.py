@@ -1,4 +1,4 @@
-"""``report``: a run's folder as one page of HTML."""
+"""The command ``report``: write the HTML report of a recorded run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from fsmtrain.cli.option_flags import INPUT
+from fsmtrain.cli.flag_parameters import INPUT
 from fsmtrain.views.recording.report.page import report as write_report
 from fsmtrain.views.recording.report.read_run_folder import find_run_folder
 
@@ -21,9 +21,9 @@ def report(
     runs_dir: Annotated[Path, Parameter(name="--runs_dir", group=INPUT, metavar="PATH")] = Path("runs"),
     open: Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)] = False,
 ) -> int:
-    """Make a report of a run, also of one that goes on or was killed, and print where it is.
+    """Write a report of a run as one HTML file, and print its path.
 
-    It is one HTML file, which opens anywhere and asks no network for anything.
+    The run may be finished, still running, or killed. The file opens in any browser, without a network.
 
     For example:
 
@@ -33,9 +33,9 @@ def report(
 
     Args:
         run: A run's folder, or its name or number in --runs_dir (default: the run that began last).
-        out: The file (default: report.html in the run's folder).
-        runs_dir: The folder of all runs.
-        open: Show it in the browser.
+        out: The file to write (default: report.html in the run's folder).
+        runs_dir: Folder of all recorded runs.
+        open: Open the report in the browser.
     """
     folder = find_run_folder(run, runs_dir)
     path = folder / "report.html" if out is None else out

@@ -77,23 +77,23 @@ def test_a_seed_is_that_of_the_first_weights_too(run: Run, folder: Path) -> None
     ("typed", "says"),
     [
         ("fit", "MODULE:CLASS"),
-        ("fit mine.py", "MODULE:CLASS is needed here"),
-        ("fit :Model", "MODULE:CLASS is needed here"),
+        ("fit mine.py", "must be MODULE:CLASS"),
+        ("fit :Model", "must be MODULE:CLASS"),
         ("fit theirs.py:Model", "theirs.py: there is no such file"),
         ("fit theirs.models:Model", "there is no module theirs"),
-        ("fit mine.py:Modle", "mine.py has no Modle. Was Model meant?"),
+        ("fit mine.py:Modle", "mine.py has no Modle. Did you mean Model?"),
         ("fit mine.py:xyz", "It has Model, Whole, Raising"),
-        ("fit mine.py:number", "a class or a function that makes a module is needed"),
-        ("fit mine.py:three", "it made 3, and a torch.nn.Module is needed"),
+        ("fit mine.py:number", "must be a class or a function that returns a torch.nn.Module"),
+        ("fit mine.py:three", "must return a torch.nn.Module, but returned 3"),
         ("fit mine.py:Whole", "cannot be called with no --hparams: missing a required argument: 'hparams'"),
-        ("fit mine.py:Model --hparams depth=3", "unexpected keyword argument 'depth'. What it takes is Model(width=1, lr=0.1)"),
-        ("fit mine.py:ready --hparams lr=3", "a class or a function that makes a module is needed"),
-        ("fit mine.py:Model --hparams lr", "--hparams lr: name=value is needed"),
-        ("fit mine.py:Model --hparams lr=1,lr=2", "lr is there twice"),
+        ("fit mine.py:Model --hparams depth=3", "unexpected keyword argument 'depth'. Its signature is Model(width=1, lr=0.1)"),
+        ("fit mine.py:ready --hparams lr=3", "must be a class or a function that returns a torch.nn.Module"),
+        ("fit mine.py:Model --hparams lr", "--hparams lr: must be name=value"),
+        ("fit mine.py:Model --hparams lr=1,lr=2", "lr occurs twice"),
         ("fit mine.py:Model --train_percent_check 0.01", "train_percent_check=0.01"),
         ("fit mine.py:Model --device nowhere", "device='nowhere'"),
-        ("fit mine.py:Model --save .", "that is a folder"),
-        ("fit mine.py:Model --max_epochs 3", "Its name here is max_nb_epochs"),
+        ("fit mine.py:Model --save .", "is a folder"),
+        ("fit mine.py:Model --max_epochs 3", "Its name here is --max_nb_epochs"),
         ("test mine.py:Model", "--weights requires an argument"),
         ("test mine.py:Model --weights none.pt", "none.pt: No such file"),
         ("test mine.py:Model --weights mine.py", "cannot be read as weights"),
@@ -112,8 +112,8 @@ def test_a_checkpoint_of_another_trainer_is_imported_and_begun_with(run: Run, fo
     torch.save({"state_dict": weights, "hyper_parameters": {"width": 4}, "epoch": 3, "callbacks": {}}, "theirs.ckpt")
     told = run("import theirs.ckpt")
     assert (told.code, told.out) == (0, "theirs/000000\n")
-    assert "kept: weights: 2 tensors with 12 numbers\nkept: hyperparameters: width\nkept: epoch 3\n" in told.err
-    assert "left out: callbacks\nA run can begin with these weights, in its first epoch; none can go on from them." in told.err
+    assert "imported: weights: 2 tensors with 12 numbers\nimported: hyperparameters: width\nimported: epoch 3\n" in told.err
+    assert "ignored: callbacks\nA new run can start with these weights: fit --weights. " in told.err
     assert json.loads(run("test mine.py:Model --weights theirs/000000 --json").out)["metrics"] == {"test_sum": 4.0}
     begun = run(f"fit mine.py:Model {ONE} --weights theirs/000000 --hparams width=4,lr=0.0 --test --json")
     assert json.loads(begun.out)["metrics"]["test_sum"] == 4.0
@@ -190,7 +190,7 @@ def test_a_module_beside_the_file_is_found(run: Run, folder: Path) -> None:
 
 def test_only_a_name_is_looked_up_and_nothing_is_evaluated(folder: Path) -> None:
     for target in ("mine.py:Model()", "mine.py:Model.fit", "mine.py:__import__('os')", "mine.py:"):
-        with pytest.raises(UsageError, match="MODULE:CLASS is needed"):
+        with pytest.raises(UsageError, match="must be MODULE:CLASS"):
             import_target.import_target(target)
 
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsmtrain import EarlyStopping, ModelCheckpoint, Options
-from fsmtrain.cli import option_flags
+from fsmtrain.cli import flag_parameters
 from fsmtrain.cli.app import app
-from fsmtrain.cli.option_flags import APART, UNTYPED, flags_in, with_flags
+from fsmtrain.cli.flag_parameters import PART_SEPARATOR, PYTHON_ONLY, parse_flags, with_flags
 from fsmtrain.flags.metadata import HelpGroup, OnResume, flag
 from fsmtrain.flags.unknown_flags import OTHER_NAMES
 from tests.cli.conftest import Run
@@ -28,7 +28,7 @@ COMMANDS = ("plan", "check", "draw", "fit", "test")
 TYPED = {
     name: [v for v in values if v is not None or name != "early_stop_callback"]
     for name, values in LEGAL.items()
-    if name not in UNTYPED
+    if name not in PYTHON_ONLY
 }
 
 
@@ -47,7 +47,7 @@ def spelled(name: str, value: Any) -> list[str]:
 @given(st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in TYPED.items()}))
 def test_flags_that_are_typed_are_the_flags_that_are_meant(flags: dict[str, Any]) -> None:
     flags.pop("min_nb_epochs", None)  # which must fit the other limit
-    typed = flags_in([word for name, value in flags.items() for word in spelled(name, value)])
+    typed = parse_flags([word for name, value in flags.items() for word in spelled(name, value)])
     assert set(typed) == set(flags)
     assert repr(Options(**typed)) == repr(Options(**flags))  # 1 is not 1.0 here
 
@@ -55,7 +55,7 @@ def test_flags_that_are_typed_are_the_flags_that_are_meant(flags: dict[str, Any]
 @given(st.builds(EarlyStopping, monitor=st.sampled_from(["3", "true", "a b"]), mode=st.sampled_from(["min", "max"])))
 def test_a_metrics_name_is_a_text_whatever_it_looks_like(rule: EarlyStopping) -> None:
     words = ["--early_stop_callback.monitor", rule.monitor, "--early_stop_callback.mode", rule.mode]
-    assert flags_in(words)["early_stop_callback"] == rule
+    assert parse_flags(words)["early_stop_callback"] == rule
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -64,7 +64,7 @@ def test_every_flag_has_its_documented_name_and_default_in_every_command(command
     assert function is not None
     offered = inspect.signature(function).parameters
     for field in attrs.fields(Options):
-        if field.name in UNTYPED:
+        if field.name in PYTHON_ONLY:
             continue
         assert offered[field.name].default == field.default
         assert any(f"--{field.name}" in argument.names for argument in app[command].assemble_argument_collection())
@@ -75,7 +75,7 @@ def test_the_help_explains_every_flag(command: str, run: Run, monkeypatch: pytes
     monkeypatch.setenv("COLUMNS", "200")
     shown = run(f"{command} --help")
     assert shown.code == 0
-    for name in set(FLAGS) - UNTYPED:
+    for name in set(FLAGS) - PYTHON_ONLY:
         assert re.search(rf"--{name}\b.* \w+ \w+", shown.out), name
 
 
@@ -92,14 +92,14 @@ def test_a_flag_that_is_added_to_options_is_on_the_command_line(monkeypatch: pyt
 
     docs = f"{Options.__doc__}".replace("    Raises:", "        extra: What is more.\n\n    Raises:")
     monkeypatch.setattr(More, "__doc__", docs)
-    monkeypatch.setattr(option_flags, "Options", More)
+    monkeypatch.setattr(flag_parameters, "Options", More)
 
     @with_flags
     def command(*, flags: Mapping[str, Any]) -> Mapping[str, Any]:
         return flags
 
     assert "extra" in inspect.signature(command).parameters
-    assert flags_in(["--extra", "3"]) == {"extra": 3}
+    assert parse_flags(["--extra", "3"]) == {"extra": 3}
 
 
 def test_a_switch_of_a_command_s_own_has_the_parts_of_its_class() -> None:
@@ -114,7 +114,7 @@ def test_a_switch_of_a_command_s_own_has_the_parts_of_its_class() -> None:
 
     offered = inspect.signature(command).parameters
     for field in attrs.fields(ModelCheckpoint):
-        assert offered[f"checkpoint{APART}{field.name}"].default == field.default
+        assert offered[f"checkpoint{PART_SEPARATOR}{field.name}"].default == field.default
     one = App(default_command=command, result_action="return_value")
     assert one([]) == ({}, None)
     assert one(["--checkpoint", "--max_nb_epochs", "3"]) == ({"max_nb_epochs": 3}, True)
@@ -124,7 +124,7 @@ def test_a_switch_of_a_command_s_own_has_the_parts_of_its_class() -> None:
 
 
 def test_no_flag_has_what_stands_for_a_dot_in_its_name() -> None:
-    assert not any(APART in name for name in (*FLAGS, *(f.name for f in attrs.fields(EarlyStopping))))
+    assert not any(PART_SEPARATOR in name for name in (*FLAGS, *(f.name for f in attrs.fields(EarlyStopping))))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_no_flag_has_what_stands_for_a_dot_in_its_name() -> None:
     ],
 )
 def test_a_flag_can_be_spelled_so(typed: str, meant: dict[str, Any]) -> None:
-    found = flags_in(typed.split())
+    found = parse_flags(typed.split())
     assert found == meant
     assert repr(found) == repr(meant)
 
@@ -166,9 +166,12 @@ def test_a_flag_can_be_spelled_so(typed: str, meant: dict[str, Any]) -> None:
         ("--max_nb_epochs", "--max_nb_epochs requires an argument"),
         ("--max_nb_epochs 1 --max_nb_epochs 2", "--max_nb_epochs specified multiple times"),
         ("--accumulate_grad_batches 0:1,4:x", "the value 'x' of epoch 4 is not a number of batches"),
-        ("--accumulate_grad_batches 0:1,0:2", "0 is there twice"),
+        ("--accumulate_grad_batches 0:1,0:2", "the key 0 occurs twice"),
         ("--early_stop_callback.patience x", "EarlyStopping(patience='x'): a number of checks is needed"),
-        ("--early_stop_callback=false --early_stop_callback.patience 5", "leave one out"),
+        (
+            "--early_stop_callback=false --early_stop_callback.patience 5",
+            "--early_stop_callback=False contradicts --early_stop",
+        ),
         ("--progress_bar=maybe", "--progress_bar"),
         ("--min_nb_epochs 3 --max_nb_epochs 2", "min_nb_epochs=3, max_nb_epochs=2"),
     ],
@@ -183,12 +186,19 @@ def test_a_wrong_flag_is_one_message_and_exit_code_2(run: Run, typed: str, says:
 
 
 @pytest.mark.parametrize("name", OTHER_NAMES)
-def test_a_name_from_elsewhere_is_answered_as_options_answers_it(run: Run, name: str) -> None:
-    with pytest.raises(ValueError, match="there is no such flag") as python:
-        Options(**{name: 3})  # type: ignore[arg-type]
+def test_a_name_from_elsewhere_is_answered_in_the_spelling_of_the_command_line(run: Run, name: str) -> None:
     for typed in (f"--{name} 3", f"--{name.replace('_', '-')}=3"):
         told = run(f"plan --train 9 {typed}")
-        assert (told.code, told.err) == (2, f"error: {python.value}\n")
+        option = typed.replace("=", " ").split()[0]
+        here = f"error: {option}: there is no such flag. Its name here is --{OTHER_NAMES[name]}.\n"
+        assert (told.code, told.err) == (2, here)
+
+
+def test_resume_anyway_is_answered_with_no_resume_strict(run: Run) -> None:
+    for typed in ("--resume_anyway", "--resume-anyway", "--resume_anyway=true"):
+        told = run(f"fit mine.py:Model {typed}")
+        assert told.code == 2
+        assert told.err.endswith(": there is no such flag. Its name here is --no-resume-strict.\n")
 
 
 def test_a_slip_of_the_pen_is_answered_with_the_nearest_flag(run: Run) -> None:
@@ -198,7 +208,7 @@ def test_a_slip_of_the_pen_is_answered_with_the_nearest_flag(run: Run) -> None:
 
 
 def test_a_number_of_steps_is_a_guard(run: Run) -> None:
-    assert "Guards(stop=after_steps(100))" in run("plan --train 9 --max_steps 100").err
+    assert "--guards MODULE:NAME, the name of Guards(stop=after_steps(...))" in run("plan --train 9 --max_steps 100").err
 
 
 @pytest.mark.parametrize("typed", ["--progress_bar False", "--progress_bar false", "--progress_bar=false"])

@@ -1,0 +1,99 @@
+"""The command ``fit``: train a user's model from the shell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from fsmtrain.cli.flag_parameters import INPUT, SAVING, with_flags
+from fsmtrain.cli.import_target import build_model, import_guards
+from fsmtrain.cli.parse_values import parse_hparams
+from fsmtrain.cli.run_machine import HParamsArguments, Switch, Target, build_model_with_weights, print_outcome, run_machine
+from fsmtrain.core.model_checkpoint import ModelCheckpoint
+from fsmtrain.errors import ResumeError, UsageError
+from fsmtrain.machine import Machine
+from fsmtrain.options import Options
+from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.checkpointing.compatibility import with_way_out
+from fsmtrain.runtime.model_files.weights import save_weights
+from fsmtrain.runtime.rng import seed_all
+
+SavingSwitch = Annotated[bool, Parameter(group=SAVING, negative=(), show_default=False)]
+
+
+@with_flags
+def fit(
+    target: Target,
+    /,
+    *,
+    hparams: HParamsArguments = None,
+    guards: Annotated[str | None, Parameter(group=INPUT, metavar="MODULE:NAME")] = None,
+    weights: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
+    test: Switch = False,
+    save: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
+    checkpoint: ModelCheckpoint | bool | None = None,
+    resume: SavingSwitch = False,
+    resume_from: Annotated[Path | None, Parameter(name="--resume_from", group=SAVING, metavar="PATH")] = None,
+    resume_strict: Annotated[bool, Parameter(name="--resume-strict", group=SAVING, show_default=False)] = True,
+    requeue_code: Annotated[int | None, Parameter(name="--requeue_code", group=SAVING, metavar="CODE")] = None,
+    json: Switch = False,
+    flags: Mapping[str, Any],
+) -> int:
+    """Train a model on the loaders that its own methods return.
+
+    Ctrl-C stops after the current batch, prints where, and exits with 130; a second Ctrl-C stops at once. SIGTERM stops with
+    exit code 143, SIGUSR1 with 138. If the run saves checkpoints, it saves one where it stops.
+
+    For example:
+
+        fsmtrain fit train.py:Model --max_nb_epochs 20 --early_stop_callback --test
+
+        fsmtrain fit train.py:Model --checkpoint.every_n_steps 500 --resume
+
+        fsmtrain fit package.models:Model --hparams lr=0.1,hidden=32 --save weights.pt
+
+    Args:
+        target: The model: a class, or a function that returns a module, as in train.py:Model or package.models:Model.
+        hparams: Hyperparameters to build the model with, as in lr=0.1,hidden=32. They are passed as one argument if it has a
+            parameter hparams, else each by its name.
+        guards: A Guards(...), or a function that returns one.
+        weights: Start with these weights: a file or a checkpoint. Without --hparams the saved hyperparameters are used.
+        test: Test the model at the end.
+        save: Write the weights and hyperparameters to this file at the end, also after Ctrl-C.
+        checkpoint: Save checkpoints: at the end of each epoch, or as the options below say.
+        resume: Continue the newest run that this same command began, from its newest checkpoint; if there is none, begin one.
+        resume_from: Continue the run in this run folder. Or begin a new run from this checkpoint, or from the newest valid one
+            in this folder of checkpoints.
+        resume_strict: Refuse to resume if options, guards or sizes differ from those of the checkpoint. With
+            --no-resume-strict, print the differences as a warning and resume.
+        requeue_code: Exit with this code after SIGTERM or SIGUSR1, in place of 143 or 138: the one after which your job
+            scheduler queues the job again.
+        json: Print the result as JSON.
+    """
+    options = Options(**flags)
+    if save is not None and save.is_dir():
+        raise UsageError(f"--save {save}: is a folder. Pass the path of a file.")
+    own_guards = import_guards(guards)
+    if options.seed is not None:
+        seed_all(options.seed)  # for the model's initial weights; the run sets the seed again when it begins
+    typed = parse_hparams(hparams) if hparams else None
+    model = build_model(target, typed) if weights is None else build_model_with_weights(target, weights, typed)
+    rule = ModelCheckpoint() if checkpoint is True else checkpoint
+    machine = Machine(options, model, Loaders(test=None if test else ()), guards=own_guards, callbacks=[rule] if rule else [])
+    if resume or resume_from is not None:
+        try:
+            machine.resume_from("auto" if resume_from is None else resume_from, strict=resume_strict)
+        except ResumeError as error:
+            raise with_way_out(error, "--no-resume-strict") from None
+    outcome = run_machine(machine, requeue_code)
+    if save is not None and outcome.result is not None:
+        if typed is not None and getattr(model, "hparams", None) is None:
+            model.hparams = typed  # type: ignore[assignment]
+        try:
+            save_weights(save, model, {"epoch": machine.current_epoch, "global_step": machine.global_step})
+        except OSError as error:
+            raise UsageError(f"--save {save}: cannot be written: {error.strerror or error}.") from error
+    return print_outcome(outcome, as_json=json, quiet=options.quiet)

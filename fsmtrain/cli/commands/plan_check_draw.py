@@ -1,0 +1,201 @@
+"""The commands ``plan``, ``check`` and ``draw``: what a run will do, from given sizes or from the loaders of a model."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from attrs import evolve, field, frozen
+from cyclopts import Parameter
+
+from fsmtrain.cli.flag_parameters import INPUT, parse_flags, with_flags
+from fsmtrain.cli.import_target import build_model, import_guards
+from fsmtrain.cli.parse_values import parse_hparams, parse_sizes
+from fsmtrain.core.checking.check import quick_findings
+from fsmtrain.core.sizes import Sizes
+from fsmtrain.errors import UsageError
+from fsmtrain.loop import Loop
+from fsmtrain.machine import build
+from fsmtrain.options import Options
+
+Batches = Annotated[
+    tuple[str, ...] | None,
+    Parameter(
+        converter=lambda _, tokens: parse_sizes([token.value for token in tokens]),
+        n_tokens=1,
+        metavar="INT|stream",
+        negative=(),
+    ),
+]
+Count = Annotated[int | None, Parameter(negative=())]
+
+
+@frozen(kw_only=True)
+class LoopArguments:
+    """The arguments that make a loop, besides the flags of `Options`.
+
+    Args:
+        train: Batches of the train loader; stream for a loader without a length (default: those of the model's own loader).
+        val: Batches of the val loader. Several loaders: repeat the flag, or separate the numbers by commas.
+        test: Batches of the test loader, or of several, as for --val.
+        optimizers: Number of optimizers, which take turns on each batch (default: as many as the model has, or 1).
+        splits: Splits of each batch under --truncated_bptt_steps (default: 1).
+        guards: A Guards(...), or a function that returns one.
+        hparams: Hyperparameters to build MODULE:CLASS with, as in lr=0.1,hidden=32.
+    """
+
+    train: Batches = None
+    val: Batches = None
+    test: Batches = None
+    optimizers: Count = None
+    splits: Count = None
+    guards: Annotated[str | None, Parameter(metavar="MODULE:NAME")] = None
+    hparams: Annotated[list[str], Parameter(metavar="NAME=VALUE", negative=(), show_default=False)] = field(factory=list)
+
+    def loop(self, target: str | None, flags: Mapping[str, Any]) -> Loop:
+        """Build the loop from these arguments, the flags, and the loaders of the model if there is one.
+
+        Raises:
+            FsmtrainError: The number of train batches is not known, or the arguments make no loop.
+        """
+        options, guards = Options(**flags), import_guards(self.guards)
+        if target is None:
+            if self.train is None:
+                raise UsageError(
+                    "the number of train batches is missing. Pass sizes, as in --train 45 --val 12, or MODULE:CLASS, a model "
+                    "with loaders."
+                )
+            if self.hparams:
+                raise UsageError("--hparams: there is no MODULE:CLASS to build with them. Pass one, or leave --hparams out.")
+            return Loop(options, self._replace_typed(Sizes()), guards=guards)
+        model = build_model(target, parse_hparams(self.hparams) if self.hparams else None)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loop = build(options, model, guards=guards).loop
+        findings = {f"{finding.about}: {finding.text}" for finding in quick_findings(loop.spec)}  # the command check reports these
+        for warning in caught:
+            if str(warning.message) not in findings:
+                warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+        return Loop(options, self._replace_typed(loop.sizes), guards=guards, hook=loop.spec.hook)
+
+    def _replace_typed(self, sizes: Sizes) -> Sizes:
+        """Return the sizes with those that were typed in their place."""
+        if self.train is not None and len(self.train) != 1:
+            raise UsageError(f"--train: there is one train loader, but {len(self.train)} numbers were passed.")
+        values = {
+            "train": self.train[0] if self.train is not None else None,
+            **{name: getattr(self, name) for name in ("val", "test", "optimizers", "splits")},
+        }
+        return evolve(sizes, **{name: value for name, value in values.items() if getattr(self, name) is not None})
+
+
+Target = Annotated[str | None, Parameter(name="MODULE:CLASS", group=INPUT)]
+Arguments = Annotated[LoopArguments, Parameter(name="*", group=INPUT)]
+Json = Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)]
+
+
+@with_flags
+def plan(
+    target: Target = None,
+    /,
+    *,
+    arguments: Arguments = LoopArguments(),
+    against: Annotated[str | None, Parameter(group=INPUT, metavar="FLAGS", allow_leading_hyphen=True)] = None,
+    json: Json = False,
+    flags: Mapping[str, Any],
+) -> int:
+    """Print the exact schedule of a run: epochs, accumulation windows, steps, validations, and where it may end early.
+
+    Nothing is trained. Pass the sizes of the loaders, or MODULE:CLASS, whose loaders are built and measured; or both: sizes
+    replace those of the model's loaders.
+
+    For example:
+
+        fsmtrain plan --train 45 --val 12 --max_nb_epochs 3
+
+        fsmtrain plan train.py:Model --val_check_interval 0.25
+
+        fsmtrain plan train.py:Model --against "--accumulate_grad_batches 4"
+
+    Args:
+        target: A model with loaders: train.py:Model, or package.models:Model.
+        against: Print how the schedule would change with these flags, one line for each difference: "--max_nb_epochs 5".
+        json: Print JSON.
+    """
+    if against is not None and json:
+        raise UsageError("--against and --json: differences can only be printed as text. Leave --json out.")
+    loop = arguments.loop(target, flags)
+    if against is None:
+        print(loop.plan().to_json() if json else loop.plan())
+        return 0
+    try:
+        words = shlex.split(against)
+    except ValueError as error:
+        raise UsageError(f"--against {against}: {error}.") from error
+    other = Loop(Options(**{**flags, **parse_flags(words)}), loop.sizes, guards=loop.guards)
+    print(loop.plan().diff(other.plan()) or "no difference")
+    return 0
+
+
+@with_flags
+def check(
+    target: Target = None,
+    /,
+    *,
+    arguments: Arguments = LoopArguments(),
+    strict: Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)] = False,
+    json: Json = False,
+    flags: Mapping[str, Any],
+) -> int:
+    """Report mistakes in a run, and what is probably not intended, before it runs.
+
+    Exits with 1 if there is an error, or with --strict a warning; else with 0.
+
+    For example:
+
+        fsmtrain check --train 45 --val 12 --max_nb_epochs 2 --early_stop_callback
+
+        fsmtrain check train.py:Model --strict --quiet && fsmtrain fit train.py:Model
+
+    Args:
+        target: A model with loaders: train.py:Model, or package.models:Model.
+        strict: Exit with 1 for warnings, too.
+        json: Print JSON.
+    """
+    report = arguments.loop(target, flags).check()
+    if not flags.get("quiet", False):
+        print(report.to_json() if json else report)
+    return int(bool(report.findings if strict else report.errors))
+
+
+@with_flags
+def draw(
+    path: Annotated[Path, Parameter(group=INPUT, metavar="PATH")],
+    target: Target = None,
+    /,
+    *,
+    arguments: Arguments = LoopArguments(),
+    flags: Mapping[str, Any],
+) -> int:
+    """Draw the state diagram of a run to a file, with the run's own numbers on its edges.
+
+    For example:
+
+        fsmtrain draw loop.svg --train 45 --val 12 --accumulate_grad_batches 4
+
+        fsmtrain draw loop.dot train.py:Model
+
+    Args:
+        path: The file to write. Its suffix is the format: .svg and .png (they need pip install 'fsmtrain[draw]'), .mmd for
+            Mermaid, .dot for Graphviz.
+        target: A model with loaders: train.py:Model, or package.models:Model.
+    """
+    loop = arguments.loop(target, flags)
+    try:
+        loop.draw(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}.") from error
+    return 0

@@ -1,0 +1,160 @@
+"""The flags of `Options` as cyclopts parameters of a command: names, types, defaults, groups and help come from its fields.
+
+A flag that is added to `Options` is on the command line by that alone. A command's own parameter with parts, such as
+``--checkpoint`` and ``--checkpoint.every_n_steps``, comes from its class, `ModelCheckpoint`, in the same way.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import attrs
+from cyclopts import App, Group, Parameter
+from docstring_parser import parse
+
+from fsmtrain.cli.parse_values import allows_mapping, is_path, union_members, value_parser
+from fsmtrain.errors import UsageError
+from fsmtrain.flags.metadata import HelpGroup, flag_info
+from fsmtrain.options import Options
+
+R = TypeVar("R")
+
+INPUT, SAVING = Group("Input and output", sort_key=0), Group("Saving and resuming", sort_key=1)
+_GROUPS = {group: Group(group.value, sort_key=2 + place) for place, group in enumerate(HelpGroup)}
+
+PYTHON_ONLY = frozenset({"logger"})  # flags whose values are objects, which cannot be typed
+
+PART_SEPARATOR = "__"  # in the name of a Python parameter, in place of the dot in --early_stop_callback.patience
+
+
+def with_flags(command: Callable[..., R]) -> Callable[..., R]:
+    """Return the command with each flag of `Options` as a parameter, in place of its own parameter `flags`.
+
+    As `flags` the command gets those that were typed, and no others, by their names in `Options`. Other parameters of the
+    command whose class has fields, such as a `ModelCheckpoint`, get a parameter for each field, too.
+    """
+    signature = inspect.signature(command)
+    hints = typing.get_type_hints(command, include_extras=True)
+    types = typing.get_type_hints(command)
+    with_parts = [
+        name
+        for name in signature.parameters
+        if name != "flags" and bool in union_members(types[name]) and _part_classes(types[name])
+    ]
+    texts = _argument_texts(command)
+    parts = (_parameters_for(name, types[name], signature.parameters[name].default, texts[name], SAVING) for name in with_parts)
+    added = [*itertools.chain(*parts), *_parameters_of(Options)]
+
+    @functools.wraps(command)
+    def run(*args: Any, **arguments: Any) -> R:
+        typed = {parameter.name: arguments.pop(parameter.name) for parameter in added if parameter.name in arguments}
+        flags = _join_parts(typed, {**typing.get_type_hints(Options), **types})
+        return command(*args, flags=flags, **{name: flags.pop(name) for name in with_parts if name in flags}, **arguments)
+
+    own = [p.replace(annotation=hints[name]) for name, p in signature.parameters.items() if name not in ("flags", *with_parts)]
+    vars(run)["__signature__"] = signature.replace(parameters=[*own, *added])
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
+    return run
+
+
+def parse_flags(tokens: Sequence[str]) -> Mapping[str, Any]:
+    """Parse flags without a command; returns those that were typed, by their names in `Options`."""
+
+    @with_flags
+    def command(*, flags: Mapping[str, Any]) -> Mapping[str, Any]:
+        return flags
+
+    app = App(name="--against", default_command=command, help_flags=(), version_flags=(), result_action="return_value")
+    flags: Mapping[str, Any] = app(list(tokens), exit_on_error=False, print_error=False)
+    return flags
+
+
+def _parameters_of(cls: type[Any], prefix: str = "", group: Group | None = None) -> Iterator[inspect.Parameter]:
+    """Yield the parameters for the fields of an attrs class, in `group` or in the group of each flag."""
+    hints, texts = typing.get_type_hints(cls), _argument_texts(cls)
+    for field in attrs.fields(cls):
+        if field.name not in PYTHON_ONLY:
+            place = group or _GROUPS[flag_info(field).group]
+            yield from _parameters_for(prefix + field.name, hints[field.name], field.default, texts[field.name], place)
+
+
+def _parameters_for(name: str, hint: Any, default: object, text: str, group: Group) -> Iterator[inspect.Parameter]:
+    """Yield a flag's parameter, and those of its parts."""
+    kind: Any = bool if bool in union_members(hint) else str
+    annotation = Annotated[kind, _cyclopts_parameter(hint, name, default, text, group)]
+    yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    for part in _part_classes(hint):
+        yield from _parameters_of(part, f"{name}{PART_SEPARATOR}", group)
+
+
+def _part_classes(hint: Any) -> list[Any]:
+    """Return the attrs classes that a type hint allows: each of their fields is a part of the flag."""
+    return list(filter(attrs.has, union_members(hint)))
+
+
+def _argument_texts(documented: Any) -> dict[str, str]:
+    """Return what a docstring says about each argument."""
+    return {param.arg_name: param.description or "" for param in parse(documented.__doc__ or "").params}
+
+
+def _cyclopts_parameter(hint: Any, name: str, default: object, text: str, group: Group) -> Parameter:
+    """Return how a flag is spelled, parsed and explained."""
+    option = name.replace(PART_SEPARATOR, ".")  # cyclopts accepts dashes for underscores by itself
+    if bool in union_members(hint):
+        text += " Any of its parts, below, switches it on, too." * bool(_part_classes(hint))
+        off = f"--no-{option}" if default is True else ()
+        return Parameter(name=f"--{option}", negative=off, group=group, help=text, show_default=_format_switch)
+    if allows_mapping(hint):
+        text += " Typed as 4, or as 0:1,4:2."
+    parse_value = value_parser(hint)
+    return Parameter(
+        name=f"--{option}",
+        group=group,
+        help=text,
+        converter=lambda _, tokens: parse_value(tokens[0].value),
+        n_tokens=1,
+        negative=(),
+        metavar=_metavar(hint),
+        show_default=lambda value: "none" if value is None else str(value),
+        allow_leading_hyphen=True,
+    )
+
+
+def _metavar(hint: Any) -> str:
+    """Return the placeholder of a value, without ``none``, which the help text explains."""
+    names = {int: "INT", float: "NUMBER", str: "TEXT"}
+    shown: list[str] = []
+    for member in union_members(hint):
+        if member is NoneType:
+            continue
+        if get_origin(member) is Literal:
+            shown += map(str, get_args(member))
+        elif is_path(member):
+            shown = ["PATH"]
+        else:
+            shown.append(names.get(member, "EPOCH:INT,..."))
+    return "|".join(shown)
+
+
+def _format_switch(default: object) -> str:
+    return "on" if default else "off"
+
+
+def _join_parts(typed: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags by name, with the parts of a flag, ``--flag.part``, joined to one object."""
+    flags = {name: value for name, value in typed.items() if PART_SEPARATOR not in name}
+    for whole in dict.fromkeys(name.split(PART_SEPARATOR)[0] for name in typed if PART_SEPARATOR in name):
+        prefix = whole + PART_SEPARATOR
+        parts = {name.removeprefix(prefix): value for name, value in typed.items() if name.startswith(prefix)}
+        if not flags.get(whole, True):
+            others = ", ".join(f"--{whole}.{part}" for part in parts)
+            raise UsageError(f"--{whole}={flags[whole]} contradicts {others}. Leave one of them out.")
+        (cls,) = _part_classes(hints[whole])
+        flags[whole] = cls(**parts)
+    return flags

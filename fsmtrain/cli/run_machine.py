@@ -1,0 +1,109 @@
+"""Run a machine from the command line: stop on signals, choose the exit code, print the result."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from attrs import frozen
+from cyclopts import Parameter
+from torch import nn
+
+from fsmtrain.cli.exit_codes import discard_stdout, report_failure
+from fsmtrain.cli.flag_parameters import INPUT
+from fsmtrain.cli.import_target import build_model
+from fsmtrain.core.states import State
+from fsmtrain.core.trace import where
+from fsmtrain.errors import CheckpointError, FsmtrainError, UsageError
+from fsmtrain.machine import Machine
+from fsmtrain.runtime.engine import Result
+from fsmtrain.runtime.model_files.hparams import HParams
+from fsmtrain.runtime.model_files.weights import load_weights, put_weights
+from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
+from fsmtrain.views.console.stderr import print_stderr
+from fsmtrain.views.number_format import metric
+
+Target = Annotated[str, Parameter(name="MODULE:CLASS", group=INPUT)]
+HParamsArguments = Annotated[list[str] | None, Parameter(group=INPUT, metavar="NAME=VALUE", negative=())]
+Switch = Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)]
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    result: Result | None  # None if it failed
+    exit_code: int
+    stopped: str = ""  # where a signal stopped it
+
+
+def build_model_with_weights(target: str, weights: Path, hparams: HParams | None) -> nn.Module:
+    """Return the model with saved weights; without `hparams` it is built with the hyperparameters saved beside them."""
+    try:
+        content = load_weights(weights, "cpu")
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise UsageError(f"--weights {weights}: {error.strerror or error}.") from error
+    saved = content.get("hparams")
+    model = build_model(target, hparams or (HParams(**saved) if saved else None))
+    put_weights(model, content["state_dict"])
+    return model
+
+
+def run_machine(machine: Machine, requeue_code: int | None = None) -> Outcome:
+    """Run to the end, or until a signal stops the run."""
+    with stop_on_signals(machine.stop) as received:
+        try:
+            result = machine.run()
+        except Exception as error:
+            if received:  # the signal may be the reason: it has killed a DataLoader worker, for example
+                lines = (f"stopped by {type(error).__name__}: {error}", *getattr(error, "__notes__", ()))
+                return Outcome(result=None, exit_code=_exit_code(received, requeue_code), stopped="\n".join(lines))
+            if not isinstance(error, FsmtrainError):
+                raise
+            return Outcome(result=None, exit_code=report_failure(error))
+    if machine.state is not State.STOPPED or not received:
+        return Outcome(result=result, exit_code=0)
+    place = f"stopped after {machine.last_state} ({where(machine.counters)}), at global_step {machine.counters.global_step}"
+    return Outcome(result=result, exit_code=_exit_code(received, requeue_code), stopped=place)
+
+
+def print_outcome(outcome: Outcome, *, as_json: bool, quiet: bool) -> int:
+    """Print the result; returns the exit code."""
+    if outcome.stopped:
+        print_stderr(outcome.stopped)
+    if outcome.result is None:
+        return outcome.exit_code
+    try:
+        if as_json:
+            print(json.dumps(_as_dict(outcome.result), indent=2))
+        elif not quiet:
+            for name, value in outcome.result.metrics.items():
+                print(metric(name, value))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        broken_pipe = discard_stdout()
+        return outcome.exit_code or broken_pipe
+    return outcome.exit_code
+
+
+def _exit_code(received: ReceivedSignal, requeue_code: int | None) -> int:
+    return received.exit_code if requeue_code is None or received.signal == signal.SIGINT else requeue_code
+
+
+def _as_dict(result: Result) -> dict[str, Any]:
+    """Return a result as JSON types. A metric that is not finite is None, since JSON has no such numbers."""
+    return {
+        "state": result.state.value,
+        "stop_reason": result.stop_reason.name.lower(),
+        "because": result.stop_reason.value,
+        "epochs_done": result.counters.epochs_done,
+        "current_epoch": result.counters.current_epoch,
+        "global_step": result.counters.global_step,
+        "metrics": {name: value if math.isfinite(value) else None for name, value in result.metrics.items()},
+    }
