@@ -75,7 +75,7 @@ class LoopArguments:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             loop = build(options, model, guards=guards).loop
-        findings = {f"{finding.about}: {finding.text}" for finding in quick_findings(loop.spec)}  # the command check reports these
+        findings = {f"{finding.about}: {finding.text}" for finding in quick_findings(loop.spec)}  # `check` reports these
         for warning in caught:
             if str(warning.message) not in findings:
                 warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
