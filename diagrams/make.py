@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-from fsmtrain.core.guards import Guards, after_steps, every_n_batches
+from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.interval_guards import after_steps, every_n_batches
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options

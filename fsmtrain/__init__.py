@@ -1,6 +1,8 @@
 """A PyTorch training loop that is an explicit finite-state machine."""
 
-from fsmtrain.core.guards import Guard, Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
+from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State

@@ -49,6 +49,10 @@ class UsageError(FsmtrainError, RuntimeError):
     """A call that makes no sense now, such as a test before there is a model."""
 
 
+class RenamedError(FsmtrainError, AttributeError, TypeError):
+    """An old name of this package, as an attribute or a keyword. The message has the new name."""
+
+
 class MissingExtraError(FsmtrainError, ImportError):
     """Something that only an extra of the package installs."""
 

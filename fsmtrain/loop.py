@@ -10,8 +10,8 @@ from attrs import field, frozen
 
 from fsmtrain.core.checking.check import check_of
 from fsmtrain.core.checking.findings import Report
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.guard_ast.expressions import Expression
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.plan import Plan

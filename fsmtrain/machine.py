@@ -13,7 +13,7 @@ from torch import nn
 from fsmtrain import auto_resume
 from fsmtrain.core.checking.check import check_of, quick_findings
 from fsmtrain.core.checking.findings import Finding, Report, Severity
-from fsmtrain.core.guards import Guards
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.planning.plan import Plan
 from fsmtrain.core.planning.planner import make_plan
 from fsmtrain.core.trace import where as where_it_stands

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from attrs import define, field, frozen
 from torch import nn
 
-from fsmtrain.core.guards import Guards
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.errors import ResumeError, UsageError
 from fsmtrain.flags.unknown_flags import explain_unknown_flags
 from fsmtrain.machine import Machine

@@ -13,10 +13,12 @@ from hypothesis import reject
 from hypothesis import strategies as st
 
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.folding import folded
-from fsmtrain.core.guards import Guard, Guards, every_n_batches, every_n_steps_of
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.interval_guards import every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State

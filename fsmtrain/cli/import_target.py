@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from fsmtrain.core.guards import Guards
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.errors import UsageError
 from fsmtrain.runtime.model_files.hparams import HParams
 

@@ -11,7 +11,16 @@ from typing import Literal
 
 from attrs import define, field, fields, frozen
 
+from fsmtrain.renamed import renamed_attributes
 
+
+@renamed_attributes(
+    batches_since_check="batches_since_validation",
+    checks_done="validations_done",
+    cut="epoch_ended_early",
+    epochs_since_checks="epochs_since_validation",
+    window="window_length",
+)
 @define
 class Counters:
     """Where a run stands, in numbers. Everything counts from 0; only the effects of the table's rows write here.

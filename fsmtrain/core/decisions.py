@@ -6,9 +6,10 @@ from attrs import frozen
 
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import name_of, read
-from fsmtrain.core.guards import Checked, Guard, Guards
+from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 
 

@@ -10,11 +10,12 @@ from attrs import evolve, fields
 
 from fsmtrain.core import effects as do
 from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS
+from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.effects import Effect
 from fsmtrain.core.guard_ast.expressions import FALSE, TRUE, Expression, Fact
 from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.guard_ast.simplify import fold
-from fsmtrain.core.guards import Checked, Guard, Guards
+from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS, Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table

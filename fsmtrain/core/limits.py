@@ -18,9 +18,11 @@ from fsmtrain.core.states import EvalPass
 from fsmtrain.errors import SizesError
 from fsmtrain.options import Options
 from fsmtrain.predicates import is_integer
+from fsmtrain.renamed import renamed_attributes
 from fsmtrain.wording import plural
 
 
+@renamed_attributes(check_batches="val_check_batches", check_epochs="val_check_epochs")
 @frozen(kw_only=True)
 class Limits:
     """What bounds the loops of one run. All counts are of whole batches, epochs or optimizers.

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from attrs import field, frozen
 
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guard_ast.expressions import Expression
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.iteration import visits
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes

@@ -9,7 +9,9 @@ from attrs import Attribute, field, frozen
 
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guards import Guard, Guards
+from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.interval_guards import every_n_batches, every_n_epochs, every_n_steps
 from fsmtrain.core.limits import Limits
 from fsmtrain.errors import OptionsError
 from fsmtrain.predicates import is_integer, is_real
@@ -92,7 +94,7 @@ class ModelCheckpoint:
             [(0, 3), (1, 1), (1, 4)]
         """
         before_check = (guards.validate or ask.validation_interval_is_over) if self.monitor is not None else ask.never
-        by_batches = ask.every_n_batches(self.every_n_batches) if self.every_n_batches is not None else ask.never
+        by_batches = every_n_batches(self.every_n_batches) if self.every_n_batches is not None else ask.never
         by_steps = every_n_steps(self.every_n_steps) if self.every_n_steps is not None else ask.never
         epochs = 1 if self.monitor is None and not self.has_interval else self.every_n_epochs
         by_epochs = every_n_epochs(epochs) if epochs is not None else ask.never
@@ -109,21 +111,3 @@ class ModelCheckpoint:
             )
 
         return checkpoint_is_due
-
-
-def every_n_steps(n: int) -> Guard:
-    """A guard that fires at the end of the round in which the first optimizer has made another n steps."""
-
-    def nth_step_is_done(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        return counters.optimizer_steps[0] % n == 0 and counters.stepped_in[0] == counters.round_nb
-
-    return nth_step_is_done
-
-
-def every_n_epochs(n: int) -> Guard:
-    """A guard that fires after the last batch of every n-th epoch."""
-
-    def nth_epoch_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        return ask.epoch_is_over(limits, counters, signals) and (counters.current_epoch + 1) % n == 0
-
-    return nth_epoch_is_over

@@ -6,8 +6,10 @@ from attrs import field, frozen
 
 from fsmtrain.core.counters import Signals
 from fsmtrain.core.states import State
+from fsmtrain.renamed import renamed_attributes
 
 
+@renamed_attributes(window="gathered")
 @frozen(kw_only=True)
 class Visit:
     """What is to be done now, and where the run stands. All positions count from 0.

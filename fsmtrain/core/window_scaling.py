@@ -9,7 +9,7 @@ Source: semantics, "accumulate_grad_batches".
 from __future__ import annotations
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.guards import Guards
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.limits import Limits
 
 

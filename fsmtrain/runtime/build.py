@@ -11,8 +11,8 @@ from torch import nn
 
 from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.guard_ast.expressions import Expression
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.sizes import Sizes

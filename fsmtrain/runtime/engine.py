@@ -15,9 +15,9 @@ from attrs import evolve, frozen
 from torch import nn
 
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Dispatcher, Timing
 from fsmtrain.core.error_notes import add_recent_transitions
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason, stop_reason

@@ -16,7 +16,7 @@ from torch.optim import LBFGS, SGD, Adam
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau, StepLR
 
 from fsmtrain import Callback, EarlyStopping, Guards, Machine, after_steps, every_n_batches
-from fsmtrain.core.guards import every_n_steps_of
+from fsmtrain.core.interval_guards import every_n_steps_of
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.runtime.build import Loaders
 from fsmtrain.runtime.hooks import HOOKS

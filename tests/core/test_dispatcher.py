@@ -12,8 +12,10 @@ from hypothesis import assume, given, settings
 
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.guards import Guard, Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -348,7 +350,7 @@ def test_the_guards_of_a_batch_are_asked_once_at_its_end() -> None:
     guards, _ = asked(
         Options(min_nb_epochs=0, max_nb_epochs=2, nb_sanity_val_steps=0),
         Sizes(train=5, val=(2,), optimizers=2),
-        check=every_n_batches(2),
+        validate=every_n_batches(2),
         save=every_n_batches(3),
     )
     batches = [(epoch, batch) for epoch in range(2) for batch in range(5)]

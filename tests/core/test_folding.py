@@ -9,12 +9,13 @@ from attrs import evolve, fields
 from hypothesis import given, settings
 
 from fsmtrain.core import effects as do
-from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.folding import facts, facts_at, folded
-from fsmtrain.core.guards import Guard, Guards, every_n_batches
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.interval_guards import every_n_batches
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -141,7 +142,7 @@ def test_a_plain_loop_is_nine_states_and_its_backward_goes_straight_to_the_step(
     [
         (State.ACCUMULATE, Loop(Options(accumulate_grad_batches=2), Sizes(train=4)), PLAIN),
         (State.ACCUMULATE, Loop(Options(accumulate_grad_batches={3: 2}), Sizes(train=4)), PLAIN),
-        (State.ACCUMULATE, Loop(Options(), Sizes(train=4), guards=Guards(step={0: ask.every_n_batches(2)})), PLAIN),
+        (State.ACCUMULATE, Loop(Options(), Sizes(train=4), guards=Guards(step={0: every_n_batches(2)})), PLAIN),
         (
             State.SANITY_VAL,
             Loop(Options(), Sizes(train=4, val=[1])),
@@ -154,7 +155,7 @@ def test_a_plain_loop_is_nine_states_and_its_backward_goes_straight_to_the_step(
         ),
         (State.VAL_CHECK, Loop(Options(), Sizes(train=4, val=[0, 2])), Loop(Options(), Sizes(train=4, val=[0]))),
         (State.TEST, Loop(Options(), Sizes(train=4, test=[1])), Loop(Options(test_percent_check=0), Sizes(train=4, test=[1]))),
-        (State.SAVE, Loop(Options(), Sizes(train=4), guards=Guards(save=ask.every_n_batches(2))), PLAIN),
+        (State.SAVE, Loop(Options(), Sizes(train=4), guards=Guards(save=every_n_batches(2))), PLAIN),
         (State.FETCH, PLAIN, Loop(Options(max_nb_epochs=0), Sizes(train=4, val=[1], test=[1]))),
         (State.FETCH, PLAIN, Loop(Options(), Sizes(fits=False, test=[1]))),
     ],
@@ -172,7 +173,7 @@ def test_a_state_that_is_switched_off_is_not_in_the_table(state: State, with_it:
         ("another_split_follows", Loop(Options(truncated_bptt_steps=2), Sizes(train=4)), PLAIN),
         ("step_is_due", Loop(Options(accumulate_grad_batches=2), Sizes(train=4)), PLAIN),
         ("stop_is_due", Loop(Options(early_stop_callback=True), Sizes(train=4, val=[1])), PLAIN),
-        ("stop_is_due", Loop(Options(), Sizes(train=4), guards=Guards(stop=ask.every_n_batches(2))), PLAIN),
+        ("stop_is_due", Loop(Options(), Sizes(train=4), guards=Guards(stop=every_n_batches(2))), PLAIN),
         ("epoch_ended_early", Loop(Options(early_stop_callback=EarlyStopping()), Sizes(train=4, val=[1])),
          Loop(Options(early_stop_callback=EarlyStopping()), Sizes(train=4))),
         ("no_epoch_follows", Loop(Options(max_nb_epochs=1), Sizes(train=4)), None),
@@ -194,7 +195,7 @@ def test_a_stop_request_is_asked_for_in_every_configuration() -> None:
 def test_effects_that_do_nothing_are_left_out() -> None:
     (fetch,) = PLAIN.table.leaving(State.FETCH)
     assert fetch.then == (do.begin_batch,)
-    busy = Loop(Options(truncated_bptt_steps=2), Sizes(train=4, optimizers=2), guards=Guards(save=ask.every_n_batches(2)))
+    busy = Loop(Options(truncated_bptt_steps=2), Sizes(train=4, optimizers=2), guards=Guards(save=every_n_batches(2)))
     (fetch,) = busy.table.leaving(State.FETCH)
     assert {do.begin_batch, do.begin_rounds, do.first_turn, do.reset_saved} <= set(fetch.then)
 

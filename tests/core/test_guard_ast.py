@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.decisions import Decisions, decisions
 from fsmtrain.core.guard_ast.evaluate import answering
 from fsmtrain.core.guard_ast.expressions import Apply, Expression, Facts, Opaque, Read, Value, is_opaque, reads_of
 from fsmtrain.core.guard_ast.format import text
 from fsmtrain.core.guard_ast.parse import mark_opaque, name_of, read
 from fsmtrain.core.guard_ast.simplify import fold, negation
-from fsmtrain.core.guards import Checked, Guard, Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
 from tests.strategies import enough_steps, moments
 
@@ -376,7 +378,7 @@ def _is_another(bare: str, whole: str) -> bool:
 @pytest.mark.parametrize(
     ("guard", "told"),
     [
-        (ask.window_is_full, "gathered == window"),
+        (ask.window_is_full, "gathered == window_length"),
         (ask.epoch_is_over, "batch_nb + 1 == train_batches or stream_ended"),
         (every_n_batches(4), "batch_nb >= 3 and (batch_nb - 3) % 4 == 0 and not split_nb + 1 < splits"),
         (enough_steps(5), "global_step >= 5"),

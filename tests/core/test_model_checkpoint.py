@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmtrain.core.guards import Guards, every_n_batches
+from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.interval_guards import every_n_batches
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmtrain.core.guards import Guards, after_batches
+from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.interval_guards import after_batches
 from fsmtrain.core.sizes import Schedule, Sizes
 from fsmtrain.errors import SizesError
 from fsmtrain.loop import Loop

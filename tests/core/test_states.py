@@ -8,8 +8,8 @@ import pytest
 from attrs import fields
 
 from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.iteration import reset_signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State

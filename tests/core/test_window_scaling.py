@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.guards import Guards, every_n_batches
+from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.interval_guards import every_n_batches
 from fsmtrain.core.limits import resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.window_scaling import gradient_scale, windows_are_foreseen, windows_are_single

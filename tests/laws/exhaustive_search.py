@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from attrs import evolve, field, frozen
 
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guard_ast.parse import name_of
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State

@@ -12,7 +12,8 @@ from attrs import evolve
 from hypothesis import given, settings
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guards import Guards, after_batches, after_steps, every_n_batches, every_n_steps_of
+from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table

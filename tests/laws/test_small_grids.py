@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.guards import Guard, Guards, every_n_batches
+from fsmtrain.core.guards import Guard
+from fsmtrain.core.interval_guards import every_n_batches
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.table import full_table
 from fsmtrain.early_stopping import EarlyStopping

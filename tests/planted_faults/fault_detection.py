@@ -14,8 +14,8 @@ from fsmtrain.core.checking import row_choices
 from fsmtrain.core.checking.check import broken_laws
 from fsmtrain.core.checking.exploration import Explorer
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 
 from diagrams.make import CONFIGURATIONS, drawings, outdated, same
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.guard_ast.expressions import Expression, Fact, Value, is_opaque
 from fsmtrain.core.guard_ast.simplify import fold
-from fsmtrain.core.guards import Guards, every_n_batches, every_n_steps_of
+from fsmtrain.core.interval_guards import every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.sizes import Sizes

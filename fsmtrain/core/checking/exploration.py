@@ -17,9 +17,9 @@ from fsmtrain.core.checking.cycles import nodes_on_cycles
 from fsmtrain.core.checking.row_choices import Choices, Disagreement, compare
 from fsmtrain.core.checking.user_guards import user_guards
 from fsmtrain.core.counters import SIGNAL_DEFAULTS, Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.folding import may_change
 from fsmtrain.core.guard_ast.evaluate import answering
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table

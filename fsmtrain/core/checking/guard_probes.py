@@ -7,8 +7,9 @@ from attrs import define, evolve, field, frozen
 from fsmtrain.core.checking.row_choices import Disagreement, compare
 from fsmtrain.core.checking.user_guards import UserGuard, user_guards
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.guard_ast.evaluate import Answer, answering
-from fsmtrain.core.guards import Checked, Guard, Guards
+from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 
 

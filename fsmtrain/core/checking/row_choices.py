@@ -11,10 +11,11 @@ from typing import Any
 from attrs import define, frozen
 
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Checked
 from fsmtrain.core.guard_ast.evaluate import Answer, answering
 from fsmtrain.core.guard_ast.expressions import Opaque, is_opaque
 from fsmtrain.core.guard_ast.parse import read
-from fsmtrain.core.guards import Checked, Guard
+from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table

@@ -15,11 +15,11 @@ from fsmtrain.core.checking.findings import Finding, error, warning
 from fsmtrain.core.checking.guard_probes import GuardProbe, with_probes
 from fsmtrain.core.checking.optimizer_step_checks import Checkable, own_steps
 from fsmtrain.core.checking.user_guards import UserGuard, looks_at_growth, readable, user_guards
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.folding import facts
 from fsmtrain.core.guard_ast.expressions import reads_of
 from fsmtrain.core.guard_ast.format import text
 from fsmtrain.core.guard_ast.simplify import fold
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.planning.plan import Plan
 from fsmtrain.core.planning.planner import make_plan
 from fsmtrain.core.sizes import Schedule

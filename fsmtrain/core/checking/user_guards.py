@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from attrs import evolve, frozen
 
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.guard_ast.expressions import Expression, Opaque, is_opaque, parts_of, reads_of
 from fsmtrain.core.guard_ast.parse import name_of, read
-from fsmtrain.core.guards import Guard, Guards
+from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 

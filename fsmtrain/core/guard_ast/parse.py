@@ -16,9 +16,10 @@ from weakref import WeakKeyDictionary
 
 from attrs import frozen
 
+from fsmtrain.core.custom_guards import Checked
 from fsmtrain.core.guard_ast.expressions import RECORDS, Apply, Expression, Opaque, Read, Value, is_truth
 from fsmtrain.core.guard_ast.source import Function, Source, Unreadable, source_of
-from fsmtrain.core.guards import Checked, Guard
+from fsmtrain.core.guards import Guard
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from attrs import evolve, frozen
 
-from fsmtrain.core.guards import Guards
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.guard_ast.expressions import Expression
 from fsmtrain.core.guard_ast.parse import read
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.table import Table, full_table
 from fsmtrain.prove.claims.claim import Decision

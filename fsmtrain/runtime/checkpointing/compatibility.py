@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from attrs import fields
 
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.guard_ast.parse import name_of
-from fsmtrain.core.guards import Guards
 from fsmtrain.core.table import full_table
 from fsmtrain.errors import ResumeError
 from fsmtrain.flags.metadata import OnResume, flag_info

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fsmtrain.core.guards import Guards
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import CheckpointError, OptionsError
 from fsmtrain.runtime.checkpoint_files.store.background_writer import Writer

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fsmtrain.core.guards import Guards
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.errors import NonFiniteError, OptionsError

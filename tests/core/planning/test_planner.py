@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guards import Guards
+from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning.epoch_builder import Epoch
 from fsmtrain.core.planning.planner import Walk
