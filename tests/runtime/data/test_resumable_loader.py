@@ -232,7 +232,7 @@ def test_a_stream_that_shares_the_generator_of_the_training_is_told() -> None:
 def test_a_sampler_that_torchdata_begins_anew_is_told() -> None:
     whole = run_loader(lambda: Stateful(RecordedItems(), sampler=EagerSampler()), saves=True)
     messages = told(lambda: run_loader(lambda: Stateful(RecordedItems(), sampler=EagerSampler()), whole.saves[3]))
-    assert "Eager has no state_dict and load_state_dict" in messages[0]
+    assert "EagerSampler has no state_dict and load_state_dict" in messages[0]
 
 
 @pytest.mark.parametrize(
@@ -327,11 +327,11 @@ def test_a_pass_over_loaders_whose_last_pass_was_left_begins_anew() -> None:
 SCRIPT = """
 import pickle, sys, warnings
 warnings.simplefilter("ignore")
-from tests.runtime.data.loader_roundtrip import travel, saved
+from tests.runtime.data.loader_roundtrip import run_loader, serialized
 from tests.runtime.data.test_resumable_loader import SILENT
 kind, path = sys.argv[1:]
-rest = travel(SILENT[kind], open(path, "rb").read())
-open(path, "wb").write(saved((rest.batches, rest.end)))
+rest = run_loader(SILENT[kind], open(path, "rb").read())
+open(path, "wb").write(serialized((rest.batches, rest.end)))
 """
 
 

@@ -34,7 +34,7 @@ words = st.integers(0, 2**64 - 1)
 
 
 def loader(dataset: Any = None, **more: Any) -> SeededDataLoader:
-    """Augmented items, three in a batch."""
+    """Random items, three in a batch."""
     given: dict[str, Any] = {"batch_size": 3, "shuffle": True, "seed": 4, **more}
     return SeededDataLoader(RandomItems() if dataset is None else dataset, **given)
 
@@ -182,7 +182,7 @@ def test_a_subset_is_loaded_item_by_item_unless_what_it_is_of_loads_batches() ->
 @pytest.mark.parametrize("left_out", ["torch", "numpy", "python"])
 def test_what_is_not_seeded_must_not_be_drawn_from(left_out: str, more: dict[str, Any]) -> None:
     named = [name for name in ("torch", "numpy", "python") if name != left_out]
-    with pytest.raises(DataError, match=f"Augmented drew from the generator of '{left_out}'"):
+    with pytest.raises(DataError, match=f"RandomItems drew from the generator of '{left_out}'"):
         next(iter(loader(draws_from=named, **more)))
     assert same_bytes([*loader(RecordedItems(), draws_from=())], [*loader(RecordedItems())])
 
