@@ -1,77 +1,81 @@
-"""How often a stretch of a run repeats itself: numbers that grow evenly, and all that is asked of them on the way.
+"""Affine ints: a number ``start + slope * k`` that stands for all repetitions k = 0, 1, 2, ... of a stretch at once.
 
-A stretch is walked once with numbers that stand for every repetition at the same time: ``start + slope * k`` in the k-th one.
-Each comparison answers as it does in the first repetition, and is written down with its answer: `Repetitions.most` is how
-often all the answers stay the same. What does not grow evenly is refused, so that what comes out is exact or nothing.
+Effects and guards calculate with them as with ints. Sums, differences and multiples are exact. A comparison answers as in
+repetition 0, and `Repetitions` records it: `Repetitions.max_count` is the number of repetitions in which all the recorded
+answers stay the same. Anything else raises `NotAffineError`. docs/planning.md explains how a plan uses this.
 
-The start of a number may grow in its turn, in a repetition around this one.
+The start may itself be affine, in a repetition around this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any, TypeGuard
+
+from attrs import fields
 
 from fsmtrain.core.counters import Counters
 
 
 class NotAffineError(Exception):
-    """A stretch is not, or cannot be shown to be, the same in each repetition."""
+    """A value is not affine, or a stretch cannot be shown to be the same in each repetition."""
 
 
 class Repetitions:
-    """The repetitions of one stretch, k = 0, 1, 2, ...: what has been asked of the numbers that grow with k.
+    """The repetitions of one stretch, with all comparisons made in it.
 
     Args:
-        depth: How many repetitions are around this one.
+        depth: The number of repetitions around this one.
     """
 
     __slots__ = ("_negative", "depth")
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
-        self._negative: list[tuple[Any, int]] = []  # (start, slope) of what is below 0 in the first repetition
+        self._negative: list[tuple[Any, int]] = []  # (start, slope) of each number that is below 0 in repetition 0
 
-    def stays_negative(self, start: Any, slope: int) -> None:
-        """Write down that ``start + slope * k`` has to stay below 0."""
+    def stay_negative(self, start: Any, slope: int) -> None:
+        """Record that ``start + slope * k``, which is below 0 for k = 0, has to stay so."""
         self._negative.append((start, slope))
 
-    def most(self) -> int | None:
-        """How many repetitions there are, from the first on, in which every answer is the same; None for any number."""
+    def max_count(self) -> int | None:
+        """Return for how many repetitions, from the first on, every recorded answer is the same; None if for all."""
         return min((-(_first(start) + 1) // slope + 1 for start, slope in self._negative if slope > 0), default=None)
 
-    def confirm(self, times: int) -> None:
-        """See to it that this many repetitions are the same, and stay so in each repetition around them.
+    def confirm(self, count: int) -> None:
+        """Check the answers of `count` repetitions, also in each repetition around this one.
 
         Raises:
-            UnevenError: They are not.
+            NotAffineError: An answer changes.
         """
-        for start, slope in self._negative:  # a straight line is below 0 where both of its ends are
-            if not _is_negative(start) or not _is_negative(start + slope * (times - 1)):
+        for start, slope in self._negative:  # a straight line is below 0 if both of its ends are
+            if not _is_negative(start) or not _is_negative(start + slope * (count - 1)):
                 raise NotAffineError
 
 
 class AffineInt:
-    """A whole number that is ``start + slope * k`` in the k-th repetition. `slope` is not 0."""
+    """An int that is ``start + slope * k`` in repetition k of `repetitions`, with ``slope != 0``."""
 
-    __slots__ = ("of", "slope", "start")
+    __slots__ = ("repetitions", "slope", "start")
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, start: Any, slope: int, of: Repetitions) -> None:
-        self.start, self.slope, self.of = start, slope, of
+    def __init__(self, start: Any, slope: int, repetitions: Repetitions) -> None:
+        self.start, self.slope, self.repetitions = start, slope, repetitions
 
     # ---- arithmetic
 
     def __add__(self, other: Any) -> Any:
-        of = other.of if isinstance(other, AffineInt) and other.of.depth > self.of.depth else self.of
-        (start, slope), (more, steeper) = _line(self, of), _line(other, of)
-        return affine(start + more, slope + steeper, of)
+        inner = self.repetitions
+        if is_affine(other) and other.repetitions.depth > inner.depth:
+            inner = other.repetitions
+        (start, slope), (other_start, other_slope) = _line(self, inner), _line(other, inner)
+        return affine(start + other_start, slope + other_slope, inner)
 
     __radd__ = __add__
 
     def __neg__(self) -> Any:
-        return affine(-self.start, -self.slope, self.of)
+        return affine(-self.start, -self.slope, self.repetitions)
 
     def __sub__(self, other: Any) -> Any:
         return self + -other
@@ -82,28 +86,28 @@ class AffineInt:
     def __mul__(self, other: Any) -> Any:
         if not isinstance(other, int):
             raise NotAffineError
-        return affine(self.start * other, self.slope * other, self.of)
+        return affine(self.start * other, self.slope * other, self.repetitions)
 
     __rmul__ = __mul__
 
     def __floordiv__(self, n: Any) -> Any:
-        if _whole(n) and self.slope % n == 0:
-            return affine(self.start // n, self.slope // n, self.of)
+        if _is_positive_int(n) and self.slope % n == 0:
+            return affine(self.start // n, self.slope // n, self.repetitions)
         return self._multiple_below(n) // n
 
     def __mod__(self, n: Any) -> Any:
-        if _whole(n) and self.slope % n == 0:
+        if _is_positive_int(n) and self.slope % n == 0:
             return self.start % n
         return self - self._multiple_below(n)
 
     def _multiple_below(self, n: int) -> int:
-        """The multiple of n from which this number is not n away, as long as that does not change."""
-        below = _first(self) // n * n
-        if not below <= self < below + n:
+        """Return the largest multiple of n that is not above the number, and record that it stays the largest."""
+        multiple = _first(self) // n * n
+        if not multiple <= self < multiple + n:
             raise NotAffineError
-        return below
+        return multiple
 
-    # ---- questions
+    # ---- comparisons: each is a question whether a number is below 0
 
     def __lt__(self, other: Any) -> bool:
         return _is_negative(self - other)
@@ -126,130 +130,93 @@ class AffineInt:
     def __bool__(self) -> bool:
         return self != 0
 
-    def __index__(self) -> int:
-        first = _first(self)
-        if self != first:
-            raise NotAffineError
-        return first
 
-
-def affine(start: Any, slope: int, of: Repetitions) -> Any:
-    """The number that is ``start + slope * k``: a plain one where it does not grow."""
-    return AffineInt(start, slope, of) if slope else start
+def affine(start: Any, slope: int, repetitions: Repetitions) -> Any:
+    """Return ``start + slope * k``: an `AffineInt`, or the start itself if the slope is 0."""
+    return AffineInt(start, slope, repetitions) if slope else start
 
 
 def is_affine(number: object) -> TypeGuard[AffineInt]:
-    """Whether a number is another in another repetition."""
+    """Return whether a number differs between repetitions."""
     return isinstance(number, AffineInt)
 
 
-def _line(number: Any, of: Repetitions) -> tuple[Any, int]:
-    """A number as start and slope over these repetitions."""
-    return (number.start, number.slope) if isinstance(number, AffineInt) and number.of is of else (number, 0)
+def identical(left: Any, right: Any) -> bool:
+    """Return whether two numbers are equal in every repetition. Records no comparison."""
+    if is_affine(left) and is_affine(right):
+        return left.repetitions is right.repetitions and left.slope == right.slope and identical(left.start, right.start)
+    return not is_affine(left) and not is_affine(right) and bool(left == right)
+
+
+def _line(number: Any, repetitions: Repetitions) -> tuple[Any, int]:
+    """Return a number as its start and slope over these repetitions."""
+    return (number.start, number.slope) if is_affine(number) and number.repetitions is repetitions else (number, 0)
 
 
 def _first(number: Any) -> int:
-    """A number in the first of all repetitions."""
-    while isinstance(number, AffineInt):
+    """Return a number's value in the first of all repetitions."""
+    while is_affine(number):
         number = number.start
     return int(number)
 
 
 def _is_negative(number: Any) -> bool:
-    if not isinstance(number, AffineInt):
+    if not is_affine(number):
         return bool(number < 0)
     answer = _first(number) < 0
-    negative = number if answer else -number - 1
-    number.of.stays_negative(negative.start, negative.slope)
+    negative = number if answer else -number - 1  # x >= 0 is -x - 1 < 0
+    number.repetitions.stay_negative(negative.start, negative.slope)
     return answer
 
 
-def _whole(n: object) -> TypeGuard[int]:
+def _is_positive_int(n: object) -> TypeGuard[int]:
     if not isinstance(n, int) or n <= 0:
         raise NotAffineError
     return True
 
 
-# ---- counters
+# ---- counters made of affine ints
 
-_NAMES = tuple(name for name in Counters.__slots__ if not name.startswith("__"))
-Change = dict[str, Any]  # by how much each counter grows; a list for one that has a value for each optimizer
+_VALUES = attrgetter(*(f.name for f in fields(Counters)))
 
 
-def change(before: Counters, after: Counters) -> Change:
-    """By how much the counters have grown.
+def counter_slopes(before: Counters, after: Counters) -> Counters:
+    """Return by how much each counter has grown.
 
     Raises:
-        UnevenError: By a number that is another in another repetition, or a flag has changed.
+        NotAffineError: A flag has changed, or a growth differs between the repetitions around this stretch.
     """
-    return {name: _difference(getattr(before, name), getattr(after, name)) for name in _NAMES}
+    return _map_counters(_slope, before, after)
 
 
-def _difference(before: Any, after: Any) -> Any:
-    if isinstance(after, list):
-        return [_difference(b, a) for b, a in zip(before, after, strict=True)]
-    if isinstance(after, bool):
-        if after is not before:
-            raise NotAffineError
-        return 0
-    difference = after - before
-    if not isinstance(difference, int):
+def affine_counters(counters: Counters, slopes: Counters, repetitions: Repetitions) -> Counters:
+    """Return the counters at the beginning of each repetition."""
+    return _map_counters(lambda start, slope: affine(start, slope, repetitions), counters, slopes)
+
+
+def advanced_counters(counters: Counters, slopes: Counters, count: int) -> Counters:
+    """Return the counters after `count` repetitions."""
+    return _map_counters(lambda number, slope: number + slope * count if slope else number, counters, slopes)
+
+
+def identical_counters(left: Counters, right: Counters) -> bool:
+    """Return whether all counters are equal in every repetition. Records no comparison."""
+    return all(map(identical, _flat(left), _flat(right)))
+
+
+def _slope(before: Any, after: Any) -> int:
+    slope = after - before
+    if not isinstance(slope, int) or (slope and isinstance(after, bool)):
         raise NotAffineError
-    return difference
+    return slope
 
 
-def grown(counters: Counters, by: Change, of: Repetitions) -> Counters:
-    """The counters as each repetition finds them when it begins."""
-    return _each(counters, by, lambda number, slope: affine(number, slope, of))
+def _map_counters(function: Callable[..., Any], *counters: Counters) -> Counters:
+    columns = zip(*map(_VALUES, counters), strict=True)
+    values: Any = [list(map(function, *column)) if isinstance(column[0], list) else function(*column) for column in columns]
+    return Counters(*values)
 
 
-def moved(counters: Counters, by: Change, times: int) -> Counters:
-    """The counters after so many repetitions."""
-    return _each(counters, by, lambda number, slope: number + slope * times)
-
-
-def _each(counters: Counters, by: Change, new: Any) -> Counters:
-    values: dict[str, Any] = {}
-    for name in _NAMES:
-        value, slopes = getattr(counters, name), by[name]
-        if isinstance(value, list):
-            values[name] = [new(number, slope) for number, slope in zip(value, slopes, strict=True)]
-        else:
-            values[name] = value if isinstance(value, bool) else new(value, slopes)
-    return Counters(**values)
-
-
-def identical(left: Any, right: Any) -> bool:
-    """Whether two counters, lists or numbers are the same in each repetition, without asking anything of them."""
-    if isinstance(left, Counters):
-        return all(identical(getattr(left, name), getattr(right, name)) for name in _NAMES)
-    if isinstance(left, list):
-        return all(map(identical, left, right))
-    if isinstance(left, AffineInt) and isinstance(right, AffineInt):
-        return left.of is right.of and left.slope == right.slope and identical(left.start, right.start)
-    if isinstance(left, AffineInt) or isinstance(right, AffineInt):
-        return False
-    return bool(left == right)
-
-
-def each_moment(counters: Counters) -> Iterator[Counters]:
-    """The counters of one moment in each repetition, as plain numbers, without an end: the same object with other numbers.
-
-    Args:
-        counters: As a trial finds them, with numbers that grow, in a stretch that no other is around.
-    """
-    plain = counters.copy()
-    single: list[tuple[str, Iterator[int]]] = []
-    listed: list[tuple[list[int], int, Iterator[int]]] = []
-    for name in _NAMES:
-        value = getattr(plain, name)
-        if is_affine(value):
-            single.append((name, count(value.start, value.slope)))
-        elif isinstance(value, list):
-            listed += [(value, i, count(one.start, one.slope)) for i, one in enumerate(value) if is_affine(one)]
-    while True:
-        for name, numbers in single:
-            setattr(plain, name, next(numbers))
-        for values, i, numbers in listed:
-            values[i] = next(numbers)
-        yield plain
+def _flat(counters: Counters) -> Iterator[Any]:
+    for value in _VALUES(counters):
+        yield from value if isinstance(value, list) else (value,)

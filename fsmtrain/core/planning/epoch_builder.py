@@ -1,4 +1,4 @@
-"""What a plan says of one epoch, `Epoch`, and how it is written down while the epoch goes by, `EpochBuilder`."""
+"""`Epoch`: the windows, validations and saves of one epoch of a plan; `EpochBuilder` records them during a simulation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.planning.affine import AffineInt, NotAffineError, is_affine
 from fsmtrain.core.planning.int_ranges import IntRanges, IntRangesBuilder
 
-Windows = tuple[tuple[int, int], ...]  # (length in backwards, how many of it in a row), in order
+Windows = tuple[tuple[int, int], ...]  # (length in backwards, how many of this length in a row), in order
 
 
 @frozen(kw_only=True)
@@ -19,12 +19,12 @@ class Epoch:
     """What happens in one epoch. Batches count from 0.
 
     Attributes:
-        batches: Train batches.
-        windows: For each optimizer, its windows: how long, and how many in a row.
-        checks: The batches after which there is a check.
+        batches: The number of train batches.
+        windows: For each optimizer, the lengths of its windows, and how many of each length in a row.
+        validations: The batches after which there is a validation.
         saves: The batches after which a checkpoint is written.
-        global_steps: Rounds in which an optimizer steps.
-        cut: Whether the epoch ends before its last batch.
+        global_steps: The number of rounds in which an optimizer steps.
+        ended_early: Whether the epoch ends before its last batch.
     """
 
     batches: int
@@ -36,98 +36,99 @@ class Epoch:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """For each optimizer, its steps."""
+        """The number of steps of each optimizer."""
         return tuple(sum(count for _, count in windows) for windows in self.windows)
 
 
 class EpochBuilder:
-    """What is written down of an epoch, or of a part of it that repeats itself.
+    """Records an epoch, or a stretch of one that stands for all its repetitions.
 
-    Where they are of a part that stands for all its repetitions, the numbers of its batches grow; nothing else may.
+    In a stretch, the numbers of the batches are affine, and everything else must be the same in each repetition.
+
+    Args:
+        counters: The counters when the epoch or the stretch begins.
     """
 
-    def __init__(self, optimizers: int) -> None:
-        self.windows: list[list[tuple[int, int]]] = [[] for _ in range(optimizers)]
-        self.validations, self.saves = _Marks(), _Marks()
-        self.batches = 0
-        self.is_over = self.ended_early = False
+    def __init__(self, counters: Counters) -> None:
+        self.windows: list[list[tuple[int, int]]] = [[] for _ in counters.optimizer_steps]
+        self.validations, self.saves = _BatchNumbers(), _BatchNumbers()
+        self.batches = self.global_steps = 0
+        self.is_complete = self.ended_early = False
+        self._first_step = counters.global_step
 
-    def step(self, optimizer_i: int, length: Any, count: int = 1) -> None:
-        """An optimizer steps, after a window of this length; or after `count` of them in a row."""
+    def add_window(self, optimizer_i: int, length: Any, count: int = 1) -> None:
+        """Record `count` windows of this length in a row, each ended by a step of the optimizer."""
         windows = self.windows[optimizer_i]
-        length = _the_same(length)
+        length = _constant(length)
         if windows and windows[-1][0] == length:
             windows[-1] = (length, windows[-1][1] + count)
         else:
             windows.append((length, count))
 
     def end(self, counters: Counters) -> None:
-        """The epoch ends here."""
-        self.is_over, self.batches, self.ended_early = True, _the_same(counters.batch_nb) + 1, counters.epoch_ended_early
+        """Record the end of the epoch."""
+        self.is_complete, self.ended_early = True, counters.epoch_ended_early
+        self.batches = _constant(counters.batch_nb) + 1
+        self.global_steps = _constant(counters.global_step - self._first_step)
 
-    @property
-    def has_places(self) -> bool:
-        """Whether there is a check or a save after a batch that is not another in each repetition."""
-        return bool(self.validations.build() or self.saves.build())
-
-    def repeat(self, part: EpochBuilder, times: int) -> None:
-        """Add a part of the epoch that stands for all its repetitions, so many times."""
-        for i, windows in enumerate(part.windows):
+    def repeat(self, stretch: EpochBuilder, count: int) -> None:
+        """Record all the repetitions of a stretch."""
+        for i, windows in enumerate(stretch.windows):
             if len(windows) == 1:
-                self.step(i, windows[0][0], windows[0][1] * times)
+                self.add_window(i, windows[0][0], windows[0][1] * count)
             elif windows:
-                for _ in range(times):  # the last window of one time may go on with the first of the next
-                    self.step(i, *windows[0])
+                for _ in range(count):  # the last window of one repetition may have the length of the next one's first
+                    self.add_window(i, *windows[0])
                     self.windows[i].extend(windows[1:])
-        self.validations.repeat(part.validations, times)
-        self.saves.repeat(part.saves, times)
+        self.validations.repeat(stretch.validations, count)
+        self.saves.repeat(stretch.saves, count)
 
-    def build(self, global_steps: Any) -> Epoch:
-        """What there is to say of the whole epoch."""
+    def build(self) -> Epoch:
+        """Return the epoch, which has ended."""
         return Epoch(
             batches=self.batches,
             windows=tuple(map(tuple, self.windows)),
             validations=self.validations.build(),
             saves=self.saves.build(),
-            global_steps=_the_same(global_steps),
+            global_steps=self.global_steps,
             ended_early=self.ended_early,
         )
 
 
-class _Marks:
-    """Batches after which something happens. Those of a part that repeats itself stand for one batch in each repetition."""
+class _BatchNumbers:
+    """Ascending numbers of batches. An affine one, in a stretch, stands for one batch in each repetition."""
 
     def __init__(self) -> None:
-        self._growth = IntRangesBuilder()
-        self._growing: list[tuple[AffineInt, int, int]] = []  # (first, step, count)
+        self._plain = IntRangesBuilder()
+        self._affine: list[tuple[AffineInt, int, int]] = []  # (first, step, count)
 
     def add(self, first: Any, step: int = 1, count: int = 1) -> None:
-        """`count` more, each `step` behind the other."""
+        """Append `count` numbers, each `step` after the one before."""
         if is_affine(first):
-            self._growing.append((first, step, count))
+            self._affine.append((first, step, count))
         else:
-            self._growth.add_range(first, step, count)
+            self._plain.add_range(first, step, count)
 
-    def repeat(self, part: _Marks, times: int) -> None:
-        """Those of a part, in each of its repetitions."""
-        singles = [number for number, _, count in part._growing if count == 1]
-        if singles and len(singles) == len(part._growing):
-            first = [number.start for number in singles]
-            steps = [later - earlier for earlier, later in pairwise([*first, first[0] + singles[0].slope])]
+    def repeat(self, stretch: _BatchNumbers, count: int) -> None:
+        """Append the numbers of a stretch in each of its repetitions: as one range if all are at equal distance."""
+        singles = [number for number, _, n in stretch._affine if n == 1]
+        if singles and len(singles) == len(stretch._affine):
+            starts = [number.start for number in singles]
+            steps = [later - earlier for earlier, later in pairwise([*starts, starts[0] + singles[0].slope])]
             if not any(map(is_affine, steps)) and len(set(steps)) == 1:
-                self.add(first[0], steps[0], times * len(singles))
+                self.add(starts[0], steps[0], count * len(singles))
                 return
-        for k in range(times if part._growing else 0):
-            for number, step, count in part._growing:
-                self.add(number.start + number.slope * k, step, count)
+        for k in range(count if stretch._affine else 0):
+            for number, step, n in stretch._affine:
+                self.add(number.start + number.slope * k, step, n)
 
     def build(self) -> IntRanges:
-        """The batches."""
-        return self._growth.build()
+        """Return the numbers."""
+        return self._plain.build()
 
 
-def _the_same(number: Any) -> int:
-    """A number that has to be the same in each repetition."""
+def _constant(number: Any) -> int:
+    """Return a number that must be the same in each repetition."""
     if is_affine(number):
         raise NotAffineError
     return int(number)

@@ -1,39 +1,39 @@
-"""`PeriodDetector`: hears what comes one after the other, and says when it has heard the same thing twice in a row."""
+"""`PeriodDetector`: finds in a sequence of items a part that has just come twice in a row."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 
-SHORT = 8
+FIRST_WINDOW_ITEMS = 8
 
 
 class PeriodDetector:
-    """Looks for a part that repeats itself, of any length, at the end of what was heard.
+    """Looks at the items since it last started afresh: are they one part, of any length, twice in a row?
 
-    What does not belong to it is forgotten after a while: first after 8, then after twice as much, and so on.
+    It starts afresh after 8 items without such a part, then after 16, 32 and so on, so that any beginning is left behind.
 
-    >>> periods = PeriodDetector()
-    >>> [periods.feed(shape) for shape in "abcabcabc"]
+    >>> detector = PeriodDetector()
+    >>> [detector.feed(item) for item in "abcabcabc"]
     [0, 0, 0, 0, 0, 3, 0, 0, 0]
     """
 
     def __init__(self) -> None:
-        self._patience = SHORT
-        self._heard: list[Hashable] = []
-        self._borders: list[int] = []  # for each beginning of what was heard: the longest part that begins and ends it
+        self._window = FIRST_WINDOW_ITEMS
+        self._items: list[Hashable] = []
+        self._borders: list[int] = []  # of each prefix: the length of the longest part that both begins and ends it
 
-    def feed(self, shape: Hashable) -> int:
-        """How long the part is that has now been heard twice, and nothing else since the last time; 0 where there is none."""
-        if len(self._heard) == self._patience:
-            self._patience *= 2
-            self._heard, self._borders = [], []
-        heard, borders = self._heard, self._borders
-        heard.append(shape)
+    def feed(self, item: Hashable) -> int:
+        """Return the length of the part that has come twice with this item; 0 if there is none."""
+        if len(self._items) == self._window:
+            self._window *= 2
+            self._items, self._borders = [], []
+        items, borders = self._items, self._borders
+        items.append(item)
         border = borders[-1] if borders else 0
-        while border and heard[border] != shape:
+        while border and items[border] != item:
             border = borders[border - 1]
-        if len(heard) > 1 and heard[border] == shape:
+        if len(items) > 1 and items[border] == item:
             border += 1
         borders.append(border)
-        period = len(heard) - border
-        return period if len(heard) == 2 * period else 0
+        period = len(items) - border
+        return period if len(items) == 2 * period else 0

@@ -14,11 +14,12 @@ from fsmtrain.core.planning.affine import (
     AffineInt,
     NotAffineError,
     Repetitions,
+    advanced_counters,
     affine,
-    change,
-    grown,
+    affine_counters,
+    counter_slopes,
     identical,
-    moved,
+    identical_counters,
 )
 
 WITHIN = Repetitions(0)
@@ -36,7 +37,7 @@ def test_a_number_that_grows_by_multiples_of_its_divisor_is_divided_evenly(start
     quotient, remainder = affine(start, slope, within) // n, affine(start, slope, within) % n
     assert at(quotient, k) == (start + slope * k) // n
     assert at(remainder, k) == (start + slope * k) % n
-    assert within.most() is None
+    assert within.max_count() is None
 
 
 def at(number: Any, k: int) -> int:
@@ -74,10 +75,9 @@ def test_what_is_no_straight_line_is_refused(work: Callable[[Any], Any]) -> None
         work(AffineInt(3, 2, WITHIN))
 
 
-def test_a_number_that_grows_is_the_index_of_its_first_repetition_alone() -> None:
-    within = Repetitions(0)
-    assert [10, 11, 12][AffineInt(1, 1, within)] == 11
-    assert within.most() == 1
+def test_an_affine_int_is_no_index() -> None:
+    with pytest.raises(TypeError):
+        _: Any = [10, 11, 12][AffineInt(1, 1, WITHIN)]  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("slope", [-1, 1])
@@ -86,13 +86,13 @@ def test_a_number_is_true_where_it_is_not_0_for_as_long_as_that_is_so(start: int
     within = Repetitions(0)
     assert bool(AffineInt(start, slope, within)) is (start != 0)
     comes_to_zero = start * slope < 0
-    assert within.most() == (abs(start) if comes_to_zero else None if start else 1)
+    assert within.max_count() == (abs(start) if comes_to_zero else None if start else 1)
 
 
 def test_repetitions_that_go_on_for_ever_have_no_number() -> None:
     within = Repetitions(0)
     assert AffineInt(3, 1, within) > 2
-    assert within.most() is None
+    assert within.max_count() is None
     within.confirm(10**9)
 
 
@@ -104,12 +104,12 @@ def counters(**changed: Any) -> Counters:
 
 
 @given(whole, whole, st.integers(0, 9))
-def test_counters_grow_as_often_as_they_are_moved(batches: int, steps: int, times: int) -> None:
+def test_counters_grow_as_often_as_they_are_advanced_counters(batches: int, steps: int, times: int) -> None:
     before, after = counters(), counters(batch_nb=batches, optimizer_steps=[1, 2 + steps])
-    by = change(before, after)
-    assert moved(before, by, 1) == after
-    assert moved(before, by, times) == counters(batch_nb=batches * times, optimizer_steps=[1, 2 + steps * times])
-    all_of_them = grown(before, by, WITHIN)
+    by = counter_slopes(before, after)
+    assert advanced_counters(before, by, 1) == after
+    assert advanced_counters(before, by, times) == counters(batch_nb=batches * times, optimizer_steps=[1, 2 + steps * times])
+    all_of_them = affine_counters(before, by, WITHIN)
     assert at(all_of_them.batch_nb, times) == batches * times
     assert at(all_of_them.optimizer_steps[1], times) == 2 + steps * times
     assert all_of_them.optimizer_steps[0] == 1
@@ -117,19 +117,21 @@ def test_counters_grow_as_often_as_they_are_moved(batches: int, steps: int, time
 
 
 @pytest.mark.parametrize("flag", ["epoch_ended_early", "saved"])
-@pytest.mark.parametrize("raised", [True, False])
-def test_a_flag_that_has_changed_does_not_change_again(flag: str, raised: bool) -> None:
+@pytest.mark.parametrize("value", [True, False])
+def test_a_flag_that_has_changed_is_not_affine(flag: str, value: bool) -> None:
     with pytest.raises(NotAffineError):
-        change(counters(**{flag: raised}), counters(**{flag: not raised}))
-    assert change(counters(**{flag: raised}), counters(**{flag: raised}))[flag] == 0
-    assert getattr(moved(counters(**{flag: raised}), change(counters(), counters()), 3), flag) is raised
+        counter_slopes(counters(**{flag: value}), counters(**{flag: not value}))
+    same = counters(**{flag: value})
+    slopes = counter_slopes(same, same)
+    assert getattr(advanced_counters(same, slopes, 3), flag) is value
+    assert getattr(affine_counters(same, slopes, WITHIN), flag) is value
 
 
 @pytest.mark.parametrize("name", ["batch_nb", "optimizer_steps"])
-def test_what_grows_by_more_each_time_is_refused(name: str) -> None:
+def test_a_counter_that_grows_by_more_each_time_is_not_affine(name: str) -> None:
     more = AffineInt(1, 1, WITHIN)
     with pytest.raises(NotAffineError):
-        change(counters(), counters(**{name: more if name == "batch_nb" else [more, 2]}))
+        counter_slopes(counters(), counters(**{name: more if name == "batch_nb" else [more, 2]}))
 
 
 @pytest.mark.parametrize(
@@ -137,21 +139,67 @@ def test_what_grows_by_more_each_time_is_refused(name: str) -> None:
     [
         (3, 3, True),
         (3, 4, False),
-        ([1, 2], [1, 2], True),
-        ([1, 2], [1, 3], False),
-        ([1, 2], [0, 2], False),
         (AffineInt(1, 2, WITHIN), AffineInt(1, 2, WITHIN), True),
         (AffineInt(1, 2, WITHIN), AffineInt(0, 2, WITHIN), False),
         (AffineInt(1, 2, WITHIN), AffineInt(1, 3, WITHIN), False),
         (AffineInt(1, 2, WITHIN), AffineInt(1, 2, Repetitions(0)), False),
         (AffineInt(1, 2, WITHIN), 1, False),
         (1, AffineInt(1, 2, WITHIN), False),
-        (counters(batch_nb=3), counters(batch_nb=3), True),
-        (counters(batch_nb=3), counters(batch_nb=4), False),
-        (counters(optimizer_steps=[1, 2]), counters(optimizer_steps=[1, 3]), False),
-        (counters(epoch_ended_early=True), counters(), False),
     ],
 )
-def test_numbers_are_compared_without_asking_anything_of_them(left: Any, right: Any, same: bool) -> None:
+def test_numbers_are_compared_without_recording_a_comparison(left: Any, right: Any, same: bool) -> None:
     assert identical(left, right) is same
-    assert WITHIN.most() is None
+    assert identical_counters(counters(batch_nb=left), counters(batch_nb=right)) is same
+    assert identical_counters(counters(stepped_in=[0, left]), counters(stepped_in=[0, right])) is same
+    assert WITHIN.max_count() is None
+
+
+def test_counters_with_another_flag_are_not_identical() -> None:
+    assert not identical_counters(counters(epoch_ended_early=True), counters())
+
+
+# ---- laws of comparisons
+
+Asking = Callable[[Any, Any], bool]
+questions: list[Asking] = [
+    lambda a, b: a < b,
+    lambda a, b: a <= 7,
+    lambda a, b: 3 - a > 2 * b,
+    lambda a, b: a >= b + 5,
+    lambda a, b: a == b,
+    lambda a, b: a + 2 != b,
+    lambda a, b: a % 5 == 2,
+    lambda a, b: (a - b) // 4 >= 1,
+    lambda a, b: bool(a),
+]
+
+
+@given(st.tuples(*[st.integers(-30, 30)] * 2), st.tuples(*[st.integers(-3, 3)] * 2), st.sampled_from(questions))
+def test_an_answer_stays_the_same_for_as_many_repetitions_as_it_says(
+    starts: tuple[int, int], slopes: tuple[int, int], ask: Asking
+) -> None:
+    of = Repetitions(0)
+    a, b = (AffineInt(start, slope, of) if slope else start for start, slope in zip(starts, slopes, strict=True))
+    answer = ask(a, b)
+    answers = [ask(starts[0] + slopes[0] * k, starts[1] + slopes[1] * k) for k in range(100)]
+    assert answer == answers[0]
+    most = of.max_count()
+    assert set(answers[:most]) == {answer}
+    if ask in questions[:4] and most is not None and most < 100:
+        assert answers[most] != answer
+
+
+@given(st.tuples(*[st.tuples(st.integers(-30, 30), st.integers(-3, 3), st.integers(-6, 6))] * 2), st.sampled_from(questions))
+@example(((2, 1, 5), (0, 0, 0)), questions[6])  # the remainder is the same in each inner repetition, not in each outer one
+@example(((7, -1, 4), (0, 0, 0)), questions[7])
+def test_an_answer_stays_the_same_in_repetitions_of_repetitions(numbers: tuple[tuple[int, int, int], ...], ask: Asking) -> None:
+    around, within = Repetitions(0), Repetitions(1)
+    a, b = (affine(affine(start, wide, around), narrow, within) for start, wide, narrow in numbers)
+    answer = ask(a, b)
+    often = within.max_count()
+    times = 20 if often is None else min(often, 20)
+    within.confirm(times)
+    most = around.max_count()
+    for k in range(20 if most is None else min(most, 20)):
+        for j in range(times):
+            assert ask(*(start + wide * k + narrow * j for start, wide, narrow in numbers)) == answer

@@ -299,3 +299,34 @@ def test_patience_that_watches_nothing_ends_no_run() -> None:
     planned = plan(Options(max_nb_epochs=3, early_stop_callback=True), train=4)
     assert planned.earliest_end is None
     assert planned.at_least.epochs == planned.nb_epochs
+
+
+def test_the_rows_of_a_plan_are_all_that_happens_unless_some_are_asked_for() -> None:
+    planned = plan(Options(max_nb_epochs=1, nb_sanity_val_steps=1), train=2, val=[1], test=[1])
+    one_batch = ["step", "val_check"]
+    assert [event.kind for event in planned.events()] == ["sanity_val", *one_batch, *one_batch, "epoch_end", "test"]
+    assert [event.kind for event in planned.events(State.STEP)] == ["step", "step"]
+
+
+def test_a_scheduler_that_needs_validations_is_counted_in_each_of_many_equal_epochs() -> None:
+    every_third = Schedule(interval="epoch", frequency=3, needs_validation=True)
+    planned = plan(Options(max_nb_epochs=5), train=2, val=[1], schedulers=[every_third])
+    assert planned.scheduler_steps == (1,)
+    assert [event.current_epoch for event in planned.events("scheduler")] == [2]
+
+
+def test_an_epoch_that_is_cut_short_behind_a_check_counts_for_no_scheduler() -> None:
+    options = Options(max_nb_epochs=5, min_nb_epochs=0, val_check_interval=5)
+    guards, schedulers = Guards(stop=after_batches(25)), [Schedule(needs_validation=True)]
+    planned = plan(options, train=10, val=[1], schedulers=schedulers, guards=guards)
+    assert [(group.count, len(group.epoch.validations), group.epoch.ended_early) for group in planned.epochs] == [
+        (2, 2, False),
+        (1, 1, True),
+    ]
+    assert planned.scheduler_steps == (2,)
+    assert [(event.current_epoch, event.gathered) for event in planned.events("scheduler")] == [(0, 0), (1, 0)]
+
+
+def test_a_plan_without_validation_has_no_batches_of_a_check() -> None:
+    assert plan(Options(max_nb_epochs=1), train=2).validation_batches == 0
+    assert plan(Options(max_nb_epochs=1), train=2, val=[3, 4]).validation_batches == 7
