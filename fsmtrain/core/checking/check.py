@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from fsmtrain.core.checking.exploration import Choice, Exploration, Explorer, Moment
 from fsmtrain.core.checking.findings import Finding, Report, error, warning
-from fsmtrain.core.checking.optimizer_step_checks import Checkable, unforeseen_steps
+from fsmtrain.core.checking.optimizer_step_checks import unforeseen_steps
 from fsmtrain.core.checking.schedule_checks import length_of, missing_metric, schedule_findings
 from fsmtrain.core.checking.user_guards import UserGuard, looks_at_growth, readable, user_guards
 from fsmtrain.core.counters import SIGNALS
@@ -18,6 +18,7 @@ from fsmtrain.core.folding import facts, folded
 from fsmtrain.core.guard_ast.expressions import reads_of
 from fsmtrain.core.guard_ast.parse import mark_opaque, name_of
 from fsmtrain.core.guard_ast.simplify import fold
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, full_table
 from fsmtrain.core.trace import where
@@ -27,7 +28,7 @@ LONG = 500_000  # train batches to be gone through, times optimizers
 QUICK = 20_000  # the same, for the part that every run is told
 
 
-def check_of(loop: Checkable, *, most: int = MAX_EXPLORED_MOMENTS) -> Report:
+def check_of(loop: LoopSpec, *, most: int = MAX_EXPLORED_MOMENTS) -> Report:
     """The report on a loop.
 
     Args:
@@ -54,7 +55,7 @@ def check_of(loop: Checkable, *, most: int = MAX_EXPLORED_MOMENTS) -> Report:
     return Report(findings=tuple(findings), explored=found.explored, bounded=tuple(bounded), untaken=untaken)
 
 
-def quick_findings(loop: Checkable) -> tuple[Finding, ...]:
+def quick_findings(loop: LoopSpec) -> tuple[Finding, ...]:
     """What can be found in a few milliseconds, for every run to be told before it begins; less for very long epochs.
 
     A guard that cannot be read is not asked: it may have a memory.
@@ -65,12 +66,12 @@ def quick_findings(loop: Checkable) -> tuple[Finding, ...]:
 # ---- the schedule
 
 
-def _has_plan(loop: Checkable) -> bool:
+def _has_plan(loop: LoopSpec) -> bool:
     limits = loop.limits
     return limits.epochs > 0 and not limits.train_is_stream and not limits.evaluates_stream
 
 
-def _schedule(loop: Checkable, held: dict[str, tuple[str, ...]], most: int = LONG) -> list[Finding]:
+def _schedule(loop: LoopSpec, held: dict[str, tuple[str, ...]], most: int = LONG) -> list[Finding]:
     """What shows without a walk through every moment."""
     findings = [*missing_metric(loop), *unforeseen_steps(loop)]
     if not _has_plan(loop) or length_of(loop) > most:
@@ -101,7 +102,7 @@ def _contradiction(own: UserGuard, says: object, answers: object, example: tuple
     )
 
 
-def _misread(loop: Checkable, found: Exploration) -> Iterator[Finding]:
+def _misread(loop: LoopSpec, found: Exploration) -> Iterator[Finding]:
     """Each guard that contradicted its source, once: the user's; or else one of the table's own."""
     own = {id(one.guard): one for one in user_guards(loop.guards)}
     told: set[int] = set()
@@ -119,7 +120,7 @@ def _misread(loop: Checkable, found: Exploration) -> Iterator[Finding]:
         )
 
 
-def _mark_all_opaque(loop: Checkable, found: Exploration) -> bool:
+def _mark_all_opaque(loop: LoopSpec, found: Exploration) -> bool:
     """Have the user's guards that contradicted their sources taken for opaque from now on; whether there were any."""
     own = {id(one.guard) for one in user_guards(loop.guards)}
     guards = [seen.guard for seen, _ in found.disagreements if id(seen.guard) in own]
@@ -131,7 +132,7 @@ def _mark_all_opaque(loop: Checkable, found: Exploration) -> bool:
 # ---- law 1: in each moment one row holds, and every run comes to its end
 
 
-def broken_laws(loop: Checkable, found: Exploration) -> Iterator[Finding]:
+def broken_laws(loop: LoopSpec, found: Exploration) -> Iterator[Finding]:
     """The errors of a table: where not exactly one row holds, what never ends, gradients that no step takes."""
     told: set[tuple[State, bool]] = set()
     for choice in found.odd:
@@ -161,7 +162,7 @@ def broken_laws(loop: Checkable, found: Exploration) -> Iterator[Finding]:
                 yield error(f"optimizer {i}", "it never steps: no run of this table comes to its `step`.")
 
 
-def _odd(loop: Checkable, choice: Choice) -> Finding:
+def _odd(loop: LoopSpec, choice: Choice) -> Finding:
     rows = [loop.table.rows[index] for index in choice.rows]
     if not rows:
         text = "no row holds, so the run could not go on. Add a row for this case, or an `unless` without `when`."
@@ -181,7 +182,7 @@ def _way(moment: Moment) -> tuple[str, ...]:
 # ---- rows that somebody added
 
 
-def _untaken(loop: Checkable, found: Exploration) -> Iterator[Finding]:
+def _untaken(loop: LoopSpec, found: Exploration) -> Iterator[Finding]:
     """The rows that no run takes, and that are none of ours."""
     ours = {_explain_law(row) for row in folded(full_table(decisions(loop.guards)), loop.limits, loop.guards)}
     entered = {State.START, *(loop.table.rows[index].to for index in found.taken)}
@@ -205,7 +206,7 @@ def _explain_law(row: Row) -> tuple[object, ...]:
 # ---- ranks
 
 
-def _ranks(loop: Checkable) -> Iterator[Finding]:
+def _ranks(loop: LoopSpec) -> Iterator[Finding]:
     known = facts(loop.limits, loop.guards)
     for own in user_guards(loop.guards):
         reads = reads_of(fold(own.reading, known))
@@ -224,7 +225,7 @@ def _ranks(loop: Checkable) -> Iterator[Finding]:
 # ---- what the check cannot see
 
 
-def _out_of_sight(loop: Checkable, explorer: Explorer) -> Iterator[str]:
+def _out_of_sight(loop: LoopSpec, explorer: Explorer) -> Iterator[str]:
     limits = loop.limits
     if limits.train_is_stream or limits.evaluates_stream:
         yield f"streams were tried up to {explorer.longest_stream} batches, and one that never ends is not seen through"

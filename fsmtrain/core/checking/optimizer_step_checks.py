@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from typing import Protocol
 
 from fsmtrain.core.checking.findings import Finding, warning
 from fsmtrain.core.counters import Counters, Signals
@@ -11,20 +10,13 @@ from fsmtrain.core.guard_ast.evaluate import answering
 from fsmtrain.core.guard_ast.expressions import Expression, is_opaque, reads_of
 from fsmtrain.core.guard_ast.format import text
 from fsmtrain.core.guard_ast.simplify import fold
-from fsmtrain.core.planning.events import Plannable
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.plan import Plan
 
 MOST = 100_000  # calls of a hook that tells one epoch from another
 
 
-class Checkable(Plannable, Protocol):
-    """What a check needs to know of a loop."""
-
-    @property
-    def hook(self) -> Expression | None: ...
-
-
-def own_steps(loop: Checkable, plan: Plan, unknown: Set[int | None]) -> Iterator[Finding]:
+def own_steps(loop: LoopSpec, plan: Plan, unknown: Set[int | None]) -> Iterator[Finding]:
     """Optimizers that the model's own hook never steps, or not in every window.
 
     Nothing of one that cannot be read, nor under truncated BPTT, where the plan does not know the splits of a batch.
@@ -56,7 +48,7 @@ def own_steps(loop: Checkable, plan: Plan, unknown: Set[int | None]) -> Iterator
         yield from _told(loop, hook, i, called, stepped)
 
 
-def _told(loop: Checkable, hook: Expression, i: int, called: list[int], stepped: int) -> Iterator[Finding]:
+def _told(loop: LoopSpec, hook: Expression, i: int, called: list[int], stepped: int) -> Iterator[Finding]:
     about, limits, guards = f"optimizer_step of optimizer {i}", loop.limits, loop.guards
     when = text(fold(hook, {("counters", "optimizer_i"): i}))
     way_out = f"Let it always step, and say when with Guards(step={{{i}: every_n_batches(n)}})."
@@ -89,7 +81,7 @@ def closing(windows: tuple[tuple[int, int], ...]) -> Iterator[int]:
             yield done - 1
 
 
-def unforeseen_steps(loop: Checkable) -> Iterator[Finding]:
+def unforeseen_steps(loop: LoopSpec) -> Iterator[Finding]:
     """The model's own hook, where it cannot be read, together with windows that it may not know of."""
     hook, limits = loop.hook, loop.limits
     if hook is None or not is_opaque(hook) or limits.epochs == 0:

@@ -13,13 +13,14 @@ from attrs import evolve, field, frozen
 
 from fsmtrain.core.checking.findings import Finding, error, warning
 from fsmtrain.core.checking.guard_probes import GuardProbe, with_probes
-from fsmtrain.core.checking.optimizer_step_checks import Checkable, own_steps
+from fsmtrain.core.checking.optimizer_step_checks import own_steps
 from fsmtrain.core.checking.user_guards import UserGuard, looks_at_growth, readable, user_guards
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.folding import facts
 from fsmtrain.core.guard_ast.expressions import reads_of
 from fsmtrain.core.guard_ast.format import text
 from fsmtrain.core.guard_ast.simplify import fold
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.plan import Plan
 from fsmtrain.core.planning.planner import make_plan
 from fsmtrain.core.sizes import Schedule
@@ -30,7 +31,7 @@ from fsmtrain.wording import plural
 _FIXED = frozenset({"batch_nb", "current_epoch", "epochs_done", "batches_begun", "split_nb", "optimizer_i", "splits"})
 
 
-def length_of(loop: Checkable) -> int:
+def length_of(loop: LoopSpec) -> int:
     """The train batches that are gone through, of each optimizer, to work out what a run's plan shows."""
     limits = loop.limits
     kinds = limits.epochs
@@ -40,7 +41,7 @@ def length_of(loop: Checkable) -> int:
 
 
 def schedule_findings(
-    loop: Checkable, held: Mapping[str, tuple[str, ...]] | None = None
+    loop: LoopSpec, held: Mapping[str, tuple[str, ...]] | None = None
 ) -> tuple[list[Finding], list[GuardProbe]]:
     """What the plan shows, and the guards that contradicted their sources on the way.
 
@@ -50,7 +51,7 @@ def schedule_findings(
     """
     guards, all_heard = with_probes(readable(loop.guards))
     same: Any = loop
-    listened: Checkable = evolve(same, guards=guards) if loop.guards != Guards() else loop
+    listened: LoopSpec = evolve(same, guards=guards) if loop.guards != Guards() else loop
     try:
         plan = make_plan(listened)
     except GuardError as raised:
@@ -61,7 +62,7 @@ def schedule_findings(
 
 @frozen(kw_only=True)
 class _View:
-    loop: Checkable
+    loop: LoopSpec
     plan: Plan
     held: Mapping[str, tuple[str, ...]]
     unknown: frozenset[tuple[str, int | None]] = field(init=False)  # the guards that cannot be read
@@ -186,7 +187,7 @@ class _View:
             )
 
 
-def missing_metric(loop: Checkable) -> Iterator[Finding]:
+def missing_metric(loop: LoopSpec) -> Iterator[Finding]:
     """What waits for a metric where there is nothing to validate."""
     if loop.limits.epochs == 0 or _can_validate(loop):
         return
@@ -200,7 +201,7 @@ def missing_metric(loop: Checkable) -> Iterator[Finding]:
         )
 
 
-def _can_validate(loop: Checkable) -> bool:
+def _can_validate(loop: LoopSpec) -> bool:
     """Whether there is something to validate, be there a check or not."""
     options = loop.options
     return any(n != 0 for n in loop.sizes.val) and (options.val_percent_check > 0 or options.overfit_pct > 0)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Literal
 
 from attrs import evolve, frozen
 
-from fsmtrain.core.custom_guards import Guards
-from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Table
-from fsmtrain.core.visit import Visit
-from fsmtrain.options import Options
 
 EventKind = State | Literal["scheduler"]
 DEFAULT_KINDS: tuple[EventKind, ...] = (
@@ -24,24 +20,6 @@ DEFAULT_KINDS: tuple[EventKind, ...] = (
     State.TEST,
     "scheduler",
 )
-
-
-class Plannable(Protocol):
-    """What a plan reads of a loop. Iterating over it gives each visit of a fresh run."""
-
-    @property
-    def options(self) -> Options: ...
-    @property
-    def sizes(self) -> Sizes: ...
-    @property
-    def guards(self) -> Guards: ...
-    @property
-    def limits(self) -> Limits: ...
-    @property
-    def table(self) -> Table: ...
-    @property
-    def splits(self) -> int: ...
-    def __iter__(self) -> Iterator[Visit]: ...
 
 
 @frozen(kw_only=True)
@@ -67,7 +45,7 @@ class Event:
     scheduler_i: int | None = None
 
 
-def iter_events(loop: Plannable, kinds: tuple[EventKind, ...]) -> Iterator[Event]:
+def iter_events(loop: LoopSpec, kinds: tuple[EventKind, ...]) -> Iterator[Event]:
     """Yield the events of these kinds in the order of the run. The loop is walked while they are consumed."""
     schedulers = _SchedulerSteps(loop.sizes, loop.limits.optimizers) if "scheduler" in kinds else None
     for visit in loop:

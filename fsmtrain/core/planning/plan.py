@@ -8,8 +8,9 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.epoch_builder import Epoch
-from fsmtrain.core.planning.events import DEFAULT_KINDS, Event, EventKind, Plannable, iter_events
+from fsmtrain.core.planning.events import DEFAULT_KINDS, Event, EventKind, iter_events
 from fsmtrain.core.planning.int_ranges import IntRanges, IntRangesBuilder
 from fsmtrain.core.planning.plan_text import comparable_rows, difference, epoch_rows, or_fewer, schedule_text, table
 from fsmtrain.wording import plural
@@ -89,7 +90,7 @@ class Plan:
     earliest_end: EarliestEnd | None
     steps_may_be_skipped: bool
     max_rollbacks: int
-    loop: Plannable = field(repr=False, eq=False)
+    loop: LoopSpec = field(repr=False, eq=False)
 
     def __str__(self) -> str:
         return table([*self._total_rows(), *epoch_rows(self.epoch_kinds)])

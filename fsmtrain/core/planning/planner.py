@@ -13,8 +13,8 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import nodes_of
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.epoch_builder import Epoch
-from fsmtrain.core.planning.events import Plannable
 from fsmtrain.core.planning.plan import EarliestEnd, EpochGroup, Plan, Totals
 from fsmtrain.core.planning.repetitions import RepetitionFinder, Skip, skip_repetitions
 from fsmtrain.core.planning.simulation import Simulation
@@ -25,7 +25,7 @@ from fsmtrain.errors import SizesError
 MIN_SKIPPED_BATCHES = 32  # fewer are run faster than they are skipped
 
 
-def make_plan(loop: Plannable) -> Plan:
+def make_plan(loop: LoopSpec) -> Plan:
     """Work out the plan of a loop.
 
     Raises:
@@ -81,7 +81,7 @@ def _grouped(epochs: Iterable[tuple[int, Epoch]]) -> Iterator[EpochGroup]:
         yield group
 
 
-def _totals(loop: Plannable, counters: Counters, groups: Sequence[EpochGroup]) -> Totals:
+def _totals(loop: LoopSpec, counters: Counters, groups: Sequence[EpochGroup]) -> Totals:
     """Return the totals of a run with these groups of epochs and these counters at its end."""
     validated = [g.first + i for g in groups if g.epoch.validations and not g.epoch.ended_early for i in range(g.count)]
     return Totals(
@@ -95,7 +95,7 @@ def _totals(loop: Plannable, counters: Counters, groups: Sequence[EpochGroup]) -
     )
 
 
-def _without_steps(loop: Plannable, totals: Totals) -> Totals:
+def _without_steps(loop: LoopSpec, totals: Totals) -> Totals:
     """Return the totals of a run in which every step is skipped. Its rounds still count in ``global_step``."""
     schedulers = zip(loop.sizes.schedulers, totals.scheduler_steps, strict=True)
     return evolve(
@@ -108,7 +108,7 @@ def _without_steps(loop: Plannable, totals: Totals) -> Totals:
 # ---- the simulated run
 
 
-def simulate(loop: Plannable, exhausted_after: int | None = None, *, skip: bool = True) -> Simulation:
+def simulate(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool = True) -> Simulation:
     """Run a loop's table without actions up to its end.
 
     Args:

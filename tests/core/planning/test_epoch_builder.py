@@ -8,10 +8,11 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.iteration import Loop
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.affine import AffineInt, Repetitions
 from fsmtrain.core.planning.epoch_builder import EpochBuilder
 from fsmtrain.core.planning.int_ranges import IntRanges
+from fsmtrain.core.planning.planner import make_plan
 from fsmtrain.core.states import State
 from tests.strategies import Case, cases
 
@@ -24,10 +25,10 @@ def an_epoch() -> EpochBuilder:
 @given(cases())
 def test_each_epoch_of_a_plan_has_the_batches_that_are_begun_in_it(case: Case) -> None:
     assume(None not in (case.sizes.train, *case.sizes.val, *case.sizes.test))
-    loop = Loop(case.options, case.sizes, guards=case.guards)
+    loop = LoopSpec(case.options, case.sizes, guards=case.guards)
     trained = {(visit.current_epoch, visit.batch_nb) for visit in loop if visit.state is State.TRAIN_BATCH}
     begun = Counter(epoch for epoch, _ in trained)
-    planned = [group.epoch.batches for group in loop.plan().epochs for _ in range(group.count)]
+    planned = [group.epoch.batches for group in make_plan(loop).epochs for _ in range(group.count)]
     assert planned == [begun[epoch] for epoch in sorted(begun)]
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from fsmtrain import Guards, Loop, Options, Sizes, after_batches, after_steps, every_n_batches, every_n_steps_of, plan
+from fsmtrain import Guards, Options, Sizes, after_batches, after_steps, every_n_batches, every_n_steps_of, plan
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import choose
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.planner import simulate
 from fsmtrain.errors import GuardError
 
@@ -20,7 +21,7 @@ MILLION = 1_000_000
 
 
 @pytest.fixture
-def visits_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Loop], int]:
+def visits_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[LoopSpec], int]:
     """Returns how many visits the simulation of a loop makes, its trials included."""
     count = 0
 
@@ -29,7 +30,7 @@ def visits_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Loop], int]:
         count += 1
         return choose(*arguments)
 
-    def visits(loop: Loop) -> int:
+    def visits(loop: LoopSpec) -> int:
         nonlocal count
         count = 0
         run = simulate(loop)
@@ -40,7 +41,7 @@ def visits_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Loop], int]:
     return visits
 
 
-Visits = Callable[[Loop], int]
+Visits = Callable[[LoopSpec], int]
 
 
 @pytest.mark.parametrize("epochs", [1, 1000])
@@ -63,7 +64,7 @@ Visits = Callable[[Loop], int]
 def test_a_million_batches_take_few_visits(
     epochs: int, flags: dict[str, Any], guards: Guards, sizes: dict[str, Any], visits_of: Visits
 ) -> None:
-    loop = Loop(Options(max_nb_epochs=epochs, **flags), Sizes(**{"train": MILLION, "val": [10], **sizes}), guards=guards)
+    loop = LoopSpec(Options(max_nb_epochs=epochs, **flags), Sizes(**{"train": MILLION, "val": [10], **sizes}), guards=guards)
     assert visits_of(loop) < 5000
 
 
@@ -75,11 +76,11 @@ def test_a_million_validations_take_no_more_room_than_one() -> None:
 
 
 def test_equal_epochs_are_recorded_together() -> None:
-    assert len(simulate(Loop(Options(max_nb_epochs=MILLION), Sizes(train=3))).epochs) < 10
+    assert len(simulate(LoopSpec(Options(max_nb_epochs=MILLION), Sizes(train=3))).epochs) < 10
 
 
-def short_epochs(epochs: int, **flags: Any) -> Loop:
-    return Loop(Options(max_nb_epochs=epochs, **flags), Sizes(train=12, val=[1]))
+def short_epochs(epochs: int, **flags: Any) -> LoopSpec:
+    return LoopSpec(Options(max_nb_epochs=epochs, **flags), Sizes(train=12, val=[1]))
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])

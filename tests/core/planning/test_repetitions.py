@@ -9,10 +9,11 @@ from attrs import evolve
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fsmtrain import Guards, Loop, Options, Sizes, after_batches, after_steps, every_n_batches, every_n_steps_of
+from fsmtrain import Guards, Options, Sizes, after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.counters import Counters, Signals, signal_values
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning import planner
 from fsmtrain.core.planning.planner import simulate
 
@@ -71,7 +72,7 @@ own_guards = st.one_of(
 
 
 @st.composite
-def loops(draw: st.DrawFn) -> Loop:
+def loops(draw: st.DrawFn) -> LoopSpec:
     """Loops that are long enough for something to repeat itself."""
     train, optimizers, most = draw(st.integers(1, 300)), draw(st.integers(1, 3)), draw(st.integers(1, 9))
     options = Options(
@@ -97,18 +98,18 @@ def loops(draw: st.DrawFn) -> Loop:
         save=draw(maybe),
         stop=draw(maybe),
     )
-    return Loop(options, sizes, guards=guards)
+    return LoopSpec(options, sizes, guards=guards)
 
 
-def patient(*, least: int, every: int) -> Loop:
+def patient(*, least: int, every: int) -> LoopSpec:
     """A loop that has lost patience long before it may stop, and may do so at the end of an epoch without a check."""
     options = Options(
         max_nb_epochs=40, min_nb_epochs=least, check_val_every_n_epoch=every, val_check_interval=1.0, early_stop_callback=True
     )
-    return Loop(options, Sizes(train=4, val=[1]))
+    return LoopSpec(options, Sizes(train=4, val=[1]))
 
 
-def outcome(loop: Loop, exhausted_after: int | None = None, *, skip: bool) -> tuple[object, ...]:
+def outcome(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool) -> tuple[object, ...]:
     """The epochs of a loop one by one, and its end."""
     run = simulate(loop, exhausted_after, skip=skip)
     epochs = [epoch for count, epoch in run.epochs for _ in range(count)]
@@ -116,9 +117,9 @@ def outcome(loop: Loop, exhausted_after: int | None = None, *, skip: bool) -> tu
 
 
 @given(loops(), st.none() | st.integers(1, 60), st.sampled_from([32, 1]))
-@example(Loop(Options(max_nb_epochs=3), Sizes(train=300), guards=Guards(save=at_one_moment(777))), None, 1)
+@example(LoopSpec(Options(max_nb_epochs=3), Sizes(train=300), guards=Guards(save=at_one_moment(777))), None, 1)
 @example(patient(least=21, every=2), 3, 32)
-def test_a_run_with_skips_is_the_run_without(loop: Loop, exhausted_after: int | None, min_skipped: int) -> None:
+def test_a_run_with_skips_is_the_run_without(loop: LoopSpec, exhausted_after: int | None, min_skipped: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planner, "MIN_SKIPPED_BATCHES", min_skipped)
         assert outcome(loop, exhausted_after, skip=True) == outcome(loop, exhausted_after, skip=False)
@@ -129,7 +130,7 @@ def test_no_skip_goes_beyond_the_one_moment_at_which_a_guard_answers_otherwise(l
     """Also if that is in the middle of an epoch that comes after many equal ones."""
     for n in range(1, 10 * 64 + 5, 13):
         options = Options(max_nb_epochs=10, accumulate_grad_batches=length)
-        run = simulate(Loop(options, Sizes(train=64), guards=Guards(save=at_one_moment(n))))
+        run = simulate(LoopSpec(options, Sizes(train=64), guards=Guards(save=at_one_moment(n))))
         epochs = [epoch for count, epoch in run.epochs for _ in range(count)]
         assert [64 * i + nb + 1 for i, epoch in enumerate(epochs) for nb in epoch.saves] == ([n] if n <= 640 else [])
 
@@ -140,7 +141,7 @@ def test_a_guard_that_fires_earlier_in_later_epochs_fires_at_the_right_batch() -
     def comes_earlier(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return 10 * counters.batch_nb + counters.current_epoch > 995
 
-    loop = Loop(Options(max_nb_epochs=40), Sizes(train=128), guards=Guards(save=comes_earlier))
+    loop = LoopSpec(Options(max_nb_epochs=40), Sizes(train=128), guards=Guards(save=comes_earlier))
     epochs = [epoch for count, epoch in simulate(loop).epochs for _ in range(count)]
     assert [epoch.saves[0] for epoch in epochs] == [(995 - epoch) // 10 + 1 for epoch in range(40)]
     assert outcome(loop, skip=True) == outcome(loop, skip=False)
@@ -149,7 +150,7 @@ def test_a_guard_that_fires_earlier_in_later_epochs_fires_at_the_right_batch() -
 @pytest.mark.parametrize("after", range(3, 9))
 def test_patience_that_is_exhausted_in_a_trial_is_not_exhausted_before_the_run_comes_to_it(after: int) -> None:
     options = Options(max_nb_epochs=10, min_nb_epochs=0, val_check_interval=0.5, early_stop_callback=True)
-    loop = Loop(options, Sizes(train=4, val=[1]))
+    loop = LoopSpec(options, Sizes(train=4, val=[1]))
     assert sum(count * len(epoch.validations) for count, epoch in simulate(loop, after).epochs) == after
     assert outcome(loop, after, skip=True) == outcome(loop, after, skip=False)
 
@@ -172,9 +173,9 @@ memories = st.tuples(st.integers(1, 12), st.frozensets(st.integers(0, 11), max_s
 
 @given(loops(), memories, st.sampled_from(["step", "validate", "save", "stop"]))
 def test_a_guard_with_a_memory_is_shown_in_a_plan_what_the_loop_shows_it(
-    loop: Loop, memory: tuple[int, frozenset[int], int], field: str
+    loop: LoopSpec, memory: tuple[int, frozenset[int], int], field: str
 ) -> None:
-    def with_guard(guard: Remembering) -> Loop:
+    def with_guard(guard: Remembering) -> LoopSpec:
         given: dict[str, Any] = {field: {0: guard} if field == "step" else guard}
         return evolve(loop, guards=evolve(loop.guards, **given))
 
