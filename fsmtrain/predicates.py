@@ -11,6 +11,11 @@ def is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def is_stateful(value: object) -> bool:
+    """Return whether an object can save and restore its state: it has ``state_dict`` and ``load_state_dict``."""
+    return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None))
+
+
 def is_real(value: object) -> TypeGuard[float]:
     """Whether a value is a real number by its type; a bool is not."""
     return isinstance(value, Real) and not isinstance(value, bool)

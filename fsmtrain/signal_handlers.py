@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import define
 
-from fsmtrain.runtime.data import worker_exit
+from fsmtrain.runtime.data.worker_exit import worker_exits
 from fsmtrain.views.console.stderr import print_stderr
 
 # Ctrl-C; what terminates processes; what job schedulers send some time before that, on systems that have it.
@@ -74,7 +74,7 @@ class _StopHandler:
         if not is_first:
             return
         self._received.signal = number
-        worker_exit.ignore_worker_exits()
+        worker_exits.ignore()
         self._stop()
         # Printed by a thread, since the signal may have interrupted a write to the same stream.
         text = "stopping at the next transition" + ("; press Ctrl-C again to stop at once" if number == signal.SIGINT else "")
@@ -105,4 +105,4 @@ def stop_on_signals(stop: Callable[[], None], signals: Iterable[signal.Signals] 
     finally:
         handler.remove()
         if received:
-            worker_exit.reset()
+            worker_exits.reset()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fsmtrain.runtime.data import worker_exit
+from fsmtrain.runtime.data.worker_exit import worker_exits
 from fsmtrain.signal_handlers import stop_on_signals
 
 
@@ -136,7 +136,7 @@ def test_after_a_request_workers_die_in_silence(is_set_before: bool) -> None:
         signal.raise_signal(signal.SIGTERM)
         if not is_set_before:
             signal.signal(signal.SIGCHLD, _of_torch)
-            worker_exit.workers_have_begun()
+            worker_exits.after_start()
         signal.raise_signal(signal.SIGCHLD)
     assert signal.getsignal(signal.SIGCHLD) is _of_torch
 
@@ -145,13 +145,13 @@ def test_after_a_request_workers_die_in_silence(is_set_before: bool) -> None:
 def test_without_a_request_a_worker_s_death_is_an_error() -> None:
     with stop_on_signals(Stops()):
         signal.signal(signal.SIGCHLD, _of_torch)
-        worker_exit.workers_have_begun()
+        worker_exits.after_start()
         with pytest.raises(RuntimeError, match="is killed"):
             signal.raise_signal(signal.SIGCHLD)
     with stop_on_signals(Stops()):
         signal.raise_signal(signal.SIGTERM)
     with stop_on_signals(Stops()):  # a later run knows nothing of that request
-        worker_exit.workers_have_begun()
+        worker_exits.after_start()
         with pytest.raises(RuntimeError, match="is killed"):
             signal.raise_signal(signal.SIGCHLD)
 

@@ -19,9 +19,9 @@ from fsmtrain.core.sizes import Sizes
 from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
+from fsmtrain.predicates import is_stateful
 from fsmtrain.runtime.data.device_transfer import batch_mover
 from fsmtrain.runtime.data.loaders import Loader, as_loader, as_loaders, is_iterator, length_of, resumable, resumables
-from fsmtrain.runtime.generators import is_stateful
 from fsmtrain.runtime.hooks import hooks_of
 from fsmtrain.runtime.optimization.accumulation import Window
 from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners

@@ -145,7 +145,7 @@ class Engine:
         )
         self._arrivals = HostTransfer()
         self._began_at = self._ended_at = 0  # ns
-        self._random: rng.RandomStates | None = None  # of the run that is resumed
+        self._random: rng.RngState | None = None  # of the run that is resumed
         self._stopped_at: ResumePoint | None = None  # where it was stopped
         self._detach_trainer()
 
@@ -270,7 +270,7 @@ class Engine:
         if parts.hooks.on_run_start is not None:
             parts.hooks.on_run_start(self)
         if self._random is not None:
-            rng.put_back(self._random)
+            rng.set_rng_state(self._random)
 
     def _begin_anew(self) -> None:
         parts = self._parts
@@ -287,7 +287,7 @@ class Engine:
         if self.state is State.ROLLED_BACK:
             standing, random = self._checkpoints.roll_back()
             self._dispatcher.set_state(standing.state, work_done=standing.work_done, keep_trace=True)
-            rng.put_back(random)
+            rng.set_rng_state(random)
             return
         self._actions.raise_if_nonfinite()
         self._end()

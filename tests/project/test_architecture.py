@@ -28,7 +28,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "core": (("...",), ("planning",), ("checking",)),
     "runtime": (
-        ("checkpoint_files", "device_timer", "hooks", "metrics", "generators", "step_signature"),
+        ("checkpoint_files", "device_timer", "hooks", "metrics", "nested", "step_signature"),
         ("rng",),
         ("data", "model_files", "optimization"),
         ("run_state",),

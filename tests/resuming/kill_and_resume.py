@@ -23,7 +23,7 @@ import torch
 
 from fsmtrain import Machine
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.runtime.generators import plain
+from fsmtrain.runtime.rng import to_plain
 from tests.models import TransitionRecorder, same_bits, weights
 from tests.resuming.resume_scenarios import Scenario
 
@@ -94,7 +94,7 @@ def outcome(machine: Machine, visits: TransitionRecorder) -> dict[str, Any]:
         "progress_bar_metrics": dict(memory.progress_bar_metrics),
         "counters": machine.counters.values(),
         "patience": None if memory.early_stopping is None else (memory.early_stopping.best, memory.early_stopping.wait),
-        "random": [torch.get_rng_state(), random.getstate(), plain(np.random.get_state())],
+        "random": [torch.get_rng_state(), random.getstate(), to_plain(np.random.get_state())],
         "modes": [module.training for module in machine.model.modules()],
         "reason": machine.stop_reason,
         "events": [str(transition) for transition in visits.seen],

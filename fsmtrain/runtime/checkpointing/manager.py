@@ -20,7 +20,7 @@ from fsmtrain.runtime.checkpointing.selection import (
     load_checkpoint,
     retention_policy,
 )
-from fsmtrain.runtime.rng import RandomStates
+from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.nonfinite_policy import validate_rollback
 from fsmtrain.user_warnings import warn
@@ -120,7 +120,7 @@ class CheckpointManager:
 
     # ---- going on
 
-    def load(self, loaded: Loaded, *, strict: bool) -> tuple[ResumePoint, RandomStates]:
+    def load(self, loaded: Loaded, *, strict: bool) -> tuple[ResumePoint, RngState]:
         """Bring the run to a checkpoint; returns where it stands there, and the random states to put back last.
 
         Raises:
@@ -133,7 +133,7 @@ class CheckpointManager:
         self._resumed_from = loaded.path
         return came
 
-    def roll_back(self) -> tuple[ResumePoint, RandomStates]:
+    def roll_back(self) -> tuple[ResumePoint, RngState]:
         """Bring the run back to its last checkpoint, the batch whose numbers were not finite left out from now on.
 
         Returns:

@@ -25,7 +25,7 @@ from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot
 from fsmtrain.runtime.model_files.hparams import plain_hparams
 from fsmtrain.runtime.model_files.importers import IMPORTED
 from fsmtrain.runtime.nested import iter_tensors, map_nested
-from fsmtrain.runtime.rng import RandomStates
+from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.deferred_stop import batch_has_more_rounds
 
@@ -53,7 +53,7 @@ def take_snapshot(parts: RunComponents, memory: RunState, actions: Actions, stan
         begin_pass(parts.loop.limits, first)
         standing = evolve(standing, work_done=False, counters=first)
     began_at = beginning.positions if beginning is not None else {}
-    random = beginning.random if beginning is not None else rng.take()
+    random = beginning.random if beginning is not None else rng.get_rng_state()
     is_within_a_batch = standing.state is State.ROUND_END and batch_has_more_rounds(parts, memory, standing.counters)
     in_hand = {
         "windows": [{"first": w.first_weight, "total": w.total_weight, "backwards": w.backwards} for w in memory.windows],
@@ -89,14 +89,14 @@ def take_snapshot(parts: RunComponents, memory: RunState, actions: Actions, stan
         "scalers": actions.scaling.state_dict() if actions.scaling is not None else [],
         "loaders": {name: began_at.get(cursor) or cursor.state_dict() for name, cursor in memory.loaders.all.items()},
         "callbacks": [{"class": _name(c), "state": c.state_dict()} for c in parts.stateful_callbacks],
-        "random": random.plain(),
+        "random": random.state_dict(),
         "made_of": fingerprint(parts),
     }
 
 
 def load_snapshot(
     tree: Tree, parts: RunComponents, memory: RunState, actions: Actions, *, strict: bool
-) -> tuple[ResumePoint, RandomStates]:
+) -> tuple[ResumePoint, RngState]:
     """Make a run what another one was, or it was itself; returns where it stands, and the random states to put back last.
 
     No visit is under way, and whatever the run had in hand has been let go. A request to stop is of its own time, and stays.
@@ -143,7 +143,7 @@ def load_snapshot(
         module.training = modes.get(name, module.training)
     _put_callbacks_back(tree["callbacks"], parts)
     standing = ResumePoint(state=State(tree["state"]), work_done=tree["work_done"], counters=counters)
-    return standing, rng.from_plain(tree["random"])
+    return standing, RngState.from_state_dict(tree["random"])
 
 
 def _beginning_to_save(passes: Tree, actions: Actions) -> PassSnapshot | None:

@@ -102,7 +102,7 @@ class StreamedBatches:
         self._cursor, self._name = resumable(loader, name), name
         if not self._cursor.is_under_way:
             self._cursor.begin()
-        if not self._cursor.is_to_begin:
+        if not self._cursor.is_pending:
             self._look_ahead()
 
     def _look_ahead(self) -> None:
@@ -114,16 +114,9 @@ class StreamedBatches:
     def next(self) -> Any:
         """The next batch. If the one after it cannot be had, an error, this one is not given either."""
         cursor = self._cursor
-        if cursor.is_to_begin:
+        if cursor.is_pending:
             self._look_ahead()
-        before = cursor.before_ahead
-        batch = cursor.next()
-        try:
-            cursor.has_next()
-        except BaseException:
-            cursor.push_back(batch, before)
-            raise
-        return batch
+        return cursor.next_with_look_ahead()
 
     def finish(self) -> None:
         """Let go of the pass. The look-ahead has come to the end already."""

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, Subset, get_worker_info
 
 from fsmtrain.errors import DataError
 from fsmtrain.runtime.data.permutation import mixed
-from fsmtrain.runtime.generators import PROCESS_WIDE
+from fsmtrain.runtime.rng import GLOBAL_GENERATORS
 
 # What is to be loaded: the epoch's key, and the indices of a batch, or one index where there are no batches.
 FetchRequest: TypeAlias = tuple[int, list[int] | int]
@@ -33,17 +33,17 @@ class SeededFetcher(Dataset[Any]):
         self.dataset, self.collate_fn, self.draws_from = dataset, collate_fn, tuple(draws_from)
 
     def __getitem__(self, ticket: FetchRequest) -> Any:
-        seeded = {name: PROCESS_WIDE[name] for name in self.draws_from}
-        others = {name: generator for name, generator in PROCESS_WIDE.items() if name not in seeded}
-        kept = {} if get_worker_info() else {name: generator.take() for name, generator in seeded.items()}
-        before = {name: generator.take() for name, generator in others.items()}
+        seeded = {name: GLOBAL_GENERATORS[name] for name in self.draws_from}
+        others = {name: generator for name, generator in GLOBAL_GENERATORS.items() if name not in seeded}
+        kept = {} if get_worker_info() else {name: generator.get_state() for name, generator in seeded.items()}
+        before = {name: generator.get_state() for name, generator in others.items()}
         try:
             batch = self._load(*ticket)
         finally:
             for name, state in kept.items():
-                seeded[name].put_back(state)
+                seeded[name].set_state(state)
         for name, generator in others.items():
-            if not generator.are_same(before[name], generator.take()):
+            if not generator.states_are_equal(before[name], generator.get_state()):
                 raise DataError(
                     f"SeededDataLoader: draws_from={self.draws_from!r}, but {type(self.dataset).__name__} drew from the "
                     f"generator of {name!r}, which is not seeded for each item then. Name it in draws_from, or leave it out."
@@ -51,7 +51,7 @@ class SeededFetcher(Dataset[Any]):
         return batch
 
     def _load(self, key: int, wanted: list[int] | int) -> Any:
-        dataset, seeds = self.dataset, [PROCESS_WIDE[name].seed for name in self.draws_from]
+        dataset, seeds = self.dataset, [GLOBAL_GENERATORS[name].seed for name in self.draws_from]
 
         def seeded(index: int) -> int:
             word = mixed(key, index)

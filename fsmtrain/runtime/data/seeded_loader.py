@@ -14,7 +14,7 @@ from fsmtrain.errors import OptionsError, PositionError
 from fsmtrain.predicates import is_integer
 from fsmtrain.runtime.data.permutation import Permutation, mixed
 from fsmtrain.runtime.data.seeded_fetch import FetchRequest, SeededFetcher
-from fsmtrain.runtime.generators import PROCESS_WIDE
+from fsmtrain.runtime.rng import GLOBAL_GENERATORS
 
 _BLOCK = 4096  # places that are looked up at once
 _ORDER, _ITEMS, _WORKERS = range(3)  # what an epoch's keys are for
@@ -110,7 +110,7 @@ class SeededDataLoader(DataLoader[Any]):
         *,
         prefetch_factor: int | None = None,
         persistent_workers: bool = False,
-        draws_from: Sequence[str] = tuple(PROCESS_WIDE),
+        draws_from: Sequence[str] = tuple(GLOBAL_GENERATORS),
     ) -> None:
         _check(dataset, seed, draws_from)
         order = SeededSampler(dataset, bool(shuffle), seed)
@@ -247,6 +247,8 @@ def _check(dataset: Any, seed: int, draws_from: Sequence[str]) -> None:
         )
     if not is_integer(seed) or not 0 <= seed < 1 << 64:
         raise OptionsError(f"seed={seed!r}: it must be an int from 0 to 2**64 - 1.")
-    unknown = [name for name in draws_from if name not in PROCESS_WIDE]
+    unknown = [name for name in draws_from if name not in GLOBAL_GENERATORS]
     if isinstance(draws_from, str) or unknown:
-        raise OptionsError(f"draws_from={draws_from!r}: it must be a list of some of {', '.join(map(repr, PROCESS_WIDE))}.")
+        raise OptionsError(
+            f"draws_from={draws_from!r}: it must be a list of some of {', '.join(map(repr, GLOBAL_GENERATORS))}."
+        )

@@ -1,8 +1,7 @@
-"""Deaths of a loader's workers: after a request to stop they are expected, and no error. A group's signals reach workers too.
+"""Exits of DataLoader workers after a stop request: they are expected, and not an error.
 
-Torch raises an error wherever the main thread is when a worker dies, by a handler that it sets once it has started some.
-From a request on that handler is kept out, so that a death shows only where a batch is waited for, and nothing is in the
-middle of anything there.
+A signal to the process group also ends the workers. Torch would then raise from its SIGCHLD handler, at whatever line the main
+thread has reached. From a stop request on that handler is replaced, so an exit only surfaces where the next batch is awaited.
 """
 
 from __future__ import annotations
@@ -14,49 +13,50 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-_expected = False
-_before: Any = None  # the handler that was kept out
+
+class WorkerExits:
+    """The process's SIGCHLD handler: torch's, or one that does nothing."""
+
+    def __init__(self) -> None:
+        self._ignored = False
+        self._replaced: Any = None  # torch's handler, to be put back
+
+    def ignore(self) -> None:
+        """Ignore worker exits from now on. Call it in the main thread."""
+        self._ignored = True
+        self._replace()
+
+    def after_start(self) -> None:
+        """Replace the handler that torch sets once it has started workers, if exits are ignored."""
+        if self._ignored and threading.current_thread() is threading.main_thread():
+            self._replace()
+
+    def reset(self) -> None:
+        """Put the replaced handler back, if there is one. Idempotent."""
+        replaced, self._ignored, self._replaced = self._replaced, False, None
+        if replaced is not None and signal.getsignal(signal.SIGCHLD) is _noop:
+            signal.signal(signal.SIGCHLD, replaced)
+
+    def _replace(self) -> None:
+        if not hasattr(signal, "SIGCHLD"):
+            return
+        handler = signal.getsignal(signal.SIGCHLD)
+        if callable(handler) and handler is not _noop:
+            self._replaced = handler
+            signal.signal(signal.SIGCHLD, _noop)
 
 
-def ignore_worker_exits() -> None:
-    """From now on let workers die in silence. In the main thread."""
-    global _expected
-    _expected = True
-    _keep_out()
-
-
-def workers_have_begun() -> None:
-    """Torch may have set its handler: where deaths are expected, it is kept out as well."""
-    if _expected and threading.current_thread() is threading.main_thread():
-        _keep_out()
-
-
-def reset() -> None:
-    """Put the handler back. Harmless where none was kept out."""
-    global _expected, _before
-    before, _expected, _before = _before, False, None
-    if before is not None and signal.getsignal(signal.SIGCHLD) is _noop:
-        signal.signal(signal.SIGCHLD, before)
-
-
-def _keep_out() -> None:
-    global _before
-    if not hasattr(signal, "SIGCHLD"):
-        return
-    handler = signal.getsignal(signal.SIGCHLD)
-    if callable(handler) and handler is not _noop:
-        _before = handler
-        signal.signal(signal.SIGCHLD, _noop)
+worker_exits = WorkerExits()  # one for the module, since a process has one SIGCHLD handler
 
 
 def _noop(number: int, frame: FrameType | None) -> None:
-    """No handler of ours is the default one: a death that has come already would be told as lost."""
+    """Do nothing. With the default handler in place, torch would report a worker that has exited already as lost."""
 
 
 def is_worker_exit(error: BaseException) -> bool:
-    """Whether an error came up in torch's loader because a worker of it was not there any more.
+    """Return whether torch's loader raised an error because one of its workers is gone.
 
-    Torch says so in as many words, or what it was reading from the worker has ended.
+    Either its message says so, or reading from the worker failed.
     """
     if "DataLoader worker" in str(error):
         return isinstance(error, (RuntimeError, KeyboardInterrupt))

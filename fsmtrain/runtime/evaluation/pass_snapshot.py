@@ -8,9 +8,8 @@ from typing import Any
 from attrs import frozen
 from torch import Tensor, nn
 
-from fsmtrain.runtime import rng
 from fsmtrain.runtime.data.resumable_loader import Position, ResumableLoader
-from fsmtrain.runtime.rng import RandomStates
+from fsmtrain.runtime.rng import RngState, get_rng_state
 
 _Version = tuple[Tensor, int | None]
 
@@ -23,7 +22,7 @@ class PassSnapshot:
     """
 
     positions: Mapping[ResumableLoader, Position]
-    random: RandomStates
+    random: RngState
     _model: nn.Module
     _versions: Mapping[str, _Version]
 
@@ -37,7 +36,7 @@ class PassSnapshot:
 def take_pass_snapshot(cursors: Iterable[ResumableLoader], model: nn.Module) -> PassSnapshot:
     """This moment."""
     positions = {cursor: cursor.state_dict() for cursor in cursors}
-    return PassSnapshot(positions, rng.take(), model, dict(_versions(model)))
+    return PassSnapshot(positions, get_rng_state(), model, dict(_versions(model)))
 
 
 def _versions(model: nn.Module) -> Iterator[tuple[str, _Version]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
-from fsmtrain.runtime import rng
+from fsmtrain.runtime.data.loader_rng import get_loader_rng_state, set_loader_rng_state
 from fsmtrain.runtime.evaluation.eval_pass import Evaluation
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot
 from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored_value
+from fsmtrain.runtime.rng import RngState, get_rng_state, set_rng_state
 from fsmtrain.runtime.run_state import RunComponents, RunState
 
 log = logging.getLogger("fsmtrain")
@@ -44,12 +45,12 @@ class SanityPass(EvaluationPass):
     def __init__(self, parts: RunComponents, memory: RunState) -> None:
         super().__init__(Evaluation("val", parts, memory, memory.loaders.val, parts.loop.limits.sanity_loaders))
         self._loaders = parts.val_loaders
-        self._before: rng.RandomStates | None = None
+        self._before: tuple[RngState, list[Any]] | None = None  # of the process, and of each loader
 
     def visit(self) -> None:
         """A batch of the sanity pass."""
         if self._before is None:
-            self._before = rng.take(self._loaders)
+            self._before = get_rng_state(), [get_loader_rng_state(loader) for loader in self._loaders]
         if self._evaluation.visit() is not None:
             self.release()
 
@@ -57,18 +58,24 @@ class SanityPass(EvaluationPass):
         """Put back the modes and the random states."""
         super().release()
         if self._before is not None:
-            rng.put_back(self._before)
+            rng, loaders = self._before
+            set_rng_state(rng)
+            for loader, state in zip(self._loaders, loaders, strict=True):
+                set_loader_rng_state(loader, state, type(loader).__name__)
             self._before = None
 
     def state_dict(self) -> dict[str, Any]:
         """Where the pass stands, and the random states of before it."""
-        return {**super().state_dict(), "before": self._before and self._before.plain()}
+        return {
+            **super().state_dict(),
+            "before": self._before and {"rng": self._before[0].state_dict(), "loaders": self._before[1]},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the pass up."""
         super().load_state_dict(state)
         before = state["before"]
-        self._before = None if before is None else rng.from_plain(before, self._loaders)
+        self._before = before and (RngState.from_state_dict(before["rng"]), before["loaders"])
 
 
 class ValidationPass(EvaluationPass):

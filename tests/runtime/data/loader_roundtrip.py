@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, length_of, resumable
-from fsmtrain.runtime.generators import process_wide, put_process_wide_back
-from fsmtrain.runtime.rng import seed_all
+from fsmtrain.runtime.rng import get_global_states, seed_all, set_global_states, to_plain
 
 Make = Callable[[], Any]  # a new loader, as a new process would make it
 ITEMS, EPOCHS = 11, 2
@@ -177,15 +176,17 @@ def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, s
     if start is not None:
         random_draws()
         position = torch.load(io.BytesIO(start), weights_only=True)
-        put_process_wide_back(position["generators"])
-        before = process_wide()
+        set_global_states(position["generators"])
+        before = to_plain(get_global_states())
         cursor.load_state_dict(position["cursor"])
         epoch = position["epoch"]
-        assert same_bytes(process_wide(), before)
+        assert same_bytes(to_plain(get_global_states()), before)
 
     def save() -> None:
         if saves:
-            journey.saves.append(serialized({"cursor": cursor.state_dict(), "generators": process_wide(), "epoch": epoch}))
+            journey.saves.append(
+                serialized({"cursor": cursor.state_dict(), "generators": to_plain(get_global_states()), "epoch": epoch})
+            )
 
     if start is None:
         save()
@@ -205,7 +206,7 @@ def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, s
         batches.finish()
         epoch += 1
         save()
-    journey.end = process_wide()
+    journey.end = to_plain(get_global_states())
     return journey
 
 

@@ -24,8 +24,7 @@ from torch.utils.data.distributed import DistributedSampler
 from fsmtrain import SeededDataLoader
 from fsmtrain.errors import PositionError
 from fsmtrain.runtime.data.loaders import EvaluationBatches, SizedBatches, StreamedBatches, resumable
-from fsmtrain.runtime.generators import process_wide
-from fsmtrain.runtime.rng import seed_all
+from fsmtrain.runtime.rng import get_global_states, seed_all, to_plain
 from tests.runtime.data.loader_roundtrip import (
     ITEMS,
     DrawingSampler,
@@ -123,7 +122,7 @@ def test_a_run_goes_on_to_the_same_bits_without_a_word(kind: str, share: int | N
 def test_a_loader_that_must_be_gone_through_again_says_what_that_costs(kind: str) -> None:
     messages = told(lambda: assert_resumes_exactly(TOLD[kind]))
     assert messages
-    assert all("must be loaded again, which takes about" in message for message in messages)
+    assert all("must be loaded again, about" in message for message in messages)
 
 
 # ---- workers
@@ -158,7 +157,7 @@ def test_with_two_workers_a_run_goes_on_to_the_same_bits(kind: str) -> None:
 def test_workers_that_live_on_between_epochs_are_no_obstacle(kind: str) -> None:
     make, _ = WORKERS[kind]
     messages = told(lambda: assert_resumes_exactly(lambda: make(num_workers=2, persistent_workers=True), every=3))
-    assert messages == [] if kind != "shuffled" else "persistent_workers=True, and new workers do not know" in messages[0]
+    assert messages == [] if kind != "shuffled" else "persistent_workers=True, and new workers do not have" in messages[0]
 
 
 def test_another_number_of_workers_goes_on_in_the_same_order_and_says_what_that_rests_on() -> None:
@@ -167,7 +166,7 @@ def test_another_number_of_workers_goes_on_in_the_same_order_and_says_what_that_
     messages = told(
         lambda: rests.append(run_loader(lambda: Loader(RecordedItems(), shuffle=True, num_workers=1), whole.saves[2]))
     )
-    assert "num_workers=1, but the position was saved with 0" in messages[0]
+    assert "num_workers=1, checkpoint has 0" in messages[0]
     assert same_bytes(rests[0].batches, whole.batches[2:])
 
 
@@ -220,13 +219,13 @@ def test_a_class_with_a_way_of_its_own_through_its_sampler_is_gone_through_again
 def test_a_sampler_that_shares_the_generator_of_the_training_is_told() -> None:
     whole = run_loader(lambda: Loader(RecordedItems(), sampler=DrawingSampler()), saves=True)
     messages = told(lambda: run_loader(lambda: Loader(RecordedItems(), sampler=DrawingSampler()), whole.saves[3]))
-    assert "its sampler draws from a process-wide generator while the epoch goes on" in messages[0]
+    assert "its sampler draws from a global random generator during the epoch" in messages[0]
 
 
 def test_a_stream_that_shares_the_generator_of_the_training_is_told() -> None:
     whole = run_loader(lambda: Loader(ItemStream(RandomItems())), saves=True)
     messages = told(lambda: run_loader(lambda: Loader(ItemStream(RandomItems())), whole.saves[3]))
-    assert any("it draws from a process-wide generator while the epoch goes on" in message for message in messages)
+    assert any("the loader draws from a global random generator during the epoch" in message for message in messages)
 
 
 def test_a_sampler_that_torchdata_begins_anew_is_told() -> None:
@@ -238,14 +237,17 @@ def test_a_sampler_that_torchdata_begins_anew_is_told() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Loader(RecordedItems(7)), "batches=4, but the position was saved with batches=6"),
-        (lambda: Loader(RecordedItems(12)), "items=12, but the position was saved with items=11"),
-        (lambda: DataLoader(RecordedItems(), batch_size=3), "batches=4, but"),
-        (lambda: SeededDataLoader(RecordedItems(), 2), "by indices, and this SeededDataLoader by state"),
-        (lambda: [1, 2], "by indices, and this list by replay"),
+        (lambda: Loader(RecordedItems(7)), "batches=4, checkpoint has 6"),
+        (lambda: Loader(RecordedItems(12)), "items=12, checkpoint has 11"),
+        (lambda: DataLoader(RecordedItems(), batch_size=3), "batches=4, checkpoint"),
+        (
+            lambda: SeededDataLoader(RecordedItems(), 2),
+            "this SeededDataLoader is resumed by state_dict, the saved loader by indices",
+        ),
+        (lambda: [1, 2], "this list is resumed by replay, the saved loader by indices"),
         (
             lambda: Loader(RecordedItems(), sampler=RandomSampler(RecordedItems(), generator=generator())),
-            "a loader with 0 generators",
+            "the loader has 1 generator",
         ),
     ],
 )
@@ -275,18 +277,18 @@ def test_a_loader_that_ends_before_the_position_is_refused() -> None:
 def test_the_position_of_a_stream_does_not_count_the_look_ahead() -> None:
     batches = StreamedBatches(ItemStream(RecordedItems()), "train_dataloader")
     batches.next()
-    assert batches.position()["given"] == batches.position()["taken"] == 1
+    assert batches.position()["yielded"] == batches.position()["fetched"] == 1
 
 
 def test_a_fresh_pass_draws_what_it_draws_in_a_for_statement() -> None:
     loader = Loader(RandomItems(), shuffle=True)
     seed_all(1)
-    expected = [*loader], process_wide()
+    expected = [*loader], to_plain(get_global_states())
     seed_all(1)
     batches = SizedBatches(loader, "train_dataloader", len(loader))
     taken = [batches.next() for _ in range(len(loader))]
     batches.finish()
-    assert same_bytes((taken, process_wide()), expected)
+    assert same_bytes((taken, to_plain(get_global_states())), expected)
 
 
 def test_a_pass_over_several_loaders_goes_on_in_the_loader_and_at_the_batch_where_it_was() -> None:

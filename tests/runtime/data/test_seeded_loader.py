@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Subset
 
 from fsmtrain import SeededDataLoader
 from fsmtrain.errors import DataError, OptionsError, PositionError
-from fsmtrain.runtime import rng
+from fsmtrain.runtime.data.loader_rng import get_loader_rng_state, set_loader_rng_state
 from fsmtrain.runtime.data.permutation import Permutation, mixed
-from fsmtrain.runtime.generators import process_wide
+from fsmtrain.runtime.rng import get_global_states, seed_all, to_plain
 from tests.models import Perceptron, Samples, trained
 from tests.runtime.data.loader_roundtrip import (
     ITEMS,
@@ -138,12 +138,12 @@ def test_the_generators_of_the_process_are_left_alone(more: dict[str, Any]) -> N
     random_draws()
     np.random.randn()  # leaves half of a pair behind, which is a part of the state
     random.gauss(0, 1)
-    before = process_wide()
+    before = to_plain(get_global_states())
     for i, _ in enumerate(loader(**more)):
-        assert same_bytes(process_wide(), before)
+        assert same_bytes(to_plain(get_global_states()), before)
         if i == 2:
             break
-    assert same_bytes(process_wide(), before)
+    assert same_bytes(to_plain(get_global_states()), before)
 
 
 def test_the_generators_are_put_back_after_an_item_that_fails() -> None:
@@ -152,10 +152,10 @@ def test_the_generators_are_put_back_after_an_item_that_fails() -> None:
             random_draws()
             raise KeyError(index)
 
-    before = process_wide()
+    before = to_plain(get_global_states())
     with pytest.raises(KeyError):
         next(iter(loader(Failing())))
-    assert same_bytes(process_wide(), before)
+    assert same_bytes(to_plain(get_global_states()), before)
 
 
 class Batched(RandomItems):
@@ -266,7 +266,7 @@ def test_it_trains_the_same_with_workers_and_without_whatever_the_model_draws() 
     models = Perceptron(), Perceptron()
     models[1].load_state_dict(models[0].state_dict())
     for model, workers in zip(models, (0, 2), strict=True):
-        rng.seed_all(1)
+        seed_all(1)
         data = SeededDataLoader(Samples(8), 2, shuffle=True, num_workers=workers)
         trained(model, data, SeededDataLoader(Samples(4), 2), max_nb_epochs=2)
     first, second = (torch.cat([p.flatten() for p in model.parameters()]) for model in models)
@@ -275,9 +275,9 @@ def test_it_trains_the_same_with_workers_and_without_whatever_the_model_draws() 
 
 def test_the_sanity_pass_uses_up_no_epoch() -> None:
     made = loader()
-    before = rng.take([made])
+    before = get_loader_rng_state(made)
     next(iter(made))
-    rng.put_back(before)
+    set_loader_rng_state(made, before, "made")
     assert same_bytes([*made], [*loader()])
 
 
