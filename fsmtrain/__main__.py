@@ -1,4 +1,4 @@
-"""``python -m fsmtrain``."""
+"""Entry point of ``python -m fsmtrain``: the command line."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""When to give up waiting for a better metric: the setting and its memory. No torch: metrics come in as floats."""
+"""Early stopping: the rule `EarlyStopping`, and the `Patience` of one run. Metrics are floats here."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from fsmtrain.predicates import is_integer, is_real
 
 @frozen(kw_only=True)
 class EarlyStopping:
-    """Stop the run when a metric has not improved for a number of checks.
+    """Stop the run if a validation metric has not improved for a number of validations.
 
     Args:
-        monitor: The metric's name, looked up among what the check returned (``"log"`` and ``"progress_bar"`` included).
-        min_delta: How much better than the best value counts as better, in the metric's unit.
-        patience: Checks without an improvement, in a row, that exhaust it. Every check counts, from the first one. 0 acts as 1.
-        verbose: Whether to say so when the patience is exhausted.
-        mode: ``"min"`` where smaller is better, ``"max"`` where larger is.
+        monitor: Name of the metric, which the validation returned (also under ``"log"`` or ``"progress_bar"``) or logged.
+        min_delta: Improvement over the best value so far that must be exceeded to count as one, in the metric's unit.
+        patience: Number of validations in a row without an improvement after which to stop, counted from the first validation.
+            0 means the same as 1.
+        verbose: Print a line when the patience is exhausted.
+        mode: ``"min"`` if smaller values are better, ``"max"`` if larger ones are.
 
-    A value without memory: two runs may share it. NaN is never an improvement.
+    It holds no state of a run, so two runs may share one. NaN is never an improvement.
 
     Raises:
-        OptionsError: A field is of the wrong kind.
+        OptionsError: A value has the wrong type or is out of its range.
 
     Source: semantics, "Stopping".
     """
@@ -38,20 +39,20 @@ class EarlyStopping:
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.monitor, str) or not self.monitor:
-            raise OptionsError(f"EarlyStopping(monitor={self.monitor!r}): a metric's name is needed, as in monitor='val_loss'.")
+            raise OptionsError(f"EarlyStopping(monitor={self.monitor!r}): must be a metric's name, as in monitor='val_loss'.")
         if not is_real(self.min_delta) or not math.isfinite(self.min_delta):
-            raise OptionsError(f"EarlyStopping(min_delta={self.min_delta!r}): a finite number is needed, as in min_delta=0.01.")
+            raise OptionsError(f"EarlyStopping(min_delta={self.min_delta!r}): must be a finite number, as in min_delta=0.01.")
         if not is_integer(self.patience) or self.patience < 0:
             raise OptionsError(
-                f"EarlyStopping(patience={self.patience!r}): a number of checks is needed, an int >= 0, as in patience=3."
+                f"EarlyStopping(patience={self.patience!r}): a number of validations, so it must be an int >= 0."
             )
         if self.mode not in ("min", "max"):
             raise OptionsError(
-                f"EarlyStopping(mode={self.mode!r}): 'min' (smaller is better) and 'max' (larger is better) are the modes."
+                f"EarlyStopping(mode={self.mode!r}): must be 'min' (smaller is better) or 'max' (larger is better)."
             )
 
     def improved(self, current: float, best: float) -> bool:
-        """Whether `current` is better than `best` by more than `min_delta`.
+        """Return whether `current` is better than `best` by more than `min_delta`.
 
         >>> EarlyStopping(min_delta=0.1).improved(0.95, best=1.0)
         False
@@ -65,7 +66,7 @@ class EarlyStopping:
 
 @define
 class Patience:
-    """The memory of one run's early stopping: the best value so far and the checks since then."""
+    """The state of a run's early stopping: the best value so far, and the number of validations since."""
 
     rule: EarlyStopping
     best: float = field()
@@ -77,11 +78,11 @@ class Patience:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the run has waited long enough. An improvement takes it back."""
+        """Whether there have been `patience` validations since the best one. An improvement resets it."""
         return self.wait >= max(1, self.rule.patience)
 
     def feed(self, current: float) -> bool:
-        """Take one check's value; returns `exhausted`.
+        """Add the value of a validation; returns `exhausted`.
 
         >>> patience = Patience(EarlyStopping(patience=2))
         >>> [patience.feed(value) for value in (3.0, 2.0, 2.5, 2.0, 1.0)]

@@ -1,52 +1,52 @@
-"""The tree of exceptions. Every error that fsmtrain itself raises is an `FsmtrainError`.
+"""The exceptions. Every error that fsmtrain itself raises is an `FsmtrainError`.
 
-Each class also inherits the builtin that a caller would expect, so that ``except ValueError`` goes on working.
+Each class also inherits the builtin exception that a caller would expect, so that ``except ValueError`` catches it, too.
 """
 
 from __future__ import annotations
 
 
 class FsmtrainError(Exception):
-    """The base of every error that fsmtrain raises itself."""
+    """Base class of every error that fsmtrain itself raises."""
 
 
 class OptionsError(FsmtrainError, ValueError):
-    """A flag, or two flags together, that no run could honour."""
+    """A flag has an illegal value, does not exist, or contradicts another flag."""
 
 
 class SizesError(FsmtrainError, ValueError):
-    """Options that do not fit the data: an empty loader, a percentage that rounds to no batch."""
+    """The options do not fit the sizes of the data: an empty loader, a percentage of no batch at all."""
 
 
 class DataError(FsmtrainError, RuntimeError):
-    """A loader or a batch that is not what it promised to be, found while the run was under way."""
+    """A loader or a batch is not what it promised to be: a loader that is shorter than its length, say."""
 
 
 class ModelError(FsmtrainError, TypeError):
-    """A model without a method that the run needs, or a hook that returned what it must not."""
+    """The model lacks a method that the run needs, or a method or hook returned something illegal."""
 
 
 class MetricError(FsmtrainError, LookupError):
-    """A monitored metric that the check did not return."""
+    """The validation did not return a metric that is monitored."""
 
 
 class GuardError(FsmtrainError, RuntimeError):
-    """A guard that raised, returned no bool or changed its arguments; or not exactly one guard that holds."""
+    """A guard raised, did not return a bool, or changed its arguments; or not exactly one row applies."""
 
 
 class NonFiniteError(FsmtrainError, FloatingPointError):
-    """A loss or a gradient that was inf or NaN, where ``on_nonfinite`` makes it an error or found no way around it."""
+    """A loss or gradient is inf or NaN, and ``on_nonfinite`` is "raise", or its policy has failed."""
 
 
 class OutOfMemoryError(FsmtrainError, MemoryError, RuntimeError):
-    """A batch for which there was not enough memory, on the device or on the host.
+    """There is not enough memory for a batch, on the device or on the host.
 
-    Where torch raised its own `torch.OutOfMemoryError` this is one as well.
+    If torch raised its own `torch.OutOfMemoryError`, this error is also an instance of that class.
     """
 
 
 class UsageError(FsmtrainError, RuntimeError):
-    """A call that makes no sense now, such as a test before there is a model."""
+    """A call that is not possible now, such as a test before there is a model; or a wrong argument."""
 
 
 class RenamedError(FsmtrainError, AttributeError, TypeError):
@@ -54,20 +54,23 @@ class RenamedError(FsmtrainError, AttributeError, TypeError):
 
 
 class MissingExtraError(FsmtrainError, ImportError):
-    """Something that only an extra of the package installs."""
+    """A package is missing that an extra of fsmtrain installs."""
 
 
 class CodecError(FsmtrainError, ValueError):
-    """A value that no checkpoint can hold, or a checkpoint's content that no codec wrote. The message begins with its path."""
+    """A value cannot be saved in a checkpoint, or a checkpoint's content was not written by fsmtrain.
+
+    The message begins with the path of the value inside the checkpoint.
+    """
 
 
 class CheckpointError(FsmtrainError, OSError):
-    """A checkpoint that could not be written, or that cannot be read."""
+    """A checkpoint cannot be written, or cannot be read."""
 
 
 class ResumeError(FsmtrainError, ValueError):
-    """A checkpoint that is not one of a run like this, so that going on from it would give something else."""
+    """A checkpoint does not fit the run that is to continue from it."""
 
 
 class PositionError(FsmtrainError, ValueError):
-    """A saved position in the data that does not fit the loader it is to be restored in."""
+    """The saved position in the data does not fit the loader."""

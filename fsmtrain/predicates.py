@@ -1,4 +1,4 @@
-"""Predicates on single values, shared by everything that checks a flag. No flag is named here."""
+"""Predicates on the types of numbers: is it an int, is it real? Shared by all that validates a value."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """Whether a value is a whole number by its type; a bool is not, nor is 2.0."""
+    """Return whether a value has an integer type, such as NumPy's, other than bool. 2.0 has not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -17,5 +17,5 @@ def is_stateful(value: object) -> bool:
 
 
 def is_real(value: object) -> TypeGuard[float]:
-    """Whether a value is a real number by its type; a bool is not."""
+    """Return whether a value has a real number type other than bool."""
     return isinstance(value, Real) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""Signal handlers for Ctrl-C, SIGTERM and SIGUSR1: the first one asks the run to stop, a second Ctrl-C stops at once.
+"""Signal handlers: Ctrl-C, SIGTERM and SIGUSR1 ask the run to stop; a second Ctrl-C stops at once.
 
 Signals to a process group also kill DataLoader workers. After a request to stop this is expected and no error: `worker_exit`.
 """
@@ -32,7 +32,7 @@ class ReceivedSignal:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a process that this signal ended, as shells have it: 130 for Ctrl-C, 143 for SIGTERM."""
+        """Exit code of a process that this signal ended, as in shells: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signal
 
     def __bool__(self) -> bool:
@@ -40,7 +40,7 @@ class ReceivedSignal:
 
 
 class _StopHandler:
-    """A signal handler that calls `stop` once, and restores the previous handler of Ctrl-C after the first Ctrl-C."""
+    """A signal handler that calls `stop` once, and after the first Ctrl-C restores its previous handler."""
 
     def __init__(self, stop: Callable[[], None], received: ReceivedSignal) -> None:
         self._stop, self._received = stop, received
@@ -83,7 +83,7 @@ class _StopHandler:
 
 @contextlib.contextmanager
 def stop_on_signals(stop: Callable[[], None], signals: Iterable[signal.Signals] = STOP_SIGNALS) -> Iterator[ReceivedSignal]:
-    """Call `stop` at the first of these signals while the context is open. A second Ctrl-C does what it did before.
+    """Call `stop` at the first of these signals; a second Ctrl-C acts as it did before the context.
 
     Has no effect outside of the main thread, where Python handles no signals; in forked processes, such as DataLoader workers;
     on signals that the process ignores, as shells make background jobs ignore Ctrl-C; and inside another such context.

@@ -1,4 +1,4 @@
-"""`Trainer`: the documented facade. It holds the flags, and builds a machine for each call."""
+"""`Trainer`: fit, test and validate models with the documented flags, on a machine for each call."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def _tuple(callbacks: Iterable[object]) -> tuple[object, ...]:
 
 @define
 class _Runs:
-    """The runs of a trainer."""
+    """The runs of a trainer, which is frozen itself."""
 
     fitted: Machine | None = None  # the last fit
-    active: Machine | None = None  # what runs now, or ran last
+    active: Machine | None = None  # the current run, or the last one
 
 
 @explain_unknown_flags
 @frozen(kw_only=True, eq=False)
 class Trainer(Options):
-    """Fits and tests models with the documented flags, which are those of `Options`.
+    """Fit, test and validate models with the documented flags, which are those of `Options`.
 
     Args:
-        guards: The decisions that are replaced.
+        guards: Your own decisions, in place of built-in ones.
         callbacks: Objects with any of the hooks of `Callback`.
-        resume: Where `fit` goes on. ``"auto"`` is the newest run that this command began, which is how a job that was killed
-            goes on; where there is none, the run begins anew. A run's folder is that run. A checkpoint, or a folder of them, of
-            which the newest valid one is taken, is where a run of its own begins. None begins anew.
-        resume_strict: If false, resume even if flags, guards or sizes differ from those saved; the differences are a warning.
+        resume: What `fit` continues. ``"auto"``: the newest run that this same command began, or a new run if there is none;
+            so a job that was killed continues when it is started again. A run's folder: that run, which is recorded there on.
+            A checkpoint, or a folder of checkpoints, whose newest valid one is loaded: a new run begins there. None: nothing.
+        resume_strict: If false, resume even if options, guards or sizes differ from the checkpoint's, with a warning.
 
     Example:
         >>> trainer = Trainer(max_nb_epochs=20, accumulate_grad_batches=4, val_check_interval=0.25)
@@ -59,26 +59,26 @@ class Trainer(Options):
     _runs: _Runs = field(factory=_Runs, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """A trainer's runs are not copied: a copy, or a pickle, of a model that knows its trainer has None in its place."""
+        """Copy and pickle as None: a copy or pickle of a model with a trainer must not contain its runs."""
         return type(None), ()
 
     def fit(self, model: nn.Module, train_dataloader: Any = None, val_dataloaders: Any = None) -> Result:
-        """Train a model, from its first epoch to the end. It is not tested; call `test` for that.
+        """Train a model. It is not tested; call `test` for that.
 
         Args:
             model: An ``nn.Module`` with ``training_step`` and ``configure_optimizers``.
-            train_dataloader: Yields batches, anew in each epoch. None asks the model's method of that name.
-            val_dataloaders: One loader or a list of them. None asks the model's ``val_dataloader``.
+            train_dataloader: An iterable of batches, iterated once in each epoch. None: call the model's ``train_dataloader``.
+            val_dataloaders: One loader or a list of them. None: call the model's ``val_dataloader``.
 
         Returns:
-            How the run ended. A trainer fits once: a second call does nothing, says so, and returns the first result.
+            How the run ended. A trainer fits once: a second call only warns and returns the first result.
 
         Raises:
-            FsmtrainError: Anything that is wrong with the flags, the model and the data together.
+            FsmtrainError: The flags, the model and the data do not fit together.
         """
         done = self._runs.fitted
         if done is not None and done.stop_reason is not None:
-            warn("fit: this trainer has finished its run already, so nothing was done. Make a new Trainer to train again.")
+            warn("fit: this trainer has finished its run already, so nothing was done. Create a new Trainer to train again.")
             return done.result
         machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), runs="fit")
         self._runs.fitted = machine
@@ -90,43 +90,43 @@ class Trainer(Options):
         return machine.run()
 
     def test(self, model: nn.Module | None = None, test_dataloaders: Any = None) -> dict[str, float]:
-        """Run the test set through a model, with this trainer's options.
+        """Run the test loaders through a model, with this trainer's options.
 
         Args:
-            model: The model to test as it is; None tests the fitted one.
-            test_dataloaders: One loader or a list of them. None asks the model's ``test_dataloader``.
+            model: The model to test. None: the fitted one.
+            test_dataloaders: One loader or a list of them. None: call the model's ``test_dataloader``.
 
         Returns:
             The metrics.
 
         Raises:
-            UsageError: There is no model, or nothing to test it with; the message says which.
+            UsageError: There is no model, or no test loader.
         """
         return self._evaluate("test", model, test_dataloaders)
 
     def validate(self, model: nn.Module | None = None, val_dataloaders: Any = None) -> dict[str, float]:
-        """Run the validation set through a model, with this trainer's options, without training.
+        """Run the val loaders through a model, with this trainer's options, without training.
 
         Args:
-            model: The model as it is; None takes the fitted one.
-            val_dataloaders: One loader or a list of them. None asks the model's ``val_dataloader``.
+            model: The model to validate. None: the fitted one.
+            val_dataloaders: One loader or a list of them. None: call the model's ``val_dataloader``.
 
         Returns:
             The metrics.
 
         Raises:
-            UsageError: There is no model, or nothing to validate it with; the message says which.
+            UsageError: There is no model, or no val loader.
         """
         return self._evaluate("val", model, val_dataloaders)
 
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model's weights and hyperparameters to a file, and ``meta_tags.csv`` beside it.
 
-        Read it with the model's ``load_from_checkpoint``, or with ``load_from_metrics``. It may be called in a hook while the
-        run goes on. The file appears whole or not at all.
+        Load it with the model's ``load_from_checkpoint`` or ``load_from_metrics``. May be called in a hook, during the run. The
+        file is written completely or not at all.
 
         Raises:
-            UsageError: Nothing was fitted yet.
+            UsageError: `fit` has not been called yet.
             ModelError: The hyperparameters are not plain data.
         """
         machine = self._runs.fitted
@@ -135,12 +135,12 @@ class Trainer(Options):
         save_weights(path, machine.model, {"epoch": machine.current_epoch, "global_step": machine.global_step})
 
     def log(self, name: str, value: Any, *, prog_bar: bool = False) -> None:
-        """Log a metric of the run that is under way, as ``self.log`` of a `TrainingModule` does."""
+        """Log a metric of the current run, as ``self.log`` of a `TrainingModule` does."""
         if self._runs.active is not None:
             self._runs.active.log(name, value, prog_bar=prog_bar)
 
     def stop(self) -> None:
-        """Ask the run that is under way to stop, whatever ``min_nb_epochs`` says."""
+        """Request that the current run stops at the next transition, even before ``min_nb_epochs``."""
         if self._runs.active is not None:
             self._runs.active.stop()
 
@@ -148,14 +148,14 @@ class Trainer(Options):
         if model is None:
             name = "test" if kind == "test" else "validate"
             if self._runs.fitted is None:
-                raise UsageError(f"{name}: there is no model yet. Call fit(model) first, or {name}(model) with a given one.")
+                raise UsageError(f"{name}: there is no model yet. Call fit(model) first, or pass one: {name}(model).")
             model = self._runs.fitted.model
         given = Loaders(test=loaders) if kind == "test" else Loaders(val=loaders)
-        around = self._runs.active  # a fit that is under way, where this is called in one of its hooks
+        outer = self._runs.active  # a fit, if this is called in one of its hooks
         try:
             return self._machine(model, given, runs=kind).run().metrics
         finally:
-            self._runs.active = around or self._runs.active
+            self._runs.active = outer or self._runs.active
 
     def _machine(self, model: nn.Module, loaders: Loaders, *, runs: Literal["fit", "val", "test"]) -> Machine:
         fitted = self._runs.fitted
@@ -174,10 +174,10 @@ class Trainer(Options):
 
     @property
     def machine(self) -> Machine:
-        """The machine of the last fit; before any, that of the last test.
+        """The machine of the last fit; before any fit, that of the last test or validation.
 
         Raises:
-            UsageError: Nothing was run yet.
+            UsageError: Nothing has run yet.
         """
         machine = self._runs.fitted or self._runs.active
         if machine is None:
@@ -186,10 +186,10 @@ class Trainer(Options):
 
     @property
     def current_epoch(self) -> int:
-        """The index of the epoch, from 0; after `fit`, that of the last one trained."""
+        """Index of the epoch, from 0; after `fit`, that of the last epoch that was trained."""
         return self._runs.fitted.current_epoch if self._runs.fitted is not None else 0
 
     @property
     def global_step(self) -> int:
-        """The rounds so far in which an optimizer stepped."""
+        """Optimizer steps so far; those of several optimizers in one round count once."""
         return self._runs.fitted.global_step if self._runs.fitted is not None else 0

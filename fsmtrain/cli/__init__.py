@@ -1,1 +1,1 @@
-"""The command line, ``fsmtrain`` or ``python -m fsmtrain``: flags, commands, exit codes. Nothing imports it."""
+"""The command line, ``fsmtrain`` or ``python -m fsmtrain``. No other part of the package imports it."""

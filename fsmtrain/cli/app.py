@@ -1,4 +1,7 @@
-"""The commands under one name, and how they end. A new command is a function in `commands`, and a line in `COMMANDS`."""
+"""Entry point of the command line: `COMMANDS` by name, and their exceptions as exit codes.
+
+A new command is a function in a file of its own in `commands`, and a line in `COMMANDS`.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ for place, (name, command) in enumerate(COMMANDS.items()):
 
 
 def join_switch_values(tokens: Sequence[str]) -> list[str]:
-    """Join a switch and its value to one token: ``--progress_bar False`` becomes ``--progress_bar=False``."""
+    """Join each switch with its value: ``--progress_bar False`` becomes ``--progress_bar=False``."""
     joined: list[str] = []
     for token in tokens:
         if token.lower() in ("true", "false") and joined and joined[-1].startswith("--") and "=" not in joined[-1]:

@@ -34,13 +34,13 @@ def report_usage_error(error: CycloptsError | FsmtrainError) -> int:
 
 
 def report_failure(error: FsmtrainError) -> int:
-    """Report that the run failed by a rule of fsmtrain, with the notes that say where; returns the exit code."""
+    """Report an error of fsmtrain during the run, with the notes that say where; returns the exit code."""
     print_stderr("\n".join((f"error: {error}", *getattr(error, "__notes__", ()))))
     return EXIT_FAILED
 
 
 def report_exception(error: Exception) -> int:
-    """Print the traceback of an exception in the user's own code, from the user's first line on; returns the exit code."""
+    """Print the traceback of the user's own code, from its first frame on; returns the exit code."""
     users = _user_traceback(error.__traceback__)
     if users is not None or isinstance(error, SyntaxError):  # else it is our own fault, so print the whole traceback
         error.__traceback__ = users
@@ -55,7 +55,7 @@ def report_ctrl_c(error: KeyboardInterrupt) -> int:
 
 
 def discard_stdout() -> int:
-    """Discard all further output after its reader has closed the pipe, as ``| head`` does; returns the exit code."""
+    """Discard further output, since the reader of the pipe, ``| head``, has ended; returns the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_BROKEN_PIPE
 
@@ -68,7 +68,7 @@ def show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Print a warning of ours without file and line: the user of the command line wrote none of this code."""
+    """Print a warning of ours without file and line, which are not in the user's code."""
     if _is_internal(filename):
         print_stderr(f"warning: {message}")
     else:
@@ -85,7 +85,7 @@ def _usage_message(error: CycloptsError | FsmtrainError) -> str:
 
 
 def _other_name(error: UnknownOptionError) -> str:
-    """Return the message for a flag that has another name in other trainers, or had one here; else an empty string."""
+    """Return the message that gives the name here of another trainer's flag; empty for other flags."""
     typed = (error.token.keyword or error.token.value).partition("=")[0]
     name = typed.lstrip("-").replace("-", "_")
     if name == "max_steps":
@@ -98,7 +98,7 @@ def _other_name(error: UnknownOptionError) -> str:
 
 
 def _user_traceback(trace: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the first frame of the user's code on: without this package, cyclopts, the import system."""
+    """Return the traceback from the first frame of the user's code on, or None if there is none."""
     while trace is not None and _is_internal(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return trace

@@ -1,7 +1,8 @@
-"""The flags of `Options` as cyclopts parameters of a command: names, types, defaults, groups and help come from its fields.
+"""The flags of `Options` as cyclopts parameters of a command.
 
-A flag that is added to `Options` is on the command line by that alone. A command's own parameter with parts, such as
-``--checkpoint`` and ``--checkpoint.every_n_steps``, comes from its class, `ModelCheckpoint`, in the same way.
+Names, types, defaults, groups and help texts come from its fields. A flag that is added to `Options` is on the command line by
+that alone. A command's own parameter with parts, such as ``--checkpoint`` and ``--checkpoint.every_n_steps``, comes from its
+class, `ModelCheckpoint`, in the same way.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ PART_SEPARATOR = "__"  # in the name of a Python parameter, in place of the dot 
 
 
 def with_flags(command: Callable[..., R]) -> Callable[..., R]:
-    """Return the command with each flag of `Options` as a parameter, in place of its own parameter `flags`.
+    """Decorate a command: replace its parameter `flags` by a parameter for each flag of `Options`.
 
     As `flags` the command gets those that were typed, and no others, by their names in `Options`. Other parameters of the
     command whose class has fields, such as a `ModelCheckpoint`, get a parameter for each field, too.

@@ -1,7 +1,7 @@
-"""Import what a ``MODULE:NAME`` on the command line names: a model's class, or guards. Nothing else imports code by name.
+"""Import what a ``MODULE:NAME`` on the command line names: a model's class, or guards.
 
-MODULE is the path of a ``.py`` file, or a dotted name that Python finds from the current directory. NAME is a class or function
-that returns the object, or the object itself.
+Only this file imports code by a name that was typed. MODULE is the path of a ``.py`` file, or a dotted name that Python finds
+from the current directory. NAME is a class or function that returns the object, or the object itself.
 """
 
 from __future__ import annotations
@@ -119,9 +119,7 @@ def _import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # an import in the module's own code failed
-        raise UsageError(
-            f"{name}: there is no module {error.name}. For a file pass its path, as in train.py:Model."
-        ) from None
+        raise UsageError(f"{name}: there is no module {error.name}. For a file pass its path, as in train.py:Model.") from None
 
 
 def _suggestion(name: str, module: ModuleType) -> str:

@@ -1,4 +1,4 @@
-"""Parse the values of command line flags. Nothing is evaluated; `Options` validates the parsed values."""
+"""Parse the values of command line flags, without evaluating code. `Options` validates them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def is_path(hint: Any) -> bool:
 
 
 def value_parser(hint: Any) -> Callable[[str], Any]:
-    """Return the parser of a flag's value. The spelling of a number decides its type: ``1`` is an int, ``1.0`` a float.
+    """Return the parser of a flag's value.
+
+    The spelling of a number decides its type: ``1`` is an int, ``1.0`` a float.
 
     >>> interval, windows, name = value_parser(float), value_parser(int | Mapping[int, int]), value_parser(str | None)
     >>> interval("1"), interval("1.0"), windows("4"), windows("0:1,4:2"), name("3"), name("none")
@@ -82,14 +84,12 @@ def _parse_size(text: str) -> int | None:
     if text == STREAM:
         return None
     if not is_integer(size):
-        raise UsageError(
-            f"{text!r} is not a number of batches. Pass an int, or {STREAM} for a loader without a length."
-        )
+        raise UsageError(f"{text!r} is not a number of batches. Pass an int, or {STREAM} for a loader without a length.")
     return size
 
 
 def parse_hparams(texts: Sequence[str]) -> HParams:
-    """Parse hyperparameters, each ``name=value``. A comma separates two of them if another ``name=`` follows.
+    """Parse hyperparameters, each ``name=value``, separated by commas that another ``name=`` follows.
 
     >>> vars(parse_hparams(["lr=0.1,hidden=32", "betas=0.9,0.99"]))
     {'lr': 0.1, 'hidden': 32, 'betas': '0.9,0.99'}

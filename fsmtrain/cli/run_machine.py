@@ -42,7 +42,7 @@ class Outcome:
 
 
 def build_model_with_weights(target: str, weights: Path, hparams: HParams | None) -> nn.Module:
-    """Return the model with saved weights; without `hparams` it is built with the hyperparameters saved beside them."""
+    """Return the model with saved weights, built with `hparams` or else with the saved hyperparameters."""
     try:
         content = load_weights(weights, "cpu")
     except CheckpointError:

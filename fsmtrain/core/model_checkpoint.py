@@ -1,4 +1,4 @@
-"""When to save a checkpoint and which to keep: the setting, and the guard of the state `save` that follows from it."""
+"""`ModelCheckpoint`: when to save a checkpoint and which to keep, and its guard of the state `save`."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from fsmtrain.predicates import is_integer, is_real
 
 def _count(instance: object, attribute: Attribute[int | None], value: object) -> None:
     if value is not None and (not is_integer(value) or value < 1):
-        raise OptionsError(f"ModelCheckpoint({attribute.name}={value!r}): a whole number >= 1 is needed, or None.")
+        raise OptionsError(f"ModelCheckpoint({attribute.name}={value!r}): must be an int >= 1, or None.")
 
 
 @frozen(kw_only=True)
 class ModelCheckpoint:
-    """Save checkpoints now and then, and keep some. Pass it among the callbacks.
+    """When to save a checkpoint, and which checkpoints to keep. Pass it in `callbacks`.
 
-    A save is made at the end of a batch, before a check that is due then: what the check finds is of the weights in that
-    checkpoint. So with `monitor` there is a save before each check, and the check's metric ranks it. The newest checkpoint
-    always stays, whatever its rank, so that a run can be resumed.
+    Checkpoints are saved at the end of a batch, or of an epoch's last batch, and before a validation that is due there. So with
+    `monitor` the metric of a validation ranks the checkpoint that has the weights it was computed with. The newest
+    checkpoint is always kept, whatever its rank, so that the run can be resumed.
+
+    Without `monitor` and without any interval, a checkpoint is saved at the end of each epoch.
 
     Args:
-        monitor: A metric that checks return. Saves before each check, and keeps those with the best values.
-        mode: ``"min"`` where smaller is better, ``"max"`` where larger is.
-        save_top_k: How many are kept: the best with `monitor`, else the newest. -1 keeps all.
-        every_n_batches: Batches of an epoch from one save to the next; the count begins anew in each epoch.
-        every_n_steps: Steps of the first optimizer from one save to the next.
-        every_n_epochs: Epochs from one save to the next. It is made after the last batch.
-        every_n_seconds: Wall time from one save to the next; it is made at the end of the batch that is under way then.
-        dirpath: The folder. None is ``checkpoints`` in the run's own folder; where the run is not recorded, in the working
-            directory.
+        monitor: Name of a validation metric. Saves before each validation, and keeps the checkpoints with the best values.
+        mode: ``"min"`` if smaller values are better, ``"max"`` if larger ones are.
+        save_top_k: Number of checkpoints to keep: the best ones with `monitor`, else the newest ones. -1: keep all.
+        every_n_batches: Save after every n-th batch, counted anew in each epoch.
+        every_n_steps: Save after every n-th step of the first optimizer, counted over the whole run.
+        every_n_epochs: Save after the last batch of every n-th epoch.
+        every_n_seconds: Save once this many seconds have passed since the last save, at the end of the current batch.
+        dirpath: Folder of the checkpoints. None: ``checkpoints`` in the run's folder, or in the working directory if the run
+            is not recorded.
 
-    Without `monitor` and any interval it saves at the end of each epoch.
-
-    A value without memory: two runs may share it.
+    It holds no state of a run, so two runs may share one.
 
     Raises:
-        OptionsError: A field is of the wrong kind.
+        OptionsError: A value has the wrong type or is out of its range.
     """
 
     monitor: str | None = None
@@ -60,22 +60,22 @@ class ModelCheckpoint:
 
     def __attrs_post_init__(self) -> None:
         if self.monitor is not None and (not isinstance(self.monitor, str) or not self.monitor):
-            raise OptionsError(f"ModelCheckpoint(monitor={self.monitor!r}): a metric's name is needed, or None.")
+            raise OptionsError(f"ModelCheckpoint(monitor={self.monitor!r}): must be the name of a metric, or None.")
         if self.mode not in ("min", "max"):
-            raise OptionsError(f"ModelCheckpoint(mode={self.mode!r}): 'min' and 'max' are the modes.")
+            raise OptionsError(f"ModelCheckpoint(mode={self.mode!r}): must be 'min' (smaller is better) or 'max' (larger).")
         if not is_integer(self.save_top_k) or (self.save_top_k < 1 and self.save_top_k != -1):
-            raise OptionsError(f"ModelCheckpoint(save_top_k={self.save_top_k!r}): an int >= 1 is needed, or -1 for all.")
+            raise OptionsError(f"ModelCheckpoint(save_top_k={self.save_top_k!r}): must be an int >= 1, or -1 to keep all.")
         if self.every_n_seconds is not None and (not is_real(self.every_n_seconds) or not self.every_n_seconds > 0):
-            raise OptionsError(f"ModelCheckpoint(every_n_seconds={self.every_n_seconds!r}): a number > 0 is needed, or None.")
+            raise OptionsError(f"ModelCheckpoint(every_n_seconds={self.every_n_seconds!r}): must be a number > 0, or None.")
 
     @property
     def has_interval(self) -> bool:
-        """Whether anything says how often to save."""
+        """Whether any ``every_n_...`` is set."""
         intervals = (self.every_n_batches, self.every_n_steps, self.every_n_epochs, self.every_n_seconds)
         return any(interval is not None for interval in intervals)
 
     def guard(self, guards: Guards) -> Guard:
-        """Whether to save now, as a guard; `guards` has the one that says when a check is due.
+        """Return the guard of the state `save`; `guards.validate` says when a validation is due.
 
         Example:
             >>> from fsmtrain.loop import Loop
@@ -93,7 +93,7 @@ class ModelCheckpoint:
             >>> saves(ModelCheckpoint(every_n_steps=2, every_n_epochs=2))
             [(0, 3), (1, 1), (1, 4)]
         """
-        before_check = (guards.validate or ask.validation_interval_is_over) if self.monitor is not None else ask.never
+        before_validation = (guards.validate or ask.validation_interval_is_over) if self.monitor is not None else ask.never
         by_batches = every_n_batches(self.every_n_batches) if self.every_n_batches is not None else ask.never
         by_steps = every_n_steps(self.every_n_steps) if self.every_n_steps is not None else ask.never
         epochs = 1 if self.monitor is None and not self.has_interval else self.every_n_epochs
@@ -101,9 +101,9 @@ class ModelCheckpoint:
         by_time = ask.time_to_save if self.every_n_seconds is not None else ask.never
 
         def checkpoint_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
-            """Whether one of the intervals is over, or a check comes whose metric ranks the checkpoint."""
+            """Return whether an interval is over, or a validation is due whose metric will rank the checkpoint."""
             return (
-                (limits.validates and before_check(limits, counters, signals))
+                (limits.validates and before_validation(limits, counters, signals))
                 or by_batches(limits, counters, signals)
                 or by_steps(limits, counters, signals)
                 or by_epochs(limits, counters, signals)

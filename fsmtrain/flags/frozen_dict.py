@@ -1,4 +1,4 @@
-"""A dict that cannot be changed, so that options with a dict in them can be shared, compared and hashed."""
+"""A dict that cannot be changed, so that options that contain one can be shared and hashed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metadata of a flag's field: its group on the help page, and what a changed value means when a run is resumed."""
+"""Metadata of a flag's field: its group on the help page, and what resuming with another value does."""
 
 from __future__ import annotations
 

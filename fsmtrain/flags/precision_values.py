@@ -1,4 +1,4 @@
-"""The values of the flag `precision`, and what follows from each. No torch: a dtype is named by its attribute of ``torch``."""
+"""The values of the flag `precision`: autocast dtype and gradient scaler. dtypes are names here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors for flags that do not exist: the flag's name here, if another trainer calls it so, or the most similar one."""
+"""Errors for unknown flags: names in other trainers and their names here, or the most similar flag."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ OTHER_NAMES: dict[str, str] = {
 
 
 def explain_unknown_flags(cls: C) -> C:
-    """Decorate an attrs class: its ``__init__`` raises `OptionsError` for an unknown keyword, with the likely name."""
+    """Decorate an attrs class: for an unknown keyword raise an `OptionsError` with the likely name."""
     plain: Callable[..., None] = vars(cls)["__init__"]
     known = {f.alias for f in fields(cls) if f.init}
 

@@ -209,7 +209,7 @@ def integer_as_text(value: object) -> Any:
 
 
 def frozen_copy(value: object) -> Any:
-    """Return a mapping as a `FrozenDict` with sorted keys, so that changing the caller's own changes no options."""
+    """Return a mapping as a `FrozenDict` with sorted keys: changing the caller's changes no options."""
     if not isinstance(value, Mapping):
         return value
     in_order = sorted(value.items(), key=lambda item: (not is_integer(item[0]), item[0] if is_integer(item[0]) else 0))

@@ -167,7 +167,7 @@ def test_a_flag_can_be_spelled_so(typed: str, meant: dict[str, Any]) -> None:
         ("--max_nb_epochs 1 --max_nb_epochs 2", "--max_nb_epochs specified multiple times"),
         ("--accumulate_grad_batches 0:1,4:x", "the value 'x' of epoch 4 is not a number of batches"),
         ("--accumulate_grad_batches 0:1,0:2", "the key 0 occurs twice"),
-        ("--early_stop_callback.patience x", "EarlyStopping(patience='x'): a number of checks is needed"),
+        ("--early_stop_callback.patience x", "EarlyStopping(patience='x'): a number of validations"),
         (
             "--early_stop_callback=false --early_stop_callback.patience 5",
             "--early_stop_callback=False contradicts --early_stop",

@@ -1,1 +1,1 @@
-"""The commands, as functions that return an exit code. `fsmtrain.cli.app` registers them; nothing else imports them."""
+"""The commands of the command line: functions that return an exit code. Only `cli.app` imports them."""

@@ -1,4 +1,4 @@
-"""The commands ``plan``, ``check`` and ``draw``: what a run will do, from given sizes or from the loaders of a model."""
+"""The commands ``plan``, ``check`` and ``draw``, from typed sizes or from the loaders of a model."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def plan(
     json: Json = False,
     flags: Mapping[str, Any],
 ) -> int:
-    """Print the exact schedule of a run: epochs, accumulation windows, steps, validations, and where it may end early.
+    """Print the exact schedule of a run: epochs, steps, validations, and where it may end early.
 
     Nothing is trained. Pass the sizes of the loaders, or MODULE:CLASS, whose loaders are built and measured; or both: sizes
     replace those of the model's loaders.

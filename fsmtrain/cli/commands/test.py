@@ -1,4 +1,4 @@
-"""The command ``test``, a function `evaluate`: run the test loaders through a model with saved weights."""
+"""The command ``test``: run the test loaders through a model with saved weights."""
 
 from __future__ import annotations
 

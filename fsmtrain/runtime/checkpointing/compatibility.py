@@ -45,7 +45,9 @@ def fingerprint(parts: RunComponents) -> Facts:
 
 
 def check_compatible(saved: Facts, now: Facts, *, strict: bool) -> None:
-    """Compare the facts of a checkpoint with those of the run that is to continue from it; warn of harmless differences.
+    """Compare the facts of a checkpoint with those of the run that is to continue from it.
+
+    Differences that are not refused are reported as a warning.
 
     Raises:
         ResumeError: A difference would change the rest of the training, and `strict` is true.
@@ -60,7 +62,7 @@ def check_compatible(saved: Facts, now: Facts, *, strict: bool) -> None:
 
 
 def with_way_out(error: ResumeError, way_out: str) -> ResumeError:
-    """Return the error in the spelling of another caller than `Machine.resume`: ``resume_strict=False``, say."""
+    """Return the error in the spelling of another caller than `Machine.resume`: `Trainer`, say."""
     return ResumeError(str(error).replace(_WAY_OUT, f"pass {way_out}"))
 
 

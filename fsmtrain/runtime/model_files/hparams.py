@@ -1,4 +1,4 @@
-"""A model's hyperparameters: plain data by name, from what a user keeps them in, and from text."""
+"""Hyperparameters of a model: `HParams`, conversion from a user's objects, parsing from text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fsmtrain.errors import ModelError, UsageError
 
 
 class HParams(argparse.Namespace):
-    """Hyperparameters, by attribute or by item: ``hparams.learning_rate`` or ``hparams["learning_rate"]``."""
+    """Hyperparameters by attribute or item: ``hparams.learning_rate`` or ``hparams["learning_rate"]``."""
 
     def __getitem__(self, name: str) -> Any:
         return vars(self)[name]
@@ -25,15 +25,15 @@ class HParams(argparse.Namespace):
         return iter(vars(self))
 
     def keys(self) -> list[str]:
-        """The names."""
+        """Return the names."""
         return list(vars(self))
 
 
 def plain_hparams(hparams: Any) -> dict[str, Any]:
-    """Hyperparameters as a dict: from a mapping, a namespace, an attrs object or a dataclass; None is none.
+    """Return the hyperparameters of a mapping, namespace, attrs object or dataclass as a dict; None: {}.
 
     Raises:
-        ModelError: They are none of these, or a value is not plain data (numbers, strings, None, lists and dicts of them).
+        ModelError: It is none of these, or a value is not plain data (numbers, strings, None, lists and dicts of them).
     """
     if hparams is None:
         return {}
@@ -46,12 +46,12 @@ def plain_hparams(hparams: Any) -> dict[str, Any]:
     elif hasattr(hparams, "__dict__"):
         values = dict(vars(hparams))
     else:
-        raise ModelError(f"hparams: {hparams!r} is not a dict, a namespace, an attrs object or a dataclass.")
+        raise ModelError(f"hparams={hparams!r}: must be a dict, a namespace, an attrs object or a dataclass.")
     for name, value in values.items():
         if not _is_plain(value):
             raise ModelError(
-                f"hparams: {name}={value!r} is a {type(value).__name__}, and cannot be saved as plain data. Keep numbers, "
-                f"strings, None, and lists and dicts of them in the hparams, and anything else beside them."
+                f"hparams: {name}={value!r} is a {type(value).__name__}, which cannot be saved as plain data. Use numbers, "
+                f"strings, None, and lists and dicts of them; keep other objects in other attributes of the model."
             )
     return values
 
@@ -65,7 +65,7 @@ def _is_plain(value: object) -> bool:
 
 
 def read_tags_csv(path: str | os.PathLike[str]) -> HParams:
-    """The hyperparameters in a ``meta_tags.csv``: values read as bool, then int, float, str.
+    """Read the hyperparameters of a ``meta_tags.csv``; values are bools, ints, floats or strings.
 
     Raises:
         UsageError: The file's header is not ``key,value``.
@@ -73,12 +73,12 @@ def read_tags_csv(path: str | os.PathLike[str]) -> HParams:
     with Path(path).open(newline="") as file:
         rows = list(csv.reader(file))
     if not rows or rows[0] != ["key", "value"]:
-        raise UsageError(f"tags_csv={str(path)!r}: its first line must be key,value.")
+        raise UsageError(f"tags_csv={str(path)!r}: the first line of the file must be key,value.")
     return HParams(**{row[0]: parse_value(row[1]) for row in rows[1:] if len(row) == 2})
 
 
 def parse_value(text: str) -> bool | int | float | str:
-    """One value as it was meant: a bool, an int, a float, or else the text itself.
+    """Parse a value as a bool, an int or a float, or else return the text.
 
     >>> [parse_value(text) for text in ("True", "3", "0.5", "1e-3", "adam")]
     [True, 3, 0.5, 0.001, 'adam']

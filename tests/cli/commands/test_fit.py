@@ -214,7 +214,7 @@ def test_checkpoints_are_asked_for_by_flags_and_the_same_command_goes_on(run: Ru
 def test_a_wrong_way_to_save_is_one_message(run: Run, folder: Path) -> None:
     told = run("fit mine.py:Model --checkpoint.every_n_steps 0")
     assert (told.code, told.err.count("\n")) == (2, 1)
-    assert "ModelCheckpoint(every_n_steps=0): a whole number >= 1 is needed" in told.err
+    assert "ModelCheckpoint(every_n_steps=0): must be an int >= 1, or None" in told.err
 
 
 def test_a_signal_stops_the_run_where_it_says_and_saves(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
