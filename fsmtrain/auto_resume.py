@@ -1,9 +1,8 @@
-"""Which run goes on, and where it is recorded from then on. How a machine is brought to a checkpoint is told in `runtime`.
+"""Which run ``resume="auto"`` continues: find the newest resumable run, and lock its folder.
 
-``"auto"`` is for a command that is started again after it was killed. The run that it means is the newest one with a
-checkpoint that the same command began: the same program with the same arguments (but for ``--resume`` and what is shown), under
-the same ``run_name``, with a model of the same class. So the jobs of a sweep, which share a folder of runs, do not get each
-other's.
+``"auto"`` is for a command that is started again after it was killed. It means the newest run with a checkpoint that the same
+command started: the same program with the same arguments (except ``--resume`` and what only changes the output), the same
+``run_name``, a model of the same class. So the jobs of a sweep, which share a folder of runs, do not resume each other.
 """
 
 from __future__ import annotations
@@ -19,89 +18,93 @@ from fsmtrain.core.states import State
 from fsmtrain.errors import UsageError
 from fsmtrain.options import Options
 from fsmtrain.runtime.checkpointing.selection import FOLDER, has_checkpoints
+from fsmtrain.views.recording.files.json_files import read_json
 from fsmtrain.views.recording.folder_lock import FolderLock, lock_folder
-from fsmtrain.views.recording.folder_names import newest_first
-from fsmtrain.views.recording.resume_trim import facts_in
-from fsmtrain.views.recording.run_metadata import begun_by
+from fsmtrain.views.recording.folder_names import runs_newest_first
+from fsmtrain.views.recording.run_metadata import comparable_command
 
 
 @frozen
-class Unfinished:
-    """A run's folder that is held for the run to go on in."""
+class LockedRun:
+    """A run folder, locked so that the run can continue in it."""
 
     folder: Path
-    held: FolderLock
+    lock: FolderLock
 
     @property
     def checkpoints(self) -> Path:
-        """Where its checkpoints are."""
+        """The folder of its checkpoints."""
         return self.folder / FOLDER
 
 
-def is_run(path: Path) -> bool:
-    """Whether this is a run's folder."""
+def is_run_folder(path: Path) -> bool:
+    """Return whether a path is a run folder."""
     return (path / "run.json").is_file()
 
 
-def lock_run(folder: Path) -> Unfinished:
-    """This run.
+def lock_run(folder: Path) -> LockedRun:
+    """Lock the folder of a run in order to continue it.
 
     Raises:
-        UsageError: It is being written down by somebody else.
+        UsageError: The run is running, or the folder is not writable.
     """
-    lock = _hold(folder)
+    lock = _try_lock(folder)
     if lock is None:
         raise UsageError(
-            f"{folder}: this run is under way, here or in another process, and a run goes on only once. Stop it first, or "
-            f"resume from {folder / FOLDER}: then a run of its own begins at the newest of its checkpoints."
+            f"{folder}: this run is still running, in this process or another one. Stop it first, or resume from "
+            f"{folder / FOLDER}: that starts a new run from its newest checkpoint."
         )
-    return Unfinished(folder, lock)
+    return LockedRun(folder, lock)
 
 
-def _hold(folder: Path) -> FolderLock | None:
+def _try_lock(folder: Path) -> FolderLock | None:
     try:
         return lock_folder(folder)
     except OSError as error:
         raise UsageError(
-            f"{folder}: this run cannot go on there, since nothing can be written: {error.strerror or error}. To begin at one "
-            f"of its checkpoints, resume from {folder / FOLDER}."
+            f"{folder}: cannot continue this run, since its folder is not writable: {error.strerror or error}. To start a new "
+            f"run from its newest checkpoint, resume from {folder / FOLDER}."
         ) from error
 
 
 def finished_reason(folder: Path) -> str:
-    """Why a run has come to its own end; empty for one that was stopped, failed or was killed."""
-    end = facts_in(folder, "end.json")
+    """Return why a run finished; an empty string if it was stopped, failed, was killed, or is running."""
+    end = read_json(folder / "end.json")
     return str(end.get("sentence", "")) if end.get("state") == State.DONE.value else ""
 
 
-def find_resumable(options: Options, model: object) -> tuple[Unfinished | None, list[str]]:
-    """The run that ``"auto"`` means, if there is one, and what is to be said of those that it could have been taken for."""
-    said: list[str] = []
-    for folder, is_ours in _candidates(options, model):
-        if not is_ours:
-            said = said or [f"{folder} was begun by another command; resume_from {folder} goes on with it"]
+def find_resumable(options: Options, model: object) -> tuple[LockedRun | None, list[str]]:
+    """Find and lock the run that ``"auto"`` means.
+
+    Returns:
+        The run, or None if there is none; and why each newer candidate was skipped.
+    """
+    skipped: list[str] = []
+    for folder, is_same_command in _candidates(options, model):
+        if not is_same_command:
+            skipped = skipped or [f"{folder} was started by another command; resume_from {folder} continues it"]
             continue
-        lock = _hold(folder)
+        lock = _try_lock(folder)
         if lock is not None:
-            return Unfinished(folder, lock), said
-        said.append(f"{folder} is under way elsewhere, and was passed over")
-    return None, said
+            return LockedRun(folder, lock), skipped
+        skipped.append(f"{folder} is still running, and was skipped")
+    return None, skipped
 
 
 def _candidates(options: Options, model: object) -> Iterator[tuple[Path, bool]]:
-    """The runs of such a model under this name that have checkpoints, the newest first; and whether this command began it."""
+    """Yield the runs with this name, this model class and checkpoints, newest first; and whether this command started each."""
     assert options.runs_dir is not None
-    command, kind = begun_by(sys.argv), type(model).__qualname__
-    for folder in newest_first(Path(options.runs_dir)):
-        if not _is_called(folder.name, options.run_name) or not has_checkpoints(folder / FOLDER):
+    command, model_class = comparable_command(sys.argv), type(model).__qualname__
+    for folder in runs_newest_first(Path(options.runs_dir)):
+        if not _name_matches(folder.name, options.run_name) or not has_checkpoints(folder / FOLDER):
             continue
-        facts = facts_in(folder)
-        if (facts.get("model") or {}).get("class") == kind:
-            yield folder, begun_by(facts.get("command") or []) == command
+        run = read_json(folder / "run.json")
+        if (run.get("model") or {}).get("class") == model_class:
+            yield folder, comparable_command(run.get("command") or []) == command
 
 
-def _is_called(name: str, run_name: str | None) -> bool:
-    """Whether a run of this name, or without one, has such a folder."""
+def _name_matches(folder_name: str, run_name: str | None) -> bool:
+    """Return whether a run with this name, or an unnamed one, may have this folder name."""
     if run_name is None:
-        return name.isascii() and name.isdecimal()
-    return re.fullmatch(rf"{re.escape(run_name)}(-\d+)?", name) is not None
+        return folder_name.isascii() and folder_name.isdecimal()
+    return re.fullmatch(rf"{re.escape(run_name)}(-\d+)?", folder_name) is not None

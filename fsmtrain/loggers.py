@@ -1,4 +1,4 @@
-"""Loggers that come with the package. Any object with ``log_metrics(metrics, step)`` will do as well."""
+"""Loggers: `TensorBoardLogger`. Any object with ``log_metrics(metrics, step)`` can be passed as ``Trainer(logger=...)``."""
 
 from __future__ import annotations
 
@@ -10,37 +10,36 @@ from fsmtrain.errors import UsageError
 
 
 class TensorBoardLogger:
-    """Writes metrics for TensorBoard: ``Trainer(logger=TensorBoardLogger("tensorboard/first"))``.
+    """Write metrics for TensorBoard: ``Trainer(logger=TensorBoardLogger("tensorboard/first"))``.
 
-    It needs the package ``tensorboard``: ``pip install fsmtrain[tensorboard]``.
+    Needs the package ``tensorboard``: ``pip install 'fsmtrain[tensorboard]'``.
 
     Args:
-        folder: Where the event file is made; one folder for each run that is to be told from the others.
+        folder: The folder of the event file. Use one folder per run.
 
     Raises:
-        UsageError: The package is not there.
+        UsageError: ``tensorboard`` is not installed.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         try:
-            from torch.utils.tensorboard import SummaryWriter  # only here: it takes long to import, and may not be there
+            from torch.utils.tensorboard import SummaryWriter  # only here: a slow import, which may be missing
         except ImportError as error:
             raise UsageError(
-                f"TensorBoardLogger: the package tensorboard is not there ({error}). Install it with "
-                f"pip install 'fsmtrain[tensorboard]'."
+                f"TensorBoardLogger: cannot import tensorboard ({error}). Install it with pip install 'fsmtrain[tensorboard]'."
             ) from error
-        self._folder, self._make = os.fspath(folder), SummaryWriter
+        self._folder, self._create_writer = os.fspath(folder), SummaryWriter
         self._writer: Any = None
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Write the metrics of a step; the first ones make the file."""
+        """Write the metrics of one step. The first call creates the event file."""
         if self._writer is None:
-            self._writer = self._make(self._folder, flush_secs=1)
+            self._writer = self._create_writer(self._folder, flush_secs=1)
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write all that is left. What is logged later begins another file beside this one."""
+        """Close the event file. A later `log_metrics` creates another one in the same folder."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -30,7 +30,7 @@ from fsmtrain.user_warnings import capture_warnings, warn
 from fsmtrain.views.console.default_callbacks import default_callbacks
 from fsmtrain.views.console.stderr import print_stderr
 from fsmtrain.views.diagrams.tally import Counts, Tally
-from fsmtrain.views.recording.recorder import record_of
+from fsmtrain.views.recording.recorder import create_recorder
 
 if TYPE_CHECKING:
     from fsmtrain.adapters.transitions import RunMachine
@@ -56,7 +56,7 @@ class Machine(Engine):
     ) -> None:
         self.interrupt = ReceivedSignal()  # the signal that has asked the run to stop, if one has
         said: list[str] = []
-        self._record = record_of(options, trains=runs == "fit", into=record_into, said=said)
+        self._record = create_recorder(options, trains=runs == "fit", into=record_into, warnings=said)
         given = (*callbacks, *([] if self._record is None else [self._record]), *default_callbacks(options))
         with capture_warnings(said.append):
             super().__init__(
@@ -98,8 +98,8 @@ class Machine(Engine):
         """
         if path is not None:
             where = Path(path)
-            run = auto_resume.lock_run(where) if auto_resume.is_run(where) and self._makes_a_folder else None
-            return self._go_on(where / FOLDER if auto_resume.is_run(where) else where, run, strict=strict)
+            run = auto_resume.lock_run(where) if auto_resume.is_run_folder(where) and self._makes_a_folder else None
+            return self._go_on(where / FOLDER if auto_resume.is_run_folder(where) else where, run, strict=strict)
         came = self.resume_from("auto", strict=strict)
         if came is None:
             there = f"in {self.spec.options.runs_dir} of a run that this command began" if self._looks_for_runs else "yet"
@@ -132,33 +132,33 @@ class Machine(Engine):
 
     @property
     def _makes_a_folder(self) -> bool:
-        return self._record is not None and self._record.makes_a_folder
+        return self._record is not None and self._record.creates_folder
 
     @property
     def _looks_for_runs(self) -> bool:
         """Whether this run's checkpoints are in its own folder, which is not known before it begins or is resumed."""
         return self._makes_a_folder and (not self._checkpoints.has_own_folder)
 
-    def _go_on(self, where: Path, run: auto_resume.Unfinished | None, *, strict: bool) -> Path:
+    def _go_on(self, where: Path, run: auto_resume.LockedRun | None, *, strict: bool) -> Path:
         """Go to the checkpoint that is there; what is recorded goes on in the run's folder, if it is one run."""
         try:
             loaded = load_checkpoint(where)
             said = loaded.about.get(RECORD) or {}
             folder = said.get("folder")
             is_elsewhere = run is None and where == self.checkpoints and self._makes_a_folder
-            if is_elsewhere and folder and auto_resume.is_run(Path(folder)):
+            if is_elsewhere and folder and auto_resume.is_run_folder(Path(folder)):
                 run = auto_resume.lock_run(Path(folder))  # the checkpoints are elsewhere, in ModelCheckpoint(dirpath=...)
             if run is not None and not said:  # the record had failed by then: nobody knows what in it is older
-                run.held.release()
+                run.lock.release()
                 run = None
             came = self._go_to(loaded, strict=strict)
         except BaseException:
             if run is not None:
-                run.held.release()
+                run.lock.release()
             raise
         self._say(f"resumed from {came} ({where_it_stands(self.counters)}), at global_step {self.global_step}")
         if self._record is not None:
-            self._record.go_on(came, said, None if run is None else (run.folder, run.held))
+            self._record.continue_from(came, said, None if run is None else (run.folder, run.lock))
         if run is not None and (ended := auto_resume.finished_reason(run.folder)):
             warn(f"{run.folder} has ended already, since {ended}. It is trained again from its last checkpoint on.")
         return came
@@ -168,7 +168,7 @@ class Machine(Engine):
             print_stderr(text)
 
     def _more_about(self, standing: ResumePoint) -> dict[str, Any]:
-        told = {} if self._record is None else self._record.at_checkpoint(self, work_done=standing.work_done)
+        told = {} if self._record is None else self._record.checkpoint_metadata(self, work_done=standing.work_done)
         return {RECORD: told} if told else {}
 
     # ---- running
@@ -258,10 +258,10 @@ class Machine(Engine):
             why = "runs_dir=None: nothing is recorded" if off else "report: nothing is recorded yet"
             way_out = 'Leave runs_dir at its default, "runs".' if off else "Make the report once the run has begun."
             raise UsageError(f"{why}, and a report is made of a run's folder. {way_out}")
-        from fsmtrain.views.recording.report.page import report  # only here: no run needs it
+        from fsmtrain.views.recording.report.page import write_report  # only here: no run needs it
 
         self._record.flush()
-        report(self._record.path, path)
+        write_report(self._record.path, path)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """The diagram, in a notebook; once the run has begun, with what it has done."""

@@ -117,7 +117,7 @@ def test_a_run_that_was_killed_twice_is_told_as_one_that_was_not(tmp_path: Path)
     entered, left = [0] * 20, [0] * 20
     table_ = read_json(folder / "table.json")
     states = table_["states"]
-    for row, count in zip(table_["rows"], end["taken"], strict=True):
+    for row, count in zip(table_["rows"], end["row_counts"], strict=True):
         entered[states.index(row["to"])] += count
         left[states.index(row["source"])] += count
     for index, state in enumerate(states):  # each state was left as often as it was entered, and visited so often
@@ -126,10 +126,10 @@ def test_a_run_that_was_killed_twice_is_told_as_one_that_was_not(tmp_path: Path)
     shown = read_page(folder)
     assert shown.wrong == []
     assert "from checkpoints/000002, epoch 1, batch 3, step 14" in shown.text
-    assert "All happened as planned: 30 steps, 6 checks" in shown.text
+    assert "As planned: 30 steps, 6 validations" in shown.text
     log = (folder / "log.txt").read_text()
     assert "resumed from checkpoints/000000 (epoch 0, batch 3, step 4)" in log
-    assert "3 rows of metrics came after that checkpoint, and went" in log or "4 rows of metrics" in log
+    assert "removed 3 rows of metrics newer than that checkpoint" in log or "removed 4 rows of metrics" in log
 
 
 @pytest.mark.parametrize("n", [3, 21, 34, 55, 89])
@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_gone_on_with_ends_the_record_and_not_the_run(ca
     one = machine()
     one.resume()
     assert one.run().counters.epochs_done == 3
-    assert "what is there is not what a run writes" in caplog.text
+    assert "its files are not those of a run" in caplog.text
     assert one.checkpoints == folder / "checkpoints"
 
 
@@ -189,7 +189,7 @@ def test_a_run_in_a_folder_that_cannot_be_written_is_refused() -> None:
     (folder / ".lock").unlink()
     (folder / ".lock").mkdir()
     for where in (None, folder):
-        with pytest.raises(UsageError, match="cannot go on there, since nothing can be written: Is a directory"):
+        with pytest.raises(UsageError, match="cannot continue this run, since its folder is not writable: Is a directory"):
             machine().resume(where)
 
 
@@ -268,8 +268,8 @@ def auto(**more: Any) -> str | None:
     one = machine(**more)
     came = one.resume_from("auto")
     assert one._record is not None
-    if one._record._held is not None:
-        one._record._held.release()
+    if one._record._lock_on_folder is not None:
+        one._record._lock_on_folder.release()
     return None if came is None else came.parents[1].name
 
 
@@ -304,7 +304,7 @@ def test_another_command_another_name_and_another_model_are_other_runs(
     capsys.readouterr()
     assert auto(quiet=False) is None
     said = capsys.readouterr().err
-    assert "runs/0 was begun by another command; resume_from runs/0 goes on with it; a new one begins" in said
+    assert "runs/0 was started by another command; resume_from runs/0 continues it; a new one begins" in said
 
 
 def test_a_run_that_has_ended_is_not_gone_on_with_in_silence() -> None:
@@ -368,8 +368,8 @@ def test_a_run_that_is_under_way_is_passed_over_and_refused_where_it_is_named(ca
     first.resume()
     assert second.resume_from("auto") is None
     said = capsys.readouterr().err
-    assert "to go on with; runs/0 is under way elsewhere, and was passed over; a new one begins" in said
-    with pytest.raises(UsageError, match="runs/0: this run is under way"):
+    assert "to go on with; runs/0 is still running, and was skipped; a new one begins" in said
+    with pytest.raises(UsageError, match="runs/0: this run is still running"):
         second.resume("runs/0")
     first.run()
     assert second.resume("runs/0").parent == Path("runs/0/checkpoints")

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fsmtrain.cli.flag_parameters import INPUT
-from fsmtrain.views.recording.report.page import report as write_report
+from fsmtrain.views.recording.report.page import write_report
 from fsmtrain.views.recording.report.read_run_folder import find_run_folder
 
 

@@ -1,1 +1,5 @@
-"""A run's folder: what is written there while the run goes on. The format is described in docs/run-folder.md."""
+"""The run folder: `recorder` writes it while a run goes on, `report` makes an HTML page of it. Format: docs/run-folder.md.
+
+Files of the folder, one module each, are in `files`. `fsmtrain.machine` and the command line import this package. Nothing here
+imports the runtime.
+"""

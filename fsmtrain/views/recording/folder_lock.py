@@ -1,8 +1,9 @@
-"""Holding a run's folder: one run at a time is written down in it, whichever processes want to.
+"""Lock of a run folder: at most one run writes to it at a time, across processes and within this one.
 
-The lock is one of POSIX (``lockf``), not ``flock``: a loader's forked worker, which may outlive its parent by seconds, does not
-hold it. It has two properties to be minded: a process does not keep itself out, and closing the file anywhere in the process
-gives it up. So what this process holds is remembered, and the file is opened nowhere else.
+The lock is a POSIX lock (``lockf``), not ``flock``: a forked DataLoader worker, which may outlive its parent by seconds, does
+not inherit it. A POSIX lock belongs to the process, which has two consequences: it does not keep its own process out, and
+closing any descriptor of the file in the process releases it. So this module remembers which folders the process has locked,
+and nothing else opens the lock file.
 """
 
 from __future__ import annotations
@@ -18,45 +19,45 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-NAME = ".lock"  # in the folder; it stays there, empty
+LOCK_FILE = ".lock"  # in the folder; empty, and never deleted
 
-_here: set[str] = set()  # the folders that this process holds
+_locked_folders: set[str] = set()  # by this process; global because a POSIX lock belongs to the process, not to an object
 
 
 @define
 class FolderLock:
-    """A folder that is held until `release`, or until this process ends in whatever way."""
+    """A locked folder. The lock ends with `release`, or when the process ends in whatever way."""
 
     _folder: str
-    _file: int | None
+    _descriptor: int | None
 
     def release(self) -> None:
-        """Others may have it. Harmless where they may already."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-            _here.discard(self._folder)
+        """Release the lock. Idempotent."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+            _locked_folders.discard(self._folder)
 
 
 def lock_folder(folder: Path) -> FolderLock | None:
-    """Hold a run's folder; None where another process does, or another run of this one.
+    """Lock a run folder; return None if another process or another run of this process has locked it.
 
-    Where files cannot be locked (Windows, some network drives) only this process is kept out.
+    If files cannot be locked (Windows, some network drives), only this process is kept out.
 
     Raises:
-        OSError: Nothing can be written there.
+        OSError: The folder is not writable.
     """
     name = os.path.realpath(folder)
-    if name in _here:
+    if name in _locked_folders:
         return None
-    file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         if fcntl is not None:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
-            os.close(file)
+            os.close(descriptor)
             return None
-        # There are no locks here: better a run that others could disturb than none.
-    _here.add(name)
-    return FolderLock(name, file)
+        # This file system has no locks. Train without one: a run that another may disturb is better than no run.
+    _locked_folders.add(name)
+    return FolderLock(name, descriptor)

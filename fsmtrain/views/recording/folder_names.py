@@ -1,4 +1,4 @@
-"""The folders of runs: one made for each, under its name or the next number, whoever else is making one at the same time."""
+"""Names of run folders: create ``runs/0``, ``runs/1``, ... or ``runs/<run_name>``, also if processes start at the same time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from itertools import count
 from pathlib import Path
 
 
-def make_folder(runs: Path, name: str | None) -> Path:
-    """Make a folder for a run inside of `runs`.
+def create_run_folder(runs: Path, name: str | None) -> Path:
+    """Create the folder of a new run in `runs`.
 
     Args:
-        runs: The folder of all runs, made where it is missing.
-        name: The run's name; one that is taken gets ``-2``, ``-3``, ... behind it. None takes the number after the largest.
+        runs: The folder of all runs; created if it is missing.
+        name: The run's name. If it is taken, ``-2``, ``-3``, ... is appended. None: the number after the largest one.
 
     Raises:
-        OSError: Nothing can be written there.
+        OSError: `runs` is not writable.
     """
     runs.mkdir(parents=True, exist_ok=True)
-    names = _numbers(runs) if name is None else _variants(name)
+    names = _next_numbers(runs) if name is None else _name_variants(name)
     for candidate in names:
         folder = runs / candidate
         try:
@@ -27,22 +27,22 @@ def make_folder(runs: Path, name: str | None) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise AssertionError("there is always another name")
+    raise AssertionError("names never run out")
 
 
-def newest_first(runs: Path) -> list[Path]:
-    """The folders of runs, the one that began last, or was resumed last, before the others."""
-    began = {path.parent: path.stat().st_mtime for path in runs.glob("*/run.json")}
-    return sorted(began, key=lambda path: (began[path], path.name.zfill(20)), reverse=True)
+def runs_newest_first(runs: Path) -> list[Path]:
+    """Return the run folders in `runs`, the one that was started or resumed last first."""
+    started = {path.parent: path.stat().st_mtime for path in runs.glob("*/run.json")}
+    return sorted(started, key=lambda path: (started[path], path.name.zfill(20)), reverse=True)
 
 
-def _numbers(runs: Path) -> Iterator[str]:
+def _next_numbers(runs: Path) -> Iterator[str]:
     with os.scandir(runs) as entries:
-        taken = [int(entry.name) for entry in entries if entry.name.isdecimal() and entry.name.isascii()]
-    return map(str, count(max(taken, default=-1) + 1))
+        numbers = [int(entry.name) for entry in entries if entry.name.isdecimal() and entry.name.isascii()]
+    return map(str, count(max(numbers, default=-1) + 1))
 
 
-def _variants(name: str) -> Iterator[str]:
+def _name_variants(name: str) -> Iterator[str]:
     yield name
     for number in count(2):
         yield f"{name}-{number}"

@@ -1,32 +1,32 @@
-"""The commit that is checked out where a program lies, read from git's own files."""
+"""The git commit of the training script's repository, read from git's files without running git."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 
-def commit_at(place: Path) -> str | None:
-    """The commit's hash; None where there is no repository, or one that is laid out in another way.
+def read_git_commit(folder: Path) -> str | None:
+    """Return the hash of the commit checked out in a folder; None if there is no repository in it or above it.
 
-    Whether files have been changed since is not known.
+    Uncommitted changes are not detected.
     """
-    for folder in (place, *place.parents):
-        git = folder / ".git"
+    for parent in (folder, *folder.parents):
+        git = parent / ".git"
         try:
             if git.is_file():  # a worktree
-                git = (folder / git.read_text().removeprefix("gitdir:").strip()).resolve()
+                git = (parent / git.read_text().removeprefix("gitdir:").strip()).resolve()
             if not git.is_dir():
                 continue
             head = (git / "HEAD").read_text().strip()
             if not head.startswith("ref:"):
                 return head
-            return _resolved(git, head.removeprefix("ref:").strip())
+            return _resolve_ref(git, head.removeprefix("ref:").strip())
         except (OSError, ValueError):
             return None
     return None
 
 
-def _resolved(git: Path, ref: str) -> str | None:
+def _resolve_ref(git: Path, ref: str) -> str | None:
     common = git / "commondir"
     homes = [git, (git / common.read_text().strip()).resolve()] if common.exists() else [git]
     for home in homes:

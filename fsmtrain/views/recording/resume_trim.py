@@ -1,116 +1,94 @@
-"""What a run that is resumed had recorded up to its checkpoint: kept, and gone on from. What came after that is done again.
+"""Trim a run folder back to the checkpoint from which the run resumes, and continue its totals.
 
-A checkpoint says what had been spent when it was saved, as a line of the timeline does. The folder is cut back to that moment,
-and from then on all that is cumulative is the sum of both.
+What was recorded after the checkpoint will be computed again, so it is removed. A checkpoint stores the run's totals as the
+timeline has them: counts and seconds. From then on, every cumulative value is the checkpoint's total plus this process's.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
 
 from fsmtrain.atomic_write import write_atomically
-from fsmtrain.views.recording.json_csv import line
+from fsmtrain.views.recording.files.json_files import Row, read_json_lines
+from fsmtrain.views.recording.files.json_values import json_line
 
-Row = dict[str, Any]
+SUMMED_KEYS = frozenset({"time", "states", "device_states", "data_wait", "windows", "row_counts"})  # others are counters
 
 
 @frozen(kw_only=True)
-class Earlier:
-    """What there was before a run was resumed; of a run that begins anew, nothing.
+class CheckpointTotals:
+    """The totals of a run at the checkpoint from which it resumes. For a new run, everything is zero.
 
     Attributes:
-        checkpoint: Where the run goes on.
-        noted: The seconds on the clock of the metrics.
-        spent: What had been spent, as in ``timeline.jsonl``, with `taken`.
+        checkpoint: The checkpoint; None for a new run.
+        metric_seconds: The time of the checkpoint on the clock of the metric records.
+        totals: The totals, as in ``status.json``.
     """
 
     checkpoint: Path | None = None
-    noted: float = 0.0
-    spent: Mapping[str, Any] = field(factory=dict)
+    metric_seconds: float = 0.0
+    totals: Mapping[str, Any] = field(factory=dict)
+
+    @classmethod
+    def parse(cls, checkpoint: Path, metadata: Mapping[str, Any]) -> CheckpointTotals:
+        """Read the totals from a checkpoint's metadata. Incomplete ones count as zero."""
+        seconds, totals = metadata.get("metric_seconds"), metadata.get("totals")
+        if isinstance(seconds, (int, float)) and isinstance(totals, dict) and isinstance(totals.get("time"), (int, float)):
+            return cls(checkpoint=checkpoint, metric_seconds=seconds, totals=totals)
+        return cls(checkpoint=checkpoint)
 
     @property
     def seconds(self) -> float:
-        """The run's time up to then."""
-        return float(self.spent.get("time", 0.0))
+        """The wall time of the run up to the checkpoint."""
+        return float(self.totals.get("time", 0.0))
 
-    def and_now(self, spent: Mapping[str, Any]) -> Row:
-        """What has been spent in all, where this has been since. What counters know goes on by itself.
+    def plus(self, totals: Mapping[str, Any]) -> Row:
+        """Return the run's totals, given those of this process. Counters are part of a checkpoint, so they are not added.
 
-        >>> before = Earlier(spent={"time": 2.0, "states": {"step": [3, 0.5]}, "windows": [{"1": 3}], "taken": [3, 0]})
-        >>> before.and_now({"time": 1.0, "step": 4, "states": {"step": [1, 0.25]}, "windows": [{"2": 1}], "taken": [1, 1]})
-        {'time': 3.0, 'step': 4, 'states': {'step': [4, 0.75]}, 'windows': [{'1': 3, '2': 1}], 'taken': [4, 1]}
+        >>> before = CheckpointTotals(
+        ...     totals={"time": 2.0, "states": {"step": [3, 0.5]}, "windows": [{"1": 3}], "row_counts": [3, 0]}
+        ... )
+        >>> before.plus(
+        ...     {"time": 1.0, "step": 4, "states": {"step": [1, 0.25]}, "windows": [{"2": 1}], "row_counts": [1, 1]}
+        ... )
+        {'time': 3.0, 'step': 4, 'states': {'step': [4, 0.75]}, 'windows': [{'1': 3, '2': 1}], 'row_counts': [4, 1]}
         """
-        return {name: _sum(self.spent.get(name), value) if name in SUMS else value for name, value in spent.items()}
+        return {name: _add(self.totals.get(name), value) if name in SUMMED_KEYS else value for name, value in totals.items()}
 
 
-SUMS = frozenset({"time", "states", "device_states", "data_wait", "windows", "taken"})
-
-
-def _sum(before: Any, now: Any) -> Any:
-    """Two nests of numbers, added; where they do not fit, as of a table that was another one, what is now."""
+def _add(before: Any, now: Any) -> Any:
+    """Add two nested numbers. If they do not match, as after a change of the table, return the new one."""
     if now is None:
         return before
     if isinstance(now, dict) and isinstance(before, dict):
-        return {name: _sum(before.get(name), now.get(name)) for name in {**before, **now}}
+        return {name: _add(before.get(name), now.get(name)) for name in {**before, **now}}
     if isinstance(now, list) and isinstance(before, list):
-        return [_sum(*pair) for pair in zip(before, now, strict=True)] if len(before) == len(now) else now
+        return [_add(*pair) for pair in zip(before, now, strict=True)] if len(before) == len(now) else now
     if isinstance(now, (int, float)) and isinstance(before, (int, float)):
         return now + before if isinstance(now, int) and isinstance(before, int) else round(now + before, 6)
     return now
 
 
-def said_of_the_record(said: Mapping[str, Any]) -> dict[str, Any]:
-    """`noted` and `spent` as a checkpoint tells them, as far as they are what they should be."""
-    noted, spent = said.get("noted"), said.get("spent")
-    is_whole = isinstance(noted, (int, float)) and isinstance(spent, dict) and isinstance(spent.get("time"), (int, float))
-    return {"noted": noted, "spent": spent} if is_whole else {}
+def trim_run_folder(folder: Path, totals: CheckpointTotals) -> int:
+    """Remove from a run folder what was recorded after the checkpoint; return how many rows of metrics that were.
 
-
-def cut_back(folder: Path, earlier: Earlier) -> int:
-    """Take out of a run's folder what was recorded after the checkpoint; returns how many rows of metrics these were.
-
-    It may be interrupted, and done again. A row that stands for batches before the checkpoint and after it goes, too.
+    It may be interrupted and repeated. A row of several batches is removed if any of them came after the checkpoint.
 
     Raises:
-        OSError: Nothing can be written there.
+        OSError: The folder is not writable.
     """
     (folder / "end.json").unlink(missing_ok=True)
-    gone = _cut(folder / "metrics.jsonl", earlier.noted)
-    _cut(folder / "timeline.jsonl", earlier.seconds)
-    return gone
+    removed = _trim_lines(folder / "metrics.jsonl", totals.metric_seconds)
+    _trim_lines(folder / "timeline.jsonl", totals.seconds)
+    return removed
 
 
-def _cut(path: Path, seconds: float) -> int:
-    rows = list(readable(path))
+def _trim_lines(path: Path, seconds: float) -> int:
+    rows = [row for row in read_json_lines(path) if row is not None and isinstance(row.get("time"), (int, float))]
     kept = [row for row in rows if row["time"] <= seconds]
-    write_atomically(path, b"".join(map(line, kept)))
+    write_atomically(path, b"".join(map(json_line, kept)))
     return len(rows) - len(kept)
-
-
-def readable(path: Path) -> Iterator[Row]:
-    """The rows of a file whose writer may have been killed in the middle of a line."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return
-    for text in lines:
-        try:
-            row = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("time"), (int, float)):
-            yield row
-
-
-def facts_in(folder: Path, name: str = "run.json") -> Row:
-    """What a JSON file of a run's folder holds; nothing where it is not there, or cannot be read."""
-    try:
-        facts = json.loads((folder / name).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}

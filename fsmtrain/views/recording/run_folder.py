@@ -1,4 +1,4 @@
-"""The files of one run's folder together: made when it begins, written while it goes on, ended when it ends."""
+"""`RunFolder`: all files of one run folder, written while the run goes on, reopened if it is resumed."""
 
 from __future__ import annotations
 
@@ -14,149 +14,162 @@ from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.views.console.progress_text import closing_line
 from fsmtrain.views.console.run_header import header_lines
 from fsmtrain.views.recording import run_metadata
+from fsmtrain.views.recording.files.json_files import read_json
+from fsmtrain.views.recording.files.json_values import json_document
+from fsmtrain.views.recording.files.log_txt import LogFile
+from fsmtrain.views.recording.files.metric_rows import RowBuilder
+from fsmtrain.views.recording.files.metrics_jsonl import MetricsFiles
+from fsmtrain.views.recording.files.timeline_jsonl import TimelineFile
 from fsmtrain.views.recording.folder_lock import FolderLock, lock_folder
-from fsmtrain.views.recording.folder_names import make_folder
-from fsmtrain.views.recording.json_csv import document
-from fsmtrain.views.recording.log_file import Log
-from fsmtrain.views.recording.metric_rows import Bins
-from fsmtrain.views.recording.metrics_files import MetricsFiles
-from fsmtrain.views.recording.resume_trim import Earlier, cut_back, facts_in
-from fsmtrain.views.recording.timeline_file import Timeline
+from fsmtrain.views.recording.folder_names import create_run_folder
+from fsmtrain.views.recording.resume_trim import CheckpointTotals, trim_run_folder
 from fsmtrain.views.run_view import RunView
 from fsmtrain.wording import plural
 
-BEGINNING = ("name", "started", "command", "process")  # what a run that is resumed keeps of its run.json
-HOLD = 0.3  # seconds for which a row waits for the rest of its batches, at most
+KEPT_ON_RESUME = ("name", "started", "command", "pid")  # keys of run.json
+MAX_ROW_DELAY_SECONDS = 0.3  # for which an unfinished row waits for the rest of its batches
 
 
 class RunFolder:
-    """A folder in which a run is recorded, from now to `close`.
+    """Writes one run folder until `close`. Use `create` or `reopen` for the run's own folder.
 
     Args:
         path: The folder.
-        is_own: Whether it is this run's own. To that of another run only metrics and lines of the log are added.
-        held: What keeps other runs out of it.
-        earlier: What had been recorded there of this run, before it was resumed.
+        is_own: Whether it is this run's own folder. In another run's folder, only metrics and log entries are added.
+        lock: The lock on the folder; released by `close`.
+        before: The totals of the run up to its checkpoint; None if it is not continued in this folder.
     """
 
     def __init__(
-        self, path: Path, *, is_own: bool = True, held: FolderLock | None = None, earlier: Earlier | None = None
+        self, path: Path, *, is_own: bool = True, lock: FolderLock | None = None, before: CheckpointTotals | None = None
     ) -> None:
-        self.path, self._is_own, self._held = path, is_own, held
-        self._earlier = earlier or Earlier()
-        self._bins = Bins()
-        self._written_at = self._earlier.seconds
+        self.path, self._is_own, self._lock = path, is_own, lock
+        self._before = before or CheckpointTotals()
+        self._rows = RowBuilder()
+        self._last_write_seconds = self._before.seconds
         self._metrics = MetricsFiles(path)
-        self._log = Log(path)
-        self._timeline = Timeline(path) if is_own else None
-        self.latest = self._metrics.reread() if not is_own or earlier is not None else {}  # of each metric, what was last
+        self._log = LogFile(path)
+        self._timeline = TimelineFile(path) if is_own else None
+        self.last_values = self._metrics.reload() if not is_own or before is not None else {}  # of each metric
 
     @classmethod
-    def of(cls, run: RunView, runs: str, name: str | None, earlier: Earlier | None = None) -> RunFolder:
-        """A new folder for a run, with all that is known before the run begins; `earlier` where it begins at a checkpoint."""
-        path = make_folder(Path(runs).absolute(), name)  # the program may go elsewhere meanwhile
-        made = cls(path, held=lock_folder(path))
-        told = run_metadata.run_facts(run, path.name)
-        if earlier is not None and earlier.checkpoint is not None:
-            told["resumed"] = [made._resumed(run, earlier, told)]
-        made._introduce(run, told)
-        return made
+    def create(cls, run: RunView, runs: str, name: str | None, checkpoint: Path | None) -> RunFolder:
+        """Create the folder of a new run, and write what is known before it begins.
+
+        Args:
+            run: The run.
+            runs: The folder of all runs.
+            name: The run's name; None numbers it.
+            checkpoint: The checkpoint of another run from which this one begins.
+        """
+        path = create_run_folder(Path(runs).absolute(), name)  # absolute: the program may change its working directory
+        folder = cls(path, lock=lock_folder(path))
+        contents = run_metadata.run_json(run, path.name)
+        if checkpoint is not None:
+            contents["resumed"] = [folder._log_resume(run, CheckpointTotals(checkpoint=checkpoint), contents)]
+        folder._write_start(run, contents)
+        return folder
 
     @classmethod
-    def again(cls, run: RunView, path: Path, held: FolderLock, earlier: Earlier) -> RunFolder:
-        """The folder of a run that is resumed, cut back to its checkpoint. It is one run: its beginning stays what it was.
+    def reopen(cls, run: RunView, path: Path, lock: FolderLock, before: CheckpointTotals) -> RunFolder:
+        """Reopen the folder of a resumed run, trimmed to its checkpoint.
 
         Raises:
-            OSError: It cannot be written, or holds something else.
+            OSError: It is not writable, or its files are not those of a run.
         """
-        before, told = facts_in(path), run_metadata.run_facts(run, path.name)
+        old, contents = read_json(path / "run.json"), run_metadata.run_json(run, path.name)
         try:
-            gone = cut_back(path, earlier)
-            made = cls(path, held=held, earlier=earlier)
+            removed = trim_run_folder(path, before)
+            folder = cls(path, lock=lock, before=before)
         except (KeyError, TypeError, ValueError) as error:
-            raise OSError(f"what is there is not what a run writes ({error!r})") from error
-        resumed = [*before.get("resumed", ()), made._resumed(run, earlier, told)]
-        made.say(f"{plural(gone, 'row')} of metrics came after that checkpoint, and went: what they tell of is done again")
-        made._introduce(run, {**told, **{name: before[name] for name in BEGINNING if name in before}, "resumed": resumed})
-        return made
+            raise OSError(f"its files are not those of a run ({error!r})") from error
+        resumed = [*old.get("resumed", ()), folder._log_resume(run, before, contents)]
+        folder.log(f"removed {plural(removed, 'row')} of metrics newer than that checkpoint; those batches are trained again")
+        kept = {name: old[name] for name in KEPT_ON_RESUME if name in old}
+        folder._write_start(run, {**contents, **kept, "resumed": resumed})
+        return folder
 
-    def _resumed(self, run: RunView, earlier: Earlier, told: Mapping[str, Any]) -> dict[str, Any]:
-        """Where and by whom the run was resumed; it is said in the log as well."""
-        assert earlier.checkpoint is not None
+    def _log_resume(self, run: RunView, before: CheckpointTotals, contents: Mapping[str, Any]) -> dict[str, Any]:
+        """Log where the run resumes. Returns the entry for ``resumed`` in ``run.json``."""
+        assert before.checkpoint is not None
         counters = run.counters
-        where = {"epoch": counters.current_epoch, "batch": counters.batch_nb, "step": counters.global_step}
-        checkpoint = os.path.relpath(earlier.checkpoint, self.path)
-        self.say(f"resumed from {checkpoint} ({', '.join(f'{name} {number}' for name, number in where.items())})")
-        by = {name: told[name] for name in ("command", "process", "host", "commit")}
-        return {"resumed": run_metadata.now(), "checkpoint": checkpoint, "time": earlier.seconds, **where, **by}
+        position = {"epoch": counters.current_epoch, "batch": counters.batch_nb, "step": counters.global_step}
+        checkpoint = os.path.relpath(before.checkpoint, self.path)
+        self.log(f"resumed from {checkpoint} ({', '.join(f'{name} {number}' for name, number in position.items())})")
+        process = {name: contents[name] for name in ("command", "pid", "host", "git_commit")}
+        return {"started": contents["started"], "checkpoint": checkpoint, "time": before.seconds, **position, **process}
 
-    def _introduce(self, run: RunView, run_facts: Mapping[str, Any]) -> None:
-        """Write what is known before the run goes on."""
+    def _write_start(self, run: RunView, contents: Mapping[str, Any]) -> None:
+        """Write ``run.json`` and ``table.json``, and the run's header into the log."""
         try:
-            write_atomically(self.path / "run.json", document(run_facts))
-            write_atomically(self.path / "table.json", document(run_metadata.table_facts(run.spec)))
-            for text in header_lines(run):
-                self.say(text)
+            write_atomically(self.path / "run.json", json_document(contents))
+            write_atomically(self.path / "table.json", json_document(run_metadata.table_json(run.spec)))
+            for line in header_lines(run):
+                self.log(line)
         except OSError:
             self.close()
             raise
 
-    def say(self, text: str) -> None:
-        """Write a line into the log."""
-        self._log.say(text)
+    def log(self, text: str) -> None:
+        """Append an entry to the log."""
+        self._log.write(text)
 
-    def write(self, run: RunView, notes: Sequence[MetricRecord], *, is_last: bool = False) -> None:
-        """Write what has come, and where the run stands."""
-        seconds = self._earlier.seconds + run.wall_seconds
-        for note in notes:
-            note.seconds += self._earlier.noted
-        self._bins.width = self._metrics.width(len(notes), seconds - self._written_at)
-        self._written_at = seconds
-        rows = [*self._bins.add(notes), *self._bins.rest(math.inf if is_last else seconds - HOLD)]
-        self._metrics.add(rows)
-        for note in notes:
-            if note.kind != "train":
-                where = f"epoch {note.epoch}, batch {note.batch}, step {note.step}"
-                self._log.evaluated(note.kind, note.seconds, where, note.values)
+    def write(self, run: RunView, records: Sequence[MetricRecord], *, is_last: bool = False) -> None:
+        """Write new metric records, and the run's current position and totals."""
+        seconds = self._before.seconds + run.wall_seconds
+        for record in records:
+            record.seconds += self._before.metric_seconds
+        self._rows.batches_per_row = self._metrics.batches_per_row(len(records), seconds - self._last_write_seconds)
+        self._last_write_seconds = seconds
+        unfinished = math.inf if is_last else seconds - MAX_ROW_DELAY_SECONDS
+        self._metrics.append([*self._rows.add(records), *self._rows.flush(unfinished)])
+        for record in records:
+            if record.kind != "train":
+                where = f"epoch {record.epoch}, batch {record.batch}, step {record.step}"
+                self._log.write_metrics(record.kind, record.seconds, where, record.values)
         if self._timeline is not None:
-            spent = self._spent(run)
-            self._timeline.add({name: value for name, value in spent.items() if name != "taken"}, is_last=is_last)
-            status = {"format": run_metadata.FORMAT, "written": run_metadata.now(), **spent}
-            write_atomically(self.path / "status.json", document(status))
+            totals = self._totals(run)
+            self._timeline.append({name: value for name, value in totals.items() if name != "row_counts"}, is_last=is_last)
+            status = {"format": run_metadata.FORMAT, "written": run_metadata.timestamp(), **totals}
+            write_atomically(self.path / "status.json", json_document(status))
 
-    def end(self, run: RunView, metrics: Mapping[str, float], error: BaseException | None) -> None:
-        """Write why the run has ended."""
+    def write_end(self, run: RunView, metrics: Mapping[str, float], error: BaseException | None) -> None:
+        """Write ``end.json`` and the last log entry: why the run ended, and the last value of each metric."""
         error = error if run.stop_reason is None else None
-        self._log.say(closing_line(run, self._earlier.seconds + run.wall_seconds, error))
+        self._log.write(closing_line(run, self._before.seconds + run.wall_seconds, error))
         if error is not None:
-            self._log.say(run_metadata.traced(error))
-        lost = run.metric_queue.dropped if run.metric_queue is not None else 0
-        if lost:
-            self._log.warned(f"{lost} batches are not in the metrics: they came faster than they could be written.")
+            self._log.write(run_metadata.format_error(error))
+        dropped = run.metric_queue.dropped if run.metric_queue is not None else 0
+        if dropped:
+            self._log.write_warning(
+                f"{plural(dropped, 'metric record')} dropped: batches were faster than the metrics could be written."
+            )
         if self._is_own:
-            end = run_metadata.end_facts(run, self._spent(run), metrics, error, lost)
-            write_atomically(self.path / "end.json", document(end))
+            end = run_metadata.end_json(run, self._totals(run), metrics, error, dropped)
+            write_atomically(self.path / "end.json", json_document(end))
 
-    def at_checkpoint(self, run: RunView, *, work_done: bool) -> dict[str, Any]:
-        """What a checkpoint that is saved now is to say, so that the folder can be gone on with from there.
+    def checkpoint_metadata(self, run: RunView, *, work_done: bool) -> dict[str, Any]:
+        """Return what a checkpoint saved now stores about this folder, so that a resumed run can continue it.
 
-        Where the work of the state that is saved is done, its transition is made again, and is not counted yet.
+        Args:
+            run: The run.
+            work_done: Whether the work of the saved state is done. Its transition is then made again on resume, so it does not
+                count yet.
         """
-        spent, noted = self._spent(run), run.metric_queue.seconds if run.metric_queue is not None else 0.0
+        totals, seconds = self._totals(run), run.metric_queue.seconds if run.metric_queue is not None else 0.0
         row = run.trace.last_row
         if work_done and row is not None:
-            spent["taken"][row] -= 1
-        return {"folder": str(self.path), "noted": round(self._earlier.noted + noted, 6), "spent": spent}
+            totals["row_counts"][row] -= 1
+        return {"folder": str(self.path), "metric_seconds": round(self._before.metric_seconds + seconds, 6), "totals": totals}
 
-    def _spent(self, run: RunView) -> dict[str, Any]:
-        """What the run has spent in all."""
-        return self._earlier.and_now(run_metadata.spent_facts(run, run.wall_seconds))
+    def _totals(self, run: RunView) -> dict[str, Any]:
+        return self._before.plus(run_metadata.status_totals(run, run.wall_seconds))
 
     def close(self) -> None:
-        """No more is written."""
+        """Close all files, and release the lock."""
         for file in (self._metrics, self._timeline, self._log):
             if file is not None:
                 with suppress(OSError):
                     file.close()
-        if self._held is not None:
-            self._held.release()
+        if self._lock is not None:
+            self._lock.release()

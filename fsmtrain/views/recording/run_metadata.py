@@ -1,4 +1,4 @@
-"""What is told of a run as a whole: before it begins, while it stands somewhere, and when it has ended. All plain data."""
+"""Contents of ``run.json``, ``table.json``, ``status.json`` and ``end.json``: what was run, progress so far, why it ended."""
 
 from __future__ import annotations
 
@@ -24,64 +24,64 @@ from fsmtrain.views.console.cheap_plan import cheap_plan
 from fsmtrain.views.console.run_header import model_size
 from fsmtrain.views.diagrams.edge_labels import labels
 from fsmtrain.views.non_defaults import non_defaults
-from fsmtrain.views.recording.git_commit import commit_at
-from fsmtrain.views.recording.json_csv import plain
+from fsmtrain.views.recording.files.json_values import json_number, to_json_value
+from fsmtrain.views.recording.git_commit import read_git_commit
 from fsmtrain.views.run_view import RunView
 
-FORMAT = 1  # of the whole folder; what is only added does not raise it
+FORMAT = 1  # of the whole run folder; added fields do not raise it
 
-PACKAGES = ("fsmtrain", "torch", "numpy", "attrs")
-
-
-# ---- before
+RECORDED_PACKAGES = ("fsmtrain", "torch", "numpy", "attrs")
 
 
-# Arguments that begin so say only whether to resume, and what to print: with or without them it is the same command.
+# ---- at the start
+
+
+# Arguments that may differ when a command is run again to resume: whether it resumes, and what it prints.
 _DISPLAY_FLAGS = [f.name for f in attrs.fields(Options) if flag_info(f).on_resume is OnResume.DISPLAY_ONLY]
 _IGNORED_ARGUMENTS = ("--resume", "--json", *(f"--{no}{name}" for name in _DISPLAY_FLAGS for no in ("", "no-")))
 
 
-def begun_by(command: Sequence[str]) -> list[str]:
-    """What a command line says of a run: the program's name and its arguments, but for those that are no matter.
+def comparable_command(command: Sequence[str]) -> list[str]:
+    """Return what makes two commands the same run: program name and arguments, without those that may differ on resume.
 
-    >>> begun_by(["/usr/bin/fsmtrain", "fit", "train.py:Model", "--seed", "3", "--resume", "--quiet"])
+    >>> comparable_command(["/usr/bin/fsmtrain", "fit", "train.py:Model", "--seed", "3", "--resume", "--quiet"])
     ['fsmtrain', 'fit', 'train.py:Model', '--seed', '3']
     """
     program, *words = [*command] or [""]
     name = Path(program).name
-    if name == "ipykernel_launcher.py":  # a notebook, whose arguments are others each time that it is opened
+    if name == "ipykernel_launcher.py":  # a notebook: its arguments change each time it is opened
         words = []
     return [name, *(word for word in words if not word.startswith(_IGNORED_ARGUMENTS))]
 
 
-def run_facts(run: RunView, name: str) -> dict[str, Any]:
-    """What ``run.json`` holds."""
+def run_json(run: RunView, name: str) -> dict[str, Any]:
+    """Return the contents of ``run.json``."""
     loop = run.spec
     return {
         "format": FORMAT,
         "name": name,
-        "started": now(),
+        "started": timestamp(),
         "command": list(sys.argv),
-        "folder": os.getcwd(),
-        "process": os.getpid(),
-        "commit": commit_at(_program()),
+        "cwd": os.getcwd(),
+        "pid": os.getpid(),
+        "git_commit": read_git_commit(_program_folder()),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),
-        "versions": {package: version for package in PACKAGES if (version := _version(package)) is not None},
+        "versions": {package: version for package in RECORDED_PACKAGES if (version := _version(package)) is not None},
         "device": str(run.device),
         "model": {"class": type(run.model).__qualname__, **model_size(run.model)},
         "optimizers": [type(optimizer).__name__ for optimizer in run.optimizers],
-        "options": {f.name: plain(getattr(loop.options, f.name)) for f in attrs.fields(type(loop.options))},
-        "sizes": plain(loop.sizes),
-        "guards": _guards(loop),
-        "summary": list(non_defaults(loop)),
-        "plan": _plan(loop),
+        "options": {f.name: to_json_value(getattr(loop.options, f.name)) for f in attrs.fields(type(loop.options))},
+        "sizes": to_json_value(loop.sizes),
+        "guards": _own_guards(loop),
+        "non_defaults": list(non_defaults(loop)),
+        "plan": _planned_totals(loop),
     }
 
 
-def table_facts(loop: LoopSpec) -> dict[str, Any]:
-    """What ``table.json`` holds: the rows in their order, with guards by name and in words."""
+def table_json(loop: LoopSpec) -> dict[str, Any]:
+    """Return the contents of ``table.json``: the rows in order, their guards by name and in words."""
     rows = [
         {
             "row": index,
@@ -97,7 +97,7 @@ def table_facts(loop: LoopSpec) -> dict[str, Any]:
     return {"format": FORMAT, "states": [state.value for state in loop.table.states], "rows": rows}
 
 
-def _program() -> Path:
+def _program_folder() -> Path:
     program = Path(sys.argv[0]) if sys.argv else Path()
     return program.resolve().parent if program.is_file() else Path.cwd()
 
@@ -109,25 +109,30 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _guards(loop: LoopSpec) -> dict[str, Any]:
+def _own_guards(loop: LoopSpec) -> dict[str, Any]:
     guards = loop.guards
     own = {name: name_of(guard) for name in ("validate", "save", "stop") if (guard := getattr(guards, name)) is not None}
     return {"step": {str(index): name_of(guard) for index, guard in sorted(guards.step.items())}, **own}
 
 
-def _plan(loop: LoopSpec) -> dict[str, Any] | None:
+def _planned_totals(loop: LoopSpec) -> dict[str, Any] | None:
     plan = cheap_plan(loop)
     if plan is None:
         return None
     return {"global_step": plan.global_step, "optimizer_steps": list(plan.optimizer_steps), "validations": plan.validations}
 
 
-# ---- meanwhile
+# ---- while the run goes on
 
 
-def status_facts(run: RunView, seconds: float) -> dict[str, Any]:
-    """Where a run stands, and all that has been spent so far: a line of ``timeline.jsonl``, and most of ``status.json``."""
-    counters, notes, loading = run.counters, run.metric_queue, run.data_wait
+def timeline_row(run: RunView, seconds: float) -> dict[str, Any]:
+    """Return a line of ``timeline.jsonl``: the run's position, and its totals so far.
+
+    Args:
+        run: The run.
+        seconds: Its wall time.
+    """
+    counters, queue = run.counters, run.metric_queue
     return {
         "time": round(seconds, 6),
         "state": run.state.value,
@@ -139,50 +144,57 @@ def status_facts(run: RunView, seconds: float) -> dict[str, Any]:
         "optimizer_steps": list(counters.optimizer_steps),
         "steps_skipped": counters.steps_skipped,
         "rollbacks": len(run.rollbacks),
-        "windows": [_lengths(lengths) for lengths in notes.windows] if notes is not None else [],
-        "states": _times(run.times),
-        "data_wait": _spent(loading),
-        **({"device_states": _times(device)} if (device := run.device_times) else {}),
+        "windows": [_window_counts(counts) for counts in queue.windows] if queue is not None else [],
+        "states": _state_times(run.times),
+        "data_wait": _timing(run.data_wait),
+        **({"device_states": _state_times(device)} if (device := run.device_times) else {}),
     }
 
 
-def spent_facts(run: RunView, seconds: float) -> dict[str, Any]:
-    """The same, with how often each row of the table was taken so far."""
-    return {**status_facts(run, seconds), "taken": list(run.trace.taken)}
+def status_totals(run: RunView, seconds: float) -> dict[str, Any]:
+    """Return a timeline row and ``row_counts``: how often each row of the table was taken."""
+    return {**timeline_row(run, seconds), "row_counts": list(run.trace.taken)}
 
 
-def _lengths(lengths: dict[int, int]) -> dict[str, int]:
-    """How many windows there were of each length, from a dict that the run goes on writing to."""
-    return {str(length): count for length, count in sorted(lengths.copy().items())}
+def _window_counts(counts: dict[int, int]) -> dict[str, int]:
+    """Return how many windows of each length there were, from a dict that the training thread keeps writing to."""
+    return {str(length): count for length, count in sorted(counts.copy().items())}
 
 
-def _times(times: Mapping[State, Timing]) -> dict[str, Any]:
-    return {state.value: _spent(spent) for state, spent in times.items()}
+def _state_times(times: Mapping[State, Timing]) -> dict[str, Any]:
+    return {state.value: _timing(timing) for state, timing in times.items()}
 
 
-def _spent(spent: Timing) -> list[float]:
-    """Visits and seconds."""
-    return [spent.count, round(spent.seconds, 6)]
+def _timing(timing: Timing) -> list[float]:
+    return [timing.count, round(timing.seconds, 6)]
 
 
-# ---- after
+# ---- at the end
 
 
-def end_facts(
-    run: RunView, spent: Mapping[str, Any], metrics: Mapping[str, float], error: BaseException | None, lost: int
+def end_json(
+    run: RunView, totals: Mapping[str, Any], metrics: Mapping[str, float], error: BaseException | None, dropped: int
 ) -> dict[str, Any]:
-    """What ``end.json`` holds. `spent` is all that has been spent, as in `spent_facts`."""
+    """Return the contents of ``end.json``.
+
+    Args:
+        run: The run.
+        totals: Its totals, as of `status_totals`.
+        metrics: The last value of each metric.
+        error: The error that ended the run, if one did.
+        dropped: How many metric records were dropped.
+    """
     reason = run.stop_reason
     return {
         "format": FORMAT,
-        "ended": now(),
+        "ended": timestamp(),
         "reason": reason.name.lower() if reason else "error",
         "sentence": str(reason) if reason else f"{type(error).__name__} in the state {run.state}",
         "error": None if reason or error is None else _error(error),
-        "wall_seconds": spent["time"],
-        "metrics": {name: plain(float(value)) for name, value in metrics.items()},
-        "lost_notes": lost,
-        **spent,
+        "wall_seconds": totals["time"],
+        "metrics": {name: json_number(float(value)) for name, value in metrics.items()},
+        "dropped_records": dropped,
+        **totals,
     }
 
 
@@ -191,15 +203,15 @@ def _error(error: BaseException) -> dict[str, Any]:
         "type": type(error).__name__,
         "message": str(error),
         "notes": list(getattr(error, "__notes__", ())),
-        "traceback": traced(error),
+        "traceback": format_error(error),
     }
 
 
-def traced(error: BaseException) -> str:
-    """An error as Python prints it, its notes included."""
+def format_error(error: BaseException) -> str:
+    """Return an error with its traceback and notes, as Python prints it."""
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def now() -> str:
-    """The time, to the second, with the zone that it is told in."""
+def timestamp() -> str:
+    """Return the current local time to the second, with its UTC offset."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -31,12 +31,12 @@ def test_a_run_is_a_folder_or_the_name_of_one(run: Run, folder: Path, typed: str
 
 
 def test_what_is_no_run_is_one_message_and_exit_code_two(run: Run, folder: Path) -> None:
-    assert run("report").err == "error: there is no run in runs; name a run's folder, or --runs_dir where they are.\n"
+    assert run("report").err == "error: there is no run in runs. Name a run folder, or pass --runs_dir.\n"
     run(FIT)
     for typed, said in (
-        ("7", "error: there is no run 7: it is neither a run's folder nor a run in runs; those in runs are 0.\n"),
-        (".", "error: . is not the folder of a run: it has no run.json.\n"),
-        ("0 --runs_dir none", "error: there is no run 0: it is neither a run's folder nor a run in none; none has none.\n"),
+        ("7", "error: there is no run 7: it is neither a run folder nor a run in runs; runs has 0.\n"),
+        (".", "error: . is not a run folder: it has no run.json.\n"),
+        ("0 --runs_dir none", "error: there is no run 0: it is neither a run folder nor a run in none; none has no runs.\n"),
     ):
         told = run(f"report {typed}")
         assert (told.code, told.out, told.err) == (2, "", said)

@@ -9,30 +9,30 @@ from typing import Any
 
 import pytest
 
-from fsmtrain.views.recording.folder_names import make_folder
+from fsmtrain.views.recording.folder_names import create_run_folder
 
 
 def test_runs_are_numbered_from_0_after_the_largest_number_that_there_is(tmp_path: Path) -> None:
     runs = tmp_path / "a" / "runs"
-    assert [make_folder(runs, None).name for _ in range(3)] == ["0", "1", "2"]
+    assert [create_run_folder(runs, None).name for _ in range(3)] == ["0", "1", "2"]
     (runs / "10").mkdir()
     (runs / "baseline").mkdir()
     (runs / "²").mkdir()  # a digit for some, and no number
-    assert make_folder(runs, None).name == "11"
+    assert create_run_folder(runs, None).name == "11"
 
 
 def test_a_name_that_is_taken_gets_a_number_behind_it(tmp_path: Path) -> None:
-    assert [make_folder(tmp_path, "a").name for _ in range(3)] == ["a", "a-2", "a-3"]
+    assert [create_run_folder(tmp_path, "a").name for _ in range(3)] == ["a", "a-2", "a-3"]
 
 
 @pytest.mark.parametrize("name", ["None", "'same'"])
 def test_processes_that_start_at_the_same_time_get_a_folder_each(tmp_path: Path, name: str) -> None:
     """Each waits for the others to be ready, so that they ask at the same moment."""
     code = (
-        "import sys, time; from pathlib import Path; from fsmtrain.views.recording.folder_names import make_folder\n"
+        "import sys, time; from pathlib import Path; from fsmtrain.views.recording.folder_names import create_run_folder\n"
         f"runs = Path({str(tmp_path / 'runs')!r}); runs.mkdir(exist_ok=True)\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
-        f"print(*[make_folder(runs, {name}).name for _ in range(50)])"
+        f"print(*[create_run_folder(runs, {name}).name for _ in range(50)])"
     )
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     racing = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(3)]

@@ -20,7 +20,7 @@ import torch
 
 from fsmtrain import EarlyStopping, Guards, Machine, Options, State, Trainer, build, every_n_batches
 from fsmtrain.user_warnings import warn
-from fsmtrain.views.recording.log_file import Log
+from fsmtrain.views.recording.files.log_txt import LogFile
 from tests.models import Adversaries, batches, stream
 from tests.views.recording.recorded_runs import LoggingModel, NumberedBatches, read_csv, read_json, read_json_lines
 
@@ -42,12 +42,12 @@ def recorded(runs: Path, model: Any = None, train: int = 6, val: int = 2, test: 
 
 def writing() -> list[threading.Thread]:
     """The threads that write records."""
-    return [thread for thread in threading.enumerate() if thread.name == "fsmtrain record"]
+    return [thread for thread in threading.enumerate() if thread.name == "fsmtrain recorder"]
 
 
 def logs() -> list[logging.Handler]:
     """The logs that still listen."""
-    return [handler for handler in logging.getLogger("fsmtrain").handlers if isinstance(handler, Log)]
+    return [handler for handler in logging.getLogger("fsmtrain").handlers if isinstance(handler, LogFile)]
 
 
 # ---- what is in it
@@ -226,7 +226,7 @@ def test_where_nothing_can_be_written_the_run_goes_on_and_says_so(tmp_path: Path
     machine = recorded(tmp_path / "runs")
     assert machine.run().counters.epochs_done == 2
     assert machine.run_dir is None
-    assert "cannot be recorded" in caplog.text
+    assert "The run continues." in caplog.text
 
 
 def test_a_disk_that_fails_on_the_way_ends_the_record_and_not_the_run(
@@ -376,7 +376,7 @@ def test_a_logger_that_raises_is_told_of_once_and_neither_the_run_nor_another_lo
     assert len(bad.calls) == 2
     assert len(good.calls) == 16
     assert caplog.text.count("the server is gone") == 1
-    assert "warning: the logger Collecting raised in log_metrics" in (tmp_path / "0" / "log.txt").read_text()
+    assert "warning: the logger Collecting raised in log_metrics and is disabled" in (tmp_path / "0" / "log.txt").read_text()
     assert (bad.closed, good.closed) == (0, 1)
 
 

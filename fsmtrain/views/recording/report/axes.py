@@ -1,7 +1,7 @@
-"""Axes: from numbers to places in a picture, the round numbers at its side, and paths through points.
+"""Axes of the report's charts: scale, round tick values and their labels, and SVG paths through points.
 
-A picture is `WIDE` times `HIGH`, and is stretched to whatever room the page has. `report.js` makes ticks by the same rule when
-somebody looks closer.
+An SVG picture is `WIDTH` by `HEIGHT` units, stretched to the room on the page. ``page.js`` computes ticks by the same rule when
+a reader zooms in; a browser test compares the two.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import frozen
 
-WIDE, HIGH = 10_000, 1_000
-LARGEST = 1e300  # of the numbers that an axis tells apart
-MARGIN = 0.04  # of the range, above and below
+WIDTH, HEIGHT = 10_000, 1_000  # SVG units
+MAX_ABS_VALUE = 1e300  # larger values are drawn at the edge of a linear axis
+MARGIN_FRACTION = 0.04  # of the range, added at both ends
 
-Place = tuple[float, float]
+Point = tuple[float, float]  # fractions of width and height, from the lower left corner
 
 
 @frozen
 class Axis:
-    """A range of numbers, plain or by their logarithms."""
+    """A range of values, linear or logarithmic. `low` and `high` of a logarithmic axis are powers of ten: -3 is 0.001."""
 
     low: float
     high: float
@@ -28,34 +28,34 @@ class Axis:
 
     @classmethod
     def over(cls, values: Iterable[float], *, is_log: bool = False) -> Axis:
-        """An axis with room for these, and a margin."""
-        known = [math.log10(value) if is_log else max(-LARGEST, min(LARGEST, value)) for value in values]
-        low, high = min(known, default=0.0), max(known, default=1.0)
-        margin = (high - low) * MARGIN or abs(high) * MARGIN or 0.5
+        """Return an axis that fits these values, with a margin."""
+        scaled = [math.log10(value) if is_log else max(-MAX_ABS_VALUE, min(MAX_ABS_VALUE, value)) for value in values]
+        low, high = min(scaled, default=0.0), max(scaled, default=1.0)
+        margin = (high - low) * MARGIN_FRACTION or abs(high) * MARGIN_FRACTION or 0.5
         return cls(low - margin, high + margin, is_log)
 
-    def share(self, value: float) -> float:
-        """Where a number lies: 0 at the low end, 1 at the high one."""
+    def fraction(self, value: float) -> float:
+        """Return the position of a value: 0 at the low end, 1 at the high end."""
         return ((math.log10(value) if self.is_log else value) - self.low) / (self.high - self.low)
 
-    def ticks(self, most: int = 5) -> list[float]:
-        """Round numbers in the range, at most about so many.
+    def ticks(self, max_ticks: int = 5) -> list[float]:
+        """Return round values within the range, about `max_ticks` at most.
 
         >>> Axis(0.0, 2.4).ticks(), Axis(-3.1, 0.4, is_log=True).ticks(), Axis(0.1, 0.6, is_log=True).ticks()
         ([0.0, 0.5, 1.0, 1.5, 2.0], [0.001, 0.01, 0.1, 1.0], [2.0])
         """
         if not self.is_log:
-            step = round_up((self.high - self.low) / most)
+            step = round_up((self.high - self.low) / max_ticks)
             return [float(f"{n * step:.12g}") for n in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
         decades = range(max(-307, math.floor(self.low)), min(307, math.ceil(self.high)) + 1)
-        every = max(1, -(-len(decades) // (most + 1)))
+        spacing = max(1, -(-len(decades) // (max_ticks + 1)))  # in decades
         digits = (1,) if self.high - self.low > 1.5 else (1, 2, 5)
-        told = [digit * 10.0**decade for decade in decades if decade % every == 0 for digit in digits]
-        return [value for value in told if self.low <= math.log10(value) <= self.high]
+        values = [digit * 10.0**decade for decade in decades if decade % spacing == 0 for digit in digits]
+        return [value for value in values if self.low <= math.log10(value) <= self.high]
 
 
 def round_up(number: float) -> float:
-    """The next number that begins with 1, 2 or 5 and ends with zeros.
+    """Return the next larger 1, 2 or 5 times a power of ten.
 
     >>> round_up(0.3), round_up(70), round_up(1.2)
     (0.5, 100.0, 2.0)
@@ -64,10 +64,10 @@ def round_up(number: float) -> float:
     return next(digit * decade for digit in (1, 2, 5, 10) if digit * decade >= number * 0.999999)
 
 
-def short(value: float) -> str:
-    """A number beside an axis.
+def format_tick(value: float) -> str:
+    """Return the label of a tick.
 
-    >>> [short(value) for value in (0.5, 1e-7, 1500.0, 12000.0, 2.5e6, 2.5e12)]
+    >>> [format_tick(value) for value in (0.5, 1e-7, 1500.0, 12000.0, 2.5e6, 2.5e12)]
     ['0.5', '1e-07', '1500', '12k', '2.5M', '2.5e+12']
     """
     size = abs(value)
@@ -76,54 +76,54 @@ def short(value: float) -> str:
     return f"{value / 1e3:.4g}k" if 1e4 <= size < 1e6 else f"{value:.4g}"
 
 
-# ---- paths
+# ---- SVG paths
 
 
-def runs(places: Iterable[Place | None]) -> Iterator[list[Place]]:
-    """The places between the gaps."""
-    run: list[Place] = []
-    for place in places:
-        if place is not None:
-            run.append(place)
-        elif run:
-            yield run
-            run = []
-    if run:
-        yield run
+def segments(points: Iterable[Point | None]) -> Iterator[list[Point]]:
+    """Yield the stretches of points between gaps. A gap is None."""
+    segment: list[Point] = []
+    for point in points:
+        if point is not None:
+            segment.append(point)
+        elif segment:
+            yield segment
+            segment = []
+    if segment:
+        yield segment
 
 
-def line(places: Iterable[Place | None]) -> str:
-    """A path through places, in whole numbers, each told from the one before, with gaps where there is none.
+def line_path(points: Iterable[Point | None]) -> str:
+    """Return a path through points, in whole SVG units relative to the point before.
 
-    >>> line([(0, 0), (0.5, 1), None, (1, 0.5)])
+    >>> line_path([(0, 0), (0.5, 1), None, (1, 0.5)])
     'M0 1000l5000 -1000M10000 500h0'
     """
-    return "".join(_opened(run) + ("" if len(run) > 1 else "h0") for run in runs(places))
+    return "".join(_segment_path(segment) + ("" if len(segment) > 1 else "h0") for segment in segments(points))
 
 
-def band(lows: Sequence[Place | None], highs: Sequence[Place | None]) -> str:
-    """The area between two lines."""
-    pairs = zip(runs(lows), runs(highs), strict=True)
-    return "".join(f"{_opened([*upper, *reversed(lower)])}z" for lower, upper in pairs)
+def band_path(lows: Sequence[Point | None], highs: Sequence[Point | None]) -> str:
+    """Return the outline of the area between two lines, which have their gaps at the same places."""
+    pairs = zip(segments(lows), segments(highs), strict=True)
+    return "".join(f"{_segment_path([*upper, *reversed(lower)])}z" for lower, upper in pairs)
 
 
-def dots(places: Iterable[Place | None]) -> str:
-    """A path that is nothing but a place after the other, which round ends of lines make dots."""
-    return "".join(f"M{_x(place)} {_y(place)}h0" for place in places if place is not None)
+def dots_path(points: Iterable[Point | None]) -> str:
+    """Return a path of zero-length lines, which round line caps turn into dots."""
+    return "".join(f"M{_x(point)} {_y(point)}h0" for point in points if point is not None)
 
 
-def _opened(places: Sequence[Place]) -> str:
-    x, y = _x(places[0]), _y(places[0])
-    parts = []
-    for place in places[1:]:
-        parts.append(f"{_x(place) - x} {_y(place) - y}")
-        x, y = _x(place), _y(place)
-    return f"M{_x(places[0])} {_y(places[0])}" + (f"l{' '.join(parts)}" if parts else "")
+def _segment_path(points: Sequence[Point]) -> str:
+    x, y = _x(points[0]), _y(points[0])
+    steps = []
+    for point in points[1:]:
+        steps.append(f"{_x(point) - x} {_y(point) - y}")
+        x, y = _x(point), _y(point)
+    return f"M{_x(points[0])} {_y(points[0])}" + (f"l{' '.join(steps)}" if steps else "")
 
 
-def _x(place: Place) -> int:
-    return round(place[0] * WIDE)
+def _x(point: Point) -> int:
+    return round(point[0] * WIDTH)
 
 
-def _y(place: Place) -> int:
-    return round((1 - place[1]) * HIGH)
+def _y(point: Point) -> int:
+    return round((1 - point[1]) * HEIGHT)

@@ -1,4 +1,4 @@
-"""Elements of HTML as text. What is no `Markup` is escaped: nothing from a run's folder can be taken for a part of the page."""
+"""HTML elements as text. All that is not `Markup` is escaped, so nothing from a run folder can become part of the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-VOID = frozenset({"meta", "link"})
+VOID_ELEMENTS = frozenset({"meta", "link"})
 UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -21,10 +21,10 @@ class Markup(str):
 Content = str | Iterable[str]
 
 
-def text(value: object) -> Markup:
-    """A value as text, whatever it holds.
+def escape(value: object) -> Markup:
+    """Return a value as escaped text. `Markup` is returned unchanged.
 
-    >>> text("</script> & 'x'"), text("a\\0b")
+    >>> escape("</script> & 'x'"), escape("a\\0b")
     ('&lt;/script&gt; &amp; &#x27;x&#x27;', 'a\ufffdb')
     """
     if isinstance(value, Markup):
@@ -33,33 +33,56 @@ def text(value: object) -> Markup:
 
 
 def printable(value: object) -> str:
-    """A value as it prints, without characters that no page can hold."""
+    """Return ``str(value)`` without the characters that HTML forbids."""
     return UNPRINTABLE.sub("\ufffd", str(value))
 
 
-def joined(parts: Content, glue: str = "") -> Markup:
-    """Parts one after the other."""
-    return text(parts) if isinstance(parts, str) else Markup(glue.join(map(text, parts)))
+def join(parts: Content, separator: str = "") -> Markup:
+    """Join parts, each escaped."""
+    return escape(parts) if isinstance(parts, str) else Markup(separator.join(map(escape, parts)))
 
 
 def tag(name: str, /, *content: Content, **attributes: object) -> Markup:
-    """An element. ``class_`` is the attribute ``class``, and an underscore a dash; of False and None there is no attribute.
+    """Return an element. ``class_`` is the attribute ``class``, underscores are dashes; False and None omit an attribute.
 
     >>> tag("p", "a < b", class_="sum", data_of=3, hidden=True, title=None)
     '<p class="sum" data-of="3" hidden>a &lt; b</p>'
     """
-    given = [(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()]
-    given = [(key, value) for key, value in given if value is not None and value is not False]
-    written = "".join(f" {key}" if value is True else f' {key}="{text(value)}"' for key, value in given)
-    inside = "".join(map(joined, content))
-    return Markup(f"<{name}{written}>") if name in VOID else Markup(f"<{name}{written}>{inside}</{name}>")
+    named = [(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()]
+    present = [(key, value) for key, value in named if value is not None and value is not False]
+    attribute_text = "".join(f" {key}" if value is True else f' {key}="{escape(value)}"' for key, value in present)
+    inside = "".join(map(join, content))
+    return Markup(f"<{name}{attribute_text}>{inside}" + ("" if name in VOID_ELEMENTS else f"</{name}>"))
 
 
-def data(value: Any) -> Markup:
-    """Plain data as JSON that can stand in a ``<script>``.
+def table(headings: Iterable[Markup], rows: Iterable[Markup], *, class_: str | None = None) -> Markup:
+    """Return a table that scrolls sideways if it is wider than the page.
 
-    >>> data({"name": "</script>"})
+    Args:
+        headings: The cells of the head row; none for a table without one.
+        rows: The rows.
+        class_: The class of the table.
+    """
+    head = join(headings)
+    parts = [tag("thead", tag("tr", head))] if head else []
+    return tag("div", tag("table", *parts, tag("tbody", join(rows)), class_=class_), class_="scroll")
+
+
+def column_heads(*names: str) -> list[Markup]:
+    """Return the cells of a head row."""
+    return [tag("th", name, scope="col") for name in names]
+
+
+def paragraphs(sentences: Iterable[str], *, class_: str | None = None) -> Markup:
+    """Return a paragraph per sentence. Empty ones are left out."""
+    return join(tag("p", sentence, class_=class_) for sentence in sentences if sentence)
+
+
+def embed_json(value: Any) -> Markup:
+    """Return data as JSON that can stand inside of ``<script>``.
+
+    >>> embed_json({"name": "</script>"})
     '{"name":"\\\\u003c/script\\\\u003e"}'
     """
-    written = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return Markup(written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

@@ -1,30 +1,37 @@
-"""A run's folder, read as it is: of a run that has ended, goes on, or was killed while it wrote.
+"""Read a run folder for a report: of a run that has ended, is still running, or was killed while it was writing.
 
-What cannot be read is left out and counted, so that a report of the rest can be made, and can say so. What a reader of this
-format does not know it leaves alone.
+What cannot be read is left out and listed in `RunRecord.damage`. Unknown fields are ignored.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from attrs import field, frozen
 
 from fsmtrain.errors import UsageError
-from fsmtrain.views.recording.folder_names import newest_first
+from fsmtrain.views.recording.files.json_files import Row, read_json, read_json_lines, read_text
+from fsmtrain.views.recording.folder_names import runs_newest_first
 from fsmtrain.views.recording.run_metadata import FORMAT
 
-Row = dict[str, Any]
+MAX_LISTED_RUNS = 20  # in an error message
 
 
 @frozen(kw_only=True)
-class Recorded:
-    """What a folder holds. A file that is not there, or cannot be read, is an empty dict or list.
+class RunRecord:
+    """The contents of a run folder. A file that is missing or unreadable is an empty dict or list.
 
-    `damage` tells in sentences what could not be read.
+    Attributes:
+        path: The folder.
+        run: ``run.json``.
+        table: ``table.json``.
+        metrics: The rows of ``metrics.jsonl``.
+        timeline: The lines of ``timeline.jsonl``.
+        status: ``status.json``.
+        end: ``end.json``.
+        log: ``log.txt``.
+        damage: A sentence for each file that could not be read completely.
     """
 
     path: Path
@@ -38,111 +45,109 @@ class Recorded:
     damage: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        """The run's name."""
+        return str(self.run.get("name") or self.path.name)
+
+    @property
+    def model_class(self) -> str:
+        """The name of the model's class."""
+        return str(_dict_in(self.run, "model").get("class") or "unknown model")
+
+    @property
+    def options(self) -> Row:
+        """The flags of the run."""
+        return _dict_in(self.run, "options")
+
+    @property
     def has_ended(self) -> bool:
-        """Whether the run has written why it ended."""
+        """Whether ``end.json`` exists."""
         return bool(self.end)
 
     @property
     def last(self) -> Row:
-        """The last that is known of where the run stood, and of all that it spent."""
+        """The last known position and totals of the run."""
         return self.end or self.status or (self.timeline[-1] if self.timeline else {})
 
 
-def recorded(path: Path) -> Recorded:
-    """Read a run's folder.
+def _dict_in(document: Row, key: str) -> Row:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def read_run_folder(path: Path) -> RunRecord:
+    """Read a run folder.
 
     Raises:
-        UsageError: It is no run's folder, or one in a format that is not known.
+        UsageError: It is not a run folder, or has an unknown format.
     """
     damage: list[str] = []
-    run = _document(path / "run.json", damage)
+    run = _read_document(path / "run.json", damage)
     if not run:
-        raise UsageError(f"{path} is not the folder of a run: {damage[0] if damage else 'it has no run.json.'}")
+        raise UsageError(f"{path} is not a run folder: {damage[0] if damage else 'it has no run.json.'}")
     if run.get("format") != FORMAT:
-        raise UsageError(f"{path} is written in format {run.get('format')}; this version of fsmtrain reads format {FORMAT}.")
-    return Recorded(
+        raise UsageError(f"{path} has format {run.get('format')}; this version of fsmtrain reads format {FORMAT}.")
+    return RunRecord(
         path=path,
         run=run,
-        table=_document(path / "table.json", damage),
-        metrics=_rows(path / "metrics.jsonl", damage, _is_metrics),
-        timeline=_rows(path / "timeline.jsonl", damage, _is_spent),
-        status=_document(path / "status.json", damage),
-        end=_document(path / "end.json", damage),
-        log=_text(path / "log.txt"),
+        table=_read_document(path / "table.json", damage),
+        metrics=_read_rows(path / "metrics.jsonl", damage, _is_metric_row),
+        timeline=_read_rows(path / "timeline.jsonl", damage, _is_timeline_row),
+        status=_read_document(path / "status.json", damage),
+        end=_read_document(path / "end.json", damage),
+        log=read_text(path / "log.txt"),
         damage=tuple(damage),
     )
 
 
 def find_run_folder(name: str | None, runs: Path) -> Path:
-    """The folder of a run: a path, a name or number among all `runs`, or for None the one that began last.
+    """Find a run folder.
+
+    Args:
+        name: A path, or the name or number of a run in `runs`. None: the run that was started last.
+        runs: The folder of all runs.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no such run.
     """
     if name is None:
-        began = newest_first(runs)
-        if not began:
-            raise UsageError(f"there is no run in {runs}; name a run's folder, or --runs_dir where they are.")
-        return began[0]
-    given, inside = Path(name), runs / name
-    for path in (given, inside):
+        newest = runs_newest_first(runs)
+        if not newest:
+            raise UsageError(f"there is no run in {runs}. Name a run folder, or pass --runs_dir.")
+        return newest[0]
+    for path in (Path(name), runs / name):
         if (path / "run.json").is_file():
             return path
-    if given.is_dir():
-        raise UsageError(f"{given} is not the folder of a run: it has no run.json.")
-    there = sorted(path.parent.name for path in runs.glob("*/run.json"))
-    known = f"those in {runs} are {', '.join(there[:20])}{', ...' if len(there) > 20 else ''}" if there else f"{runs} has none"
-    raise UsageError(f"there is no run {name}: it is neither a run's folder nor a run in {runs}; {known}.")
+    if Path(name).is_dir():
+        raise UsageError(f"{name} is not a run folder: it has no run.json.")
+    names = sorted(path.parent.name for path in runs.glob("*/run.json"))
+    more = ", ..." if len(names) > MAX_LISTED_RUNS else ""
+    known = f"{runs} has {', '.join(names[:MAX_LISTED_RUNS])}{more}" if names else f"{runs} has no runs"
+    raise UsageError(f"there is no run {name}: it is neither a run folder nor a run in {runs}; {known}.")
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def _read_document(path: Path, damage: list[str]) -> Row:
+    document = read_json(path)
+    if not document and path.exists():
+        damage.append(f"{path.name} is damaged and was skipped.")
+    return document
 
 
-def _document(path: Path, damage: list[str]) -> Row:
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(_text(path))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        damage.append(f"{path.name} is damaged, and was left out.")
-        return {}
-    return content
+def _read_rows(path: Path, damage: list[str], is_intact: Callable[[Row], bool]) -> list[Row]:
+    rows = list(read_json_lines(path))
+    intact = [row for row in rows if row is not None and is_intact(row)]
+    damaged = len(rows) - len(intact)
+    if damaged:
+        damage.append(f"{path.name}: {damaged} damaged line{'s were' if damaged > 1 else ' was'} skipped.")
+    return intact
 
 
-def _is_metrics(row: Row) -> bool:
+def _is_metric_row(row: Row) -> bool:
     return isinstance(row.get("step"), int) and isinstance(row.get("values"), dict) and isinstance(row.get("kind"), str)
 
 
-def _is_spent(row: Row) -> bool:
+def _is_timeline_row(row: Row) -> bool:
     states = row.get("states")
     if not isinstance(row.get("time"), (int, float)) or not isinstance(states, dict):
         return False
-    return all(isinstance(spent, list) and len(spent) == 2 for spent in states.values())
-
-
-def _rows(path: Path, damage: list[str], is_whole: Callable[[Row], bool]) -> list[Row]:
-    rows, lost = [], 0
-    for row in _parsed(_text(path)):
-        if row is not None and is_whole(row):
-            rows.append(row)
-        else:
-            lost += 1
-    if lost:
-        damage.append(f"{path.name}: {lost} line{'s are' if lost > 1 else ' is'} damaged, and left out.")
-    return rows
-
-
-def _parsed(content: str) -> Iterator[Row | None]:
-    for line in content.split("\n"):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            yield row if isinstance(row, dict) else None
+    return all(isinstance(timing, list) and len(timing) == 2 for timing in states.values())

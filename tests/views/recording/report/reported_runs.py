@@ -14,10 +14,10 @@ from typing import Any
 from fsmtrain import Machine, Options, build
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.loop import Loop
-from fsmtrain.views.recording.json_csv import document, line, number
-from fsmtrain.views.recording.report.page import page
-from fsmtrain.views.recording.report.read_run_folder import recorded
-from fsmtrain.views.recording.run_metadata import table_facts
+from fsmtrain.views.recording.files.json_values import json_document, json_line, json_number
+from fsmtrain.views.recording.report.page import render_page
+from fsmtrain.views.recording.report.read_run_folder import read_run_folder
+from fsmtrain.views.recording.run_metadata import table_json
 from tests.views.recording.recorded_runs import LoggingModel, NumberedBatches
 
 NOW = datetime.fromisoformat("2026-01-02T04:00:00+00:00")
@@ -74,7 +74,7 @@ class Page(HTMLParser):
 
 def read_page(folder: Path) -> Page:
     """The report of a folder."""
-    return Page(page(recorded(folder), NOW))
+    return Page(render_page(read_run_folder(folder), NOW))
 
 
 def record_run(runs: Path, model: Any = None, *, train: int = 6, val: int = 2, test: int = 0, **flags: Any) -> Machine:
@@ -92,9 +92,9 @@ def write_run_folder(
 ) -> Path:
     """A folder that holds what it is given, in the documented format, of a run that has not ended."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_bytes(document({"format": 1, "name": folder.name, "model": {"class": "Model"}, **facts}))
-    (folder / "metrics.jsonl").write_bytes(b"".join(map(line, rows)))
-    (folder / "timeline.jsonl").write_bytes(b"".join(map(line, timeline)))
+    (folder / "run.json").write_bytes(json_document({"format": 1, "name": folder.name, "model": {"class": "Model"}, **facts}))
+    (folder / "metrics.jsonl").write_bytes(b"".join(map(json_line, rows)))
+    (folder / "timeline.jsonl").write_bytes(b"".join(map(json_line, timeline)))
     return folder
 
 
@@ -104,7 +104,7 @@ def metrics_row(
     """A row of metrics."""
     told = {"kind": kind, "time": float(step), "epoch": epoch, "batch": step, "step": step}
     more = {"batches": batches, "lr": [0.1]} if kind == "train" else {}
-    return {**told, **more, "values": {name: number(value) for name, value in values.items()}}
+    return {**told, **more, "values": {name: json_number(value) for name, value in values.items()}}
 
 
 def write_million_batch_folder(folder: Path, metrics: int = 6) -> Path:
@@ -127,7 +127,7 @@ def write_million_batch_folder(folder: Path, metrics: int = 6) -> Path:
         told = {state: [500 * n, round(seconds, 6)] for state, seconds in spent.items()}
         timeline.append({"time": 10.0 * (n + 1), "epoch": n // 20, "step": 500 * n, "states": told})
     write_run_folder(folder, rows, timeline=timeline)
-    (folder / "table.json").write_bytes(document(table_facts(loop.spec)))
+    (folder / "table.json").write_bytes(json_document(table_json(loop.spec)))
     last = {"format": 1, "written": "2026-01-02T03:00:00+00:00", "state": "fetch", **timeline[-1]}
-    (folder / "status.json").write_bytes(document({**last, "taken": [7] * len(loop.table)}))
+    (folder / "status.json").write_bytes(json_document({**last, "row_counts": [7] * len(loop.table)}))
     return folder

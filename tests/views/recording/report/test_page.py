@@ -14,8 +14,8 @@ from fsmtrain import EarlyStopping, Machine, Trainer, TrainingModule
 from fsmtrain.errors import MissingExtraError, UsageError
 from fsmtrain.views.diagrams import svg_png
 from fsmtrain.views.number_format import duration
-from fsmtrain.views.recording.report import time_section
-from fsmtrain.views.recording.report.page import report
+from fsmtrain.views.recording.report.page import write_report
+from fsmtrain.views.recording.report.sections import diagram
 from tests.models import Adversaries, batches, machine_of
 from tests.views.recording.recorded_runs import LoggingModel, NumberedBatches, read_json
 from tests.views.recording.report.reported_runs import (
@@ -57,7 +57,7 @@ def check_page(page: Page) -> None:
 def test_a_report_is_one_page_that_nothing_leads_out_of(tmp_path: Path) -> None:
     page = reported(record_run(tmp_path, test=3))
     check_page(page)
-    for title in ("Metrics", "What was run", "The machine", "Where the time went", "Curves", "Steps and windows"):
+    for title in ("Metrics", "Configuration", "State machine", "Time by state", "Curves", "Optimizer steps"):
         assert title in page.texts["h2"]
 
 
@@ -65,7 +65,7 @@ def test_it_says_why_the_run_ended_and_how_long_it_took(tmp_path: Path) -> None:
     machine = record_run(tmp_path)
     page = reported(machine)
     assert "All epochs are done; raise max_nb_epochs to train longer." in page.text
-    assert f"time {duration(machine.wall_seconds)} epoch 2 of 2 batches 12 steps 12 checks 4" in page.text
+    assert f"time {duration(machine.wall_seconds)} epoch 2 of 2 batches 12 steps 12 validations 4" in page.text
 
 
 def test_it_tells_what_was_run(tmp_path: Path) -> None:
@@ -83,13 +83,13 @@ def test_a_curve_ends_where_its_metric_did(tmp_path: Path) -> None:
         assert page.series[name]["y"][-1] == end[name]
     assert "test_loss" in page.text
     for name, value in end.items():
-        assert f"{name} {value:.4g}" in page.text.replace(" watched", "")
+        assert f"{name} {value:.4g}" in page.text.replace(" monitored", "")
 
 
 def test_the_last_value_is_the_runs_own_also_where_rows_are_means(tmp_path: Path) -> None:
     folder = write_run_folder(tmp_path / "0", [metrics_row(step, {"loss": 0.5}, batches=100) for step in (99, 199)])
     (folder / "end.json").write_text(json.dumps({"sentence": "all is done", "metrics": {"loss": 0.25}}))
-    assert "loss 0.25 0.5 step 99 0.5 step 99 Of training these are means over up to 100 batches." in read_page(folder).text
+    assert "loss 0.25 0.5 step 99 0.5 step 99 Training values are means over up to 100 batches." in read_page(folder).text
 
 
 def test_a_short_run_is_told_batch_by_batch(tmp_path: Path) -> None:
@@ -114,17 +114,17 @@ def test_a_loss_and_its_check_stand_in_one_chart_and_so_do_those_of_two_optimize
     charts = [[series["name"] for series in chart["series"]] for chart in page.numbers["charts"]]
     assert charts[:2] == [["loss/0", "loss/1"], ["optimizer 0", "optimizer 1"]]
     assert page.series["optimizer 1"]["y"][-1] == 0.1
-    assert "0 Adam 4 4 4 of 1 backward" in page.text
-    assert "1 SGD 4 4 4 of 1 backward" in page.text
+    assert "0 Adam 4 4 4 of 1 batch" in page.text
+    assert "1 SGD 4 4 4 of 1 batch" in page.text
 
 
 def test_windows_and_the_plan_are_told_with_what_became_of_them(tmp_path: Path) -> None:
     page = reported(record_run(tmp_path, accumulate_grad_batches=4))
-    assert "0 SGD 4 4 2 of 4 backwards, 2 of 2" in page.text
-    assert "All happened as planned: 4 steps, 4 checks." in page.text
+    assert "0 SGD 4 4 2 of 4 batches, 2 of 2" in page.text
+    assert "As planned: 4 steps, 4 validations." in page.text
     stopping = EarlyStopping(monitor="val_loss", patience=1)
     page = reported(record_run(tmp_path / "early", max_nb_epochs=9, early_stop_callback=stopping))
-    assert "Of the plan: 6 of 54 steps, 2 of 18 checks." in page.text
+    assert "Of the plan: 6 of 54 steps, 2 of 18 validations." in page.text
     assert "The monitored metric stopped improving" in page.text
 
 
@@ -135,7 +135,7 @@ def test_the_diagram_is_that_of_the_run_with_what_it_took(tmp_path: Path) -> Non
     assert {"state-train_batch", "state-val_check", "stop-request"} <= ids
     for index, (case, taken) in enumerate(zip(machine.loop.table, machine.trace.taken, strict=True)):
         assert read_json(tmp_path / "0" / "table.json")["rows"][index]["source"] == str(case.source)
-        assert read_json(tmp_path / "0" / "end.json")["taken"][index] == taken
+        assert read_json(tmp_path / "0" / "end.json")["row_counts"][index] == taken
     assert "12×" in page.text
 
 
@@ -145,7 +145,7 @@ def test_where_nothing_can_draw_the_transitions_are_told_as_a_table(tmp_path: Pa
 
     machine = record_run(tmp_path)
     machine.run()
-    monkeypatch.setattr(time_section, "svg", missing)
+    monkeypatch.setattr(diagram, "svg", missing)
     page = read_page(tmp_path / "0")
     check_page(page)
     assert "pip install 'fsmtrain[draw]'" in page.text
@@ -157,7 +157,7 @@ def test_where_nothing_can_draw_the_transitions_are_told_as_a_table(tmp_path: Pa
 def test_early_stopping_marks_its_metric_and_the_best_of_it(tmp_path: Path) -> None:
     rule = EarlyStopping(monitor="val_loss", patience=3)
     page = reported(record_run(tmp_path, early_stop_callback=rule))
-    assert "val_loss watched 0.5 0.5 step 3 0.5 step 3" in page.text
+    assert "val_loss monitored 0.5 0.5 step 3 0.5 step 3" in page.text
     assert [value for element, name, value in page.attributes if (element, name) == ("b", "class")].count("best") == 1
 
 
@@ -205,9 +205,9 @@ def test_a_run_that_was_killed_is_told_as_far_as_it_went(tmp_path: Path) -> None
     page = read_page(killed(tmp_path))
     check_page(page)
     assert "not ended" in page.texts["b"]
-    assert "it goes on, or its process was killed" in page.text
-    assert "Its last sign, in the state done," in page.text
-    assert "metrics.jsonl: 1 line is damaged, and left out." in page.text
+    assert "The run is still running, or its process was killed." in page.text
+    assert "Last recorded progress: state done, " in page.text
+    assert "metrics.jsonl: 1 damaged line was skipped." in page.text
     assert page.series["loss"]["y"][-1] == 5.0
     assert "12×" in page.text
 
@@ -224,7 +224,7 @@ def test_no_file_but_the_first_is_needed_and_none_has_to_be_whole(tmp_path: Path
 def test_a_run_that_was_killed_at_once_has_a_report(tmp_path: Path) -> None:
     page = read_page(write_run_folder(tmp_path / "0", []))
     check_page(page)
-    assert "It wrote nothing of where it stands." in page.text
+    assert "It has not recorded any progress." in page.text
 
 
 # ---- numbers that are none, names that are none
@@ -234,9 +234,9 @@ def test_a_loss_that_is_no_number_is_a_gap_and_a_warning(tmp_path: Path) -> None
     losses = [1.0, 0.5, math.nan, math.inf, 0.25, math.nan]
     page = read_page(write_run_folder(tmp_path / "0", [metrics_row(step, {"loss": loss}) for step, loss in enumerate(losses)]))
     assert page.series["loss"]["y"] == [1.0, 0.5, None, None, 0.25, None]
-    assert "loss was no finite number, first at step 2." in page.text
-    assert "loss: 4 rows are" not in page.text
-    assert "loss: 3 rows are no finite number, the first at step 2." in page.text
+    assert "loss was not finite, first at step 2." in page.text
+    assert "loss: 4 rows" not in page.text
+    assert "loss: 3 rows not finite, first at step 2." in page.text
     assert "loss nan" in page.text
 
 
@@ -249,9 +249,9 @@ def test_whatever_a_run_is_called_it_stays_text(tmp_path: Path, name: str) -> No
     facts = {
         "model": {"class": name, "parameters": 1},
         "options": {name: name, "precision": name, "early_stop_callback": {"monitor": name, "mode": "min"}},
-        "summary": [name],
+        "non_defaults": [name],
         "command": [name],
-        "commit": name,
+        "git_commit": name,
         "optimizers": [name],
         "versions": {name: name},
         "guards": {"step": {"0": name}, name: name},
@@ -262,7 +262,7 @@ def test_whatever_a_run_is_called_it_stays_text(tmp_path: Path, name: str) -> No
     cases = [{"source": "fetch", "to": "train_batch", "label": name}]
     for file, content in {
         "table.json": {"format": 1, "states": [name], "rows": cases},
-        "status.json": {"format": 1, "written": name, "state": name, "taken": [3], "states": times[0]["states"]},
+        "status.json": {"format": 1, "written": name, "state": name, "row_counts": [3], "states": times[0]["states"]},
         "end.json": {
             "format": 1,
             "sentence": name,
@@ -330,14 +330,14 @@ def test_a_run_that_is_not_recorded_has_no_report_and_says_which_flag_it_is(tmp_
 
 
 def test_another_folder_and_another_format_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is not the folder of a run: it has no run\.json"):
-        report(tmp_path, tmp_path / "report.html")
+    with pytest.raises(UsageError, match=r"is not a run folder: it has no run\.json"):
+        write_report(tmp_path, tmp_path / "report.html")
     (tmp_path / "run.json").write_text('{"format": 2}')
-    with pytest.raises(UsageError, match="format 2; this version of fsmtrain reads format 1"):
-        report(tmp_path, tmp_path / "report.html")
+    with pytest.raises(UsageError, match="has format 2; this version of fsmtrain reads format 1"):
+        write_report(tmp_path, tmp_path / "report.html")
     (tmp_path / "run.json").write_text('{"form')
     with pytest.raises(UsageError, match=r"run\.json is damaged"):
-        report(tmp_path, tmp_path / "report.html")
+        write_report(tmp_path, tmp_path / "report.html")
 
 
 def test_a_test_that_comes_later_is_in_the_report(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fsmtrain.views.recording.report.page import report
+from fsmtrain.views.recording.report.page import write_report
 from tests.views.recording.recorded_runs import read_json
 from tests.views.recording.report.chromium import CHROMIUM, Browser, open_browser
 from tests.views.recording.report.reported_runs import metrics_row, record_run, write_million_batch_folder, write_run_folder
@@ -90,7 +90,7 @@ def test_the_curves_end_at_the_runs_metrics(browser: Browser, page: Path) -> Non
     browser.open(page)
     end = read_json(page.parent / "0" / "end.json")["metrics"]
     for name in ("loss", "twice", "val_loss"):
-        key = f"[...document.querySelectorAll('.key > span')].find((key) => key.children[1].textContent === '{name}')"
+        key = f"[...document.querySelectorAll('.legend > span')].find((key) => key.children[1].textContent === '{name}')"
         assert float(browser.evaluate(f"{key}.querySelector('b').textContent")) == pytest.approx(end[name], rel=1e-3)
     place = browser.evaluate(
         """(() => {
@@ -109,7 +109,7 @@ def test_the_pointer_tells_the_numbers_below_it(browser: Browser, page: Path) ->
         " const box = plot.getBoundingClientRect(); return [box.left, box.top + 20, box.width]; })()"
     )
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 1, y=y)
-    told = "document.querySelector('.chart .key b').textContent"
+    told = "document.querySelector('.chart .legend b').textContent"
     assert browser.evaluate(told) == "0"
     assert browser.evaluate("document.querySelector('.readout').textContent") == "step 0, epoch 1"  # people count epochs from 1
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + width - 1, y=y)
@@ -136,14 +136,14 @@ def test_a_part_is_looked_at_closer_and_then_the_whole_again(browser: Browser, p
     assert closer[3] == before[3]  # the timeline by itself
     ticks = browser.evaluate("[...document.querySelectorAll('.frame')][0].querySelector('.ticks.x').textContent")
     assert "0" not in re.findall(r"\d+", ticks)[:1]
-    browser.evaluate("document.querySelector('button.whole').click()")
+    browser.evaluate("document.querySelector('button.reset').click()")
     assert browser.evaluate(boxes) == before
     assert browser.console_errors() == []
 
 
 def test_a_tick_says_the_same_whether_the_page_or_its_script_made_it(browser: Browser, tmp_path: Path) -> None:
     rows = [metrics_row(step * 700, {"loss": math.exp(-step / 9), "acc": step / 99, "big": 1e5 * step}) for step in range(100)]
-    report(write_run_folder(tmp_path / "0", rows), tmp_path / "report.html")
+    write_report(write_run_folder(tmp_path / "0", rows), tmp_path / "report.html")
     browser.open(tmp_path / "report.html")
     place = "parseFloat(tick.style.top || tick.style.left).toFixed(1)"
     told = (
@@ -153,7 +153,7 @@ def test_a_tick_says_the_same_whether_the_page_or_its_script_made_it(browser: Br
     before = browser.evaluate(told)
     assert len(before) == 8
     assert before[0][0].startswith("0.")
-    browser.evaluate("document.querySelector('button.whole').click()")  # which draws them anew
+    browser.evaluate("document.querySelector('button.reset').click()")  # which draws them anew
     assert browser.evaluate(told) == before
 
 
@@ -185,7 +185,7 @@ def test_it_can_be_printed(browser: Browser, page: Path) -> None:
 def test_a_hostile_name_runs_nothing(browser: Browser, tmp_path: Path) -> None:
     name = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
     folder = write_run_folder(tmp_path / "0", [metrics_row(step, {name: 1.0}) for step in range(5)], model={"class": name})
-    report(folder, tmp_path / "report.html")
+    write_report(folder, tmp_path / "report.html")
     browser.open(tmp_path / "report.html")
     check_silence(browser, tmp_path / "report.html")
     assert browser.events_of("Page.javascriptDialogOpening") == []
@@ -194,7 +194,7 @@ def test_a_hostile_name_runs_nothing(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_a_run_of_a_million_batches_opens_too(browser: Browser, tmp_path: Path) -> None:
-    report(write_million_batch_folder(tmp_path / "0"), tmp_path / "report.html")
+    write_report(write_million_batch_folder(tmp_path / "0"), tmp_path / "report.html")
     browser.open(tmp_path / "report.html", width=390)
     check_silence(browser, tmp_path / "report.html")
     assert browser.evaluate("document.documentElement.scrollWidth") == 390

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from fsmtrain.core.metric_record import MetricRecord
-from fsmtrain.views.recording import metrics_files
-from fsmtrain.views.recording.metric_rows import Bins
-from fsmtrain.views.recording.metrics_files import MetricsFiles
-from fsmtrain.views.recording.timeline_file import Timeline
+from fsmtrain.views.recording.files import metrics_jsonl
+from fsmtrain.views.recording.files.metric_rows import RowBuilder
+from fsmtrain.views.recording.files.metrics_jsonl import MetricsFiles
+from fsmtrain.views.recording.files.timeline_jsonl import TimelineFile
 from tests.views.recording.recorded_runs import read_csv, read_json_lines
 
 
@@ -21,12 +21,12 @@ def notes(batches: range) -> list[MetricRecord]:
 
 
 def test_however_many_batches_there_are_the_file_has_a_bounded_number_of_rows_of_equal_width(tmp_path: Path) -> None:
-    files, bins, most = MetricsFiles(tmp_path, most=64), Bins(), 0
+    files, bins, most = MetricsFiles(tmp_path, max_train_rows=64), RowBuilder(), 0
     for start in range(0, 10_000, 50):
-        bins.width = files.width(50, 1.0)
-        files.add(list(bins.add(notes(range(start, start + 50)))))
+        bins.batches_per_row = files.batches_per_row(50, 1.0)
+        files.append(list(bins.add(notes(range(start, start + 50)))))
         most = max(most, len(read_json_lines(tmp_path / "metrics.jsonl")))
-    files.add(list(bins.rest(100.0)))
+    files.append(list(bins.flush(100.0)))
     files.close()
     told = read_json_lines(tmp_path / "metrics.jsonl")
     assert 30 < len(told) <= most <= 64
@@ -38,21 +38,21 @@ def test_however_many_batches_there_are_the_file_has_a_bounded_number_of_rows_of
 
 def test_batches_that_come_very_fast_share_rows_but_for_the_first_ones(tmp_path: Path) -> None:
     files = MetricsFiles(tmp_path)
-    assert files.width(10**6, 1.0) == 1
-    bins = Bins()
-    files.add([*bins.add(notes(range(metrics_files.FREE))), *bins.rest(10.0)])
-    assert files.width(10 * metrics_files.RATE, 1.0) == 10
-    assert files.width(metrics_files.RATE // 2, 1.0) == 1
-    assert files.width(10, 0.0) == 1
+    assert files.batches_per_row(10**6, 1.0) == 1
+    bins = RowBuilder()
+    files.append([*bins.add(notes(range(metrics_jsonl.FREE_TRAIN_ROWS))), *bins.flush(10.0)])
+    assert files.batches_per_row(10 * metrics_jsonl.MAX_ROWS_PER_SECOND, 1.0) == 10
+    assert files.batches_per_row(metrics_jsonl.MAX_ROWS_PER_SECOND // 2, 1.0) == 1
+    assert files.batches_per_row(10, 0.0) == 1
     files.close()
 
 
 def test_a_metric_that_comes_later_is_a_new_column_at_the_right(tmp_path: Path) -> None:
     files = MetricsFiles(tmp_path)
     place = {"kind": "train", "time": 0.0, "epoch": 0, "batch": 0, "step": 0, "batches": 1}
-    files.add([{**place, "values": {"loss": 1.0}, "lr": [0.1]}])
-    files.add([{**place, "kind": "validation", "values": {"val, loss": 2.0, 'a "b"': 3.0}}])
-    files.add([{**place, "values": {"loss": "NaN", "time": 5.0, "lr": 6.0}, "lr": [0.1, 0.2]}])
+    files.append([{**place, "values": {"loss": 1.0}, "lr": [0.1]}])
+    files.append([{**place, "kind": "validation", "values": {"val, loss": 2.0, 'a "b"': 3.0}}])
+    files.append([{**place, "values": {"loss": "NaN", "time": 5.0, "lr": 6.0}, "lr": [0.1, 0.2]}])
     files.close()
     told = read_csv(tmp_path / "metrics.csv")
     fixed = ["kind", "time", "epoch", "batch", "step", "batches", "lr/0", "lr/1"]
@@ -68,18 +68,18 @@ def test_new_columns_all_the_time_do_not_have_the_table_written_all_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, written = MetricsFiles(tmp_path), 0
-    write = files._write_table
+    write = files._rewrite_csv
 
     def counted() -> None:
         nonlocal written
         written += 1
         write()
 
-    monkeypatch.setattr(files, "_write_table", counted)
+    monkeypatch.setattr(files, "_rewrite_csv", counted)
     place = {"kind": "train", "time": 0.0, "epoch": 0, "batch": 0, "step": 0, "batches": 1}
-    monkeypatch.setattr(metrics_files, "REST", 10**9)
+    monkeypatch.setattr(metrics_jsonl, "CSV_REST_FACTOR", 10**9)
     for i in range(50):
-        files.add([{**place, "values": {f"m{i}": 1.0}}])
+        files.append([{**place, "values": {f"m{i}": 1.0}}])
     assert written == 1
     files.close()
     assert written == 2
@@ -87,9 +87,9 @@ def test_new_columns_all_the_time_do_not_have_the_table_written_all_the_time(
 
 
 def test_the_timeline_keeps_its_last_line_and_a_bounded_number_of_others(tmp_path: Path) -> None:
-    timeline = Timeline(tmp_path, most=20)
+    timeline = TimelineFile(tmp_path, max_lines=20)
     for i in range(1000):
-        timeline.add({"time": float(i)}, is_last=i == 999)
+        timeline.append({"time": float(i)}, is_last=i == 999)
         told = [row["time"] for row in read_json_lines(tmp_path / "timeline.jsonl")]
         assert len(told) <= 20
         assert told == sorted(told)
@@ -103,15 +103,15 @@ def test_the_timeline_keeps_its_last_line_and_a_bounded_number_of_others(tmp_pat
 def test_files_that_are_gone_on_with_stay_as_small_and_as_even(tmp_path: Path) -> None:
     """As those of a run that is resumed again and again."""
     for start in range(0, 4_000, 500):
-        files, timeline, bins = MetricsFiles(tmp_path, most=64), Timeline(tmp_path, most=20), Bins()
-        files.reread()
+        files, timeline, bins = MetricsFiles(tmp_path, max_train_rows=64), TimelineFile(tmp_path, max_lines=20), RowBuilder()
+        files.reload()
         for first in range(start, start + 500, 50):
-            bins.width = files.width(50, 1.0)
-            files.add([*bins.add(notes(range(first, first + 50)))])
-            timeline.add({"time": float(first + 1)})
+            bins.batches_per_row = files.batches_per_row(50, 1.0)
+            files.append([*bins.add(notes(range(first, first + 50)))])
+            timeline.append({"time": float(first + 1)})
             assert len(read_json_lines(tmp_path / "metrics.jsonl")) <= 64
             assert len(read_json_lines(tmp_path / "timeline.jsonl")) <= 20
-        files.add([*bins.rest(100.0)])
+        files.append([*bins.flush(100.0)])
         files.close()
         timeline.close()
     told = read_json_lines(tmp_path / "metrics.jsonl")

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsmtrain.core.metric_record import MetricRecord
-from fsmtrain.views.recording.metric_rows import Bins, Row, merged
+from fsmtrain.views.recording.files.json_files import Row
+from fsmtrain.views.recording.files.metric_rows import RowBuilder, merge_rows
 
 
 def note(batch: int, optimizer: int | None = 0, /, **values: float) -> MetricRecord:
@@ -19,9 +20,9 @@ def note(batch: int, optimizer: int | None = 0, /, **values: float) -> MetricRec
 
 def all_rows(notes: list[MetricRecord], width: int) -> list[Row]:
     """The rows of these notes, the last one too."""
-    bins = Bins()
-    bins.width = width
-    return [*bins.add(notes), *bins.rest(math.inf)]
+    bins = RowBuilder()
+    bins.batches_per_row = width
+    return [*bins.add(notes), *bins.flush(math.inf)]
 
 
 def test_a_batch_is_a_row_with_its_place_its_metrics_and_its_learning_rate() -> None:
@@ -39,9 +40,9 @@ def test_the_optimizers_of_a_batch_are_one_row() -> None:
 
 def test_a_check_stands_where_it_was_and_is_never_averaged() -> None:
     check = MetricRecord("validation", 0.05, 0, 0, 1, {"val_loss": 3.0})
-    bins = Bins()
-    bins.width = 10
-    rows = [*bins.add([note(0, loss=1.0), check, note(1, loss=2.0)]), *bins.rest(math.inf)]
+    bins = RowBuilder()
+    bins.batches_per_row = 10
+    rows = [*bins.add([note(0, loss=1.0), check, note(1, loss=2.0)]), *bins.flush(math.inf)]
     assert [(row["kind"], row["values"]) for row in rows] == [
         ("train", {"loss": 1.0}),
         ("validation", {"val_loss": 3.0}),
@@ -50,18 +51,18 @@ def test_a_check_stands_where_it_was_and_is_never_averaged() -> None:
 
 
 def test_a_row_that_is_still_open_is_held_back_for_a_while() -> None:
-    bins = Bins()
+    bins = RowBuilder()
     assert list(bins.add([note(3, loss=1.0)])) == []
-    assert list(bins.rest(before=0.2)) == []
-    assert len(list(bins.rest(before=0.3))) == 1
-    assert list(bins.rest(math.inf)) == []
+    assert list(bins.flush(before=0.2)) == []
+    assert len(list(bins.flush(before=0.3))) == 1
+    assert list(bins.flush(math.inf)) == []
 
 
 def test_a_number_that_is_none_stays_one_through_every_mean() -> None:
     rows = all_rows([note(0, loss=1.0), note(1, loss=math.nan), note(2, loss=math.inf)], 1)
     assert [row["values"]["loss"] for row in rows] == [1.0, "NaN", "Infinity"]
-    assert [row["values"]["loss"] for row in merged(rows[1:], 2)] == ["NaN"]
-    assert [row["values"]["loss"] for row in merged([rows[0], rows[2]], 2)] == ["Infinity"]
+    assert [row["values"]["loss"] for row in merge_rows(rows[1:], 2)] == ["NaN"]
+    assert [row["values"]["loss"] for row in merge_rows([rows[0], rows[2]], 2)] == ["Infinity"]
 
 
 @given(
@@ -77,7 +78,7 @@ def test_no_batch_is_lost_and_no_mean_is_wrong_however_rows_are_put_together(
     """The sum of a metric over the run is that of the rows' means, each times the number of values that it is the mean of."""
     rows = all_rows([MetricRecord("train", b / 10, 0, b, b, values, 0, 0.5) for b, values in enumerate(metrics)], width)
     for wider in later:
-        rows = list(merged(rows, wider))
+        rows = list(merge_rows(rows, wider))
     assert sum(row["batches"] for row in rows) == len(metrics)
     assert rows[-1]["batch"] == len(metrics) - 1
     for name in "abc":
@@ -91,5 +92,5 @@ def test_no_batch_is_lost_and_no_mean_is_wrong_however_rows_are_put_together(
 def test_to_double_the_width_halves_the_rows(batches: list[int], width: int) -> None:
     rows = [{**all_rows([note(i, loss=1.0)], 1)[0], "batches": min(n, width)} for i, n in enumerate(batches)]
     full = [row for row in rows if row["batches"] == width]
-    assert len(list(merged(full, 2 * width))) == math.ceil(len(full) / 2)
-    assert len(list(merged(rows, 2 * width))) <= math.ceil(len(rows) / 2)
+    assert len(list(merge_rows(full, 2 * width))) == math.ceil(len(full) / 2)
+    assert len(list(merge_rows(rows, 2 * width))) <= math.ceil(len(rows) / 2)

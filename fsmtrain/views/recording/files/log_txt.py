@@ -1,0 +1,70 @@
+"""``log.txt``: the log of a run for people. Each entry is one line with its time; further lines of it are indented."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from fsmtrain.user_warnings import add_listener, remove_listener
+from fsmtrain.views.number_format import metric
+from fsmtrain.views.recording.files.json_files import AppendFile
+
+MIN_VALIDATION_SECONDS = 1.0  # between two entries about validations; the metrics files have all of them
+
+logger = logging.getLogger("fsmtrain")
+
+
+class LogFile(logging.Handler):
+    """Writes ``log.txt``. Until `close` it also receives the package's warnings and log records."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(logging.INFO)
+        self._file = AppendFile(folder / "log.txt")
+        self._write_lock = threading.Lock()
+        self._last_validation = -MIN_VALIDATION_SECONDS
+        add_listener(self.write_warning)
+        logger.addHandler(self)
+
+    def write(self, text: str) -> None:
+        """Append an entry of one or more lines."""
+        first, *more = text.splitlines() or [""]
+        lines = [f"{datetime.now():%Y-%m-%d %H:%M:%S}  {first}", *(f"    {line}" for line in more)]
+        with self._write_lock:
+            self._file.append("".join(f"{line}\n" for line in lines).encode(errors="replace"))
+
+    def write_warning(self, message: str) -> None:
+        """Append a warning."""
+        self.write(f"warning: {message}")
+
+    def write_metrics(self, kind: str, seconds: float, where: str, values: Mapping[str, float]) -> None:
+        """Append the metrics of a pass. Validations that follow another too closely are left out.
+
+        Args:
+            kind: The kind of the metric record.
+            seconds: Its time since the run began.
+            where: Epoch, batch and step, as text.
+            values: The metrics by name.
+        """
+        if kind == "validation":
+            if seconds < self._last_validation + MIN_VALIDATION_SECONDS:
+                return
+            self._last_validation = seconds
+        metrics = ", ".join(metric(name, value) for name, value in values.items())
+        self.write(f"{kind} ({where}): {metrics or 'no metrics'}")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append a log record of this package."""
+        try:
+            self.write(f"{record.levelname.lower()}: {record.getMessage()}")
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Stop receiving, and close the file."""
+        remove_listener(self.write_warning)
+        logger.removeHandler(self)
+        self._file.close()
+        super().close()

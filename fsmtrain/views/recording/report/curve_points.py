@@ -1,0 +1,192 @@
+"""Curves of metrics and learning rates, downsampled to as many points as a page can hold.
+
+A point stands for one row of ``metrics.jsonl``, or for several neighbours: their mean, weighted by batches, their minimum and
+their maximum. Nothing is cut off. The last row is always a point of its own, so a curve ends at the run's last value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from attrs import define, evolve, field, frozen
+
+from fsmtrain.views.recording.files.json_files import Row
+
+MAX_POINTS, MIN_POINTS = 1_500, 40  # per curve
+MAX_PAGE_POINTS = 16_000  # of all curves together: a page of under 2 MB
+
+
+@frozen
+class Grid:
+    """The positions of the points of one or several curves.
+
+    Attributes:
+        x: Positions in steps. The batches of one step are spread evenly up to the next step.
+        steps: ``global_step`` of each point.
+        epochs: The epoch of each point, from 0.
+        batches: How many batches each point stands for.
+    """
+
+    x: tuple[float, ...]
+    steps: tuple[int, ...]
+    epochs: tuple[int, ...]
+    batches: tuple[int, ...]
+
+
+@frozen
+class Curve:
+    """The points of one metric. A point is None if none of its values is finite.
+
+    Attributes:
+        name: The metric's name.
+        kind: ``"train"``, ``"validation"``, or ``"lr"`` for a learning rate.
+        grid: The positions of the points.
+        means: The value of each point.
+        lows: The minimum of its rows.
+        highs: The maximum of its rows.
+        nonfinite_rows: How many rows were NaN or infinite.
+        first_nonfinite_step: The step of the first of these.
+    """
+
+    name: str
+    kind: str
+    grid: Grid
+    means: tuple[float | None, ...]
+    lows: tuple[float | None, ...]
+    highs: tuple[float | None, ...]
+    nonfinite_rows: int = 0
+    first_nonfinite_step: int | None = None
+
+    @property
+    def is_binned(self) -> bool:
+        """Whether a point stands for several rows."""
+        return self.lows != self.highs
+
+    def renamed(self, name: str) -> Curve:
+        """Return this curve under another name."""
+        return evolve(self, name=name)
+
+    @property
+    def finite(self) -> list[float]:
+        """The finite points."""
+        return [mean for mean in self.means if mean is not None]
+
+
+class _RawPoint(NamedTuple):
+    x: float
+    step: int
+    epoch: int
+    batches: int
+    value: float
+
+
+@define
+class _RawCurve:
+    name: str
+    kind: str
+    points: list[_RawPoint] = field(factory=list)
+
+
+def metric_curves(rows: list[Row]) -> list[Curve]:
+    """Return the curves of all metrics and learning rates, in the order in which they first appear."""
+    raw: dict[tuple[str, str], _RawCurve] = {}
+    for row, x in zip(rows, x_positions(rows), strict=True):
+        row_kind = row["kind"]
+        if row_kind not in ("train", "validation"):
+            continue
+        values = [(row_kind, name, value) for name, value in row["values"].items()]
+        values += [("lr", str(index), rate) for index, rate in enumerate(row.get("lr", ())) if rate is not None]
+        for kind, name, value in values:
+            curve = raw.setdefault((kind, name), _RawCurve(name, kind))
+            batches = row.get("counts", {}).get(name, row.get("batches") or 1) if kind == "train" else 1
+            curve.points.append(_RawPoint(x, row["step"], row.get("epoch", 0), batches, to_float(value)))
+    max_points = max(MIN_POINTS, min(MAX_POINTS, MAX_PAGE_POINTS // max(1, len(raw))))
+    return [_downsample(curve, max_points) for curve in raw.values()]
+
+
+def x_positions(rows: Iterable[Row]) -> Iterator[float]:
+    """Yield the position of each row in steps. The batches of one step are spread evenly up to the next step.
+
+    >>> list(x_positions([{"kind": "train", "step": step} for step in (0, 0, 1, 1)] + [{"kind": "validation", "step": 2}]))
+    [0.0, 0.5, 1.0, 1.5, 2.0]
+    """
+    rows = list(rows)
+    rows_of_step: dict[int, int] = {}
+    for row in rows:
+        if row["kind"] == "train":
+            rows_of_step[row["step"]] = rows_of_step.get(row["step"], 0) + 1
+    seen: dict[int, int] = {}
+    for row in rows:
+        step = row["step"]
+        if row["kind"] != "train":
+            yield float(step)
+            continue
+        yield step + seen.get(step, 0) / rows_of_step[step]
+        seen[step] = seen.get(step, 0) + 1
+
+
+def to_float(value: object) -> float:
+    """Return a value from a run folder as a float; NaN if it is not a number."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _downsample(raw: _RawCurve, max_points: int) -> Curve:
+    *rows, last = raw.points
+    size = -(-len(rows) // (max_points - 1)) if rows else 1
+    bins = [rows[start : start + size] for start in range(0, len(rows), size)] + [[last]]
+    finite = [[point.value for point in bin_ if math.isfinite(point.value)] for bin_ in bins]
+    nonfinite_steps = [point.step for point in raw.points if not math.isfinite(point.value)]
+    return Curve(
+        raw.name,
+        raw.kind,
+        Grid(
+            x=tuple(round(bin_[-1].x, 3) for bin_ in bins),
+            steps=tuple(bin_[-1].step for bin_ in bins),
+            epochs=tuple(bin_[-1].epoch for bin_ in bins),
+            batches=tuple(sum(point.batches for point in bin_) for bin_ in bins),
+        ),
+        means=tuple(map(_weighted_mean, bins)),
+        lows=tuple(min(values, default=None) for values in finite),
+        highs=tuple(max(values, default=None) for values in finite),
+        nonfinite_rows=len(nonfinite_steps),
+        first_nonfinite_step=nonfinite_steps[0] if nonfinite_steps else None,
+    )
+
+
+def _weighted_mean(points: list[_RawPoint]) -> float | None:
+    finite = [point for point in points if math.isfinite(point.value)]
+    if len(finite) <= 1:
+        return finite[0].value if finite else None
+    return sum(point.batches * point.value for point in finite) / sum(point.batches for point in finite)
+
+
+# ---- which curves share a chart
+
+SPLIT_PREFIXES = ("train", "val", "validation", "test", "valid")
+
+
+def family(name: str) -> str:
+    """Return what a metric measures, without split and optimizer: ``loss``, ``val_loss`` and ``loss/1`` are one family.
+
+    >>> [family(name) for name in ("val_loss", "train/loss", "loss/1", "value", "val_")]
+    ['loss', 'loss', 'loss', 'value', 'val_']
+    """
+    for prefix in SPLIT_PREFIXES:
+        for separator in "_/":
+            if name.startswith(prefix + separator) and len(name) > len(prefix) + 1:
+                name = name[len(prefix) + 1 :]
+    head, _, tail = name.rpartition("/")
+    return head if head and tail.isdecimal() else name
+
+
+def group_by_family(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
+    """Return the curves of each family."""
+    families: dict[str, list[Curve]] = {}
+    for curve in curves:
+        families.setdefault(family(curve.name), []).append(curve)
+    return families

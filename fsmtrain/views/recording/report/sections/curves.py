@@ -1,0 +1,194 @@
+"""Section "Curves": a chart per family of metrics, and one of the learning rates, over the steps of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from attrs import frozen
+
+from fsmtrain.views.recording.files.json_files import Row
+from fsmtrain.views.recording.report.axes import HEIGHT, WIDTH, Axis, Point, band_path, dots_path, line_path, round_up
+from fsmtrain.views.recording.report.charts import ChartData, figure, legend_entry, svg_picture, x_ticks, y_ticks
+from fsmtrain.views.recording.report.curve_points import Curve, group_by_family, metric_curves, x_positions
+from fsmtrain.views.recording.report.html import Markup, join, tag
+from fsmtrain.views.recording.report.read_run_folder import RunRecord
+from fsmtrain.views.recording.report.sections.metrics import last_metrics
+from fsmtrain.wording import plural
+
+MAX_CHART_CURVES = 24
+MAX_EPOCH_LINES, MAX_VALIDATION_TICKS = 24, 400  # in a chart
+MIN_LOG_RATIO, MIN_LOG_BUTTON_RATIO = 50.0, 4.0  # largest to smallest mean, from which on a log axis is the default, or offered
+LINE_STYLES, DOT_STYLES = 6, 4  # in page.css; more curves repeat them
+MAX_DOTS = 400  # validations; more dots would cover each other
+MIN_SMOOTHED_POINTS, SMOOTHING_WINDOWS = 200, 60  # a curve from this length on gets a moving mean over 1/60 of its points
+
+
+@frozen(kw_only=True)
+class StepAxis:
+    """The x axis that all charts over steps share.
+
+    Attributes:
+        axis: The steps.
+        epochs: Where marked epochs begin, as fractions of the width.
+        validations: Where validations were, as fractions of the width.
+    """
+
+    axis: Axis
+    epochs: tuple[float, ...] = ()
+    validations: tuple[float, ...] = ()
+
+
+def curves_section(run: RunRecord, data: ChartData) -> Markup | None:
+    """Return the section; None if no metric was recorded."""
+    all_curves = metric_curves(run.metrics)
+    if not all_curves:
+        return None
+    steps, last = _step_axis(run.metrics), last_metrics(run)
+    charts = []
+    for title, members in group_by_family(curve for curve in all_curves if curve.kind != "lr").items():
+        for first in range(0, len(members), MAX_CHART_CURVES):
+            charts.append(_chart(title, members[first : first + MAX_CHART_CURVES], steps, data, last))
+    rates = [curve for curve in all_curves if curve.kind == "lr"]
+    if rates:
+        named = [curve.renamed(f"optimizer {curve.name}" if len(rates) > 1 else "lr") for curve in rates]
+        charts.append(_chart("learning rate", named, steps, data, {}))
+    note = "The x axis is global_step. Ticks at its edge are validations, faint vertical lines are epochs. "
+    if any(curve.is_binned for curve in all_curves):
+        note += "A point is the mean of several batches; the band shows their minimum and maximum. "
+    if any(map(smoothed, all_curves)):
+        note += "The strong line is a moving mean. "
+    help_text = tag("span", "Drag to zoom in.", class_="help", hidden=True)
+    content = tag("p", note, help_text, class_="note"), tag("div", join(charts), class_="charts")
+    return tag("section", tag("h2", "Curves"), *content)
+
+
+def _step_axis(rows: list[Row]) -> StepAxis:
+    places = [(row, x) for row, x in zip(rows, x_positions(rows), strict=True) if row["kind"] in ("train", "validation")]
+    axis = Axis(0.0, max([1e-9, *(x for _, x in places)]))
+    starts = [(epoch, next(group)[1]) for epoch, group in groupby(places, key=lambda place: int(place[0].get("epoch", 0)))]
+    spacing = max(1, int(round_up(len(starts) / MAX_EPOCH_LINES)))
+    validations = sorted({round(axis.fraction(x), 4) for row, x in places if row["kind"] == "validation"})
+    return StepAxis(
+        axis=axis,
+        epochs=tuple(axis.fraction(x) for epoch, x in starts if epoch and epoch % spacing == 0),
+        validations=tuple(validations) if len(validations) <= MAX_VALIDATION_TICKS else (),
+    )
+
+
+# ---- one chart
+
+
+def _chart(title: str, curves: Sequence[Curve], steps: StepAxis, data: ChartData, last: dict[str, float]) -> Markup:
+    """Return a chart of curves that measure the same. `last` has the last value of each metric, as the run reported it."""
+    sides = [side for curve in curves for side in (curve.means, curve.lows, curve.highs)]
+    values = [value for side in sides for value in side if value is not None]
+    means = [value for curve in curves for value in curve.finite]
+    ratio = max(means) / min(means) if values and min(values) > 0 else 1.0
+    is_log = ratio > MIN_LOG_RATIO
+    linear, log = Axis.over(values), Axis.over(values, is_log=True) if ratio > MIN_LOG_BUTTON_RATIO else None
+    styles = _styles(curves)
+    index = data.add_chart(
+        {
+            "group": "step",
+            "x": [steps.axis.low, steps.axis.high],
+            "lin": [linear.low, linear.high],
+            "log": [log.low, log.high] if log else None,
+            "series": [_series(curve, data) for curve in curves],
+        }
+    )
+    marks = [
+        tag("path", class_="epoch", d="".join(f"M{round(x * WIDTH)} 0v{HEIGHT}" for x in steps.epochs)),
+        tag("path", class_="validation", d="".join(f"M{round(x * WIDTH)} {HEIGHT}v-{HEIGHT // 30}" for x in steps.validations)),
+    ]
+    layers, ticks = [_layer("lin", curves, styles, steps.axis, linear)], [y_ticks("lin", linear)]
+    button = None
+    if log:
+        layers.append(_layer("log", curves, styles, steps.axis, log))
+        ticks.append(y_ticks("log", log))
+        button = tag("button", "log", type="button", class_="log", aria_pressed=str(is_log).lower(), hidden=True)
+    pictures = [
+        svg_picture("", marks, class_="marks"),
+        svg_picture(f"{title} over the steps", layers, class_="curves"),
+    ]
+    return figure(
+        index,
+        title=title,
+        legend=[legend_entry(i, styles[i], curve.name, _last_value(curve, last)) for i, curve in enumerate(curves)],
+        picture=join(pictures),
+        ticks=[*ticks, x_ticks(steps.axis)],
+        button=button,
+        notes=[_nonfinite_note(curve) for curve in curves],
+        is_log=is_log,
+    )
+
+
+def _styles(curves: Sequence[Curve]) -> list[str]:
+    """Return the CSS class of each curve: lines for training and learning rates, dots for validations."""
+    counts = {"line": 0, "dot": 0}
+    styles = []
+    for curve in curves:
+        kind, available = ("dot", DOT_STYLES) if curve.kind == "validation" else ("line", LINE_STYLES)
+        styles.append(f"{kind}{counts[kind] % available}")
+        counts[kind] += 1
+    return styles
+
+
+def _layer(scale: str, curves: Sequence[Curve], styles: Sequence[str], x_axis: Axis, y_axis: Axis) -> Markup:
+    """Return the curves on one scale: bands below lines below dots."""
+
+    def points(curve: Curve, values: Iterable[float | None]) -> list[Point | None]:
+        pairs = zip(curve.grid.x, values, strict=True)
+        return [None if value is None else (x_axis.fraction(x), y_axis.fraction(value)) for x, value in pairs]
+
+    bands, lines, dots = [], [], []
+    for curve, style in zip(curves, styles, strict=True):
+        means = points(curve, curve.means)
+        if curve.is_binned:
+            outline = band_path(points(curve, curve.lows), points(curve, curve.highs))
+            bands.append(tag("path", class_=f"band {style}", d=outline))
+        moving_mean = smoothed(curve)
+        lines.append(tag("path", class_=f"line {style} pale" if moving_mean else f"line {style}", d=line_path(means)))
+        if moving_mean:
+            lines.append(tag("path", class_=f"line {style} smooth", d=line_path(points(curve, moving_mean))))
+        if curve.kind == "validation" and len(means) <= MAX_DOTS:
+            dots.append(tag("path", class_=f"dots {style}", d=dots_path(means)))
+    return tag("g", join([*bands, *lines, *dots]), class_=scale)
+
+
+def smoothed(curve: Curve) -> list[float | None]:
+    """Return the moving mean of a long training curve; an empty list for others."""
+    if curve.kind != "train" or len(curve.means) < MIN_SMOOTHED_POINTS:
+        return []
+    half = len(curve.means) // SMOOTHING_WINDOWS // 2 + 1
+    sums, counts = [0.0], [0]
+    for mean in curve.means:
+        sums.append(sums[-1] + (mean or 0.0))
+        counts.append(counts[-1] + (mean is not None))
+    windows = [(max(0, n - half), min(len(curve.means), n + half + 1)) for n in range(len(curve.means))]
+    means = [(sums[end] - sums[start]) / max(1, counts[end] - counts[start]) for start, end in windows]
+    return [None if value is None else mean for value, mean in zip(curve.means, means, strict=True)]
+
+
+def _series(curve: Curve, data: ChartData) -> dict[str, Any]:
+    series: dict[str, Any] = {"name": curve.name, "grid": data.grid_index(curve.grid), "y": _rounded(curve.means)}
+    if curve.is_binned:
+        series |= {"low": _rounded(curve.lows, 4), "high": _rounded(curve.highs, 4)}
+    return series
+
+
+def _rounded(values: Sequence[float | None], digits: int = 6) -> list[float | None]:
+    """Round to significant digits, except the last value, which readers compare with the run's own."""
+    return [*(None if value is None else float(f"{value:.{digits}g}") for value in values[:-1]), *values[-1:]]
+
+
+def _last_value(curve: Curve, last: dict[str, float]) -> str:
+    value = curve.means[-1] if curve.kind == "lr" else last.get(curve.name, curve.means[-1])
+    return "not finite" if value is None else f"{value:.4g}"
+
+
+def _nonfinite_note(curve: Curve) -> str:
+    if not curve.nonfinite_rows:
+        return ""
+    return f"{curve.name}: {plural(curve.nonfinite_rows, 'row')} not finite, first at step {curve.first_nonfinite_step:,}."

@@ -1,0 +1,63 @@
+"""Section "State machine": the state diagram, with how often each transition was taken, and the same as a table."""
+
+from __future__ import annotations
+
+from fsmtrain.core.states import State
+from fsmtrain.core.table import Row, Table
+from fsmtrain.errors import MissingExtraError
+from fsmtrain.views.diagrams.diagram_data import DiagramData
+from fsmtrain.views.diagrams.svg_png import svg
+from fsmtrain.views.diagrams.tally import Tally
+from fsmtrain.views.number_format import repeat_count
+from fsmtrain.views.recording.report.html import Markup, column_heads, paragraphs, printable, table, tag
+from fsmtrain.views.recording.report.read_run_folder import RunRecord
+from fsmtrain.views.recording.report.sections.time import state_times
+
+
+def diagram_section(run: RunRecord) -> Markup | None:
+    """Return the section; without the diagram if the extra ``draw`` is missing, None if the run recorded no table."""
+    try:
+        diagram = _diagram_data(run)
+    except (KeyError, TypeError, ValueError):
+        return None  # the table has states that this version does not know
+    if diagram is None:
+        return None
+    tally = _tally(run, diagram)
+    note, picture = "", None
+    try:
+        picture = Markup(svg(diagram, tally))
+    except MissingExtraError:
+        note = "The diagram is missing, since graphics support is not installed: pip install 'fsmtrain[draw]'."
+    rows = [
+        _transition(row, label, tally, index)
+        for index, (row, label) in enumerate(zip(diagram.table, diagram.labels, strict=True))
+    ]
+    transitions = table(column_heads("from", "to", "if", "taken"), rows)
+    return tag(
+        "section",
+        tag("h2", "State machine"),
+        paragraphs([note], class_="note"),
+        tag("div", picture, class_="diagram", tabindex="0", role="group", aria_label="state diagram") if picture else "",
+        tag("details", tag("summary", "transitions as a table"), transitions, open=picture is None),
+    )
+
+
+def _diagram_data(run: RunRecord) -> DiagramData | None:
+    rows = run.table.get("rows")
+    if not rows:
+        return None
+    table = Table(tuple(Row(source=State(row["source"]), to=State(row["to"])) for row in rows))
+    return DiagramData(table, tuple(printable(row["label"]) for row in rows))
+
+
+def _tally(run: RunRecord, diagram: DiagramData) -> Tally | None:
+    counts = run.last.get("row_counts", run.status.get("row_counts"))
+    if not isinstance(counts, list) or len(counts) != len(diagram.table):
+        return None
+    seconds = {state: timing.seconds for state, timing in state_times(run).items()}
+    return Tally(diagram.table, tuple(map(int, counts)), seconds)
+
+
+def _transition(row: Row, label: str, tally: Tally | None, index: int) -> Markup:
+    count = "" if tally is None else repeat_count(tally.taken[index])
+    return tag("tr", tag("td", str(row.source)), tag("td", str(row.to)), tag("td", label), tag("td", count, class_="number"))

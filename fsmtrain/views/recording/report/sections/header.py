@@ -1,0 +1,68 @@
+"""Header of the report: the model, whether and why the run ended, and the main numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime
+from typing import Literal
+
+from fsmtrain.views.number_format import duration
+from fsmtrain.views.recording.files.json_files import Row
+from fsmtrain.views.recording.report.curve_points import to_float
+from fsmtrain.views.recording.report.html import Markup, tag
+from fsmtrain.views.recording.report.read_run_folder import RunRecord
+
+
+def header_section(run: RunRecord, now: datetime) -> Markup:
+    """Return the header. `now` is when the report is made."""
+    badge_class, badge, sentence = run_outcome(run, now)
+    last = run.last
+    seconds = to_float(run.end.get("wall_seconds", last.get("time", math.nan)))
+    epochs = run.options.get("max_nb_epochs")
+    numbers = [
+        ("time", duration(seconds) if math.isfinite(seconds) else "unknown"),
+        ("epoch", f"{last['epoch'] + 1:,} of {epochs:,}" if "epoch" in last and isinstance(epochs, int) and epochs else ""),
+        ("batches", _count(last, "batches")),
+        ("steps", _count(last, "step")),
+        ("validations", _count(last, "validations")),
+    ]
+    return tag(
+        "header",
+        tag("p", tag("span", "run ", run.name), class_="run-name"),
+        tag("h1", run.model_class),
+        tag("p", tag("b", badge, class_=f"badge {badge_class}"), " ", sentence, class_="outcome"),
+        tag("dl", *(tag("div", tag("dt", name), tag("dd", number)) for name, number in numbers if number), class_="tiles"),
+    )
+
+
+def _count(last: Row, name: str) -> str:
+    return f"{last[name]:,}" if isinstance(last.get(name), int) else ""
+
+
+def run_outcome(run: RunRecord, now: datetime) -> tuple[Literal["good", "bad", "open"], str, str]:
+    """Return how the run ended: a CSS class, a word and a sentence."""
+    if run.has_ended:
+        sentence = f"{_capitalized(str(run.end.get('sentence', '')))}."
+        if run.end.get("reason") == "error":
+            return "bad", "failed", sentence
+        return "good", "stopped" if run.end.get("reason") == "requested" else "ended", sentence
+    sentence = "The run is still running, or its process was killed."
+    written = run.status.get("written")
+    if not written:
+        return "open", "not ended", f"{sentence} It has not recorded any progress."
+    state = run.status.get("state", "?")
+    return "open", "not ended", f"{sentence} Last recorded progress: state {state}, {written}{_age(str(written), now)}."
+
+
+def _capitalized(sentence: str) -> str:
+    starts_with_error_name = re.match(r"\w*(?:Error|Exception)\b", sentence)
+    return sentence if starts_with_error_name else sentence[:1].upper() + sentence[1:]
+
+
+def _age(written: str, now: datetime) -> str:
+    try:
+        seconds = (now - datetime.fromisoformat(written)).total_seconds()
+    except (ValueError, TypeError):
+        return ""
+    return f" ({duration(seconds)} before this report)" if seconds >= 1 else ""

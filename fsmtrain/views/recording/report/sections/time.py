@@ -1,0 +1,70 @@
+"""Section "Time by state": a bar per state, time waiting for data, and the bottleneck."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fsmtrain.core.dispatcher import Timing
+from fsmtrain.core.states import State
+from fsmtrain.views.console.run_summary import bottleneck
+from fsmtrain.views.number_format import duration, percent
+from fsmtrain.views.recording.report.charts import state_css_class
+from fsmtrain.views.recording.report.curve_points import to_float
+from fsmtrain.views.recording.report.html import Content, Markup, column_heads, paragraphs, table, tag
+from fsmtrain.views.recording.report.read_run_folder import RunRecord
+
+MIN_BETWEEN_FRACTION = 0.001  # of the wall time spent between visits, from which on it has a row
+
+
+def state_times(run: RunRecord, key: str = "states") -> dict[State, Timing]:
+    """Return visits and seconds of each state that this version knows. The key ``device_states`` has GPU time."""
+    states = {state.value: state for state in State}
+    return {states[name]: _timing(pair) for name, pair in (run.last.get(key) or {}).items() if name in states}
+
+
+def _timing(pair: Any) -> Timing:
+    try:
+        visits, seconds = pair
+        return Timing(int(visits), float(seconds))
+    except (TypeError, ValueError):
+        return Timing(0, 0.0)
+
+
+def time_section(run: RunRecord) -> Markup | None:
+    """Return the section; None if no time was recorded."""
+    times, gpu_times = state_times(run), state_times(run, "device_states")
+    has_gpu = bool(gpu_times)
+    inside = sum(timing.seconds for timing in times.values())
+    if not times or not inside:
+        return None
+    wall = max(inside, to_float(run.end.get("wall_seconds", run.last.get("time", 0.0))))
+    rows = [
+        _row(str(state), state_css_class(state), times[state], wall, gpu_times.get(state), has_gpu)
+        for state in State
+        if state in times
+    ]
+    between = Timing(0, wall - inside)
+    if between.seconds / wall >= MIN_BETWEEN_FRACTION:
+        rows.append(_row("(between visits)", "structural shade1", between, wall, None, has_gpu))
+    data_wait = _timing(run.last.get("data_wait"))
+    sentences = [bottleneck(times, data_wait, wall)]
+    if data_wait.count:
+        sentences.append(
+            f"Waited {duration(data_wait.seconds)} for data loaders, {percent(data_wait.seconds / wall)} of the time."
+        )
+    heads = column_heads("state", "share", "time", "visits", "per visit", *(("GPU",) if has_gpu else ()))
+    return tag("section", tag("h2", "Time by state"), paragraphs(sentences), table(heads, rows, class_="numbers bars"))
+
+
+def _row(name: str, css_class: str, timing: Timing, wall: float, gpu: Timing | None, has_gpu: bool) -> Markup:
+    share = timing.seconds / wall
+    bar = tag("span", tag("i", class_=css_class, style=f"width:{share:.2%}"), class_="bar")
+    cells: list[Content] = [
+        tag("td", bar, " ", percent(share), class_="share"),
+        tag("td", duration(timing.seconds)),
+        tag("td", f"{timing.count:,}" if timing.count else ""),
+        tag("td", duration(timing.seconds / timing.count) if timing.count else ""),
+    ]
+    if has_gpu:
+        cells.append(tag("td", duration(gpu.seconds) if gpu else ""))
+    return tag("tr", tag("th", name, scope="row"), *cells)
