@@ -1,5 +1,5 @@
-"""Proves what the table promises, for all legal option values at once, of the very rows that run.
+"""Proofs about the loop: what the table promises, proved by Z3, cvc5 and Spin for all legal option values at once.
 
-Needs the extra ``prove`` (Z3 and cvc5); ``python -m fsmtrain.prove`` prints the table of claims. Nothing here decides
-anything in a run, and nothing here is imported by one.
+``python -m fsmtrain.prove`` prints the claims with verdicts; it needs the extra ``prove``. `claims` says what is claimed,
+`loop_model` what is assumed, `smt` and `spin` prove it. No other part of the package imports anything from here.
 """

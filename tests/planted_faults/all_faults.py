@@ -1,8 +1,8 @@
-"""Plants every fault in the table, one at a time, and says who catches it: ``python -m tests.planted_faults.all_faults``.
+"""Plant every fault in the table, one at a time, and print what detects it: ``python -m tests.planted_faults.all_faults``.
 
-Prints for each operator how many faults were caught by the proofs, by the check, by the traces, and, if asked for, by Spin;
-how many are none, as the table with them provably does the same; and how many were missed. Then each fault that was missed.
-A state whose work is left undone is a fault too: what catches it are the tests of the runtime, which count as traces here.
+For each operator the table counts the faults that the proofs, the static check, the traces and, if requested, Spin detect;
+the faults with which the table provably does the same; and those that nothing detects, which are then listed. Dropping the
+work of a state is a fault too: the tests of the runtime detect it, which count as traces here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import multiprocessing
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
+from itertools import chain
 from time import perf_counter
 
 from attrs import frozen
@@ -22,10 +24,10 @@ from fsmtrain.prove.spin.run_spin import spin_refutes
 from tests.planted_faults.drop_action import dropped_action_is_noticed, working_states
 from tests.planted_faults.fault_detection import (
     CLAIMS,
-    base_invariants,
     case_with_another_trace,
     check_finding,
     configurations,
+    faultless_invariants,
     is_equivalent,
     lost_claim,
     whole_table,
@@ -34,95 +36,93 @@ from tests.planted_faults.fault_operators import Fault, faults
 
 
 @frozen
-class Caught:
-    """Who caught a fault. `proofs` is the claim that is lost, `check` the error that is found."""
+class Judgement:
+    """What detects a fault: the first claim that is lost, the first error of the check, traces that differ, and Spin."""
 
-    number: int
+    number: int  # -1 for a dropped action
     operator: str
-    says: str
-    proofs: str | None
-    check: str | None
-    traces: bool
-    spin: bool | None  # None where it was not asked
-    is_equivalent: bool  # whether the table provably does what the one without the fault does
+    place: str
+    lost_claim: str | None = None
+    check_error: str | None = None
+    traces_differ: bool = False
+    spin_refutes: bool | None = None  # None if Spin was not run
+    is_equivalent: bool = False  # whether the table provably does the same
 
     @property
-    def by_any(self) -> bool:
-        """Whether it was caught, or is none."""
-        return bool(self.proofs or self.check or self.traces or self.spin or self.is_equivalent)
+    def is_missed(self) -> bool:
+        """Whether nothing detects the fault, although it may change what the table does."""
+        return not (self.lost_claim or self.check_error or self.traces_differ or self.spin_refutes or self.is_equivalent)
 
 
 def planted_faults() -> list[Fault]:
-    """All faults, in their order."""
+    """Return all faults of the table, in a fixed order."""
     return list(faults(whole_table()))
 
 
-def judge(number: int, *, with_spin: bool = False) -> Caught:
-    """Who catches the fault with this number."""
+def judge(number: int, *, with_spin: bool = False) -> Judgement:
+    """Find out what detects the fault with this number."""
     fault = planted_faults()[number]
-    lost, found, differs = lost_claim(fault.table), check_finding(fault.table), case_with_another_trace(fault.table) is not None
+    lost, error, differs = lost_claim(fault.table), check_finding(fault.table), case_with_another_trace(fault.table) is not None
     spin = spin_refutes(fault.table, (claim for claim in CLAIMS if isinstance(claim, Claim))) if with_spin else None
-    equivalent = not (lost or found or differs or spin) and is_equivalent(fault.table)
-    return Caught(number, fault.operator, fault.says, lost, found, differs, spin, equivalent)
+    equivalent = not (lost or error or differs or spin) and is_equivalent(fault.table)
+    return Judgement(number, fault.operator, fault.place, lost, error, differs, spin, equivalent)
 
 
-def judge_action(state: State) -> Caught:
-    """Who catches it that the work of a state is left undone."""
-    return Caught(-1, "drop action", str(state), None, None, dropped_action_is_noticed(state), None, False)
+def judge_dropped_action(state: State) -> Judgement:
+    """Find out whether a test of the runtime detects that the work of a state is not done."""
+    return Judgement(-1, "drop action", str(state), traces_differ=dropped_action_is_noticed(state))
 
 
-def _without_spin(number: int) -> Caught:
-    return judge(number)
-
-
-def _with_spin(number: int) -> Caught:
-    return judge(number, with_spin=True)
-
-
-def score(found: Iterable[Caught]) -> str:
-    """The table for a person."""
-    by_operator: dict[str, list[Caught]] = defaultdict(list)
-    for one in found:
-        by_operator[one.operator].append(one)
-        by_operator["all"].append(one)
+def score(judgements: Iterable[Judgement]) -> str:
+    """Return the table of results."""
+    by_operator: dict[str, list[Judgement]] = defaultdict(list)
+    for judgement in judgements:
+        by_operator[judgement.operator].append(judgement)
+        by_operator["all"].append(judgement)
     lines = [f"{'operator':28} {'faults':>7} {'proofs':>7} {'check':>7} {'traces':>7} {'spin':>7} {'same':>7} {'missed':>7}"]
-    for operator, ones in sorted(by_operator.items(), key=lambda item: item[0] == "all"):
-        has_spin = any(one.spin is not None for one in ones)
-        lines.append(
-            f"{operator:28} {len(ones):7} {sum(bool(one.proofs) for one in ones):7} "
-            f"{sum(bool(one.check) for one in ones):7} "
-            f"{sum(one.traces for one in ones):7} {sum(bool(one.spin) for one in ones) if has_spin else '-':>7} "
-            f"{sum(one.is_equivalent for one in ones):7} {sum(not one.by_any for one in ones):7}"
+    for operator, group in sorted(by_operator.items(), key=lambda item: item[0] == "all"):
+        spin = [j.spin_refutes for j in group if j.spin_refutes is not None]
+        counts = (
+            len(group),
+            sum(j.lost_claim is not None for j in group),
+            sum(j.check_error is not None for j in group),
+            sum(j.traces_differ for j in group),
+            sum(spin) if spin else "-",
+            sum(j.is_equivalent for j in group),
+            sum(j.is_missed for j in group),
         )
+        lines.append(f"{operator:28} " + " ".join(f"{count:>7}" for count in counts))
     return "\n".join(lines)
 
 
 def main() -> int:
-    """Judge all faults, or every n-th; returns 1 where one was not caught."""
-    parser = argparse.ArgumentParser(description="Plant every fault in the table and say who catches it.")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="judge only every N-th fault")
-    parser.add_argument("--spin", action="store_true", help="ask Spin too")
-    parser.add_argument("--processes", type=int, default=2)
+    """Judge all faults, or every n-th; return 1 if one is missed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.planted_faults.all_faults",
+        description="Plant every fault in the table, one at a time, and print what detects it.",
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="plant only every N-th fault")
+    parser.add_argument("--spin", action="store_true", help="also run Spin on each fault")
+    parser.add_argument("--processes", type=int, default=2, help="faults judged at the same time (default: 2)")
     arguments = parser.parse_args()
-    begun = perf_counter()
+    start = perf_counter()
     configurations()
     for claim in range(len(CLAIMS)):
-        base_invariants(claim)  # once, before there are several processes
+        faultless_invariants(claim)  # once, before the processes are forked
     numbers = range(0, len(planted_faults()), arguments.every)
-    found = []
-    judging = _with_spin if arguments.spin else _without_spin
+    judgements: list[Judgement] = []
     with multiprocessing.get_context("fork").Pool(arguments.processes, maxtasksperchild=20) as pool:
-        for one in pool.imap_unordered(judging, numbers):
-            found.append(one)
-            print(f"{len(found)}/{len(numbers)} {one}", file=sys.stderr, flush=True)
-        for one in pool.imap_unordered(judge_action, working_states()[:: arguments.every]):
-            found.append(one)
-            print(one, file=sys.stderr, flush=True)
-    print(score(found))
-    missed = sorted((one for one in found if not one.by_any), key=lambda one: one.number)
-    for one in missed:
-        print(f"not caught: {one.number} {one.operator}, {one.says}")
-    print(f"{len(found)} faults in {perf_counter() - begun:.0f} s")
+        for judgement in chain(
+            pool.imap_unordered(partial(judge, with_spin=arguments.spin), numbers),
+            pool.imap_unordered(judge_dropped_action, working_states()[:: arguments.every]),
+        ):
+            judgements.append(judgement)
+            print(f"{len(judgements)} {judgement}", file=sys.stderr, flush=True)
+    print(score(judgements))
+    missed = sorted((judgement for judgement in judgements if judgement.is_missed), key=lambda judgement: judgement.number)
+    for judgement in missed:
+        print(f"missed: {judgement.number} {judgement.operator}, {judgement.place}")
+    print(f"{len(judgements)} faults in {perf_counter() - start:.0f} s")
     return 1 if missed else 0
 
 

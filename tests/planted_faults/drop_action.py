@@ -1,6 +1,6 @@
 """A pytest plugin that drops the action of one state: ``pytest -p tests.planted_faults.drop_action --drop-action step``.
 
-The run then passes through the state without its work. Whichever test fails has caught it.
+The run then visits the state without doing its work. A test that fails has detected it.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option."""
-    parser.addoption("--drop-action", type=State, metavar="STATE", help="leave this state's work undone in every run")
+    """Add the option."""
+    parser.addoption("--drop-action", type=State, metavar="STATE", help="do not do the work of this state in any run")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Drop it, if asked for."""
+    """Drop the action, if requested."""
     state: State | None = config.getoption("--drop-action")
     if state is not None:
         drop_action(state)
 
 
 def drop_action(state: State) -> None:
-    """Leave out this state's action in every machine that is built from now on in this process."""
-    whole = Actions.__init__
+    """Drop this state's action in every machine that this process builds from now on."""
+    original = Actions.__init__
 
     def init(self: Actions, *args: Any, **kwargs: Any) -> None:
-        whole(self, *args, **kwargs)
+        original(self, *args, **kwargs)
         self.by_state.pop(state, None)
 
     Actions.__init__ = init  # type: ignore[method-assign]
 
 
 def working_states() -> tuple[State, ...]:
-    """The states that have work to do in a run with everything on."""
+    """Return the states that have work to do in a run with everything on."""
 
     class Everything(Adversaries):
         validation_step = test_step = lambda self, batch, batch_nb: {"val_loss": self.generator_loss(batch)}
 
     class Ending(Callback):
         def on_batch_end(self, machine: Any) -> None:
-            """Something to do at the end of a round."""
+            """Give round_end something to do."""
 
     data = batches(2)
     guards, callbacks = Guards(save=every_n_batches(1)), [Ending()]
@@ -60,7 +60,7 @@ def working_states() -> tuple[State, ...]:
 
 
 def dropped_action_is_noticed(state: State) -> bool:
-    """Whether a test of the runtime fails where this state's work is left undone."""
+    """Return whether a test of the runtime fails if this state's work is not done."""
     plugins = ("-p", "no:xdist", "-p", "no:cacheprovider", "-p", __name__)
     tests = ("tests/laws/test_same_bits_as_by_hand.py", "tests/test_trainer.py", "tests/runtime")
     command = (sys.executable, "-m", "pytest", "-q", "-x", *plugins, "--drop-action", state.value, *tests)

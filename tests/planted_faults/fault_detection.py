@@ -1,4 +1,4 @@
-"""Who catches a fault: the proofs; the check, or the traces beside those of nested loops, both of these on a small grid."""
+"""What detects a fault in the table: the proofs, the static check, or traces compared with nested loops."""
 
 from __future__ import annotations
 
@@ -24,33 +24,36 @@ from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import SizesError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options
+from fsmtrain.prove.claims import ALL_CLAIMS
 from fsmtrain.prove.claims.claim import Claim
 from fsmtrain.prove.loop_model.assumptions import LEGAL_LIMITS, validation_interval_fits
-from fsmtrain.prove.prove_all import ALL_CLAIMS, TABLE_CLAIMS, TableClaim, table_violations
-from fsmtrain.prove.smt.obligations import Invariants, Obligation, proof_obligations, z3_refutes
-from fsmtrain.prove.smt.prove_claim import prove, violations_of
-from fsmtrain.prove.smt.solvers import z3
-from fsmtrain.prove.smt.transition_system import TransitionSystem, read_guard, system
+from fsmtrain.prove.loop_model.effect_ast import read_guard
+from fsmtrain.prove.prove_all import TABLE_CLAIMS, TableClaim, all_violations
+from fsmtrain.prove.smt.obligations import Invariants, proof_obligations
+from fsmtrain.prove.smt.prove_claim import add_facts, prove
+from fsmtrain.prove.smt.solvers import z3, z3_refutes
+from fsmtrain.prove.smt.transition_system import TransitionSystem, transition_system
 from fsmtrain.prove.smt.z3_terms import Term
 from tests.reference import Event, Every, Replaced, Script
 from tests.strategies import Case, World, reset_signals
 
-MAX_MOMENTS = 400  # for the check of one configuration; with a fault its counters may grow for ever
+MAX_MOMENTS = 400  # that the check explores in one configuration: with a fault, counters may grow for ever
+MAX_VISITS = 400  # of one trace
 
 
 class EverySecondBatch:
-    """A guard that cannot be read: in the proofs it may answer anything, in the runs it fires as `Every(2)` does."""
+    """A guard that cannot be read: in proofs it may answer anything, in runs it fires as `Every(2)` does."""
 
     __name__ = "every_second_batch"
 
     def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """After batches 1, 3, 5, ..."""
+        """Return whether the batch has an odd index."""
         return counters.batch_nb % 2 == 1
 
 
 @cache
 def whole_table() -> Table:
-    """The table in which faults are planted: the built-in decisions, and a guard for saving, so that no row is idle."""
+    """Return the table in which faults are planted: built-in decisions, and a save guard, so that every row is used."""
     return full_table(decisions(Guards(save=EverySecondBatch())))
 
 
@@ -59,79 +62,72 @@ def whole_table() -> Table:
 CLAIMS: tuple[Claim | TableClaim, ...] = (*(claim for claim in ALL_CLAIMS if claim.built_in != "save"), *TABLE_CLAIMS)
 
 
-def system_of(table: Table, states: Collection[State] = tuple(State), *, shares: bool = False) -> TransitionSystem:
-    """A table's transition system, with the built-in decisions; of these states' visits alone."""
-    return system(table, legal=(*LEGAL_LIMITS, validation_interval_fits), states=states, shares=shares)
-
-
-def _bad(system: TransitionSystem, claim: Claim | TableClaim) -> dict[State, Term]:
-    return violations_of(system, claim) if isinstance(claim, Claim) else table_violations(system, claim)
+def system_of(table: Table, states: Collection[State] = tuple(State), *, shares_unknowns: bool = False) -> TransitionSystem:
+    """Return the transition system of a table with the built-in decisions, with the visits to these states only."""
+    legal = (*LEGAL_LIMITS, validation_interval_fits)
+    return transition_system(table, legal=legal, states=states, shares_unknowns=shares_unknowns)
 
 
 @cache
-def base() -> TransitionSystem:
-    """The system of the table without a fault."""
+def faultless_system() -> TransitionSystem:
+    """Return the transition system of the table without a fault."""
     return system_of(whole_table())
 
 
 @cache
-def base_invariants(number: int) -> Invariants:
-    """The invariants that prove a claim of the table without a fault."""
-    proof = prove(base(), _bad(base(), CLAIMS[number]), _known(base(), number))
+def faultless_invariants(number: int) -> Invariants:
+    """Return the invariants that prove a claim about the table without a fault."""
+    system = faultless_system()
+    proof = prove(system, all_violations(system, CLAIMS[number]), facts_before(system, number))
     assert proof is not None, CLAIMS[number]
     return proof.invariants
 
 
-def _known(system: TransitionSystem, number: int) -> dict[State, list[Term]]:
-    """What the claims before this one give."""
-    known: dict[State, list[Term]] = {}
+def facts_before(system: TransitionSystem, number: int) -> dict[State, list[Term]]:
+    """Return what the claims before this one say."""
+    facts: dict[State, list[Term]] = {}
     for claim in CLAIMS[:number]:
-        _add(known, _bad(system, claim))
-    return known
+        add_facts(facts, all_violations(system, claim))
+    return facts
 
 
-def _add(known: dict[State, list[Term]], bad: dict[State, Term]) -> None:
-    for state, term in bad.items():
-        known.setdefault(state, []).append(z3().Not(term))
+def lost_claim(table: Table, *, timeout_seconds: float = 3.0) -> str | None:
+    """Return the first claim that is no longer proved of a table with a fault; None if all still are.
 
-
-def lost_claim(table: Table, *, seconds: float = 3.0) -> str | None:
-    """The first claim that is no longer proved of a table with a fault; None where all still are.
-
-    A proof of the table without the fault still stands where the obligations of the changed states do. Else a new one is
-    looked for.
+    The proof for the table without the fault still holds if the obligations of the changed states do. Otherwise a new proof
+    is searched for.
     """
-    changed = {one.source for one, other in zip(table, whole_table(), strict=True) if one != other}
-    part = evolve(base(), visits=system_of(table, changed).visits)
-    known: dict[State, list[Term]] = {}
+    changed = {row.source for row, original in zip(table, whole_table(), strict=True) if row != original}
+    part = evolve(faultless_system(), visits=system_of(table, changed).visits)
+    facts: dict[State, list[Term]] = {}
     for number, claim in enumerate(CLAIMS):
-        bad = _bad(part, claim)
-        if not all(map(z3_refutes, proof_obligations(part, bad, known, base_invariants(number)))):
-            whole = evolve(part, visits={**base().visits, **part.visits})
-            if prove(whole, _bad(whole, claim), _known(whole, number), seconds=seconds) is None:
+        violations = all_violations(part, claim)
+        obligations = proof_obligations(part, violations, facts, faultless_invariants(number))
+        if not all(z3_refutes(obligation.conjuncts) for obligation in obligations):
+            whole = evolve(part, visits={**faultless_system().visits, **part.visits})
+            known = facts_before(whole, number)
+            if prove(whole, all_violations(whole, claim), known, timeout_seconds=timeout_seconds) is None:
                 return claim.name if isinstance(claim, Claim) else claim
-        _add(known, bad)
+        add_facts(facts, violations)
     return None
 
 
 def is_equivalent(table: Table) -> bool:
-    """Whether a table with a fault provably does what the one without does, at every visit that the claims allow.
+    """Return whether a table with a fault provably does what the original does, at every visit that the claims allow.
 
-    Both tables' rows are translated together, so that both see the same answers of inputs.
+    The rows of both tables are translated together, so that both see the same inputs and unknowns.
     """
-    pairs = [(one, other) for one, other in zip(whole_table(), table, strict=True)]
-    for state in {one.source for one, other in pairs if one != other}:
-        here = [(one, other) for one, other in pairs if one.source is state]
-        together = Table((*(one for one, _ in here), *(other for _, other in here)))
-        both = system_of(together, (state,), shares=True)
-        rows, known = both.visits[state].transitions, _known(base(), len(CLAIMS))[state]
-        for one, other in zip(rows[: len(here)], rows[len(here) :], strict=True):
-            differs = [one.condition != other.condition]
-            if one.row.to is not other.row.to:
-                differs.append(one.condition)
-            differs += [z3().And(one.condition, term != other.after[field]) for field, term in one.after.items()]
-            due = Obligation("the rows do the same", (*both.legal, *both.visits[state].assumed, *known, z3().Or(*differs)))
-            if not z3_refutes(due):
+    pairs = list(zip(whole_table(), table, strict=True))
+    for state in {original.source for original, row in pairs if original != row}:
+        originals, rows = zip(*(pair for pair in pairs if pair[0].source is state), strict=True)
+        both = system_of(Table((*originals, *rows)), (state,), shares_unknowns=True)
+        visit, facts = both.visits[state], facts_before(faultless_system(), len(CLAIMS))[state]
+        for a, b in zip(visit.transitions[: len(rows)], visit.transitions[len(rows) :], strict=True):
+            differs = [a.condition != b.condition]
+            if a.row.to is not b.row.to:
+                differs.append(a.condition)
+            differs += [z3().And(a.condition, term != b.after[field]) for field, term in a.after.items()]
+            if not z3_refutes((*both.legal, *visit.assumed, *facts, z3().Or(*differs))):
                 return False
     return True
 
@@ -141,16 +137,16 @@ def is_equivalent(table: Table) -> bool:
 
 @cache
 def configurations() -> tuple[tuple[Case, Loop], ...]:
-    """The configurations of the grid, each once, whatever comes from outside to them: the check tries that by itself."""
-    found: dict[str, tuple[Case, Loop]] = {}
+    """Return each configuration of the grid once: the check itself tries all signals."""
+    loops: dict[str, tuple[Case, Loop]] = {}
     for case, _, _ in grid():
         loop = Loop(case.options, case.sizes, guards=Guards(save=EverySecondBatch()))
-        found.setdefault(f"{case.options} {case.sizes} {case.skips_steps}", (case, loop))
-    return tuple(found.values())
+        loops.setdefault(f"{case.options} {case.sizes} {case.skips_steps}", (case, loop))
+    return tuple(loops.values())
 
 
 def check_finding(table: Table) -> str | None:
-    """The first error that the check reports of a table's transitions, in any configuration of the grid."""
+    """Return the first error that the check reports about a table, in any configuration of the grid; None if there is none."""
     with patch.object(row_choices, "read", lambda guard, whole: read_guard(guard)):  # a planted guard has no source
         for case, loop in configurations():
             changed = copy.copy(loop.spec)
@@ -159,7 +155,7 @@ def check_finding(table: Table) -> str | None:
             explorer = Explorer(table, case.limits, loop.guards, tells_totals=False, most=MAX_MOMENTS)
             try:
                 errors = [*broken_laws(changed, explorer.explore())]
-            except IndexError:  # an optimizer that there is not
+            except IndexError:  # an optimizer that does not exist
                 return "IndexError"
             if errors:
                 return f"{errors[0].about}: {errors[0].text}"
@@ -169,12 +165,12 @@ def check_finding(table: Table) -> str | None:
 # ---- the traces
 
 
-def trace(table: Table, case: Case, most: int = 400) -> tuple[list[tuple[object, ...]], State]:
-    """The visits of a run through a table, the first row that holds taken at each, and the state in which it ended."""
+def trace(table: Table, case: Case) -> tuple[list[tuple[object, ...]], State]:
+    """Return the visits of a run that takes the first row that holds, and the state in which it ended."""
     limits, counters, signals, world = case.limits, Counters.begin(case.sizes.optimizers), Signals(), World(case)
     state = State.START
     visits: list[tuple[object, ...]] = []
-    while not state.is_final and len(visits) < most:
+    while not state.is_final and len(visits) < MAX_VISITS:
         reset_signals(signals, state)
         world.meets(state, signals)
         visits.append(_position(state, counters))
@@ -193,8 +189,8 @@ _IN_EPOCH = _IN_ROUND | {State.FETCH, State.SAVE, State.VAL_CHECK, State.EPOCH_E
 
 def _position(state: State, counters: Counters) -> tuple[object, ...]:
     epoch = (counters.current_epoch, counters.batch_nb) if state in _IN_EPOCH else (None, None)
-    turn = (counters.split_nb, counters.optimizer_i) if state in _IN_ROUND else (None, None)
-    return (state.value, *epoch, *turn, counters.global_step)
+    split = (counters.split_nb, counters.optimizer_i) if state in _IN_ROUND else (None, None)
+    return (state.value, *epoch, *split, counters.global_step)
 
 
 def _expected(event: Event) -> tuple[object, ...]:
@@ -203,8 +199,8 @@ def _expected(event: Event) -> tuple[object, ...]:
 
 @cache
 def grid() -> tuple[tuple[Case, list[tuple[object, ...]], State], ...]:
-    """Small configurations with the visits that the nested loops make: all combinations of the values below."""
-    found = []
+    """Return small configurations, all combinations of the values below, with the visits of the nested loops."""
+    expected = []
     for train, k, epochs, optimizers, splits, val, early, stop_at in itertools.product(
         (3, None), (1, 2), (0, 2), (1, 2), (None, 2), ((), (2,), (None,)), (False, True), (None, 0, 9, 14)
     ):
@@ -227,12 +223,12 @@ def grid() -> tuple[tuple[Case, list[tuple[object, ...]], State], ...]:
         except SizesError:
             continue
         end = State.STOPPED if schedule.stopped else State.DONE
-        found.append((case, [_expected(event) for event in schedule.events], end))
-    return tuple(found)
+        expected.append((case, [_expected(event) for event in schedule.events], end))
+    return tuple(expected)
 
 
 def case_with_another_trace(table: Table) -> Case | None:
-    """The first small configuration that a table runs through in another way than the nested loops do."""
+    """Return the first configuration of the grid in which a table differs from the nested loops; None if there is none."""
     for case, expected, end in grid():
         try:
             if trace(table, case) != (expected, end):

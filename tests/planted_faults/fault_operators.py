@@ -1,32 +1,31 @@
-"""Faults for the table: fixed operators, applied to every row, guard and effect. None is left out by hand."""
+"""Fault operators: every small change of a row, guard or effect of the table. None is left out by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from attrs import evolve, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
-from fsmtrain.core.guard_ast.expressions import Apply, Expression, Opaque, Read, Value, is_opaque
+from fsmtrain.core.guard_ast.expressions import COMPUTE, Apply, Expression, Opaque, Read, Value
 from fsmtrain.core.guard_ast.parse import name_of
 from fsmtrain.core.guard_ast.simplify import negation
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
-from fsmtrain.prove.loop_model.effect_ast import Assign, Branch, Change, Changes, argument_of, index_of, read_effect
-from fsmtrain.prove.smt.transition_system import read_guard
+from fsmtrain.prove.loop_model.effect_ast import Assign, Branch, Change, Changes, argument_of, index_of, read_effect, read_guard
 
 Records = dict[str, Any]
 
-# ---- guards and effects that are data, and run
+# ---- guards and effects that are data and can be called
 
 
 @frozen(eq=False)
 class PlantedGuard:
-    """A guard that is its expression."""
+    """A guard that evaluates an expression."""
 
     expression: Expression
     name: str
@@ -36,12 +35,12 @@ class PlantedGuard:
         return self.name
 
     def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
-        return bool(value(self.expression, {"limits": limits, "counters": counters, "signals": signals}))
+        return bool(evaluate(self.expression, {"limits": limits, "counters": counters, "signals": signals}))
 
 
 @frozen(eq=False)
 class PlantedEffect:
-    """An effect that is its changes."""
+    """An effect that makes changes given as data."""
 
     changes: Changes
     name: str
@@ -50,8 +49,8 @@ class PlantedEffect:
         apply_changes(self.changes, {"limits": limits, "counters": counters})
 
 
-def value(expression: Expression, records: Records) -> Any:
-    """What an expression comes to."""
+def evaluate(expression: Expression, records: Records) -> Any:
+    """Return the value of an expression."""
     match expression:
         case Value(value=known):
             return known
@@ -66,30 +65,27 @@ def value(expression: Expression, records: Records) -> Any:
                 return getattr(records[record], name.split("(")[0])(getattr(records["counters"], argument))
             return getattr(records[record], name)
         case Apply(op="and", args=args):
-            return all(value(arg, records) for arg in args)
+            return all(evaluate(arg, records) for arg in args)
         case Apply(op="or", args=args):
-            return any(value(arg, records) for arg in args)
+            return any(evaluate(arg, records) for arg in args)
         case Apply(op="not", args=(arg,)):
-            return not value(arg, records)
-        case Apply(op=op, args=(one, other)):
-            return _COMPUTE[op](value(one, records), value(other, records))
+            return not evaluate(arg, records)
+        case Apply(op=op, args=(left, right)):
+            return COMPUTE[op](evaluate(left, records), evaluate(right, records))
     raise TypeError(expression)
 
 
-def _index(at: str | int, records: Records) -> int:
-    if isinstance(at, int):
-        return at
-    found: int = getattr(records["counters"], at) if hasattr(records["counters"], at) else getattr(records["ghost"], at)
-    return found
+def _index(name: str | int, records: Records) -> int:
+    return name if isinstance(name, int) else int(getattr(records["counters"], name))
 
 
 def apply_changes(changes: Changes, records: Records) -> None:
-    """Make the changes."""
+    """Apply changes to the records."""
     for change in changes:
         if isinstance(change, Branch):
-            apply_changes(change.then if value(change.condition, records) else change.otherwise, records)
+            apply_changes(change.then if evaluate(change.condition, records) else change.otherwise, records)
             continue
-        item, new = index_of(change.target.name), value(change.value, records)
+        item, new = index_of(change.target.name), evaluate(change.value, records)
         record = records[change.target.record]
         if item is None:
             setattr(record, change.target.name, new)
@@ -97,21 +93,15 @@ def apply_changes(changes: Changes, records: Records) -> None:
             getattr(record, item[0])[_index(item[1], records)] = new
 
 
-_COMPUTE: dict[str, Callable[[Any, Any], Any]] = {
-    "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b, ">=": lambda a, b: a >= b, "+": lambda a, b: a + b, "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b, "//": lambda a, b: a // b, "%": lambda a, b: a % b,
-}  # fmt: skip
-
 # ---- operators
 
 
 @frozen
 class Fault:
-    """A table with one fault. `operator` is its kind, `says` where it is."""
+    """A table with one fault."""
 
     operator: str
-    says: str
+    place: str
     table: Table
 
 
@@ -119,7 +109,7 @@ NEIGHBOURS = {"==": ("!=", "<=", ">="), "!=": ("==", "<", ">"), "<": ("<=",), "<
 
 
 def faults(table: Table) -> Iterator[Fault]:
-    """Every fault of a table."""
+    """Yield every fault of a table."""
     for number, row in enumerate(table):
         for operator, changed in (*_of_guards(row), *_of_target(row), *_of_effects(row)):
             rows = (*table.rows[:number], changed, *table.rows[number + 1 :])
@@ -132,7 +122,7 @@ def faults(table: Table) -> Iterator[Fault]:
 
 
 def _with_guard(table: Table, old: Guard, new: Guard) -> Table:
-    """The table with one guard replaced wherever it stands."""
+    """Return the table with one guard replaced in every row."""
     return Table(
         tuple(
             evolve(row, when=new if row.when is old else row.when, unless=tuple(new if g is old else g for g in row.unless))
@@ -153,8 +143,8 @@ def _of_guards(row: Row) -> Iterator[tuple[str, Row]]:
 
 def _of_target(row: Row) -> Iterator[tuple[str, Row]]:
     states = list(State)
-    place = states.index(row.to)
-    for to in dict.fromkeys((states[(place + 1) % len(states)], states[place - 1], row.source)):
+    index = states.index(row.to)
+    for to in dict.fromkeys((states[(index + 1) % len(states)], states[index - 1], row.source)):
         if to is not row.to:
             yield "redirect", evolve(row, to=to)
 
@@ -206,8 +196,8 @@ def _of_expression(expression: Expression) -> Iterator[tuple[str, Expression]]:
             if op in ("and", "or"):
                 yield "and for or", Apply("or" if op == "and" else "and", args)
                 for i in range(len(args)):
-                    left = (*args[:i], *args[i + 1 :])
-                    yield "drop an operand", left[0] if len(left) == 1 else Apply(op, left)
+                    rest = (*args[:i], *args[i + 1 :])
+                    yield "drop an operand", rest[0] if len(rest) == 1 else Apply(op, rest)
             if op in ("+", "-"):
                 yield "plus for minus", Apply("-" if op == "+" else "+", args)
             if op == "not":
@@ -215,8 +205,3 @@ def _of_expression(expression: Expression) -> Iterator[tuple[str, Expression]]:
             for i, arg in enumerate(args):
                 for operator, changed in _of_expression(arg):
                     yield operator, Apply(op, (*args[:i], changed, *args[i + 1 :]))
-
-
-def is_readable(guard: Guard) -> bool:
-    """Whether nothing in a guard is opaque."""
-    return not is_opaque(read_guard(guard))

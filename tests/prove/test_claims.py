@@ -1,4 +1,4 @@
-"""Each claim is proved by Z3 of the table that runs, and each obligation of its proof is refuted by cvc5 as well."""
+"""Z3 proves each claim about the table that runs, and cvc5 refutes each obligation of its proof as well."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ import pytest
 pytest.importorskip("z3", reason="the extra 'prove' is not installed: pip install 'fsmtrain[prove]'")
 pytest.importorskip("cvc5", reason="the extra 'prove' is not installed: pip install 'fsmtrain[prove]'")
 
+from fsmtrain.core.counters import Counters
+from fsmtrain.prove.claims import ALL_CLAIMS
 from fsmtrain.prove.claims.claim import Claim
-from fsmtrain.prove.loop_model.effect_ast import read_predicate
-from fsmtrain.prove.prove_all import ALL_CLAIMS, TABLE_CLAIMS, prove_index
+from fsmtrain.prove.prove_all import TABLE_CLAIMS, verdict_on
 from fsmtrain.prove.smt.arbitrary_guards import loop_system
-from fsmtrain.prove.smt.lemmas import LEMMAS, prove_lemmas
+from fsmtrain.prove.smt.lemmas import LEMMAS, Lemma, prove_lemmas
 from fsmtrain.prove.smt.prove_claim import facts_from, prove, violations_of
 
+NAMES = [*(claim.name for claim in ALL_CLAIMS), *TABLE_CLAIMS]
 
-@pytest.mark.parametrize(
-    "index", range(len(ALL_CLAIMS) + len(TABLE_CLAIMS)), ids=[*(claim.name for claim in ALL_CLAIMS), *TABLE_CLAIMS]
-)
-def test_a_claim_is_proved_by_both_solvers(index: int) -> None:
-    verdict = prove_index(index)
+
+@pytest.mark.parametrize("index", range(len(NAMES)), ids=NAMES)
+def test_both_solvers_prove_the_claim(index: int) -> None:
+    verdict = verdict_on(index)
     assert verdict.is_proved, verdict
 
 
 @pytest.mark.parametrize("lemma", LEMMAS, ids=[lemma.statement for lemma in LEMMAS])
-def test_a_lemma_is_proved_by_at_least_one_solver(lemma: object) -> None:
-    (verdict,) = (verdict for verdict in prove_lemmas() if verdict.lemma is lemma)
+def test_at_least_one_solver_proves_the_lemma(lemma: Lemma) -> None:
+    (verdict,) = prove_lemmas((lemma,))
     assert verdict.z3 or verdict.cvc5
 
 
-def test_a_false_claim_is_not_proved() -> None:
-    """With what is known of it, and of no avail: the assumptions do not contradict each other."""
+def test_a_false_claim_is_not_proved_although_all_other_claims_are_known() -> None:
+    """If the assumptions or the known claims contradicted each other, anything could be proved."""
 
-    def the_first_epoch_is_the_last(counters: object) -> bool:
-        return counters.current_epoch == 0  # type: ignore[attr-defined, no-any-return]
+    def the_first_epoch_is_the_last(counters: Counters) -> bool:
+        return counters.current_epoch == 0
 
-    claim = Claim("false", the_first_epoch_is_the_last)
-    assert read_predicate(claim.holds) is not None
-    system = loop_system(None)
-    assert prove(system, violations_of(system, claim), facts_from(system, ALL_CLAIMS, None), seconds=5.0) is None
+    claim, system = Claim("false", the_first_epoch_is_the_last), loop_system(None)
+    facts = facts_from(system, ALL_CLAIMS, None)
+    assert prove(system, violations_of(system, claim), facts, timeout_seconds=5.0) is None

@@ -1,17 +1,14 @@
-"""What is claimed of every run: plain predicates, sorted by what they speak of.
-
-They stand in an order: in the proof of one, those above it may be used. All are proved.
-"""
+"""All claims about a run, as plain predicates, in the order in which they are proved: a proof may use each claim before it."""
 
 from __future__ import annotations
 
 from fsmtrain.prove.claims.accumulation import ACCUMULATION
 from fsmtrain.prove.claims.claim import Claim
 from fsmtrain.prove.claims.epochs import EPOCHS
-from fsmtrain.prove.claims.folding_facts import FACTS
+from fsmtrain.prove.claims.folding_facts import FIRST_FACTS, LAST_FACTS
 from fsmtrain.prove.claims.run_end import RUN_END
 from fsmtrain.prove.claims.validation import VALIDATION
 
-CLAIMS: tuple[Claim, ...] = (*EPOCHS, *ACCUMULATION, *VALIDATION, *RUN_END)
+ALL_CLAIMS: tuple[Claim, ...] = (*FIRST_FACTS, *EPOCHS, *ACCUMULATION, *VALIDATION, *RUN_END, *LAST_FACTS)
 
-__all__ = ["CLAIMS", "FACTS"]
+__all__ = ["ALL_CLAIMS"]

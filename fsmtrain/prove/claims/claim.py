@@ -1,52 +1,54 @@
-"""What a claim is: a plain predicate about the moment at which a state's guards are asked.
-
-A claim speaks of the run's own records and of what the witness has `Seen`. `at` says in which states it is made. A claim with
-`to` is about the rows that lead there: it holds whenever such a row is taken.
-"""
+"""`Claim`: a sentence about every run, and the predicate that must hold at the visits it is about."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen
+from attrs.converters import optional
 
 from fsmtrain.core.states import State
 
 Decision = Literal["step", "validate", "save", "stop"]
 
 ALL_STATES = frozenset(State)
-IN_ROUND = frozenset({State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROUND_END})
+IN_ROUND = frozenset(state for state in State if state.info.place == "in a batch") - {State.FETCH}
 AFTER_FETCH = IN_ROUND | {State.SAVE, State.VAL_CHECK}
 IN_EPOCH = AFTER_FETCH | {State.FETCH, State.EPOCH_END}
 STOPPABLE = frozenset({State.START, State.SANITY_VAL, State.ROUND_END, State.VAL_CHECK, State.EARLY_STOP, State.TEST})
 
 
+def _states(value: State | Set[State]) -> frozenset[State]:
+    return frozenset({value} if isinstance(value, State) else value)
+
+
 @frozen
 class Claim:
-    """A claim.
+    """What is claimed of every run.
 
     Args:
-        says: The claim in a sentence.
-        holds: The predicate; its parameters are records.
-        at: The states.
-        to: Where given, only rows that lead to one of these are meant.
-        built_in: Where given, the claim is made for runs in which this decision is not replaced. Whatever else may be
-            replaced, and answer as it likes.
+        statement: The claim as a sentence.
+        holds: The predicate, evaluated after a state's work and before its guards. Its parameters are records: ``limits``,
+            ``counters``, ``signals``, ``ghost``.
+        at: The states at whose visits it must hold.
+        to: If given, it must hold only if a row to one of these states is taken.
+        built_in: If given, the claim is made only for runs in which this decision is the built-in one. All other guards of
+            the user may answer anything.
     """
 
     statement: str
     holds: Callable[..., bool]
-    at: frozenset[State] = ALL_STATES
-    to: frozenset[State] | None = None
+    at: frozenset[State] = field(default=ALL_STATES, converter=_states)
+    to: frozenset[State] | None = field(default=None, converter=optional(_states))
     built_in: Decision | None = None
 
     @property
     def name(self) -> str:
-        """The predicate's name."""
+        """The name of the predicate."""
         return self.holds.__name__
 
 
 def all_except(*states: State) -> frozenset[State]:
-    """All states but these."""
+    """Return all states but these."""
     return ALL_STATES - frozenset(states)

@@ -1,4 +1,4 @@
-"""Claims about epochs, batches and turns: each is counted, numbered and complete."""
+"""Claims about epochs, batches, splits and rounds: each is counted, numbered and complete."""
 
 from __future__ import annotations
 
@@ -21,62 +21,62 @@ def no_pass_has_begun(counters: Counters) -> bool:
     return counters.eval_nb == 0
 
 
-def the_epoch_is_under_way(counters: Counters) -> bool:
+def current_epoch_is_not_done(counters: Counters) -> bool:
     return counters.current_epoch == counters.epochs_done
 
 
-def an_epoch_is_under_way_or_finished(counters: Counters, ghost: GhostState) -> bool:
+def an_epoch_is_in_progress_or_just_done(counters: Counters, ghost: GhostState) -> bool:
     return (ghost.fetched_in_epoch == 0 and counters.epochs_done == counters.current_epoch + 1) or (
         ghost.fetched_in_epoch >= 1 and counters.epochs_done == counters.current_epoch
     )
 
 
-def an_epoch_under_way_has_batches_left(ghost: GhostState) -> bool:
+def an_epoch_in_progress_has_batches_left(ghost: GhostState) -> bool:
     return ghost.fetched_in_epoch == 0 or ghost.batches_left >= 1
 
 
-def epochs_are_counted(counters: Counters, ghost: GhostState) -> bool:
+def epochs_done_counts_epochs(counters: Counters, ghost: GhostState) -> bool:
     return counters.epochs_done == ghost.epochs_finished
 
 
-def epochs_are_numbered(counters: Counters, ghost: GhostState) -> bool:
+def current_epoch_is_the_index(counters: Counters, ghost: GhostState) -> bool:
     return counters.current_epoch + 1 == ghost.epochs_begun
 
 
-def another_epoch_is_due(limits: Limits, counters: Counters) -> bool:
+def an_epoch_is_left(limits: Limits, counters: Counters) -> bool:
     return counters.epochs_done + 1 <= limits.epochs
 
 
-def epochs_are_at_most_max(limits: Limits, counters: Counters) -> bool:
+def epochs_done_is_at_most_max(limits: Limits, counters: Counters) -> bool:
     return counters.epochs_done >= 0 and counters.epochs_done <= limits.epochs
 
 
-def batches_are_numbered(counters: Counters, ghost: GhostState) -> bool:
+def batch_nb_is_the_index(counters: Counters, ghost: GhostState) -> bool:
     return counters.batch_nb + 1 == ghost.fetched_in_epoch and counters.batch_nb >= 0
 
 
-def a_sized_epoch_has_its_batches(limits: Limits, ghost: GhostState) -> bool:
+def a_sized_epoch_has_train_batches(limits: Limits, ghost: GhostState) -> bool:
     return limits.train_is_stream or ghost.fetched_in_epoch + ghost.batches_left == limits.train_batches
 
 
-def a_stream_ends_with_its_last_batch(limits: Limits, signals: Signals, ghost: GhostState) -> bool:
+def stream_ended_is_true_at_the_last_batch(limits: Limits, signals: Signals, ghost: GhostState) -> bool:
     return ghost.batches_left >= 0 and (
         (limits.train_is_stream and (signals.stream_ended == (ghost.batches_left == 0)))
         or (not limits.train_is_stream and not signals.stream_ended)
     )
 
 
-def an_epoch_ends_with_its_last_batch_or_is_cut(counters: Counters, ghost: GhostState) -> bool:
+def an_epoch_ends_after_its_last_batch_or_early(counters: Counters, ghost: GhostState) -> bool:
     return (counters.epoch_ended_early and ghost.batches_left >= 1) or (
         not counters.epoch_ended_early and ghost.batches_left == 0
     )
 
 
-def batches_are_counted(counters: Counters, ghost: GhostState) -> bool:
+def batches_begun_counts_batches(counters: Counters, ghost: GhostState) -> bool:
     return counters.batches_begun == ghost.fetched
 
 
-def turns_are_in_range(limits: Limits, counters: Counters, signals: Signals) -> bool:
+def split_and_optimizer_are_in_range(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return (
         counters.optimizer_i >= 0 and counters.optimizer_i + 1 <= limits.optimizers
         and counters.split_nb >= 0 and counters.split_nb + 1 <= signals.splits
@@ -87,7 +87,7 @@ def the_batch_is_complete(limits: Limits, counters: Counters, signals: Signals) 
     return counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 == signals.splits
 
 
-def rounds_are_counted(counters: Counters, ghost: GhostState) -> bool:
+def round_nb_counts_rounds(counters: Counters, ghost: GhostState) -> bool:
     return counters.round_nb == ghost.rounds
 
 
@@ -96,27 +96,27 @@ def a_batch_is_saved_once(counters: Counters, ghost: GhostState) -> bool:
 
 
 EPOCHS: tuple[Claim, ...] = (
-    Claim("a run begins before any epoch", no_epoch_has_begun, frozenset({State.START, State.SANITY_VAL})),
-    Claim("... and before any pass", no_pass_has_begun, frozenset({State.START})),
-    Claim("an epoch is not counted as done while it is under way", the_epoch_is_under_way, IN_EPOCH),
-    Claim("early_stop is visited within an epoch or right after one", an_epoch_is_under_way_or_finished,
-          frozenset({State.EARLY_STOP})),
-    Claim("batch_nb is the batch's index in its epoch", batches_are_numbered, IN_EPOCH),
-    Claim("a sized epoch has train_batches batches", a_sized_epoch_has_its_batches, IN_EPOCH),
-    Claim("an epoch goes on as long as there are batches", a_stream_ends_with_its_last_batch, AFTER_FETCH),
-    Claim("batches_begun counts the batches of the run", batches_are_counted, all_except(State.FETCH)),
-    Claim("split_nb and optimizer_i stay within their ranges", turns_are_in_range, IN_ROUND),
-    Claim("a batch's splits and optimizers are all done before it is saved or followed by a check", the_batch_is_complete,
-          frozenset({State.SAVE, State.VAL_CHECK})),
-    Claim("... and before its epoch ends or goes on", the_batch_is_complete, frozenset({State.ROUND_END}),
-          frozenset({State.FETCH, State.EPOCH_END, State.EARLY_STOP})),
-    Claim("round_nb counts the rounds", rounds_are_counted),
-    Claim("a batch has at most one checkpoint", a_batch_is_saved_once, AFTER_FETCH),
-    Claim("an epoch ends after its last batch, or is cut", an_epoch_ends_with_its_last_batch_or_is_cut,
-          frozenset({State.EPOCH_END})),
-    Claim("epochs_done counts the epochs whose last batch has been trained", epochs_are_counted),
-    Claim("within an epoch, current_epoch is its index from 0", epochs_are_numbered, IN_EPOCH),
-    Claim("... within one only where batches are left", an_epoch_under_way_has_batches_left, frozenset({State.EARLY_STOP})),
-    Claim("no epoch begins after the last of max_nb_epochs", another_epoch_is_due, IN_EPOCH),
-    Claim("epochs_done <= max_nb_epochs", epochs_are_at_most_max),
+    Claim("no epoch has begun before training", no_epoch_has_begun, at={State.START, State.SANITY_VAL}),
+    Claim("no pass over val or test loaders has begun at start", no_pass_has_begun, at=State.START),
+    Claim("the current epoch is not counted as done", current_epoch_is_not_done, at=IN_EPOCH),
+    Claim("early_stop is visited within an epoch or right after one", an_epoch_is_in_progress_or_just_done,
+          at=State.EARLY_STOP),
+    Claim("batch_nb is the index of the batch in its epoch, from 0", batch_nb_is_the_index, at=IN_EPOCH),
+    Claim("an epoch of a loader with a length has train_batches batches", a_sized_epoch_has_train_batches, at=IN_EPOCH),
+    Claim("stream_ended is true exactly at the last batch of a stream", stream_ended_is_true_at_the_last_batch, at=AFTER_FETCH),
+    Claim("batches_begun counts the batches of the run", batches_begun_counts_batches, at=all_except(State.FETCH)),
+    Claim("split_nb and optimizer_i stay in range", split_and_optimizer_are_in_range, at=IN_ROUND),
+    Claim("all splits and optimizers of a batch are done before a save or a validation", the_batch_is_complete,
+          at={State.SAVE, State.VAL_CHECK}),
+    Claim("all splits and optimizers of a batch are done before the next batch or the epoch's end", the_batch_is_complete,
+          at=State.ROUND_END, to={State.FETCH, State.EPOCH_END, State.EARLY_STOP}),
+    Claim("round_nb counts the rounds of the run", round_nb_counts_rounds),
+    Claim("a batch is saved at most once", a_batch_is_saved_once, at=AFTER_FETCH),
+    Claim("an epoch ends after its last batch, or ends early", an_epoch_ends_after_its_last_batch_or_early, at=State.EPOCH_END),
+    Claim("epochs_done counts the epochs that were trained to their last batch", epochs_done_counts_epochs),
+    Claim("current_epoch is the index of the epoch, from 0", current_epoch_is_the_index, at=IN_EPOCH),
+    Claim("early_stop is visited within an epoch only if it has batches left", an_epoch_in_progress_has_batches_left,
+          at=State.EARLY_STOP),
+    Claim("no epoch begins once max_nb_epochs are done", an_epoch_is_left, at=IN_EPOCH),
+    Claim("epochs_done is at most max_nb_epochs", epochs_done_is_at_most_max),
 )  # fmt: skip

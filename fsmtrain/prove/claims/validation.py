@@ -1,4 +1,4 @@
-"""Claims about checks, the sanity pass and the test: each comes when it is due, and has exactly its batches."""
+"""Claims about validation, the sanity pass and the test: each comes when it is due, and runs exactly its batches."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from fsmtrain.core.states import State
 from fsmtrain.prove.claims.claim import IN_EPOCH, IN_ROUND, Claim, all_except
 from fsmtrain.prove.loop_model.ghost_state import GhostState
 
-BEFORE_CHECKS = IN_ROUND | {State.SAVE}
+BEFORE_VALIDATION = IN_ROUND | {State.SAVE}
 
 
-def batches_are_whole_intervals_and_one_under_way(limits: Limits, ghost: GhostState) -> bool:
+def batches_are_whole_intervals_and_the_current_one(limits: Limits, ghost: GhostState) -> bool:
     return not limits.validates or (
         ghost.fetched_in_epoch == ghost.batches_in_intervals + ghost.batches_in_interval
         and ghost.batches_in_interval >= 1 and ghost.batches_in_interval <= limits.val_check_batches
     )  # fmt: skip
 
 
-def epochs_are_whole_intervals_and_one_under_way(limits: Limits, ghost: GhostState) -> bool:
+def epochs_are_whole_intervals_and_the_current_one(limits: Limits, ghost: GhostState) -> bool:
     return (
         ghost.epochs_begun == ghost.epochs_in_intervals + ghost.epochs_in_interval
         and ghost.epochs_in_interval >= 1 and ghost.epochs_in_interval <= limits.val_check_epochs
     )  # fmt: skip
 
 
-def epochs_since_checks_are_the_intervals(counters: Counters, ghost: GhostState) -> bool:
+def epochs_since_validation_is_the_position(counters: Counters, ghost: GhostState) -> bool:
     return counters.epochs_since_validation == ghost.epochs_in_interval
 
 
-def batches_since_check_are_the_intervals(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+def batches_since_validation_is_the_position(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return (
         not limits.validates
         or counters.epochs_since_validation != limits.val_check_epochs
@@ -37,7 +37,7 @@ def batches_since_check_are_the_intervals(limits: Limits, counters: Counters, gh
     )
 
 
-def a_check_is_due(limits: Limits, ghost: GhostState) -> bool:
+def validation_is_due(limits: Limits, ghost: GhostState) -> bool:
     return (
         limits.validates
         and ghost.batches_in_interval == limits.val_check_batches
@@ -45,7 +45,7 @@ def a_check_is_due(limits: Limits, ghost: GhostState) -> bool:
     )
 
 
-def no_check_is_due(limits: Limits, ghost: GhostState) -> bool:
+def validation_is_not_due(limits: Limits, ghost: GhostState) -> bool:
     return (
         not limits.validates
         or ghost.batches_in_interval != limits.val_check_batches
@@ -53,11 +53,11 @@ def no_check_is_due(limits: Limits, ghost: GhostState) -> bool:
     )
 
 
-def after_a_check_its_interval_is_over(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+def batches_since_validation_is_0(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return counters.batches_since_validation == 0 and ghost.batches_in_interval == limits.val_check_batches
 
 
-def batches_since_check_wait_for_the_next(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+def batches_since_validation_is_one_behind(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return (
         not limits.validates
         or counters.epochs_since_validation != limits.val_check_epochs
@@ -65,7 +65,7 @@ def batches_since_check_wait_for_the_next(limits: Limits, counters: Counters, gh
     )
 
 
-def batches_since_check_are_the_intervals_or_none(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+def batches_since_validation_is_the_position_or_0(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return (
         not limits.validates
         or counters.epochs_since_validation != limits.val_check_epochs
@@ -78,19 +78,19 @@ def batches_since_check_are_the_intervals_or_none(limits: Limits, counters: Coun
     )
 
 
-def a_sanity_pass_is_ahead(limits: Limits, ghost: GhostState) -> bool:
+def the_sanity_pass_is_ahead(limits: Limits, ghost: GhostState) -> bool:
     return ghost.sanity_left >= 1 and (limits.sanity_batches == 0 or ghost.sanity_left == limits.sanity_batches)
 
 
-def a_check_is_ahead(limits: Limits, ghost: GhostState) -> bool:
+def a_validation_is_ahead(limits: Limits, ghost: GhostState) -> bool:
     return ghost.validation_left >= 1 and (limits.val_batches == 0 or ghost.validation_left == limits.val_batches)
 
 
-def a_test_is_ahead(limits: Limits, ghost: GhostState) -> bool:
+def the_test_is_ahead(limits: Limits, ghost: GhostState) -> bool:
     return ghost.test_left >= 1 and (limits.test_batches == 0 or ghost.test_left == limits.test_batches)
 
 
-def no_sanity_pass_was_asked_for(limits: Limits) -> bool:
+def the_sanity_pass_is_off(limits: Limits) -> bool:
     return not limits.has_sanity
 
 
@@ -104,13 +104,13 @@ def the_sanity_pass_is_over(ghost: GhostState) -> bool:
     return ghost.sanity_left == 0
 
 
-def a_check_has_its_batches(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+def a_validation_has_its_batches(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return ghost.validation_left >= 0 and (
         limits.val_batches == 0 or counters.eval_nb + 1 + ghost.validation_left == limits.val_batches
     )
 
 
-def a_check_is_over(ghost: GhostState) -> bool:
+def a_validation_is_over(ghost: GhostState) -> bool:
     return ghost.validation_left == 0
 
 
@@ -122,38 +122,40 @@ def the_test_is_over(ghost: GhostState) -> bool:
     return ghost.test_left == 0
 
 
-def checks_are_counted(counters: Counters, ghost: GhostState) -> bool:
+def validations_done_counts_validations(counters: Counters, ghost: GhostState) -> bool:
     return counters.validations_done == ghost.validations
 
 
 VALIDATION: tuple[Claim, ...] = (
-    Claim("batches: whole check intervals and one under way", batches_are_whole_intervals_and_one_under_way, IN_EPOCH,
+    Claim("the batches of an epoch are whole validation intervals and the current one",
+          batches_are_whole_intervals_and_the_current_one, at=IN_EPOCH, built_in="validate"),
+    Claim("the epochs of a run are whole validation intervals and the current one",
+          epochs_are_whole_intervals_and_the_current_one, at=IN_EPOCH | {State.EARLY_STOP}),
+    Claim("epochs_since_validation is the position in the interval of epochs", epochs_since_validation_is_the_position),
+    Claim("batches_since_validation is the position in the interval of batches", batches_since_validation_is_the_position,
+          at=BEFORE_VALIDATION, built_in="validate"),
+    Claim("batches_since_validation is one less while a batch is fetched", batches_since_validation_is_one_behind,
+          at=State.FETCH, built_in="validate"),
+    Claim("batches_since_validation is 0 in a validation", batches_since_validation_is_0, at=State.VAL_CHECK,
           built_in="validate"),
-    Claim("epochs: whole check intervals and one under way", epochs_are_whole_intervals_and_one_under_way,
-          IN_EPOCH | {State.EARLY_STOP}),
-    Claim("epochs_since_validation is the place in the interval of epochs", epochs_since_checks_are_the_intervals),
-    Claim("batches_since_validation is the place in the interval", batches_since_check_are_the_intervals, BEFORE_CHECKS,
-          built_in="validate"),
-    Claim("... one less while a batch is fetched", batches_since_check_wait_for_the_next, frozenset({State.FETCH}),
-          built_in="validate"),
-    Claim("... and 0 in a check", after_a_check_its_interval_is_over, frozenset({State.VAL_CHECK}), built_in="validate"),
-    Claim("... and 0 after a check", batches_since_check_are_the_intervals_or_none, frozenset({State.EARLY_STOP}),
-          built_in="validate"),
-    Claim("a check happens only when it is due", a_check_is_due, frozenset({State.VAL_CHECK}), built_in="validate"),
-    Claim("no check that is due is left out", no_check_is_due, frozenset({State.ROUND_END}),
-          frozenset({State.FETCH, State.EPOCH_END, State.EARLY_STOP}), built_in="validate"),
-    Claim("before the sanity pass all its batches are ahead", a_sanity_pass_is_ahead, frozenset({State.START})),
-    Claim("before the test all its batches are ahead", a_test_is_ahead, all_except(State.TEST, State.DONE, State.STOPPED)),
-    Claim("each visit to sanity_val is one of its batches", the_sanity_pass_has_its_batches, frozenset({State.SANITY_VAL})),
-    Claim("the sanity pass ends after its last batch", the_sanity_pass_is_over, frozenset({State.SANITY_VAL}),
-          frozenset({State.FETCH, State.TEST, State.DONE})),
-    Claim("it is left out only where it is off", no_sanity_pass_was_asked_for, frozenset({State.START}),
-          frozenset({State.FETCH, State.TEST, State.DONE})),
-    Claim("each visit to val_check is one of its batches", a_check_has_its_batches, frozenset({State.VAL_CHECK})),
-    Claim("a check ends after its last batch", a_check_is_over, frozenset({State.VAL_CHECK}),
-          frozenset({State.EPOCH_END, State.EARLY_STOP})),
-    Claim("between checks all batches of the next are ahead", a_check_is_ahead, all_except(State.VAL_CHECK, State.STOPPED)),
-    Claim("validations_done counts the checks", checks_are_counted),
-    Claim("each visit to test is one of its batches", the_test_has_its_batches, frozenset({State.TEST})),
-    Claim("the test ends after its last batch", the_test_is_over, frozenset({State.TEST}), frozenset({State.DONE})),
+    Claim("batches_since_validation is 0 after a validation", batches_since_validation_is_the_position_or_0,
+          at=State.EARLY_STOP, built_in="validate"),
+    Claim("a validation happens only when it is due", validation_is_due, at=State.VAL_CHECK, built_in="validate"),
+    Claim("no validation that is due is omitted", validation_is_not_due, at=State.ROUND_END,
+          to={State.FETCH, State.EPOCH_END, State.EARLY_STOP}, built_in="validate"),
+    Claim("before the sanity pass, all its batches are left", the_sanity_pass_is_ahead, at=State.START),
+    Claim("before the test, all its batches are left", the_test_is_ahead, at=all_except(State.TEST, State.DONE, State.STOPPED)),
+    Claim("each visit to sanity_val runs one batch of the sanity pass", the_sanity_pass_has_its_batches, at=State.SANITY_VAL),
+    Claim("the sanity pass ends after its last batch", the_sanity_pass_is_over, at=State.SANITY_VAL,
+          to={State.FETCH, State.TEST, State.DONE}),
+    Claim("the sanity pass is omitted only if it is off", the_sanity_pass_is_off, at=State.START,
+          to={State.FETCH, State.TEST, State.DONE}),
+    Claim("each visit to val_check runs one batch of a validation", a_validation_has_its_batches, at=State.VAL_CHECK),
+    Claim("a validation ends after its last batch", a_validation_is_over, at=State.VAL_CHECK,
+          to={State.EPOCH_END, State.EARLY_STOP}),
+    Claim("before a validation, all its batches are left", a_validation_is_ahead,
+          at=all_except(State.VAL_CHECK, State.STOPPED)),
+    Claim("validations_done counts the validations", validations_done_counts_validations),
+    Claim("each visit to test runs one batch of the test", the_test_has_its_batches, at=State.TEST),
+    Claim("the test ends after its last batch", the_test_is_over, at=State.TEST, to=State.DONE),
 )  # fmt: skip

@@ -1,7 +1,7 @@
-"""What proofs take for granted: which limits there are, and what comes from outside while a run is under way.
+"""Assumptions of the proofs: which limits exist, which signals each action may write, and what the environment may choose.
 
-Everything here is a plain function in the subset that `changes` reads, so that the same lines are translated for the
-solvers, printed for the model checker, and run by the tests against `resolve` and against real traces.
+Each one is a plain function that `effect_ast` can read. The same lines are translated for the SMT solvers, printed as Promela
+for Spin, and run by the tests against `limits.resolve` and against real runs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.prove.loop_model.ghost_state import GhostState, Inputs
 
-# ---- limits: what `resolve` guarantees
+# ---- limits: what `limits.resolve` guarantees
 
 
 def counts_are_natural(limits: Limits) -> bool:
-    """Nothing is negative, and there is an optimizer."""
+    """Return whether no count is negative and there is an optimizer."""
     return (
         limits.epochs >= 0 and limits.min_epochs >= 0 and limits.train_batches >= 0 and limits.val_batches >= 0
         and limits.sanity_batches >= 0 and limits.test_batches >= 0 and limits.val_check_batches >= 0
@@ -26,7 +26,7 @@ def counts_are_natural(limits: Limits) -> bool:
 
 
 def epochs_have_batches(limits: Limits) -> bool:
-    """An epoch has a batch, or is a stream, whose total is 0; a run without epochs has neither."""
+    """Return whether an epoch has a batch, or is a stream, whose total is 0; a run without epochs has neither."""
     return (
         (limits.epochs == 0 or (limits.train_batches >= 1 and not limits.train_is_stream)
          or (limits.train_batches == 0 and limits.train_is_stream))
@@ -35,12 +35,12 @@ def epochs_have_batches(limits: Limits) -> bool:
 
 
 def min_epochs_fit(limits: Limits) -> bool:
-    """``min_nb_epochs`` is at most ``max_nb_epochs``, unless that is 0."""
+    """Return whether ``min_nb_epochs`` is at most ``max_nb_epochs``, unless the latter is 0."""
     return limits.epochs == 0 or limits.min_epochs <= limits.epochs
 
 
 def passes_have_batches(limits: Limits) -> bool:
-    """A pass that will run has a batch, or a stream, whose total is 0."""
+    """Return whether each pass that will run has a batch, or a stream, whose total is 0."""
     return (
         (not limits.validates or limits.val_batches >= 1 or limits.evaluates_stream)
         and (not limits.has_sanity or limits.sanity_batches >= 1 or limits.evaluates_stream)
@@ -49,7 +49,7 @@ def passes_have_batches(limits: Limits) -> bool:
 
 
 def validation_needs_training(limits: Limits) -> bool:
-    """Checks and the sanity pass belong to runs that train; early stopping belongs to checks."""
+    """Return whether only runs that train validate or have a sanity pass, and only runs that validate stop early."""
     return (
         (limits.fits or (limits.epochs == 0 and not limits.validates and not limits.has_sanity))
         and (not limits.validates or limits.epochs >= 1)
@@ -58,7 +58,10 @@ def validation_needs_training(limits: Limits) -> bool:
 
 
 def validation_interval_fits(limits: Limits) -> bool:
-    """Only with the default of ``Guards(validate=...)``: the interval is at most an epoch, and an epoch with checks comes."""
+    """Return whether a validation becomes due: its interval is at most an epoch, and some epoch validates.
+
+    Assumed only without ``Guards(validate=...)``.
+    """
     return not limits.validates or (
         limits.val_check_batches >= 1
         and (limits.train_is_stream or limits.val_check_batches <= limits.train_batches)
@@ -71,11 +74,11 @@ LEGAL_LIMITS: tuple[Callable[[Limits], bool], ...] = (
 )  # fmt: skip
 
 
-# ---- inputs: what the data and the person may do
+# ---- inputs: what the data and the user may choose
 
 
 def inputs_are_legal(limits: Limits, ghost: GhostState, inputs: Inputs) -> bool:
-    """Data is finite, and a loader with a length yields as many batches as it says."""
+    """Return whether data is finite, and each loader with a length yields that many batches."""
     return (
         inputs.splits >= 1
         and inputs.batches >= 1 and (limits.train_is_stream or limits.epochs == 0 or inputs.batches == limits.train_batches)
@@ -86,7 +89,7 @@ def inputs_are_legal(limits: Limits, ghost: GhostState, inputs: Inputs) -> bool:
 
 
 def window_length_is_legal(ghost: GhostState, inputs: Inputs) -> bool:
-    """K of an epoch is at least 1."""
+    """Return whether K of an epoch is at least 1 and agrees with the parameters of the ghost state."""
     return (
         inputs.window >= 1
         and (not ghost.never_accumulates or inputs.window == 1)
@@ -94,17 +97,17 @@ def window_length_is_legal(ghost: GhostState, inputs: Inputs) -> bool:
     )
 
 
-# ---- actions: which signal may be written in which state
+# ---- actions: which signals the work of a state may write
 
 
 def request_stop(signals: Signals, inputs: Inputs) -> None:
-    """In any state: a stop may be asked for, and is never taken back."""
+    """Request a stop, in any state; a request is never withdrawn."""
     if inputs.stop:
         signals.stop_requested = True
 
 
 def fetch(limits: Limits, signals: Signals, ghost: GhostState, inputs: Inputs) -> None:
-    """A stream says of each batch whether it is the last; only truncated BPTT splits a batch."""
+    """Fetch a batch. Only a stream signals its last batch; only truncated BPTT splits a batch."""
     ghost.batches_left -= 1
     if limits.train_is_stream:
         signals.stream_ended = ghost.batches_left == 0
@@ -113,7 +116,7 @@ def fetch(limits: Limits, signals: Signals, ghost: GhostState, inputs: Inputs) -
 
 
 def step(limits: Limits, signals: Signals, inputs: Inputs) -> None:
-    """Only a gradient scaler, or a policy for numbers that are not finite, skips a step; only the latter rolls back."""
+    """Step. Only a gradient scaler or ``on_nonfinite`` skips a step; only ``on_nonfinite="rollback"`` rolls back."""
     if limits.skips_steps:
         signals.step_skipped = inputs.step_skipped
     if limits.rolls_back:
@@ -121,13 +124,13 @@ def step(limits: Limits, signals: Signals, inputs: Inputs) -> None:
 
 
 def validate_sanity(limits: Limits, signals: Signals, ghost: GhostState) -> None:
-    """A batch of the sanity pass. The end of a pass with a stream in it is a surprise."""
+    """Run a batch of the sanity pass. Only a pass with a stream signals its end."""
     ghost.sanity_left -= 1
     signals.pass_ended = limits.sanity_batches == 0 and ghost.sanity_left == 0
 
 
 def validate(limits: Limits, signals: Signals, ghost: GhostState, inputs: Inputs) -> None:
-    """A batch of a check. Early stopping may run out of patience, or find an improvement."""
+    """Run a batch of a validation. Early stopping may exhaust its patience, or find an improvement."""
     ghost.validation_left -= 1
     signals.pass_ended = limits.val_batches == 0 and ghost.validation_left == 0
     if limits.stops_early:
@@ -135,7 +138,7 @@ def validate(limits: Limits, signals: Signals, ghost: GhostState, inputs: Inputs
 
 
 def test(limits: Limits, signals: Signals, ghost: GhostState) -> None:
-    """A batch of the test."""
+    """Run a batch of the test."""
     ghost.test_left -= 1
     signals.pass_ended = limits.test_batches == 0 and ghost.test_left == 0
 
@@ -153,10 +156,10 @@ ACTIONS: Mapping[State, Callable[..., None]] = {
 
 
 def other_window_is_legal(ghost: GhostState, inputs: Inputs) -> bool:
-    """What is known of the window that an optimizer which is not watched left behind.
+    """Return whether an optimizer that is not watched may have left this many backwards in its window.
 
-    It has no more than a natural number of backwards, and where it has one its window is among the open ones, beside that of
-    the optimizer that is watched. The same is proved of the optimizer that is watched, and that may be any of them.
+    If it has any, its window is open, beside that of the watched optimizer. The same is proved of the watched optimizer,
+    which may be any of them.
     """
     return inputs.gathered >= 0 and (
         inputs.gathered == 0
@@ -166,7 +169,7 @@ def other_window_is_legal(ghost: GhostState, inputs: Inputs) -> bool:
 
 
 def begin_run(counters: Counters, ghost: GhostState, inputs: Inputs) -> None:
-    """Before the first visit: what the first epoch and the first passes will have."""
+    """Choose the lengths of the first epoch and of the first passes, before the first visit."""
     ghost.batches_left = inputs.batches
     ghost.sanity_left = inputs.sanity_batches
     ghost.validation_left = inputs.val_check_batches

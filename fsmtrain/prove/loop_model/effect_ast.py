@@ -1,8 +1,9 @@
-"""Reads a function that changes things as data: an effect of the table, or one of the proofs' own monitors.
+"""Read the source of effects, predicates and guards as data, so that proofs are about the functions that run.
 
-The subset: a docstring, then assignments (``=``, ``+=``, ``-=``) to a field of a record or to an item of a list field, and
-``if``/``else`` around them. The parameters' names are the records. Nothing is executed here. What cannot be read is an
-error: unlike a guard, an effect has no meaning "may be anything".
+An effect, or an update of the ghost state, consists of a docstring, then assignments (``=``, ``+=``, ``-=``) to fields or to
+items of list fields, with ``if``/``else`` around them. A predicate is a docstring and one ``return``. Parameters are records,
+known by their names. Nothing is executed. A function outside this subset is an error: a guard that cannot be read may answer
+anything, but an effect that may do anything would make every claim false.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from types import FunctionType
 from attrs import fields, frozen
 
 from fsmtrain.core.guard_ast.expressions import Apply, Expression, Read, reads_of
-from fsmtrain.core.guard_ast.parse import Reader, reader_of
+from fsmtrain.core.guard_ast.parse import Reader, read, reader_of
 from fsmtrain.core.guard_ast.source import Unreadable
+from fsmtrain.core.guards import Guard
 from fsmtrain.errors import UsageError
 
 
 @frozen
 class Assign:
-    """``target = value``. The name of a list's item is ``gathered_by[optimizer_i]``: the index is a counter or a number."""
+    """``target = value``. An item of a list is named ``gathered_by[optimizer_i]``: the index is a field or a number."""
 
     target: Read
     value: Expression
@@ -44,69 +46,116 @@ Changes = tuple[Change, ...]
 
 
 def read_effect(function: Callable[..., None]) -> Changes:
-    """What a function changes, in its order.
+    """Return the assignments of an effect, in their order.
 
     Raises:
-        UsageError: It is outside the subset.
+        UsageError: The function is outside the subset.
 
-    >>> from fsmtrain.core.effects import gather
-    >>> for change in changes_of(gather):
-    ...     print(type(change).__name__, change.condition if isinstance(change, Branch) else change.target)
-    Branch Apply(op='==', args=(Read(record='counters', name='gathered'), Value(value=0)))
-    Assign Read(record='counters', name='gathered')
+    Example:
+        >>> from fsmtrain.core.effects import gather
+        >>> for change in read_effect(gather):
+        ...     print(type(change).__name__, change.condition if isinstance(change, Branch) else change.target)
+        Branch Apply(op='==', args=(Read(record='counters', name='gathered'), Value(value=0)))
+        Assign Read(record='counters', name='gathered')
     """
-    carried = getattr(function, "changes", None)
-    if isinstance(carried, tuple):
-        return carried
-    if not isinstance(function, FunctionType):
-        raise UsageError(f"{function!r} cannot be read: it is not a plain function.")
-    return _read(function)
+    attached = getattr(function, "changes", None)  # of a planted fault, which has no source
+    return attached if isinstance(attached, tuple) else _parse_effect(_plain(function))
+
+
+def read_predicate(function: Callable[..., object]) -> Expression:
+    """Return the expression that a predicate, or a component of a rank, returns.
+
+    Raises:
+        UsageError: The function is outside the subset.
+    """
+    return _parse_predicate(_plain(function))
+
+
+def read_guard(guard: Guard) -> Expression:
+    """Return a guard as an expression; `Opaque` parts may answer anything."""
+    attached: Expression | None = getattr(guard, "expression", None)  # of a planted fault, which has no source
+    return read(guard) if attached is None else attached
+
+
+def fields_read(changes: Changes) -> frozenset[Read]:
+    """Return the fields that the changes depend on."""
+    reads: set[Read] = set()
+    for change in changes:
+        if isinstance(change, Assign):
+            reads |= reads_of(change.value)
+        else:
+            reads |= reads_of(change.condition) | fields_read((*change.then, *change.otherwise))
+    return frozenset(reads)
+
+
+# ---- names of items and calls
 
 
 def index_of(name: str) -> tuple[str, str | int] | None:
-    """The list and the index in the name of a list's item; None for a plain field.
+    """Return the list and the index in the name of an item; None for a plain field.
 
-    >>> index_of("gathered_by[optimizer_i]"), index_of("gathered_by[0]"), index_of("gathered")
-    (('gathered_by', 'optimizer_i'), ('gathered_by', 0), None)
+    Example:
+        >>> index_of("gathered_by[optimizer_i]"), index_of("gathered_by[0]"), index_of("gathered")
+        (('gathered_by', 'optimizer_i'), ('gathered_by', 0), None)
     """
     if not name.endswith("]"):
         return None
-    whole, at = name[:-1].split("[")
-    return whole, int(at) if at.isdigit() else at
+    list_name, index = name[:-1].split("[")
+    return list_name, int(index) if index.isdigit() else index
 
 
 def argument_of(name: str) -> str | None:
-    """The counter in brackets in ``window_of(current_epoch)``; None for a plain field."""
+    """Return the argument in the name of a call, such as ``window_of(current_epoch)``; None for a plain field."""
     return name[:-1].split("(")[1] if name.endswith(")") else None
 
 
+# ---- parsing
+
+
+def _plain(function: Callable[..., object]) -> FunctionType:
+    if not isinstance(function, FunctionType):
+        raise UsageError(f"{function!r} cannot be read: it is not a plain function.")
+    return function
+
+
 @functools.cache
-def _read(function: FunctionType) -> Changes:
+def _parse_effect(function: FunctionType) -> Changes:
     definition, reader = _definition(function)
-    with _telling(function):
+    with _naming(function):
         return reader.block(definition.body[1:] if ast.get_docstring(definition) is not None else definition.body)
 
 
+@functools.cache
+def _parse_predicate(function: FunctionType) -> Expression:
+    definition, reader = _definition(function)
+    match definition.body:
+        case [ast.Return(value=ast.expr() as value)] | [ast.Expr(), ast.Return(value=ast.expr() as value)]:
+            with _naming(function):
+                return reader.expression(value)
+    raise UsageError(f"{function.__name__} cannot be read: its body is more than one return.")
+
+
 def _definition(function: FunctionType) -> tuple[ast.FunctionDef, _Reader]:
-    with _telling(function):
-        plain = reader_of(function, {name: name for name in inspect.signature(function).parameters})
-    definition = plain.source.function
+    with _naming(function):
+        guard_reader = reader_of(function, {name: name for name in inspect.signature(function).parameters})
+    definition = guard_reader.source.function
     if not isinstance(definition, ast.FunctionDef):
-        raise UsageError(f"{function.__name__} cannot be read: it is not one function.")
-    return definition, _Reader(**{f.name: getattr(plain, f.name) for f in fields(Reader)})
+        raise UsageError(f"{function.__name__} cannot be read: it is a lambda. Write it as a def.")
+    return definition, _Reader(**{f.name: getattr(guard_reader, f.name) for f in fields(Reader)})
 
 
 @contextlib.contextmanager
-def _telling(function: FunctionType) -> Iterator[None]:
+def _naming(function: FunctionType) -> Iterator[None]:
+    """Name the function in an error."""
     try:
         yield
     except Unreadable as error:
-        raise UsageError(f"{function.__name__}: {error}. Proofs read assignments to fields, with ifs around.") from error
+        raise UsageError(f"{function.__name__}: {error}. Proofs read assignments to fields, and ifs around them.") from error
 
 
 @frozen
 class _Reader(Reader):
-    """Reads statements too, and in expressions what only effects have: an item whose index is a field, and a K to look up."""
+    """Reads statements too, and two expressions that only effects have: an index that is a field, and a call with a field."""
 
     def block(self, body: list[ast.stmt]) -> Changes:
         return tuple(self.change(node) for node in body if not isinstance(node, ast.Pass))
@@ -123,60 +172,20 @@ class _Reader(Reader):
         raise Unreadable(f"`{ast.unparse(node)}` is outside what can be read")
 
     def field(self, node: ast.expr) -> Read:
-        found = self.expression(node)
-        if not isinstance(found, Read):
-            raise Unreadable(f"`{ast.unparse(node)}` is no field")
-        return found
+        field = self.expression(node)
+        if not isinstance(field, Read):
+            raise Unreadable(f"`{ast.unparse(node)}` is not a field")
+        return field
 
     def expression(self, node: ast.expr) -> Expression:
         match node:
-            case ast.Subscript(value=ast.Attribute() as whole, slice=ast.Attribute() as at):
-                found = self.field(whole)
-                return Read(found.record, f"{found.name}[{self.field(at).name}]")
+            case ast.Subscript(value=ast.Attribute() as list_node, slice=ast.Attribute() as index):
+                field = self.field(list_node)
+                return Read(field.record, f"{field.name}[{self.field(index).name}]")
             case ast.Call(func=ast.Attribute() as method, args=[ast.Attribute() as argument], keywords=[]):
-                found = self.field(method)
-                return Read(found.record, f"{found.name}({self.field(argument).name})")
+                field = self.field(method)
+                return Read(field.record, f"{field.name}({self.field(argument).name})")
         return super().expression(node)
 
     def truth(self, node: ast.expr) -> Expression:
-        return self.expression(node)  # the type checker has seen to it
-
-
-def fields_written(changes: Changes) -> frozenset[Read]:
-    """The fields that may be assigned."""
-    found: set[Read] = set()
-    for change in changes:
-        found |= {change.target} if isinstance(change, Assign) else fields_written((*change.then, *change.otherwise))
-    return frozenset(found)
-
-
-def read_predicate(function: Callable[..., object]) -> Expression:
-    """What a function returns, whose parameters are records: a docstring, then one ``return``.
-
-    Raises:
-        UsageError: It is outside the subset.
-    """
-    if not isinstance(function, FunctionType):
-        raise UsageError(f"{function!r} cannot be read: it is not a plain function.")
-    return _returned(function)
-
-
-@functools.cache
-def _returned(function: FunctionType) -> Expression:
-    definition, reader = _definition(function)
-    match definition.body:
-        case [ast.Return(value=ast.expr() as value)] | [ast.Expr(), ast.Return(value=ast.expr() as value)]:
-            with _telling(function):
-                return reader.expression(value)
-    raise UsageError(f"{function.__name__} cannot be read: its body is more than one return.")
-
-
-def fields_read(changes: Changes) -> frozenset[Read]:
-    """The fields whose values matter."""
-    found: set[Read] = set()
-    for change in changes:
-        if isinstance(change, Assign):
-            found |= reads_of(change.value)
-        else:
-            found |= reads_of(change.condition) | fields_read((*change.then, *change.otherwise))
-    return frozenset(found)
+        return self.expression(node)  # mypy has checked the types of these functions

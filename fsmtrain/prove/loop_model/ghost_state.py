@@ -1,9 +1,9 @@
-"""What proofs write down beside a run: `Seen`, and the functions that keep it. Nothing in a run ever looks at it.
+"""Ghost state: history and prophecy variables that proofs keep beside a run, and the functions that update them.
 
-The counters of a run are made for speed: they restart and are taken over. The witness counts the same things in the
-plainest way, visit by visit, so that a claim can compare the two.
+The run never reads them. Its own counters are made for speed: they restart and are handed from one optimizer to the next. Ghost
+state counts the same things in the plainest way, one visit at a time, so that a claim can compare the two.
 
-One optimizer is watched, any of them: `me` is its index and never changes. What holds for it holds for all.
+Proofs cover any number of optimizers by watching one of them, at an arbitrary index: what is proved of it holds for all.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from fsmtrain.core.states import State
 
 @define
 class GhostState:
-    """The witness of one run."""
+    """The ghost state of one run."""
 
-    watched_i: int = 0  # the optimizer that is watched
-    never_accumulates: bool = False  # whether every epoch's K is 1 and no optimizer has a guard of its own
+    # Parameters, which never change.
+    watched_i: int = 0  # index of the optimizer that is watched
+    never_accumulates: bool = False  # whether K is 1 in every epoch and no optimizer has a step guard of its own
+    same_window: int = 0  # K if it is the same in every epoch, else 0
 
-    same_window: int = 0  # K, where it is the same in every epoch; else 0
-
-    # To come: what the data will yield, fixed before anybody can know it.
-    batches_left: int = 1  # of the epoch
-    sanity_left: int = 1
-    validation_left: int = 1  # of this check, or of the next one
-    test_left: int = 1
-    epoch_window: int = 1  # K of the epoch
+    # Prophecy: what the data will yield, chosen before the run can know it. Visits count it down.
+    batches_left: int = 1  # of this epoch
+    sanity_left: int = 1  # batches of the sanity pass
+    validation_left: int = 1  # batches of this validation, or of the next one
+    test_left: int = 1  # batches of the test
+    epoch_window: int = 1  # K of this epoch
     saves_left: int = 1  # of this batch
 
-    # Past: counted by visits.
+    # History: counted from 0, one visit at a time.
     epochs_begun: int = 0
     epochs_finished: int = 0
     fetched: int = 0
     fetched_in_epoch: int = 0
     rounds: int = 0
     rounds_with_step: int = 0
-    stepped: bool = False  # whether the round under way had a step
-    steps: int = 0  # by the optimizer that is watched
-    last_step: int = -1  # the round of it
+    stepped: bool = False  # whether an optimizer has visited `step` in this round
+    steps: int = 0  # of the watched optimizer
+    last_step: int = -1  # the round of its last step
     skipped: int = 0
     validations: int = 0
-    pending: int = 0  # backwards of the optimizer that is watched, since its last visit to `step`
+    pending: int = 0  # backwards of the watched optimizer since its last visit to `step`
     open_windows: int = 0  # optimizers with a backward since their last visit to `step`
 
-    # fetched_in_epoch == batches_in_intervals + batches_in_interval, where the first is a multiple of val_check_batches and the
-    # second lies between 1 and val_check_batches; the same of the epochs.
+    # fetched_in_epoch == batches_in_intervals + batches_in_interval: the first is a multiple of val_check_batches, the second
+    # lies in 1..val_check_batches. Epochs likewise.
     batches_in_intervals: int = 0
     batches_in_interval: int = 0
     epochs_in_intervals: int = 0
@@ -59,26 +59,26 @@ class GhostState:
 
 @define
 class Inputs:
-    """What nobody can foresee: each visit sees new values, anything within `environment.chances_are_legal`."""
+    """What the environment chooses at each visit: any values that `assumptions.inputs_are_legal` allows."""
 
-    stop: bool = False  # somebody asks the run to stop
+    stop: bool = False  # whether a stop is requested now
     patience_exhausted: bool = False
     step_skipped: bool = False
-    nonfinite: bool = False  # a number of the window that is to be stepped
+    nonfinite: bool = False  # whether the window to be stepped has a number that is not finite
     splits: int = 1  # of the batch that is fetched
-    batches: int = 1  # of the next epoch, a stream's too: data is finite
+    batches: int = 1  # of the next epoch; finite for a stream too
     sanity_batches: int = 1
-    val_check_batches: int = 1  # of the next check
+    val_check_batches: int = 1  # val batches of the next validation
     test_batches: int = 1
     window: int = 1  # K of the next epoch
     gathered: int = 0  # by an optimizer that is not watched, when its turn comes
 
 
-# ---- on a visit, after the state's work and before its guards
+# ---- updates after the state's work, before its guards are evaluated
 
 
 def record_fetch(limits: Limits, ghost: GhostState) -> None:
-    """A batch, perhaps the first of its epoch."""
+    """Count a batch, and an epoch with its first batch."""
     if ghost.fetched_in_epoch == 0:
         ghost.epochs_begun += 1
         if ghost.epochs_in_interval == limits.val_check_epochs:
@@ -97,19 +97,19 @@ def record_fetch(limits: Limits, ghost: GhostState) -> None:
 
 
 def record_forward(counters: Counters, ghost: GhostState) -> None:
-    """A round begins with the first optimizer's forward."""
+    """Count a round with the first optimizer's forward."""
     if counters.optimizer_i == 0:
         ghost.rounds += 1
 
 
 def record_backward(counters: Counters, ghost: GhostState) -> None:
-    """A backward of the optimizer that is watched."""
+    """Count a backward of the watched optimizer."""
     if counters.optimizer_i == ghost.watched_i:
         ghost.pending += 1
 
 
 def record_round_end(limits: Limits, counters: Counters, ghost: GhostState) -> None:
-    """The end of an optimizer's turn; with the last one's the round ends."""
+    """Count a round with a step, at the end of the last optimizer's turn."""
     if counters.optimizer_i + 1 == limits.optimizers:
         if ghost.stepped:
             ghost.rounds_with_step += 1
@@ -117,7 +117,7 @@ def record_round_end(limits: Limits, counters: Counters, ghost: GhostState) -> N
 
 
 def record_save(ghost: GhostState) -> None:
-    """A checkpoint of this batch."""
+    """Count a checkpoint of this batch."""
     ghost.saves_left -= 1
 
 
@@ -130,17 +130,17 @@ BEFORE_GUARDS: Mapping[State, Callable[..., None]] = {
 }
 
 
-# ---- on leaving, after the guards and before the effects
+# ---- updates after the guards are evaluated, before the row's effects
 
 
 def open_window(counters: Counters, ghost: GhostState) -> None:
-    """The backward that follows opens a window where there was none."""
+    """Count an open window if the coming backward is the first in it."""
     if counters.gathered == 0:
         ghost.open_windows += 1
 
 
 def close_window(counters: Counters, signals: Signals, ghost: GhostState) -> None:
-    """A window is closed, unless the run ends here to go back to a checkpoint: then all stays as it is."""
+    """Count a closed window. A rollback leaves it open: the run ends there."""
     if not signals.nonfinite:
         ghost.open_windows -= 1
         ghost.stepped = True
@@ -154,14 +154,14 @@ def close_window(counters: Counters, signals: Signals, ghost: GhostState) -> Non
 
 
 def end_validation(ghost: GhostState, inputs: Inputs) -> None:
-    """With its last batch the check is done, and the next one's length is open."""
+    """Count a validation after its last batch, and choose the length of the next one."""
     if ghost.validation_left == 0:
         ghost.validation_left = inputs.val_check_batches
         ghost.validations += 1
 
 
 def end_epoch(ghost: GhostState, inputs: Inputs) -> None:
-    """The next epoch's length and window are open."""
+    """Count an epoch whose last batch is done, and choose the length and K of the next one."""
     if ghost.batches_left == 0:
         ghost.epochs_finished += 1
     ghost.fetched_in_epoch = 0

@@ -1,7 +1,7 @@
-"""The systems in which claims are made: the full table with guards of the user's that may answer anything.
+"""The full table with user guards that may answer anything, as a transition system.
 
-In each of them at most one decision is the built-in one. So a claim about steps holds whatever the user's guards for checks,
-saves and stops say, and a claim without a condition whatever any of them says.
+At most one decision is the built-in one. So a claim about steps holds whatever the user's guards for validations, saves and
+stops answer, and a claim without a condition holds whatever any of them answers.
 """
 
 from __future__ import annotations
@@ -16,48 +16,38 @@ from fsmtrain.core.decisions import decisions
 from fsmtrain.core.guard_ast.expressions import Expression
 from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.table import Table, full_table
+from fsmtrain.core.table import full_table
 from fsmtrain.prove.claims.claim import Decision
 from fsmtrain.prove.loop_model.assumptions import LEGAL_LIMITS, validation_interval_fits
-from fsmtrain.prove.smt.transition_system import TransitionSystem, system
+from fsmtrain.prove.smt.transition_system import TransitionSystem, transition_system
 
 
 class ArbitraryGuard:
-    """A guard of the user's that cannot be read: in proofs it may say anything, and the same to all who ask in one visit."""
+    """A user guard whose source cannot be read: in proofs it may answer anything, once for each visit."""
 
     def __init__(self, name: str) -> None:
         self.__name__ = name
 
     def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Asked by nobody: proofs do not run."""
+        """Not called: proofs run nothing."""
         raise NotImplementedError(self.__name__)
 
 
-def table_of(built_in: Decision | None) -> Table:
-    """The full table with every decision replaced but one."""
-    free = Guards(
+@functools.cache
+def loop_system(built_in: Decision | None) -> TransitionSystem:
+    """Return the transition system of the table with all decisions but this one left to arbitrary guards.
+
+    Any optimizer may have a step guard of its own. So, unless that decision is the built-in one, the built-in rule for the
+    other optimizers may answer anything too, which includes its real answer.
+    """
+    guards = Guards(
         step={} if built_in == "step" else {0: ArbitraryGuard("step")},
         validate=None if built_in == "validate" else ArbitraryGuard("validate"),
         save=None if built_in == "save" else ArbitraryGuard("save"),
         stop=None if built_in == "stop" else ArbitraryGuard("stop"),
     )
-    return full_table(decisions(free))
-
-
-def world_of(table: Table, built_in: Decision | None) -> TransitionSystem:
-    """A table's transition system.
-
-    Any optimizer may have a step guard of its own. So, unless that decision is built in, the rule of the others may answer
-    anything too: what it would say is among the answers.
-    """
-    legal: tuple[Callable[..., bool], ...] = (
-        (*LEGAL_LIMITS, validation_interval_fits) if built_in == "validate" else LEGAL_LIMITS
-    )
-    own_steps: frozenset[Expression] = frozenset() if built_in == "step" else frozenset({read(ask.window_is_full)})
-    return system(table, legal=legal, accumulates=built_in != "step", substitute=own_steps)
-
-
-@functools.cache
-def loop_system(built_in: Decision | None) -> TransitionSystem:
-    """The transition system of the table that runs."""
-    return world_of(table_of(built_in), built_in)
+    legal: tuple[Callable[..., bool], ...] = LEGAL_LIMITS
+    if built_in == "validate":
+        legal = (*LEGAL_LIMITS, validation_interval_fits)
+    step_rule: frozenset[Expression] = frozenset() if built_in == "step" else frozenset({read(ask.window_is_full)})
+    return transition_system(full_table(decisions(guards)), legal=legal, may_accumulate=built_in != "step", arbitrary=step_rule)

@@ -1,7 +1,7 @@
-"""The lemmas about multiplication and ``%``, which Spacer cannot use: each is given to both solvers by itself.
+"""Lemmas about multiplication and ``%``, which Spacer cannot use: each is given to Z3 and to cvc5 by itself.
 
-A claim says: batches_nb + 1 == whole + place, where `whole` grows by `interval` whenever `place` begins anew. From these
-lemmas it follows that `place` reaches `interval` exactly when ``(batch_nb + 1) % interval == 0``.
+A claim says that ``batch_nb + 1 == whole + position``, where ``whole`` grows by ``interval`` whenever ``position`` starts
+again. By these lemmas, ``position`` reaches ``interval`` exactly when ``(batch_nb + 1) % interval == 0``.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ from time import process_time
 
 from attrs import frozen
 
-from fsmtrain.prove.smt.obligations import Obligation, cvc5_refutes, z3_refutes
-from fsmtrain.prove.smt.solvers import z3
+from fsmtrain.prove.smt.solvers import cvc5_refutes, to_smtlib, z3, z3_refutes
 from fsmtrain.prove.smt.z3_terms import Term
 
 
 @frozen
 class Lemma:
-    """A fact of arithmetic: `holds` makes it for four whole numbers."""
+    """A fact of arithmetic about four whole numbers."""
 
     statement: str
-    holds: Callable[[Term, Term, Term, Term], Term]
+    formula: Callable[[Term, Term, Term, Term], Term]
 
 
 @frozen
 class LemmaVerdict:
-    """Which solver proves a lemma, and how long both took together."""
+    """Which solvers prove a lemma, and the processor time of both together, in seconds."""
 
     lemma: Lemma
     z3: bool
@@ -34,32 +33,33 @@ class LemmaVerdict:
     seconds: float
 
 
-def _whole_begins_as_a_multiple(number: Term, times: Term, interval: Term, place: Term) -> Term:
+def _zero_is_a_multiple(n: Term, t: Term, interval: Term, position: Term) -> Term:
     return z3().IntVal(0) == 0 * interval
 
 
-def _whole_stays_a_multiple(number: Term, times: Term, interval: Term, place: Term) -> Term:
-    return z3().Implies(number == times * interval, number + interval == (times + 1) * interval)
+def _the_next_is_a_multiple(n: Term, t: Term, interval: Term, position: Term) -> Term:
+    return z3().Implies(n == t * interval, n + interval == (t + 1) * interval)
 
 
-def _place_is_full_when_divisible(number: Term, times: Term, interval: Term, place: Term) -> Term:
-    known = z3().And(interval >= 1, place >= 1, place <= interval, times >= 0, number == times * interval + place)
-    return z3().Implies(known, (place == interval) == (number % interval == 0))
+def _divisible_at_the_last_position(n: Term, t: Term, interval: Term, position: Term) -> Term:
+    known = z3().And(interval >= 1, position >= 1, position <= interval, t >= 0, n == t * interval + position)
+    return z3().Implies(known, (position == interval) == (n % interval == 0))
 
 
 LEMMAS = (
-    Lemma("whole is a multiple of interval at first: 0 == 0 * interval", _whole_begins_as_a_multiple),
-    Lemma("and stays one: whole == t * interval implies whole + interval == (t + 1) * interval", _whole_stays_a_multiple),
-    Lemma("n == t * interval + place, 1 <= place <= interval: place == interval iff n % interval == 0",
-          _place_is_full_when_divisible),
+    Lemma("0 is a multiple of interval: 0 == 0 * interval", _zero_is_a_multiple),
+    Lemma("the next multiple: n == t * interval implies n + interval == (t + 1) * interval", _the_next_is_a_multiple),
+    Lemma("n == t * interval + position, 1 <= position <= interval: position == interval iff n % interval == 0",
+          _divisible_at_the_last_position),
 )  # fmt: skip
 
 
 def prove_lemmas(lemmas: tuple[Lemma, ...] = LEMMAS) -> list[LemmaVerdict]:
-    """Both solvers' verdicts."""
+    """Return the verdict of both solvers on each lemma."""
     verdicts = []
     for lemma in lemmas:
-        begun = process_time()
-        due = Obligation(lemma.statement, (z3().Not(lemma.holds(*z3().Ints("number times interval place"))),))
-        verdicts.append(LemmaVerdict(lemma, z3_refutes(due, 3.0), cvc5_refutes(due.to_smtlib()), process_time() - begun))
+        start = process_time()
+        negation = (z3().Not(lemma.formula(*z3().Ints("n t interval position"))),)
+        by_z3, by_cvc5 = z3_refutes(negation, 3.0), cvc5_refutes(to_smtlib(negation))
+        verdicts.append(LemmaVerdict(lemma, by_z3, by_cvc5, process_time() - start))
     return verdicts

@@ -1,7 +1,7 @@
-"""What must be checked of invariants, and nothing else: that a run begins within them, that no row leads out of them, and
-that nothing bad lies inside. Each obligation is one formula without quantifiers that must have no model.
+"""Proof obligations of an invariant: it holds at the start, no row leads out of it, and no violation lies inside it.
 
-This is all that needs to be believed of a proof: where the invariants come from is of no interest here.
+Each obligation is one formula without quantifiers that must have no model. They are all of a proof that has to be trusted: how
+the invariants were found does not matter.
 """
 
 from __future__ import annotations
@@ -11,66 +11,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import frozen
 
 from fsmtrain.core.states import State
-from fsmtrain.prove.smt.solvers import cvc5, z3
+from fsmtrain.prove.smt.solvers import z3
 from fsmtrain.prove.smt.transition_system import TransitionSystem
 from fsmtrain.prove.smt.z3_terms import Term
 
-Violations = Mapping[State, Term]  # of each state: what must not be at a visit to it
-KnownFacts = Mapping[State, Sequence[Term]]  # what has been proved of each state's visits
-Invariants = Mapping[State, Term]  # of each state: what holds whenever it is entered
+Violations = Mapping[State, Term]  # by state: what must not hold at a visit
+ProvedFacts = Mapping[State, Sequence[Term]]  # by state: what has been proved of each visit
+Invariants = Mapping[State, Term]  # by state: what holds whenever it is entered
 
 
 @frozen
 class Obligation:
-    """A formula that must have no model, as its conjuncts; and what it says."""
+    """A conjunction that must have no model, and what that shows."""
 
     description: str
     conjuncts: tuple[Term, ...]
 
-    def to_smtlib(self) -> str:
-        """The formula in SMT-LIB's language."""
-        solver = z3().Solver()
-        solver.add(*self.conjuncts)
-        return "\n".join(line for line in solver.to_smt2().splitlines() if not line.startswith((";", "(set-info")))
-
 
 def proof_obligations(
-    system: TransitionSystem, bad: Violations, known: KnownFacts, invariants: Invariants
+    system: TransitionSystem, violations: Violations, facts: ProvedFacts, invariants: Invariants
 ) -> Iterator[Obligation]:
-    """All obligations of a proof."""
-    entered = list(system.entry.items())
-    pairs = [(term, system.start[field]) for field, term in entered]
-    begin = z3().BoolVal(True) if State.START not in system.visits else z3().substitute(invariants[State.START], *pairs)
-    if not z3().is_true(begin):
-        yield Obligation("a run begins within", (*system.legal, *system.assumed_at_start, z3().Not(begin)))
+    """Yield all obligations of a proof."""
+    at_start = [(term, system.start[field]) for field, term in system.entry.items()]
+    initial = z3().BoolVal(True) if State.START not in system.visits else z3().substitute(invariants[State.START], *at_start)
+    if not z3().is_true(initial):
+        yield Obligation("a run starts within", (*system.legal, *system.assumed_at_start, z3().Not(initial)))
     for state, visit in system.visits.items():
-        here = (*system.legal, *visit.assumed, *known.get(state, ()), invariants[state])
-        for taken in visit.transitions:
-            if z3().is_true(invariants[taken.row.to]):
+        reachable = (*system.legal, *visit.assumed, *facts.get(state, ()), invariants[state])
+        for transition in visit.transitions:
+            to = transition.row.to
+            if z3().is_true(invariants[to]):
                 continue
-            end = z3().substitute(invariants[taken.row.to], *((term, taken.after[field]) for field, term in entered))
-            if not z3().is_true(end):
-                yield Obligation(f"{state} -> {taken.row.to} stays within", (*here, taken.condition, z3().Not(end)))
-        if state in bad:
-            yield Obligation(f"nothing bad in {state}", (*here, bad[state]))
-
-
-def z3_refutes(obligation: Obligation, seconds: float = 5.0) -> bool:
-    """Whether Z3 finds that there is no model."""
-    solver = z3().Solver()
-    solver.set("timeout", int(seconds * 1000))
-    solver.add(*obligation.conjuncts)
-    return str(solver.check()) == "unsat"
-
-
-def cvc5_refutes(smt2: str, seconds: float = 10.0) -> bool:
-    """Whether cvc5, given nothing but the text, finds that there is no model."""
-    manager = cvc5().TermManager()
-    solver = cvc5().Solver(manager)
-    solver.setOption("tlimit-per", str(int(seconds * 1000)))
-    parser = cvc5().InputParser(solver)
-    parser.setStringInput(cvc5().InputLanguage.SMT_LIB_2_6, "(set-logic ALL)\n" + smt2, "obligation")
-    symbols, answers = parser.getSymbolManager(), ""
-    while not (command := parser.nextCommand()).isNull():
-        answers += str(command.invoke(solver, symbols))
-    return answers.strip() == "unsat"
+            after = z3().substitute(invariants[to], *((term, transition.after[field]) for field, term in system.entry.items()))
+            if not z3().is_true(after):
+                yield Obligation(f"{state} -> {to} stays within", (*reachable, transition.condition, z3().Not(after)))
+        if state in violations:
+            yield Obligation(f"no violation in {state}", (*reachable, violations[state]))

@@ -1,89 +1,96 @@
-"""Proves a claim: by induction where the claim, with those above it, is its own invariant; else with Spacer's invariants."""
+"""Prove one claim: by induction if it is an invariant by itself, given the claims before it; else with Spacer's invariants."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from time import process_time
+from typing import Literal
 
 from attrs import frozen
 
 from fsmtrain.core.states import State
 from fsmtrain.prove.claims.claim import Claim, Decision
-from fsmtrain.prove.loop_model.effect_ast import read_predicate
-from fsmtrain.prove.smt.obligations import Invariants, KnownFacts, Obligation, Violations, proof_obligations, z3_refutes
-from fsmtrain.prove.smt.solvers import z3
+from fsmtrain.prove.smt.obligations import Invariants, Obligation, ProvedFacts, Violations, proof_obligations
+from fsmtrain.prove.smt.solvers import z3, z3_refutes
 from fsmtrain.prove.smt.spacer import find_invariants
 from fsmtrain.prove.smt.transition_system import TransitionSystem
-from fsmtrain.prove.smt.z3_terms import Term, new_translator, variable_names
+from fsmtrain.prove.smt.z3_terms import Term, Translator, variable_names
+
+Method = Literal["induction", "Spacer"]
 
 
 @frozen
 class Proof:
-    """A claim with its invariants and what is to be checked of them."""
+    """The invariants that prove a claim, and their obligations, all of which Z3 has refuted."""
 
-    method: str  # "induction" or "Spacer"
-    seconds: float
+    method: Method
     invariants: Invariants
     obligations: tuple[Obligation, ...]
 
 
-def prove(system: TransitionSystem, bad: Violations, known: KnownFacts, *, seconds: float = 60.0) -> Proof | None:
-    """A proof that no run meets anything bad; None where none was found in time.
+def prove(
+    system: TransitionSystem, violations: Violations, facts: ProvedFacts, *, timeout_seconds: float = 60.0
+) -> Proof | None:
+    """Return a proof that no run meets a violation; None if none was found in time.
 
     Args:
         system: The transition system.
-        bad: What must not be, of each state.
-        known: What has been proved before.
-        seconds: The time for Spacer.
+        violations: What must not hold, by state.
+        facts: What has been proved before.
+        timeout_seconds: Processor time for Spacer.
     """
-    begun = process_time()
-    for method, invariants in _candidates(system, bad, known, seconds):
-        due = tuple(proof_obligations(system, bad, known, invariants))
-        if all(map(z3_refutes, due)):
-            return Proof(method, process_time() - begun, invariants, due)
+    for method, invariants in _candidates(system, violations, facts, timeout_seconds):
+        obligations = tuple(proof_obligations(system, violations, facts, invariants))
+        if all(z3_refutes(obligation.conjuncts) for obligation in obligations):
+            return Proof(method, invariants, obligations)
     return None
 
 
 def _candidates(
-    system: TransitionSystem, bad: Violations, known: KnownFacts, seconds: float
-) -> Iterator[tuple[str, Invariants]]:
-    yield "induction", _itself(system, bad)
-    found = find_invariants(system, bad, known, seconds=seconds)
-    if found is not None:
-        yield "Spacer", found
+    system: TransitionSystem, violations: Violations, facts: ProvedFacts, timeout_seconds: float
+) -> Iterator[tuple[Method, Invariants]]:
+    yield "induction", _claim_as_invariant(system, violations)
+    invariants = find_invariants(system, violations, facts, timeout_seconds=timeout_seconds)
+    if invariants is not None:
+        yield "Spacer", invariants
 
 
-def _itself(system: TransitionSystem, bad: Violations) -> Invariants:
-    """The claim as its own invariant, in the states where inputs has no say in it."""
+def _claim_as_invariant(system: TransitionSystem, violations: Violations) -> Invariants:
+    """Return the claim itself, for the states in which it does not depend on inputs or unknowns."""
     names = {term.decl().name() for term in system.entry.values()}
     return {
-        state: z3().Not(bad[state]) if state in bad and variable_names(bad[state]) <= names else z3().BoolVal(True)
+        state: z3().Not(violations[state])
+        if state in violations and variable_names(violations[state]) <= names
+        else z3().BoolVal(True)
         for state in system.visits
     }
 
 
-def violations_of(system: TransitionSystem, claim: Claim) -> dict[State, Term]:
-    """What a claim excludes."""
-    bad: dict[State, Term] = {}
-    for state in State:
-        if state not in claim.at or state not in system.visits:
+def violations_of(system: TransitionSystem, claim: Claim) -> Violations:
+    """Return what a claim excludes."""
+    violations = {}
+    for state, visit in system.visits.items():
+        if state not in claim.at:
             continue
-        visit = system.visits[state]
-        fails = z3().Not(new_translator().term(read_predicate(claim.holds), visit.at_guards))
+        fails = z3().Not(Translator().predicate(claim.holds, visit.at_guards))
         if claim.to is not None:
-            leading = [taken.condition for taken in visit.transitions if taken.row.to in claim.to]
-            if not leading:
+            conditions = [transition.condition for transition in visit.transitions if transition.row.to in claim.to]
+            if not conditions:
                 continue
-            fails = z3().And(z3().Or(*leading), fails)
-        bad[state] = fails
-    return bad
+            fails = z3().And(z3().Or(*conditions), fails)
+        violations[state] = fails
+    return violations
 
 
-def facts_from(system: TransitionSystem, claims: Sequence[Claim], built_in: Decision | None) -> dict[State, list[Term]]:
-    """What the claims give for the proof of another in a system with this decision built in."""
-    known: dict[State, list[Term]] = {}
-    for other in claims:
-        if other.built_in in (None, built_in):
-            for state, term in violations_of(system, other).items():
-                known.setdefault(state, []).append(z3().Not(term))
-    return known
+def facts_from(system: TransitionSystem, claims: Sequence[Claim], built_in: Decision | None) -> ProvedFacts:
+    """Return what proved claims say about a system with this decision built in."""
+    facts: dict[State, list[Term]] = {}
+    for claim in claims:
+        if claim.built_in in (None, built_in):
+            add_facts(facts, violations_of(system, claim))
+    return facts
+
+
+def add_facts(facts: dict[State, list[Term]], violations: Violations) -> None:
+    """Add that none of these violations occurs."""
+    for state, term in violations.items():
+        facts.setdefault(state, []).append(z3().Not(term))

@@ -1,7 +1,7 @@
-"""The table as a transition system in Z3's terms: each state's visit, and each row with its condition and what it leaves.
+"""The table as a transition system in Z3's terms: for each state a symbolic visit, and its rows with conditions and effects.
 
-The rows are those of the table that runs. Around them stand what the world does at a visit (`environment`) and what the
-proofs write down (`witness`).
+The rows are those of the table that runs. Around them stand what the environment does at a visit (`assumptions`) and the
+updates of the ghost state (`ghost_state`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from attrs import fields, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.expressions import Expression, Read
-from fsmtrain.core.guard_ast.parse import read
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
@@ -24,18 +23,16 @@ from fsmtrain.prove.loop_model.assumptions import (
     request_stop,
     window_length_is_legal,
 )
-from fsmtrain.prove.loop_model.effect_ast import read_effect
+from fsmtrain.prove.loop_model.effect_ast import read_effect, read_guard
+from fsmtrain.prove.loop_model.fields import SORTS
 from fsmtrain.prove.loop_model.ghost_state import AFTER_GUARDS, BEFORE_GUARDS, GhostState
 from fsmtrain.prove.smt.solvers import z3
-from fsmtrain.prove.smt.z3_terms import ME, NEVER_ACCUMULATES, SORTS, Term, Translator, Valuation, constant, new_translator
-
-INPUT_ASSUMPTIONS = (inputs_are_legal, window_length_is_legal)
-SAME_WINDOW = Read("ghost", "same_window")
+from fsmtrain.prove.smt.z3_terms import NEVER_ACCUMULATES, SAME_WINDOW, WATCHED_I, Term, Translator, Valuation, constant
 
 
 @frozen
 class SymbolicTransition:
-    """A row as a transition: when it is taken, and the moment at which its target is entered."""
+    """A row, the condition under which it is taken, and the valuation with which its target is entered."""
 
     row: Row
     condition: Term
@@ -44,7 +41,13 @@ class SymbolicTransition:
 
 @frozen
 class SymbolicVisit:
-    """A visit to a state: the moment at which its guards are asked, its rows, and what is assumed of values made up."""
+    """A visit to a state.
+
+    Attributes:
+        at_guards: The valuation in which the guards are evaluated, after the state's work.
+        transitions: The rows that leave the state.
+        assumed: What holds of the inputs, and of the unknowns that stand for other optimizers.
+    """
 
     state: State
     at_guards: Valuation
@@ -54,89 +57,96 @@ class SymbolicVisit:
 
 @frozen
 class TransitionSystem:
-    """All visits, over the same free variables: those of the moment at which a state is entered."""
+    """All visits, over the variables of one valuation, with which a state is entered.
+
+    Attributes:
+        entry: The free variables.
+        visits: By state.
+        start: The valuation with which ``start`` is entered.
+        legal: What holds of the limits in every visit.
+        assumed_at_start: What holds of the inputs before the first visit.
+    """
 
     entry: Valuation
     visits: Mapping[State, SymbolicVisit]
     start: Valuation
-    legal: tuple[Term, ...]  # of the limits, in every moment
+    legal: tuple[Term, ...]
     assumed_at_start: tuple[Term, ...]
 
 
-def system(
+def transition_system(
     table: Table,
     *,
     legal: tuple[Callable[..., bool], ...] = LEGAL_LIMITS,
-    accumulates: bool = False,
-    substitute: frozenset[Expression] = frozenset(),
+    may_accumulate: bool = False,
+    arbitrary: frozenset[Expression] = frozenset(),
     states: Collection[State] = tuple(State),
-    shares: bool = False,
+    shares_unknowns: bool = False,
 ) -> TransitionSystem:
-    """The transition system of a table.
+    """Translate a table.
 
     Args:
         table: The rows.
-        legal: What is known of the limits.
-        accumulates: Whether an optimizer may have a guard of its own, so that nothing is known of its windows' lengths.
-        substitute: Expressions in whose place any answer may come.
-        states: Those whose visits are wanted.
-        shares: Whether rows that read the same item of a list find the same there.
+        legal: What is assumed of the limits.
+        may_accumulate: Whether an optimizer may have a step guard of its own, so that nothing is known of window lengths.
+        arbitrary: Expressions that may have any value.
+        states: The states whose visits are needed.
+        shares_unknowns: Whether rows that read the same item of a list read the same value, to compare two tables.
     """
-    entered = {field: constant(field) for field in SORTS if field.record != "inputs"}
-    plain = new_translator()
-    legal_terms = [plain.holds(function, entered) for function in legal]
-    optimizers = entered[Read("limits", "optimizers")]
-    legal_terms += [entered[ME] >= 0, entered[ME] < optimizers, entered[SAME_WINDOW] >= 0]
-    if accumulates:
-        legal_terms.append(z3().Not(entered[NEVER_ACCUMULATES]))
-    start, assumed = _start(entered)
+    entry = {field: constant(field) for field in SORTS if field.record != "inputs"}
+    translator = Translator()
+    legal_terms = [translator.predicate(function, entry) for function in legal]
+    optimizers = entry[Read("limits", "optimizers")]
+    legal_terms += [entry[WATCHED_I] >= 0, entry[WATCHED_I] < optimizers, entry[SAME_WINDOW] >= 0]
+    if may_accumulate:
+        legal_terms.append(z3().Not(entry[NEVER_ACCUMULATES]))
+    start, assumed_at_start = _start(entry)
     visits = {
-        state: _visit(table, state, entered, new_translator(substitute, shares=shares)) for state in State if state in states
+        state: _visit(table, state, entry, Translator(arbitrary=arbitrary, shares_unknowns=shares_unknowns))
+        for state in State
+        if state in states
     }
-    return TransitionSystem(entered, visits, start, tuple(legal_terms), assumed)
+    return TransitionSystem(entry, visits, start, tuple(legal_terms), assumed_at_start)
 
 
-def _visit(table: Table, state: State, entered: Valuation, made: Translator) -> SymbolicVisit:
-    now = {**entered, **{field: constant(field) for field in SORTS if field.record == "inputs"}}
-    for known in INPUT_ASSUMPTIONS:
-        made.assumed.extend(made.holds(known, now).children())
+def _visit(table: Table, state: State, entry: Valuation, translator: Translator) -> SymbolicVisit:
+    now = _with_inputs(entry, translator)
     for function in (request_stop, ACTIONS.get(state), BEFORE_GUARDS.get(state)):
         if function is not None:
-            now = made.after(read_effect(function), now)
-    left = now if state not in AFTER_GUARDS else made.after(read_effect(AFTER_GUARDS[state]), now)
+            now = translator.after(read_effect(function), now)
+    leaving = now if state not in AFTER_GUARDS else translator.after(read_effect(AFTER_GUARDS[state]), now)
 
-    def asked(guard: Guard) -> Term:
-        return made.term(read_guard(guard), now)
+    def answer(guard: Guard) -> Term:
+        return translator.term(read_guard(guard), now)
 
-    rows = []
+    transitions = []
     for row in table.leaving(state):
-        answers = [z3().BoolVal(True) if row.when is None else asked(row.when), *(z3().Not(asked(g)) for g in row.unless)]
+        answers = [z3().BoolVal(True) if row.when is None else answer(row.when), *(z3().Not(answer(g)) for g in row.unless)]
         condition = answers[0] if len(answers) == 1 else z3().And(*answers)
-        after = left
+        after = leaving
         for effect in row.then:
-            after = made.after(read_effect(effect), after)
-        rows.append(SymbolicTransition(row, condition, after))
-    return SymbolicVisit(state, now, tuple(rows), tuple(made.assumed))
+            after = translator.after(read_effect(effect), after)
+        transitions.append(SymbolicTransition(row, condition, after))
+    return SymbolicVisit(state, now, tuple(transitions), tuple(translator.assumed))
 
 
-def read_guard(guard: Guard) -> Expression:
-    """A guard as an expression; one that carries its own is taken at its word."""
-    carried: Expression | None = getattr(guard, "expression", None)
-    return read(guard) if carried is None else carried
-
-
-def _start(entered: Valuation) -> tuple[Valuation, tuple[Term, ...]]:
-    """The moment at which `start` is entered."""
-    made = new_translator()
-    begun: Valuation = {field: value for field, value in entered.items() if field.record == "limits"}
-    records = (("counters", Counters.begin(1)), ("signals", Signals()), ("ghost", GhostState()))
-    for record, values in records:
-        for f in fields(type(values)):
-            value = getattr(values, f.name)
+def _start(entry: Valuation) -> tuple[Valuation, tuple[Term, ...]]:
+    """Return the valuation with which ``start`` is entered, and what is assumed of its inputs."""
+    translator = Translator()
+    values: Valuation = {field: term for field, term in entry.items() if field.record == "limits"}
+    for name, record in (("counters", Counters.begin(1)), ("signals", Signals()), ("ghost", GhostState())):
+        for f in fields(type(record)):
+            value = getattr(record, f.name)
             value = value[0] if isinstance(value, list) else value
-            begun[Read(record, f.name)] = z3().BoolVal(value) if isinstance(value, bool) else z3().IntVal(value)
-    begun |= {field: entered[field] for field in (ME, NEVER_ACCUMULATES, SAME_WINDOW)}
-    begun |= {field: constant(field) for field in SORTS if field.record == "inputs"}
-    for known in INPUT_ASSUMPTIONS:
-        made.assumed.extend(made.holds(known, begun).children())
-    return made.after(read_effect(begin_run), begun), tuple(made.assumed)
+            values[Read(name, f.name)] = z3().BoolVal(value) if isinstance(value, bool) else z3().IntVal(value)
+    values |= {field: entry[field] for field in (WATCHED_I, NEVER_ACCUMULATES, SAME_WINDOW)}
+    values = translator.after(read_effect(begin_run), _with_inputs(values, translator))
+    return values, tuple(translator.assumed)
+
+
+def _with_inputs(values: Valuation, translator: Translator) -> Valuation:
+    """Add fresh inputs, and assume that they are legal."""
+    values = {**values, **{field: constant(field) for field in SORTS if field.record == "inputs"}}
+    for predicate in (inputs_are_legal, window_length_is_legal):
+        translator.assumed.extend(translator.predicate(predicate, values).children())
+    return values

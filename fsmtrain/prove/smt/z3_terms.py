@@ -1,78 +1,55 @@
-"""From expressions and changes to Z3's terms: one moment of a run is a mapping from fields to terms."""
+"""Translate expressions and changes into Z3's terms. A valuation maps each field to the term for its value."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import field, fields, frozen
+from attrs import define, field
 
-from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guard_ast.expressions import Apply, Expression, Opaque, Read, Value
-from fsmtrain.core.limits import Limits
+from fsmtrain.core.guard_ast.expressions import COMPUTE, Apply, Expression, Opaque, Read, Value
 from fsmtrain.prove.loop_model.assumptions import other_window_is_legal, window_length_is_legal
 from fsmtrain.prove.loop_model.effect_ast import Assign, Changes, argument_of, index_of, read_predicate
-from fsmtrain.prove.loop_model.ghost_state import GhostState, Inputs
+from fsmtrain.prove.loop_model.fields import SORTS
 from fsmtrain.prove.smt.solvers import z3
 
-Term = Any  # one of Z3's: it has no types of its own
+Term = Any  # of Z3, which has no types
 Valuation = dict[Read, Term]
 
-RECORDS: Mapping[str, type] = {
-    "limits": Limits,
-    "counters": Counters,
-    "signals": Signals,
-    "ghost": GhostState,
-    "inputs": Inputs,
-}
+WATCHED_I = Read("ghost", "watched_i")
+NEVER_ACCUMULATES = Read("ghost", "never_accumulates")
+SAME_WINDOW = Read("ghost", "same_window")
 
 
-def sorts() -> dict[Read, str]:
-    """All fields that a proof can speak of: ``"int"`` or ``"bool"``. Of a list it knows one item, the watched optimizer's."""
-    known = {"int": "int", "bool": "bool", "list[int]": "int"}
-    return {
-        Read(record, f.name): known[str(f.type)]
-        for record, kind in RECORDS.items()
-        for f in fields(kind)
-        if str(f.type) in known
-    }
-
-
-SORTS = sorts()
-
-
-def constant(field: Read, suffix: str = "") -> Term:
-    """A free variable for a field."""
-    name = f"{field.record}.{field.name}{suffix}"
+def constant(field: Read) -> Term:
+    """Return the free variable of a field."""
+    name = f"{field.record}.{field.name}"
     return z3().Bool(name) if SORTS[field] == "bool" else z3().Int(name)
 
 
-ME, NEVER_ACCUMULATES = Read("ghost", "watched_i"), Read("ghost", "never_accumulates")
-OTHER = Read("inputs", "gathered")
-NEXT_EPOCH, NEXT_WINDOW = Read("ghost", "epochs_begun"), Read("ghost", "epoch_window")
-
-
-@frozen
+@define
 class Translator:
-    """One visit's translation: it collects what is assumed of the values that it makes up.
+    """Translates one visit, and collects what is assumed of the unknowns in it.
 
     Args:
-        substitute: Expressions in whose place any answer may come.
-        assumed: Filled with what holds of the values that were made up.
-        answers: Of the opaque guards: one answer for each visit.
-        shares: Whether two rows that read the same item of a list find the same there, for a comparison of two tables.
+        arbitrary: Expressions that may have any value.
+        shares_unknowns: Whether the same item of a list of another optimizer has the same value wherever it is read, to
+            compare two tables.
+
+    Attributes:
+        assumed: What holds of the inputs and unknowns.
     """
 
-    substitute: frozenset[Expression]
-    assumed: list[Term]
-    answers: dict[object, Term]
-    shares_unknowns: bool = False
-    unknowns: dict[tuple[Read, str], Term] = field(factory=dict)
+    arbitrary: frozenset[Expression] = field(default=frozenset(), kw_only=True)
+    shares_unknowns: bool = field(default=False, kw_only=True)
+    assumed: list[Term] = field(factory=list, init=False)
+    _answers: dict[object, Term] = field(factory=dict, init=False)  # of opaque guards: one answer a visit
+    _unknowns: dict[tuple[Read, str], Term] = field(factory=dict, init=False)
 
     def term(self, expression: Expression, now: Valuation) -> Term:
-        """The value of an expression in a moment."""
-        if expression in self.substitute:
-            return self.answer(expression)
+        """Return the value of an expression."""
+        if expression in self.arbitrary:
+            return self._answer(expression)
         match expression:
             case Value(value=bool() as value):
                 return z3().BoolVal(value)
@@ -80,124 +57,112 @@ class Translator:
                 return z3().IntVal(value)
             case Read(name=name):
                 if index_of(name) is not None:
-                    return self.item(expression, now)
+                    return self._item(expression, now)
                 argument = argument_of(name)
-                return now[expression] if argument is None else self.window(now[Read("counters", argument)], now)
+                return now[expression] if argument is None else self._window_of(now[Read("counters", argument)], now)
             case Opaque(guard=guard):
-                return self.answer(guard)
+                return self._answer(guard)
             case Apply(op=op, args=args):
                 return _OPERATORS[op](*(self.term(arg, now) for arg in args))
         raise TypeError(expression)
 
-    def answer(self, key: object) -> Term:
-        """What a guard that is not looked into says at this visit."""
-        return self.answers.setdefault(key, z3().FreshBool("answer"))
-
-    def item(self, item: Read, now: Valuation) -> Term:
-        """An item of a list: the watched optimizer's, or what another optimizer may have there."""
-        whole, is_mine = self.cell(item, now)
-        if z3().is_true(is_mine):
-            return now[whole]
-        other = self.unknown(whole, is_mine)
-        if whole.name == "gathered_by":
-            self.assumed.append(z3().Or(is_mine, self.holds(other_window_is_legal, {**now, OTHER: other})))
-        return z3().If(is_mine, now[whole], other)
-
-    def unknown(self, field: Read, key: Term) -> Term:
-        """A number of which nothing is known but what will be assumed."""
-        made_up = z3().FreshInt("other")
-        return self.unknowns.setdefault((field, str(key)), made_up) if self.shares_unknowns else made_up
-
-    def cell(self, field: Read, now: Valuation) -> tuple[Read, Term]:
-        """The list of an item, and whether the index is the watched optimizer's."""
-        found = index_of(field.name)
-        assert found is not None
-        whole, at = found
-        if at == ME.name:
-            return Read(field.record, whole), z3().BoolVal(True)
-        index = z3().IntVal(at) if isinstance(at, int) else now[Read("counters", at)]
-        return Read(field.record, whole), index == now[ME]
-
-    def window(self, epoch: Term, now: Valuation) -> Term:
-        """K of an epoch: a natural number, the same whenever it is asked for while the epoch goes on."""
-        other = self.unknown(NEXT_WINDOW, epoch)
-        self.assumed.append(self.holds(window_length_is_legal, {**now, Read("inputs", "window"): other}))
-        return z3().If(epoch == now[NEXT_EPOCH], now[NEXT_WINDOW], other)
-
-    def after(self, changes: Changes, now: Valuation) -> Valuation:
-        """The moment after the changes."""
-        then = dict(now)
-        for change in changes:
-            if isinstance(change, Assign):
-                self._assign(change, then)
-                continue
-            condition = self.term(change.condition, then)
-            yes, no = self.after(change.then, then), self.after(change.otherwise, then)
-            for known in then:
-                one, other = yes[known], no[known]
-                then[known] = one if one.eq(other) else z3().If(condition, one, other)
-        return then
-
-    def _assign(self, change: Assign, then: Valuation) -> None:
-        value = self.term(change.value, then)
-        if index_of(change.target.name) is None:
-            then[change.target] = value
-        else:
-            whole, is_mine = self.cell(change.target, then)
-            then[whole] = z3().If(is_mine, value, then[whole])
-
-    def holds(self, function: Callable[..., bool], now: Valuation) -> Term:
-        """A plain predicate in a moment."""
+    def predicate(self, function: Callable[..., bool], now: Valuation) -> Term:
+        """Return the value of a plain predicate."""
         return self.term(read_predicate(function), now)
 
+    def after(self, changes: Changes, now: Valuation) -> Valuation:
+        """Return the valuation after the changes."""
+        values = dict(now)
+        for change in changes:
+            if isinstance(change, Assign):
+                self._assign(change, values)
+                continue
+            condition = self.term(change.condition, values)
+            then, otherwise = self.after(change.then, values), self.after(change.otherwise, values)
+            for key in values:
+                a, b = then[key], otherwise[key]
+                values[key] = a if a.eq(b) else z3().If(condition, a, b)
+        return values
 
-def new_translator(substitute: frozenset[Expression] = frozenset(), *, shares: bool = False) -> Translator:
-    """A translation that has assumed nothing yet."""
-    return Translator(substitute, [], {}, shares)
+    def _assign(self, change: Assign, values: Valuation) -> None:
+        value = self.term(change.value, values)
+        if index_of(change.target.name) is None:
+            values[change.target] = value
+        else:
+            list_field, is_watched = self._cell(change.target, values)
+            values[list_field] = z3().If(is_watched, value, values[list_field])
+
+    def _answer(self, key: object) -> Term:
+        """Return the unknown answer of a guard at this visit."""
+        return self._answers.setdefault(key, z3().FreshBool("answer"))
+
+    def _item(self, item: Read, now: Valuation) -> Term:
+        """Return an item of a list: the watched optimizer's, or an unknown that stands for another optimizer's."""
+        list_field, is_watched = self._cell(item, now)
+        if z3().is_true(is_watched):
+            return now[list_field]
+        other = self._unknown(list_field, is_watched)
+        if list_field.name == "gathered_by":
+            legal = self.predicate(other_window_is_legal, {**now, Read("inputs", "gathered"): other})
+            self.assumed.append(z3().Or(is_watched, legal))
+        return z3().If(is_watched, now[list_field], other)
+
+    def _cell(self, item: Read, now: Valuation) -> tuple[Read, Term]:
+        """Return the list of an item, and whether the index is the watched optimizer's."""
+        parts = index_of(item.name)
+        assert parts is not None
+        list_name, index = parts
+        if index == WATCHED_I.name:
+            return Read(item.record, list_name), z3().BoolVal(True)
+        term = z3().IntVal(index) if isinstance(index, int) else now[Read("counters", index)]
+        return Read(item.record, list_name), term == now[WATCHED_I]
+
+    def _window_of(self, epoch: Term, now: Valuation) -> Term:
+        """Return K of an epoch: the ghost state's if that epoch is next, else an unknown."""
+        other = self._unknown(Read("ghost", "epoch_window"), epoch)
+        self.assumed.append(self.predicate(window_length_is_legal, {**now, Read("inputs", "window"): other}))
+        return z3().If(epoch == now[Read("ghost", "epochs_begun")], now[Read("ghost", "epoch_window")], other)
+
+    def _unknown(self, field: Read, index: Term) -> Term:
+        """Return a number of which nothing is known but what is assumed."""
+        fresh = z3().FreshInt("other")
+        return self._unknowns.setdefault((field, str(index)), fresh) if self.shares_unknowns else fresh
 
 
 _OPERATORS: Mapping[str, Callable[..., Term]] = {
-    "and": lambda *a: z3().And(*a),
-    "or": lambda *a: z3().Or(*a),
-    "not": lambda a: z3().Not(a),
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "//": lambda a, b: a / b,
-    "%": lambda a, b: a % b,
+    **COMPUTE,
+    "//": lambda a, b: a / b,  # Z3's / on integers: for a positive divisor the same as Python's //
+    "and": lambda *args: z3().And(*args),
+    "or": lambda *args: z3().Or(*args),
+    "not": lambda arg: z3().Not(arg),
 }
 
 
-# ---- what stands in a term
+# ---- variables of a term
 
-_MEMORY: dict[int, tuple[Term, frozenset[Term]]] = {}  # by Z3's id, which lives as long as the term
+_FREE_CONSTANTS: dict[int, tuple[Term, frozenset[Term]]] = {}  # by Z3's id, which is valid as long as the term is kept here
 
 
 def free_constants(term: Term) -> frozenset[Term]:
-    """The free variables in a term."""
-    left = [term]
-    while left:
-        here = left[-1]
-        if here.get_id() in _MEMORY:
-            left.pop()
+    """Return the free variables of a term."""
+    pending = [term]  # a stack in place of recursion: terms can be deep
+    while pending:
+        current = pending[-1]
+        if current.get_id() in _FREE_CONSTANTS:
+            pending.pop()
             continue
-        children = here.children()
-        missing = [child for child in children if child.get_id() not in _MEMORY]
+        children = current.children()
+        missing = [child for child in children if child.get_id() not in _FREE_CONSTANTS]
         if missing:
-            left.extend(missing)
+            pending.extend(missing)
             continue
-        own = {here} if not children and z3().is_const(here) and here.decl().kind() == z3().Z3_OP_UNINTERPRETED else set()
-        _MEMORY[here.get_id()] = (here, frozenset(own).union(*(_MEMORY[child.get_id()][1] for child in children)))
-        left.pop()
-    return _MEMORY[term.get_id()][1]
+        is_free = not children and z3().is_const(current) and current.decl().kind() == z3().Z3_OP_UNINTERPRETED
+        names = frozenset({current} if is_free else ()).union(*(_FREE_CONSTANTS[child.get_id()][1] for child in children))
+        _FREE_CONSTANTS[current.get_id()] = (current, names)
+        pending.pop()
+    return _FREE_CONSTANTS[term.get_id()][1]
 
 
 def variable_names(term: Term) -> frozenset[str]:
-    """Their names."""
+    """Return the names of a term's free variables."""
     return frozenset(constant.decl().name() for constant in free_constants(term))
