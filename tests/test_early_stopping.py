@@ -57,7 +57,7 @@ def test_better_is_better_by_more_than_min_delta(
 
 
 @given(rules, metrics)
-def test_patience_is_exhausted_after_so_many_checks_in_a_row_without_an_improvement(
+def test_patience_is_exhausted_after_so_many_validations_in_a_row_without_an_improvement(
     rule: EarlyStopping, values: list[float]
 ) -> None:
     """Held against a list of what improved, kept by hand."""
@@ -80,7 +80,7 @@ def test_smaller_is_better_and_larger_is_better_are_mirror_images(rule: EarlySto
     assert [one.feed(value) for value in values] == [other.feed(-value) for value in values]
 
 
-def test_the_first_check_counts() -> None:
+def test_the_first_validation_counts() -> None:
     patience = Patience(EarlyStopping(patience=2))
     assert [patience.feed(math.nan), patience.feed(math.nan)] == [False, True]
 

@@ -49,13 +49,13 @@ def stopped(values: Sequence[float], stopping: EarlyStopping | bool = True, name
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(0, 2), (1, 2), (2, 3), (3, 4), (5, 6)])
-def test_a_flat_metric_exhausts_the_patience_in_as_many_checks_after_the_first(patience: int, epochs: int) -> None:
+def test_a_flat_metric_exhausts_the_patience_in_as_many_validations_after_the_first(patience: int, epochs: int) -> None:
     machine = stopped(FLAT, EarlyStopping(patience=patience))
     assert machine.counters.epochs_done == epochs
     assert machine.stop_reason is StopReason.EARLY_STOPPING
 
 
-def test_by_default_three_checks_without_an_improvement_end_the_run() -> None:
+def test_by_default_three_validations_without_an_improvement_end_the_run() -> None:
     assert stopped(FLAT, True).counters.epochs_done == 4
     assert stopped(FLAT, EarlyStopping()).counters.epochs_done == 4
 
@@ -138,7 +138,7 @@ class Empty(Linear):
         pass
 
 
-def test_a_patience_that_is_exhausted_is_told_of_where_that_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_exhausted_patience_is_printed_if_verbose(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "fsmtrain"):
         stopped((2.5, 3.0), EarlyStopping(patience=2, verbose=False))
         assert not caplog.records

@@ -50,7 +50,7 @@ def test_each_metric_is_a_scalar_at_its_step_and_a_logger_can_be_used_again(made
     assert [writer.scalars for writer in made] == [[("loss", 1.0, 3), ("lr", 0.1, 3)], [("loss", 0.5, 4)]]
 
 
-def test_without_the_package_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match=r"pip install 'fsmtrain\[tensorboard\]'"):
         TensorBoardLogger("a")

@@ -50,7 +50,7 @@ def test_the_sanity_pass_throws_away_what_is_logged_in_it() -> None:
     assert trained(Logging(), batches(2), batches(6), max_nb_epochs=0).result.metrics == {}
 
 
-def test_what_validation_end_logs_is_a_metric_of_the_check_beside_what_the_steps_logged() -> None:
+def test_what_validation_end_logs_is_a_metric_of_the_validation_beside_what_the_steps_logged() -> None:
     class Ending(Logging):
         def validation_end(self, outputs: Any) -> Any:
             self.log("best", 7.0)

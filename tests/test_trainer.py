@@ -127,7 +127,7 @@ def test_a_test_changes_nothing_in_what_a_later_fit_trains() -> None:
     assert same_bits(weights(second), weights(first))
 
 
-def test_a_second_fit_does_nothing_and_says_so() -> None:
+def test_a_second_fit_does_nothing_and_warns() -> None:
     model, trainer = WithLoaders(), trainer_of()
     first = trainer.fit(model)
     before = weights(model)
@@ -167,7 +167,9 @@ def test_a_fit_that_failed_can_be_tried_again_with_the_same_trainer() -> None:
     ],
     ids=["no model", "no loader", "no loaders", "no batches", "switched off", "no test_step"],
 )
-def test_why_nothing_can_be_tested_is_said(model: Any, loader: Any, options: Any, why: str) -> None:
+def test_test_without_anything_to_test_is_an_error_that_names_the_reason(
+    model: Any, loader: Any, options: Any, why: str
+) -> None:
     with pytest.raises(UsageError, match=f"test: .*{why}"):
         trainer_of(**options).test(model, loader)
 
@@ -669,7 +671,5 @@ def test_a_stream_can_be_fitted_with_the_facade() -> None:
 
 
 def test_resume_anyway_is_answered_with_resume_strict() -> None:
-    with pytest.raises(
-        OptionsError, match=r"resume_anyway=True: .* is resume_strict; pass resume_strict=False\."
-    ):
+    with pytest.raises(OptionsError, match=r"resume_anyway=True: .* is resume_strict; pass resume_strict=False\."):
         Trainer(resume_anyway=True)  # type: ignore[call-arg]

@@ -132,7 +132,7 @@ def test_an_exception_of_the_hook_for_the_runs_end_comes_through_whatever_failed
         assert isinstance(raised.value.__context__, ZeroDivisionError)
 
 
-def test_an_exception_of_the_hook_for_the_runs_end_says_that_the_run_was_done() -> None:
+def test_an_exception_in_on_fit_end_is_noted_with_the_finished_state() -> None:
     def one_by_one(machine: Machine) -> None:
         for _ in machine:
             pass

@@ -116,7 +116,7 @@ def test_a_reader_that_has_gone_is_no_reason_to_complain() -> None:
     assert process.returncode == 141
 
 
-def test_ctrl_c_stops_at_the_next_transition_and_says_where(slow: Path) -> None:
+def test_ctrl_c_stops_at_the_next_transition_and_names_the_place(slow: Path) -> None:
     process = started("fit", "slow.py:Model", "--max_nb_epochs", "9999", "--save", "cut.pt", cwd=slow)
     wait_until_under_way(process.stdout)
     process.send_signal(signal.SIGINT)

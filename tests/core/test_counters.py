@@ -31,7 +31,7 @@ def test_before_anything_has_come_from_outside_a_batch_has_one_split_and_nothing
 
 
 @given(st.sampled_from([field.name for field in fields(Counters)]))
-def test_the_values_tell_each_counter_apart_and_a_copy_has_the_same(name: str) -> None:
+def test_the_values_of_counters_are_one_per_field_and_equal_in_a_copy(name: str) -> None:
     """Also a number that stands in a list; and what changes later is not the copy's."""
     before = Counters.begin(2)
     after = before.copy()

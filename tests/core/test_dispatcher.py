@@ -144,7 +144,7 @@ def test_the_trace_can_be_read_at_any_time_and_keeps_the_last_block_at_least() -
         run.advance()
 
 
-def test_a_transition_says_where_it_left() -> None:
+def test_a_transition_has_the_place_it_left() -> None:
     run = plain(Loop(Options(), Sizes(train=3)))
     told = [str(run.advance()) for _ in range(8)]
     assert told[0] == "start -> fetch (epoch 0, batch 0, optimizer 0)"
@@ -219,7 +219,9 @@ def test_there_is_no_transition_after_the_end() -> None:
 
 @pytest.mark.parametrize("go", [by_run, by_advance])
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), GuardError("no")])
-def test_an_error_in_an_action_says_once_where_the_run_stood(go: Callable[[Dispatcher], None], error: BaseException) -> None:
+def test_an_error_in_an_action_has_one_note_with_state_epoch_and_batch(
+    go: Callable[[Dispatcher], None], error: BaseException
+) -> None:
     def act() -> None:
         if (run.counters.current_epoch, run.counters.batch_nb) == (3, 17):
             raise error
@@ -235,7 +237,7 @@ def test_an_error_in_an_action_says_once_where_the_run_stood(go: Callable[[Dispa
 
 
 @pytest.mark.parametrize("go", [by_run, by_advance])
-def test_an_error_in_a_guard_says_once_where_the_run_stood(go: Callable[[Dispatcher], None]) -> None:
+def test_an_error_in_a_guard_has_one_note_with_state_epoch_and_batch(go: Callable[[Dispatcher], None]) -> None:
     def fails_at_batch_two(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return 1 // (2 - counters.batch_nb) < 5
 

@@ -28,7 +28,7 @@ def states(way: str) -> int:
     return sum(int(part.split(" x ")[1]) if " x " in part else 1 for part in parts)
 
 
-def test_the_last_transitions_are_told_and_dots_say_that_there_were_more() -> None:
+def test_recent_transitions_are_listed_and_dots_mark_earlier_ones() -> None:
     """A transition more is a visit more, since each leaves one and the last comes to one."""
     for made in range(1, 40):
         way = recent_transitions(after(made))
@@ -45,7 +45,7 @@ def test_each_place_has_a_line_and_visits_in_a_row_are_counted() -> None:
     ]
 
 
-def test_where_nothing_has_been_done_nothing_is_told() -> None:
+def test_before_the_first_visit_there_are_no_recent_transitions() -> None:
     error = ValueError("no")
     add_recent_transitions(error, after(0))
     assert recent_transitions(after(0)) == ""

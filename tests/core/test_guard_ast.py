@@ -209,7 +209,7 @@ def test_folding_with_all_facts_leaves_a_truth_value(moment: Moment) -> None:
 
 @given(moments)
 @settings(max_examples=30, deadline=None)
-def test_what_is_told_can_be_read_back(moment: Moment) -> None:
+def test_formatted_guards_can_be_parsed_again(moment: Moment) -> None:
     """The text of a guard is an expression of Python over the fields' bare names, with the same answer."""
     for name, guard in READABLE.items():
         assert evaluated(text(read(guard)), moment) == guard(*moment), name
@@ -387,7 +387,7 @@ def _is_another(bare: str, whole: str) -> bool:
         (with_other_names, "not (tests and batch_nb > 1) or stop_requested"),
     ],
 )
-def test_a_guard_is_told_by_its_source(guard: Guard, told: str) -> None:
+def test_a_guard_is_formatted_from_its_source(guard: Guard, told: str) -> None:
     assert text(read(guard)) == told
 
 
@@ -595,7 +595,7 @@ OPAQUE: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", OPAQUE)
-def test_a_guard_outside_the_subset_is_opaque_and_says_why(name: str) -> None:
+def test_a_guard_outside_the_subset_is_opaque_with_a_reason(name: str) -> None:
     guard, reason = OPAQUE[name]
     expression = read(guard)
     assert isinstance(expression, Opaque)

@@ -55,7 +55,7 @@ def test_documented_fractions(batches: int, fraction: float, expected: int) -> N
     assert fraction_of(batches, fraction) == expected
 
 
-def test_other_types_of_real_numbers_mean_what_they_say() -> None:
+def test_other_types_of_real_numbers_count_as_their_value() -> None:
     """A quarter is a quarter, whoever wrote it."""
     assert limits(8, val=1, val_check_interval=Fraction(1, 4)).val_check_batches == 2
     assert limits(8, train_percent_check=Fraction(1, 4)).train_batches == 2
@@ -123,13 +123,13 @@ def test_overfit_pct_of_zero_replaces_nothing() -> None:
     ("train", "interval", "expected"),
     [(10, 0.25, 2), (10, 0.95, 9), (7, 0.5, 3), (3, 0.1, 1), (10, 1.0, 10), (10, 10, 10), (10, 1, 1), (100, 0.29, 29)],
 )
-def test_the_check_interval_is_a_fraction_of_the_epoch_or_a_number_of_batches(
+def test_val_check_interval_is_a_fraction_of_the_epoch_or_a_number_of_batches(
     train: int, interval: float, expected: int
 ) -> None:
     assert limits(train, val=1, val_check_interval=interval).val_check_batches == expected
 
 
-def test_the_check_interval_is_a_fraction_of_the_batches_that_are_used() -> None:
+def test_val_check_interval_is_a_fraction_of_the_batches_that_are_used() -> None:
     assert limits(100, val=1, train_percent_check=0.1, val_check_interval=0.5).val_check_batches == 5
 
 
@@ -167,7 +167,7 @@ def test_what_is_not_gone_through_sets_no_limit() -> None:
     assert (limits(4).splits_batches, limits(4, truncated_bptt_steps=5).splits_batches) == (False, True)
 
 
-def test_a_guard_that_decides_when_to_check_makes_no_check_where_there_is_no_epoch() -> None:
+def test_a_validate_guard_causes_no_validation_without_epochs() -> None:
     options = Options(max_nb_epochs=0, nb_sanity_val_steps=0, val_percent_check=0.01)
     found = resolve(options, Sizes(train=4, val=[3]), has_own_check=True)  # so too small a percentage is not refused
     assert (found.validates, found.val_batches) == (False, 0)
@@ -184,7 +184,7 @@ def test_rules_apply_only_to_loops_that_will_run() -> None:
     )
 
 
-def test_early_stopping_is_on_only_where_there_is_a_check_to_watch() -> None:
+def test_early_stopping_is_on_only_if_there_is_a_validation() -> None:
     assert limits(val=1, early_stop_callback=True).stops_early is True
     assert limits(val=1, early_stop_callback=False).stops_early is False
     assert limits(val=[], early_stop_callback=True).stops_early is False

@@ -61,13 +61,13 @@ def test_a_save_is_made_where_one_of_the_intervals_is_over(
     assert saves(rule, accumulate_grad_batches=window) == expected
 
 
-def test_a_save_before_each_check_is_one_where_the_user_s_guard_checks() -> None:
+def test_a_save_before_each_validation_follows_the_user_s_validate_guard() -> None:
     rule = ModelCheckpoint(monitor="val_loss")
     guards = Guards(validate=every_n_batches(4))
     assert saves(rule, guards=guards) == batches_of(rule, State.VAL_CHECK, guards=guards) != []
 
 
-def test_where_nothing_is_validated_there_is_no_check_to_save_before() -> None:
+def test_without_validation_there_is_no_save_before_it() -> None:
     rule = ModelCheckpoint(monitor="val_loss")
     assert saves(rule, val=()) == []
     assert saves(rule, guards=Guards(validate=every_n_batches(4)), val=()) == []
@@ -86,7 +86,7 @@ def test_time_that_has_gone_by_saves_only_where_an_interval_of_time_is_asked_for
     assert found == saved
 
 
-def test_without_anything_said_the_newest_is_kept_and_there_is_no_interval() -> None:
+def test_by_default_the_newest_checkpoint_is_kept_and_there_is_no_interval() -> None:
     rule = ModelCheckpoint()
     assert (rule.monitor, rule.mode, rule.save_top_k, rule.has_interval) == (None, "min", 1, False)
 
@@ -97,7 +97,7 @@ def test_each_interval_is_one(name: str) -> None:
     assert ModelCheckpoint(**given).has_interval
 
 
-def test_two_rules_that_say_the_same_are_equal_and_none_can_be_changed() -> None:
+def test_model_checkpoints_with_equal_fields_are_equal_and_frozen() -> None:
     rule = ModelCheckpoint(every_n_steps=3)
     assert rule == ModelCheckpoint(every_n_steps=3) != ModelCheckpoint(every_n_steps=4)
     with pytest.raises(AttributeError):

@@ -43,7 +43,7 @@ def test_a_text_is_no_list_of_loaders(value: Any) -> None:
         Sizes(val=value)
 
 
-def test_without_anything_said_one_optimizer_trains_on_nothing() -> None:
+def test_default_sizes_have_one_optimizer_and_no_loaders() -> None:
     sizes = Sizes()
     assert (sizes.train, sizes.val, sizes.test, sizes.optimizers, sizes.splits) == (0, (), (), 1, 1)
     assert (sizes.schedulers, sizes.fits) == ((), True)
@@ -60,13 +60,13 @@ def test_a_schedule_acts_as_often_as_it_is_due(frequency: int, steps: int, epoch
     assert by_check.steps(*done) == len([epoch for epoch in checks if (epoch + 1) % frequency == 0])  # type: ignore[arg-type]
 
 
-def test_without_anything_said_a_schedule_follows_the_first_optimizer_after_each_epoch_and_has_no_end() -> None:
+def test_a_default_schedule_follows_the_first_optimizer_after_each_epoch_without_end() -> None:
     schedule = Schedule()
     assert schedule.steps([7, 8], 3, []) == 3
     assert (schedule.optimizer_i, schedule.length, schedule.is_over_then) == (0, None, False)
 
 
-def test_an_epoch_that_is_broken_off_counts_for_no_schedule_though_it_had_a_check() -> None:
+def test_an_epoch_that_ends_early_counts_for_no_scheduler_though_it_had_a_validation() -> None:
     """Epochs 0 and 1 end with a check each; in epoch 2 there is one after its fourth batch, and the run ends in its fifth."""
     options = Options(max_nb_epochs=9, min_nb_epochs=0, val_check_interval=4)
     schedulers = [Schedule(needs_validation=True), Schedule(needs_validation=True, frequency=2), Schedule()]

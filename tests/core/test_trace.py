@@ -23,7 +23,7 @@ def begun() -> Dispatcher:
     return Dispatcher(LOOP.table, LOOP.limits, Counters.begin(1), Signals(), {})
 
 
-def test_before_the_first_transition_there_is_none_to_tell_of() -> None:
+def test_before_the_first_transition_the_trace_has_none() -> None:
     trace = begun().trace
     assert (len(trace), trace.total, list(trace), sum(trace.taken)) == (0, 0, [], 0)
     assert (trace.last_row, trace.source) == (None, None)
@@ -31,7 +31,7 @@ def test_before_the_first_transition_there_is_none_to_tell_of() -> None:
         trace.last()
 
 
-def test_what_it_tells_of_the_last_transition_is_so_at_any_time() -> None:
+def test_the_last_transition_of_a_trace_is_right_at_any_time() -> None:
     """Also right after a block has been begun, and is still empty."""
     run, taken = begun(), Counter[int]()
     while not run.is_finished:
@@ -77,7 +77,7 @@ def test_one_block_is_kept_behind_the_one_that_is_filled() -> None:
     assert (len(trace), trace.total, trace.taken[:4]) == (3, 5, (2, 1, 2, 0))
 
 
-def test_rows_that_are_added_while_it_is_told_are_told_the_next_time() -> None:
+def test_rows_added_during_an_iteration_of_the_trace_come_in_the_next_iteration() -> None:
     """A hook may tell the trace while the run goes on."""
     trace = Trace(LOOP.table, LOOP.limits, Counters.begin(1))
     trace.rows.extend([0, 0])

@@ -62,7 +62,7 @@ def test_gan_shades_a_pixel_by_its_brightness(example: Example) -> None:
     assert last == 14 * " " + "██"
 
 
-def test_char_rnn_is_less_perplexed_from_check_to_check(example: Example, capsys: Printed) -> None:
+def test_char_rnn_has_less_perplexity_from_validation_to_validation(example: Example, capsys: Printed) -> None:
     char_rnn = example("char_rnn")
     perplexities, text = char_rnn.main(short=True)
     assert len(perplexities) == 4
@@ -82,14 +82,14 @@ def counts(text: str) -> list[int]:
     return list(Counter(text).values())
 
 
-def test_packed_words_tells_names_from_words(example: Example, capsys: Printed) -> None:
+def test_packed_words_separates_names_from_words(example: Example, capsys: Printed) -> None:
     packed_words = example("packed_words")
     accuracy, base = packed_words.main(short=True)
     assert 0.5 < base < accuracy - 0.05
     assert f"{accuracy:.1%} right" in capsys.readouterr().out
 
 
-def test_packed_words_are_those_that_they_are_said_to_be(example: Example) -> None:
+def test_packed_words_label_names_with_1_and_words_with_0(example: Example) -> None:
     packed_words = example("packed_words")
     words = packed_words.vocabulary()
     answers = dict(words)
@@ -128,7 +128,7 @@ def test_stream_learns_to_add_and_its_last_window_is_shorter(example: Example, c
     assert "after   25 steps" in capsys.readouterr().out
 
 
-def test_digits_trains_and_tells_what_its_machine_did(
+def test_digits_trains_and_prints_what_its_machine_did(
     example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
     digits = example("digits")
@@ -190,7 +190,7 @@ def test_an_example_runs_as_a_script_with_its_flag(tmp_path: Path) -> None:
     assert "batches in a window: 4 in 59 of them, 3 in 1 of them" in done.stdout
 
 
-def test_each_example_has_a_test_and_says_how_it_is_run() -> None:
+def test_each_example_has_a_test_and_its_command_in_the_docstring() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")} - {"digits_data"}
     assert len(names) >= 8
     for name in names:

@@ -84,7 +84,7 @@ def test_training_and_validation_read_nothing(kind: str) -> None:
     assert machine.state is State.DONE
 
 
-def test_early_stopping_reads_once_a_check_and_a_plateau_scheduler_once_an_epoch() -> None:
+def test_early_stopping_reads_once_per_validation_and_a_plateau_scheduler_once_per_epoch() -> None:
     machine = machine_of(
         Validated(scheduled), NINE, [FOUR], max_nb_epochs=3, nb_sanity_val_steps=0, val_check_interval=0.5,
         early_stop_callback=EarlyStopping(patience=4),
@@ -135,7 +135,7 @@ def waiting_again() -> Iterator[None]:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.usefixtures("waiting_again")
-def test_a_gpu_is_not_waited_for_between_two_checks_with_everything_on(tmp_path: Path) -> None:
+def test_a_gpu_is_not_waited_for_between_two_validations_with_everything_on(tmp_path: Path) -> None:
     data = [torch.randn(64, 512).pin_memory() for _ in range(40)]
     machine = machine_of(
         Wide(), data, data[:4], max_nb_epochs=2, val_check_interval=20, accumulate_grad_batches=4, gradient_clip_val=1.0,

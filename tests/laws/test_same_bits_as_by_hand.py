@@ -428,7 +428,7 @@ def test_a_scheduler_for_every_second_step_of_48_batches_in_windows_of_four_acts
     assert same_bits(left_by(ours, *machine.optimizers), by_hand)
 
 
-def test_a_plateau_scheduler_gets_the_metric_of_the_epoch_s_last_check() -> None:
+def test_a_plateau_scheduler_gets_the_metric_of_the_epoch_s_last_validation() -> None:
     def configure(parameters: Any) -> Any:
         optimizer = SGD(parameters, lr=1.0)
         return [optimizer], [ReduceLROnPlateau(optimizer, patience=0)]

@@ -126,7 +126,7 @@ def test_gradients_are_rescaled_only_where_the_length_of_a_window_cannot_be_know
 
 @given(cases())
 @settings(max_examples=60, deadline=None)
-def test_a_check_happens_exactly_when_it_is_due(case: Case) -> None:
+def test_a_validation_happens_exactly_when_it_is_due(case: Case) -> None:
     """After every `val_check_batches` batches of a validation epoch, and never in another one."""
     limits = case.loop().limits
     fetched: defaultdict[int, int] = defaultdict(int)
@@ -209,7 +209,7 @@ def test_two_iterations_of_one_loop_share_nothing() -> None:
 
 
 @pytest.mark.parametrize("epochs", [0, 2])
-def test_what_is_said_of_one_visit_is_not_said_of_the_next(epochs: int) -> None:
+def test_signals_of_one_visit_do_not_last_into_the_next(epochs: int) -> None:
     """Whoever drives an iterated loop says what has happened, and need not take it back."""
     told = {State.FETCH: "stream_ended", State.STEP: "step_skipped", **dict.fromkeys(EVALUATIONS, "pass_ended")}
     sizes = Sizes(train=None, val=[None], test=[None])
@@ -274,7 +274,7 @@ VALIDATIONS: dict[str, tuple[tuple[int, ...], dict[str, float]]] = {
 
 
 @pytest.mark.parametrize("validation", VALIDATIONS)
-def test_every_small_configuration_is_as_the_nested_loops_say(validation: str) -> None:
+def test_every_small_configuration_visits_what_the_nested_loops_visit(validation: str) -> None:
     """Windows of 1 to 4, epochs of 1 to 6 batches, 1 to 3 epochs, 1 or 2 optimizers, no splits or 2."""
     val, flags = VALIDATIONS[validation]
     runs = 0
@@ -439,7 +439,7 @@ def test_checks_of_ten_batches_at_a_quarter_come_after_2_4_6_8_10() -> None:
     assert [batch + 1 for _, batch in checks(10, val_check_interval=0.25)] == [2, 4, 6, 8, 10]
 
 
-def test_the_default_interval_checks_after_nine_of_ten_batches() -> None:
+def test_the_default_val_check_interval_validates_after_nine_of_ten_batches() -> None:
     assert [batch + 1 for _, batch in checks(10)] == [9]
 
 
@@ -451,7 +451,7 @@ def test_checks_happen_only_in_every_nth_epoch() -> None:
     assert checks(4, epochs=7, val_check_interval=0.5, check_val_every_n_epoch=3) == [(2, 1), (2, 3), (5, 1), (5, 3)]
 
 
-def test_a_check_in_mid_window_leaves_the_window_open() -> None:
+def test_a_validation_in_mid_window_leaves_the_window_open() -> None:
     loop = Loop(
         Options(accumulate_grad_batches=3, val_check_interval=2, max_nb_epochs=1, nb_sanity_val_steps=0),
         Sizes(train=6, val=(2,)),
@@ -462,7 +462,7 @@ def test_a_check_in_mid_window_leaves_the_window_open() -> None:
     assert all(v.loss_scale == 1 / 3 for v in visits if v.state is State.BACKWARD)
 
 
-def test_a_check_sees_the_global_step_of_the_round_before_it() -> None:
+def test_a_validation_sees_the_global_step_of_the_round_before_it() -> None:
     loop = Loop(Options(val_check_interval=1, max_nb_epochs=1, nb_sanity_val_steps=0), Sizes(train=3, val=(1,), optimizers=2))
     assert [visit.global_step for visit in visits_of(loop) if visit.state is State.VAL_CHECK] == [1, 2, 3]
     assert [visit.global_step for visit in visits_of(loop) if visit.state is State.STEP] == [0, 0, 1, 1, 2, 2]
@@ -574,14 +574,14 @@ def test_a_stop_guard_acts_only_when_enough_epochs_are_done() -> None:
     assert ends == [(0, 2), (1, 2), (2, 1)]
 
 
-def test_a_request_is_taken_whatever_min_nb_epochs_says_and_only_where_no_graph_is_alive() -> None:
+def test_a_stop_request_is_taken_regardless_of_min_nb_epochs_and_only_where_no_graph_is_alive() -> None:
     """Asked for in a forward or a backward, the turn is finished first."""
     for stop_at in (2, 3, 4, 5):
         case = Case(options=Options(min_nb_epochs=2, max_nb_epochs=2), sizes=Sizes(train=3), script=Script(stop_at=stop_at))
         assert names(list(case.visits())) == "start fetch train_batch backward step round_end"
 
 
-def test_a_checkpoint_is_saved_once_for_each_batch_at_which_it_is_wanted_and_before_a_check() -> None:
+def test_a_checkpoint_is_saved_once_per_due_batch_and_before_a_validation() -> None:
     loop = Loop(
         Options(max_nb_epochs=1, nb_sanity_val_steps=0, val_check_interval=1),
         Sizes(train=2, val=(1,)),
@@ -591,7 +591,7 @@ def test_a_checkpoint_is_saved_once_for_each_batch_at_which_it_is_wanted_and_bef
     assert names(visits_of(loop)) == f"start {turn} early_stop {turn} epoch_end early_stop"
 
 
-def test_a_check_guard_replaces_both_validation_flags() -> None:
+def test_a_validate_guard_replaces_val_check_interval_and_check_val_every_n_epoch() -> None:
     loop = Loop(
         Options(max_nb_epochs=3, nb_sanity_val_steps=0, val_check_interval=1, check_val_every_n_epoch=2),
         Sizes(train=5, val=(1,)),
@@ -610,7 +610,7 @@ def test_splits_without_truncated_bptt_are_no_splits() -> None:
     assert {visit.signals.splits for visit in visits} == {1}
 
 
-def test_a_check_guard_replaces_the_flags_also_where_they_would_never_fire() -> None:
+def test_a_validate_guard_replaces_the_flags_also_if_they_would_never_fire() -> None:
     """Neither an epoch without checks nor an interval that does not fit is of interest to a run with a guard of its own."""
     checked = Options(max_nb_epochs=2, nb_sanity_val_steps=0, check_val_every_n_epoch=5)
     loop = Loop(checked, Sizes(train=2, val=(1,)), guards=Guards(validate=every_n_batches(2)))
@@ -618,6 +618,6 @@ def test_a_check_guard_replaces_the_flags_also_where_they_would_never_fire() -> 
 
 
 @pytest.mark.parametrize(("train", "flags"), [(2, {"val_check_interval": 5}), (None, {})])
-def test_a_check_guard_asks_nothing_of_the_interval(train: int | None, flags: dict[str, float]) -> None:
+def test_a_validate_guard_ignores_val_check_interval(train: int | None, flags: dict[str, float]) -> None:
     options = Options(max_nb_epochs=1, nb_sanity_val_steps=0, **flags)  # type: ignore[arg-type]
     Loop(options, Sizes(train=train, val=(1,)), guards=Guards(validate=every_n_batches(2)))

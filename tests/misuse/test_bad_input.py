@@ -617,7 +617,7 @@ def test_a_stop_that_is_requested_at_the_end_of_an_epoch_that_is_cut_short_ends_
     assert State.TEST not in machine.times
 
 
-def test_a_check_whose_last_batch_is_done_counts_though_a_stop_is_requested_in_it() -> None:
+def test_a_validation_whose_last_batch_is_done_counts_though_a_stop_is_requested_in_it() -> None:
     machine = trapped(Trapped(Trap("on_validation_end", 2, lambda: machine.stop())))
     machine.run()
     assert machine.counters.validations_done == 2

@@ -60,7 +60,7 @@ def test_an_error_ends_with_where_the_run_stood_and_how_it_came_there(drive: Cal
     assert text.count("the way here") == 1
 
 
-def test_visits_to_the_same_state_are_told_once() -> None:
+def test_visits_to_the_same_state_are_noted_once() -> None:
     class FailingEnd(Validated):
         def validation_end(self, outputs: Any) -> Any:
             raise ValueError("no more")
@@ -69,7 +69,7 @@ def test_visits_to_the_same_state_are_told_once() -> None:
     assert "round_end -> val_check x 6\n" in text
 
 
-def test_an_error_in_a_run_within_a_run_tells_the_way_of_the_inner_one_alone() -> None:
+def test_an_error_in_a_nested_run_has_the_recent_transitions_of_the_inner_run_only() -> None:
     class FailingToo(Validated):
         def validation_step(self, batch: Any, batch_nb: int) -> Any:
             raise ValueError("no more")

@@ -104,12 +104,12 @@ def test_a_guard_that_fires_only_after_the_run(guards: Guards, about: str, text:
     assert text in finding.text
 
 
-def test_a_check_guard_that_never_fires_means_that_no_check_comes() -> None:
+def test_a_validate_guard_that_never_fires_means_no_validation() -> None:
     finding = the_one(of_three_epochs(val=[2], guards=Guards(validate=every_n_batches(9))))
     assert "no check ever comes" in finding.text
 
 
-def test_a_check_guard_with_nothing_to_validate() -> None:
+def test_a_validate_guard_with_nothing_to_validate() -> None:
     finding = the_one(of_three_epochs(guards=Guards(validate=every_n_batches(2))))
     assert finding.text == "it is never asked: there is nothing to validate."
 
@@ -233,7 +233,7 @@ def test_a_guard_whose_source_misleads_is_opaque_from_then_on(quickly: bool) -> 
     assert "its source says otherwise than it answers: both its answers" in str(of_three_epochs(guards=Guards(step={0: guard})))
 
 
-def test_the_table_never_depends_on_what_a_user_s_source_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_never_depends_on_a_user_guard_s_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """A save guard that seems to be always False, and holds all the same."""
 
     def never(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -267,7 +267,7 @@ def test_the_table_never_depends_on_what_a_user_s_source_says(monkeypatch: pytes
     ],
     ids=["patience", "last check", "min_nb_epochs", "check_val_every_n_epoch", "no loader", "switched off"],
 )
-def test_a_check_that_never_comes_or_cannot_stop_anything(given: dict[str, Any], about: str, text: str) -> None:
+def test_a_validation_that_never_comes_or_cannot_stop_anything(given: dict[str, Any], about: str, text: str) -> None:
     finding = the_one(of_three_epochs(**{"val": [2], **given}))
     assert about in finding.about
     assert text in finding.text
@@ -312,7 +312,7 @@ def one_cycle(steps: int) -> Any:
     return Linear(scheduled(lambda o: OneCycleLR(o, 0.1, total_steps=steps), interval="step"))
 
 
-def test_a_schedule_that_is_over_before_the_run_ends_it_and_that_is_told() -> None:
+def test_a_scheduler_that_is_over_before_the_run_is_reported() -> None:
     """Fourteen steps are one too few for a run of fifteen; the warning says how many it needs."""
     [message] = warned_by_build(one_cycle(14), batches(10), max_nb_epochs=3)
     assert "scheduler 0: it has 14 steps and raises an error at the next one; the run has 15 for it" in message
@@ -323,7 +323,7 @@ def test_a_schedule_that_is_over_before_the_run_ends_it_and_that_is_told() -> No
     trained(one_cycle(15), batches(10), max_nb_epochs=3)
 
 
-def test_a_plateau_scheduler_without_a_check_in_the_run() -> None:
+def test_a_plateau_scheduler_without_a_validation_in_the_run() -> None:
     model = Validated(scheduled(ReduceLROnPlateau))
     messages = warned_by_build(model, batches(10), batches(2), max_nb_epochs=3, check_val_every_n_epoch=4)
     assert len(messages) == 2
@@ -526,7 +526,7 @@ def test_a_row_that_is_always_open_overlaps_in_any_configuration(case: Case, dat
 
 @settings(max_examples=25)
 @given(cases())
-def test_what_build_says_is_what_a_check_says(case: Case) -> None:
+def test_build_warns_of_what_the_check_finds(case: Case) -> None:
     """The quick part finds nothing that the whole does not find."""
     loop = case.loop()
     assert {f.about for f in quick_findings(loop.spec)} <= {f.about for f in check_of(loop.spec, most=2_000).findings}

@@ -99,13 +99,13 @@ def test_what_has_no_meaning_is_refused(wrong: Any) -> None:
         ModelCheckpoint(**wrong)
 
 
-def test_one_thing_says_when_to_save() -> None:
+def test_only_one_of_model_checkpoint_and_save_guard_is_allowed() -> None:
     with pytest.raises(FsmtrainError, match="there are 2 ModelCheckpoints"):
         of(ModelCheckpoint(), 1.0, callbacks=[ModelCheckpoint()])
     with pytest.raises(FsmtrainError, match="both say when to save"):
         of(ModelCheckpoint(), 1.0, guards=Guards(save=every_n_batches(2)))
 
 
-def test_a_metric_that_no_check_returns_is_an_error() -> None:
+def test_a_metric_that_no_validation_returns_is_an_error() -> None:
     with pytest.raises(FsmtrainError, match="ModelCheckpoint watches 'accuracy', which the check did not return"):
         of(ModelCheckpoint(monitor="accuracy"), 1.0).run()

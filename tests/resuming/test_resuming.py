@@ -108,7 +108,7 @@ def test_what_would_make_another_run_is_refused_and_can_be_insisted_on() -> None
     insisting.run()
 
 
-def test_what_only_changes_the_end_is_told() -> None:
+def test_a_difference_that_only_changes_the_end_is_a_warning() -> None:
     stopped(20)
     longer = plain(max_nb_epochs=3)
     with pytest.warns(UserWarning, match="max_nb_epochs=3, checkpoint has 2"):

@@ -92,7 +92,7 @@ def killed_after(batches: int, folder: Path) -> str:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
-def test_a_run_that_was_killed_twice_is_told_as_one_that_was_not(tmp_path: Path) -> None:
+def test_the_folder_of_a_run_killed_twice_equals_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
     """Rows after the checkpoint go, and come again; what is cumulative goes on; each process writes where the last one did."""
     (tmp_path / "killed").mkdir()
     assert [killed_after(n, tmp_path / "killed") for n in (7, 12, 1000)] == ["None", "000000", "000002"]
@@ -133,7 +133,7 @@ def test_a_run_that_was_killed_twice_is_told_as_one_that_was_not(tmp_path: Path)
 
 
 @pytest.mark.parametrize("n", [3, 21, 34, 55, 89])
-def test_a_run_that_was_stopped_anywhere_is_told_as_one_that_was_not(n: int) -> None:
+def test_the_folder_of_a_run_stopped_anywhere_equals_that_of_an_uninterrupted_run(n: int) -> None:
     folder = stopped(n, run_name="stopped").run_dir
     assert folder is not None
     before = read_json(folder / "run.json")
@@ -159,7 +159,7 @@ def test_a_line_that_was_cut_by_the_kill_is_left_out() -> None:
     assert len(read_json_lines(folder / "metrics.jsonl")) == 36
 
 
-def test_where_a_checkpoint_does_not_tell_of_the_record_nothing_is_cut() -> None:
+def test_a_checkpoint_without_record_position_trims_nothing() -> None:
     folder = stopped().run_dir
     assert folder is not None
     tree = Store(folder / "checkpoints").newest().tree  # type: ignore[union-attr]
@@ -326,7 +326,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_an_error_and_none_is_passed_
     assert lock_folder(Path("runs/1")) is not None  # it is let go
 
 
-def test_where_a_checkpoint_is_demanded_and_there_is_none_that_is_said() -> None:
+def test_a_demanded_checkpoint_that_is_missing_is_an_error() -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint in runs of a run that this command began"):
         machine().resume()
     with pytest.raises(CheckpointError, match="there is no checkpoint"):

@@ -148,7 +148,7 @@ class Counted(WithObjects):
         return super().validation_step(batch, batch_nb, dataloader_i)
 
 
-def test_what_the_pass_had_changed_of_the_model_is_told() -> None:
+def test_a_warning_names_what_the_repeated_pass_had_changed_in_the_model() -> None:
     val = LOADERS["a plain loader"]
     evaluated(val, [StopAt(1)], Counted).run()  # in the sanity pass
     with pytest.warns(UserWarning, match=r"It had changed the model before: seen\. So what follows may be other"):

@@ -120,7 +120,7 @@ def test_metrics_keep_no_graph_and_no_precision_is_lost() -> None:
     assert not value.requires_grad
 
 
-def test_an_end_hook_s_metrics_are_those_of_the_check() -> None:
+def test_the_metrics_of_validation_end_are_those_of_the_validation() -> None:
     metrics = checked(Gathering({"val_loss": 9.0, "lost": 1.0}), range(2))
     assert {name: float(value) for name, value in metrics.items()} == {"val_loss": 1.5, "a": 2.0, "b": 3.0}
 
@@ -173,13 +173,13 @@ def test_the_same_holds_for_the_test() -> None:
     assert machine.result.metrics == {"val_loss": 1.5, "a": 2.0, "b": 3.0}
 
 
-def test_steps_are_told_which_loader_s_which_batch_they_get() -> None:
+def test_steps_get_the_indices_of_their_loader_and_batch() -> None:
     model = Returning(None)
     checked(model, [["x", "y"], ["z"]])
     assert model.calls == [("x", 0, 0), ("y", 1, 0), ("z", 0, 1)]
 
 
-def test_outputs_of_one_check_are_not_given_to_the_next() -> None:
+def test_outputs_of_one_validation_are_not_passed_to_the_next() -> None:
     model = Gathering("a")
     trained(model, batches(4), range(2), max_nb_epochs=2, val_check_interval=1, nb_sanity_val_steps=1)
     assert model.gathered == [["a"]] + [["a", "a"]] * 4
@@ -259,7 +259,7 @@ class FrozenAtEachBatch(FrozenNorm):
 
 
 @pytest.mark.parametrize("callback", [FrozenAtStart, FrozenInEachEpoch, FrozenAtEachBatch])
-def test_a_submodule_set_to_eval_in_a_hook_stays_so_after_checks(callback: type[FrozenNorm]) -> None:
+def test_a_submodule_set_to_eval_in_a_hook_stays_so_after_validations(callback: type[FrozenNorm]) -> None:
     class Watched(Perceptron):
         def training_step(self, batch: Any, batch_nb: int) -> Any:
             modes.append([module.training for module in self.layer.children()])
@@ -298,7 +298,7 @@ def test_the_grad_mode_is_the_caller_s_after_every_transition(enabled: bool) -> 
         assert torch.is_grad_enabled() is enabled
 
 
-def test_a_check_in_mid_window_leaves_the_gathered_gradients_alone() -> None:
+def test_a_validation_in_mid_window_leaves_the_gathered_gradients_alone() -> None:
     model = Perceptron()
     machine = machine_of(model, batches(8), batches(4), max_nb_epochs=1, accumulate_grad_batches=4, val_check_interval=2)
     before: list[Any] = []
@@ -388,7 +388,7 @@ def test_the_sanity_pass_changes_neither_weights_nor_buffers_nor_gradients_nor_m
     assert machine.metrics == {}
 
 
-def test_the_sanity_pass_is_not_a_check() -> None:
+def test_the_sanity_pass_is_no_validation() -> None:
     class Counting(Callback):
         def on_validation_start(self, machine: Any) -> None:
             calls.append("start")

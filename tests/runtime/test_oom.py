@@ -94,7 +94,7 @@ def failing(machine: Machine) -> OutOfMemoryError:
         (InCheck, "val_check, epoch 0, batch 4, optimizer 0, batch 1 of the pass"),
     ],
 )
-def test_the_error_says_in_which_batch_of_which_shapes_memory_ran_out(model: Callable[[], nn.Module], where: str) -> None:
+def test_the_oom_error_names_the_batch_and_its_shapes(model: Callable[[], nn.Module], where: str) -> None:
     error = failing(machine_of(model(), batches(10), batches(4), nb_sanity_val_steps=0, val_check_interval=1.0))
     assert f"memory ran out in the state {where} on a batch of float32 (2, 3), float32 (2, 1): " in str(error)
     assert isinstance(error, MemoryError)
@@ -124,7 +124,7 @@ def test_who_catches_torch_s_own_error_catches_this_one_with_either_engine(engin
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
 
 
-def test_what_the_allocator_of_the_cpu_says_is_understood() -> None:
+def test_the_error_of_the_cpu_allocator_counts_as_oom() -> None:
     class Greedy(Linear):
         def training_step(self, batch: Any, batch_nb: int) -> Any:
             return self.loss(batch) + torch.empty(2**48).sum()
@@ -199,7 +199,7 @@ def test_the_run_is_resumed_from_its_last_checkpoint_and_ends_in_the_same_bits(t
     assert same_bits(weights(model), weights(whole))
 
 
-def test_it_says_where_there_is_nothing_to_resume_from() -> None:
+def test_the_oom_note_without_a_checkpoint_says_that_there_is_none() -> None:
     assert any("no checkpoint was saved" in note for note in failing(machine_of(Exhausted(), batches(10))).__notes__)
 
 
@@ -219,7 +219,7 @@ class Pair(NamedTuple):
         ([torch.ones(1)] * 14, ", ".join(["float32 (1,)"] * 12) + ", ..."),
     ],
 )
-def test_the_shapes_of_a_batch_are_told_by_their_places(batch: Any, told: str) -> None:
+def test_the_shapes_of_a_batch_are_listed_with_their_paths(batch: Any, told: str) -> None:
     assert describe_shapes(batch) == told
 
 
@@ -236,5 +236,5 @@ def test_the_shapes_of_a_batch_are_told_by_their_places(batch: Any, told: str) -
         (OutOfMemoryError("told already"), False),
     ],
 )
-def test_what_says_that_memory_ran_out(error: Exception, answer: bool) -> None:
+def test_which_errors_count_as_oom(error: Exception, answer: bool) -> None:
     assert is_out_of_memory(error) is answer

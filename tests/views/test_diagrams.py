@@ -288,19 +288,19 @@ def test_a_row_that_asks_nothing_has_no_label() -> None:
     assert labels_of(loop, State.BACKWARD) == {"step": ""}
 
 
-def test_optimizers_with_intervals_of_their_own_are_told_one_by_one() -> None:
+def test_optimizers_with_intervals_of_their_own_are_labeled_separately() -> None:
     assert labels_of(CONFIGURATIONS["two_optimizers"], State.BACKWARD) == {
         "step": "optimizer 0: every 2 batches\noptimizer 1: every 4 batches\nor last batch of 45",
         "accumulate": "else",
     }
 
 
-def test_a_period_that_begins_elsewhere_says_where() -> None:
+def test_the_label_of_a_shifted_period_has_its_first_batch() -> None:
     loop = Loop(Options(), Sizes(train=9), guards=Guards(step={0: every_n_batches(4, first=0)}))
     assert labels_of(loop, State.BACKWARD)["step"] == "every 4 batches from batch nb 0 on or last batch of 9"
 
 
-def test_a_step_after_another_optimizers_steps_says_whose() -> None:
+def test_the_label_of_a_step_after_another_optimizers_steps_names_that_optimizer() -> None:
     guards = Guards(step={1: every_n_steps_of(0, 5)})
     assert labels_of(Loop(Options(), Sizes(train=9, optimizers=2), guards=guards), State.BACKWARD)["step"] == (
         "optimizer 0: gathered = 1\noptimizer 1: every 5 steps of optimizer 0 and optimizer 0 stepped\nor last batch of 9"
@@ -313,7 +313,7 @@ def test_a_guard_that_cannot_be_read_is_drawn_by_its_name() -> None:
     assert "optimizer 0: every_other_step\n" in labels_of(loop, State.BACKWARD)["step"]
 
 
-def test_the_end_of_a_stream_is_told_in_words() -> None:
+def test_the_label_for_the_end_of_a_stream_is_in_words() -> None:
     loop = LOOPS["streams"]
     assert labels_of(loop, State.VAL_CHECK) == {
         "val_check": "pass goes on",
@@ -347,7 +347,7 @@ def known_at(limits: Limits, counters: Counters, signals: Signals) -> dict[tuple
 
 @given(cases())
 @settings(max_examples=100, deadline=None)
-def test_a_label_says_what_the_guard_answers(case: Case) -> None:
+def test_a_label_means_what_the_guard_returns(case: Case) -> None:
     """At each visit of a run, with everything put in that is known then."""
     loop = case.loop()
     asked: dict[State, list[Expression]] = {}
@@ -368,7 +368,7 @@ def test_a_label_says_what_the_guard_answers(case: Case) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "draw"), [(".mmd", mermaid), (".dot", dot), (".svg", svg)])
-def test_the_suffix_of_the_file_says_what_is_drawn(suffix: str, draw: Draw, tmp_path: Path) -> None:
+def test_the_suffix_of_the_file_decides_the_diagram_format(suffix: str, draw: Draw, tmp_path: Path) -> None:
     loop = CONFIGURATIONS["plain"]
     write(loop.spec, tmp_path / f"loop{suffix}")
     assert (tmp_path / f"loop{suffix}").read_bytes() == draw(loop.spec).encode()

@@ -130,7 +130,7 @@ def test_weights_of_another_model_are_refused(run: Run, folder: Path) -> None:
     assert "The weights are not those of this Model" in told.err
 
 
-def test_a_failure_of_the_run_says_where_and_exits_with_1(run: Run, folder: Path) -> None:
+def test_a_failure_of_the_run_names_the_place_and_exits_with_1(run: Run, folder: Path) -> None:
     told = run(f"fit mine.py:NoLoss {ONE} --quiet --save never.pt")
     assert told.code == 1
     message, place, *way = told.err.splitlines()
@@ -217,7 +217,9 @@ def test_a_wrong_way_to_save_is_one_message(run: Run, folder: Path) -> None:
     assert "ModelCheckpoint(every_n_steps=0): must be an int >= 1, or None" in told.err
 
 
-def test_a_signal_stops_the_run_where_it_says_and_saves(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_stops_the_run_at_the_place_it_names_and_saves(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = Engine.run
 
     def interrupted(machine: Engine) -> Any:
@@ -237,7 +239,7 @@ def test_a_signal_stops_the_run_where_it_says_and_saves(run: Run, folder: Path, 
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_an_error_that_follows_a_signal_is_told_in_a_line_of_its_own(run: Run, folder: Path) -> None:
+def test_an_error_after_a_signal_is_printed_on_its_own_line(run: Run, folder: Path) -> None:
     Path("killed.py").write_text(
         "import signal\nfrom mine import Model\n\n\nclass Killed(Model):\n    def training_step(self, batch, batch_nb):\n"
         "        signal.raise_signal(signal.SIGINT)\n        raise RuntimeError('a worker has gone')\n"

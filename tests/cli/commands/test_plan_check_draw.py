@@ -44,7 +44,7 @@ def test_an_int_interval_counts_batches_and_a_float_is_a_fraction(run: Run) -> N
     assert "validations: 1," in run("plan --train 9 --val 1 --max_nb_epochs 1 --val_check_interval 1.0").out
 
 
-def test_a_module_says_its_sizes_itself(run: Run, folder: Path) -> None:
+def test_the_sizes_are_taken_from_a_module_with_loaders(run: Run, folder: Path) -> None:
     told = run("plan mine.py:Model --max_nb_epochs 2")
     assert told.out == f"{plan(Options(max_nb_epochs=2), train=9, val=[3], test=[3])}\n"
 
@@ -59,7 +59,7 @@ def test_guards_are_named_like_a_module(run: Run, folder: Path) -> None:
     assert "mine.py:number" in run("plan --train 9 --guards mine.py:number").err
 
 
-def test_against_tells_what_other_flags_change(run: Run) -> None:
+def test_against_prints_what_other_flags_change(run: Run) -> None:
     told = run('plan --train 9 --max_nb_epochs 1 --accumulate_grad_batches 4 --against "--accumulate_grad_batches 3"')
     here, there = (plan(Options(max_nb_epochs=1, accumulate_grad_batches=k), train=9) for k in (4, 3))
     assert told.out == f"{here.diff(there)}\n"
@@ -129,12 +129,12 @@ def test_a_check_as_json_is_the_report(run: Run) -> None:
     )
 
 
-def test_a_quiet_check_says_it_by_its_exit_code(run: Run) -> None:
+def test_a_quiet_check_only_sets_its_exit_code(run: Run) -> None:
     told = run(f"{WARNED} --strict --quiet")
     assert (told.code, told.out, told.err) == (1, "", "")
 
 
-def test_a_check_of_a_module_tells_a_finding_once(run: Run, folder: Path) -> None:
+def test_a_check_of_a_module_prints_a_finding_once(run: Run, folder: Path) -> None:
     told = run("check mine.py:Model --max_nb_epochs 1 --early_stop_callback")
     assert (told.out + told.err).count("patience=3") == 1
 

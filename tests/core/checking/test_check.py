@@ -44,7 +44,7 @@ def test_no_configuration_of_ours_has_an_error(case: Case) -> None:
     assert report.explored > 0
 
 
-def test_nothing_found_is_said_with_the_number_of_moments() -> None:
+def test_a_report_without_findings_has_the_number_of_moments() -> None:
     report = check(Options(), train=100, val=[5])
     assert report.findings == ()
     assert str(report).startswith("nothing found\n(")
@@ -76,7 +76,7 @@ def with_splits(n: int) -> Guard:
     return has_so_many_splits
 
 
-def test_of_each_kind_of_mistake_in_a_state_the_nearest_is_told() -> None:
+def test_of_each_kind_of_mistake_in_a_state_the_nearest_is_reported() -> None:
     """A batch of one split has two ways to go on from, one of two splits has none."""
     loop = Loop(evolve(PLAIN, truncated_bptt_steps=5), Sizes(train=3))
     one, three = with_splits(1), with_splits(3)
@@ -101,7 +101,7 @@ def test_rows_without_a_guard_that_overlap_are_named_as_such() -> None:
 
 
 @pytest.mark.parametrize(("batch_nb", "lines"), [(0, 1), (1, 6), (2, 7)])
-def test_the_way_to_a_mistake_is_told_by_its_last_six_moments(batch_nb: int, lines: int) -> None:
+def test_the_way_to_a_mistake_has_its_last_six_moments(batch_nb: int, lines: int) -> None:
     """Each batch is five: its fetch, its forward, its backward, the step, and the end of the round."""
     loop = Loop(PLAIN, Sizes(train=3))
     late = every_n_batches(batch_nb + 1)
@@ -159,7 +159,7 @@ def test_what_is_probably_not_meant_is_a_warning_that_names_it(loop: Loop, about
     assert found[0].severity is Severity.WARNING
 
 
-def test_an_exploration_that_was_given_up_says_so() -> None:
+def test_a_report_of_an_exploration_that_was_given_up_says_so() -> None:
     report = check_of(Loop(Options(), Sizes(train=1000)).spec, most=100)
     assert any("stopped after 100 moments" in bound for bound in report.bounded)
     assert "stopped after 100 moments" in str(report)
@@ -180,12 +180,12 @@ def test_a_guard_that_fails_is_an_error() -> None:
     assert "ZeroDivisionError" in finding.text
 
 
-def test_errors_are_said_before_what_is_only_probably_not_meant() -> None:
+def test_errors_come_before_warnings() -> None:
     report = evolve(Loop(PLAIN, Sizes(train=4)).check(), findings=(warning("a", "..."), error("b", "..."), warning("c", "...")))
     assert [finding.about for finding in report.findings] == ["b", "a", "c"]
 
 
-def test_a_report_as_json_says_all_that_it_holds() -> None:
+def test_a_report_as_json_holds_all_of_its_fields() -> None:
     whole = Loop(PLAIN, Sizes(train=4)).check()
     report = evolve(whole, findings=(warning("a", "b", ("c", "d")),), bounded=("e",), untaken=(3,))
     said = json.loads(report.to_json())
@@ -204,12 +204,12 @@ def fires_late(n: int) -> Guards:
 
 
 @pytest.mark.parametrize(("batches", "is_told"), [(QUICK, True), (QUICK + 1, False)])
-def test_what_every_run_is_told_is_looked_for_in_epochs_that_are_quickly_gone_through(batches: int, is_told: bool) -> None:
+def test_quick_findings_explore_only_short_epochs(batches: int, is_told: bool) -> None:
     loop = Loop(evolve(PLAIN, max_nb_epochs=1), Sizes(train=batches), guards=fires_late(QUICK + 9))
     assert ["never fires" in finding.text for finding in quick_findings(loop.spec)] == [True] * is_told
 
 
-def test_a_table_with_errors_is_not_told_what_is_only_probably_not_meant() -> None:
+def test_a_table_with_errors_gets_no_warnings() -> None:
     loop = Loop(PLAIN, Sizes(train=3), guards=fires_late(9))
     report = with_rows(loop, lambda rows: [*rows, row(State.BACKWARD, to=State.ACCUMULATE)])
     assert [finding.severity for finding in report.findings] == [Severity.ERROR]
@@ -231,7 +231,7 @@ def never_so(limits: Limits, counters: Counters, signals: Signals) -> bool:
         (row(State.FETCH, unless=always_so, to=State.DONE), "one of its `unless` always holds"),
     ],
 )
-def test_why_an_added_row_is_never_taken_is_told(added: Row, why: str) -> None:
+def test_the_reason_why_an_added_row_is_never_taken_is_reported(added: Row, why: str) -> None:
     loop = Loop(PLAIN, Sizes(train=3))
     [finding] = with_rows(loop, lambda rows: [*rows, added]).findings
     assert (finding.about, finding.text) == (f"row {added.source} -> {added.to}", f"it is never taken: {why}.")
@@ -264,7 +264,7 @@ def hidden(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return bool(hash(counters.batch_nb) >= 0)  # cannot be read
 
 
-def test_a_run_that_cannot_go_on_is_not_told_that_it_may_go_on_for_ever() -> None:
+def test_a_run_that_gets_stuck_is_not_reported_as_endless() -> None:
     """A checkpoint may be written over and over, and there is no row for each third batch."""
     third = every_n_batches(3)
     loop = Loop(WINDOWS, Sizes(train=4), guards=Guards(save=hidden))
@@ -294,6 +294,6 @@ def test_what_all_ranks_see_alike_may_be_looked_at(guard: Guard) -> None:
     ("sizes", "is_bounded"),
     [({}, True), ({"train": 2, "val": [None]}, True), ({"train": 2, "test": [1, None]}, True), ({"train": 2}, False)],
 )
-def test_where_there_is_a_stream_the_report_says_how_far_it_was_tried(sizes: dict[str, Any], is_bounded: bool) -> None:
+def test_with_a_stream_the_report_has_the_lengths_that_were_tried(sizes: dict[str, Any], is_bounded: bool) -> None:
     bounded = Loop(PLAIN, Sizes(**{"train": None, **sizes})).check().bounded
     assert ["streams were tried up to 7 batches" in bound for bound in bounded] == [True] * is_bounded

@@ -33,7 +33,7 @@ from tests.strategies import assert_ends
         ({"accumulate_grad_batches": 4, "val_check_interval": 5}, 11),
     ],
 )
-def test_a_stream_is_tried_for_two_windows_or_checks_and_a_batch(options: dict[str, Any], longest: int) -> None:
+def test_a_stream_is_tried_for_two_windows_or_validations_and_a_batch(options: dict[str, Any], longest: int) -> None:
     given = {"max_nb_epochs": 1, "nb_sanity_val_steps": 0, "val_check_interval": 1, **options}
     report = Loop(Options(**given), Sizes(train=None, val=[1])).check()
     assert report.bounded == (f"streams were tried up to {longest} batches, and one that never ends is not seen through",)
@@ -74,7 +74,7 @@ def test_how_many_batches_are_gone_through_for_a_plan(
     assert length_of(Loop(Options(**options), Sizes(train=10, **sizes), guards=guards).spec) == length
 
 
-def test_an_epoch_that_is_too_long_to_be_gone_through_is_said() -> None:
+def test_an_epoch_that_is_too_long_to_explore_is_reported() -> None:
     loop = Loop(Options(max_nb_epochs=1), Sizes(train=500_001), guards=Guards(save=every_n_batches(600_000)))
     report = check_of(loop.spec, most=100)
     assert "the schedule of 500,001 batches was not gone through, so what it shows is not told" in report.bounded
@@ -178,7 +178,7 @@ def test_a_rollback_may_leave_gradients_of_other_optimizers_behind() -> None:
     assert found.unstepped == []
 
 
-def test_where_a_run_may_go_on_for_ever_the_nearest_place_is_told() -> None:
+def test_the_nearest_place_where_a_run_may_loop_forever_is_reported() -> None:
     """Checkpoints that are not noted: they may be written over and over after each batch."""
 
     def forgetting(rows: list[Row]) -> list[Row]:
@@ -266,7 +266,7 @@ def test_a_stream_among_the_loaders_lets_a_pass_go_on_beyond_the_others() -> Non
     assert explored(a_loop(val=[None], test=[2])).beyond is None
 
 
-def test_patience_gives_out_at_a_check_or_does_not() -> None:
+def test_patience_is_exhausted_at_a_validation_or_not() -> None:
     loop = a_loop(val=[1], val_check_interval=1.0, early_stop_callback=True)
     lost = {moment.state for moment in moments(loop) if moment.signals.patience_exhausted}
     kept = {moment.state for moment in moments(loop) if not moment.signals.patience_exhausted}
@@ -295,7 +295,7 @@ def test_a_pass_that_nothing_ends_goes_beyond_its_last_batch(given: dict[str, An
     assert (beyond.state, beyond.counters.eval_nb) == (state, last)
 
 
-def test_of_moments_beyond_the_bounds_the_nearest_is_told() -> None:
+def test_of_moments_beyond_the_bounds_the_nearest_is_reported() -> None:
     """A check may come after each of three batches."""
     loop = a_loop(val=[2], guards=Guards(validate=hidden))
     beyond = explored(loop, always_on(State.VAL_CHECK, State.VAL_CHECK, do.next_eval_batch)).beyond
@@ -373,7 +373,7 @@ def test_two_guards_that_cannot_be_read_may_answer_in_four_ways() -> None:
         (2, 2, True),
     ],
 )
-def test_a_guard_agrees_with_its_source_where_both_say_the_same(says: Any, answers: object, agree: bool) -> None:
+def test_a_guard_agrees_with_its_source_if_both_return_the_same(says: Any, answers: object, agree: bool) -> None:
     moment = a_loop().limits, Counters(), Signals()
     found = compare(hidden, answers, lambda *_: says, moment)
     assert (found is None) == agree
@@ -464,7 +464,7 @@ def after_a_step_of_the_second(limits: Limits, counters: Counters, signals: Sign
         (Guards(save=hidden), True),  # it may look at anything
     ],
 )
-def test_a_guard_tells_epochs_apart_that_began_alike_where_it_looks_at_what_only_grows(guards: Guards, looks: bool) -> None:
+def test_epochs_that_began_alike_are_told_apart_by_a_guard_on_growing_counters(guards: Guards, looks: bool) -> None:
     assert looks_at_growth(guards) == looks
 
 
@@ -512,14 +512,14 @@ def errors_without_steps(**given: Any) -> list[Finding]:
     return [finding for finding in check_of(loop.spec).findings if finding.severity is Severity.ERROR]
 
 
-def test_an_optimizer_that_never_steps_is_told_of_in_a_run_of_one_epoch_too_and_the_example_is_the_first() -> None:
+def test_an_optimizer_that_never_steps_is_reported_also_in_a_run_of_one_epoch() -> None:
     unstepped, never = errors_without_steps(max_nb_epochs=2)
     assert unstepped.example[-1] == "early_stop (epoch 0, batch 2, optimizer 0)"
     assert (never.about, never.text) == ("optimizer 0", "it never steps: no run of this table comes to its `step`.")
     assert [told.about for told in errors_without_steps(max_nb_epochs=1)][-1] == "optimizer 0"
 
 
-def test_where_a_guard_raises_it_is_not_said_besides_that_no_optimizer_steps() -> None:
+def test_a_guard_that_raises_is_not_also_reported_as_an_optimizer_that_never_steps() -> None:
     def broken(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return counters.gathered_by[7] == 0
 
@@ -527,7 +527,7 @@ def test_where_a_guard_raises_it_is_not_said_besides_that_no_optimizer_steps() -
     assert "IndexError" in told.text
 
 
-def test_a_row_that_somebody_added_is_told_of_only_where_it_is_never_taken() -> None:
+def test_an_added_row_is_reported_only_if_it_is_never_taken() -> None:
     def with_step(change: Callable[[Row], list[Row]]) -> list[str]:
         loop = a_loop(train=4, accumulate_grad_batches=2)
         rows = [new for r in loop.table for new in (change(r) if r.source is State.STEP else [r])]
@@ -539,7 +539,7 @@ def test_a_row_that_somebody_added_is_told_of_only_where_it_is_never_taken() -> 
     assert with_step(lambda step: [evolve(step, when=never), evolve(step, unless=(never,))]) == ["row step -> round_end"]
 
 
-def test_a_row_with_another_guard_than_ours_is_somebody_s() -> None:
+def test_a_row_with_a_guard_that_is_not_ours_counts_as_added() -> None:
     loop = a_loop()
     object.__setattr__(loop.spec, "table", Table((row(State.START, when=at(batch_nb=99), to=State.STOPPED), *loop.table)))
     assert [finding.about for finding in check_of(loop.spec).findings] == ["row start -> stopped"]

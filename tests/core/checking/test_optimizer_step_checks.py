@@ -106,7 +106,7 @@ def test_a_hook_that_steps_where_it_should_is_not_complained_of(hook: Hook | Non
     assert told(a_loop(hook, **given)) == []
 
 
-def test_nothing_is_told_of_an_optimizer_whose_windows_nobody_knows() -> None:
+def test_an_optimizer_with_unknown_windows_is_not_reported() -> None:
     loop = a_loop(never, optimizers=2)
     assert len(told(loop)) == 2
     [second] = told(loop, 0)
@@ -120,7 +120,7 @@ def test_another_optimizer_s_guard_does_not_make_a_hook_s_own_choice_wrong() -> 
 
 
 @pytest.mark.parametrize(("most", "is_told"), [(15, False), (16, True)])
-def test_a_hook_that_tells_epochs_apart_is_called_for_so_many_windows_at_most(
+def test_a_hook_that_depends_on_the_epoch_is_probed_for_a_bounded_number_of_windows(
     monkeypatch: pytest.MonkeyPatch, most: int, is_told: bool
 ) -> None:
     monkeypatch.setattr(optimizer_step_checks, "MOST", most)

@@ -164,7 +164,7 @@ class Calls(Linear):
         (Calls().optimizer_step, "batch_nb % 2 == 1"),
     ],
 )
-def test_a_hook_is_told_by_its_source(hook: Hook, told: str) -> None:
+def test_a_hook_is_formatted_from_its_source(hook: Hook, told: str) -> None:
     assert text(parse_optimizer_step(hook)) == told
 
 
@@ -190,7 +190,7 @@ def test_a_hook_is_told_by_its_source(hook: Hook, told: str) -> None:
         "takes_anything",
     ],
 )
-def test_a_hook_of_which_that_cannot_be_told_is_opaque_and_says_why(name: str) -> None:
+def test_an_unreadable_hook_is_opaque_with_a_reason(name: str) -> None:
     read = parse_optimizer_step(getattr(Hooks(), name))
     assert isinstance(read, Opaque)
     assert read.reason

@@ -80,7 +80,9 @@ def test_checks_that_do_not_come_or_come_too_late_to_stop_anything(given: dict[s
         (Schedule(needs_validation=True), {}, None),  # that is said by itself
     ],
 )
-def test_a_schedule_is_told_of_where_the_run_does_not_fit(schedule: Schedule, given: dict[str, Any], text: str | None) -> None:
+def test_a_scheduler_with_another_length_than_the_run_is_reported(
+    schedule: Schedule, given: dict[str, Any], text: str | None
+) -> None:
     findings = [finding for finding in told(a_loop(schedulers=[schedule], **given)) if finding.startswith("scheduler 0: ")]
     assert [text is not None and text in finding for finding in findings] == ([] if text is None else [True])
 
@@ -129,7 +131,7 @@ def at_a_step_of_the_first_batch(limits: Limits, counters: Counters, signals: Si
         (Guards(save=every_n_batches(6)), {}, True),
     ],
 )
-def test_a_guard_that_never_fires_is_told_where_that_hangs_on_nothing_unknown(
+def test_a_guard_that_never_fires_is_reported_unless_something_unknown_could_make_it_fire(
     guards: Guards, given: dict[str, Any], is_told: bool
 ) -> None:
     assert [("never fires" in finding) for finding in told(a_loop(guards=guards, **given))] == [True] * is_told
@@ -146,14 +148,12 @@ def test_a_guard_that_never_fires_is_told_where_that_hangs_on_nothing_unknown(
         (Schedule(length=99), Guards(validate=hidden), True),
     ],
 )
-def test_a_schedule_that_hangs_on_a_guard_that_cannot_be_read_is_not_told_of(
-    schedule: Schedule, guards: Guards, is_told: bool
-) -> None:
+def test_a_scheduler_that_depends_on_an_opaque_guard_is_not_reported(schedule: Schedule, guards: Guards, is_told: bool) -> None:
     loop = a_loop(optimizers=2, val=[1], schedulers=[schedule], guards=guards)
     assert ["takes 99 steps" in finding for finding in told(loop)] == [True] * is_told
 
 
-def test_patience_that_hangs_on_a_guard_that_cannot_be_read_is_not_told_of() -> None:
+def test_patience_that_depends_on_an_opaque_guard_is_not_reported() -> None:
     given = {"val": [1], "early_stop_callback": stopping(9)}
     assert told(a_loop(guards=Guards(validate=hidden), **given)) == []
     assert len(told(a_loop(guards=Guards(step={0: hidden}), **given))) == 1
@@ -186,7 +186,7 @@ def each_second_batch(epoch: int, batch: int, opt: Any, i: int) -> None:
     ("guards", "optimizers"),
     [(Guards(), [0, 1]), (Guards(step={0: hidden}), [1]), (Guards(validate=hidden), [0, 1])],
 )
-def test_windows_that_the_model_s_own_hook_does_not_step_are_told_where_the_windows_are_known(
+def test_windows_that_an_optimizer_step_override_does_not_step_are_reported_if_the_windows_are_known(
     guards: Guards, optimizers: list[int]
 ) -> None:
     loop = a_loop(guards=guards, optimizers=2, val=[1], accumulate_grad_batches=2)
@@ -194,7 +194,7 @@ def test_windows_that_the_model_s_own_hook_does_not_step_are_told_where_the_wind
     assert [finding.about for finding in found] == [f"optimizer_step of optimizer {i}" for i in optimizers]
 
 
-def test_a_guard_that_holds_where_it_decides_nothing_is_told_with_the_way_there() -> None:
+def test_a_guard_that_fires_where_it_has_no_effect_is_reported_with_the_way_there() -> None:
     loop = a_loop(guards=Guards(save=every_n_batches(9)))
     [finding], _ = schedule_findings(loop.spec, {"save=nth_batch_is_done": ("fetch", "step")})
     assert finding.example == ("fetch", "step")
@@ -223,7 +223,9 @@ HELD = ("round_end (epoch 0, batch 0, optimizer 0)",)
         (Guards(step={0: after_batches(99)}), {}, (), "so the epoch's last batch alone closes the windows of optimizer 0"),
     ],
 )
-def test_why_a_guard_decides_nothing_is_told(guards: Guards, given: dict[str, Any], held: tuple[str, ...], text: str) -> None:
+def test_the_reason_why_a_guard_has_no_effect_is_reported(
+    guards: Guards, given: dict[str, Any], held: tuple[str, ...], text: str
+) -> None:
     loop = a_loop(guards=guards, **given)
     [finding], _ = schedule_findings(loop.spec, dict.fromkeys([own.name for own in user_guards(guards)], held))
     assert text in finding.text
@@ -239,7 +241,7 @@ class Even(int):
     __hash__ = int.__hash__
 
 
-def test_a_guard_that_contradicts_its_source_is_told_of_where_it_did_so_first() -> None:
+def test_a_guard_that_contradicts_its_source_is_reported_at_the_first_place() -> None:
     two = Even(2)
 
     def at_two(limits: Limits, counters: Counters, signals: Signals) -> bool:

@@ -298,7 +298,7 @@ def test_a_variable_of_a_module_is_not_read_since_others_may_set_it() -> None:
     assert expression.reason == "`lower` is a variable of a module, which others may set"
 
 
-def test_a_name_that_nobody_is_seen_to_bind_is_not_read() -> None:
+def test_a_name_without_a_visible_binding_is_not_read() -> None:
     globals()["UNSEEN"] = 3
     expression = read(lambda limits, counters, signals: counters.batch_nb == UNSEEN)  # type: ignore[name-defined] # noqa: F821
     assert isinstance(expression, Opaque)

@@ -50,9 +50,7 @@ def loaded(path: Path, written: str) -> Guard:
     ],
     ids=["another number", "another line", "no Python", "nothing", "a line below", "a remark"],
 )
-def test_a_file_that_was_edited_says_nothing_of_the_function_unless_its_code_is_the_same(
-    now: str, reason: str | None, tmp_path: Path
-) -> None:
+def test_an_edited_file_is_no_source_unless_the_code_is_the_same(now: str, reason: str | None, tmp_path: Path) -> None:
     path = tmp_path / "edited.py"
     guard = loaded(path, WRITTEN)
     path.write_text(now)
@@ -78,7 +76,7 @@ def test_of_two_functions_of_one_name_the_right_one_is_read(tmp_path: Path) -> N
     assert text(read(loaded(tmp_path / "second.py", f"{longer}\n\n{WRITTEN}"))) == "batch_nb > 1"
 
 
-def test_what_python_warns_of_in_a_file_it_has_said_as_it_was_loaded(tmp_path: Path) -> None:
+def test_syntax_warnings_of_a_file_are_not_repeated(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         guard = loaded(tmp_path / "escaped.py", f'{WRITTEN}\nx = "\\d"\n')

@@ -175,7 +175,7 @@ questions: list[Asking] = [
 
 
 @given(st.tuples(*[st.integers(-30, 30)] * 2), st.tuples(*[st.integers(-3, 3)] * 2), st.sampled_from(questions))
-def test_an_answer_stays_the_same_for_as_many_repetitions_as_it_says(
+def test_a_comparison_holds_for_exactly_the_promised_repetitions(
     starts: tuple[int, int], slopes: tuple[int, int], ask: Asking
 ) -> None:
     of = Repetitions(0)

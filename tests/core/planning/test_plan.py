@@ -195,7 +195,7 @@ def test_fp16_may_skip_any_step() -> None:
     assert "18 steps; may be fewer, at least 0" in str(planned)
 
 
-def test_equal_epochs_are_told_once_wherever_they_are() -> None:
+def test_equal_epochs_are_grouped_wherever_they_are() -> None:
     planned = plan(Options(max_nb_epochs=1000, check_val_every_n_epoch=2), train=9, val=[1])
     assert [list(places) for places, _ in planned.epoch_kinds] == [list(range(0, 1000, 2)), list(range(1, 1000, 2))]
     assert len(str(planned).splitlines()) == 7
@@ -203,7 +203,7 @@ def test_equal_epochs_are_told_once_wherever_they_are() -> None:
     assert planned.nb_epochs == 1000
 
 
-def test_each_group_of_epochs_says_at_which_step_it_begins() -> None:
+def test_each_group_of_epochs_has_its_first_global_step() -> None:
     planned = plan(Options(max_nb_epochs=6, accumulate_grad_batches={0: 1, 2: 4}), train=9)
     assert [(group.first, group.count, group.global_step) for group in planned.epochs] == [(0, 2, 0), (2, 4, 18)]
 
@@ -234,7 +234,7 @@ def test_guards_of_the_user_s_are_asked(guards: Guards, steps: int) -> None:
     assert plan(Options(max_nb_epochs=10, min_nb_epochs=0), train=10, guards=guards).optimizer_steps == (steps,)
 
 
-def test_schedulers_count_epochs_steps_and_checks() -> None:
+def test_schedulers_count_epochs_steps_and_validations() -> None:
     schedulers = [Schedule(), Schedule(frequency=2), Schedule(interval="step", frequency=2), Schedule(needs_validation=True)]
     planned = plan(
         Options(max_nb_epochs=5, accumulate_grad_batches=4, check_val_every_n_epoch=2), train=48, val=[1], schedulers=schedulers
@@ -242,7 +242,7 @@ def test_schedulers_count_epochs_steps_and_checks() -> None:
     assert planned.scheduler_steps == (5, 2, 30, 2)
 
 
-def test_patience_may_end_the_run_at_the_earliest_after_as_many_checks() -> None:
+def test_patience_may_end_the_run_at_the_earliest_after_as_many_validations() -> None:
     options = Options(early_stop_callback=EarlyStopping(patience=3), val_check_interval=1.0, max_nb_epochs=10)
     assert plan(options, train=7, val=[2]).earliest_end == EarliestEnd(current_epoch=2, batch_nb=6, global_step=21)
     assert "may end the training, at the earliest after 7 batches of epoch 2" in str(plan(options, train=7, val=[2]))
@@ -274,14 +274,14 @@ def test_a_plan_is_plain_data_too() -> None:
     assert epoch["validations"] == [[7, 1, 1]]
 
 
-def test_a_row_says_how_long_the_window_is_that_a_step_ends_and_of_nothing_else() -> None:
+def test_only_a_row_with_a_step_has_a_window_length() -> None:
     planned = plan(Options(max_nb_epochs=1, accumulate_grad_batches=2), train=3, val=[1])
     rows = [(event.kind, event.gathered) for event in planned.events(State.FETCH, State.STEP, State.VAL_CHECK)]
     assert [row for row in rows if row[1]] == [("step", 2), ("step", 1)]
     assert [window for what, window in rows if what != "step"] == [0, 0, 0, 0]
 
 
-def test_plans_that_say_the_same_are_equal_whatever_loops_they_are_of() -> None:
+def test_plans_with_equal_contents_are_equal_also_if_their_loops_differ() -> None:
     one, other = (plan(Options(max_nb_epochs=1), train=9, guards=Guards(save=every_n_batches(3))) for _ in range(2))
     assert one.loop != other.loop  # each has a guard of its own
     assert one == other
@@ -315,7 +315,7 @@ def test_a_scheduler_that_needs_validations_is_counted_in_each_of_many_equal_epo
     assert [event.current_epoch for event in planned.events("scheduler")] == [2]
 
 
-def test_an_epoch_that_is_cut_short_behind_a_check_counts_for_no_scheduler() -> None:
+def test_an_epoch_that_ends_early_after_a_validation_counts_for_no_scheduler() -> None:
     options = Options(max_nb_epochs=5, min_nb_epochs=0, val_check_interval=5)
     guards, schedulers = Guards(stop=after_batches(25)), [Schedule(needs_validation=True)]
     planned = plan(options, train=10, val=[1], schedulers=schedulers, guards=guards)
@@ -327,6 +327,6 @@ def test_an_epoch_that_is_cut_short_behind_a_check_counts_for_no_scheduler() -> 
     assert [(event.current_epoch, event.gathered) for event in planned.events("scheduler")] == [(0, 0), (1, 0)]
 
 
-def test_a_plan_without_validation_has_no_batches_of_a_check() -> None:
+def test_a_plan_without_validation_has_no_val_batches() -> None:
     assert plan(Options(max_nb_epochs=1), train=2).validation_batches == 0
     assert plan(Options(max_nb_epochs=1), train=2, val=[3, 4]).validation_batches == 7

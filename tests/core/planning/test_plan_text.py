@@ -38,7 +38,7 @@ def test_the_whole_text_of_a_plan() -> None:
     """)
 
 
-def test_a_run_of_one_batch_is_told_in_the_singular() -> None:
+def test_the_plan_text_of_one_batch_uses_the_singular() -> None:
     assert rows(plan(Options(max_nb_epochs=1), train=1, val=[1])) == {
         "sanity pass": "1 batch",
         "epochs": "1",
@@ -50,12 +50,12 @@ def test_a_run_of_one_batch_is_told_in_the_singular() -> None:
 
 
 @pytest.mark.parametrize("precision", ["32", "16"])
-def test_a_run_without_epochs_is_told_by_its_passes_alone(precision: str) -> None:
+def test_the_plan_text_without_epochs_lists_only_the_passes(precision: str) -> None:
     given: dict[str, Any] = {"max_nb_epochs": 0, "precision": precision}
     assert str(plan(Options(**given), train=45)) == "sanity pass  none\nepochs       none"
 
 
-def test_what_may_become_less_is_told_with_what_is_left() -> None:
+def test_the_plan_text_says_at_most_and_names_the_minimum() -> None:
     options = Options(
         max_nb_epochs=2000,
         precision="16",
@@ -109,7 +109,7 @@ def test_what_may_become_less_is_told_with_what_is_left() -> None:
         ({"on_nonfinite": "rollback", "max_nb_epochs": 0}, None),
     ],
 )
-def test_what_numbers_that_are_not_finite_may_do_to_the_plan_is_told(given: dict[str, Any], told: str | None) -> None:
+def test_the_plan_text_names_the_effect_of_on_nonfinite(given: dict[str, Any], told: str | None) -> None:
     found = rows(plan(Options(**{"max_nb_epochs": 2, **given}), train=3))
     means = "if a guard counts steps, this plan assumes that none is skipped"
     assert found.get("on_nonfinite") == (told and told.format(means))
@@ -125,7 +125,7 @@ def test_what_numbers_that_are_not_finite_may_do_to_the_plan_is_told(given: dict
         (46, "1 of 1, 1 of 2, 1 of 3, 1 of 4, ..., 1 of 1", "9, after 1, 3, 6, 10, ..., 45"),
     ],
 )
-def test_long_lists_are_told_by_their_beginning_and_their_end(train: int, windows: str, saves: str) -> None:
+def test_long_lists_are_shortened_to_their_beginning_and_end(train: int, windows: str, saves: str) -> None:
     guards = Guards(step={0: at_triangular_numbers}, save=at_triangular_numbers)
     told = rows(plan(Options(max_nb_epochs=1), train=train, guards=guards))["epoch 0"]
     assert told == f"{train} batches; windows: {windows}; checkpoints: {saves}"
@@ -154,12 +154,12 @@ def test_of_more_than_twelve_kinds_of_epochs_the_rest_is_counted(kinds: int, mor
         (2001, 1000, ["epochs 0 to 998, 1,000 to 1,998, 2,000", "epochs 999, 1,999"]),
     ],
 )
-def test_equal_epochs_are_told_by_their_indices(epochs: int, every: int, names: list[str]) -> None:
+def test_equal_epochs_are_listed_by_their_indices(epochs: int, every: int, names: list[str]) -> None:
     planned = plan(Options(max_nb_epochs=epochs, check_val_every_n_epoch=every), train=3, val=[1])
     assert [name for name in rows(planned) if name.startswith("epochs ")] == names
 
 
-def test_an_epoch_that_is_cut_short_says_by_what() -> None:
+def test_the_text_of_an_epoch_that_ends_early_names_the_reason() -> None:
     planned = plan(Options(max_nb_epochs=9, min_nb_epochs=0), train=10, guards=Guards(stop=after_batches(13)))
     assert rows(planned)["epoch 1"] == "3 batches; windows: 3 of 1; ends early: Guards(stop=...)"
 

@@ -86,14 +86,14 @@ class Refusing:
         return iter(range(2))
 
 
-def test_the_length_of_a_loader_is_what_it_says() -> None:
+def test_the_length_of_a_loader_is_its_len() -> None:
     assert length_of(batches(7, 3)) == 3
     assert length_of(batches(7, 3, drop_last=True)) == 2
     assert length_of([1, 2]) == 2
 
 
 @pytest.mark.parametrize("error", [TypeError(), NotImplementedError(), AttributeError()])
-def test_a_loader_that_cannot_tell_its_length_is_a_stream(error: Exception) -> None:
+def test_a_loader_whose_len_raises_is_a_stream(error: Exception) -> None:
     assert length_of(Refusing(error)) is None
     assert length_of(stream(4)) is None
     assert length_of(iter([1])) is None
@@ -317,13 +317,13 @@ def test_a_generator_serves_one_epoch() -> None:
     assert model.seen == [0, 1, 2]
 
 
-def test_a_generator_for_two_epochs_is_an_error_that_says_what_to_pass() -> None:
+def test_a_generator_for_two_epochs_is_an_error_that_names_what_to_pass() -> None:
     with pytest.raises(DataError, match="It is an iterator, which can be used only once: pass an iterable") as caught:
         trained(Numbers(), (i for i in range(3)), max_nb_epochs=2)
     assert state_notes(caught.value) == ["in state fetch, epoch 1, batch 0, optimizer 0"]
 
 
-def test_a_generator_for_the_sanity_pass_and_the_check_is_an_error() -> None:
+def test_a_generator_for_the_sanity_pass_and_the_validation_is_an_error() -> None:
     """The sanity pass has taken batches of it that no check will ever see."""
 
     class Quiet(Numbers):

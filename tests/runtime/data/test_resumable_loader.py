@@ -119,7 +119,7 @@ def test_a_run_goes_on_to_the_same_bits_without_a_word(kind: str, share: int | N
 
 
 @pytest.mark.parametrize("kind", TOLD)
-def test_a_loader_that_must_be_gone_through_again_says_what_that_costs(kind: str) -> None:
+def test_a_loader_that_must_be_replayed_warns_of_the_cost(kind: str) -> None:
     messages = told(lambda: assert_resumes_exactly(TOLD[kind]))
     assert messages
     assert all("must be loaded again, about" in message for message in messages)
@@ -160,7 +160,7 @@ def test_workers_that_live_on_between_epochs_are_no_obstacle(kind: str) -> None:
     assert messages == [] if kind != "shuffled" else "persistent_workers=True, and new workers do not have" in messages[0]
 
 
-def test_another_number_of_workers_goes_on_in_the_same_order_and_says_what_that_rests_on() -> None:
+def test_another_number_of_workers_keeps_the_order_and_warns_on_what_condition() -> None:
     whole = run_loader(lambda: Loader(RecordedItems(), shuffle=True), saves=True)
     rests: list[LoaderRun] = []
     messages = told(
@@ -216,19 +216,19 @@ def test_a_class_with_a_way_of_its_own_through_its_sampler_is_gone_through_again
 # ---- what cannot be exact
 
 
-def test_a_sampler_that_shares_the_generator_of_the_training_is_told() -> None:
+def test_a_warning_for_a_sampler_that_shares_the_generator_of_the_training() -> None:
     whole = run_loader(lambda: Loader(RecordedItems(), sampler=DrawingSampler()), saves=True)
     messages = told(lambda: run_loader(lambda: Loader(RecordedItems(), sampler=DrawingSampler()), whole.saves[3]))
     assert "its sampler draws from a global random generator during the epoch" in messages[0]
 
 
-def test_a_stream_that_shares_the_generator_of_the_training_is_told() -> None:
+def test_a_warning_for_a_stream_that_shares_the_generator_of_the_training() -> None:
     whole = run_loader(lambda: Loader(ItemStream(RandomItems())), saves=True)
     messages = told(lambda: run_loader(lambda: Loader(ItemStream(RandomItems())), whole.saves[3]))
     assert any("the loader draws from a global random generator during the epoch" in message for message in messages)
 
 
-def test_a_sampler_that_torchdata_begins_anew_is_told() -> None:
+def test_a_warning_for_a_sampler_that_torchdata_restarts() -> None:
     whole = run_loader(lambda: Stateful(RecordedItems(), sampler=EagerSampler()), saves=True)
     messages = told(lambda: run_loader(lambda: Stateful(RecordedItems(), sampler=EagerSampler()), whole.saves[3]))
     assert "EagerSampler has no state_dict and load_state_dict" in messages[0]

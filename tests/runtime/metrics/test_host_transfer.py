@@ -87,7 +87,7 @@ def test_no_metrics_have_arrived_as_soon_as_they_are_offered() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("own_stream", [False, True])
-def test_a_number_comes_from_the_gpu_after_the_kernels_before_it_and_nobody_waits(own_stream: bool) -> None:
+def test_a_number_comes_from_the_gpu_after_the_kernels_before_it_without_waiting(own_stream: bool) -> None:
     """Asked by another thread than the one that trains, which may work in a stream of its own."""
     stream = torch.cuda.Stream() if own_stream else torch.cuda.default_stream()  # type: ignore[no-untyped-call]
     with torch.cuda.stream(stream):

@@ -76,7 +76,7 @@ def test_the_learning_rate_is_that_of_the_batch_also_where_it_is_a_tensor_or_the
     assert [note.lr for note in notes.pop().records()] == [0.5, 0.25, 0.125]
 
 
-def test_where_nobody_takes_them_notes_are_bounded_and_those_lost_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_that_nobody_takes_are_bounded_and_the_lost_ones_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIMIT", 100)
     notes = notes_of()
     for batch in range(250):

@@ -224,14 +224,14 @@ def test_a_class_is_refused_with_its_name_and_the_way_out(value: Any, name: str)
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.3, 0.9, 0.999])
-def test_a_file_that_is_cut_off_is_said_to_be(part: float, zipped: bool) -> None:
+def test_a_truncated_file_is_reported_as_truncated(part: float, zipped: bool) -> None:
     path = saved(of_lightning(), _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * part)])
     assert "cut off" in refused(path) or "empty" in refused(path)
 
 
-def test_a_folder_and_no_file_at_all_are_said_to_be() -> None:
+def test_a_folder_and_a_missing_file_are_reported_as_such() -> None:
     Path("folder").mkdir()
     assert "folder is a folder, and a file that torch.save wrote is needed. Where a trainer writes" in refused(Path("folder"))
     made = import_checkpoint(saved(of_lightning())).path
@@ -240,7 +240,7 @@ def test_a_folder_and_no_file_at_all_are_said_to_be() -> None:
 
 
 @pytest.mark.parametrize("content", [b"hello, world", b"{}", b"\x89PNG\r\n\x1a\n0000", b"\x01" * 1000])
-def test_what_is_no_such_file_is_said_to_be_none(content: bytes) -> None:
+def test_a_file_of_another_kind_is_reported_as_no_checkpoint(content: bytes) -> None:
     Path("some.pt").write_bytes(content)
     assert "no file of torch.save's" in refused(Path("some.pt"))
 
@@ -253,7 +253,7 @@ def test_a_safetensors_file_is_known() -> None:
 @pytest.mark.parametrize(
     ("content", "says"), [([1, 2], "holds a list"), ({"a": 1, "b": 2}, "it has 'a', 'b'."), ({}, "it has nothing.")]
 )
-def test_a_file_without_weights_tells_what_it_has(content: Any, says: str) -> None:
+def test_the_error_for_a_file_without_weights_lists_its_keys(content: Any, says: str) -> None:
     assert says in refused(saved(content))
 
 

@@ -155,7 +155,7 @@ def test_nothing_can_be_saved_before_a_fit(tmp_path: Path) -> None:
         Trainer().save_checkpoint(tmp_path / "model.ckpt")
 
 
-def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_gpu_is_an_error_that_names_it(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     fitted(Sized(argparse.Namespace(width=4))).save_checkpoint(tmp_path / "model.ckpt")

@@ -272,7 +272,7 @@ def test_k_batches_of_n_train_like_one_batch_of_k_times_n(optimizer: str, length
     assert close(first, second)
 
 
-def test_clipping_does_not_tell_k_batches_from_one() -> None:
+def test_clipping_treats_k_batches_like_one_batch() -> None:
     first, second = twins(lambda: Smooth(OPTIMIZERS["sgd"]).double())
     options = {"max_nb_epochs": 3, "gradient_clip_val": 0.05}
     trained(first, batches(48, 2, dtype=torch.float64), accumulate_grad_batches=4, **options)

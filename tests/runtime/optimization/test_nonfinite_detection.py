@@ -105,5 +105,5 @@ def test_what_is_remembered_comes_back_from_plain_data() -> None:
         (NonFiniteValue(1, 2, 1, 1, 9, "gradient"), "a gradient of epoch 1, batch 2, split 1, optimizer 1"),
     ],
 )
-def test_a_number_is_told_by_its_place(found: NonFiniteValue, told: str) -> None:
+def test_a_nonfinite_number_is_identified_by_its_index(found: NonFiniteValue, told: str) -> None:
     assert str(found) == told

@@ -162,7 +162,7 @@ def test_any_other_form_is_refused(form: str) -> None:
         machine_of(Linear(lambda _: WRONG[form]), batches(4))
 
 
-def test_the_message_says_what_was_returned_and_what_may_be() -> None:
+def test_the_message_names_what_was_returned_and_what_is_allowed() -> None:
     with pytest.raises(ModelError, match=r"configure_optimizers returned None\. It may return one optimizer; a tuple"):
         parse_configure_optimizers(None)
     with pytest.raises(ModelError, match=r"StepLR has interval='batch'; 'epoch' and 'step' are the intervals"):
@@ -272,7 +272,7 @@ class Worse(Validated):
         return dict.fromkeys(self.names, self.value)
 
 
-def test_a_plateau_scheduler_acts_only_in_epochs_with_a_check() -> None:
+def test_a_plateau_scheduler_acts_only_in_epochs_with_a_validation() -> None:
     machine = trained(Worse(plateau()), batches(4), batches(2), max_nb_epochs=6, check_val_every_n_epoch=2)
     assert machine.counters.validations_done == 6
     assert machine.lr_schedulers[0].last_epoch == 3
@@ -284,7 +284,7 @@ def test_a_plateau_scheduler_with_a_frequency_acts_in_every_nth_epoch() -> None:
     assert machine.lr_schedulers[0].last_epoch == 2
 
 
-def test_a_plateau_scheduler_watches_the_metric_that_it_is_told_to() -> None:
+def test_a_plateau_scheduler_watches_the_metric_of_its_monitor() -> None:
     model = Worse(plateau(monitor="accuracy"))
     model.names = ("accuracy",)
     assert trained(model, batches(2), batches(2), max_nb_epochs=3).optimizers[0].param_groups[0]["lr"] == 0.25
@@ -521,7 +521,7 @@ def test_a_plain_module_needs_no_hook() -> None:
     assert trained(Plain(), batches(4), max_nb_epochs=1).counters.global_step == 2
 
 
-def test_gradients_left_by_somebody_else_are_in_no_window() -> None:
+def test_gradients_left_by_other_code_are_in_no_window() -> None:
     model, clean = Linear(), Linear()
     clean.load_state_dict(model.state_dict())
     for p in model.parameters():
@@ -589,7 +589,7 @@ def test_what_torch_s_own_would_do_for_the_profiler_is_left_out() -> None:
     assert sum(event.count for event in profile.key_averages() if "zero_grad" in event.key) == 1
 
 
-def test_a_zero_grad_of_somebody_s_own_is_called() -> None:
+def test_an_overridden_zero_grad_is_called() -> None:
     counting, patched = Counting(parameters(), lr=0.1), sgd()
     (kept,) = with_gradients(counting)
     zero_grad(counting)

@@ -210,7 +210,7 @@ def small(kind: str, k: int, callbacks: Any = (), **given: Any) -> Machine:
     return machine_of(Linear(), batches(8), callbacks=callbacks, **given)
 
 
-def test_raise_is_told_before_a_check_a_save_and_where_the_run_is_stopped() -> None:
+def test_raise_comes_before_a_validation_a_save_and_a_stop() -> None:
     """So no spoiled weights are checked, and none are saved."""
     given: dict[str, Any] = {"on_nonfinite": "raise", "val_check_interval": 3, "nb_sanity_val_steps": 0}
     poison = Poison((0, 1))
@@ -245,7 +245,7 @@ def is_finite(tree: Any) -> bool:
     return all(bool(t.isfinite().all()) for part in ("model", "gradients") for t in tree[part].values())
 
 
-def test_a_closure_that_spoils_the_weights_is_told_of_with_the_next_batch() -> None:
+def test_weights_made_nonfinite_by_a_closure_are_reported_with_the_next_batch() -> None:
     class Bursting(Linear):
         calls = 0
 
@@ -350,7 +350,7 @@ def test_a_window_is_dropped_for_a_loss_whose_gradients_are_finite() -> None:
     assert machine.run().counters.steps_skipped == 1
 
 
-def test_what_is_skipped_is_told_once() -> None:
+def test_skipped_windows_are_reported_once() -> None:
     machine = machine_of(Linear(), batches(8), callbacks=[Poison((0, 1), (0, 2))], on_nonfinite="skip", max_nb_epochs=1)
     with pytest.warns(UserWarning, match="the loss of epoch 0, batch 1, optimizer 0 was not finite") as told:
         machine.run()
@@ -388,7 +388,7 @@ def test_rollback_trains_what_one_would_write_by_hand_without_the_batch(kind: st
 
 @pytest.mark.parametrize(("what", "at"), [("loss", 3), ("gradient", 4), ("gradient", 7), ("loss", 8)])
 @pytest.mark.parametrize("name", [n for n in SCENARIOS if n not in ("two workers", "windows that are dropped", "rollbacks")])
-def test_a_run_that_rolled_back_is_one_that_was_told_from_the_start(name: str, what: Any, at: int) -> None:
+def test_a_run_that_rolled_back_equals_one_that_excluded_the_batch_from_the_start(name: str, what: Any, at: int) -> None:
     """To leave that batch out: bit for bit, whatever else there is to a run. `at` counts the run's batches from 1."""
     if what == "gradient" and name == "fp16 with a scaler":
         pytest.skip("there the scaler answers")
@@ -441,7 +441,7 @@ def test_both_engines_roll_back_by_the_same_transitions(turns: tuple[bool, ...])
     assert one.rollbacks == two.rollbacks == (bad(0, 3, 4), bad(2, 0, 11))
 
 
-def test_the_transition_that_ends_the_table_s_run_is_told_and_the_next_one_begins_where_it_was_saved() -> None:
+def test_the_transition_to_rolled_back_is_reported_and_the_next_one_begins_at_the_save() -> None:
     machine = machine_of(Linear(), batches(8), callbacks=[Poison((0, 2))], on_nonfinite="rollback", guards=EVERY)
     seen = []
     for transition in machine:
@@ -657,7 +657,7 @@ def test_a_trainer_whose_fit_gave_up_has_not_finished() -> None:
 # ---- told beforehand
 
 
-def test_the_plan_says_what_may_happen() -> None:
+def test_the_plan_with_on_nonfinite_says_may() -> None:
     plain = Loop(Options(max_nb_epochs=2), Sizes(train=4)).plan()
     skips = Loop(Options(max_nb_epochs=2, on_nonfinite="skip"), Sizes(train=4)).plan()
     rolls = Loop(Options(max_nb_epochs=2, on_nonfinite="rollback", max_nb_rollbacks=1), Sizes(train=4)).plan()
@@ -676,7 +676,7 @@ def test_the_check_finds_nothing_wrong_with_a_policy(policy: str) -> None:
     assert report.findings == ()
 
 
-def test_a_loop_that_is_driven_from_outside_ends_where_it_is_told_of_bad_numbers() -> None:
+def test_a_loop_without_a_model_ends_at_a_nonfinite_signal() -> None:
     loop, seen = Loop(Options(max_nb_epochs=2, on_nonfinite="rollback"), Sizes(train=4)), []
     for visit in loop:
         seen.append((visit.state, visit.current_epoch, visit.batch_nb))

@@ -57,7 +57,7 @@ def test_short_epochs_have_no_line_each_but_the_last_one_always_has(
 @pytest.mark.parametrize(
     ("error", "name"), [(RuntimeError("no more"), "RuntimeError"), (KeyboardInterrupt(), "KeyboardInterrupt")]
 )
-def test_a_file_is_told_what_ended_the_run_and_where(
+def test_plain_lines_name_what_ended_the_run_and_where(
     capsys: pytest.CaptureFixture[str], error: BaseException, name: str
 ) -> None:
     def fail(step: str, batch_nb: int) -> None:
@@ -96,7 +96,7 @@ class Broken(io.StringIO):
 
 
 @pytest.mark.parametrize("stderr", [None, closed(), Broken()])
-def test_a_run_goes_on_where_nobody_can_read_of_it(monkeypatch: pytest.MonkeyPatch, stderr: Any) -> None:
+def test_a_run_goes_on_after_its_output_pipe_was_closed(monkeypatch: pytest.MonkeyPatch, stderr: Any) -> None:
     monkeypatch.setattr(sys, "stderr", stderr)
     assert machine_with_progress(Model()).run().stop_reason is StopReason.MAX_EPOCHS
 
@@ -139,7 +139,7 @@ def test_runs_that_are_shown_at_the_same_time_keep_their_lines_apart(capsys: pyt
     assert told == ["epoch 1/20 after 0.0 s", "epoch 2/20 after 0.0 s", "ended in the state fetch", "ended in the state fetch"]
 
 
-def test_a_line_tells_the_rate_of_the_epochs_since_the_line_before(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_shows_the_rate_since_the_line_before(capsys: pytest.CaptureFixture[str]) -> None:
     run, clock = FrozenRun(), ManualClock()
     progress = Progress(clock)
     progress.on_run_start(run)
@@ -176,5 +176,5 @@ def test_a_line_whose_metrics_never_come_is_written_without_them(
         ({"fits": False, "train": 0, "val": []}, "an evaluation of 7 batches"),
     ],
 )
-def test_the_first_line_says_what_will_run(sizes: dict[str, Any], text: str) -> None:
+def test_the_first_line_describes_the_planned_run(sizes: dict[str, Any], text: str) -> None:
     assert planned_work(FrozenRun(**sizes).spec.limits) == text

@@ -147,7 +147,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(terminal: Termi
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_after_an_error_the_screen_says_where_and_the_terminal_is_as_before(
+def test_after_an_error_the_screen_names_the_place_and_the_terminal_is_restored(
     terminal: Terminal, error: type[BaseException]
 ) -> None:
     terminal.take_over()
@@ -169,7 +169,7 @@ def test_after_an_error_the_screen_says_where_and_the_terminal_is_as_before(
     assert terminal.settings == settings
 
 
-def test_after_a_stop_request_the_screen_says_so(terminal: Terminal) -> None:
+def test_after_a_stop_request_the_screen_names_it(terminal: Terminal) -> None:
     terminal.take_over()
     run: Machine
 

@@ -111,7 +111,7 @@ def first_words(rows: list[str]) -> list[str]:
     return [row.split()[0] for row in rows]
 
 
-def test_a_visit_that_takes_long_says_how_long(terminal: Terminal, by_hand: ManualBars) -> None:
+def test_a_long_visit_shows_its_time(terminal: Terminal, by_hand: ManualBars) -> None:
     terminal.take_over()
     clock = ManualClock()
     bar = by_hand(terminal, FrozenRun(), clock)

@@ -35,7 +35,7 @@ def test_a_run_begins_with_what_it_is_and_will_do_and_ends_with_its_table(capsys
     assert last.startswith("  waiting for loaders ")
 
 
-def test_without_its_progress_a_run_says_why_it_ended_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_progress_the_stop_reason_is_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, progress_bar=False)
     assert not any(line.startswith(("epoch ", "ended ")) for line in lines)
     assert lines[-1].startswith("Why it stopped: all epochs are done")

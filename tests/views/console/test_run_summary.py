@@ -43,12 +43,12 @@ def test_no_line_is_longer_than_80_columns(reason: StopReason | None, visits: in
 
 
 @pytest.mark.parametrize("reason", StopReason)
-def test_the_last_sentence_says_why_the_run_stopped(reason: StopReason) -> None:
+def test_the_last_sentence_is_the_stop_reason(reason: StopReason) -> None:
     table = states_table(TIMES, reason)
     assert f"Why it stopped: {reason}." in " ".join(table.splitlines())
 
 
-def test_a_run_that_did_not_come_to_its_end_is_told_as_such() -> None:
+def test_the_summary_of_a_run_that_did_not_end_says_unfinished() -> None:
     assert states_table(TIMES, None).splitlines()[-1] == "The run did not finish."
 
 

@@ -26,7 +26,7 @@ def test_lines_that_others_have_hidden_are_drawn_again_unchanged(terminal: Termi
     assert terminal.settled() == ["the end"]
 
 
-def test_a_stream_that_somebody_else_has_changed_keeps_what_is_theirs(terminal: Terminal) -> None:
+def test_a_stream_that_other_code_has_patched_keeps_its_patch(terminal: Terminal) -> None:
     terminal.take_over()
     written: list[str] = []
 

@@ -26,7 +26,7 @@ LOOP = Loop(Options(max_nb_epochs=2, accumulate_grad_batches=4, val_check_interv
 
 @given(cases().filter(lambda case: not (case.limits.train_is_stream or case.limits.evaluates_stream)))
 @settings(max_examples=60, deadline=None)
-def test_what_is_foretold_are_the_visits_of_the_loop(case: Case) -> None:
+def test_planned_counts_are_the_visits_of_the_loop(case: Case) -> None:
     loop = case.loop()
     visits = {state: n for state, n in foretold(loop.plan()).visits.items() if n and not state.is_final}
     assert visits == Counter(visit.state for visit in loop)
@@ -44,7 +44,7 @@ def test_the_visits_of_a_trace_are_those_of_its_run(case: Case) -> None:
     assert sum(tally.visits[state] for state in State if state in tally.visits and state.is_final) == 1
 
 
-def test_a_run_does_what_was_foretold() -> None:
+def test_a_run_has_the_planned_counts() -> None:
     machine = trained(Validated(), batches(18), batches(6), max_nb_epochs=2, accumulate_grad_batches=4, val_check_interval=5)
     tally = machine.tally
     assert tally.taken == foretold(machine.plan()).taken
@@ -79,7 +79,7 @@ def told(tally: Tally) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in shown(svg(LOOP.spec, tally).encode()).items()}
 
 
-def test_each_state_and_each_arrow_tells_how_often() -> None:
+def test_each_state_and_each_arrow_shows_its_count() -> None:
     tally = foretold(LOOP.plan())
     words = told(tally)
     for state, visits in tally.visits.items():
@@ -89,7 +89,7 @@ def test_each_state_and_each_arrow_tells_how_often() -> None:
             assert words[f"edge-{index}"].endswith(f"{taken}×")
 
 
-def test_times_are_told_with_their_share() -> None:
+def test_times_are_shown_with_their_share() -> None:
     tally = Tally(LOOP.table, foretold(LOOP.plan()).taken, {State.STEP: 3.0, State.FETCH: 1.0})
     words = told(tally)
     assert words["state-step"] == "step 6× 3.0 s 75 %"
@@ -116,7 +116,7 @@ def test_the_more_often_the_wider_the_arrow_and_a_broken_one_for_never() -> None
     assert [widths[taken] for taken in sorted(widths)] == sorted(widths.values())
 
 
-def test_mermaid_tells_the_same_numbers() -> None:
+def test_mermaid_shows_the_same_numbers() -> None:
     tally = Tally(LOOP.table, foretold(LOOP.plan()).taken, {State.STEP: 3.0, State.FETCH: 0.001})
     text = mermaid(LOOP.spec, tally)
     assert '    state "step<br/>6×  3.0 s  100 %" as step\n' in text
@@ -131,7 +131,7 @@ def test_a_stop_that_was_asked_for_is_counted_in_its_note() -> None:
     assert shown(svg(machine.loop.spec, machine.tally).encode())["stop-request"].endswith(" 1×")
 
 
-def test_counts_are_told_where_they_are_asked_for(tmp_path: Path) -> None:
+def test_counts_are_drawn_only_on_request(tmp_path: Path) -> None:
     """Of a machine before its run those of the plan, then its own."""
     machine = machine_of(Validated(), batches(18), batches(6), max_nb_epochs=2)
     path = tmp_path / "machine.dot"

@@ -63,7 +63,7 @@ def test_a_run_leaves_a_folder_whose_every_file_can_be_read(tmp_path: Path) -> N
     assert not writing()
 
 
-def test_the_metrics_of_each_batch_each_check_and_the_test_are_there_in_their_order(tmp_path: Path) -> None:
+def test_the_metrics_of_each_batch_each_validation_and_the_test_are_in_order(tmp_path: Path) -> None:
     recorded(tmp_path, test=3).run()
     told = read_json_lines(tmp_path / "0" / "metrics.jsonl")
     assert [row["kind"] for row in told] == [*(2 * [*(3 * ["train"]), "validation", *(3 * ["train"]), "validation"]), "test"]
@@ -81,7 +81,7 @@ def test_the_metrics_of_each_batch_each_check_and_the_test_are_there_in_their_or
     assert [row["time"] for row in told] == sorted(row["time"] for row in told)
 
 
-def test_the_table_says_the_same_as_the_lines(tmp_path: Path) -> None:
+def test_the_csv_table_equals_the_json_lines(tmp_path: Path) -> None:
     recorded(tmp_path).run()
     told, cells = read_json_lines(tmp_path / "0" / "metrics.jsonl"), read_csv(tmp_path / "0" / "metrics.csv")
     assert len(told) == len(cells)
@@ -93,7 +93,7 @@ def test_the_table_says_the_same_as_the_lines(tmp_path: Path) -> None:
         assert values == row["values"]
 
 
-def test_what_was_run_is_told_with_options_sizes_versions_and_guards(tmp_path: Path) -> None:
+def test_the_metadata_has_options_sizes_versions_and_guards(tmp_path: Path) -> None:
     recorded(tmp_path, run_name="mine", seed=3, early_stop_callback=True, guards=Guards(step={0: every_n_batches(2)})).run()
     told = read_json(tmp_path / "mine" / "run.json")
     assert told["name"] == "mine"
@@ -109,7 +109,7 @@ def test_what_was_run_is_told_with_options_sizes_versions_and_guards(tmp_path: P
     assert {"source": "backward", "to": "step"}.items() <= next(r for r in rows_of_table if r["to"] == "step").items()
 
 
-def test_the_end_says_why_with_counters_times_windows_and_the_last_metrics(tmp_path: Path) -> None:
+def test_the_recorded_end_has_reason_counters_times_windows_and_last_metrics(tmp_path: Path) -> None:
     machine = recorded(tmp_path, accumulate_grad_batches=4, early_stop_callback=EarlyStopping(patience=1))
     result = machine.run()
     told = read_json(tmp_path / "0" / "end.json")
@@ -221,7 +221,7 @@ def test_a_trainer_records_its_fit_by_default_and_adds_its_test(tmp_path: Path, 
     assert read_json(tmp_path / "runs" / "0" / "end.json") == end
 
 
-def test_where_nothing_can_be_written_the_run_goes_on_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_if_nothing_can_be_written_the_run_goes_on_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "runs").write_text("a file")
     machine = recorded(tmp_path / "runs")
     assert machine.run().counters.epochs_done == 2
@@ -368,7 +368,7 @@ def test_loggers_are_given_numbers_and_steps_in_order_all_of_them_before_the_run
     assert (first.closed, second.closed) == (1, 1)
 
 
-def test_a_logger_that_raises_is_told_of_once_and_neither_the_run_nor_another_logger_minds(
+def test_a_logger_that_raises_is_reported_once_and_disturbs_neither_the_run_nor_other_loggers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, good = Collecting(fails_at=2), Collecting()

@@ -164,7 +164,7 @@ def test_without_a_report_an_error_is_a_warning() -> None:
         writer.close()
 
 
-def test_errors_are_told_in_the_thread_that_submits() -> None:
+def test_errors_are_raised_in_the_thread_that_submits() -> None:
     disk = FaultyDisk()
     disk.fault = lambda number, name: "EIO"
     threads: list[threading.Thread] = []

@@ -115,7 +115,7 @@ def test_other_files_in_a_checkpoint_are_left_alone(tmp_path: Path) -> None:
     assert store.load(path).tree["number"] == 0
 
 
-def test_a_folder_that_is_a_file_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="it is a file, not a folder"):
         Store(tmp_path / "file").save(state(0), {})
@@ -156,7 +156,7 @@ def filled(folder: Path, losses: list[float]) -> Store:
     return store
 
 
-def test_a_policy_says_which_go(tmp_path: Path) -> None:
+def test_a_policy_decides_which_checkpoints_are_removed(tmp_path: Path) -> None:
     store = filled(tmp_path, [0.3, 0.1, 0.2, 0.5])
     assert store.prune(either(newest(1), best(2, "val_loss"))) == [0]
     assert store.numbers() == [1, 2, 3]
@@ -165,7 +165,7 @@ def test_a_policy_says_which_go(tmp_path: Path) -> None:
     assert store.prune(newest(5)) == []
 
 
-def test_the_newest_valid_one_stays_whatever_a_policy_says(tmp_path: Path) -> None:
+def test_the_newest_valid_checkpoint_stays_under_every_policy(tmp_path: Path) -> None:
     """Also where newer ones are there that cannot be loaded."""
     filled(tmp_path, [0.1, 0.2, 0.3])
     spoil(tmp_path / "000002" / "state.json")

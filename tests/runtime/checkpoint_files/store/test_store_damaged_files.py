@@ -168,7 +168,7 @@ def forge(checkpoint: Path, contents: dict[str, bytes], change: Callable[[dict[s
     (checkpoint / MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_a_forged_manifest_that_says_the_truth_is_taken(folder: Path) -> None:
+def test_a_rewritten_manifest_with_true_values_is_accepted(folder: Path) -> None:
     """So what the tests below refuse is refused for its content."""
     forge(folder / NEWEST, {})
     assert looked_at(folder).skipped == ()
@@ -330,7 +330,7 @@ def test_manifests_that_are_none_are_refused(folder: Path, name: str) -> None:
         assert refused(folder)
 
 
-def test_a_newer_version_says_what_to_do(folder: Path) -> None:
+def test_the_error_for_a_newer_format_version_names_the_way_out(folder: Path) -> None:
     forge(folder / NEWEST, {}, MANIFESTS["a newer version"])
     assert "version 2 of the format; this fsmtrain reads 1: use the one that made it" in refused(folder)
 

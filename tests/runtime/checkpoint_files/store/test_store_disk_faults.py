@@ -189,7 +189,7 @@ def test_a_fault_while_reading_is_a_reason_to_take_the_one_before() -> None:
         assert found(disk) == 2
 
 
-def test_an_error_says_what_failed_and_that_the_others_are_there() -> None:
+def test_an_error_names_what_failed_and_says_that_earlier_checkpoints_are_there() -> None:
     disk = disk_with_one()
     disk.fault = from_then_on(0, "ENOSPC")
     with pytest.raises(CheckpointError, match=r"No space left on device. Those that were there before are untouched"):

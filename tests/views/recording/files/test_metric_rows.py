@@ -38,7 +38,7 @@ def test_the_optimizers_of_a_batch_are_one_row() -> None:
     assert (row["batches"], row["values"], row["lr"]) == (1, {"a": 1.0, "b": 2.0}, [0.5, 0.5])
 
 
-def test_a_check_stands_where_it_was_and_is_never_averaged() -> None:
+def test_a_validation_keeps_its_step_and_is_never_averaged() -> None:
     check = MetricRecord("validation", 0.05, 0, 0, 1, {"val_loss": 3.0})
     bins = RowBuilder()
     bins.batches_per_row = 10

@@ -61,14 +61,14 @@ def test_a_report_is_one_page_that_nothing_leads_out_of(tmp_path: Path) -> None:
         assert title in page.texts["h2"]
 
 
-def test_it_says_why_the_run_ended_and_how_long_it_took(tmp_path: Path) -> None:
+def test_the_header_has_the_stop_reason_and_the_wall_time(tmp_path: Path) -> None:
     machine = record_run(tmp_path)
     page = reported(machine)
     assert "All epochs are done; raise max_nb_epochs to train longer." in page.text
     assert f"time {duration(machine.wall_seconds)} epoch 2 of 2 batches 12 steps 12 validations 4" in page.text
 
 
-def test_it_tells_what_was_run(tmp_path: Path) -> None:
+def test_the_report_lists_model_options_sizes_and_device(tmp_path: Path) -> None:
     page = reported(record_run(tmp_path, accumulate_grad_batches=4, seed=7))
     for told in ("LoggingModel, 2 parameters", "accumulate_grad_batches=4", "SGD", "6 train batches", "cpu, precision 32"):
         assert told in page.text
@@ -92,7 +92,7 @@ def test_the_last_value_is_the_runs_own_also_where_rows_are_means(tmp_path: Path
     assert "loss 0.25 0.5 step 99 0.5 step 99 Training values are means over up to 100 batches." in read_page(folder).text
 
 
-def test_a_short_run_is_told_batch_by_batch(tmp_path: Path) -> None:
+def test_the_timeline_of_a_short_run_shows_every_batch(tmp_path: Path) -> None:
     page = reported(record_run(tmp_path, accumulate_grad_batches=2))
     loss = page.series["loss"]
     grid = page.numbers["grids"][loss["grid"]]
@@ -103,7 +103,7 @@ def test_a_short_run_is_told_batch_by_batch(tmp_path: Path) -> None:
     assert "low" not in loss
 
 
-def test_a_loss_and_its_check_stand_in_one_chart_and_so_do_those_of_two_optimizers(tmp_path: Path) -> None:
+def test_a_train_and_val_loss_share_one_chart_and_so_do_losses_of_two_optimizers(tmp_path: Path) -> None:
     page = reported(record_run(tmp_path))
     assert [[series["name"] for series in chart["series"]] for chart in page.numbers["charts"][:2]] == [
         ["loss", "val_loss"],
@@ -118,7 +118,7 @@ def test_a_loss_and_its_check_stand_in_one_chart_and_so_do_those_of_two_optimize
     assert "1 SGD 4 4 4 of 1 batch" in page.text
 
 
-def test_windows_and_the_plan_are_told_with_what_became_of_them(tmp_path: Path) -> None:
+def test_the_report_compares_the_plan_with_what_happened(tmp_path: Path) -> None:
     page = reported(record_run(tmp_path, accumulate_grad_batches=4))
     assert "0 SGD 4 4 2 of 4 batches, 2 of 2" in page.text
     assert "As planned: 4 steps, 4 validations." in page.text
@@ -139,7 +139,7 @@ def test_the_diagram_is_that_of_the_run_with_what_it_took(tmp_path: Path) -> Non
     assert "12×" in page.text
 
 
-def test_where_nothing_can_draw_the_transitions_are_told_as_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_draw_extra_the_transitions_are_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> str:
         raise MissingExtraError("draw: not installed")
 
@@ -178,7 +178,7 @@ class Failing(LoggingModel):
         return super().training_step(batch, batch_nb)
 
 
-def test_an_error_is_told_with_the_way_that_led_to_it(tmp_path: Path) -> None:
+def test_an_error_is_shown_with_its_last_transitions(tmp_path: Path) -> None:
     machine = record_run(tmp_path, Failing())
     with pytest.raises(RuntimeError, match="luck"):
         machine.run()
@@ -201,7 +201,7 @@ def killed(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_that_was_killed_is_told_as_far_as_it_went(tmp_path: Path) -> None:
+def test_the_report_of_a_killed_run_shows_how_far_it_went(tmp_path: Path) -> None:
     page = read_page(killed(tmp_path))
     check_page(page)
     assert "not ended" in page.texts["b"]
@@ -280,7 +280,7 @@ def test_whatever_a_run_is_called_it_stays_text(tmp_path: Path, name: str) -> No
     assert name.encode(errors="replace").decode() in page.series
 
 
-def test_warnings_are_told_and_equal_ones_once(tmp_path: Path) -> None:
+def test_warnings_are_listed_and_equal_ones_once(tmp_path: Path) -> None:
     folder = write_run_folder(tmp_path / "0", [])
     log = "2026-01-01 00:00:00  warning: a\n    b\n2026-01-01 00:00:00  error: c\n2026-01-01 00:00:01  epoch 1\n" * 2
     (folder / "log.txt").write_text(log)
@@ -319,7 +319,7 @@ def test_a_machine_reports_its_own_run_also_while_it_goes_on(tmp_path: Path) -> 
     assert "All epochs are done" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_run_that_is_not_recorded_has_no_report_and_says_which_flag_it_is(tmp_path: Path) -> None:
+def test_the_report_of_an_unrecorded_run_is_an_error_that_names_runs_dir(tmp_path: Path) -> None:
     machine = record_run(tmp_path, runs_dir=None)
     machine.run()
     with pytest.raises(UsageError, match=r"runs_dir=None: nothing is recorded, and .* Leave runs_dir at its default"):

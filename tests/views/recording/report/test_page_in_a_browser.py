@@ -102,7 +102,7 @@ def test_the_curves_end_at_the_runs_metrics(browser: Browser, page: Path) -> Non
     assert place == pytest.approx(end["loss"], abs=0.02)
 
 
-def test_the_pointer_tells_the_numbers_below_it(browser: Browser, page: Path) -> None:
+def test_hovering_shows_the_numbers_below_the_pointer(browser: Browser, page: Path) -> None:
     browser.open(page)
     x, y, width = browser.evaluate(
         "(() => { const plot = document.querySelector('.plot'); plot.scrollIntoView();"
@@ -141,7 +141,7 @@ def test_a_part_is_looked_at_closer_and_then_the_whole_again(browser: Browser, p
     assert browser.console_errors() == []
 
 
-def test_a_tick_says_the_same_whether_the_page_or_its_script_made_it(browser: Browser, tmp_path: Path) -> None:
+def test_ticks_are_equal_whether_the_page_or_its_script_made_them(browser: Browser, tmp_path: Path) -> None:
     rows = [metrics_row(step * 700, {"loss": math.exp(-step / 9), "acc": step / 99, "big": 1e5 * step}) for step in range(100)]
     write_report(write_run_folder(tmp_path / "0", rows), tmp_path / "report.html")
     browser.open(tmp_path / "report.html")
