@@ -8,7 +8,7 @@ from typing import Protocol
 
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
-from fsmtrain.runtime.device_timer import device_times
+from fsmtrain.runtime.device_timer import device_timer
 from fsmtrain.runtime.evaluation.passes import EvaluationPass, SanityPass, TestPass, ValidationPass
 from fsmtrain.runtime.optimization.precision import GradScalers
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -76,13 +76,13 @@ class Actions:
             if self._watching is not None:
                 self._restorables.append(self._watching)
                 self.by_state = self._watching.wrap(self.by_state)
-        self._device_times = device_times(parts.device)
-        if self._device_times is not None:
-            self.by_state = {state: self._device_times.timed(state, act) for state, act in self.by_state.items()}
+        self._device_timer = device_timer(parts.device)
+        if self._device_timer is not None:
+            self.by_state = {state: self._device_timer.wrap(state, act) for state, act in self.by_state.items()}
 
     def device_times(self) -> dict[State, Timing]:
         """What the states took a GPU, as far as that is known; nothing on the CPU."""
-        return {} if self._device_times is None else self._device_times.times()
+        return {} if self._device_timer is None else self._device_timer.times()
 
     def watch_the_clock(self, seconds: float) -> None:
         """Let a fetch say when this time has gone by since the run began, or since it said so last."""

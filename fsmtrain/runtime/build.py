@@ -21,7 +21,15 @@ from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
 from fsmtrain.predicates import is_stateful
 from fsmtrain.runtime.data.device_transfer import batch_mover
-from fsmtrain.runtime.data.loaders import Loader, as_loader, as_loaders, is_iterator, length_of, resumable, resumables
+from fsmtrain.runtime.data.loaders import (
+    Loader,
+    as_loader,
+    as_loaders,
+    is_iterator,
+    length_of,
+    make_all_resumable,
+    make_resumable,
+)
 from fsmtrain.runtime.hooks import hooks_of
 from fsmtrain.runtime.optimization.accumulation import Window
 from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners
@@ -133,9 +141,9 @@ def initial_run_state(parts: RunComponents) -> RunState:
         counters=Counters.begin(count),
         signals=Signals(),
         loaders=LoaderPositions(
-            train=resumable(parts.train_loader, "train_dataloader"),
-            val=resumables(parts.val_loaders, "val_dataloader"),
-            test=resumables(parts.test_loaders, f"{parts.evaluates}_dataloader"),
+            train=make_resumable(parts.train_loader, "train_dataloader"),
+            val=make_all_resumable(parts.val_loaders, "val_dataloader"),
+            test=make_all_resumable(parts.test_loaders, f"{parts.evaluates}_dataloader"),
         ),
         early_stopping=Patience(rule) if rule is not None and parts.loop.limits.stops_early else None,
         windows=[Window() for _ in range(count)],

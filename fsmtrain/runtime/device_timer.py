@@ -1,8 +1,8 @@
-"""The time that a GPU spends in each state: from events in its stream, which are read when they have passed.
+"""GPU time per state: CUDA events in the stream before and after an action, read once the device has passed them.
 
-A visit is measured from the moment at which the device comes to its first operation to that at which it leaves the last one,
-so a device that waits for the host in between is not idle here. Of many visits some are measured, and stand for the others.
-Nothing here is made for a run on the CPU.
+A visit is measured from the moment the device reaches its first operation until it has finished the last one, so a device that
+waits for the host in between counts as busy. A sample of the visits is measured, and stands for all. On the CPU nothing is
+measured.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import torch
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 
-FIRST = 64  # visits of each state that are all measured
-EVERY = 16  # of the later ones, every so manieth is
-LIMIT = 512  # measurements that have not passed yet; beyond these nothing new is measured
+FULLY_MEASURED_VISITS = 64  # of each state, from its first one on
+SAMPLING_PERIOD = 16  # of the visits after these, one in so many is measured
+MAX_PENDING_MEASUREMENTS = 512  # that the device has not passed; beyond these no visit is measured
 
 Action = Callable[[], None]
 
 
 class Event(Protocol):
-    """A mark in a device's stream, as ``torch.cuda.Event`` is one."""
+    """A mark in a device's stream, such as ``torch.cuda.Event``."""
 
     def record(self) -> None:
-        """Put the mark behind what has been asked of the device so far."""
+        """Put the mark behind everything that has been asked of the device."""
         ...
 
     def query(self) -> bool:
-        """Whether the device has passed it."""
+        """Return whether the device has passed the mark."""
         ...
 
     def elapsed_time(self, end: Any, /) -> float:
-        """The milliseconds from here to a later event, once both have passed."""
+        """Return the milliseconds to a later event, once the device has passed both."""
         ...
 
 
-class _Measured:
+class _Measurements:
     """The measurements of one state."""
 
     def __init__(self) -> None:
@@ -47,42 +47,43 @@ class _Measured:
         self.milliseconds = 0.0
 
 
-class DeviceTimes:
-    """Measures the states whose actions go through `timed`.
+class DeviceTimer:
+    """Measures the states whose actions are wrapped by `wrap`.
 
     Args:
-        make: Makes an event.
+        make_event: Makes an event.
     """
 
-    def __init__(self, make: Callable[[], Event]) -> None:
-        self._make = make
-        self._states: dict[State, _Measured] = {}
-        self._under_way: deque[tuple[_Measured, Event, Event]] = deque()
-        self._free: list[Event] = []
+    def __init__(self, make_event: Callable[[], Event]) -> None:
+        self._make_event = make_event
+        self._states: dict[State, _Measurements] = {}
+        self._pending: deque[tuple[_Measurements, Event, Event]] = deque()
+        self._reusable: list[Event] = []
 
-    def timed(self, state: State, action: Action) -> Action:
-        """The action of a state, with marks around it."""
-        measured = self._states[state] = _Measured()
+    def wrap(self, state: State, action: Action) -> Action:
+        """Return a state's action with an event before and after it."""
+        measurements = self._states[state] = _Measurements()
 
-        def visit() -> None:
-            measured.visits += 1
-            if (measured.visits > FIRST and measured.visits % EVERY) or len(self._under_way) >= LIMIT:
+        def timed_action() -> None:
+            measurements.visits += 1
+            is_skipped = measurements.visits > FULLY_MEASURED_VISITS and measurements.visits % SAMPLING_PERIOD
+            if is_skipped or len(self._pending) >= MAX_PENDING_MEASUREMENTS:
                 action()
                 return
-            if len(self._under_way) >= LIMIT // 2:
+            if len(self._pending) >= MAX_PENDING_MEASUREMENTS // 2:
                 self._collect()
-            free = self._free
-            begin = free.pop() if free else self._make()
-            end = free.pop() if free else self._make()
+            reusable = self._reusable
+            begin = reusable.pop() if reusable else self._make_event()
+            end = reusable.pop() if reusable else self._make_event()
             begin.record()
             action()
             end.record()
-            self._under_way.append((measured, begin, end))
+            self._pending.append((measurements, begin, end))
 
-        return visit
+        return timed_action
 
     def times(self) -> dict[State, Timing]:
-        """The visits to each state and what they took the device, in seconds, as far as it is known. Waits for nothing."""
+        """Return the visits of each state and the seconds that they took the device, as far as known. Does not wait."""
         self._collect()
         return {
             state: Timing(measured.visits, measured.milliseconds / 1e3 / measured.samples * measured.visits)
@@ -91,23 +92,23 @@ class DeviceTimes:
         }
 
     def _collect(self) -> None:
-        """Read the measurements that have passed, in their order."""
+        """Read the measurements that the device has passed, in their order."""
         while True:
             try:
-                entry = self._under_way.popleft()
+                entry = self._pending.popleft()
             except IndexError:
                 return
-            measured, begin, end = entry
+            measurements, begin, end = entry
             if not end.query():
-                self._under_way.appendleft(entry)
+                self._pending.appendleft(entry)
                 return
-            measured.milliseconds += begin.elapsed_time(end)
-            measured.samples += 1
-            self._free += (begin, end)
+            measurements.milliseconds += begin.elapsed_time(end)
+            measurements.samples += 1
+            self._reusable += (begin, end)
 
 
-def device_times(device: torch.device) -> DeviceTimes | None:
-    """What measures a device; None for one whose work is done when its call returns."""
+def device_timer(device: torch.device) -> DeviceTimer | None:
+    """Return the timer of a device; None for one whose work is done when its call returns, as on the CPU."""
     if device.type != "cuda":
         return None
-    return DeviceTimes(lambda: torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
+    return DeviceTimer(lambda: torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]

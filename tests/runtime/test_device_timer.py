@@ -7,7 +7,7 @@ import torch
 
 from fsmtrain.core.states import State
 from fsmtrain.runtime import device_timer as module
-from fsmtrain.runtime.device_timer import DeviceTimes, device_times
+from fsmtrain.runtime.device_timer import DeviceTimer, device_timer
 from tests.models import Linear, batches, trained
 
 
@@ -42,12 +42,12 @@ class Event:
 
 def test_a_states_time_is_read_when_the_device_has_passed_it_and_not_before() -> None:
     device = Device()
-    times = DeviceTimes(device.event)
+    times = DeviceTimer(device.event)
 
     def work() -> None:
         device.asked += 2.0  # ms
 
-    forward, backward = times.timed(State.TRAIN_BATCH, work), times.timed(State.BACKWARD, work)
+    forward, backward = times.wrap(State.TRAIN_BATCH, work), times.wrap(State.BACKWARD, work)
     for _ in range(3):
         forward()
         backward()
@@ -64,26 +64,27 @@ def test_a_states_time_is_read_when_the_device_has_passed_it_and_not_before() ->
 
 def test_of_many_visits_some_are_measured_and_events_are_used_again() -> None:
     device = Device()
-    times = DeviceTimes(device.event)
+    times = DeviceTimer(device.event)
 
     def work() -> None:
         device.asked += 1.0
         device.done = device.asked
 
-    visit = times.timed(State.STEP, work)
-    for _ in range(10 * module.FIRST):
+    visit = times.wrap(State.STEP, work)
+    for _ in range(10 * module.FULLY_MEASURED_VISITS):
         visit()
         times.times()
     assert device.made == 2
-    assert times._states[State.STEP].samples == module.FIRST + 9 * module.FIRST // module.EVERY
-    assert times.times()[State.STEP].seconds == pytest.approx(10 * module.FIRST / 1e3)
+    first = module.FULLY_MEASURED_VISITS
+    assert times._states[State.STEP].samples == first + 9 * first // module.SAMPLING_PERIOD
+    assert times.times()[State.STEP].seconds == pytest.approx(10 * first / 1e3)
 
 
 def test_a_device_that_does_not_come_along_is_measured_no_more_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LIMIT", 10)
+    monkeypatch.setattr(module, "MAX_PENDING_MEASUREMENTS", 10)
     device = Device()
-    times = DeviceTimes(device.event)
-    visit = times.timed(State.STEP, lambda: None)
+    times = DeviceTimer(device.event)
+    visit = times.wrap(State.STEP, lambda: None)
     device.done = -1.0
     for _ in range(50):
         visit()
@@ -91,5 +92,5 @@ def test_a_device_that_does_not_come_along_is_measured_no_more_for_a_while(monke
 
 
 def test_on_the_cpu_nothing_of_it_is_made() -> None:
-    assert device_times(torch.device("cpu")) is None
+    assert device_timer(torch.device("cpu")) is None
     assert trained(Linear(), batches(2), max_nb_epochs=1).device_times == {}

@@ -1,4 +1,4 @@
-"""`SeededDataLoader`: a loader whose order and augmentation are functions of (seed, epoch, index)."""
+"""`SeededDataLoader`: order and augmentation are functions of (seed, epoch, index), so resuming is exact and costs nothing."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler, default_colla
 
 from fsmtrain.errors import OptionsError, PositionError
 from fsmtrain.predicates import is_integer
-from fsmtrain.runtime.data.permutation import Permutation, mixed
+from fsmtrain.runtime.data.permutation import Permutation, hash_words
 from fsmtrain.runtime.data.seeded_fetch import FetchRequest, SeededFetcher
 from fsmtrain.runtime.rng import GLOBAL_GENERATORS
 
-_BLOCK = 4096  # places that are looked up at once
-_ORDER, _ITEMS, _WORKERS = range(3)  # what an epoch's keys are for
+_BLOCK_ITEMS = 4096  # positions that are looked up at once
+_ORDER_KEY, _ITEMS_KEY, _WORKERS_KEY = range(3)  # what the keys of an epoch are for
 
 
 class SeededSampler(Sampler[int]):
@@ -25,66 +25,66 @@ class SeededSampler(Sampler[int]):
 
     Attributes:
         epoch: The epoch of the next pass, from 0.
-        place: Where in it the next pass begins, in items.
+        position: Where in the epoch the next pass begins, in items.
     """
 
     def __init__(self, dataset: Any, shuffle: bool, seed: int) -> None:
         self.dataset, self.shuffle, self.seed = dataset, shuffle, seed
-        self.epoch = self.place = 0
+        self.epoch = self.position = 0
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[int]:
-        return self.indices(self.epoch, self.place)
+        return self.indices(self.epoch, self.position)
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next pass be that of this epoch, from its beginning."""
-        self.epoch, self.place = epoch, 0
+        """Let the next pass be this epoch, from its beginning."""
+        self.epoch, self.position = epoch, 0
 
     def key(self, purpose: int, epoch: int) -> int:
-        """64 bits for one purpose in one epoch."""
-        return mixed(mixed(mixed(0, self.seed), purpose), epoch)
+        """Return 64 bits for one purpose in one epoch."""
+        return hash_words(hash_words(hash_words(0, self.seed), purpose), epoch)
 
-    def indices(self, epoch: int, place: int) -> Iterator[int]:
-        """The indices of an epoch from a place on. To begin there costs nothing, wherever it is."""
+    def indices(self, epoch: int, position: int) -> Iterator[int]:
+        """Yield the indices of an epoch from a position on. It costs nothing to begin far inside."""
         n = len(self.dataset)
         if not self.shuffle:
-            yield from range(place, n)
+            yield from range(position, n)
             return
-        permutation = Permutation(n, self.key(_ORDER, epoch))
-        for start in range(place, n, _BLOCK):
-            yield from permutation.between(start, min(start + _BLOCK, n))
+        permutation = Permutation(n, self.key(_ORDER_KEY, epoch))
+        for start in range(position, n, _BLOCK_ITEMS):
+            yield from permutation.between(start, min(start + _BLOCK_ITEMS, n))
 
 
 class SeededDataLoader(DataLoader[Any]):
-    """A ``DataLoader`` whose order and augmentation are functions of (seed, epoch, index), whatever process loads an item.
+    """A ``DataLoader`` whose order and augmentation are functions of (seed, epoch, index), in whichever process an item loads.
 
-    To resume costs nothing: the batch at any position can be loaded without those before it, also with workers and with items
-    that are augmented at random. The generators of the training process are left as they are.
+    Resuming costs nothing: the batch at any position loads without those before it, also with workers and with random
+    augmentation. The generators of the training process are not changed.
 
     Args:
         dataset: A map-style dataset.
-        batch_size: Items in a batch; None for single items that are not collated.
-        shuffle: Whether each epoch has an order of its own; without it, the dataset's.
+        batch_size: Items per batch; None for single items that are not collated.
+        shuffle: If true, each epoch has its own random order; if false, the dataset's order.
         seed: An int from 0 to 2**64 - 1.
-        num_workers: As for a ``DataLoader``, and so are all below. The batches are the same for any number.
+        num_workers: As for a ``DataLoader``, like all arguments below. The batches are the same for any number.
         collate_fn: Makes a batch of a list of items. It may draw random numbers too.
-        pin_memory: Whether batches are put in pinned memory.
-        drop_last: Whether a last batch that is not full is left out.
-        timeout: Seconds to wait for a batch from a worker; 0 for ever.
-        worker_init_fn: Called in each worker with its number.
+        pin_memory: If true, batches are copied to pinned memory.
+        drop_last: If true, a last batch that is not full is left out.
+        timeout: Seconds to wait for a batch from a worker; 0 waits forever.
+        worker_init_fn: Called in each worker with its number, from 0.
         multiprocessing_context: How workers are started.
         prefetch_factor: Batches that each worker loads ahead.
-        persistent_workers: Whether the workers live on between epochs.
-        draws_from: The process-wide generators that items may draw from: ``"torch"`` (its CPU generator), ``"numpy"``,
-            ``"python"``. These are seeded before each item. An item that draws from another one of them is an error.
+        persistent_workers: If true, the workers live on between epochs.
+        draws_from: The global generators that items may draw from: ``"torch"`` (its CPU generator), ``"numpy"``,
+            ``"python"``. These are seeded before each item. If an item draws from one that is not listed, that is an error.
 
-    Each ``iter()`` is the next epoch, from 0, unless `set_epoch` or `load_state_dict` say otherwise.
+    Each ``iter()`` is the next epoch, from 0, except after `set_epoch` or `load_state_dict`.
 
     Raises:
-        OptionsError: A stream as dataset, a seed that is none, an unknown generator.
-        DataError: (while iterating) An item drew from a generator that `draws_from` leaves out.
+        OptionsError: A stream as dataset, an invalid seed, an unknown generator.
+        DataError: (while iterating) An item drew from a generator that is not in `draws_from`.
 
     >>> loader = SeededDataLoader(range(7), batch_size=3, shuffle=True, seed=1)
     >>> [batch.tolist() for batch in loader], [batch.tolist() for batch in loader]
@@ -112,10 +112,10 @@ class SeededDataLoader(DataLoader[Any]):
         persistent_workers: bool = False,
         draws_from: Sequence[str] = tuple(GLOBAL_GENERATORS),
     ) -> None:
-        _check(dataset, seed, draws_from)
+        _validate(dataset, seed, draws_from)
         order = SeededSampler(dataset, bool(shuffle), seed)
         collate_fn = collate_fn or (default_convert if batch_size is None else default_collate)
-        workers: dict[str, Any] = {
+        worker_options: dict[str, Any] = {
             "num_workers": num_workers,
             "pin_memory": pin_memory,
             "timeout": timeout,
@@ -124,59 +124,64 @@ class SeededDataLoader(DataLoader[Any]):
             "prefetch_factor": prefetch_factor,
             "persistent_workers": persistent_workers,
         }
-        super().__init__(dataset, batch_size, sampler=order, collate_fn=collate_fn, drop_last=drop_last, **workers)
+        super().__init__(dataset, batch_size, sampler=order, collate_fn=collate_fn, drop_last=drop_last, **worker_options)
         self.seed, self.shuffle, self.order = seed, bool(shuffle), order
-        self._tickets = _Tickets(order, batch_size, drop_last)
-        self._seeds = torch.Generator()  # of the workers, so that none is drawn from the training's generator
-        self._loading: DataLoader[Any] = DataLoader(
+        self._worker_seeds = torch.Generator()  # of the workers, so that none is drawn from the training's generator
+        self._inner: DataLoader[Any] = DataLoader(
             SeededFetcher(dataset, collate_fn, draws_from),
             batch_size=None,
-            sampler=self._tickets,
-            collate_fn=_as_it_is,
-            generator=self._seeds,
-            **workers,
+            sampler=_Requests(order, batch_size, drop_last),
+            collate_fn=_identity,
+            generator=self._worker_seeds,
+            **worker_options,
         )
         self._progress: _Progress | None = None  # of the pass that was begun last
 
     def __iter__(self) -> Any:
         order = self.order
-        self._seeds.manual_seed(order.key(_WORKERS, order.epoch))
-        self._progress = _Progress(order.epoch, order.place // (self.batch_size or 1))
-        begun = _Pass(iter(self._loading), self._progress)
+        self._worker_seeds.manual_seed(order.key(_WORKERS_KEY, order.epoch))
+        self._progress = self._next_progress()
+        batches = _Pass(iter(self._inner), self._progress)
         order.set_epoch(order.epoch + 1)
-        return begun
+        return batches
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next ``iter()`` be that of this epoch, from its beginning."""
+        """Let the next ``iter()`` be this epoch, from its beginning."""
         self.order.set_epoch(epoch)
         self._progress = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands: the epoch, the batches of it that were given, and what the loader must have in common."""
+        """Return the position: the epoch, the batches of it that were yielded, and what another loader must have in common."""
         progress = self._progress
         if progress is None or progress.has_ended:
-            progress = _Progress(self.order.epoch, self.order.place // (self.batch_size or 1))
-        return {"epoch": progress.epoch, "batch": progress.batch, **self._identity()}
+            progress = self._next_progress()
+        return {"epoch": progress.epoch, "batch": progress.batch, **self._signature()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next ``iter()`` go on from where a loader stood.
+        """Let the next ``iter()`` continue from a saved position.
 
         Raises:
-            PositionError: That loader had another seed, length, batch size or order.
+            PositionError: The saved loader had another seed, length, batch size or order.
         """
-        for name, own in self._identity().items():
+        for name, own in self._signature().items():
             if state[name] != own:
                 raise PositionError(
-                    f"SeededDataLoader: {name}={own!r}, but the position was saved with {name}={state[name]!r}: the same batch "
-                    f"would hold other items. Use what it was saved with, or begin anew."
+                    f"SeededDataLoader: cannot resume: {name}={own!r}, checkpoint has {state[name]!r}: the same batch would "
+                    f"have other items. Use the saved value, or start a new run."
                 )
         if not 0 <= state["batch"] <= len(self):
-            raise PositionError(f"SeededDataLoader: the position is batch {state['batch']}, and an epoch has {len(self)}.")
+            raise PositionError(
+                f"SeededDataLoader: cannot resume: the saved position is batch {state['batch']}, an epoch has {len(self)}."
+            )
         self.order.set_epoch(state["epoch"])
-        self.order.place = state["batch"] * (self.batch_size or 1)
+        self.order.position = state["batch"] * (self.batch_size or 1)
         self._progress = None
 
-    def _identity(self) -> dict[str, Any]:
+    def _next_progress(self) -> _Progress:
+        """Return the progress with which the next pass begins."""
+        return _Progress(self.order.epoch, self.order.position // (self.batch_size or 1))
+
+    def _signature(self) -> dict[str, Any]:
         return {
             "seed": self.seed,
             "length": len(self.order),
@@ -191,12 +196,12 @@ class _Progress:
     """How far a pass has come."""
 
     epoch: int
-    batch: int  # the batches given, from the epoch's beginning on
+    batch: int  # batches yielded, from the beginning of the epoch
     has_ended: bool = False
 
 
 class _Pass(Iterator[Any]):
-    """A pass that writes down its progress. The loader does not hold it: dropped, it takes its workers with it."""
+    """A pass that counts its batches. The loader does not refer to it: if it is dropped, its workers end."""
 
     def __init__(self, batches: Iterator[Any], progress: _Progress) -> None:
         self._batches, self._progress = batches, progress
@@ -211,17 +216,17 @@ class _Pass(Iterator[Any]):
         return batch
 
 
-class _Tickets(Sampler[FetchRequest]):
-    """What a pass loads, ticket by ticket."""
+class _Requests(Sampler[FetchRequest]):
+    """What a pass loads: one request per batch."""
 
     def __init__(self, order: SeededSampler, batch_size: int | None, drop_last: bool) -> None:
         self._order, self._batch_size, self._drop_last = order, batch_size, drop_last
 
     def __iter__(self) -> Iterator[FetchRequest]:
-        return self._from(self._order.epoch, self._order.place)
+        return self._requests(self._order.epoch, self._order.position)
 
-    def _from(self, epoch: int, place: int) -> Iterator[FetchRequest]:
-        key, indices, size = self._order.key(_ITEMS, epoch), self._order.indices(epoch, place), self._batch_size
+    def _requests(self, epoch: int, position: int) -> Iterator[FetchRequest]:
+        key, indices, size = self._order.key(_ITEMS_KEY, epoch), self._order.indices(epoch, position), self._batch_size
         if size is None:
             yield from ((key, index) for index in indices)
             return
@@ -229,26 +234,21 @@ class _Tickets(Sampler[FetchRequest]):
             yield key, batch
 
 
-def _as_it_is(batch: Any) -> Any:
-    """A batch that has been collated already."""
+def _identity(batch: Any) -> Any:
+    """Return a batch unchanged: it has been collated already."""
     return batch
 
 
-def _check(dataset: Any, seed: int, draws_from: Sequence[str]) -> None:
-    """The rules on single arguments.
-
-    Raises:
-        OptionsError: One is broken.
-    """
+def _validate(dataset: Any, seed: int, draws_from: Sequence[str]) -> None:
+    """Raise an `OptionsError` for the first argument that breaks a rule."""
     if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         raise OptionsError(
             f"dataset={dataset!r}: SeededDataLoader needs a map-style dataset, with __getitem__ and __len__. A stream has no "
-            f"index to look its items up by: use a DataLoader, or torchdata's StatefulDataLoader."
+            f"indices to seed its items by: use a DataLoader, or torchdata's StatefulDataLoader."
         )
     if not is_integer(seed) or not 0 <= seed < 1 << 64:
         raise OptionsError(f"seed={seed!r}: it must be an int from 0 to 2**64 - 1.")
     unknown = [name for name in draws_from if name not in GLOBAL_GENERATORS]
     if isinstance(draws_from, str) or unknown:
-        raise OptionsError(
-            f"draws_from={draws_from!r}: it must be a list of some of {', '.join(map(repr, GLOBAL_GENERATORS))}."
-        )
+        names = ", ".join(map(repr, GLOBAL_GENERATORS))
+        raise OptionsError(f"draws_from={draws_from!r}: it must be a list of some of {names}.")

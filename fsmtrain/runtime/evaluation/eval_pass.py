@@ -85,7 +85,7 @@ class Evaluation:
             memory.collects_logs = False
             self._keep(index, output)
             if self._total is None:
-                self._signals.pass_ended = is_last = batches.ended
+                self._signals.pass_ended = is_last = batches.has_ended
             else:
                 is_last = self._counters.eval_nb + 1 == self._total
             if not is_last:

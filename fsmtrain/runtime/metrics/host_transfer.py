@@ -1,7 +1,4 @@
-"""Metrics on their way from a device to the host, without anybody waiting for the device.
-
-Made for views, which look at a run from a thread of their own. What is done with the numbers does not belong here.
-"""
+"""Device-to-host copies of metrics, asynchronous: the training thread starts them, any thread polls, nothing blocks."""
 
 from __future__ import annotations
 
@@ -15,111 +12,111 @@ from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, number
 
 
 class PendingCopy(Protocol):
-    """Numbers that were asked of a device."""
+    """A copy of some numbers from a device."""
 
     def arrived(self) -> bool:
-        """Whether `values` can be read without waiting."""
+        """Return whether `values` can be read without waiting."""
         ...
 
     def values(self) -> list[float]:
-        """The numbers."""
+        """Return the numbers."""
         ...
 
 
-Send = Callable[[Sequence[Tensor]], PendingCopy]  # tensors of one dtype, each with one element, on one device
+StartCopy = Callable[[Sequence[Tensor]], PendingCopy]  # takes tensors of one dtype, each with one element, on one device
 
 
 class PendingMetrics:
-    """The metrics of one moment, on their way to the host."""
+    """Metrics as of one moment, being copied to the host."""
 
     def __init__(self, metrics: Mapping[str, float | PendingCopy]) -> None:
         self._metrics = metrics
 
     @property
     def arrived(self) -> bool:
-        """Whether all of them are there. Asking waits for nothing."""
+        """Whether all have arrived. Does not wait."""
         return all(isinstance(metric, float) or metric.arrived() for metric in self._metrics.values())
 
     def values(self) -> dict[str, float]:
-        """Those that are there, in the order in which they were offered."""
-        here = {}
+        """Return those that have arrived, in their order."""
+        arrived = {}
         for name, metric in self._metrics.items():
             if isinstance(metric, float):
-                here[name] = metric
+                arrived[name] = metric
             elif metric.arrived():
-                [here[name]] = metric.values()
-        return here
+                [arrived[name]] = metric.values()
+        return arrived
 
 
 class PendingScalars:
-    """Many numbers on their way to the host together, in an order of their own.
+    """A sequence of numbers, being copied to the host together.
 
     Args:
-        here: Those that are there already, in their places; None where one is on its way.
-        sent: Those that are on their way, with their places.
+        values: The numbers in their order; None for those that are being copied.
+        copies: The copies, each with the positions of its numbers.
     """
 
-    def __init__(self, here: list[float | None], sent: Sequence[tuple[PendingCopy, Sequence[int]]]) -> None:
-        self._here, self._sent = here, sent
+    def __init__(self, values: list[float | None], copies: Sequence[tuple[PendingCopy, Sequence[int]]]) -> None:
+        self._values, self._copies = values, copies
 
     @property
     def arrived(self) -> bool:
-        """Whether all of them are there. Asking waits for nothing."""
-        return all(sent.arrived() for sent, _ in self._sent)
+        """Whether all have arrived. Does not wait."""
+        return all(copy.arrived() for copy, _ in self._copies)
 
     def numbers(self) -> list[float]:
-        """The numbers, once they have arrived."""
-        numbers = list(self._here)
-        for sent, places in self._sent:
-            for place, value in zip(places, sent.values(), strict=True):
-                numbers[place] = value
+        """Return the numbers, once they have arrived."""
+        numbers = list(self._values)
+        for copy, positions in self._copies:
+            for position, value in zip(positions, copy.values(), strict=True):
+                numbers[position] = value
         return [value for value in numbers if value is not None]
 
 
 class HostTransfer:
-    """Sends metrics to the host. To be made by the thread that trains, when its run begins; any thread may then ask.
+    """Copies metrics to the host. The training thread makes it when the run begins; any thread may then use it.
+
+    While CUDA graphs are captured in the mode ``"global"``, no other thread may use the device, here as elsewhere.
+    ``torch.compile`` does not capture in that mode.
 
     Args:
-        send: How a number is asked of a device, by the device's type. What lies on any other device is read at once, which
-            waits where such a read waits.
-
-    While CUDA graphs are captured in the mode ``"global"`` nothing may be asked from another thread, here as elsewhere. The
-    captures of ``torch.compile`` are not in that mode.
+        start_copy: Starts a copy, by type of device; None for the default. A number on a device of another type is read at
+            once, which blocks for as long as such a read does.
     """
 
-    def __init__(self, send: Mapping[str, Send] | None = None) -> None:
-        self._send = {"cuda": _FromCuda()} if send is None else send
+    def __init__(self, start_copy: Mapping[str, StartCopy] | None = None) -> None:
+        self._start_copy = {"cuda": _CopyFromCuda()} if start_copy is None else start_copy
 
     def copy_async(self, metrics: Metrics) -> PendingMetrics:
-        """Send the metrics as they are now."""
-        return PendingMetrics({name: self._start(value) for name, value in metrics.items()})
+        """Start to copy metrics with their present values."""
+        return PendingMetrics({name: self._copy(value) for name, value in metrics.items()})
 
     def copy_batch_async(self, values: Sequence[Scalar]) -> PendingScalars:
-        """Send many numbers as they are now, in one copy for each device and dtype."""
-        here: list[float | None] = []
+        """Start to copy many numbers with their present values, in one copy per device and dtype."""
+        on_host: list[float | None] = []
         groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
-        for place, value in enumerate(values):
-            if isinstance(value, Tensor) and value.device.type in self._send:
-                groups.setdefault((value.device, value.dtype), []).append(place)
-                here.append(None)
+        for position, value in enumerate(values):
+            if isinstance(value, Tensor) and value.device.type in self._start_copy:
+                groups.setdefault((value.device, value.dtype), []).append(position)
+                on_host.append(None)
             else:
-                here.append(number(value))
-        sent = []
-        for (device, _), places in groups.items():
-            tensors = [value for place in places if isinstance(value := values[place], Tensor)]
-            sent.append((self._send[device.type](tensors), places))
-        return PendingScalars(here, sent)
+                on_host.append(number(value))
+        copies = []
+        for (device, _), positions in groups.items():
+            tensors = [value for position in positions if isinstance(value := values[position], Tensor)]
+            copies.append((self._start_copy[device.type](tensors), positions))
+        return PendingScalars(on_host, copies)
 
-    def _start(self, value: Scalar) -> float | PendingCopy:
-        send = self._send.get(value.device.type) if isinstance(value, Tensor) else None
-        return number(value) if send is None or not isinstance(value, Tensor) else send([value])
+    def _copy(self, value: Scalar) -> float | PendingCopy:
+        start_copy = self._start_copy.get(value.device.type) if isinstance(value, Tensor) else None
+        return number(value) if start_copy is None or not isinstance(value, Tensor) else start_copy([value])
 
 
-class _FromCuda:
-    """Copies to pinned memory, in the streams in which this thread works when the object is made.
+class _CopyFromCuda:
+    """Starts copies to pinned memory, in the streams that are current in the thread that makes this object.
 
-    In that stream a copy comes after the kernels that compute the number. In the own stream of the thread that asks it would
-    not, and could find the number's memory unwritten or used for something else.
+    In such a stream the copy comes after the kernels that compute the number. In the polling thread's own stream it would not,
+    and could read memory that is not written yet, or has been reused.
     """
 
     def __init__(self) -> None:
@@ -128,14 +125,14 @@ class _FromCuda:
 
     def __call__(self, tensors: Sequence[Tensor]) -> PendingCopy:
         device = tensors[0].device
-        return _Copy(tensors, self._streams[device.index] if self._streams else torch.cuda.current_stream(device))
+        return _CudaCopy(tensors, self._streams[device.index] if self._streams else torch.cuda.current_stream(device))
 
 
-class _Copy:
-    """A copy of numbers to pinned memory, and the event that comes after it in its stream."""
+class _CudaCopy:
+    """A copy of numbers to pinned memory, and the event after it in its stream."""
 
     def __init__(self, tensors: Sequence[Tensor], stream: torch.cuda.Stream) -> None:
-        self._sources = tensors  # their memory is not to be used again before the copy has been made
+        self._sources = tensors  # kept, so that their memory is not reused before the copy is made
         self._host = torch.empty(len(tensors), dtype=tensors[0].dtype, pin_memory=True)
         self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         with torch.cuda.stream(stream), torch.no_grad():
@@ -144,9 +141,9 @@ class _Copy:
             self._event.record(stream)
 
     def arrived(self) -> bool:
-        """Whether the device has passed the event."""
+        """Return whether the device has passed the event."""
         return bool(self._event.query())  # type: ignore[no-untyped-call]
 
     def values(self) -> list[float]:
-        """The numbers, once they have arrived."""
+        """Return the numbers, once they have arrived."""
         return [float(value) for value in self._host.tolist()]

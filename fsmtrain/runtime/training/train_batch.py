@@ -91,7 +91,7 @@ class TrainBatch:
     def _prepared(self, batch: Any) -> list[Any]:
         parts = self._parts
         if isinstance(self._batches, StreamedBatches):
-            self._signals.stream_ended = self._batches.ended
+            self._signals.stream_ended = self._batches.has_ended
         if parts.move_batch is not None:
             batch = parts.move_batch(batch)
         if parts.hooks.on_batch_start is not None:

@@ -13,7 +13,7 @@ from attrs import define, field
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
-from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, length_of, resumable
+from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, length_of, make_resumable
 from fsmtrain.runtime.rng import get_global_states, seed_all, set_global_states, to_plain
 
 Make = Callable[[], Any]  # a new loader, as a new process would make it
@@ -172,7 +172,7 @@ def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, s
     """
     seed_all(7)
     loader = make()
-    cursor, journey, epoch = resumable(loader, "train_dataloader"), LoaderRun(), 0
+    cursor, journey, epoch = make_resumable(loader, "train_dataloader"), LoaderRun(), 0
     if start is not None:
         random_draws()
         position = torch.load(io.BytesIO(start), weights_only=True)
@@ -197,7 +197,7 @@ def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, s
         batches = StreamedBatches(cursor, "train") if length is None else SizedBatches(cursor, "train", length)
 
         def is_over(batches: SizedBatches | StreamedBatches = batches, last: int | None = share or length) -> bool:
-            return cursor.yielded > 0 and batches.ended if isinstance(batches, StreamedBatches) else cursor.yielded == last
+            return cursor.yielded > 0 and batches.has_ended if isinstance(batches, StreamedBatches) else cursor.yielded == last
 
         while not is_over():
             journey.batches.append(batches.next())

@@ -287,7 +287,7 @@ def test_a_stream_is_taken_one_batch_ahead_so_that_its_last_one_is_known() -> No
     source = Unsized(3)
     ahead = StreamedBatches(source, "train_dataloader")
     assert source.inner.taken == [0]
-    assert [(ahead.next(), ahead.ended) for _ in range(3)] == [(0, False), (1, False), (2, True)]
+    assert [(ahead.next(), ahead.has_ended) for _ in range(3)] == [(0, False), (1, False), (2, True)]
 
 
 def test_a_stream_ends_the_epoch_when_it_ends_and_begins_anew_in_the_next() -> None:

@@ -23,7 +23,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from fsmtrain import SeededDataLoader
 from fsmtrain.errors import PositionError
-from fsmtrain.runtime.data.loaders import EvaluationBatches, SizedBatches, StreamedBatches, resumable
+from fsmtrain.runtime.data.loaders import EvaluationBatches, SizedBatches, StreamedBatches, make_resumable
 from fsmtrain.runtime.rng import get_global_states, seed_all, to_plain
 from tests.runtime.data.loader_roundtrip import (
     ITEMS,
@@ -277,7 +277,7 @@ def test_a_loader_that_ends_before_the_position_is_refused() -> None:
 def test_the_position_of_a_stream_does_not_count_the_look_ahead() -> None:
     batches = StreamedBatches(ItemStream(RecordedItems()), "train_dataloader")
     batches.next()
-    assert batches.position()["yielded"] == batches.position()["fetched"] == 1
+    assert batches.state_dict()["yielded"] == batches.state_dict()["fetched"] == 1
 
 
 def test_a_fresh_pass_draws_what_it_draws_in_a_for_statement() -> None:
@@ -299,14 +299,14 @@ def test_a_pass_over_several_loaders_goes_on_in_the_loader_and_at_the_batch_wher
             Loader(ItemStream(RecordedItems(5))),
             SeededDataLoader(RecordedItems(), 4),
         ]
-        return EvaluationBatches([resumable(loader, "val") for loader in loaders], [3, 0, None, 2], "val_dataloader")
+        return EvaluationBatches([make_resumable(loader, "val") for loader in loaders], [3, 0, None, 2], "val_dataloader")
 
     torch.manual_seed(3)
     batches, given, positions = begin(), [], []
-    positions.append((batches.position(), batches.ended))
+    positions.append((batches.state_dict(), batches.has_ended))
     for item in batches:
         given.append(item)
-        positions.append((batches.position(), batches.ended))
+        positions.append((batches.state_dict(), batches.has_ended))
     assert [index for index, _, _ in given] == [0, 0, 0, 2, 2, 2, 3, 3]
     assert [batch_nb for _, batch_nb, _ in given] == [0, 1, 2, 0, 1, 2, 0, 1]
     assert [ended for _, ended in positions] == [False] * 8 + [True]
@@ -319,7 +319,7 @@ def test_a_pass_over_several_loaders_goes_on_in_the_loader_and_at_the_batch_wher
 
 
 def test_a_pass_over_loaders_whose_last_pass_was_left_begins_anew() -> None:
-    cursors = [resumable(Loader(RecordedItems()), "val")]
+    cursors = [make_resumable(Loader(RecordedItems()), "val")]
     next(EvaluationBatches(cursors, [2], "val_dataloader"))
     assert same_bytes(
         [*EvaluationBatches(cursors, [2], "val_dataloader")], [*EvaluationBatches([Loader(RecordedItems())], [2], "val")]

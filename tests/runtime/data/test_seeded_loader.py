@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 from fsmtrain import SeededDataLoader
 from fsmtrain.errors import DataError, OptionsError, PositionError
 from fsmtrain.runtime.data.loader_rng import get_loader_rng_state, set_loader_rng_state
-from fsmtrain.runtime.data.permutation import Permutation, mixed
+from fsmtrain.runtime.data.permutation import Permutation, hash_words
 from fsmtrain.runtime.rng import get_global_states, seed_all, to_plain
 from tests.models import Perceptron, Samples, trained
 from tests.runtime.data.loader_roundtrip import (
@@ -71,7 +71,7 @@ def test_epochs_and_seeds_have_orders_of_their_own(seed: int, epoch: int) -> Non
 def test_no_order_of_a_few_items_is_more_likely_than_another(n: int) -> None:
     """Chi-squared over all orders: 3 standard deviations above its mean would come up once in a few hundred sets of keys."""
     keys = 4000
-    counts = Counter(tuple(Permutation(n, mixed(1, i)).between(0, n)) for i in range(keys))
+    counts = Counter(tuple(Permutation(n, hash_words(1, i)).between(0, n)) for i in range(keys))
     orders = [1, 1, 2, 6, 24, 120][n]
     chance = keys / orders
     chi = sum((counts[order] - chance) ** 2 / chance for order in counts) + (orders - len(counts)) * chance
@@ -182,7 +182,7 @@ def test_a_subset_is_loaded_item_by_item_unless_what_it_is_of_loads_batches() ->
 @pytest.mark.parametrize("left_out", ["torch", "numpy", "python"])
 def test_what_is_not_seeded_must_not_be_drawn_from(left_out: str, more: dict[str, Any]) -> None:
     named = [name for name in ("torch", "numpy", "python") if name != left_out]
-    with pytest.raises(DataError, match=f"RandomItems drew from the generator of '{left_out}'"):
+    with pytest.raises(DataError, match=f"RandomItems drew from the generator '{left_out}'"):
         next(iter(loader(draws_from=named, **more)))
     assert same_bytes([*loader(RecordedItems(), draws_from=())], [*loader(RecordedItems())])
 
@@ -233,11 +233,11 @@ def test_each_pass_is_the_next_epoch_also_after_one_that_was_left() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"seed": 5}, "seed=5, but the position was saved with seed=4"),
-        ({"dataset": RandomItems(12)}, "length=12, but the position was saved with length=11"),
-        ({"batch_size": 2}, "batch_size=2, but the position was saved with batch_size=3"),
-        ({"shuffle": False}, "shuffle=False, but"),
-        ({"drop_last": True}, "drop_last=True, but"),
+        ({"seed": 5}, "seed=5, checkpoint has 4"),
+        ({"dataset": RandomItems(12)}, "length=12, checkpoint has 11"),
+        ({"batch_size": 2}, "batch_size=2, checkpoint has 3"),
+        ({"shuffle": False}, "shuffle=False, checkpoint"),
+        ({"drop_last": True}, "drop_last=True, checkpoint"),
     ],
 )
 def test_a_position_of_another_loader_is_refused_with_both_values(more: dict[str, Any], message: str) -> None:
@@ -246,7 +246,7 @@ def test_a_position_of_another_loader_is_refused_with_both_values(more: dict[str
 
 
 def test_a_position_beyond_the_epoch_is_refused() -> None:
-    with pytest.raises(PositionError, match="batch 5, and an epoch has 4"):
+    with pytest.raises(PositionError, match="the saved position is batch 5, an epoch has 4"):
         loader().load_state_dict({**loader().state_dict(), "batch": 5})
 
 
