@@ -69,6 +69,7 @@ def test_drawing_twice_gives_the_same_bytes(loop: Loop) -> None:
     assert views(loop) == views(loop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_another_process_draws_the_same_bytes(seed: str) -> None:
     code = "from tests.adapters.test_transitions_diagrams import digest; print(digest())"

@@ -17,6 +17,8 @@ import pytest
 from fsmtrain import Options, plan
 from tests.pseudo_terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 COLOUR = "\x1b["
 

@@ -182,6 +182,7 @@ def test_own_loop_trains_the_same_bits_as_a_machine(example: Example) -> None:
     assert accuracy > 0.8
 
 
+@pytest.mark.slow
 def test_an_example_runs_as_a_script_with_its_flag(tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     command = [sys.executable, str(EXAMPLES / "stream.py"), "--short"]

@@ -27,6 +27,8 @@ from fsmtrain.errors import SizesError, UsageError
 from fsmtrain.runtime.hooks import HOOKS
 from tests.laws.fuzz_run import CONFIGURATIONS, PlannedFailure, Surroundings
 
+pytestmark = pytest.mark.slow
+
 # ---- keeping account
 
 

@@ -25,6 +25,8 @@ from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.options import Options
 from tests.laws.exhaustive_search import BOTH, Configuration, Oracle, Search, label
 
+pytestmark = pytest.mark.slow
+
 
 def product(**values: Any) -> Iterator[dict[str, Any]]:
     """Each combination of the values, by their names."""

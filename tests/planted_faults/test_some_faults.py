@@ -9,6 +9,8 @@ pytest.importorskip("z3", reason="the extra 'prove' is not installed: pip instal
 from tests.planted_faults.all_faults import Judgement, planted_faults, score
 from tests.planted_faults.fault_detection import case_with_another_trace, check_finding, is_equivalent, lost_claim, whole_table
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = range(7, len(planted_faults()), 120)
 
 

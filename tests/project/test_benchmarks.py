@@ -20,6 +20,8 @@ from benchmarks.scenarios import NAMES, scenarios
 from benchmarks.terminal import terminal
 from benchmarks.turns import Contestant, Scenario, measure
 
+pytestmark = pytest.mark.slow
+
 
 def silence(_: str) -> None:
     """Says nothing."""

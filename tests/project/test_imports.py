@@ -57,6 +57,7 @@ print("and", *sorted(tops - set(sys.stdlib_module_names)))
     assert set(told(code, tmp_path)) <= {"and", "attr", "attrs", "fsmtrain", "numpy"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["quiet=True, runs_dir=None", ""])
 def test_a_plain_run_brings_in_nothing_that_it_does_not_use(flags: str, tmp_path: Path) -> None:
     """By default too: where there is no terminal, no bar is drawn."""

@@ -15,6 +15,8 @@ from fsmtrain.prove.smt.arbitrary_guards import loop_system
 from fsmtrain.prove.smt.lemmas import LEMMAS, Lemma, prove_lemmas
 from fsmtrain.prove.smt.prove_claim import facts_from, prove, violations_of
 
+pytestmark = pytest.mark.slow
+
 NAMES = [*(claim.name for claim in ALL_CLAIMS), *TABLE_CLAIMS]
 
 

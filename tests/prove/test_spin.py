@@ -13,7 +13,10 @@ from fsmtrain.prove.spin.run_spin import missing_program, run_spin, spin_refutes
 from tests.planted_faults.fault_detection import CLAIMS, whole_table
 from tests.planted_faults.fault_operators import faults
 
-pytestmark = pytest.mark.skipif(missing_program() is not None, reason=f"model checking needs Spin: {missing_program()}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(missing_program() is not None, reason=f"model checking needs Spin: {missing_program()}"),
+]
 PREDICATE_CLAIMS = tuple(claim for claim in CLAIMS if isinstance(claim, Claim))
 
 

@@ -34,6 +34,7 @@ class StopAt(Callback):
 # ---- what is in a checkpoint is needed
 
 
+@pytest.mark.slow
 def test_each_field_of_a_checkpoint_is_needed() -> None:
     """Put to what it is in a run that has not begun, each changes what becomes of some run, or is refused."""
     assert sorted(name for name, is_needed in needed_fields().items() if not is_needed) == []

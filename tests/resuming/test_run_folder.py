@@ -91,6 +91,7 @@ def killed_after(batches: int, folder: Path) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
 def test_the_folder_of_a_run_killed_twice_equals_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
     """Rows after the checkpoint go, and come again; what is cumulative goes on; each process writes where the last one did."""

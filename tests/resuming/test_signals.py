@@ -22,6 +22,8 @@ from tests.resuming.kill_and_resume import differences, outcome
 from tests.resuming.resume_scenarios import NoisySamples, adam_of
 from tests.resuming.signal_matrix import Case, stop_and_resume, uninterrupted_outcome
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no groups of processes")
 @pytest.mark.parametrize(

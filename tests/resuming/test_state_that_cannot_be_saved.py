@@ -30,6 +30,8 @@ from tests.resuming.kill_and_resume import differences, outcome
 from tests.resuming.resume_scenarios import NoisySamples, adam_of, two_val_loaders
 from tests.resuming.test_resuming import StopAt
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

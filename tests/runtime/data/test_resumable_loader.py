@@ -145,6 +145,7 @@ WORKERS: dict[str, tuple[Callable[..., Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WORKERS)
 def test_with_two_workers_a_run_goes_on_to_the_same_bits(kind: str) -> None:
     """Items that draw in the workers are found out as they draw, and then the workers load everything again."""
@@ -153,6 +154,7 @@ def test_with_two_workers_a_run_goes_on_to_the_same_bits(kind: str) -> None:
     assert any(message in m for m in messages) if message else messages == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["shuffled", "seeded", "torchdata's"])
 def test_workers_that_live_on_between_epochs_are_no_obstacle(kind: str) -> None:
     make, _ = WORKERS[kind]
@@ -337,6 +339,7 @@ open(path, "wb").write(serialized((rest.batches, rest.end)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["augmented", "seeded", "torchdata's"])
 def test_a_new_process_goes_on_to_the_same_bits(kind: str, tmp_path: Path) -> None:
     whole, path = run_loader(SILENT[kind], saves=True), tmp_path / "position"

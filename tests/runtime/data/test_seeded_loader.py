@@ -67,6 +67,7 @@ def test_epochs_and_seeds_have_orders_of_their_own(seed: int, epoch: int) -> Non
     assert order(seed, epoch) != order((seed + 1) % 2**64, epoch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 4, 5])
 def test_no_order_of_a_few_items_is_more_likely_than_another(n: int) -> None:
     """Chi-squared over all orders: 3 standard deviations above its mean would come up once in a few hundred sets of keys."""
@@ -107,6 +108,7 @@ KINDS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", KINDS, ids=str)
 def test_the_batches_are_the_same_in_whatever_process_they_are_loaded(more: dict[str, Any]) -> None:
     """Collated by a function that draws as well."""

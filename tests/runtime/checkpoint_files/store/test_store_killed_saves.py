@@ -36,6 +36,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_operation_leaves_what_was_saved_before(told: list[dict[str, Any]]) -> None:
     by_operation = [line for line in told if isinstance(line["at"], int)]
     assert {line["operation"] for line in by_operation} == set(OPERATIONS)
