@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from fsmtrain.core.checking.check import check_of
+from fsmtrain.core.checking.check import check_loop
 from fsmtrain.core.checking.findings import Report
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.guard_ast.expressions import Expression
@@ -94,7 +94,7 @@ class Loop:
             >>> [finding.about for finding in Loop(options, Sizes(train=9, val=[3])).check().findings]
             ['early_stop_callback: patience=5']
         """
-        return check_of(self.spec)
+        return check_loop(self.spec)
 
     def draw(self, path: str | os.PathLike[str], *, counts: bool | Counts = False) -> None:
         """Draw the loop's state diagram into a file: ``.svg``, ``.png``, ``.mmd`` for Mermaid, ``.dot`` for Graphviz.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from fsmtrain import auto_resume
-from fsmtrain.core.checking.check import check_of, quick_findings
+from fsmtrain.core.checking.check import check_loop, quick_findings
 from fsmtrain.core.checking.findings import Finding, Report, Severity
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.planning.plan import Plan
@@ -221,7 +221,7 @@ class Machine(Engine):
 
     def check(self) -> Report:
         """What is wrong with this run, or probably not meant."""
-        return check_of(self.spec)
+        return check_loop(self.spec)
 
     @property
     def tally(self) -> Tally:

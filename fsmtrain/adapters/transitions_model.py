@@ -16,7 +16,7 @@ from transitions import EventData
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.effects import Effect
-from fsmtrain.core.guard_ast.parse import name_of
+from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
@@ -140,7 +140,7 @@ class RunModel:
         def condition(event: EventData) -> bool:
             return self._ask(guard) if event is self._event else self._asked_afresh(guard)
 
-        condition.__name__ = condition.__qualname__ = name_of(guard)
+        condition.__name__ = condition.__qualname__ = guard_name(guard)
         condition.__doc__ = guard.__doc__
         return condition
 
@@ -148,7 +148,7 @@ class RunModel:
         def apply(event: EventData) -> None:
             effect(self.limits, self.counters)
 
-        apply.__name__ = apply.__qualname__ = name_of(effect)
+        apply.__name__ = apply.__qualname__ = guard_name(effect)
         apply.__doc__ = effect.__doc__
         return apply
 
@@ -268,7 +268,7 @@ class RunModel:
     def _not_one(self, state: State, holding: list[int]) -> GuardError:
         rows = [row for _, row in self._rows[state]]
         guards = {id(guard): guard for row in rows for guard in (row.when, *row.unless) if guard is not None}
-        asked = ", ".join(f"{name_of(guard)}: {self._ask(guard)}" for guard in guards.values()) or "there is none"
+        asked = ", ".join(f"{guard_name(guard)}: {self._ask(guard)}" for guard in guards.values()) or "there is none"
         if not holding:
             return GuardError(f"no transition leaves the state {state}: of its guards none holds ({asked}).")
         targets = ", ".join(self._dispatcher.table.rows[index].to.value for index in holding)

@@ -8,7 +8,7 @@ from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.guard_ast.expressions import is_opaque
-from fsmtrain.core.guard_ast.parse import name_of, read
+from fsmtrain.core.guard_ast.parse import guard_name, parse_guard
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 
@@ -29,12 +29,12 @@ def decisions(guards: Guards) -> Decisions:
     """The decisions with a user's guards in the places of the defaults."""
     window_is_closed = _window_guard(guards)
     check_is_wanted = (
-        _checked(guards.validate, f"validate={name_of(guards.validate)}")
+        _checked(guards.validate, f"validate={guard_name(guards.validate)}")
         if guards.validate
         else ask.validation_interval_is_over
     )
-    save_is_wanted = _checked(guards.save, f"save={name_of(guards.save)}") if guards.save else ask.never
-    another_reason = _checked(guards.stop, f"stop={name_of(guards.stop)}") if guards.stop else ask.never
+    save_is_wanted = _checked(guards.save, f"save={guard_name(guards.save)}") if guards.save else ask.never
+    another_reason = _checked(guards.stop, f"stop={guard_name(guards.stop)}") if guards.stop else ask.never
 
     def step_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Whether the gathered gradients are to be stepped now: the window is closed, or the epoch has no more for it."""
@@ -82,12 +82,12 @@ def _window_guard(guards: Guards) -> Guard:
     """Whether the window of the optimizer whose turn it is is closed: by its own guard, or by the default one."""
     decision: Guard = ask.window_is_full
     for index, own in sorted(guards.step.items(), reverse=True):
-        decision = _own_or_others(index, _checked(own, f"step={{{index}: {name_of(own)}}}"), decision)
+        decision = _own_or_others(index, _checked(own, f"step={{{index}: {guard_name(own)}}}"), decision)
     return decision
 
 
 def _checked(guard: Guard, name: str) -> Guard:
-    return Checked(guard, name, is_opaque(read(guard)))
+    return Checked(guard, name, is_opaque(parse_guard(guard)))
 
 
 def _own_or_others(index: int, own: Guard, others: Guard) -> Guard:

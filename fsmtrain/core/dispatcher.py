@@ -12,7 +12,7 @@ from attrs import frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
-from fsmtrain.core.guard_ast.parse import name_of
+from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
@@ -255,7 +255,7 @@ def choose(node: Node, limits: Limits, counters: Counters, signals: Signals) -> 
 
 def none_holds(node: Node) -> GuardError:
     """The error for a state that no row leaves now."""
-    asked = ", ".join(f"{name_of(case.guard)}: False" for case in node.cases)
+    asked = ", ".join(f"{guard_name(case.guard)}: False" for case in node.cases)
     return GuardError(f"no transition leaves the state {node.state}: of its guards none holds ({asked or 'there is none'}).")
 
 

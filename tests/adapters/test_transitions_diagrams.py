@@ -14,7 +14,7 @@ from diagrams.make import CONFIGURATIONS
 from fsmtrain.adapters.transitions import RunMachine, as_transitions
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.guard_ast.parse import name_of
+from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.loop import Loop
 from tests.adapters.bare_runs import dispatcher_of
 
@@ -56,7 +56,7 @@ def test_each_row_is_an_edge_with_its_guards(loop: Loop) -> None:
     assert {f"{row.source} --> {row.to}" for row in loop.table} == set(edges)
     assert sum(label.count("advance") for label in edges.values()) == len(loop.table)
     for row in loop.table:
-        asked = [*([] if row.when is None else [name_of(row.when)]), *(f"!{name_of(guard)}" for guard in row.unless)]
+        asked = [*([] if row.when is None else [guard_name(row.when)]), *(f"!{guard_name(guard)}" for guard in row.unless)]
         label = f"advance [{' & '.join(asked)}]" if asked else "advance"
         assert label in edges[f"{row.source} --> {row.to}"].split(" | ")
     assert {f'state "{state}" as {state}' for state in loop.table.states} <= set(lines)

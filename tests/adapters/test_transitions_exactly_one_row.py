@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fsmtrain import State
 from fsmtrain.adapters.transitions import as_transitions
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guard_ast.parse import name_of
+from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.table import Row, Table, row
 from fsmtrain.errors import GuardError
@@ -48,7 +48,7 @@ def test_whatever_is_wrong_with_a_table_is_found_where_a_run_first_meets_it(case
         said = str(error)
         assert f"state {state}" in said
         guards = {guard for row in broken.leaving(state) for guard in (row.when, *row.unless) if guard is not None}
-        answers = {f"{name_of(g)}: {g(run.limits, run.counters, run.signals)}" for g in guards}
+        answers = {f"{guard_name(g)}: {g(run.limits, run.counters, run.signals)}" for g in guards}
         assert all(answer in said for answer in answers)
         assert all(str(row.to) in said for row in asked[-1])
         assert run.state == state.value

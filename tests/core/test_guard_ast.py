@@ -19,11 +19,11 @@ from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.decisions import Decisions, decisions
-from fsmtrain.core.guard_ast.evaluate import answering
-from fsmtrain.core.guard_ast.expressions import Apply, Expression, Facts, Opaque, Read, Value, is_opaque, reads_of
-from fsmtrain.core.guard_ast.format import text
-from fsmtrain.core.guard_ast.parse import mark_opaque, name_of, read
-from fsmtrain.core.guard_ast.simplify import fold, negation
+from fsmtrain.core.guard_ast.evaluate import compile_expression
+from fsmtrain.core.guard_ast.expressions import Apply, Expression, Facts, Field, Opaque, Value, fields_in, is_opaque
+from fsmtrain.core.guard_ast.format import format_expression
+from fsmtrain.core.guard_ast.parse import guard_name, mark_opaque, parse_guard
+from fsmtrain.core.guard_ast.simplify import fold, negate
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
@@ -42,7 +42,7 @@ def value_of(expression: Expression, moment: Moment) -> Any:
     match expression:
         case Value(value=value):
             return value
-        case Read(record=record, name=name):
+        case Field(record=record, name=name):
             field, _, index = name.removesuffix("]").partition("[")
             value = getattr(dict(zip(("limits", "counters", "signals"), moment, strict=True))[record], field)
             return value[int(index)] if index else value
@@ -174,7 +174,7 @@ def test_all_guards_of_the_package_are_among_them() -> None:
 
 @pytest.mark.parametrize("name", READABLE)
 def test_a_guard_in_the_subset_is_read_to_its_last_part(name: str) -> None:
-    assert not is_opaque(read(READABLE[name]))
+    assert not is_opaque(parse_guard(READABLE[name]))
 
 
 @given(moments)
@@ -183,9 +183,9 @@ def test_what_is_read_means_what_the_guard_answers(moment: Moment) -> None:
     """At any moment, also at those that no run ever meets; the guards of one file at a time."""
     for name, guard in READABLE.items():
         answer = guard(*moment)
-        assert value_of(read(guard), moment) == answer, name
-        assert value_of(negation(read(guard)), moment) == (not answer), name
-        assert answering(read(guard))(*moment) is answer, name
+        assert value_of(parse_guard(guard), moment) == answer, name
+        assert value_of(negate(parse_guard(guard)), moment) == (not answer), name
+        assert compile_expression(parse_guard(guard))(*moment) is answer, name
 
 
 @given(moments, st.sets(st.sampled_from([*names_of(Limits), *names_of(Counters), *names_of(Signals)])))
@@ -193,16 +193,16 @@ def test_what_is_read_means_what_the_guard_answers(moment: Moment) -> None:
 def test_folding_with_facts_that_are_true_changes_no_answer(moment: Moment, known: set[str]) -> None:
     facts = facts_of(moment, lambda name: name in known)
     for name, guard in READABLE.items():
-        left = fold(read(guard), facts)
+        left = fold(parse_guard(guard), facts)
         assert value_of(left, moment) == guard(*moment), name
-        assert not any((field.record, field.name) in facts for field in reads_of(left)), name
+        assert not any((field.record, field.name) in facts for field in fields_in(left)), name
 
 
 @given(moments)
 @settings(max_examples=30, deadline=None)
 def test_folding_with_all_facts_leaves_a_truth_value(moment: Moment) -> None:
     for name, guard in (BUILT_IN | DECISIONS).items():
-        left = fold(read(guard), facts_of(moment))
+        left = fold(parse_guard(guard), facts_of(moment))
         assert isinstance(left, Value), name
         assert left.value is guard(*moment), name
 
@@ -212,7 +212,7 @@ def test_folding_with_all_facts_leaves_a_truth_value(moment: Moment) -> None:
 def test_formatted_guards_can_be_parsed_again(moment: Moment) -> None:
     """The text of a guard is an expression of Python over the fields' bare names, with the same answer."""
     for name, guard in READABLE.items():
-        assert evaluated(text(read(guard)), moment) == guard(*moment), name
+        assert evaluated(format_expression(parse_guard(guard)), moment) == guard(*moment), name
 
 
 def evaluated(told: str, moment: Moment) -> Any:
@@ -229,12 +229,12 @@ def test_the_fields_of_the_three_records_have_different_names() -> None:
 
 # ---- expressions of any shape
 
-NUMBERS = [Read("counters", "batch_nb"), Read("counters", "split_nb"), Read("limits", "epochs"), Read("signals", "splits")]
+NUMBERS = [Field("counters", "batch_nb"), Field("counters", "split_nb"), Field("limits", "epochs"), Field("signals", "splits")]
 FLAGS = [
-    Read("limits", "tests"),
-    Read("counters", "epoch_ended_early"),
-    Read("signals", "stop_requested"),
-    Read("signals", "pass_ended"),
+    Field("limits", "tests"),
+    Field("counters", "epoch_ended_early"),
+    Field("signals", "stop_requested"),
+    Field("signals", "pass_ended"),
 ]
 
 
@@ -274,16 +274,16 @@ def test_folding_and_negating_keep_the_meaning_of_any_expression(
     facts = facts_of(moment, lambda name: name in known)
     whole, left = value_of(expression, moment), fold(expression, facts)
     assert value_of(left, moment) is whole
-    assert value_of(negation(expression), moment) is (not whole)
-    assert answering(expression)(*moment) is whole
-    assert value_of(negation(left), moment) is (not whole)
+    assert value_of(negate(expression), moment) is (not whole)
+    assert compile_expression(expression)(*moment) is whole
+    assert value_of(negate(left), moment) is (not whole)
     assert fold(left, facts) == left
 
 
 @given(truths, moments)
 @settings(max_examples=150, deadline=None)
 def test_the_text_of_any_expression_has_its_meaning(expression: Expression, moment: Moment) -> None:
-    assert evaluated(text(expression), moment) == value_of(expression, moment)
+    assert evaluated(format_expression(expression), moment) == value_of(expression, moment)
 
 
 counted = comparisons | st.sampled_from(FLAGS) | st.builds(Value, st.booleans()) | numbers
@@ -291,15 +291,15 @@ compared = applied(("==", "!=", "<", ">="), counted, counted) | applied(("==", "
 
 
 @given(compared, moments, known_names)
-@example(Apply("==", (Apply("not", (Apply("not", (Read("signals", "pass_ended"),)),)), Value(1))), some_moment(), set())
+@example(Apply("==", (Apply("not", (Apply("not", (Field("signals", "pass_ended"),)),)), Value(1))), some_moment(), set())
 @example(Apply("<", (Apply("<", (Value(2), Value(1))), Value(1))), some_moment(), set())
 @settings(max_examples=150, deadline=None)
 def test_truth_values_may_be_compared_and_counted(expression: Expression, moment: Moment, known: set[str]) -> None:
     """As in Python, where they are 0 and 1."""
     left = fold(expression, facts_of(moment, lambda name: name in known))
     assert value_of(left, moment) == value_of(expression, moment)
-    assert value_of(negation(expression), moment) == (not value_of(expression, moment))
-    assert evaluated(text(expression), moment) == value_of(expression, moment)
+    assert value_of(negate(expression), moment) == (not value_of(expression, moment))
+    assert evaluated(format_expression(expression), moment) == value_of(expression, moment)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_a_number_where_a_truth_value_is_needed_is_read_as_it_is_or_not_at_all(g
     for batch in range(8):
         moment = some_moment(batch_nb=batch)
         for facts in ({}, facts_of(moment), facts_of(moment, lambda name: name != "batch_nb")):
-            left = fold(read(guard), facts)
+            left = fold(parse_guard(guard), facts)
             assert is_opaque(left) or value_of(left, moment) == guard(*moment)
 
 
@@ -334,7 +334,7 @@ def test_the_text_of_a_compared_comparison_keeps_its_brackets(guard: Guard) -> N
     for batch in range(3):
         for split in range(3):
             moment = some_moment(batch_nb=batch, split_nb=split)
-            assert evaluated(text(read(guard)), moment) == guard(*moment)
+            assert evaluated(format_expression(parse_guard(guard)), moment) == guard(*moment)
 
 
 BINARY = ("or", "and", "==", "<", "+", "-", "*", "//", "%")
@@ -348,14 +348,14 @@ def parsed(told: str) -> str:
 @pytest.mark.parametrize("inner", [*BINARY, "not"])
 def test_a_text_has_the_brackets_that_it_needs_and_no_others(outer: str, inner: str) -> None:
     """As Python reads it."""
-    a, b, c = Read("limits", "a"), Read("limits", "b"), Read("limits", "c")
+    a, b, c = Field("limits", "a"), Field("limits", "b"), Field("limits", "c")
     within, spelled = (Apply("not", (a,)), "(not a)") if inner == "not" else (Apply(inner, (a, b)), f"(a {inner} b)")
     if outer == "not":
         ways = [(Apply(outer, (within,)), f"not {spelled}")]
     else:
         ways = [(Apply(outer, (within, c)), f"{spelled} {outer} c"), (Apply(outer, (c, within)), f"c {outer} {spelled}")]
     for expression, whole in ways:
-        told, bare = text(expression), whole.replace("(", "").replace(")", "")
+        told, bare = format_expression(expression), whole.replace("(", "").replace(")", "")
         if outer == inner in ("or", "and"):
             assert told == bare  # the same either way
         elif told != bare:
@@ -388,33 +388,33 @@ def _is_another(bare: str, whole: str) -> bool:
     ],
 )
 def test_a_guard_is_formatted_from_its_source(guard: Guard, told: str) -> None:
-    assert text(read(guard)) == told
+    assert format_expression(parse_guard(guard)) == told
 
 
 def test_known_numbers_are_put_in_and_what_they_decide_is_left_out() -> None:
     facts: Facts = {("limits", "train_batches"): 10, ("signals", "stream_ended"): False, ("signals", "splits"): 1}
-    assert text(fold(read(ask.epoch_is_over), facts)) == "batch_nb + 1 == 10"
-    assert text(fold(read(every_n_batches(4)), {("signals", "splits"): 1, ("counters", "split_nb"): 0})) == (
-        "batch_nb >= 3 and (batch_nb - 3) % 4 == 0"
-    )
+    assert format_expression(fold(parse_guard(ask.epoch_is_over), facts)) == "batch_nb + 1 == 10"
+    assert format_expression(
+        fold(parse_guard(every_n_batches(4)), {("signals", "splits"): 1, ("counters", "split_nb"): 0})
+    ) == ("batch_nb >= 3 and (batch_nb - 3) % 4 == 0")
 
 
 def test_a_division_by_a_known_zero_is_left_alone() -> None:
-    expression = Apply("==", (Apply("%", (Read("counters", "batch_nb"), Read("limits", "epochs"))), Value(0)))
+    expression = Apply("==", (Apply("%", (Field("counters", "batch_nb"), Field("limits", "epochs"))), Value(0)))
     facts: Facts = {("limits", "epochs"): 0, ("counters", "batch_nb"): 4}
-    assert text(fold(expression, facts)) == "4 % 0 == 0"
+    assert format_expression(fold(expression, facts)) == "4 % 0 == 0"
 
 
 def test_negation_moves_inwards() -> None:
     guard: Guard = lambda limits, counters, signals: limits.tests and counters.batch_nb < 3 and not signals.pass_ended  # noqa: E731
-    assert text(negation(read(guard))) == "not tests or batch_nb >= 3 or pass_ended"
+    assert format_expression(negate(parse_guard(guard))) == "not tests or batch_nb >= 3 or pass_ended"
 
 
 def test_the_fields_that_a_guard_reads_are_known() -> None:
-    assert reads_of(read(ask.epoch_is_over)) == {
-        Read("counters", "batch_nb"),
-        Read("limits", "train_batches"),
-        Read("signals", "stream_ended"),
+    assert fields_in(parse_guard(ask.epoch_is_over)) == {
+        Field("counters", "batch_nb"),
+        Field("limits", "train_batches"),
+        Field("signals", "stream_ended"),
     }
 
 
@@ -597,69 +597,69 @@ OPAQUE: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", OPAQUE)
 def test_a_guard_outside_the_subset_is_opaque_with_a_reason(name: str) -> None:
     guard, reason = OPAQUE[name]
-    expression = read(guard)
+    expression = parse_guard(guard)
     assert isinstance(expression, Opaque)
     assert re.search(re.escape(reason), expression.reason)
-    assert expression.name == name_of(guard) == text(expression)
+    assert expression.name == guard_name(guard) == format_expression(expression)
     assert is_opaque(expression)
-    assert reads_of(expression) == frozenset()
+    assert fields_in(expression) == frozenset()
     assert fold(expression, {}) == expression
-    assert text(negation(expression)) == f"not {name_of(guard)}"
+    assert format_expression(negate(expression)) == f"not {guard_name(guard)}"
 
 
 def test_a_guard_that_calls_itself_is_opaque_where_it_does() -> None:
-    expression = read(that_calls_itself)
+    expression = parse_guard(that_calls_itself)
     assert isinstance(expression, Apply)
-    assert expression.args[0] == Apply(">", (Read("counters", "batch_nb"), Value(1)))
+    assert expression.args[0] == Apply(">", (Field("counters", "batch_nb"), Value(1)))
     assert isinstance(expression.args[1], Opaque)
     assert expression.args[1].reason == "it calls itself"
 
 
 def test_an_opaque_part_leaves_the_rest_readable() -> None:
     """And where the rest decides, the part is of no interest."""
-    expression = read(either(in_two_statements, ask.test_follows))
+    expression = parse_guard(either(in_two_statements, ask.test_follows))
     assert is_opaque(expression)
-    assert text(expression) == "in_two_statements or tests"
+    assert format_expression(expression) == "in_two_statements or tests"
     assert fold(expression, {("limits", "tests"): True}) == Value(True)
-    assert text(fold(expression, {("limits", "tests"): False})) == "in_two_statements"
+    assert format_expression(fold(expression, {("limits", "tests"): False})) == "in_two_statements"
 
 
 @pytest.mark.parametrize("guard", [True, None, 3, "window_is_full"])
 def test_what_is_no_function_cannot_be_read(guard: Any) -> None:
-    assert isinstance(read(guard), Opaque)
+    assert isinstance(parse_guard(guard), Opaque)
 
 
 def test_a_guard_that_is_distrusted_is_opaque_and_no_other_of_its_source_is() -> None:
     one, other = every_n_batches(7), every_n_batches(7)
     mark_opaque(one, "it was seen to answer otherwise")
     mark_opaque(Callable_(), "it cannot be read anyway")
-    expression = read(one)
+    expression = parse_guard(one)
     assert isinstance(expression, Opaque)
     assert expression.reason == "it was seen to answer otherwise"
-    assert not is_opaque(read(other))
+    assert not is_opaque(parse_guard(other))
 
 
 def test_names_are_those_of_the_functions() -> None:
-    assert name_of(chained) == "chained"
-    assert name_of(Checked(chained, "stop=chained", watched=False)) == "chained"
-    assert name_of(USERS["lambda"]) == "lambda"
-    assert name_of(Callable_()) == "Callable_"
+    assert guard_name(chained) == "chained"
+    assert guard_name(Checked(chained, "stop=chained", watched=False)) == "chained"
+    assert guard_name(USERS["lambda"]) == "lambda"
+    assert guard_name(Callable_()) == "Callable_"
 
 
 # ---- source that says something else than the function does
 
 
 def test_of_two_lambdas_in_a_line_the_right_one_is_read() -> None:
-    assert [text(read(guard)) for guard in two_lambdas] == ["batch_nb > 1", "true", "false", "batch_nb < 1"]
+    assert [format_expression(parse_guard(guard)) for guard in two_lambdas] == ["batch_nb > 1", "true", "false", "batch_nb < 1"]
 
 
 def test_of_a_lambda_in_a_lambda_the_inner_one_is_read() -> None:
     outer: Any = lambda limits, counters, signals: lambda limits, counters, signals: counters.batch_nb > 1  # noqa: E731
-    assert text(read(outer(None, None, None))) == "batch_nb > 1"
-    assert is_opaque(read(outer))
+    assert format_expression(parse_guard(outer(None, None, None))) == "batch_nb > 1"
+    assert is_opaque(parse_guard(outer))
     longer: list[Any] = [lambda limits, counters, signals: [lambda limits, counters, signals: counters.batch_nb > 2,
         1][0]]  # fmt: skip
-    assert text(read(longer[0](None, None, None))) == "batch_nb > 2"
+    assert format_expression(parse_guard(longer[0](None, None, None))) == "batch_nb > 2"
 
 
 def test_a_lambda_is_read_to_its_end_or_not_at_all() -> None:
@@ -675,7 +675,7 @@ def test_a_lambda_is_read_to_its_end_or_not_at_all() -> None:
         for step in range(8):
             for batch in range(4):
                 moment = some_moment(global_step=step, batch_nb=batch)
-                expression = read(guard)
+                expression = parse_guard(guard)
                 assert is_opaque(expression) or value_of(expression, moment) == guard(*moment)
 
 
@@ -690,7 +690,7 @@ def test_a_variable_that_may_change_is_not_read_as_the_number_that_it_is_now() -
         nonlocal enough
         enough = True
 
-    expression = read(somebody_said_so)
+    expression = parse_guard(somebody_said_so)
     say_so()
     assert somebody_said_so(*some_moment()) is True
     assert is_opaque(expression) or value_of(expression, some_moment()) is True

@@ -18,7 +18,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.folding import folded
-from fsmtrain.core.guard_ast.parse import name_of
+from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -239,7 +239,7 @@ def by_state(table: Table) -> dict[State, tuple[Row, ...]]:
 
 def label(row: Row) -> str:
     """A row for a person: from where to where, and why."""
-    return f"{row.source} -> {row.to}: {name_of(row.when) if row.when is not None else 'otherwise'}"
+    return f"{row.source} -> {row.to}: {guard_name(row.when) if row.when is not None else 'otherwise'}"
 
 
 def key(state: State, counters: Counters, standing: Lasting) -> Key:

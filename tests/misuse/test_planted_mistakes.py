@@ -28,13 +28,13 @@ from fsmtrain import (
     every_n_batches,
     every_n_steps_of,
 )
-from fsmtrain.core.checking.check import check_of, quick_findings
+from fsmtrain.core.checking.check import check_loop, quick_findings
 from fsmtrain.core.checking.findings import Finding, Report, Severity
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast import parse
 from fsmtrain.core.guard_ast.expressions import is_opaque
-from fsmtrain.core.guard_ast.parse import read
-from fsmtrain.core.guard_ast.source import source_of
+from fsmtrain.core.guard_ast.parse import parse_guard
+from fsmtrain.core.guard_ast.source import find_source
 from fsmtrain.core.guards import Guard, window_is_full
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.table import Row, Table, row
@@ -221,7 +221,7 @@ def near(n: int) -> Guard:
 @pytest.mark.parametrize("quickly", [False, True], ids=["check", "build"])
 def test_a_guard_whose_source_misleads_is_opaque_from_then_on(quickly: bool) -> None:
     guard = near(About(2))
-    assert not is_opaque(read(guard))
+    assert not is_opaque(parse_guard(guard))
     if quickly:
         [message] = warned_by_build(Linear(), batches(10), max_nb_epochs=3, guards=Guards(step={0: guard}))
     else:
@@ -229,7 +229,7 @@ def test_a_guard_whose_source_misleads_is_opaque_from_then_on(quickly: bool) -> 
         assert finding.example[-1] == "backward (epoch 0, batch 1, optimizer 0)"
         message = f"{finding.about}: {finding.text}"
     assert message.startswith("Guards(step={0: is_near}): its source says False where it answers True.")
-    assert is_opaque(read(guard))
+    assert is_opaque(parse_guard(guard))
     assert "its source says otherwise than it answers: both its answers" in str(of_three_epochs(guards=Guards(step={0: guard})))
 
 
@@ -242,10 +242,10 @@ def test_the_table_never_depends_on_a_user_guard_s_source(monkeypatch: pytest.Mo
     def second(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return counters.batch_nb == 1
 
-    right = source_of
+    right = find_source
     monkeypatch.setattr(parse, "source_of", lambda code: right(never.__code__ if code is second.__code__ else code))
     loop = Loop(Options(max_nb_epochs=2), Sizes(train=3), guards=Guards(save=second))
-    assert read(second) == read(never)
+    assert parse_guard(second) == parse_guard(never)
     assert [visit.batch_nb for visit in loop if visit.state is State.SAVE] == [1, 1]
     [finding] = loop.check().findings
     assert "says False where it answers True" in finding.text
@@ -508,9 +508,9 @@ def test_a_row_whose_guard_never_holds_where_it_is_asked() -> None:
 def test_a_dropped_row_is_found_in_any_configuration(case: Case, data: st.DataObject) -> None:
     """One that some run takes leaves a state that nothing leaves then."""
     loop = case.loop()
-    untaken = check_of(loop.spec, most=2_000).untaken
+    untaken = check_loop(loop.spec, max_moments=2_000).unused_rows
     dropped = data.draw(st.sampled_from([i for i in range(len(loop.table)) if i not in untaken]))
-    report = check_of(with_rows(loop, lambda old: [r for i, r in enumerate(old) if i != dropped]).spec, most=2_000)
+    report = check_loop(with_rows(loop, lambda old: [r for i, r in enumerate(old) if i != dropped]).spec, max_moments=2_000)
     assert any("no row holds" in finding.text for finding in report.errors)
 
 
@@ -518,9 +518,9 @@ def test_a_dropped_row_is_found_in_any_configuration(case: Case, data: st.DataOb
 @given(cases(), st.data())
 def test_a_row_that_is_always_open_overlaps_in_any_configuration(case: Case, data: st.DataObject) -> None:
     loop = case.loop()
-    untaken = check_of(loop.spec, most=2_000).untaken
+    untaken = check_loop(loop.spec, max_moments=2_000).unused_rows
     source = data.draw(st.sampled_from([r.source for i, r in enumerate(loop.table) if i not in untaken]))
-    report = check_of(with_rows(loop, lambda old: [*old, row(source, to=State.DONE)]).spec, most=2_000)
+    report = check_loop(with_rows(loop, lambda old: [*old, row(source, to=State.DONE)]).spec, max_moments=2_000)
     assert any(f.about == f"state {source}" and "rows hold at once" in f.text for f in report.errors)
 
 
@@ -529,4 +529,4 @@ def test_a_row_that_is_always_open_overlaps_in_any_configuration(case: Case, dat
 def test_build_warns_of_what_the_check_finds(case: Case) -> None:
     """The quick part finds nothing that the whole does not find."""
     loop = case.loop()
-    assert {f.about for f in quick_findings(loop.spec)} <= {f.about for f in check_of(loop.spec, most=2_000).findings}
+    assert {f.about for f in quick_findings(loop.spec)} <= {f.about for f in check_loop(loop.spec, max_moments=2_000).findings}

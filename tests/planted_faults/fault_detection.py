@@ -152,7 +152,7 @@ def check_finding(table: Table) -> str | None:
             changed = copy.copy(loop.spec)
             object.__setattr__(changed, "table", table)
             object.__setattr__(changed, "limits", case.limits)
-            explorer = Explorer(table, case.limits, loop.guards, tells_totals=False, most=MAX_MOMENTS)
+            explorer = Explorer(table, case.limits, loop.guards, distinguish_totals=False, max_moments=MAX_MOMENTS)
             try:
                 errors = [*broken_laws(changed, explorer.explore())]
             except IndexError:  # an optimizer that does not exist

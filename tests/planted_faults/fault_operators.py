@@ -9,9 +9,9 @@ from attrs import evolve, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
-from fsmtrain.core.guard_ast.expressions import COMPUTE, Apply, Expression, Opaque, Read, Value
-from fsmtrain.core.guard_ast.parse import name_of
-from fsmtrain.core.guard_ast.simplify import negation
+from fsmtrain.core.guard_ast.expressions import OPERATORS, Apply, Expression, Field, Opaque, Value
+from fsmtrain.core.guard_ast.parse import guard_name
+from fsmtrain.core.guard_ast.simplify import negate
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
@@ -57,7 +57,7 @@ def evaluate(expression: Expression, records: Records) -> Any:
         case Opaque(guard=guard):
             assert callable(guard)
             return guard(records["limits"], records["counters"], records["signals"])
-        case Read(record=record, name=name):
+        case Field(record=record, name=name):
             item, argument = index_of(name), argument_of(name)
             if item is not None:
                 return getattr(records[record], item[0])[_index(item[1], records)]
@@ -71,7 +71,7 @@ def evaluate(expression: Expression, records: Records) -> Any:
         case Apply(op="not", args=(arg,)):
             return not evaluate(arg, records)
         case Apply(op=op, args=(left, right)):
-            return COMPUTE[op](evaluate(left, records), evaluate(right, records))
+            return OPERATORS[op](evaluate(left, records), evaluate(right, records))
     raise TypeError(expression)
 
 
@@ -117,8 +117,8 @@ def faults(table: Table) -> Iterator[Fault]:
     guards = list(dict.fromkeys(g for row in table for g in (row.when, *row.unless) if g is not None))
     for guard in guards:
         for operator, expression in _of_expression(read_guard(guard)):
-            planted = PlantedGuard(expression, name_of(guard))
-            yield Fault(f"guard: {operator}", f"guard {name_of(guard)}", _with_guard(table, guard, planted))
+            planted = PlantedGuard(expression, guard_name(guard))
+            yield Fault(f"guard: {operator}", f"guard {guard_name(guard)}", _with_guard(table, guard, planted))
 
 
 def _with_guard(table: Table, old: Guard, new: Guard) -> Table:
@@ -134,11 +134,14 @@ def _with_guard(table: Table, old: Guard, new: Guard) -> Table:
 def _of_guards(row: Row) -> Iterator[tuple[str, Row]]:
     if row.when is not None:
         yield "drop when", evolve(row, when=None)
-        yield "negate when", evolve(row, when=PlantedGuard(negation(read_guard(row.when)), f"not {name_of(row.when)}"))
+        yield "negate when", evolve(row, when=PlantedGuard(negate(read_guard(row.when)), f"not {guard_name(row.when)}"))
     for i, guard in enumerate(row.unless):
         others = (*row.unless[:i], *row.unless[i + 1 :])
         yield "drop unless", evolve(row, unless=others)
-        yield "negate unless", evolve(row, unless=(*others, PlantedGuard(negation(read_guard(guard)), f"not {name_of(guard)}")))
+        yield (
+            "negate unless",
+            evolve(row, unless=(*others, PlantedGuard(negate(read_guard(guard)), f"not {guard_name(guard)}"))),
+        )
 
 
 def _of_target(row: Row) -> Iterator[tuple[str, Row]]:

@@ -14,12 +14,12 @@ from operator import attrgetter
 from attrs import define, field, fields, frozen
 
 from fsmtrain.core.checking.cycles import nodes_on_cycles
-from fsmtrain.core.checking.row_choices import Choices, Disagreement, compare
+from fsmtrain.core.checking.row_choices import Disagreement, RowChoices, compare_with_source
 from fsmtrain.core.checking.user_guards import user_guards
 from fsmtrain.core.counters import SIGNAL_DEFAULTS, Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.folding import may_change
-from fsmtrain.core.guard_ast.evaluate import answering
+from fsmtrain.core.guard_ast.evaluate import compile_expression
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
@@ -76,18 +76,18 @@ class Exploration:
         bounded: What was not gone through to its end, and why.
     """
 
-    explored: int = 0
+    nb_moments: int = 0
     taken: set[int] = field(factory=set)
-    odd: list[Choice] = field(factory=list)
-    raised: list[tuple[str, Moment]] = field(factory=list)
+    wrong_choices: list[Choice] = field(factory=list)
+    guard_errors: list[tuple[str, Moment]] = field(factory=list)
     disagreements: list[tuple[Disagreement, Moment]] = field(factory=list)
     held: dict[str, Moment] = field(factory=dict)
     stepped: set[int] = field(factory=set)
-    unstepped: list[Moment] = field(factory=list)
-    beyond: Moment | None = None
-    circling: Moment | None = None
-    is_whole: bool = True
-    bounded: list[str] = field(factory=list)
+    unstepped_ends: list[Moment] = field(factory=list)
+    past_the_end: Moment | None = None
+    endless: Moment | None = None
+    is_complete: bool = True
+    not_explored: list[str] = field(factory=list)
 
 
 class Explorer:
@@ -99,13 +99,13 @@ class Explorer:
         most: Moments to look at before it gives up, and says so.
     """
 
-    def __init__(self, table: Table, limits: Limits, guards: Guards, *, tells_totals: bool, most: int) -> None:
-        self._table, self._limits, self._tells_totals, self._most = table, limits, tells_totals, most
-        self._choices = Choices(table, limits)
-        self._owned = [(own, answering(own.reading)) for own in user_guards(guards) if not own.is_opaque]
+    def __init__(self, table: Table, limits: Limits, guards: Guards, *, distinguish_totals: bool, max_moments: int) -> None:
+        self._table, self._limits, self._distinguish_totals, self._max_moments = table, limits, distinguish_totals, max_moments
+        self._row_choices = RowChoices(table, limits)
+        self._user_guards = [(own, compile_expression(own.expression)) for own in user_guards(guards) if not own.is_opaque]
         self._nodes: dict[tuple[object, ...], int] = {}
         self._first: list[Moment | None] = []  # of each node
-        self._leads_to: list[set[int]] = []  # from each node to others
+        self._successors: list[set[int]] = []  # from each node to others
         self.found = Exploration()
 
     def explore(self) -> Exploration:
@@ -118,26 +118,26 @@ class Explorer:
             node, state, counters, signals, before = waiting.popleft()
             for seen in self._visit(state, counters, signals):
                 moment = Moment(state, counters, seen, before)
-                found.explored += 1
+                found.nb_moments += 1
                 self._first[node] = self._first[node] or moment
                 for target, after in self._choose(moment):
                     begins = target is State.FETCH and after.batch_nb == 0
                     if (begins or target.is_final) and after.open_windows > 0 and target is not State.ROLLED_BACK:
-                        found.unstepped.append(moment)
-                    if target.is_final or self._is_beyond(after, moment):
+                        found.unstepped_ends.append(moment)
+                    if target.is_final or self._is_past_the_end(after, moment):
                         continue
                     if begins:
-                        after = self._as_late_as_possible(after, epochs)
+                        after = self._postponed(after, epochs)
                     known = len(self._nodes)
                     next_node = self._enter(target, after, seen)
-                    self._leads_to[node].add(next_node)
+                    self._successors[node].add(next_node)
                     if next_node == known:
                         waiting.append((next_node, target, after, seen, None if begins else moment))
-            if found.explored >= self._most and waiting:
-                found.bounded.append(f"it stopped after {self._most:,} moments")
-                found.is_whole = False
+            if found.nb_moments >= self._max_moments and waiting:
+                found.not_explored.append(f"it stopped after {self._max_moments:,} moments")
+                found.is_complete = False
                 break
-        self._look_for_circles()
+        self._find_cycles()
         return found
 
     def _enter(self, state: State, counters: Counters, signals: Signals) -> int:
@@ -146,30 +146,30 @@ class Explorer:
         node = self._nodes.setdefault(key, len(self._nodes))
         if node == len(self._first):
             self._first.append(None)
-            self._leads_to.append(set())
+            self._successors.append(set())
         return node
 
-    def _is_beyond(self, after: Counters, moment: Moment) -> bool:
+    def _is_past_the_end(self, after: Counters, moment: Moment) -> bool:
         """Whether the run goes on beyond its bounds, where guards that wait for the very last batch no longer hold."""
         limits = self._limits
         ended = 0 < limits.train_batches <= after.batch_nb or after.epochs_done > limits.epochs
         passes = max(limits.sanity_batches, limits.val_batches, limits.test_batches)
         if ended or (0 < passes <= after.eval_nb and not limits.evaluates_stream):
-            self.found.beyond = self.found.beyond or moment
+            self.found.past_the_end = self.found.past_the_end or moment
             return True
         return False
 
-    def _look_for_circles(self) -> None:
+    def _find_cycles(self) -> None:
         found = self.found
-        circle = nodes_on_cycles(self._leads_to)
-        found.circling = self._first[min(circle)] if circle else None
+        circle = nodes_on_cycles(self._successors)
+        found.endless = self._first[min(circle)] if circle else None
 
     def _visit(self, state: State, counters: Counters, signals: Signals) -> Iterator[Signals]:
         """The signals that the visit may leave, in all its ways."""
         ways = [signals.copy()]
         for name in state.info.writes:
             if may_change(name, self._limits):
-                ways = _with(ways, name, self._values(name, counters))
+                ways = _with_values(ways, name, self._values(name, counters))
         yield from ways
 
     def _values(self, signal: str, counters: Counters) -> tuple[int, ...]:
@@ -187,21 +187,21 @@ class Explorer:
     def _choose(self, moment: Moment) -> Iterator[tuple[State, Counters]]:
         """Where the moment leads; and where it would, if somebody asked for a stop now."""
         found, counters, signals = self.found, moment.counters, moment.signals.copy()
-        self._witness(moment)
+        self._call_user_guards(moment)
         if moment.state is State.STEP:
             found.stepped.add(counters.optimizer_i)
         for asked in (False, True):
             signals.stop_requested = asked
             try:
-                choices = self._choices.of(moment.state, counters, signals)
+                choices = self._row_choices.holding_rows(moment.state, counters, signals)
             except GuardError as error:
-                found.raised.append((str(error), moment))
+                found.guard_errors.append((str(error), moment))
                 return
-            found.disagreements += [(disagreement, moment) for disagreement in self._choices.disagreements]
-            self._choices.disagreements.clear()
+            found.disagreements += [(disagreement, moment) for disagreement in self._row_choices.disagreements]
+            self._row_choices.disagreements.clear()
             for holding in choices:
                 if len(holding) != 1:
-                    found.odd.append(Choice(moment, holding))
+                    found.wrong_choices.append(Choice(moment, holding))
                     return
                 [index] = holding
                 found.taken.add(index)
@@ -211,25 +211,25 @@ class Explorer:
                         effect(self._limits, after)
                     yield row.to, after
 
-    def _witness(self, moment: Moment) -> None:
+    def _call_user_guards(self, moment: Moment) -> None:
         """Ask the user's guards themselves, also where something else is in their way."""
         records = (self._limits, moment.counters, moment.signals)
-        for own, reading in self._owned:
-            if not own.is_asked(moment.state, *records):
+        for own, reading in self._user_guards:
+            if not own.decides_at(moment.state, *records):
                 continue
             try:
                 answer = own.guard(*records)
             except Exception:
                 continue  # it may be that a run never asks it here
-            disagreement = compare(own.guard, answer, reading, records)
+            disagreement = compare_with_source(own.guard, answer, reading, records)
             if disagreement is not None:
                 self.found.disagreements.append((disagreement, moment))
             if answer:
                 self.found.held.setdefault(own.name, moment)
 
-    def _as_late_as_possible(self, counters: Counters, epochs: dict[tuple[object, ...], Counters]) -> Counters:
+    def _postponed(self, counters: Counters, epochs: dict[tuple[object, ...], Counters]) -> Counters:
         """An epoch that begins as another did is taken for the run's last one, where it would be like all between."""
-        if self._tells_totals:
+        if self._distinguish_totals:
             return counters
         enough = counters.epochs_done >= self._limits.min_epochs
         alike = (
@@ -248,11 +248,11 @@ class Explorer:
         return counters
 
     def _key(self, state: State, counters: Counters, signals: Signals) -> tuple[object, ...]:
-        told = counters.values() if self._tells_totals else (*_OF_AN_EPOCH(counters), *counters.gathered_by)
+        told = counters.values() if self._distinguish_totals else (*_OF_AN_EPOCH(counters), *counters.gathered_by)
         return state, told, signals.splits, signals.patience_exhausted, signals.stream_ended, signals.pass_ended
 
 
-def _with(ways: list[Signals], name: str, values: tuple[bool | int, ...]) -> list[Signals]:
+def _with_values(ways: list[Signals], name: str, values: tuple[bool | int, ...]) -> list[Signals]:
     """Each of the ways, with each of these values of a signal."""
     several = []
     for way in ways:

@@ -66,9 +66,9 @@ class Report:
     """
 
     findings: tuple[Finding, ...] = field(converter=_errors_first)
-    explored: int
-    bounded: tuple[str, ...]
-    untaken: tuple[int, ...]
+    nb_moments: int
+    not_checked: tuple[str, ...]
+    unused_rows: tuple[int, ...]
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -85,5 +85,5 @@ class Report:
         return json.dumps(self.as_dict(), indent=2)
 
     def __str__(self) -> str:
-        looked = f"({self.explored:,} moments of the run were looked at)"
-        return "\n".join([*(map(str, self.findings) if self.findings else ["nothing found"]), *self.bounded, looked])
+        looked = f"({self.nb_moments:,} moments of the run were looked at)"
+        return "\n".join([*(map(str, self.findings) if self.findings else ["nothing found"]), *self.not_checked, looked])

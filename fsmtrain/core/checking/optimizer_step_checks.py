@@ -6,17 +6,17 @@ from collections.abc import Iterator, Set
 
 from fsmtrain.core.checking.findings import Finding, warning
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guard_ast.evaluate import answering
-from fsmtrain.core.guard_ast.expressions import Expression, is_opaque, reads_of
-from fsmtrain.core.guard_ast.format import text
+from fsmtrain.core.guard_ast.evaluate import compile_expression
+from fsmtrain.core.guard_ast.expressions import Expression, fields_in, is_opaque
+from fsmtrain.core.guard_ast.format import format_expression
 from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.plan import Plan
 
-MOST = 100_000  # calls of a hook that tells one epoch from another
+MAX_HOOK_CALLS = 100_000  # calls of a hook that tells one epoch from another
 
 
-def own_steps(loop: LoopSpec, plan: Plan, unknown: Set[int | None]) -> Iterator[Finding]:
+def hook_findings(loop: LoopSpec, plan: Plan, unknown: Set[int | None]) -> Iterator[Finding]:
     """Optimizers that the model's own hook never steps, or not in every window.
 
     Nothing of one that cannot be read, nor under truncated BPTT, where the plan does not know the splits of a batch.
@@ -29,10 +29,10 @@ def own_steps(loop: LoopSpec, plan: Plan, unknown: Set[int | None]) -> Iterator[
     hook, limits = loop.hook, loop.limits
     if hook is None or is_opaque(hook) or limits.splits_batches:
         return
-    by_epoch = any(r.name == "current_epoch" for r in reads_of(hook))
-    if by_epoch and sum(plan.optimizer_steps) > MOST:
+    by_epoch = any(r.name == "current_epoch" for r in fields_in(hook))
+    if by_epoch and sum(plan.optimizer_steps) > MAX_HOOK_CALLS:
         return
-    answer = answering(hook)
+    answer = compile_expression(hook)
     for i in range(limits.optimizers):
         if i in unknown or not plan.optimizer_steps[i]:
             continue
@@ -41,16 +41,16 @@ def own_steps(loop: LoopSpec, plan: Plan, unknown: Set[int | None]) -> Iterator[
         stepped = 0
         for group in plan.epochs:
             for epoch in range(group.first, group.first + (group.count if by_epoch else 1)):
-                for batch_nb in closing(group.epoch.windows[i]):
+                for batch_nb in window_ends(group.epoch.windows[i]):
                     counters.current_epoch, counters.batch_nb = epoch, batch_nb
                     called.append(batch_nb)
                     stepped += bool(answer(limits, counters, signals))
-        yield from _told(loop, hook, i, called, stepped)
+        yield from _hook_finding(loop, hook, i, called, stepped)
 
 
-def _told(loop: LoopSpec, hook: Expression, i: int, called: list[int], stepped: int) -> Iterator[Finding]:
+def _hook_finding(loop: LoopSpec, hook: Expression, i: int, called: list[int], stepped: int) -> Iterator[Finding]:
     about, limits, guards = f"optimizer_step of optimizer {i}", loop.limits, loop.guards
-    when = text(fold(hook, {("counters", "optimizer_i"): i}))
+    when = format_expression(fold(hook, {("counters", "optimizer_i"): i}))
     way_out = f"Let it always step, and say when with Guards(step={{{i}: every_n_batches(n)}})."
     if stepped == 0:
         places = ", ".join(str(batch_nb) for batch_nb in called[:4]) + (", ..." if len(called) > 4 else "")
@@ -68,10 +68,10 @@ def _told(loop: LoopSpec, hook: Expression, i: int, called: list[int], stepped: 
         yield warning(about, text_)
 
 
-def closing(windows: tuple[tuple[int, int], ...]) -> Iterator[int]:
+def window_ends(windows: tuple[tuple[int, int], ...]) -> Iterator[int]:
     """The batches, from 0, that close windows of these lengths, each (length, how many in a row).
 
-    >>> list(closing(((4, 2), (1, 1))))
+    >>> list(window_ends(((4, 2), (1, 1))))
     [3, 7, 8]
     """
     done = 0
@@ -81,7 +81,7 @@ def closing(windows: tuple[tuple[int, int], ...]) -> Iterator[int]:
             yield done - 1
 
 
-def unforeseen_steps(loop: LoopSpec) -> Iterator[Finding]:
+def opaque_hook_findings(loop: LoopSpec) -> Iterator[Finding]:
     """The model's own hook, where it cannot be read, together with windows that it may not know of."""
     hook, limits = loop.hook, loop.limits
     if hook is None or not is_opaque(hook) or limits.epochs == 0:

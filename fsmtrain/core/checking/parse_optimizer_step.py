@@ -8,10 +8,10 @@ from types import FunctionType, MethodType
 
 from attrs import frozen
 
-from fsmtrain.core.guard_ast.expressions import FALSE, TRUE, Apply, Expression, Opaque, Read
-from fsmtrain.core.guard_ast.parse import Reader, reader_of
-from fsmtrain.core.guard_ast.simplify import fold, negation
-from fsmtrain.core.guard_ast.source import Unreadable, source_of
+from fsmtrain.core.guard_ast.expressions import FALSE, TRUE, Apply, Expression, Field, Opaque
+from fsmtrain.core.guard_ast.parse import ExpressionParser, make_parser
+from fsmtrain.core.guard_ast.simplify import fold, negate
+from fsmtrain.core.guard_ast.source import UnreadableError, find_source
 
 # What the hook is called with, by position, as far as a counter has it.
 _COUNTERS = {0: "current_epoch", 1: "batch_nb", 3: "optimizer_i"}
@@ -26,22 +26,22 @@ def parse_optimizer_step(hook: object) -> Expression:
     """
     try:
         return fold(_read(hook), {})
-    except Unreadable as error:
+    except UnreadableError as error:
         return Opaque("optimizer_step", str(error), hook)
 
 
 def _read(hook: object) -> Expression:
     function = hook.__func__ if isinstance(hook, MethodType) else hook
     if not isinstance(function, FunctionType):
-        raise Unreadable("it is not a plain method")
-    node = source_of(function.__code__).function
+        raise UnreadableError("it is not a plain method")
+    node = find_source(function.__code__).function
     if not isinstance(node, ast.FunctionDef) or node.decorator_list or getattr(function, "__wrapped__", None) is not None:
-        raise Unreadable("it is wrapped in a decorator")
+        raise UnreadableError("it is wrapped in a decorator")
     names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)][1 if isinstance(hook, MethodType) else 0 :]
     if len(names) <= _OPTIMIZER:
-        raise Unreadable("its parameters are not those that are documented")
-    values: dict[str, Expression] = {names[i]: Read("counters", name) for i, name in _COUNTERS.items() if i < len(names)}
-    body = _Body(names[_OPTIMIZER], frozenset(names), reader_of(function, {}, values=values))
+        raise UnreadableError("its parameters are not those that are documented")
+    values: dict[str, Expression] = {names[i]: Field("counters", name) for i, name in _COUNTERS.items() if i < len(names)}
+    body = _Body(names[_OPTIMIZER], frozenset(names), make_parser(function, {}, values=values))
     return body.steps(node.body, is_last=True)
 
 
@@ -49,7 +49,7 @@ def _read(hook: object) -> Expression:
 class _Body:
     optimizer: str  # the parameter's name
     parameters: frozenset[str]
-    reader: Reader
+    reader: ExpressionParser
 
     def steps(self, statements: Sequence[ast.stmt], *, is_last: bool = False) -> Expression:
         """When one of the statements steps. `is_last`: a return at their end leaves nothing out."""
@@ -67,13 +67,13 @@ class _Body:
                 case ast.Return(value=ast.Call() as call) if at_end and self._is_step(call):
                     yield TRUE
                 case ast.If(test=test, body=body, orelse=orelse) if not self._is_quiet(statement):
-                    asked = self.reader.truth(test)
+                    asked = self.reader.parse_condition(test)
                     yield Apply("and", (asked, self.steps(body, is_last=at_end)))
-                    yield Apply("and", (negation(asked), self.steps(orelse, is_last=at_end)))
+                    yield Apply("and", (negate(asked), self.steps(orelse, is_last=at_end)))
                 case ast.With(items=items, body=body) if all(self._is_quiet(item) for item in items):
                     yield self.steps(body)
                 case _ if not self._is_quiet(statement):
-                    raise Unreadable(f"`{ast.unparse(statement).splitlines()[0]}` is outside what can be read")
+                    raise UnreadableError(f"`{ast.unparse(statement).splitlines()[0]}` is outside what can be read")
 
     def _is_step(self, call: ast.Call) -> bool:
         """Whether the call is ``optimizer.step(...)``, or the default's ``super().optimizer_step(...)``."""

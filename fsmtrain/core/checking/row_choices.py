@@ -12,9 +12,9 @@ from attrs import define, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Checked
-from fsmtrain.core.guard_ast.evaluate import Answer, answering
+from fsmtrain.core.guard_ast.evaluate import Evaluator, compile_expression
 from fsmtrain.core.guard_ast.expressions import Opaque, is_opaque
-from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
@@ -23,7 +23,7 @@ from fsmtrain.core.table import Row, Table
 Assumed = dict[int, bool]  # the id of a guard that cannot be read -> what it is taken to answer
 
 
-class _Undecided(Exception):
+class _UndecidedError(Exception):
     """A guard that cannot be read is needed, and nothing is assumed of it yet."""
 
     def __init__(self, guard: object) -> None:
@@ -36,16 +36,16 @@ class Disagreement:
     """A guard that answered otherwise than its source says."""
 
     guard: Guard
-    says: object
-    answers: object
+    source_answer: object
+    answer: object
 
 
 @define(eq=False)
-class _Asked:
+class _CompiledGuard:
     """A guard of a state's rows, with what was read of it."""
 
     guard: Guard
-    reading: Answer
+    evaluate: Evaluator
     is_opaque: bool
 
 
@@ -58,7 +58,7 @@ class _Case:
     unless: tuple[int, ...]
 
 
-class Choices:
+class RowChoices:
     """The rows of a table, to be chosen from.
 
     Args:
@@ -68,14 +68,14 @@ class Choices:
 
     def __init__(self, table: Table, limits: Limits) -> None:
         self._limits, self._assumed = limits, Assumed()
-        self._asked: dict[State, list[_Asked]] = {}
+        self._asked: dict[State, list[_CompiledGuard]] = {}
         self._cases: dict[State, list[_Case]] = {state: [] for state in table.states}
         self._indices: dict[State, dict[int, int]] = {state: {} for state in table.states}
         for index, row in enumerate(table):
             self._add(index, row)
         self.disagreements: list[Disagreement] = []
 
-    def of(self, state: State, counters: Counters, signals: Signals) -> set[tuple[int, ...]]:
+    def holding_rows(self, state: State, counters: Counters, signals: Signals) -> set[tuple[int, ...]]:
         """The rows that hold, by their index, in each way in which they may; one way where all guards can be read."""
         found: set[tuple[int, ...]] = set()
         waiting: list[Assumed] = [{}]
@@ -83,7 +83,7 @@ class Choices:
             self._assumed = waiting.pop()
             try:
                 found.add(tuple(self._holding(state, counters, signals)))
-            except _Undecided as undecided:
+            except _UndecidedError as undecided:
                 waiting += [{**self._assumed, id(undecided.guard): answer} for answer in (False, True)]
         return found
 
@@ -96,15 +96,15 @@ class Choices:
         """The guard's place among those of the state, each of which is asked once."""
         asked, indices = self._asked.setdefault(state, []), self._indices[state]
         if id(guard) not in indices:
-            expression = read(guard, whole=_is_opaque)
+            expression = parse_guard(guard, whole=_is_opaque)
             indices[id(guard)] = len(asked)
-            asked.append(_Asked(guard, answering(expression, self._assume), is_opaque(expression)))
+            asked.append(_CompiledGuard(guard, compile_expression(expression, self._assume), is_opaque(expression)))
         return indices[id(guard)]
 
-    def _assume(self, part: Opaque) -> Answer:
+    def _assume(self, part: Opaque) -> Evaluator:
         def answer(limits: Limits, counters: Counters, signals: Signals) -> bool:
             if id(part.guard) not in self._assumed:
-                raise _Undecided(part.guard)
+                raise _UndecidedError(part.guard)
             return self._assumed[id(part.guard)]
 
         return answer
@@ -124,21 +124,23 @@ class Choices:
                 continue
             yield case.index
 
-    def _ask(self, asked: _Asked, counters: Counters, signals: Signals) -> bool:
+    def _ask(self, asked: _CompiledGuard, counters: Counters, signals: Signals) -> bool:
         if asked.is_opaque:
-            return bool(asked.reading(self._limits, counters, signals))
+            return bool(asked.evaluate(self._limits, counters, signals))
         answer = asked.guard(self._limits, counters, signals)
-        compared = compare(asked.guard, answer, asked.reading, (self._limits, counters, signals))
+        compared = compare_with_source(asked.guard, answer, asked.evaluate, (self._limits, counters, signals))
         if compared is not None:
             self.disagreements.append(compared)
         return answer
 
 
 def _is_opaque(guard: Checked) -> bool:
-    return is_opaque(read(guard.guard))
+    return is_opaque(parse_guard(guard.guard))
 
 
-def compare(guard: Guard, answer: object, reading: Answer, moment: tuple[Limits, Counters, Signals]) -> Disagreement | None:
+def compare_with_source(
+    guard: Guard, answer: object, reading: Evaluator, moment: tuple[Limits, Counters, Signals]
+) -> Disagreement | None:
     """A guard's answer in a moment with what its source says; None where they agree."""
     try:
         says: Any = reading(*moment)

@@ -13,12 +13,12 @@ from attrs import evolve, field, frozen
 
 from fsmtrain.core.checking.findings import Finding, error, warning
 from fsmtrain.core.checking.guard_probes import GuardProbe, with_probes
-from fsmtrain.core.checking.optimizer_step_checks import own_steps
-from fsmtrain.core.checking.user_guards import UserGuard, looks_at_growth, readable, user_guards
+from fsmtrain.core.checking.optimizer_step_checks import hook_findings
+from fsmtrain.core.checking.user_guards import UserGuard, may_tell_epochs_apart, user_guards, without_opaque
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.folding import facts
-from fsmtrain.core.guard_ast.expressions import reads_of
-from fsmtrain.core.guard_ast.format import text
+from fsmtrain.core.guard_ast.expressions import fields_in
+from fsmtrain.core.guard_ast.format import format_expression
 from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.plan import Plan
@@ -31,11 +31,11 @@ from fsmtrain.wording import plural
 _FIXED = frozenset({"batch_nb", "current_epoch", "epochs_done", "batches_begun", "split_nb", "optimizer_i", "splits"})
 
 
-def length_of(loop: LoopSpec) -> int:
+def nb_schedule_batches(loop: LoopSpec) -> int:
     """The train batches that are gone through, of each optimizer, to work out what a run's plan shows."""
     limits = loop.limits
     kinds = limits.epochs
-    if not looks_at_growth(readable(loop.guards)):
+    if not may_tell_epochs_apart(without_opaque(loop.guards)):
         kinds = min(kinds, limits.val_check_epochs * len(limits.windows) + 2)
     return kinds * limits.train_batches * limits.optimizers * (2 if limits.stops_early else 1)
 
@@ -49,7 +49,7 @@ def schedule_findings(
         loop: The loop; not one with streams.
         held: For a guard's name, the way to a moment in which it holds, be it asked there or not.
     """
-    guards, all_heard = with_probes(readable(loop.guards))
+    guards, all_heard = with_probes(without_opaque(loop.guards))
     same: Any = loop
     listened: LoopSpec = evolve(same, guards=guards) if loop.guards != Guards() else loop
     try:
@@ -73,32 +73,32 @@ class _View:
 
     def findings(self, all_heard: list[GuardProbe]) -> Iterator[Finding]:
         for heard in all_heard:
-            if not heard.has_fired and self._is_certain(heard.own):
+            if not heard.has_fired and self._is_certain(heard.user_guard):
                 yield self._never_fires(heard)
         yield from self._checks()
         yield from self._patience()
         for index, schedule in enumerate(self.loop.sizes.schedulers):
             yield from self._schedule(f"scheduler {index}", schedule, self.plan.scheduler_steps[index])
-        yield from own_steps(self.loop, self.plan, {i for field, i in self.unknown if field == "step"})
+        yield from hook_findings(self.loop, self.plan, {i for field, i in self.unknown if field == "step"})
 
     # ---- guards
 
     def _is_certain(self, own: UserGuard) -> bool:
         """Whether what was heard of this guard hangs on none that cannot be read, and on nothing from outside."""
-        if any(r.record == "signals" for r in reads_of(fold(own.reading, facts(self.loop.limits, self.loop.guards)))):
+        if any(r.record == "signals" for r in fields_in(fold(own.expression, facts(self.loop.limits, self.loop.guards)))):
             return False
         if not any(field in ("step", "validate") for field, _ in self.unknown):
             return True
-        return all(r.record == "limits" or r.name in _FIXED for r in reads_of(own.reading))
+        return all(r.record == "limits" or r.name in _FIXED for r in fields_in(own.expression))
 
     def _never_fires(self, heard: GuardProbe) -> Finding:
-        own, limits = heard.own, self.loop.limits
+        own, limits = heard.user_guard, self.loop.limits
         run = f"this run of {plural(limits.epochs, 'epoch')} of {plural(limits.train_batches, 'batch')}"
-        when = text(fold(own.reading, facts(limits, self.loop.guards)))
+        when = format_expression(fold(own.expression, facts(limits, self.loop.guards)))
         example = self.held.get(own.name, ())
         if own.field == "validate" and not limits.validates:
             return warning(own.place, "it is never asked: there is nothing to validate.")
-        if own.field == "stop" and not heard.is_asked:
+        if own.field == "stop" and not heard.was_called:
             return warning(
                 own.place,
                 f"it is never asked: min_nb_epochs={limits.min_epochs} leaves no room to stop before the end. Lower the flag.",
@@ -187,7 +187,7 @@ class _View:
             )
 
 
-def missing_metric(loop: LoopSpec) -> Iterator[Finding]:
+def missing_metric_findings(loop: LoopSpec) -> Iterator[Finding]:
     """What waits for a metric where there is nothing to validate."""
     if loop.limits.epochs == 0 or _can_validate(loop):
         return

@@ -8,8 +8,8 @@ from attrs import evolve, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
-from fsmtrain.core.guard_ast.expressions import Expression, Opaque, is_opaque, parts_of, reads_of
-from fsmtrain.core.guard_ast.parse import name_of, read
+from fsmtrain.core.guard_ast.expressions import Expression, Opaque, fields_in, is_opaque, iter_parts
+from fsmtrain.core.guard_ast.parse import guard_name, parse_guard
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
@@ -32,7 +32,7 @@ class UserGuard:
     @property
     def name(self) -> str:
         """Where it was given: ``step={1: my_guard}``."""
-        name = name_of(self.guard)
+        name = guard_name(self.guard)
         return f"{self.field}={name}" if self.optimizer_i is None else f"{self.field}={{{self.optimizer_i}: {name}}}"
 
     @property
@@ -41,21 +41,21 @@ class UserGuard:
         return f"Guards({self.name})"
 
     @property
-    def reading(self) -> Expression:
+    def expression(self) -> Expression:
         """What its source says."""
-        return read(self.guard)
+        return parse_guard(self.guard)
 
     @property
     def is_opaque(self) -> bool:
         """Whether a part of it cannot be read."""
-        return is_opaque(self.reading)
+        return is_opaque(self.expression)
 
     @property
-    def reason(self) -> str:
+    def opaque_reason(self) -> str:
         """Why it cannot be read."""
-        return next(part.reason for part in parts_of(self.reading) if isinstance(part, Opaque))
+        return next(part.reason for part in iter_parts(self.expression) if isinstance(part, Opaque))
 
-    def is_asked(self, state: State, limits: Limits, counters: Counters, signals: Signals) -> bool:
+    def decides_at(self, state: State, limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Whether what it decides is open in this moment, be something else in the way or not."""
         if self.optimizer_i is not None:
             return state is State.BACKWARD and counters.optimizer_i == self.optimizer_i
@@ -73,7 +73,7 @@ def user_guards(guards: Guards) -> Iterator[UserGuard]:
             yield UserGuard(field, None, own)
 
 
-def readable(guards: Guards) -> Guards:
+def without_opaque(guards: Guards) -> Guards:
     """Those guards that can be read; the others may have a memory, and are asked by the run alone."""
     opaque = {(own.field, own.optimizer_i) for own in user_guards(guards) if own.is_opaque}
     kept = {field: None for field, index in opaque if index is None}
@@ -96,8 +96,8 @@ _GROWING = frozenset(
 )
 
 
-def looks_at_growth(guards: Guards) -> bool:
+def may_tell_epochs_apart(guards: Guards) -> bool:
     """Whether a guard of the user's may tell one epoch from another that began alike."""
     return any(
-        own.is_opaque or any(r.name.split("[")[0] in _GROWING for r in reads_of(own.reading)) for own in user_guards(guards)
+        own.is_opaque or any(r.name.split("[")[0] in _GROWING for r in fields_in(own.expression)) for own in user_guards(guards)
     )

@@ -22,7 +22,7 @@ class Value:
 
 
 @frozen
-class Read:
+class Field:
     """A field of one of the three records that a guard is given; `name` may end in an index, as in ``optimizer_steps[0]``."""
 
     record: str
@@ -46,15 +46,15 @@ class Opaque:
     guard: object = field(repr=False, eq=id)
 
 
-Expression = Value | Read | Apply | Opaque
+Expression = Value | Field | Apply | Opaque
 Fact = int | bool
 Facts = Mapping[tuple[str, str], Fact]
 
-COMPUTE: dict[str, Callable[[Any, Any], Any]] = {
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
     "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod,
 }  # fmt: skip
-OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+NEGATED_COMPARISONS = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 
 # The fields that are flags; a name means one field among the three records.
 _TRUTHS = frozenset(f.name for record in (Limits, Counters, Signals) for f in fields(record) if f.type in (bool, "bool"))
@@ -62,31 +62,31 @@ _TRUTHS = frozenset(f.name for record in (Limits, Counters, Signals) for f in fi
 TRUE, FALSE = Value(True), Value(False)
 
 
-def is_truth(expression: Expression) -> bool:
+def is_boolean(expression: Expression) -> bool:
     """Whether the expression is True or False, and not a number."""
     match expression:
         case Value(value=value):
             return isinstance(value, bool)
-        case Read(name=name):
+        case Field(name=name):
             return name in _TRUTHS
         case Apply(op=op):
-            return op not in COMPUTE or op in OPPOSITE
+            return op not in OPERATORS or op in NEGATED_COMPARISONS
     return True
 
 
-def parts_of(expression: Expression) -> Iterator[Expression]:
+def iter_parts(expression: Expression) -> Iterator[Expression]:
     """The expression, and all the expressions in it."""
     yield expression
     if isinstance(expression, Apply):
         for arg in expression.args:
-            yield from parts_of(arg)
+            yield from iter_parts(arg)
 
 
-def reads_of(expression: Expression) -> frozenset[Read]:
+def fields_in(expression: Expression) -> frozenset[Field]:
     """The fields that the expression looks at."""
-    return frozenset(part for part in parts_of(expression) if isinstance(part, Read))
+    return frozenset(part for part in iter_parts(expression) if isinstance(part, Field))
 
 
 def is_opaque(expression: Expression) -> bool:
     """Whether a part of the expression could not be read."""
-    return any(isinstance(part, Opaque) for part in parts_of(expression))
+    return any(isinstance(part, Opaque) for part in iter_parts(expression))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from fsmtrain.core.guard_ast.expressions import (
-    COMPUTE,
     FALSE,
-    OPPOSITE,
+    NEGATED_COMPARISONS,
+    OPERATORS,
     TRUE,
     Apply,
     Expression,
     Facts,
-    Read,
+    Field,
     Value,
 )
 
@@ -18,11 +18,11 @@ from fsmtrain.core.guard_ast.expressions import (
 def fold(expression: Expression, facts: Facts) -> Expression:
     """The expression with what is known put in, and everything that this decides worked out.
 
-    >>> fold(Apply("and", (Read("limits", "tests"), Read("signals", "stop_requested"))), {("limits", "tests"): True})
-    Read(record='signals', name='stop_requested')
+    >>> fold(Apply("and", (Field("limits", "tests"), Field("signals", "stop_requested"))), {("limits", "tests"): True})
+    Field(record='signals', name='stop_requested')
     """
     match expression:
-        case Read(record=record, name=name):
+        case Field(record=record, name=name):
             known = facts.get((record, name))
             return expression if known is None else Value(known)
         case Apply(op=("and" | "or") as op, args=args):
@@ -32,7 +32,7 @@ def fold(expression: Expression, facts: Facts) -> Expression:
         case Apply(op=op, args=args):
             left, right = (fold(arg, facts) for arg in args)
             if isinstance(left, Value) and isinstance(right, Value) and not (op in ("//", "%") and right.value == 0):
-                return Value(COMPUTE[op](left.value, right.value))
+                return Value(OPERATORS[op](left.value, right.value))
             return Apply(op, (left, right))
     return expression
 
@@ -57,13 +57,13 @@ def _negated(expression: Expression) -> Expression:
             return Value(not value)
         case Apply(op="not", args=(arg,)):
             return arg
-        case Apply(op=op, args=args) if op in OPPOSITE:
-            return Apply(OPPOSITE[op], args)
+        case Apply(op=op, args=args) if op in NEGATED_COMPARISONS:
+            return Apply(NEGATED_COMPARISONS[op], args)
         case Apply(op=("and" | "or") as op, args=args):
             return Apply("or" if op == "and" else "and", tuple(_negated(arg) for arg in args))
     return Apply("not", (expression,))
 
 
-def negation(expression: Expression) -> Expression:
+def negate(expression: Expression) -> Expression:
     """The opposite, with the ``not`` moved inwards as far as it goes."""
     return _negated(expression)

@@ -21,7 +21,7 @@ _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """Why a function, or a part of it, cannot be read."""
 
 
@@ -51,7 +51,7 @@ class _File:
     functions: tuple[Source, ...]
 
 
-def source_of(code: CodeType) -> Source:
+def find_source(code: CodeType) -> Source:
     """The source of the function that has this code.
 
     Raises:
@@ -64,15 +64,15 @@ def source_of(code: CodeType) -> Source:
 def _source_in(name: str, code: CodeType) -> Source:
     text = "".join(linecache.getlines(name))
     if not text:
-        raise Unreadable("its source cannot be found")
+        raise UnreadableError("its source cannot be found")
     file = _file(name, text)
     if file is None or code not in file.codes:
-        raise Unreadable("its source has changed since it was loaded")
+        raise UnreadableError("its source has changed since it was loaded")
     found = [source for source in file.functions if _is_of(source.function, code)]
     if not found:
-        raise Unreadable("its source is not one function")
+        raise UnreadableError("its source is not one function")
     if len(found) > 1 and not any(p[2] for p in code.co_positions()):
-        raise Unreadable("more than one lambda stands in its line")
+        raise UnreadableError("more than one lambda stands in its line")
     return max(found, key=lambda source: source.function.col_offset)  # of lambdas within each other the innermost
 
 

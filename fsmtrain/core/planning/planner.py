@@ -12,7 +12,7 @@ from attrs import evolve
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import nodes_of
 from fsmtrain.core.guard_ast.expressions import is_opaque
-from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.epoch_builder import Epoch
 from fsmtrain.core.planning.plan import EarliestEnd, EpochGroup, Plan, Totals
@@ -171,4 +171,4 @@ def _skip(run: Simulation, stretch: list[Skip | None], repeated: tuple[int, Coun
 
 
 def _has_opaque_guard(table: Table) -> bool:
-    return any(is_opaque(read(guard)) for row in table for guard in (row.when, *row.unless) if guard is not None)
+    return any(is_opaque(parse_guard(guard)) for row in table for guard in (row.when, *row.unless) if guard is not None)

@@ -17,9 +17,9 @@ from types import FunctionType
 
 from attrs import fields, frozen
 
-from fsmtrain.core.guard_ast.expressions import Apply, Expression, Read, reads_of
-from fsmtrain.core.guard_ast.parse import Reader, read, reader_of
-from fsmtrain.core.guard_ast.source import Unreadable
+from fsmtrain.core.guard_ast.expressions import Apply, Expression, Field, fields_in
+from fsmtrain.core.guard_ast.parse import ExpressionParser, make_parser, parse_guard
+from fsmtrain.core.guard_ast.source import UnreadableError
 from fsmtrain.core.guards import Guard
 from fsmtrain.errors import UsageError
 
@@ -28,7 +28,7 @@ from fsmtrain.errors import UsageError
 class Assign:
     """``target = value``. An item of a list is named ``gathered_by[optimizer_i]``: the index is a field or a number."""
 
-    target: Read
+    target: Field
     value: Expression
 
 
@@ -74,17 +74,17 @@ def read_predicate(function: Callable[..., object]) -> Expression:
 def read_guard(guard: Guard) -> Expression:
     """Return a guard as an expression; `Opaque` parts may answer anything."""
     attached: Expression | None = getattr(guard, "expression", None)  # of a planted fault, which has no source
-    return read(guard) if attached is None else attached
+    return parse_guard(guard) if attached is None else attached
 
 
-def fields_read(changes: Changes) -> frozenset[Read]:
+def fields_read(changes: Changes) -> frozenset[Field]:
     """Return the fields that the changes depend on."""
-    reads: set[Read] = set()
+    reads: set[Field] = set()
     for change in changes:
         if isinstance(change, Assign):
-            reads |= reads_of(change.value)
+            reads |= fields_in(change.value)
         else:
-            reads |= reads_of(change.condition) | fields_read((*change.then, *change.otherwise))
+            reads |= fields_in(change.condition) | fields_read((*change.then, *change.otherwise))
     return frozenset(reads)
 
 
@@ -137,11 +137,11 @@ def _parse_predicate(function: FunctionType) -> Expression:
 
 def _definition(function: FunctionType) -> tuple[ast.FunctionDef, _Reader]:
     with _naming(function):
-        guard_reader = reader_of(function, {name: name for name in inspect.signature(function).parameters})
+        guard_reader = make_parser(function, {name: name for name in inspect.signature(function).parameters})
     definition = guard_reader.source.function
     if not isinstance(definition, ast.FunctionDef):
         raise UsageError(f"{function.__name__} cannot be read: it is a lambda. Write it as a def.")
-    return definition, _Reader(**{f.name: getattr(guard_reader, f.name) for f in fields(Reader)})
+    return definition, _Reader(**{f.name: getattr(guard_reader, f.name) for f in fields(ExpressionParser)})
 
 
 @contextlib.contextmanager
@@ -149,12 +149,12 @@ def _naming(function: FunctionType) -> Iterator[None]:
     """Name the function in an error."""
     try:
         yield
-    except Unreadable as error:
+    except UnreadableError as error:
         raise UsageError(f"{function.__name__}: {error}. Proofs read assignments to fields, and ifs around them.") from error
 
 
 @frozen
-class _Reader(Reader):
+class _Reader(ExpressionParser):
     """Reads statements too, and two expressions that only effects have: an index that is a field, and a call with a field."""
 
     def block(self, body: list[ast.stmt]) -> Changes:
@@ -169,23 +169,23 @@ class _Reader(Reader):
                 return Assign(field, Apply("+" if isinstance(op, ast.Add) else "-", (field, self.expression(value))))
             case ast.If(test=test, body=body, orelse=orelse):
                 return Branch(self.expression(test), self.block(body), self.block(orelse))
-        raise Unreadable(f"`{ast.unparse(node)}` is outside what can be read")
+        raise UnreadableError(f"`{ast.unparse(node)}` is outside what can be read")
 
-    def field(self, node: ast.expr) -> Read:
+    def field(self, node: ast.expr) -> Field:
         field = self.expression(node)
-        if not isinstance(field, Read):
-            raise Unreadable(f"`{ast.unparse(node)}` is not a field")
+        if not isinstance(field, Field):
+            raise UnreadableError(f"`{ast.unparse(node)}` is not a field")
         return field
 
     def expression(self, node: ast.expr) -> Expression:
         match node:
             case ast.Subscript(value=ast.Attribute() as list_node, slice=ast.Attribute() as index):
                 field = self.field(list_node)
-                return Read(field.record, f"{field.name}[{self.field(index).name}]")
+                return Field(field.record, f"{field.name}[{self.field(index).name}]")
             case ast.Call(func=ast.Attribute() as method, args=[ast.Attribute() as argument], keywords=[]):
                 field = self.field(method)
-                return Read(field.record, f"{field.name}({self.field(argument).name})")
-        return super().expression(node)
+                return Field(field.record, f"{field.name}({self.field(argument).name})")
+        return super().parse(node)
 
     def truth(self, node: ast.expr) -> Expression:
         return self.expression(node)  # mypy has checked the types of these functions

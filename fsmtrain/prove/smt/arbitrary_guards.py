@@ -14,7 +14,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.guard_ast.expressions import Expression
-from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.table import full_table
 from fsmtrain.prove.claims.claim import Decision
@@ -49,5 +49,5 @@ def loop_system(built_in: Decision | None) -> TransitionSystem:
     legal: tuple[Callable[..., bool], ...] = LEGAL_LIMITS
     if built_in == "validate":
         legal = (*LEGAL_LIMITS, validation_interval_fits)
-    step_rule: frozenset[Expression] = frozenset() if built_in == "step" else frozenset({read(ask.window_is_full)})
+    step_rule: frozenset[Expression] = frozenset() if built_in == "step" else frozenset({parse_guard(ask.window_is_full)})
     return transition_system(full_table(decisions(guards)), legal=legal, may_accumulate=built_in != "step", arbitrary=step_rule)

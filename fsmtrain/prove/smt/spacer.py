@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from time import process_time
 
-from fsmtrain.core.guard_ast.expressions import Read
+from fsmtrain.core.guard_ast.expressions import Field
 from fsmtrain.core.states import State
 from fsmtrain.prove.loop_model.fields import SORTS
 from fsmtrain.prove.smt.obligations import Invariants, ProvedFacts, Violations
@@ -24,7 +24,7 @@ def find_invariants(
 ) -> Invariants | None:
     """Return invariants that exclude the violations; None if Spacer found none in time."""
     start = process_time()
-    fields: tuple[Read, ...] = ()
+    fields: tuple[Field, ...] = ()
     for level in range(MAX_LEVELS):
         more, seconds_left = relevant_fields(system, violations, level), timeout_seconds - (process_time() - start)
         if more == fields or seconds_left <= 0:
@@ -36,7 +36,7 @@ def find_invariants(
     return None
 
 
-def relevant_fields(system: TransitionSystem, violations: Violations, level: int) -> tuple[Read, ...]:
+def relevant_fields(system: TransitionSystem, violations: Violations, level: int) -> tuple[Field, ...]:
     """Return the fields on which the violations depend, in a fixed order.
 
     Each level adds the fields that occur in one comparison with a field of the level before.
@@ -71,7 +71,7 @@ def _atoms(term: Term) -> list[Term]:
 
 
 def _query_spacer(
-    system: TransitionSystem, violations: Violations, facts: ProvedFacts, fields: tuple[Read, ...], timeout_seconds: float
+    system: TransitionSystem, violations: Violations, facts: ProvedFacts, fields: tuple[Field, ...], timeout_seconds: float
 ) -> Invariants | None:
     sorts = [z3().BoolSort() if SORTS[field] == "bool" else z3().IntSort() for field in fields]
     at = {state: z3().Function(f"at_{state}", *sorts, z3().BoolSort()) for state in system.visits}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from attrs import fields, frozen
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guard_ast.expressions import Expression, Read
+from fsmtrain.core.guard_ast.expressions import Expression, Field
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
@@ -96,7 +96,7 @@ def transition_system(
     entry = {field: constant(field) for field in SORTS if field.record != "inputs"}
     translator = Translator()
     legal_terms = [translator.predicate(function, entry) for function in legal]
-    optimizers = entry[Read("limits", "optimizers")]
+    optimizers = entry[Field("limits", "optimizers")]
     legal_terms += [entry[WATCHED_I] >= 0, entry[WATCHED_I] < optimizers, entry[SAME_WINDOW] >= 0]
     if may_accumulate:
         legal_terms.append(z3().Not(entry[NEVER_ACCUMULATES]))
@@ -138,7 +138,7 @@ def _start(entry: Valuation) -> tuple[Valuation, tuple[Term, ...]]:
         for f in fields(type(record)):
             value = getattr(record, f.name)
             value = value[0] if isinstance(value, list) else value
-            values[Read(name, f.name)] = z3().BoolVal(value) if isinstance(value, bool) else z3().IntVal(value)
+            values[Field(name, f.name)] = z3().BoolVal(value) if isinstance(value, bool) else z3().IntVal(value)
     values |= {field: entry[field] for field in (WATCHED_I, NEVER_ACCUMULATES, SAME_WINDOW)}
     values = translator.after(read_effect(begin_run), _with_inputs(values, translator))
     return values, tuple(translator.assumed)

@@ -7,21 +7,21 @@ from typing import Any
 
 from attrs import define, field
 
-from fsmtrain.core.guard_ast.expressions import COMPUTE, Apply, Expression, Opaque, Read, Value
+from fsmtrain.core.guard_ast.expressions import OPERATORS, Apply, Expression, Field, Opaque, Value
 from fsmtrain.prove.loop_model.assumptions import other_window_is_legal, window_length_is_legal
 from fsmtrain.prove.loop_model.effect_ast import Assign, Changes, argument_of, index_of, read_predicate
 from fsmtrain.prove.loop_model.fields import SORTS
 from fsmtrain.prove.smt.solvers import z3
 
 Term = Any  # of Z3, which has no types
-Valuation = dict[Read, Term]
+Valuation = dict[Field, Term]
 
-WATCHED_I = Read("ghost", "watched_i")
-NEVER_ACCUMULATES = Read("ghost", "never_accumulates")
-SAME_WINDOW = Read("ghost", "same_window")
+WATCHED_I = Field("ghost", "watched_i")
+NEVER_ACCUMULATES = Field("ghost", "never_accumulates")
+SAME_WINDOW = Field("ghost", "same_window")
 
 
-def constant(field: Read) -> Term:
+def constant(field: Field) -> Term:
     """Return the free variable of a field."""
     name = f"{field.record}.{field.name}"
     return z3().Bool(name) if SORTS[field] == "bool" else z3().Int(name)
@@ -44,7 +44,7 @@ class Translator:
     shares_unknowns: bool = field(default=False, kw_only=True)
     assumed: list[Term] = field(factory=list, init=False)
     _answers: dict[object, Term] = field(factory=dict, init=False)  # of opaque guards: one answer a visit
-    _unknowns: dict[tuple[Read, str], Term] = field(factory=dict, init=False)
+    _unknowns: dict[tuple[Field, str], Term] = field(factory=dict, init=False)
 
     def term(self, expression: Expression, now: Valuation) -> Term:
         """Return the value of an expression."""
@@ -55,11 +55,11 @@ class Translator:
                 return z3().BoolVal(value)
             case Value(value=value):
                 return z3().IntVal(value)
-            case Read(name=name):
+            case Field(name=name):
                 if index_of(name) is not None:
                     return self._item(expression, now)
                 argument = argument_of(name)
-                return now[expression] if argument is None else self._window_of(now[Read("counters", argument)], now)
+                return now[expression] if argument is None else self._window_of(now[Field("counters", argument)], now)
             case Opaque(guard=guard):
                 return self._answer(guard)
             case Apply(op=op, args=args):
@@ -96,41 +96,41 @@ class Translator:
         """Return the unknown answer of a guard at this visit."""
         return self._answers.setdefault(key, z3().FreshBool("answer"))
 
-    def _item(self, item: Read, now: Valuation) -> Term:
+    def _item(self, item: Field, now: Valuation) -> Term:
         """Return an item of a list: the watched optimizer's, or an unknown that stands for another optimizer's."""
         list_field, is_watched = self._cell(item, now)
         if z3().is_true(is_watched):
             return now[list_field]
         other = self._unknown(list_field, is_watched)
         if list_field.name == "gathered_by":
-            legal = self.predicate(other_window_is_legal, {**now, Read("inputs", "gathered"): other})
+            legal = self.predicate(other_window_is_legal, {**now, Field("inputs", "gathered"): other})
             self.assumed.append(z3().Or(is_watched, legal))
         return z3().If(is_watched, now[list_field], other)
 
-    def _cell(self, item: Read, now: Valuation) -> tuple[Read, Term]:
+    def _cell(self, item: Field, now: Valuation) -> tuple[Field, Term]:
         """Return the list of an item, and whether the index is the watched optimizer's."""
         parts = index_of(item.name)
         assert parts is not None
         list_name, index = parts
         if index == WATCHED_I.name:
-            return Read(item.record, list_name), z3().BoolVal(True)
-        term = z3().IntVal(index) if isinstance(index, int) else now[Read("counters", index)]
-        return Read(item.record, list_name), term == now[WATCHED_I]
+            return Field(item.record, list_name), z3().BoolVal(True)
+        term = z3().IntVal(index) if isinstance(index, int) else now[Field("counters", index)]
+        return Field(item.record, list_name), term == now[WATCHED_I]
 
     def _window_of(self, epoch: Term, now: Valuation) -> Term:
         """Return K of an epoch: the ghost state's if that epoch is next, else an unknown."""
-        other = self._unknown(Read("ghost", "epoch_window"), epoch)
-        self.assumed.append(self.predicate(window_length_is_legal, {**now, Read("inputs", "window"): other}))
-        return z3().If(epoch == now[Read("ghost", "epochs_begun")], now[Read("ghost", "epoch_window")], other)
+        other = self._unknown(Field("ghost", "epoch_window"), epoch)
+        self.assumed.append(self.predicate(window_length_is_legal, {**now, Field("inputs", "window"): other}))
+        return z3().If(epoch == now[Field("ghost", "epochs_begun")], now[Field("ghost", "epoch_window")], other)
 
-    def _unknown(self, field: Read, index: Term) -> Term:
+    def _unknown(self, field: Field, index: Term) -> Term:
         """Return a number of which nothing is known but what is assumed."""
         fresh = z3().FreshInt("other")
         return self._unknowns.setdefault((field, str(index)), fresh) if self.shares_unknowns else fresh
 
 
 _OPERATORS: Mapping[str, Callable[..., Term]] = {
-    **COMPUTE,
+    **OPERATORS,
     "//": lambda a, b: a / b,  # Z3's / on integers: for a positive divisor the same as Python's //
     "and": lambda *args: z3().And(*args),
     "or": lambda *args: z3().Or(*args),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from attrs import define, field, fields
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guard_ast.expressions import Apply, Expression, Opaque, Read, Value, parts_of, reads_of
+from fsmtrain.core.guard_ast.expressions import Apply, Expression, Field, Opaque, Value, fields_in, iter_parts
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
 from fsmtrain.prove.claims.claim import Claim
@@ -124,15 +124,15 @@ class _Printer:
 
     def choose_inputs(self, names: Collection[str]) -> list[str]:
         """Choose legal values of these inputs."""
-        names = [name for name in sorted(names) if Read("inputs", name) in SORTS]
+        names = [name for name in sorted(names) if Field("inputs", name) in SORTS]
         lines = []
         for name in names:
-            default = (0, 0) if SORTS[Read("inputs", name)] == "bool" else (1, 1)
+            default = (0, 0) if SORTS[Field("inputs", name)] == "bool" else (1, 1)
             lines.append(_choose(f"inputs_{name}", self.bounds.inputs.get(name, default)))
         for legal in (inputs_are_legal, window_length_is_legal):
             predicate = read_predicate(legal)
             for part in predicate.args if isinstance(predicate, Apply) and predicate.op == "and" else (predicate,):
-                inputs = {read.name for read in reads_of(part) if read.record == "inputs"}
+                inputs = {read.name for read in fields_in(part) if read.record == "inputs"}
                 if inputs and inputs <= set(names):
                     lines.append(f"({self.expression(part)});")
         return lines
@@ -166,7 +166,7 @@ class _Printer:
                 return str(int(value))
             case Opaque(guard=guard):
                 return self.answer(guard)
-            case Read(record=record, name=name):
+            case Field(record=record, name=name):
                 item, argument = index_of(name), argument_of(name)
                 if item is not None:
                     return f"{record}_{item[0]}[{item[1] if isinstance(item[1], int) else _index_variable(item[1])}]"
@@ -187,10 +187,10 @@ def _choose(variable: str, values: Range) -> str:
 
 
 def _index_variable(name: str) -> str:
-    return next(f"{record}_{name}" for record in RECORDS if Read(record, name) in SORTS)
+    return next(f"{record}_{name}" for record in RECORDS if Field(record, name) in SORTS)
 
 
 def _opaque_guards(row: Row) -> Iterable[object]:
     for guard in (row.when, *row.unless):
         if guard is not None:
-            yield from (part.guard for part in parts_of(read_guard(guard)) if isinstance(part, Opaque))
+            yield from (part.guard for part in iter_parts(read_guard(guard)) if isinstance(part, Opaque))

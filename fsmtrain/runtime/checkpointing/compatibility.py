@@ -16,7 +16,7 @@ from attrs import fields
 
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.guard_ast.parse import name_of
+from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.table import full_table
 from fsmtrain.errors import ResumeError
 from fsmtrain.flags.metadata import OnResume, flag_info
@@ -80,11 +80,11 @@ def _facts(parts: RunComponents) -> Iterator[tuple[str, str]]:
             yield name, repr(getattr(loop.options, name))
     guards = loop.guards
     for i, guard in sorted(guards.step.items()):
-        yield f"Guards(step={{{i}}})", name_of(guard)
+        yield f"Guards(step={{{i}}})", guard_name(guard)
     for name in ("validate", "save", "stop"):
         own = getattr(guards, name)
         if own is not None:
-            yield f"Guards({name})", name_of(own)
+            yield f"Guards({name})", guard_name(own)
     yield "train batches", str(loop.sizes.train)
     yield "val loaders", str(loop.sizes.val)
     yield "test loaders", str(loop.sizes.test)
@@ -102,7 +102,9 @@ def _facts(parts: RunComponents) -> Iterator[tuple[str, str]]:
 def _rows() -> str:
     """Return the full table as text."""
     rows = [(r.source, r.when, r.unless, [e.__name__ for e in r.then], r.to) for r in full_table(decisions(Guards()))]
-    named = [(source, when and name_of(when), list(map(name_of, unless)), then, to) for source, when, unless, then, to in rows]
+    named = [
+        (source, when and guard_name(when), list(map(guard_name, unless)), then, to) for source, when, unless, then, to in rows
+    ]
     return "\n".join(map(str, named))
 
 

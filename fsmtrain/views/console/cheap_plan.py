@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fsmtrain.core.guard_ast.expressions import is_opaque
-from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.plan import Plan
 from fsmtrain.core.planning.planner import make_plan
@@ -17,7 +17,7 @@ def cheap_plan(loop: LoopSpec) -> Plan | None:
     guards = loop.guards
     own = [guard for guard in (*guards.step.values(), guards.validate, guards.save, guards.stop) if guard is not None]
     batches = loop.limits.train_batches
-    if not loop.limits.epochs or not 0 < batches <= MAX_TRAIN_BATCHES or any(is_opaque(read(guard)) for guard in own):
+    if not loop.limits.epochs or not 0 < batches <= MAX_TRAIN_BATCHES or any(is_opaque(parse_guard(guard)) for guard in own):
         return None
     try:
         return make_plan(loop)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fsmtrain.core.folding import Known, facts, facts_at
-from fsmtrain.core.guard_ast.expressions import TRUE, Apply, Expression, Opaque, Read, Value
-from fsmtrain.core.guard_ast.parse import read
-from fsmtrain.core.guard_ast.simplify import fold, negation
+from fsmtrain.core.guard_ast.expressions import TRUE, Apply, Expression, Field, Opaque, Value
+from fsmtrain.core.guard_ast.parse import parse_guard
+from fsmtrain.core.guard_ast.simplify import fold, negate
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
@@ -34,9 +34,9 @@ NAMES = {"epochs_since_validation": "epochs since check", "optimizer_steps": "st
 SIGNS = {"==": "=", "!=": "≠", "<=": "≤", ">=": "≥", "*": "·"}
 LONGEST_OPPOSITE = 60  # characters; a longer one is called "else"
 
-BATCH_NB, ROUND_NB = Read("counters", "batch_nb"), Read("counters", "round_nb")
-OPTIMIZER_I = Read("counters", "optimizer_i")
-EPOCHS_DONE, CURRENT_EPOCH = Read("counters", "epochs_done"), Read("counters", "current_epoch")
+BATCH_NB, ROUND_NB = Field("counters", "batch_nb"), Field("counters", "round_nb")
+OPTIMIZER_I = Field("counters", "optimizer_i")
+EPOCHS_DONE, CURRENT_EPOCH = Field("counters", "epochs_done"), Field("counters", "current_epoch")
 EPOCH_FINISHED = Apply("==", (EPOCHS_DONE, Apply("+", (CURRENT_EPOCH, Value(1)))))
 ONE_EPOCH_DONE = Apply(">=", (EPOCHS_DONE, Value(1)))
 
@@ -70,7 +70,7 @@ def _label(loop: LoopSpec, row: Row) -> str:
         return ""
     if len(others) == 1 and others[0].when is not None:
         asked = condition(loop, row.source, others[0].when)
-        opposite = _spell(negation(asked), phrases)
+        opposite = _spell(negate(asked), phrases)
         if len(opposite) <= LONGEST_OPPOSITE and not _has(asked, lambda part: part == OPTIMIZER_I or bool(_period(part))):
             return opposite
     return "else"
@@ -88,17 +88,17 @@ def condition(loop: LoopSpec, state: State, guard: Guard) -> Expression:
         known["counters", "window_length"] = limits.windows[0][1]
     if limits.val_check_epochs == 1:
         known["counters", "epochs_since_validation"] = 1
-    return fold(_plain(fold(read(guard), known)), {})
+    return fold(_plain(fold(parse_guard(guard), known)), {})
 
 
 def _plain(expression: Expression) -> Expression:
     """The expression without what holds by itself: no count is negative, and after an epoch at least one is done."""
     match expression:
-        case Apply(op=("==" | "!=") as op, args=(Apply(op="+", args=(Read(record="counters"), Value(value=n))), zero)) if (
+        case Apply(op=("==" | "!=") as op, args=(Apply(op="+", args=(Field(record="counters"), Value(value=n))), zero)) if (
             n > 0 and zero == Value(0)
         ):
             return Value(op == "!=")
-        case Apply(op=(">=" | "<") as op, args=(Read(record="counters"), Value(value=0))):
+        case Apply(op=(">=" | "<") as op, args=(Field(record="counters"), Value(value=0))):
             return Value(op == ">=")
         case Apply(op="and", args=args) if EPOCH_FINISHED in args:
             return Apply("and", tuple(_plain(_replaced(arg, ONE_EPOCH_DONE, TRUE)) for arg in args))
@@ -138,21 +138,21 @@ def _phrases(limits: Limits, state: State) -> Phrases:
     lasts: dict[tuple[Expression, Expression], str] = {
         (_after(name), Value(bound)): f"last {thing} of {bound}" for name, (thing, bound) in counted.items() if bound
     }
-    lasts[_after("split_nb"), Read("signals", "splits")] = "last split"
+    lasts[_after("split_nb"), Field("signals", "splits")] = "last split"
     steps: Phrases = {}
     for i in range(limits.optimizers):
-        steps[Read("counters", f"stepped_in[{i}]"), ROUND_NB] = (f"optimizer {i} stepped", f"optimizer {i} did not step")
+        steps[Field("counters", f"stepped_in[{i}]"), ROUND_NB] = (f"optimizer {i} stepped", f"optimizer {i} did not step")
         steps[_after(f"stepped_in[{i}]"), ROUND_NB] = (f"optimizer {i} just stepped", f"optimizer {i} did not just step")
     return {
         **steps,
         **{sides: (last, f"not {last}") for sides, last in lasts.items()},
         (EPOCHS_DONE, _after("current_epoch")): ("epoch finished", "epoch not finished"),
-        (Read("counters", "open_windows"), Value(0)): ("no window open", "a window open"),
+        (Field("counters", "open_windows"), Value(0)): ("no window open", "a window open"),
     }
 
 
 def _after(name: str) -> Expression:
-    return Apply("+", (Read("counters", name), Value(1)))
+    return Apply("+", (Field("counters", name), Value(1)))
 
 
 def _spell(expression: Expression, phrases: Phrases) -> str:
@@ -163,9 +163,9 @@ def _spell(expression: Expression, phrases: Phrases) -> str:
             return str(value)
         case Opaque(name=name):
             return name
-        case Read(name=name):
+        case Field(name=name):
             return _name(name)
-        case Apply(op="not", args=(Read(name=name),)) if name in FLAGS:
+        case Apply(op="not", args=(Field(name=name),)) if name in FLAGS:
             return FLAGS[name][1]
         case Apply(op="not", args=(arg,)):
             return f"not {_operand(arg, phrases)}"
@@ -210,7 +210,7 @@ def _period(expression: Expression) -> tuple[str, int] | None:
             match counted:
                 case Apply(op="-", args=(nb, Value(value=first))) if nb == BATCH_NB:
                     return batches if first == n - 1 else f"{batches} from batch nb {first} on", first
-                case Read(name=name) if name.startswith("optimizer_steps["):
+                case Field(name=name) if name.startswith("optimizer_steps["):
                     whose = _name(name).removeprefix("steps")
                     return f"every step{whose}" if n == 1 else f"every {n} steps{whose}", n - 1
                 case _ if counted == _after("batch_nb"):

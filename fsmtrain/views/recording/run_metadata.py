@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from fsmtrain.core.dispatcher import Timing
-from fsmtrain.core.guard_ast.parse import name_of
+from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.flags.metadata import OnResume, flag_info
@@ -88,9 +88,9 @@ def table_json(loop: LoopSpec) -> dict[str, Any]:
             "source": row.source.value,
             "to": row.to.value,
             "label": label,
-            "when": None if row.when is None else name_of(row.when),
-            "unless": [name_of(guard) for guard in row.unless],
-            "then": [name_of(effect) for effect in row.then],
+            "when": None if row.when is None else guard_name(row.when),
+            "unless": [guard_name(guard) for guard in row.unless],
+            "then": [guard_name(effect) for effect in row.then],
         }
         for index, (row, label) in enumerate(zip(loop.table, labels(loop), strict=True))
     ]
@@ -111,8 +111,8 @@ def _version(package: str) -> str | None:
 
 def _own_guards(loop: LoopSpec) -> dict[str, Any]:
     guards = loop.guards
-    own = {name: name_of(guard) for name in ("validate", "save", "stop") if (guard := getattr(guards, name)) is not None}
-    return {"step": {str(index): name_of(guard) for index, guard in sorted(guards.step.items())}, **own}
+    own = {name: guard_name(guard) for name in ("validate", "save", "stop") if (guard := getattr(guards, name)) is not None}
+    return {"step": {str(index): guard_name(guard) for index, guard in sorted(guards.step.items())}, **own}
 
 
 def _planned_totals(loop: LoopSpec) -> dict[str, Any] | None:

@@ -120,7 +120,7 @@ def test_a_check_as_json_is_the_report(run: Run) -> None:
     assert (
         found
         == json.loads(report.to_json())
-        == {**report.as_dict(), "bounded": [], "untaken": list(report.untaken)}
+        == {**report.as_dict(), "not_checked": [], "unused_rows": list(report.unused_rows)}
         | {
             "findings": [
                 {"severity": "warning", "about": report.findings[0].about, "text": report.findings[0].text, "example": []}

@@ -10,7 +10,7 @@ from attrs import evolve
 from hypothesis import given, settings
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, check, every_n_batches
-from fsmtrain.core.checking.check import LONG, QUICK, check_of, quick_findings
+from fsmtrain.core.checking.check import MAX_QUICK_BATCHES, MAX_SCHEDULE_BATCHES, check_loop, quick_findings
 from fsmtrain.core.checking.findings import Report, Severity, error, warning
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
@@ -29,7 +29,7 @@ def with_rows(loop: Loop, change: object) -> Report:
     """The report on a loop whose rows were changed."""
     assert callable(change)
     object.__setattr__(loop.spec, "table", Table(tuple(change(list(loop.table)))))
-    return check_of(loop.spec)
+    return check_loop(loop.spec)
 
 
 PLAIN = Options(max_nb_epochs=2, nb_sanity_val_steps=0)
@@ -41,14 +41,14 @@ def test_no_configuration_of_ours_has_an_error(case: Case) -> None:
     """Law 1: in each moment exactly one row holds."""
     report = Loop(case.options, case.sizes, guards=case.guards).check()
     assert report.errors == ()
-    assert report.explored > 0
+    assert report.nb_moments > 0
 
 
 def test_a_report_without_findings_has_the_number_of_moments() -> None:
     report = check(Options(), train=100, val=[5])
     assert report.findings == ()
     assert str(report).startswith("nothing found\n(")
-    assert f"{report.explored:,} moments" in str(report)
+    assert f"{report.nb_moments:,} moments" in str(report)
 
 
 def test_a_dropped_row_leaves_a_state_that_nothing_leaves() -> None:
@@ -115,7 +115,7 @@ def test_the_way_to_a_mistake_has_its_last_six_moments(batch_nb: int, lines: int
 def test_a_row_that_nothing_takes_is_listed() -> None:
     loop = Loop(PLAIN, Sizes(train=3))
     report = with_rows(loop, lambda rows: [*rows, row(State.SAVE, to=State.ROUND_END)])
-    assert loop.table.rows[report.untaken[-1]].source is State.SAVE
+    assert loop.table.rows[report.unused_rows[-1]].source is State.SAVE
 
 
 def reads_the_stream(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -160,8 +160,8 @@ def test_what_is_probably_not_meant_is_a_warning_that_names_it(loop: Loop, about
 
 
 def test_a_report_of_an_exploration_that_was_given_up_says_so() -> None:
-    report = check_of(Loop(Options(), Sizes(train=1000)).spec, most=100)
-    assert any("stopped after 100 moments" in bound for bound in report.bounded)
+    report = check_loop(Loop(Options(), Sizes(train=1000)).spec, max_moments=100)
+    assert any("stopped after 100 moments" in bound for bound in report.not_checked)
     assert "stopped after 100 moments" in str(report)
 
 
@@ -187,10 +187,10 @@ def test_errors_come_before_warnings() -> None:
 
 def test_a_report_as_json_holds_all_of_its_fields() -> None:
     whole = Loop(PLAIN, Sizes(train=4)).check()
-    report = evolve(whole, findings=(warning("a", "b", ("c", "d")),), bounded=("e",), untaken=(3,))
+    report = evolve(whole, findings=(warning("a", "b", ("c", "d")),), not_checked=("e",), unused_rows=(3,))
     said = json.loads(report.to_json())
     finding = {"severity": "warning", "about": "a", "text": "b", "example": ["c", "d"]}
-    assert said == {"findings": [finding], "explored": report.explored, "bounded": ["e"], "untaken": [3]}
+    assert said == {"findings": [finding], "nb_moments": report.nb_moments, "not_checked": ["e"], "unused_rows": [3]}
 
 
 # ---- what is told beside what
@@ -203,9 +203,9 @@ def fires_late(n: int) -> Guards:
     return Guards(save=every_n_batches(n))
 
 
-@pytest.mark.parametrize(("batches", "is_told"), [(QUICK, True), (QUICK + 1, False)])
+@pytest.mark.parametrize(("batches", "is_told"), [(MAX_QUICK_BATCHES, True), (MAX_QUICK_BATCHES + 1, False)])
 def test_quick_findings_explore_only_short_epochs(batches: int, is_told: bool) -> None:
-    loop = Loop(evolve(PLAIN, max_nb_epochs=1), Sizes(train=batches), guards=fires_late(QUICK + 9))
+    loop = Loop(evolve(PLAIN, max_nb_epochs=1), Sizes(train=batches), guards=fires_late(MAX_QUICK_BATCHES + 9))
     assert ["never fires" in finding.text for finding in quick_findings(loop.spec)] == [True] * is_told
 
 
@@ -235,7 +235,7 @@ def test_the_reason_why_an_added_row_is_never_taken_is_reported(added: Row, why:
     loop = Loop(PLAIN, Sizes(train=3))
     [finding] = with_rows(loop, lambda rows: [*rows, added]).findings
     assert (finding.about, finding.text) == (f"row {added.source} -> {added.to}", f"it is never taken: {why}.")
-    assert check_of(loop.spec, most=5).findings == ()  # it may be taken later
+    assert check_loop(loop.spec, max_moments=5).findings == ()  # it may be taken later
 
 
 def test_a_run_without_epochs_needs_no_step() -> None:
@@ -243,9 +243,12 @@ def test_a_run_without_epochs_needs_no_step() -> None:
 
 
 def test_a_run_with_streams_has_no_schedule_that_could_be_too_long() -> None:
-    bounded = check_of(Loop(PLAIN, Sizes(train=LONG, test=[None])).spec, most=10).bounded
+    bounded = check_loop(Loop(PLAIN, Sizes(train=MAX_SCHEDULE_BATCHES, test=[None])).spec, max_moments=10).not_checked
     assert not any("was not gone through" in bound for bound in bounded)
-    assert any("was not gone through" in bound for bound in check_of(Loop(PLAIN, Sizes(train=LONG)).spec, most=10).bounded)
+    assert any(
+        "was not gone through" in bound
+        for bound in check_loop(Loop(PLAIN, Sizes(train=MAX_SCHEDULE_BATCHES)).spec, max_moments=10).not_checked
+    )
 
 
 def test_each_optimizer_that_no_row_steps_is_an_error_once_all_has_been_gone_through() -> None:
@@ -253,7 +256,7 @@ def test_each_optimizer_that_no_row_steps_is_an_error_once_all_has_been_gone_thr
     report = with_rows(loop, lambda rows: [row(State.BACKWARD, to=State.ACCUMULATE), *without(rows, State.BACKWARD)])
     about = [finding.about for finding in report.errors if "never steps" in finding.text]
     assert about == ["optimizer 0", "optimizer 1"]
-    assert check_of(loop.spec, most=10).errors == ()
+    assert check_loop(loop.spec, max_moments=10).errors == ()
 
 
 def without(rows: list[Row], source: State) -> list[Row]:
@@ -295,5 +298,5 @@ def test_what_all_ranks_see_alike_may_be_looked_at(guard: Guard) -> None:
     [({}, True), ({"train": 2, "val": [None]}, True), ({"train": 2, "test": [1, None]}, True), ({"train": 2}, False)],
 )
 def test_with_a_stream_the_report_has_the_lengths_that_were_tried(sizes: dict[str, Any], is_bounded: bool) -> None:
-    bounded = Loop(PLAIN, Sizes(**{"train": None, **sizes})).check().bounded
+    bounded = Loop(PLAIN, Sizes(**{"train": None, **sizes})).check().not_checked
     assert ["streams were tried up to 7 batches" in bound for bound in bounded] == [True] * is_bounded

@@ -10,12 +10,12 @@ from attrs import evolve
 
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, every_n_batches
 from fsmtrain.core import effects as do
-from fsmtrain.core.checking.check import check_of
+from fsmtrain.core.checking.check import check_loop
 from fsmtrain.core.checking.exploration import Exploration, Explorer
 from fsmtrain.core.checking.findings import Finding, Severity
-from fsmtrain.core.checking.row_choices import Choices, compare
-from fsmtrain.core.checking.schedule_checks import length_of
-from fsmtrain.core.checking.user_guards import looks_at_growth, readable
+from fsmtrain.core.checking.row_choices import RowChoices, compare_with_source
+from fsmtrain.core.checking.schedule_checks import nb_schedule_batches
+from fsmtrain.core.checking.user_guards import may_tell_epochs_apart, without_opaque
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
 from fsmtrain.core.guards import Guard, window_is_full
@@ -36,7 +36,7 @@ from tests.strategies import assert_ends
 def test_a_stream_is_tried_for_two_windows_or_validations_and_a_batch(options: dict[str, Any], longest: int) -> None:
     given = {"max_nb_epochs": 1, "nb_sanity_val_steps": 0, "val_check_interval": 1, **options}
     report = Loop(Options(**given), Sizes(train=None, val=[1])).check()
-    assert report.bounded == (f"streams were tried up to {longest} batches, and one that never ends is not seen through",)
+    assert report.not_checked == (f"streams were tried up to {longest} batches, and one that never ends is not seen through",)
 
 
 def at_split(n: int) -> Guard:
@@ -51,9 +51,9 @@ def test_batches_are_tried_with_one_to_three_splits(split_nb: int, is_saved: boo
     options = Options(max_nb_epochs=1, truncated_bptt_steps=5)
     loop = Loop(options, Sizes(train=2), guards=Guards(save=at_split(split_nb)))
     report = loop.check()
-    untaken = {loop.table.rows[index].to for index in report.untaken}
+    untaken = {loop.table.rows[index].to for index in report.unused_rows}
     assert (State.SAVE not in untaken) == is_saved
-    assert "batches were tried with up to 3 splits" in report.bounded
+    assert "batches were tried with up to 3 splits" in report.not_checked
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def test_batches_are_tried_with_one_to_three_splits(split_nb: int, is_saved: boo
 def test_how_many_batches_are_gone_through_for_a_plan(
     options: dict[str, Any], sizes: dict[str, Any], guards: Guards, length: int
 ) -> None:
-    assert length_of(Loop(Options(**options), Sizes(train=10, **sizes), guards=guards).spec) == length
+    assert nb_schedule_batches(Loop(Options(**options), Sizes(train=10, **sizes), guards=guards).spec) == length
 
 
 def test_an_epoch_that_is_too_long_to_explore_is_reported() -> None:
     loop = Loop(Options(max_nb_epochs=1), Sizes(train=500_001), guards=Guards(save=every_n_batches(600_000)))
-    report = check_of(loop.spec, most=100)
-    assert "the schedule of 500,001 batches was not gone through, so what it shows is not told" in report.bounded
+    report = check_loop(loop.spec, max_moments=100)
+    assert "the schedule of 500,001 batches was not gone through, so what it shows is not told" in report.not_checked
     assert report.findings == ()
     shorter = Loop(Options(max_nb_epochs=1), Sizes(train=500_000), guards=loop.guards)
-    [finding] = check_of(shorter.spec, most=100).findings
+    [finding] = check_loop(shorter.spec, max_moments=100).findings
     assert "never fires" in finding.text
 
 
@@ -90,7 +90,7 @@ def test_an_epoch_that_is_too_long_to_explore_is_reported() -> None:
 def explored(loop: Loop, rows: Callable[[list[Row]], list[Row]] = list, *, most: int = 10_000) -> Exploration:
     """What is found on the way through a loop, with other rows in its table where they are given."""
     table = Table(tuple(rows(list(loop.table))))
-    return Explorer(table, loop.limits, loop.guards, tells_totals=False, most=most).explore()
+    return Explorer(table, loop.limits, loop.guards, distinguish_totals=False, max_moments=most).explore()
 
 
 def a_loop(*, guards: Guards | None = None, **given: Any) -> Loop:
@@ -113,7 +113,7 @@ def a_loop(*, guards: Guards | None = None, **given: Any) -> Loop:
 )
 def test_where_nothing_comes_from_outside_each_visit_is_a_moment(given: dict[str, Any]) -> None:
     loop = a_loop(**given)
-    assert loop.check().explored == len(list(assert_ends(loop)))
+    assert loop.check().nb_moments == len(list(assert_ends(loop)))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def moments(loop: Loop) -> list[Any]:
             found.append(moment)
             return super()._choose(moment)
 
-    Listening(loop.table, loop.limits, loop.guards, tells_totals=False, most=10_000).explore()
+    Listening(loop.table, loop.limits, loop.guards, distinguish_totals=False, max_moments=10_000).explore()
     return found
 
 
@@ -150,7 +150,7 @@ def test_a_stream_is_gone_through_as_if_it_had_each_length() -> None:
     for length in range(1, 8):
         for visit in assert_ends(a_loop(train=length)):
             met.add((visit.state, visit.batch_nb, visit.state is not State.START and visit.batch_nb + 1 == length))
-    assert explored(a_loop(train=None)).explored == len(met)
+    assert explored(a_loop(train=None)).nb_moments == len(met)
 
 
 def test_a_batch_is_gone_through_as_if_it_had_each_number_of_splits() -> None:
@@ -158,7 +158,7 @@ def test_a_batch_is_gone_through_as_if_it_had_each_number_of_splits() -> None:
     for splits in (1, 2, 3):
         for visit in assert_ends(a_loop(train=1, splits=splits, truncated_bptt_steps=5)):
             met.add((visit.state, visit.split_nb, visit.state is State.START or splits))
-    assert explored(a_loop(train=1, truncated_bptt_steps=5)).explored == len(met)
+    assert explored(a_loop(train=1, truncated_bptt_steps=5)).nb_moments == len(met)
 
 
 @pytest.mark.parametrize(("given", "ways"), [({"on_nonfinite": "skip"}, 2), ({"on_nonfinite": "rollback"}, 4)])
@@ -167,7 +167,7 @@ def test_each_step_may_be_skipped_or_rolled_back(given: dict[str, Any], ways: in
     loop = a_loop(**given)
     steps = [visit for visit in assert_ends(loop) if visit.state is State.STEP]
     found = explored(loop)
-    assert found.explored == len(list(assert_ends(loop))) + (ways - 1) * len(steps)
+    assert found.nb_moments == len(list(assert_ends(loop))) + (ways - 1) * len(steps)
     assert {index for index, r in enumerate(loop.table) if r.source is State.STEP} <= found.taken
 
 
@@ -175,7 +175,7 @@ def test_a_rollback_may_leave_gradients_of_other_optimizers_behind() -> None:
     loop = a_loop(on_nonfinite="rollback", optimizers=2, accumulate_grad_batches=2, guards=Guards(step={0: every_n_batches(1)}))
     found = explored(loop)
     assert State.ROLLED_BACK in {loop.table.rows[index].to for index in found.taken}
-    assert found.unstepped == []
+    assert found.unstepped_ends == []
 
 
 def test_the_nearest_place_where_a_run_may_loop_forever_is_reported() -> None:
@@ -184,10 +184,10 @@ def test_the_nearest_place_where_a_run_may_loop_forever_is_reported() -> None:
     def forgetting(rows: list[Row]) -> list[Row]:
         return [evolve(r, then=()) if r.to is State.SAVE else r for r in rows]
 
-    circling = explored(a_loop(guards=Guards(save=every_n_batches(1))), forgetting).circling
+    circling = explored(a_loop(guards=Guards(save=every_n_batches(1))), forgetting).endless
     assert circling is not None
     assert (circling.state, circling.counters.batch_nb) == (State.ROUND_END, 0)
-    assert explored(a_loop(guards=Guards(save=every_n_batches(1)))).circling is None
+    assert explored(a_loop(guards=Guards(save=every_n_batches(1)))).endless is None
 
 
 @pytest.mark.parametrize("given", [{"train": None}, {"val": [None]}, {"truncated_bptt_steps": 5}, {"on_nonfinite": "rollback"}])
@@ -201,7 +201,7 @@ def test_what_was_seen_in_a_moment_stays_as_it_was(given: dict[str, Any]) -> Non
             return super()._choose(moment)
 
     loop = a_loop(**given)
-    Listening(loop.table, loop.limits, loop.guards, tells_totals=False, most=10_000).explore()
+    Listening(loop.table, loop.limits, loop.guards, distinguish_totals=False, max_moments=10_000).explore()
     assert not any(signals.stop_requested for _, signals, _ in seen)
     assert [(moment.signals, moment.counters.values()) for moment, _, _ in seen] == [said[1:] for said in seen]
 
@@ -219,10 +219,10 @@ def test_what_a_guard_raises_is_kept_with_its_moment_and_nothing_follows_it() ->
         return 1 // (counters.batch_nb - 1) == 1
 
     found = explored(a_loop(guards=Guards(save=divides)))
-    [(message, moment)] = found.raised
+    [(message, moment)] = found.guard_errors
     assert "ZeroDivisionError" in message
     assert (moment.state, moment.counters.batch_nb) == (State.ROUND_END, 1)
-    assert found.explored == 1 + 2 * 5
+    assert found.nb_moments == 1 + 2 * 5
 
 
 def full_windows_alone(rows: list[Row]) -> list[Row]:
@@ -237,7 +237,7 @@ def full_windows_alone(rows: list[Row]) -> list[Row]:
 def test_gradients_may_not_go_from_one_epoch_into_the_next(epochs: int) -> None:
     """Windows of two in three batches: after two epochs all are closed, but between them one is open."""
     found = explored(a_loop(max_nb_epochs=epochs, accumulate_grad_batches=2), full_windows_alone)
-    assert [(moment.state, moment.counters.current_epoch) for moment in found.unstepped] == [(State.EARLY_STOP, 0)]
+    assert [(moment.state, moment.counters.current_epoch) for moment in found.unstepped_ends] == [(State.EARLY_STOP, 0)]
 
 
 @pytest.mark.parametrize("most", [1, 17, 18, 19])
@@ -245,16 +245,16 @@ def test_an_exploration_is_given_up_only_where_more_is_left(most: int) -> None:
     loop = a_loop()
     found = explored(loop, most=most)
     assert len(list(assert_ends(loop))) == 18
-    assert found.explored == min(most, 18)
-    assert found.is_whole == (most >= 18)
-    assert found.bounded == ([] if most >= 18 else [f"it stopped after {most} moments"])
+    assert found.nb_moments == min(most, 18)
+    assert found.is_complete == (most >= 18)
+    assert found.not_explored == ([] if most >= 18 else [f"it stopped after {most} moments"])
 
 
 def test_a_pass_over_a_stream_is_gone_through_as_if_it_had_each_length() -> None:
     met = set()
     for length in range(1, 8):
         met |= {met_in(moment, length) for moment in moments(a_loop(val=[length]))}
-    assert explored(a_loop(val=[None])).explored == len(met)
+    assert explored(a_loop(val=[None])).nb_moments == len(met)
 
 
 def met_in(moment: Any, length: int) -> tuple[State, int, int, bool]:
@@ -263,7 +263,7 @@ def met_in(moment: Any, length: int) -> tuple[State, int, int, bool]:
 
 
 def test_a_stream_among_the_loaders_lets_a_pass_go_on_beyond_the_others() -> None:
-    assert explored(a_loop(val=[None], test=[2])).beyond is None
+    assert explored(a_loop(val=[None], test=[2])).past_the_end is None
 
 
 def test_patience_is_exhausted_at_a_validation_or_not() -> None:
@@ -290,7 +290,7 @@ def always_on(source: State, to: State, then: Effect) -> Callable[[list[Row]], l
     ],
 )
 def test_a_pass_that_nothing_ends_goes_beyond_its_last_batch(given: dict[str, Any], state: State, last: int) -> None:
-    beyond = explored(a_loop(**given), always_on(state, state, do.next_eval_batch)).beyond
+    beyond = explored(a_loop(**given), always_on(state, state, do.next_eval_batch)).past_the_end
     assert beyond is not None
     assert (beyond.state, beyond.counters.eval_nb) == (state, last)
 
@@ -298,7 +298,7 @@ def test_a_pass_that_nothing_ends_goes_beyond_its_last_batch(given: dict[str, An
 def test_of_moments_beyond_the_bounds_the_nearest_is_reported() -> None:
     """A check may come after each of three batches."""
     loop = a_loop(val=[2], guards=Guards(validate=hidden))
-    beyond = explored(loop, always_on(State.VAL_CHECK, State.VAL_CHECK, do.next_eval_batch)).beyond
+    beyond = explored(loop, always_on(State.VAL_CHECK, State.VAL_CHECK, do.next_eval_batch)).past_the_end
     assert beyond is not None
     assert beyond.counters.batch_nb == 0
 
@@ -306,16 +306,16 @@ def test_of_moments_beyond_the_bounds_the_nearest_is_reported() -> None:
 @pytest.mark.parametrize("train", [1, 2])
 def test_an_epoch_that_nothing_ends_goes_beyond_its_last_batch(train: int) -> None:
     found = explored(a_loop(train=train), always_on(State.ROUND_END, State.FETCH, do.next_batch))
-    assert found.beyond is not None
-    assert found.beyond.counters.batch_nb == train - 1
-    assert found.is_whole
+    assert found.past_the_end is not None
+    assert found.past_the_end.counters.batch_nb == train - 1
+    assert found.is_complete
 
 
 def test_a_run_that_nothing_ends_goes_beyond_its_last_epoch() -> None:
     found = explored(a_loop(max_nb_epochs=2), always_on(State.EARLY_STOP, State.FETCH, do.begin_epoch))
-    assert found.beyond is not None
-    assert found.beyond.counters.epochs_done == 2
-    assert found.is_whole
+    assert found.past_the_end is not None
+    assert found.past_the_end.counters.epochs_done == 2
+    assert found.is_complete
 
 
 def test_a_stop_is_tried_in_each_moment() -> None:
@@ -345,7 +345,7 @@ def test_both_answers_of_a_guard_that_cannot_be_read_are_gone_through(guards: Gu
     loop = a_loop(val=[1], guards=guards)
     found = explored(loop)
     assert {loop.table.rows[i].to for i in found.taken if loop.table.rows[i].source is source} >= to
-    assert found.odd == []
+    assert found.wrong_choices == []
 
 
 def also_hidden(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -357,9 +357,9 @@ def test_two_guards_that_cannot_be_read_may_answer_in_four_ways() -> None:
     two = [row(State.BACKWARD, when=hidden, to=State.STEP), row(State.BACKWARD, when=also_hidden, to=State.ACCUMULATE)]
     one = [row(State.BACKWARD, when=hidden, to=State.STEP), row(State.BACKWARD, unless=hidden, to=State.ACCUMULATE)]
     for rows, ways in ((two, {(), (0,), (1,), (0, 1)}), (one, {(0,), (1,)})):
-        choices = Choices(Table(tuple(rows)), a_loop().limits)
-        assert choices.of(State.BACKWARD, Counters(), Signals()) == ways
-        assert choices.of(State.STEP, Counters(), Signals()) == {()}
+        choices = RowChoices(Table(tuple(rows)), a_loop().limits)
+        assert choices.holding_rows(State.BACKWARD, Counters(), Signals()) == ways
+        assert choices.holding_rows(State.STEP, Counters(), Signals()) == {()}
 
 
 @pytest.mark.parametrize(
@@ -375,18 +375,18 @@ def test_two_guards_that_cannot_be_read_may_answer_in_four_ways() -> None:
 )
 def test_a_guard_agrees_with_its_source_if_both_return_the_same(says: Any, answers: object, agree: bool) -> None:
     moment = a_loop().limits, Counters(), Signals()
-    found = compare(hidden, answers, lambda *_: says, moment)
+    found = compare_with_source(hidden, answers, lambda *_: says, moment)
     assert (found is None) == agree
-    assert agree or (found is not None and (found.guard, found.says, found.answers) == (hidden, says, answers))
+    assert agree or (found is not None and (found.guard, found.source_answer, found.answer) == (hidden, says, answers))
 
 
 def test_a_source_that_cannot_be_worked_out_disagrees() -> None:
     def divides(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return counters.batch_nb // limits.val_batches == 0
 
-    found = compare(divides, True, divides, (a_loop().limits, Counters(), Signals()))
+    found = compare_with_source(divides, True, divides, (a_loop().limits, Counters(), Signals()))
     assert found is not None
-    assert isinstance(found.says, ZeroDivisionError)
+    assert isinstance(found.source_answer, ZeroDivisionError)
 
 
 def at(**where: int) -> Guard:
@@ -441,8 +441,10 @@ def test_a_batch_does_not_end_with_an_earlier_split() -> None:
 
 def test_guards_that_cannot_be_read_are_left_out_of_those_that_are_asked() -> None:
     third, fifth = every_n_batches(3), every_n_batches(5)
-    assert readable(Guards(step={0: hidden, 1: third}, validate=hidden, save=fifth)) == Guards(step={1: third}, save=fifth)
-    assert readable(Guards(step={0: third}, stop=hidden)) == Guards(step={0: third})
+    assert without_opaque(Guards(step={0: hidden, 1: third}, validate=hidden, save=fifth)) == Guards(
+        step={1: third}, save=fifth
+    )
+    assert without_opaque(Guards(step={0: third}, stop=hidden)) == Guards(step={0: third})
 
 
 def in_the_third_epoch(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -465,7 +467,7 @@ def after_a_step_of_the_second(limits: Limits, counters: Counters, signals: Sign
     ],
 )
 def test_epochs_that_began_alike_are_told_apart_by_a_guard_on_growing_counters(guards: Guards, looks: bool) -> None:
-    assert looks_at_growth(guards) == looks
+    assert may_tell_epochs_apart(guards) == looks
 
 
 class Even(int):
@@ -497,7 +499,7 @@ def test_that_the_table_itself_was_made_from_a_source_that_misleads_is_one_error
     two = [row(State.BACKWARD, when=own, to=State.STEP), row(State.BACKWARD, unless=own, to=State.STEP)]
     rows = Table((*two, *(r for r in loop.table if r.source is not State.BACKWARD)))
     object.__setattr__(loop.spec, "table", rows)
-    [told] = [finding for finding in check_of(loop.spec).findings if finding.severity is Severity.ERROR]
+    [told] = [finding for finding in check_loop(loop.spec).findings if finding.severity is Severity.ERROR]
     assert told.about == "the guard is_at"
     assert told.text.startswith("its source says False where it answers True, and the table was folded by what it says.")
     assert told.example[-1] == "backward (epoch 0, batch 0, optimizer 0)"
@@ -509,7 +511,7 @@ def errors_without_steps(**given: Any) -> list[Finding]:
     never = row(State.BACKWARD, to=State.ACCUMULATE)
     rows = Table((never, *(r for r in loop.table if r.source is not State.BACKWARD), row(State.ACCUMULATE, to=State.ROUND_END)))
     object.__setattr__(loop.spec, "table", rows)
-    return [finding for finding in check_of(loop.spec).findings if finding.severity is Severity.ERROR]
+    return [finding for finding in check_loop(loop.spec).findings if finding.severity is Severity.ERROR]
 
 
 def test_an_optimizer_that_never_steps_is_reported_also_in_a_run_of_one_epoch() -> None:
@@ -523,7 +525,7 @@ def test_a_guard_that_raises_is_not_also_reported_as_an_optimizer_that_never_ste
     def broken(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return counters.gathered_by[7] == 0
 
-    [told] = [f for f in check_of(a_loop(guards=Guards(step={0: broken})).spec).findings if f.severity is Severity.ERROR]
+    [told] = [f for f in check_loop(a_loop(guards=Guards(step={0: broken})).spec).findings if f.severity is Severity.ERROR]
     assert "IndexError" in told.text
 
 
@@ -532,7 +534,7 @@ def test_an_added_row_is_reported_only_if_it_is_never_taken() -> None:
         loop = a_loop(train=4, accumulate_grad_batches=2)
         rows = [new for r in loop.table for new in (change(r) if r.source is State.STEP else [r])]
         object.__setattr__(loop.spec, "table", Table(tuple(rows)))
-        return [finding.about for finding in check_of(loop.spec).findings if "never taken" in finding.text]
+        return [finding.about for finding in check_loop(loop.spec).findings if "never taken" in finding.text]
 
     assert with_step(lambda step: [evolve(step, then=(*step.then, do.reset_saved))]) == []
     never = at(batch_nb=99)
@@ -542,7 +544,7 @@ def test_an_added_row_is_reported_only_if_it_is_never_taken() -> None:
 def test_a_row_with_a_guard_that_is_not_ours_counts_as_added() -> None:
     loop = a_loop()
     object.__setattr__(loop.spec, "table", Table((row(State.START, when=at(batch_nb=99), to=State.STOPPED), *loop.table)))
-    assert [finding.about for finding in check_of(loop.spec).findings] == ["row start -> stopped"]
+    assert [finding.about for finding in check_loop(loop.spec).findings] == ["row start -> stopped"]
 
 
 def on_patience(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -556,5 +558,5 @@ def on_request(limits: Limits, counters: Counters, signals: Signals) -> bool:
 @pytest.mark.parametrize(("guard", "differs"), [(on_patience, False), (on_request, True)])
 def test_a_guard_may_look_at_signals_that_every_rank_sees_the_same(guard: Guard, differs: bool) -> None:
     given = {"train": 4, "val": [1], "max_nb_epochs": 9, "early_stop_callback": True, "val_check_interval": 1}
-    told = check_of(a_loop(guards=Guards(save=guard), **given).spec).findings
+    told = check_loop(a_loop(guards=Guards(save=guard), **given).spec).findings
     assert any("differently" in finding.text for finding in told) == differs

@@ -9,7 +9,7 @@ import pytest
 
 from fsmtrain import Guards, Loop, Options, Sizes, every_n_batches
 from fsmtrain.core.checking import optimizer_step_checks
-from fsmtrain.core.checking.optimizer_step_checks import own_steps, unforeseen_steps
+from fsmtrain.core.checking.optimizer_step_checks import hook_findings, opaque_hook_findings
 from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.guard_ast.expressions import Opaque
 from fsmtrain.core.planning.planner import make_plan
@@ -64,7 +64,7 @@ def a_loop(hook: Hook | None, *, guards: Guards | None = None, **given: Any) -> 
 
 def told(loop: Loop, *unknown: int) -> list[str]:
     """What is told of each optimizer."""
-    return [finding.text for finding in own_steps(loop.spec, make_plan(loop.spec), set(unknown))]
+    return [finding.text for finding in hook_findings(loop.spec, make_plan(loop.spec), set(unknown))]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_an_optimizer_with_unknown_windows_is_not_reported() -> None:
 
 def test_another_optimizer_s_guard_does_not_make_a_hook_s_own_choice_wrong() -> None:
     guards = Guards(step={1: every_n_batches(1)})
-    [finding] = own_steps(loop := a_loop(each_second_batch, optimizers=2, guards=guards).spec, make_plan(loop), set())
+    [finding] = hook_findings(loop := a_loop(each_second_batch, optimizers=2, guards=guards).spec, make_plan(loop), set())
     assert finding.about == "optimizer_step of optimizer 1"
 
 
@@ -150,5 +150,5 @@ def test_a_hook_that_cannot_be_read_is_warned_of_where_it_may_miss_a_window(
 ) -> None:
     loop = a_loop(hook, **given)
     assert isinstance(loop.spec.hook, Opaque) == (hook is hands_it_on)
-    texts = [finding.text for finding in unforeseen_steps(loop.spec)]
+    texts = [finding.text for finding in opaque_hook_findings(loop.spec)]
     assert [text.startswith(because or "") for text in texts] == ([] if because is None else [True])

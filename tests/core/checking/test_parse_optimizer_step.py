@@ -9,7 +9,7 @@ import pytest
 
 from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.guard_ast.expressions import Opaque
-from fsmtrain.core.guard_ast.format import text
+from fsmtrain.core.guard_ast.format import format_expression
 from tests.models import Linear
 
 Hook = Callable[..., Any]
@@ -165,7 +165,7 @@ class Calls(Linear):
     ],
 )
 def test_a_hook_is_formatted_from_its_source(hook: Hook, told: str) -> None:
-    assert text(parse_optimizer_step(hook)) == told
+    assert format_expression(parse_optimizer_step(hook)) == told
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from fsmtrain import Guards, Loop, Options, Sizes, after_batches, every_n_batches
 from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
-from fsmtrain.core.checking.schedule_checks import missing_metric, schedule_findings
+from fsmtrain.core.checking.schedule_checks import missing_metric_findings, schedule_findings
 from fsmtrain.core.checking.user_guards import user_guards
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guards import Guard
@@ -173,7 +173,7 @@ def test_patience_that_depends_on_an_opaque_guard_is_not_reported() -> None:
 def test_what_waits_for_a_metric_that_never_comes_is_named(given: dict[str, Any], about: list[str]) -> None:
     schedulers = [Schedule(), Schedule(needs_validation=True)]
     loop = a_loop(**{"schedulers": schedulers, "early_stop_callback": stopping(2), **given})
-    assert [finding.about for finding in missing_metric(loop.spec)] == about
+    assert [finding.about for finding in missing_metric_findings(loop.spec)] == about
 
 
 def each_second_batch(epoch: int, batch: int, opt: Any, i: int) -> None:
@@ -248,7 +248,7 @@ def test_a_guard_that_contradicts_its_source_is_reported_at_the_first_place() ->
         return counters.batch_nb == two
 
     _, [heard] = schedule_findings(a_loop(guards=Guards(save=at_two)).spec)
-    assert heard.at is not None
-    assert (heard.at.current_epoch, heard.at.batch_nb) == (0, 0)
+    assert heard.counters is not None
+    assert (heard.counters.current_epoch, heard.counters.batch_nb) == (0, 0)
     assert heard.disagreement is not None
-    assert (heard.disagreement.says, heard.disagreement.answers) == (False, True)
+    assert (heard.disagreement.source_answer, heard.disagreement.answer) == (False, True)

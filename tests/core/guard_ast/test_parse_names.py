@@ -11,9 +11,9 @@ from itertools import product
 import pytest
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guard_ast.expressions import Opaque, Value, parts_of
-from fsmtrain.core.guard_ast.format import text
-from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guard_ast.expressions import Opaque, Value, iter_parts
+from fsmtrain.core.guard_ast.format import format_expression
+from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 
@@ -100,7 +100,7 @@ def by_a_constant_of_the_module() -> Guard:
     ],
 )
 def test_a_name_that_is_bound_once_is_read_as_its_number(make: Make) -> None:
-    assert text(read(make())) == "batch_nb == 3"
+    assert format_expression(parse_guard(make())) == "batch_nb == 3"
 
 
 def test_a_flag_is_read_as_a_truth_value_and_a_number_as_a_plain_one() -> None:
@@ -108,9 +108,9 @@ def test_a_flag_is_read_as_a_truth_value_and_a_number_as_a_plain_one() -> None:
         """One that may be equal to whatever it likes."""
 
     is_on, n = True, Number(3)
-    expression = read(lambda limits, counters, signals: is_on and counters.batch_nb == n)
-    assert text(expression) == "true and batch_nb == 3"
-    assert {type(part.value) for part in parts_of(expression) if isinstance(part, Value)} == {bool, int}
+    expression = parse_guard(lambda limits, counters, signals: is_on and counters.batch_nb == n)
+    assert format_expression(expression) == "true and batch_nb == 3"
+    assert {type(part.value) for part in iter_parts(expression) if isinstance(part, Value)} == {bool, int}
 
 
 # ---- bound more than once, or nobody knows how often
@@ -284,7 +284,7 @@ def of_the_module_by_a_loop() -> Guard:
     ],
 )
 def test_a_name_that_may_be_bound_again_is_not_read(make: Make) -> None:
-    expression = read(make())
+    expression = parse_guard(make())
     assert isinstance(expression, Opaque)
     assert expression.reason.endswith("may change")
 
@@ -293,14 +293,14 @@ def test_a_name_that_may_be_bound_again_is_not_read(make: Make) -> None:
 
 
 def test_a_variable_of_a_module_is_not_read_since_others_may_set_it() -> None:
-    expression = read(lambda limits, counters, signals: counters.batch_nb == lower)
+    expression = parse_guard(lambda limits, counters, signals: counters.batch_nb == lower)
     assert isinstance(expression, Opaque)
     assert expression.reason == "`lower` is a variable of a module, which others may set"
 
 
 def test_a_name_without_a_visible_binding_is_not_read() -> None:
     globals()["UNSEEN"] = 3
-    expression = read(lambda limits, counters, signals: counters.batch_nb == UNSEEN)  # type: ignore[name-defined] # noqa: F821
+    expression = parse_guard(lambda limits, counters, signals: counters.batch_nb == UNSEEN)  # type: ignore[name-defined] # noqa: F821
     assert isinstance(expression, Opaque)
     assert expression.reason == "`IGNORED` may change"
 
@@ -310,7 +310,7 @@ def test_a_name_without_a_value_yet_is_unknown() -> None:
         yield lambda limits, counters, signals: counters.batch_nb == n  # type: ignore[has-type]
         n = 3
 
-    expression = read(next(later()))
+    expression = parse_guard(next(later()))
     assert isinstance(expression, Opaque)
     assert expression.reason == "`n` is unknown"
 
@@ -327,6 +327,6 @@ def test_a_name_without_a_value_yet_is_unknown() -> None:
     ids=["no guard", "no member", "no module", "a field", "a field of a field"],
 )
 def test_what_is_called_is_a_guard_or_the_member_of_a_module(guard: Guard, reason: str) -> None:
-    expression = read(guard)
+    expression = parse_guard(guard)
     assert isinstance(expression, Opaque)
     assert expression.reason.endswith(reason)

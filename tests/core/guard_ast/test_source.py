@@ -14,8 +14,8 @@ import pytest
 
 import fsmtrain
 from fsmtrain.core.guard_ast.expressions import Opaque
-from fsmtrain.core.guard_ast.format import text
-from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guard_ast.format import format_expression
+from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.guards import Guard
 
 WRITTEN = "def guard(limits, counters, signals):\n    return counters.batch_nb > 1\n"
@@ -54,9 +54,9 @@ def test_an_edited_file_is_no_source_unless_the_code_is_the_same(now: str, reaso
     path = tmp_path / "edited.py"
     guard = loaded(path, WRITTEN)
     path.write_text(now)
-    expression = read(guard)
+    expression = parse_guard(guard)
     if reason is None:
-        assert text(expression) == "batch_nb > 1"
+        assert format_expression(expression) == "batch_nb > 1"
     else:
         assert isinstance(expression, Opaque)
         assert expression.reason == reason
@@ -64,16 +64,19 @@ def test_an_edited_file_is_no_source_unless_the_code_is_the_same(now: str, reaso
 
 def test_the_same_code_in_two_files_is_read_with_what_is_around_it_in_each(tmp_path: Path) -> None:
     once = f"N = 1\n{WRITTEN.replace('> 1', '> N')}"
-    assert text(read(loaded(tmp_path / "once.py", once))) == "batch_nb > 1"
-    again = read(loaded(tmp_path / "again.py", f"{once}\nN = 2\n"))
+    assert format_expression(parse_guard(loaded(tmp_path / "once.py", once))) == "batch_nb > 1"
+    again = parse_guard(loaded(tmp_path / "again.py", f"{once}\nN = 2\n"))
     assert isinstance(again, Opaque)
     assert again.reason == "`N` may change"
 
 
 def test_of_two_functions_of_one_name_the_right_one_is_read(tmp_path: Path) -> None:
     longer = WRITTEN.replace("> 1", "> 1 and counters.batch_nb < 9")
-    assert text(read(loaded(tmp_path / "first.py", f"{WRITTEN}\n\n{longer}"))) == "batch_nb > 1 and batch_nb < 9"
-    assert text(read(loaded(tmp_path / "second.py", f"{longer}\n\n{WRITTEN}"))) == "batch_nb > 1"
+    assert (
+        format_expression(parse_guard(loaded(tmp_path / "first.py", f"{WRITTEN}\n\n{longer}")))
+        == "batch_nb > 1 and batch_nb < 9"
+    )
+    assert format_expression(parse_guard(loaded(tmp_path / "second.py", f"{longer}\n\n{WRITTEN}"))) == "batch_nb > 1"
 
 
 def test_syntax_warnings_of_a_file_are_not_repeated(tmp_path: Path) -> None:
@@ -81,7 +84,7 @@ def test_syntax_warnings_of_a_file_are_not_repeated(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         guard = loaded(tmp_path / "escaped.py", f'{WRITTEN}\nx = "\\d"\n')
         warnings.simplefilter("error")
-        assert text(read(guard)) == "batch_nb > 1"
+        assert format_expression(parse_guard(guard)) == "batch_nb > 1"
 
 
 IN_LINES = """

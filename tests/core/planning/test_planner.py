@@ -11,7 +11,7 @@ from fsmtrain import Guards, Options, Sizes, after_batches, after_steps, every_n
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import choose
 from fsmtrain.core.guard_ast.expressions import is_opaque
-from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.planner import simulate
@@ -101,7 +101,7 @@ def test_a_guard_that_cannot_be_read_is_called_at_each_of_its_moments_in_the_ord
         asked.append((counters.current_epoch, counters.batch_nb))
         return len(asked) % 7 == 0
 
-    assert is_opaque(read(remembering))
+    assert is_opaque(parse_guard(remembering))
     planned = plan(Options(max_nb_epochs=3), train=200, guards=Guards(save=remembering))
     assert asked == [(epoch, batch) for epoch in range(3) for batch in range(200)]
     saved = [200 * group.first + nb for group in planned.epochs for nb in group.epoch.saves]
@@ -124,6 +124,6 @@ def test_a_guard_that_can_be_read_and_fails_late_fails_there() -> None:
     def failing(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return 5 // (700 - counters.batch_nb) == 7
 
-    assert not is_opaque(read(failing))
+    assert not is_opaque(parse_guard(failing))
     with pytest.raises(GuardError, match=r"Guards\(save=failing\): the guard raised ZeroDivisionError"):
         plan(Options(max_nb_epochs=1), train=1000, guards=Guards(save=failing))
