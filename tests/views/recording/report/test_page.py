@@ -114,13 +114,13 @@ def test_a_train_and_val_loss_share_one_chart_and_so_do_losses_of_two_optimizers
     charts = [[series["name"] for series in chart["series"]] for chart in page.numbers["charts"]]
     assert charts[:2] == [["loss/0", "loss/1"], ["optimizer 0", "optimizer 1"]]
     assert page.series["optimizer 1"]["y"][-1] == 0.1
-    assert "0 Adam 4 4 4 of 1 batch" in page.text
-    assert "1 SGD 4 4 4 of 1 batch" in page.text
+    assert "0 Adam 4 4 4 of 1 backward" in page.text
+    assert "1 SGD 4 4 4 of 1 backward" in page.text
 
 
 def test_the_report_compares_the_plan_with_what_happened(tmp_path: Path) -> None:
     page = reported(record_run(tmp_path, accumulate_grad_batches=4))
-    assert "0 SGD 4 4 2 of 4 batches, 2 of 2" in page.text
+    assert "0 SGD 4 4 2 of 4 backwards, 2 of 2" in page.text
     assert "As planned: 4 steps, 4 validations." in page.text
     stopping = EarlyStopping(monitor="val_loss", patience=1)
     page = reported(record_run(tmp_path / "early", max_nb_epochs=9, early_stop_callback=stopping))

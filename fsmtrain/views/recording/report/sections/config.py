@@ -18,7 +18,7 @@ def config_section(run: RunRecord) -> Markup:
     items: list[tuple[str, Content]] = [
         ("model", _model(run)),
         ("optimizers", ", ".join(map(str, content.get("optimizers") or ()))),
-        ("non-default flags", join((tag("code", str(flag), class_="chip") for flag in content.get("non_defaults") or ()), " ")),
+        ("not default", join((tag("code", str(flag), class_="chip") for flag in content.get("non_defaults") or ()), " ")),
         ("own guards", _guards(_dict(content.get("guards")))),
         ("device", f"{content.get('device', '?')}, precision {options.get('precision', '?')}"),
         ("seed", str(options["seed"]) if options.get("seed") is not None else "none"),

@@ -38,16 +38,16 @@ def steps_section(run: RunRecord) -> Markup | None:
 
 
 def _windows(counts: dict[str, int]) -> str:
-    """Return how many windows of each length there were, the most frequent first.
+    """Return how many windows of each length there were, the most frequent first. A length is a number of backwards.
 
     >>> _windows({"1": 18, "2": 702})
-    '702 of 2 batches, 18 of 1'
+    '702 of 2 backwards, 18 of 1'
     """
     ordered = sorted(counts.items(), key=lambda item: (-item[1], -to_float(item[0])))
     if not ordered:
         return "none"
     parts = [f"{count:,} of {length}" for length, count in ordered[:MAX_WINDOW_LENGTHS]]
-    parts[0] += " batch" if ordered[0][0] == "1" else " batches"
+    parts[0] += " backward" if ordered[0][0] == "1" else " backwards"
     rest = ordered[MAX_WINDOW_LENGTHS:]
     if rest:
         parts.append(f"{sum(count for _, count in rest):,} of {len(rest)} other lengths")
