@@ -18,9 +18,9 @@ import torch
 
 from benchmarks.models import WIDTH, Wide
 from fsmtrain.runtime.checkpoint_files.codec.codec import encode
-from fsmtrain.runtime.checkpoint_files.store.background_writer import Writer
-from fsmtrain.runtime.checkpoint_files.store.retention import newest
-from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, snapshot
+from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
+from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
+from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, take_snapshot
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 
 EVERY = 50  # batches
@@ -46,7 +46,7 @@ class Training:
         return {"model": self.model.state_dict(), "optimizers": [self.optimizer.state_dict()]}
 
 
-def timed(training: Training, batches: int, writer: Writer | None) -> tuple[float, float, float]:
+def timed(training: Training, batches: int, writer: BackgroundWriter | None) -> tuple[float, float, float]:
     """Seconds of these batches: on the clock; of the training thread's own time; and those of `submit` among the latter."""
     submitting = 0.0
     begin, own = time.perf_counter(), time.thread_time()
@@ -68,13 +68,13 @@ def parts(training: Training, folder: Path) -> None:
         state = training.state()
         encode(state)
         marks.append(time.process_time())
-        fresh = snapshot(state, {})
+        fresh = take_snapshot(state, {})
         marks.append(time.process_time())
-        taken = snapshot(state, {}, reuse=taken)
+        taken = take_snapshot(state, {}, reuse=taken)
         marks.append(time.process_time())
-        store.write(fresh.encoded, fresh.about)
+        store.write(fresh.encoded, fresh.metadata)
         marks.append(time.process_time())
-        store.newest()
+        store.load_newest()
         marks.append(time.process_time())
     names = ("encode", "copy into fresh memory", "copy into used memory", "write", "load")
     for name, begin, end in zip(names, marks, marks[1:], strict=False):
@@ -99,7 +99,7 @@ def main() -> None:
         parts(training, Path(folder) / "parts")
         for _ in range(options.rounds):
             without, own_without, _ = timed(training, options.batches, None)
-            with Writer(Store(Path(folder) / "runs"), newest(2)) as writer:
+            with BackgroundWriter(Store(Path(folder) / "runs"), keep_newest(2)) as writer:
                 seconds, own, submitting = timed(training, options.batches, writer)
             ratios.append(seconds / without)
             own_ratios.append(own / own_without)

@@ -143,7 +143,7 @@ class Machine(Engine):
         """Go to the checkpoint that is there; what is recorded goes on in the run's folder, if it is one run."""
         try:
             loaded = load_checkpoint(where)
-            said = loaded.about.get(RECORD) or {}
+            said = loaded.metadata.get(RECORD) or {}
             folder = said.get("folder")
             is_elsewhere = run is None and where == self.checkpoints and self._makes_a_folder
             if is_elsewhere and folder and auto_resume.is_run_folder(Path(folder)):

@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fsmtrain.runtime.data.tbptt_split import split_in_time
-from fsmtrain.runtime.model_files.hparams import HParams, plain_hparams, read_tags_csv
-from fsmtrain.runtime.model_files.weights import load_weights, restore_model
+from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, read_tags_csv
+from fsmtrain.runtime.model_files.weights import build_model, load_weights
 from fsmtrain.runtime.training.train_batch import step_and_zero
 from fsmtrain.user_warnings import warn
 
@@ -93,7 +93,7 @@ class TrainingModule(nn.Module):
         Raises:
             ModelError: A value is not plain data.
         """
-        self.hparams = HParams(**{**plain_hparams(hparams), **plain_hparams(values)})
+        self.hparams = HParams(**{**hparams_to_dict(hparams), **hparams_to_dict(values)})
 
     @classmethod
     def load_from_checkpoint(cls, path: str | os.PathLike[str], map_location: Any = None) -> Self:
@@ -113,7 +113,7 @@ class TrainingModule(nn.Module):
         """
         content = load_weights(path, map_location)
         hparams = content.get("hparams")
-        return restore_model(cls, HParams(**hparams) if hparams else None, content["state_dict"])
+        return build_model(cls, HParams(**hparams) if hparams else None, content["state_dict"])
 
     @classmethod
     def load_from_metrics(
@@ -140,7 +140,7 @@ class TrainingModule(nn.Module):
         if on_gpu and not gpu:
             warn("load_from_metrics(on_gpu=True): there is no GPU, so the model stays on the CPU.")
         content = load_weights(weights_path, map_location or ("cuda" if gpu else "cpu"))
-        model = restore_model(cls, read_tags_csv(tags_csv), content["state_dict"])
+        model = build_model(cls, read_tags_csv(tags_csv), content["state_dict"])
         return model.to("cuda") if gpu and map_location is None else model
 
     def __getstate__(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from fsmtrain.errors import CheckpointError, FsmtrainError, UsageError
 from fsmtrain.machine import Machine
 from fsmtrain.runtime.engine import Result
 from fsmtrain.runtime.model_files.hparams import HParams
-from fsmtrain.runtime.model_files.weights import load_weights, put_weights
+from fsmtrain.runtime.model_files.weights import load_model_weights, load_weights
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
 from fsmtrain.views.console.stderr import print_stderr
 from fsmtrain.views.number_format import metric
@@ -51,7 +51,7 @@ def build_model_with_weights(target: str, weights: Path, hparams: HParams | None
         raise UsageError(f"--weights {weights}: {error.strerror or error}.") from error
     saved = content.get("hparams")
     model = build_model(target, hparams or (HParams(**saved) if saved else None))
-    put_weights(model, content["state_dict"])
+    load_model_weights(model, content["state_dict"])
     return model
 
 

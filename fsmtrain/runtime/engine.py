@@ -27,7 +27,7 @@ from fsmtrain.options import Options
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
-from fsmtrain.runtime.checkpoint_files.store.checkpoint import Loaded
+from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpointing.manager import CheckpointManager
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
 from fsmtrain.runtime.checkpointing.selection import MetricRanking, load_checkpoint, split_callbacks
@@ -349,7 +349,7 @@ class Engine:
         """
         return self._go_to(load_checkpoint(self.checkpoints if path is None else path), strict=strict)
 
-    def _go_to(self, loaded: Loaded, *, strict: bool) -> Path:
+    def _go_to(self, loaded: LoadedCheckpoint, *, strict: bool) -> Path:
         if self._begun:
             raise UsageError("resume: the run has begun. Build a new machine, and resume it before it runs.")
         self._ended = True  # should anything go wrong half way

@@ -21,7 +21,7 @@ import torch
 
 from fsmtrain import Machine
 from fsmtrain.runtime.checkpoint_files.codec.codec import decode
-from fsmtrain.runtime.checkpoint_files.store.snapshots import snapshot
+from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
 from fsmtrain.runtime.checkpointing.selection import CheckpointFolder
@@ -104,7 +104,7 @@ def state_trees(scenario: Scenario, every: int) -> Iterator[Any]:
     machine = scenario([])
     for number, _ in enumerate(machine):
         if number % every == every - 1 or machine.state.is_final:
-            taken = snapshot({"tree": state_tree(machine)}, {})
+            taken = take_snapshot({"tree": state_tree(machine)}, {})
             yield decode(taken.encoded)["tree"]
 
 

@@ -163,7 +163,7 @@ def test_a_line_that_was_cut_by_the_kill_is_left_out() -> None:
 def test_a_checkpoint_without_record_position_trims_nothing() -> None:
     folder = stopped().run_dir
     assert folder is not None
-    tree = Store(folder / "checkpoints").newest().tree  # type: ignore[union-attr]
+    tree = Store(folder / "checkpoints").load_newest().tree  # type: ignore[union-attr]
     Store(folder / "checkpoints").save(tree, {"batches_begun": 1})
     before = (folder / "metrics.jsonl").read_bytes()
     one = machine()
@@ -256,7 +256,7 @@ def test_a_checkpoint_is_where_a_run_of_its_own_begins() -> None:
     folder = stopped().run_dir
     assert folder is not None
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    for where in (folder / "checkpoints", Store(folder / "checkpoints").newest().path):  # type: ignore[union-attr]
+    for where in (folder / "checkpoints", Store(folder / "checkpoints").load_newest().path):  # type: ignore[union-attr]
         one = machine()
         one.resume(where)
         one.run()

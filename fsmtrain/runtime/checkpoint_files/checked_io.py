@@ -16,24 +16,24 @@ from fsmtrain.runtime.checkpoint_files.files import Files, close_quietly
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PIECE = 2**20  # what is smaller is gathered to a write of this many bytes
+_CHUNK_BYTES = 2**20  # what is smaller is gathered to a write of this many bytes
 
 
 @frozen
-class Written:
+class FileDigest:
     """What a file holds: its size in bytes, and its SHA-256 in hexadecimal digits."""
 
     size: int
     sha256: str
 
 
-def write_file(files: Files, path: str, parts: Iterable[bytes | memoryview]) -> Written:
+def write_file(files: Files, path: str, parts: Iterable[bytes | memoryview]) -> FileDigest:
     """Make a file of these parts, durable when this returns (but for its name, which is its folder's)."""
     digest = hashlib.sha256()
     size = 0
     handle = files.create(path)
     try:
-        for piece in _gathered(parts):
+        for piece in _chunks(parts):
             digest.update(piece)
             _write_all(files, handle, piece)
             size += len(piece)
@@ -42,19 +42,19 @@ def write_file(files: Files, path: str, parts: Iterable[bytes | memoryview]) -> 
         close_quietly(files, handle)
         raise
     files.close(handle)
-    return Written(size, digest.hexdigest())
+    return FileDigest(size, digest.hexdigest())
 
 
-def _gathered(parts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+def _chunks(parts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
     """The same bytes in pieces that are worth a system call."""
     small = bytearray()
     for part in parts:
-        if len(part) < _PIECE:
+        if len(part) < _CHUNK_BYTES:
             small += part
-        if len(small) >= _PIECE or (small and len(part) >= _PIECE):
+        if len(small) >= _CHUNK_BYTES or (small and len(part) >= _CHUNK_BYTES):
             yield memoryview(small)
             small = bytearray()
-        if len(part) >= _PIECE:
+        if len(part) >= _CHUNK_BYTES:
             yield memoryview(part)
     if small:
         yield memoryview(small)
@@ -75,17 +75,17 @@ class Reader:
         self._files = files
         self._handle = handle
         self._digest = hashlib.sha256()
-        self.left = size
+        self.remaining = size
 
-    def into(self, target: memoryview) -> None:
+    def read_into(self, target: memoryview) -> None:
         """Fill the target with the next bytes.
 
         Raises:
             ValueError: The file has not that many.
         """
-        if len(target) > self.left:
+        if len(target) > self.remaining:
             raise ValueError("it ends too early")
-        self.left -= len(target)
+        self.remaining -= len(target)
         whole = target
         while target:
             count = self._files.read(self._handle, target)
@@ -94,28 +94,28 @@ class Reader:
             target = target[count:]
         self._digest.update(whole)
 
-    def bytes(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes:
         """The next bytes."""
-        if count > self.left:
+        if count > self.remaining:
             raise ValueError("it ends too early")
         data = bytearray(count)
-        self.into(memoryview(data))
+        self.read_into(memoryview(data))
         return bytes(data)
 
-    def finish(self, sha256: Any) -> None:
+    def verify(self, sha256: Any) -> None:
         """The file must have been read to its end, and be the one with this SHA-256.
 
         Raises:
             ValueError: It is not.
         """
-        if self.left:
-            raise ValueError(f"it has {self.left} bytes more than belong there")
+        if self.remaining:
+            raise ValueError(f"it has {self.remaining} bytes more than belong there")
         if self._digest.hexdigest() != sha256:
             raise ValueError("its content is not what was written: the SHA-256 differs from the manifest's")
 
 
 @contextmanager
-def reading(files: Files, path: str, size: int | None = None, most: int | None = None) -> Iterator[Reader]:
+def open_reader(files: Files, path: str, size: int | None = None, max_size: int | None = None) -> Iterator[Reader]:
     """A file for reading.
 
     Raises:
@@ -126,14 +126,14 @@ def reading(files: Files, path: str, size: int | None = None, most: int | None =
         found = files.size(handle)
         if size is not None and found != size:
             raise ValueError(f"it has {found} bytes, and {size} were written")
-        if most is not None and found > most:
-            raise ValueError(f"it has {found} bytes, and at most {most} are read")
+        if max_size is not None and found > max_size:
+            raise ValueError(f"it has {found} bytes, and at most {max_size} are read")
         yield Reader(files, handle, found)
     finally:
         close_quietly(files, handle)
 
 
-def shown(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """An error as a reason in a sentence: for one of the operating system, its text without number and path.
 
     >>> shown(OSError(28, "No space left on device", "/a")), shown(ValueError("it is short"))

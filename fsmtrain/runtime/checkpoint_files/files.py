@@ -13,7 +13,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Files:
@@ -25,13 +25,13 @@ class Files:
 
     def create(self, path: str) -> int:
         """Make a file that did not exist, for writing."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _PLAIN, 0o666)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _OPEN_FLAGS, 0o666)
 
     def open(self, path: str) -> int:
         """Open a file for reading. What is no plain file (a link, a folder, a pipe) is refused."""
         if _NO_FOLLOW == 0 and os.path.islink(path):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-        handle = os.open(path, os.O_RDONLY | _NO_FOLLOW | _PLAIN | getattr(os, "O_NONBLOCK", 0))
+        handle = os.open(path, os.O_RDONLY | _NO_FOLLOW | _OPEN_FLAGS | getattr(os, "O_NONBLOCK", 0))
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise OSError(errno.EINVAL, "not a plain file", path)
@@ -79,7 +79,7 @@ class Files:
         """Return when the names in a folder would survive a power cut."""
         if os.name == "nt":  # folders cannot be opened there
             return
-        handle = os.open(path, os.O_RDONLY | _PLAIN)
+        handle = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
         try:
             os.fsync(handle)
         except OSError as error:
@@ -109,7 +109,7 @@ class Files:
         if fcntl is None:
             raise OSError(errno.ENOSYS, "folders cannot be locked here", folder)
         try:
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _PLAIN)
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _OPEN_FLAGS)
         except FileNotFoundError:
             return None
         try:

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-DEEPEST = 400  # levels of brackets; what the codec writes stays below
+MAX_DEPTH = 400  # levels of brackets; what the codec writes stays below
 _STRINGS_AND_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 
 
@@ -26,10 +26,10 @@ def parse(text: bytes) -> Any:
     Raises:
         ValueError: It is no JSON, or deeper than anything that is written here.
     """
-    if _depth(text) > DEEPEST:
-        raise ValueError(f"its brackets are more than {DEEPEST} deep")
+    if _depth(text) > MAX_DEPTH:
+        raise ValueError(f"its brackets are more than {MAX_DEPTH} deep")
     try:
-        return json.loads(text.decode(), parse_constant=_refuse)
+        return json.loads(text.decode(), parse_constant=_reject_constant)
     except RecursionError:
         raise ValueError("its brackets are too deep") from None
     except UnicodeDecodeError as error:
@@ -49,12 +49,12 @@ def _depth(text: bytes) -> int:
         if match[0] in b"[{":
             depth += 1
             deepest = max(deepest, depth)
-            if deepest > DEEPEST:
+            if deepest > MAX_DEPTH:
                 break
         elif match[0] in b"]}":
             depth -= 1
     return deepest
 
 
-def _refuse(constant: str) -> Any:
+def _reject_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is no number in JSON")

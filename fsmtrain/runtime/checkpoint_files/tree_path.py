@@ -42,7 +42,7 @@ class TreePath:
     @property
     def name(self) -> str:
         """The steps joined by dots, as a state_dict names its tensors; text that any file can hold."""
-        joined = ".".join(step if isinstance(step, str) else _shown(step) for step in self.steps)
+        joined = ".".join(step if isinstance(step, str) else _step_text(step) for step in self.steps)
         return joined.encode(errors="backslashreplace").decode()
 
     def __str__(self) -> str:
@@ -51,9 +51,9 @@ class TreePath:
             return "the value"
         first, *others = steps
         bare = isinstance(first, str) and first.isidentifier()
-        return "".join([first if bare else f"[{_shown(first)}]", *(f"[{_shown(step)}]" for step in others)])
+        return "".join([first if bare else f"[{_step_text(first)}]", *(f"[{_step_text(step)}]" for step in others)])
 
 
-def _shown(step: Any) -> str:
+def _step_text(step: Any) -> str:
     text = ascii(step)
     return text if len(text) <= 100 else f"{text[:97]}..."

@@ -9,7 +9,7 @@ from typing import Any
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import FsmtrainError, NonFiniteError, ResumeError
 from fsmtrain.runtime.actions import Actions
-from fsmtrain.runtime.checkpoint_files.store.checkpoint import Loaded
+from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpointing import run_snapshot
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
 from fsmtrain.runtime.checkpointing.selection import (
@@ -120,7 +120,7 @@ class CheckpointManager:
 
     # ---- going on
 
-    def load(self, loaded: Loaded, *, strict: bool) -> tuple[ResumePoint, RngState]:
+    def load(self, loaded: LoadedCheckpoint, *, strict: bool) -> tuple[ResumePoint, RngState]:
         """Bring the run to a checkpoint; returns where it stands there, and the random states to put back last.
 
         Raises:

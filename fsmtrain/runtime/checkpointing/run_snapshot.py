@@ -22,7 +22,7 @@ from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpointing.compatibility import check_compatible, fingerprint
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot
-from fsmtrain.runtime.model_files.hparams import plain_hparams
+from fsmtrain.runtime.model_files.hparams import hparams_to_dict
 from fsmtrain.runtime.model_files.importers import IMPORTED
 from fsmtrain.runtime.nested import iter_tensors, map_nested
 from fsmtrain.runtime.rng import RngState
@@ -161,7 +161,7 @@ def _beginning_to_save(passes: Tree, actions: Actions) -> PassSnapshot | None:
 def _hparams(model: nn.Module) -> Tree | None:
     """The model's hyperparameters where they are plain data: for whoever loads the weights alone."""
     try:
-        return plain_hparams(getattr(model, "hparams", None))
+        return hparams_to_dict(getattr(model, "hparams", None))
     except ModelError:
         return None
 

@@ -10,10 +10,10 @@ from typing import Any
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import CheckpointError, OptionsError
-from fsmtrain.runtime.checkpoint_files.store.background_writer import Writer
-from fsmtrain.runtime.checkpoint_files.store.checkpoint import Loaded
+from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
+from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST
-from fsmtrain.runtime.checkpoint_files.store.retention import Policy, best, either, newest
+from fsmtrain.runtime.checkpoint_files.store.retention import RetentionPolicy, keep_any, keep_best, keep_newest
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored_value
 from fsmtrain.user_warnings import warn
@@ -51,7 +51,7 @@ class MetricRanking:
         """The numbers of those with the best values."""
         values = self.values
         ranked = {number: {"value": values.get(about.get(BATCH, -1))} for number, about in abouts.items()}
-        return best(count, "value", self._rule.mode)(ranked)
+        return keep_best(count, "value", self._rule.mode)(ranked)
 
 
 def split_callbacks(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[object, ...], ModelCheckpoint | None]:
@@ -69,14 +69,14 @@ def split_callbacks(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[
     return tuple(callback for callback in given if not isinstance(callback, ModelCheckpoint)), rules[0] if rules else None
 
 
-def retention_policy(rule: ModelCheckpoint, ranking: MetricRanking | None) -> Policy | None:
+def retention_policy(rule: ModelCheckpoint, ranking: MetricRanking | None) -> RetentionPolicy | None:
     """Which checkpoints a rule keeps, beside the newest; None for all."""
     count = rule.save_top_k
     if count == -1:
         return None
     if ranking is None:
-        return newest(count)
-    return either(newest(1), lambda abouts: ranking.best(abouts, count))
+        return keep_newest(count)
+    return keep_any(keep_newest(1), lambda abouts: ranking.best(abouts, count))
 
 
 class CheckpointFolder:
@@ -87,9 +87,9 @@ class CheckpointFolder:
         policy: Which are kept; None keeps all.
     """
 
-    def __init__(self, folder: Path, policy: Policy | None) -> None:
+    def __init__(self, folder: Path, policy: RetentionPolicy | None) -> None:
         self.folder, self._policy = folder, policy
-        self._writer = Writer(Store(folder), policy)
+        self._writer = BackgroundWriter(Store(folder), policy)
 
     def save(self, tree: Mapping[str, Any], about: Mapping[str, Any], *, must_keep: bool) -> None:
         """Save a state as it is now; returns when it is copied."""
@@ -98,17 +98,17 @@ class CheckpointFolder:
     def last(self) -> Path | None:
         """The last checkpoint that is durable, if any, once all is written."""
         self._writer.wait()
-        return self._writer.saved
+        return self._writer.last_saved
 
     def close(self) -> Path | None:
         """Wait until all is written, and remove what is not kept; returns the last checkpoint that is durable, if any."""
         self._writer.close()
-        if self._policy is not None and self._writer.saved is not None:
+        if self._policy is not None and self._writer.last_saved is not None:
             try:
                 self._writer.store.prune(self._policy)
             except CheckpointError as error:
                 warn(str(error))
-        return self._writer.saved
+        return self._writer.last_saved
 
     def best(self, ranking: MetricRanking) -> Path | None:
         """The checkpoint with the best value, if there is one."""
@@ -121,7 +121,7 @@ def has_checkpoints(folder: Path) -> bool:
     return bool(Store(folder).numbers())
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> Loaded:
+def load_checkpoint(path: str | os.PathLike[str]) -> LoadedCheckpoint:
     """The checkpoint at a path, or the newest valid one in a folder of them; those skipped are told.
 
     Raises:
@@ -130,7 +130,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Loaded:
     where = Path(path)
     if (where / MANIFEST).exists():
         return Store(where.parent).load(where)
-    loaded = Store(where).newest()
+    loaded = Store(where).load_newest()
     if loaded is None:
         raise CheckpointError(f"{where}: there is no checkpoint. Save some first, with ModelCheckpoint() among the callbacks.")
     for skipped in loaded.skipped:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fsmtrain.core.states import State
-from fsmtrain.runtime.checkpoint_files.codec.codec import obstacle
+from fsmtrain.runtime.checkpoint_files.codec.codec import encoding_error
 from fsmtrain.runtime.data.loaders import EvaluationBatches, length_of
 from fsmtrain.runtime.data.resumable_loader import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
@@ -161,7 +161,7 @@ class Evaluation:
         if self._batches is None:
             return None
         modes = [training for _, training in self._modes]
-        reason = None if self.snapshot is None else obstacle({"outputs": self._outputs})
+        reason = None if self.snapshot is None else encoding_error({"outputs": self._outputs})
         if reason is not None and self.snapshot is not None:
             again = {"reason": reason, "changed": self.snapshot.changed}
             nothing: list[list[Any]] = [[] for _ in self._cursors]

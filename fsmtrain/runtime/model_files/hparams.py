@@ -29,7 +29,7 @@ class HParams(argparse.Namespace):
         return list(vars(self))
 
 
-def plain_hparams(hparams: Any) -> dict[str, Any]:
+def hparams_to_dict(hparams: Any) -> dict[str, Any]:
     """Return the hyperparameters of a mapping, namespace, attrs object or dataclass as a dict; None: {}.
 
     Raises:

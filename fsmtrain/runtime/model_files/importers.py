@@ -17,9 +17,9 @@ from attrs import frozen
 from torch import Tensor
 
 from fsmtrain.errors import CheckpointError, CodecError, ModelError
-from fsmtrain.runtime.checkpoint_files.checked_io import shown
+from fsmtrain.runtime.checkpoint_files.checked_io import error_text
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from fsmtrain.runtime.model_files.hparams import plain_hparams
+from fsmtrain.runtime.model_files.hparams import hparams_to_dict
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
 from fsmtrain.wording import plural
 
@@ -68,10 +68,10 @@ def import_checkpoint(path: str | os.PathLike[str], to: str | os.PathLike[str] |
     except OSError as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{source}: it cannot be read: {shown(error)}.") from error
-    told = parse(source, content)
+        raise CheckpointError(f"{source}: it cannot be read: {error_text(error)}.") from error
+    told = parse_checkpoint(source, content)
     tree = {
-        IMPORTED: {"file": source.name, "left_out": list(told.left_out), **told.counters},
+        IMPORTED: {"file": source.name, "left_out": list(told.ignored), **told.counters},
         "hparams": told.hparams,
         "model": told.weights,
         "optimizers": told.optimizers,
@@ -85,7 +85,7 @@ def import_checkpoint(path: str | os.PathLike[str], to: str | os.PathLike[str] |
         made = Store(folder).save(tree, about)
     except CodecError as error:
         raise CheckpointError(f"{source}: {error}") from error
-    return Imported(path=made, imported=tuple(_kept(told)), ignored=told.left_out)
+    return Imported(path=made, imported=tuple(_describe(told)), ignored=told.ignored)
 
 
 @frozen(kw_only=True)
@@ -97,10 +97,10 @@ class ParsedCheckpoint:
     optimizers: list[Any]
     schedulers: list[Any]
     counters: dict[str, int]
-    left_out: tuple[str, ...]
+    ignored: tuple[str, ...]
 
 
-def parse(source: Path, content: Any) -> ParsedCheckpoint:
+def parse_checkpoint(source: Path, content: Any) -> ParsedCheckpoint:
     """What the content of a file tells, whichever trainer wrote it.
 
     Raises:
@@ -110,14 +110,14 @@ def parse(source: Path, content: Any) -> ParsedCheckpoint:
         raise CheckpointError(f"{source} holds a {type(content).__name__}, and a dict with a state_dict is needed.")
     name, weights = _weights(source, content)
     rest = {} if name is None else {key: value for key, value in content.items() if key != name}
-    hparams, odd = _hparams(_taken(rest, HPARAMS, lambda value: isinstance(value, Mapping)))
+    hparams, odd = _hparams(_pop_first(rest, HPARAMS, lambda value: isinstance(value, Mapping)))
     return ParsedCheckpoint(
         weights=weights,
         hparams=hparams,
-        optimizers=_states(_taken(rest, OPTIMIZERS, _is_optimizers), _is_optimizer),
-        schedulers=_states(_taken(rest, SCHEDULERS, _is_states), _is_state),
+        optimizers=_as_list(_pop_first(rest, OPTIMIZERS, _is_optimizers), _is_optimizer),
+        schedulers=_as_list(_pop_first(rest, SCHEDULERS, _is_states), _is_state),
         counters={key: rest.pop(key) for key in COUNTERS if type(rest.get(key)) is int},
-        left_out=(*(f"hyperparameter {key}" for key in odd), *map(str, rest)),
+        ignored=(*(f"hyperparameter {key}" for key in odd), *map(str, rest)),
     )
 
 
@@ -153,7 +153,7 @@ def _ordered(weights: Mapping[str, Any]) -> OrderedDict[str, Any]:
     return ordered
 
 
-def _taken(rest: dict[Any, Any], names: tuple[str, ...], fits: Callable[[Any], bool]) -> Any:
+def _pop_first(rest: dict[Any, Any], names: tuple[str, ...], fits: Callable[[Any], bool]) -> Any:
     """The first of these that is there and fits, which is taken out; None where none is."""
     for name in names:
         if name in rest and fits(rest[name]):
@@ -161,7 +161,7 @@ def _taken(rest: dict[Any, Any], names: tuple[str, ...], fits: Callable[[Any], b
     return None
 
 
-def _states(value: Any, is_one: Callable[[Any], bool]) -> list[Any]:
+def _as_list(value: Any, is_one: Callable[[Any], bool]) -> list[Any]:
     """One state, or several, as a list."""
     return [] if value is None else [value] if is_one(value) else list(value)
 
@@ -187,13 +187,13 @@ def _hparams(found: Mapping[Any, Any] | None) -> tuple[dict[str, Any], list[str]
     kept, odd = dict[str, Any](), list[str]()
     for name, value in (found or {}).items():
         try:
-            kept |= plain_hparams({name: value})
+            kept |= hparams_to_dict({name: value})
         except ModelError:
             odd.append(str(name))
     return kept, odd
 
 
-def _kept(told: ParsedCheckpoint) -> Iterator[str]:
+def _describe(told: ParsedCheckpoint) -> Iterator[str]:
     """What is kept, in words."""
     tensors = [value for value in told.weights.values() if isinstance(value, Tensor)]
     yield f"weights: {len(tensors)} tensors with {sum(tensor.numel() for tensor in tensors):,} numbers"

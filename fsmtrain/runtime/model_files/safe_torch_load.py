@@ -20,11 +20,13 @@ from torch import Tensor
 from fsmtrain.errors import CheckpointError
 from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST
 
-LARGEST_PICKLE = 2**28  # bytes, without the tensors
-MOST_VALUES = 5_000_000  # in containers, each counted as often as it is referred to
+MAX_PICKLE_BYTES = 2**28  # bytes, without the tensors
+MAX_VALUES = 5_000_000  # in containers, each counted as often as it is referred to
 SLACK_BYTES = 2**26  # bytes that tensors may take beyond some times the file's
 
-_REFUSED = re.compile(r"(?:unsupported|GLOBAL)\b.*?\b(?:GLOBAL|class|global)?:?\s*([A-Za-z_]\w*(?:\.\w+)+)", re.IGNORECASE)
+_REFUSED_CLASS = re.compile(
+    r"(?:unsupported|GLOBAL)\b.*?\b(?:GLOBAL|class|global)?:?\s*([A-Za-z_]\w*(?:\.\w+)+)", re.IGNORECASE
+)
 
 
 def read_torch_file(path: Path, map_location: Any = None) -> Any:
@@ -38,7 +40,7 @@ def read_torch_file(path: Path, map_location: Any = None) -> Any:
         ours = (path / MANIFEST).exists()
         raise CheckpointError(
             f"{path} is a folder, and a file that torch.save wrote is needed. "
-            + ("This one is a checkpoint already: load_from_checkpoint reads it." if ours else _SHARDS)
+            + ("This one is a checkpoint already: load_from_checkpoint reads it." if ours else _SHARDED_HINT)
         )
     size = path.stat().st_size
     _check_header(path, size)
@@ -52,7 +54,7 @@ def read_torch_file(path: Path, map_location: Any = None) -> Any:
     return content
 
 
-_SHARDS = (
+_SHARDED_HINT = (
     "Where a trainer writes a folder of parts, as for FSDP and DeepSpeed, put them together first, with the tool that it has "
     "for this."
 )
@@ -82,14 +84,15 @@ def _check_header(path: Path, size: int) -> None:
             f"nothing: unpack it yourself if you know where it comes from."
         )
     largest = max((entry.file_size for entry in entries if entry.filename.endswith("data.pkl")), default=0)
-    if largest > LARGEST_PICKLE:
+    if largest > MAX_PICKLE_BYTES:
         raise CheckpointError(
-            f"{path} cannot be read as weights: without its tensors it has {largest} bytes, and {LARGEST_PICKLE} are the most."
+            f"{path} cannot be read as weights: without its tensors it has {largest} bytes, more than the {MAX_PICKLE_BYTES}"
+            f" that are read."
         )
 
 
 def _explain(path: Path, error: Exception) -> str:
-    name = _refused(error)
+    name = _refused_class(error)
     if name is not None:
         return (
             f"{path} cannot be read as weights and plain data, and nothing else is read: it names {name}, and what is named in "
@@ -111,11 +114,11 @@ def _explain(path: Path, error: Exception) -> str:
     )
 
 
-def _refused(error: Exception) -> str | None:
+def _refused_class(error: Exception) -> str | None:
     """The class or function that torch's reader refused to call."""
     for line in str(error).splitlines():
         if "weights_only" not in line or "Unsupported" in line:
-            found = _REFUSED.search(line)
+            found = _REFUSED_CLASS.search(line)
             if found:
                 return found[1]
     return None
@@ -124,17 +127,17 @@ def _refused(error: Exception) -> str | None:
 def _check_expansion(path: Path, content: Any, size: int) -> None:
     """Refuse what is small in a file and large when it is written out: one value that is referred to again and again."""
     most, taken = 8 * size + SLACK_BYTES, 0
-    for number, value in enumerate(_values(content)):
+    for number, value in enumerate(_iter_values(content)):
         if isinstance(value, Tensor):
             taken += value.numel() * value.element_size()
-        if number > MOST_VALUES or taken > most:
+        if number > MAX_VALUES or taken > most:
             raise CheckpointError(
                 f"{path} cannot be read as weights: it has {size} bytes, and what it holds would take many times as much, "
                 f"since the same is referred to over and over again."
             )
 
 
-def _values(content: Any) -> Iterator[Any]:
+def _iter_values(content: Any) -> Iterator[Any]:
     """All that is in containers, and they themselves."""
     left = [content]
     while left:

@@ -16,8 +16,8 @@ from torch import nn
 from fsmtrain.atomic_write import write_atomically
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from fsmtrain.runtime.model_files.hparams import HParams, plain_hparams
-from fsmtrain.runtime.model_files.importers import parse
+from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict
+from fsmtrain.runtime.model_files.importers import parse_checkpoint
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
 
 M = TypeVar("M", bound=nn.Module)
@@ -31,7 +31,7 @@ def save_weights(path: Path_, model: nn.Module, more: Mapping[str, Any]) -> None
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    hparams = plain_hparams(getattr(model, "hparams", None))
+    hparams = hparams_to_dict(getattr(model, "hparams", None))
     content = {"state_dict": model.state_dict(), "hparams": hparams, **more}
     write_atomically(target, lambda file: torch.save(content, file), durable=True)
     tags = io.StringIO(newline="")
@@ -49,11 +49,11 @@ def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
     if Path(path).is_dir():
         tree = Store(Path(path).parent).load(path).tree
         return {"state_dict": tree["model"], "hparams": tree["hparams"]}
-    told = parse(Path(path), read_torch_file(Path(path), map_location))
+    told = parse_checkpoint(Path(path), read_torch_file(Path(path), map_location))
     return {"state_dict": told.weights, "hparams": told.hparams}
 
 
-def restore_model(cls: type[M], hparams: HParams | None, state_dict: Mapping[str, Any]) -> M:
+def build_model(cls: type[M], hparams: HParams | None, state_dict: Mapping[str, Any]) -> M:
     """A model of this class with these hyperparameters and weights, in eval mode.
 
     It is given the hyperparameters whole, or each by its name where it has a parameter for each and none that is ``hparams``.
@@ -62,20 +62,20 @@ def restore_model(cls: type[M], hparams: HParams | None, state_dict: Mapping[str
         ModelError: The class cannot be made so, or the weights are those of another model.
     """
     try:
-        model = cls() if hparams is None else cls(**vars(hparams)) if _by_name(cls, hparams) else cls(hparams)
+        model = cls() if hparams is None else cls(**vars(hparams)) if _takes_each(cls, hparams) else cls(hparams)
     except TypeError as error:
         given = "no argument" if hparams is None else "the saved hparams"
         raise ModelError(f"{cls.__name__} cannot be made with {given}: {error}.") from error
-    put_weights(model, state_dict)
+    load_model_weights(model, state_dict)
     return model.eval()
 
 
-def _by_name(cls: type[nn.Module], hparams: HParams) -> bool:
+def _takes_each(cls: type[nn.Module], hparams: HParams) -> bool:
     names = inspect.signature(cls).parameters
     return "hparams" not in names and vars(hparams).keys() <= names.keys()
 
 
-def put_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
+def load_model_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
     """Give a model these weights.
 
     Raises:

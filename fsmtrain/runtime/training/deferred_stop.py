@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.guards import another_optimizer_follows, another_split_follows
-from fsmtrain.runtime.checkpoint_files.codec.codec import obstacle
+from fsmtrain.runtime.checkpoint_files.codec.codec import encoding_error
 from fsmtrain.runtime.run_state import RunComponents, RunState
 
 
@@ -37,5 +37,5 @@ class DeferredStop:
         if not (self._waits or memory.signals.stop_requested):
             return
         is_within = batch_has_more_rounds(self._parts, memory, memory.counters)
-        self._waits = is_within and obstacle([memory.splits, memory.hiddens]) is not None
+        self._waits = is_within and encoding_error([memory.splits, memory.hiddens]) is not None
         memory.signals.stop_requested = not self._waits

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from fsmtrain.runtime.checkpoint_files.files import Files
-from fsmtrain.runtime.checkpoint_files.store.background_writer import Writer
-from fsmtrain.runtime.checkpoint_files.store.retention import newest
+from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
+from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 
 OPERATIONS = (
@@ -70,7 +70,7 @@ def sample_state(number: int, size: int = 3) -> dict[str, Any]:
 def save_second(folder: Path, files: Files) -> None:
     store = Store(folder, files)
     store.save(sample_state(2), {})
-    store.prune(newest(1))
+    store.prune(keep_newest(1))
 
 
 def run_in_child(act: Callable[[], None]) -> int:
@@ -85,7 +85,7 @@ def run_in_child(act: Callable[[], None]) -> int:
 def checkpoints_in(folder: Path) -> dict[str, Any]:
     """What the next process finds, and what it leaves when it has saved."""
     store = Store(folder)
-    loaded = store.newest()
+    loaded = store.load_newest()
     assert loaded is not None
     number = loaded.tree["number"]
     assert set(loaded.tree["model"]["weight"].tolist()) == {float(number)}
@@ -107,7 +107,7 @@ def kill_at_operation(folder: Path, at: int) -> bool:
 
 def keep_saving(folder: Path) -> None:
     """A run that saves in the background as fast as it can."""
-    with Writer(Store(folder), newest(2)) as writer:
+    with BackgroundWriter(Store(folder), keep_newest(2)) as writer:
         for number in range(1, 1000):
             writer.submit(sample_state(number, 100_000), {})
             time.sleep(0.001)
@@ -136,7 +136,7 @@ def main(folder: Path) -> None:
     for turn in range(6):
         kill_after_seconds(folder / f"random{turn}", 0.02 + 0.1 * chance.random())
     if os.fork() == 0:
-        Writer(Store(folder / "end")).submit(sample_state(7, 1_000_000), {})
+        BackgroundWriter(Store(folder / "end")).submit(sample_state(7, 1_000_000), {})
         raise SystemExit  # the normal end of a process, without close()
     os.wait()
     print(json.dumps({"at": "end", **checkpoints_in(folder / "end")}))

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import Tensor, nn
 
-from fsmtrain.runtime.checkpoint_files.tensors.dtypes import CODES, PACKED
+from fsmtrain.runtime.checkpoint_files.tensors.dtypes import SAFETENSORS_NAMES, STORED_AS
 from tests.models import bits_of
 
 FLOAT_DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
 INTEGER_DTYPES = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
-OTHER_DTYPES = sorted({*CODES, *PACKED} - {*FLOAT_DTYPES, *INTEGER_DTYPES, torch.float4_e2m1fn_x2}, key=str)
+OTHER_DTYPES = sorted({*SAFETENSORS_NAMES, *STORED_AS} - {*FLOAT_DTYPES, *INTEGER_DTYPES, torch.float4_e2m1fn_x2}, key=str)
 
 # torch warns of this dtype once in a process; here it is, and nobody hears it.
 with warnings.catch_warnings():

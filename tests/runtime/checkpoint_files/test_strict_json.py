@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmtrain.runtime.checkpoint_files.strict_json import DEEPEST, dump, parse
+from fsmtrain.runtime.checkpoint_files.strict_json import MAX_DEPTH, dump, parse
 
 texts = st.text('[]{}"\\ä\n', max_size=6)
 values = st.recursive(
@@ -26,9 +26,9 @@ def test_what_is_dumped_is_parsed(value: object) -> None:
 
 
 def test_brackets_are_counted_outside_of_strings() -> None:
-    assert parse(b"[" * DEEPEST + b"]" * DEEPEST)
-    for text in (b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1), b'[{"a":' * DEEPEST + b"1" + b"}]" * DEEPEST):
-        with pytest.raises(ValueError, match=f"more than {DEEPEST} deep"):
+    assert parse(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
+    for text in (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), b'[{"a":' * MAX_DEPTH + b"1" + b"}]" * MAX_DEPTH):
+        with pytest.raises(ValueError, match=f"more than {MAX_DEPTH} deep"):
             parse(text)
     tricky = ["[" * 1000, '"' + "[" * 1000, "\\", '\\"' + "{" * 1000]
     assert parse(dump(tricky)) == tricky

@@ -96,7 +96,7 @@ def test_a_checkpoint_of_lightning_becomes_one_of_ours(zipped: bool) -> None:
     loaded = Store("last").load(made.path)
     for ours, theirs in (("model", "state_dict"), ("optimizers", "optimizer_states"), ("schedulers", "lr_schedulers")):
         assert same_bits(loaded.tree[ours], content[theirs])
-    assert loaded.about == {"imported": "last.ckpt", "current_epoch": 3, "global_step": 120}
+    assert loaded.metadata == {"imported": "last.ckpt", "current_epoch": 3, "global_step": 120}
     model = Small.load_from_checkpoint(made.path)
     assert vars(model.hparams) == content["hyper_parameters"]
     assert same_bits(dict(model.state_dict()), dict(content["state_dict"]))

@@ -37,10 +37,10 @@ def encode(tree: Any) -> Encoded:
     """
     encoder = Encoder()
     skeleton = encoder.value(tree, TreePath(), 0)
-    return Encoded(skeleton, encoder.gathering.stored())
+    return Encoded(skeleton, encoder.collector.tensors_to_store())
 
 
-def obstacle(tree: Any) -> str | None:
+def encoding_error(tree: Any) -> str | None:
     """Why a state cannot be encoded; None where it can."""
     try:
         encode(tree)

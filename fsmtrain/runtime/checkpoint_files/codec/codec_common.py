@@ -8,15 +8,15 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-DEEPEST = 64  # levels of containers in a tree
-SAFE = 2**53  # whole numbers from here on are written as text, since many readers of JSON make floats of them
+MAX_DEPTH = 64  # levels of containers in a tree
+MAX_JSON_INT = 2**53  # whole numbers from here on are written as text, since many readers of JSON make floats of them
 
 FACTORIES: dict[str, Callable[[], Any] | None] = {
     "none": None, "int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict, "set": set, "tuple": tuple,
 }  # fmt: skip
 
 
-def float_text(value: float) -> str:
+def float_to_text(value: float) -> str:
     """A float as text that gives back its every bit.
 
     >>> float_text(float("-inf")), float_text(-0.0), float_text(-float("nan"))
@@ -26,7 +26,7 @@ def float_text(value: float) -> str:
     return bits.hex() if math.isnan(value) and bits != struct.pack(">d", math.nan) else repr(value)
 
 
-def text_float(text: Any) -> float:
+def text_to_float(text: Any) -> float:
     """The float that such a text is of."""
     if type(text) is not str:
         raise TypeError("this is no text")
@@ -36,7 +36,7 @@ def text_float(text: Any) -> float:
     return float(text)
 
 
-def named(value: Any) -> str:
+def describe_type(value: Any) -> str:
     """What a value is, for an error."""
     kind = type(value)
     if inspect.isroutine(value):

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from fsmtrain.errors import CodecError
-from fsmtrain.runtime.checkpoint_files.codec.codec_common import DEEPEST, FACTORIES, named, text_float
+from fsmtrain.runtime.checkpoint_files.codec.codec_common import FACTORIES, MAX_DEPTH, describe_type, text_to_float
 from fsmtrain.runtime.checkpoint_files.tensors import numpy_arrays
-from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPES
+from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_NAME
 from fsmtrain.runtime.checkpoint_files.tensors.tensor_resolver import TensorResolver
 from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
@@ -22,7 +22,7 @@ class Decoder:
     """Builds a state; whatever does not fit is a `CodecError` with its path."""
 
     def __init__(self, restoring: TensorResolver) -> None:
-        self.restoring = restoring
+        self.resolver = restoring
 
     def value(self, value: Any, path: TreePath, depth: int) -> Any:
         """What a piece of JSON stands for; `depth` is how many containers it is in."""
@@ -33,12 +33,12 @@ class Decoder:
             if math.isfinite(value):
                 return value
             raise CodecError(f"{path}: a number that is too large for a float.")
-        if depth > DEEPEST:
-            raise CodecError(f"{path}: more than {DEEPEST} containers deep.")
+        if depth > MAX_DEPTH:
+            raise CodecError(f"{path}: more than {MAX_DEPTH} containers deep.")
         if kind is list:
             return self.items(value, path, depth + 1)
         if kind is not dict:
-            raise CodecError(f"{path}: JSON does not make {named(value)}.")
+            raise CodecError(f"{path}: JSON does not make {describe_type(value)}.")
         tag = next((key for key in value if type(key) is not str or key.startswith("$")), None)
         if tag is None:
             return {key: self.value(item, path.key(key), depth + 1) for key, item in value.items()}
@@ -76,7 +76,7 @@ class Decoder:
         result._metadata = self.value(metadata, path.key("_metadata"), depth)  # type: ignore[attr-defined]
         return result
 
-    def default(self, parts: Any, path: TreePath, depth: int) -> Any:
+    def default_dict(self, parts: Any, path: TreePath, depth: int) -> Any:
         """A defaultdict; its factory comes out of a fixed table."""
         name, pairs = _list(parts, path, 2)
         return defaultdict(FACTORIES[name], self.pairs(pairs, path, depth))
@@ -96,7 +96,7 @@ class Decoder:
         """An array out of the tensor that holds its content."""
         if type(reference) is not dict:
             raise TypeError("this is no reference")
-        return numpy_arrays.tensor_to_array(self.restoring.stored(reference.get("name")), reference)
+        return numpy_arrays.tensor_to_array(self.resolver.stored(reference.get("name")), reference)
 
 
 TAGS: dict[str, Callable[[Decoder, Any, TreePath, int], Any]] = {
@@ -106,22 +106,22 @@ TAGS: dict[str, Callable[[Decoder, Any, TreePath, int], Any]] = {
     "$dict": lambda decoder, value, path, depth: dict(decoder.pairs(value, path, depth)),
     "$ordered": lambda decoder, value, path, depth: OrderedDict(decoder.pairs(value, path, depth)),
     "$state_dict": Decoder.state_dict,
-    "$default": Decoder.default,
+    "$default": Decoder.default_dict,
     "$counter": Decoder.counter,
     "$deque": Decoder.deque,
-    "$tensor": lambda decoder, value, path, depth: decoder.restoring.tensor(value),
+    "$tensor": lambda decoder, value, path, depth: decoder.resolver.tensor(value),
     "$array": Decoder.array,
     "$scalar": lambda decoder, value, path, depth: numpy_arrays.json_to_scalar(value),
     "$str": lambda decoder, value, path, depth: bytes.fromhex(value).decode("utf-8", "surrogatepass"),
     "$int": lambda decoder, value, path, depth: int(value, 16),
-    "$float": lambda decoder, value, path, depth: text_float(value),
+    "$float": lambda decoder, value, path, depth: text_to_float(value),
     "$bytes": lambda decoder, value, path, depth: base64.b64decode(value, validate=True),
     "$bytearray": lambda decoder, value, path, depth: bytearray(base64.b64decode(value, validate=True)),
-    "$complex": lambda decoder, value, path, depth: complex(*map(text_float, _list(value, path, 2))),
+    "$complex": lambda decoder, value, path, depth: complex(*map(text_to_float, _list(value, path, 2))),
     "$range": lambda decoder, value, path, depth: range(*(int(part, 16) for part in _list(value, path, 3))),
     "$size": lambda decoder, value, path, depth: torch.Size(_list(value, path)),
     "$device": lambda decoder, value, path, depth: torch.device(_text(value)),
-    "$dtype": lambda decoder, value, path, depth: DTYPES[value],
+    "$dtype": lambda decoder, value, path, depth: DTYPE_OF_NAME[value],
 }
 
 

@@ -14,20 +14,26 @@ from torch import Tensor, nn
 
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files import strict_json
-from fsmtrain.runtime.checkpoint_files.codec.codec_common import DEEPEST, FACTORIES, SAFE, float_text, named
+from fsmtrain.runtime.checkpoint_files.codec.codec_common import (
+    FACTORIES,
+    MAX_DEPTH,
+    MAX_JSON_INT,
+    describe_type,
+    float_to_text,
+)
 from fsmtrain.runtime.checkpoint_files.tensors import numpy_arrays
-from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPES, dtype_name
+from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_NAME, dtype_name
 from fsmtrain.runtime.checkpoint_files.tensors.tensor_collector import TensorCollector
 from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
-_AS_THEY_ARE = {bool, type(None)}
+_UNCHANGED_TYPES = {bool, type(None)}
 
 
 class Encoder:
     """Walks a state; `gathering` has the tensors that were met."""
 
     def __init__(self) -> None:
-        self.gathering = TensorCollector()
+        self.collector = TensorCollector()
         self._inside: set[int] = set()  # the containers that are being encoded
         self._in_key = False
 
@@ -37,29 +43,29 @@ class Encoder:
         if kind is str:
             return value if _is_text(value) else {"$str": value.encode("utf-8", "surrogatepass").hex()}
         if kind is int:
-            return value if -SAFE < value < SAFE else {"$int": hex(value)}
+            return value if -MAX_JSON_INT < value < MAX_JSON_INT else {"$int": hex(value)}
         if kind is float:
-            return value if math.isfinite(value) else {"$float": float_text(value)}
-        if kind in _AS_THEY_ARE:
+            return value if math.isfinite(value) else {"$float": float_to_text(value)}
+        if kind in _UNCHANGED_TYPES:
             return value
         if kind in _CONTAINERS:
             return self._container(value, path, depth)
         if kind is Tensor or kind is nn.Parameter or isinstance(value, (Tensor, np.ndarray)):
             return self._tensor(value, path)
-        if kind in _SIMPLE:
-            tag, write = _SIMPLE[kind]
+        if kind in _SCALARS:
+            tag, write = _SCALARS[kind]
             return {tag: self._guarded(write, value, path)}
         if isinstance(value, np.generic):
             return {"$scalar": self._guarded(numpy_arrays.scalar_to_json, value, path)}
-        raise CodecError(f"{path}: {named(value)} cannot be saved. {_way_out(value)}")
+        raise CodecError(f"{path}: {describe_type(value)} cannot be saved. {_advice(value)}")
 
     def _tensor(self, value: Any, path: TreePath) -> Any:
         if self._in_key:
-            raise CodecError(f"{path}: {named(value)} as a key of a dict, or in a set, cannot be saved.")
+            raise CodecError(f"{path}: {describe_type(value)} as a key of a dict, or in a set, cannot be saved.")
         if isinstance(value, Tensor):
-            return {"$tensor": self.gathering.add(value, path)}
+            return {"$tensor": self.collector.add(value, path)}
         content, fields = self._guarded(numpy_arrays.array_to_tensor, value, path)
-        reference = self.gathering.add_loose(content, path)
+        reference = self.collector.add_unshared(content, path)
         reference.update(fields)
         return {"$array": reference}
 
@@ -72,8 +78,8 @@ class Encoder:
     def _container(self, value: Any, path: TreePath, depth: int) -> Any:
         if id(value) in self._inside:
             raise CodecError(f"{path}: a {type(value).__name__} that contains itself cannot be saved.")
-        if depth == DEEPEST:
-            raise CodecError(f"{path}: what is more than {DEEPEST} containers deep cannot be saved.")
+        if depth == MAX_DEPTH:
+            raise CodecError(f"{path}: what is more than {MAX_DEPTH} containers deep cannot be saved.")
         self._inside.add(id(value))
         try:
             return _CONTAINERS[type(value)](self, value, path, depth + 1)
@@ -83,8 +89,8 @@ class Encoder:
     def items(self, values: Iterable[Any], path: TreePath, depth: int) -> list[Any]:
         """Those of a sequence."""
         values = list(values)
-        if set(map(type, values)) == {int} and min(values) > -SAFE and max(values) < SAFE:  # orders of a data set are long
-            return values
+        if set(map(type, values)) == {int} and -MAX_JSON_INT < min(values) <= max(values) < MAX_JSON_INT:
+            return values  # a shortcut: orders of data sets are long
         return [self.value(value, path.at(position), depth) for position, value in enumerate(values)]
 
     def members(self, values: Iterable[Any], path: TreePath, depth: int) -> list[Any]:
@@ -109,7 +115,7 @@ class Encoder:
         finally:
             self._in_key = before
 
-    def ordered(self, values: OrderedDict[Any, Any], path: TreePath, depth: int) -> Any:
+    def ordered_dict(self, values: OrderedDict[Any, Any], path: TreePath, depth: int) -> Any:
         """A module's state_dict has the versions of its parts in an attribute, `_metadata`."""
         attributes = vars(values)
         if attributes.keys() - {"_metadata"}:
@@ -119,12 +125,12 @@ class Encoder:
             return {"$ordered": pairs}
         return {"$state_dict": [pairs, self.value(attributes["_metadata"], path.key("_metadata"), depth)]}
 
-    def default(self, values: defaultdict[Any, Any], path: TreePath, depth: int) -> Any:
+    def default_dict(self, values: defaultdict[Any, Any], path: TreePath, depth: int) -> Any:
         """Its factory by a name out of a fixed table."""
         name = next((name for name, factory in FACTORIES.items() if values.default_factory is factory), None)
         if name is None:
             raise CodecError(
-                f"{path}: a defaultdict whose default_factory is {named(values.default_factory)} cannot be saved. "
+                f"{path}: a defaultdict whose default_factory is {describe_type(values.default_factory)} cannot be saved. "
                 f"Save dict(…) of it."
             )
         return {"$default": [name, self.pairs(values, path, depth)]}
@@ -136,25 +142,25 @@ _CONTAINERS: dict[type, Callable[[Encoder, Any, TreePath, int], Any]] = {
     tuple: lambda encoder, value, path, depth: {"$tuple": encoder.items(value, path, depth)},
     set: lambda encoder, value, path, depth: {"$set": encoder.members(value, path, depth)},
     frozenset: lambda encoder, value, path, depth: {"$frozenset": encoder.members(value, path, depth)},
-    OrderedDict: Encoder.ordered,
-    defaultdict: Encoder.default,
+    OrderedDict: Encoder.ordered_dict,
+    defaultdict: Encoder.default_dict,
     Counter: lambda encoder, value, path, depth: {"$counter": encoder.pairs(value, path, depth)},
     deque: lambda encoder, value, path, depth: {"$deque": [value.maxlen, encoder.items(value, path, depth)]},
 }
 
-_SIMPLE: dict[type, tuple[str, Callable[[Any], Any]]] = {
+_SCALARS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     bytes: ("$bytes", lambda value: base64.b64encode(value).decode()),
     bytearray: ("$bytearray", lambda value: base64.b64encode(value).decode()),
-    complex: ("$complex", lambda value: [float_text(value.real), float_text(value.imag)]),
+    complex: ("$complex", lambda value: [float_to_text(value.real), float_to_text(value.imag)]),
     range: ("$range", lambda value: [hex(value.start), hex(value.stop), hex(value.step)]),
     torch.Size: ("$size", list),
     torch.device: ("$device", str),
-    torch.dtype: ("$dtype", lambda value: _known(dtype_name(value))),
+    torch.dtype: ("$dtype", lambda value: _supported_dtype_name(dtype_name(value))),
 }
 
 
-def _known(name: str) -> str:
-    if name not in DTYPES:
+def _supported_dtype_name(name: str) -> str:
+    if name not in DTYPE_OF_NAME:
         raise ValueError(f"the dtype {name} cannot be saved")
     return name
 
@@ -170,7 +176,7 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _way_out(value: Any) -> str:
+def _advice(value: Any) -> str:
     if isinstance(value, torch.Generator):
         return "Save generator.get_state()."
     if isinstance(value, (dict, list, tuple, str, int, float, set)):

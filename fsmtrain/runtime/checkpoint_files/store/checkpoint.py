@@ -12,7 +12,7 @@ from attrs import frozen
 
 from fsmtrain.errors import CheckpointError, FsmtrainError
 from fsmtrain.runtime.checkpoint_files import strict_json
-from fsmtrain.runtime.checkpoint_files.checked_io import reading, shown, write_file
+from fsmtrain.runtime.checkpoint_files.checked_io import error_text, open_reader, write_file
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, decode
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.store.manifest import (
@@ -26,12 +26,12 @@ from fsmtrain.runtime.checkpoint_files.store.manifest import (
 )
 from fsmtrain.runtime.checkpoint_files.tensors.safetensors_file import read_tensors, write_tensors
 
-LARGEST_STATE = 2**28  # bytes of JSON
+MAX_STATE_BYTES = 2**28  # bytes of JSON
 _MODEL_KEY = "model."
 
 
 @frozen
-class Skipped:
+class SkippedCheckpoint:
     """A checkpoint that cannot be loaded, and why."""
 
     path: Path
@@ -42,16 +42,16 @@ class Skipped:
 
 
 @frozen(eq=False)
-class Loaded:
+class LoadedCheckpoint:
     """A checkpoint's content, and those newer ones that were skipped to find it. All tensors are in the host's memory."""
 
     path: Path
     tree: Any
-    about: dict[str, Any]
-    skipped: tuple[Skipped, ...] = ()
+    metadata: dict[str, Any]
+    skipped: tuple[SkippedCheckpoint, ...] = ()
 
 
-def write_checkpoint(files: Files, folder: str, encoded: Encoded, about: dict[str, Any]) -> None:
+def write_checkpoint(files: Files, folder: str, encoded: Encoded, metadata: dict[str, Any]) -> None:
     """Write a checkpoint's files into an empty folder; all are durable when this returns.
 
     Raises:
@@ -59,9 +59,9 @@ def write_checkpoint(files: Files, folder: str, encoded: Encoded, about: dict[st
         ValueError: One would be larger than what is read.
     """
     text = strict_json.dump(encoded.skeleton)
-    if len(text) > LARGEST_STATE:
+    if len(text) > MAX_STATE_BYTES:
         raise ValueError(
-            f"without its tensors the state takes {len(text)} bytes, and {LARGEST_STATE} are the most. "
+            f"without its tensors the state takes {len(text)} bytes, and {MAX_STATE_BYTES} are the most. "
             f"Keep long lists of numbers as tensors or arrays"
         )
     model = {name: tensor for name, tensor in encoded.tensors.items() if name.startswith(_MODEL_KEY)}
@@ -73,55 +73,55 @@ def write_checkpoint(files: Files, folder: str, encoded: Encoded, about: dict[st
     if model:
         named = {name.removeprefix(_MODEL_KEY): tensor for name, tensor in model.items()}
         contents[MODEL] = write_tensors(files, os.path.join(folder, MODEL), named)
-    write_manifest(files, os.path.join(folder, MANIFEST), about, contents)
+    write_manifest(files, os.path.join(folder, MANIFEST), metadata, contents)
     files.sync_folder(folder)
 
 
-def read_checkpoint(files: Files, path: Path) -> Loaded:
+def read_checkpoint(files: Files, path: Path) -> LoadedCheckpoint:
     """A checkpoint's content.
 
     Raises:
         CheckpointError: It is not there, damaged, or none.
     """
-    manifest = manifest_of(files, path)
-    with _reasons(path, STATE):
+    manifest = load_manifest(files, path)
+    with _checkpoint_errors(path, STATE):
         written = manifest.files[STATE]
-        with reading(files, str(path / STATE), size=written.size, most=LARGEST_STATE) as reader:
-            text = reader.bytes(written.size)
-            reader.finish(written.sha256)
+        with open_reader(files, str(path / STATE), size=written.size, max_size=MAX_STATE_BYTES) as reader:
+            text = reader.read(written.size)
+            reader.verify(written.sha256)
         skeleton = strict_json.parse(text)
-    with _reasons(path, TENSORS):
+    with _checkpoint_errors(path, TENSORS):
         tensors = read_tensors(files, str(path / TENSORS), manifest.files[TENSORS])
     if MODEL in manifest.files:
-        with _reasons(path, MODEL):
+        with _checkpoint_errors(path, MODEL):
             named = read_tensors(files, str(path / MODEL), manifest.files[MODEL])
             tensors |= {f"{_MODEL_KEY}{name}": tensor for name, tensor in named.items()}
-    with _reasons(path, STATE):
+    with _checkpoint_errors(path, STATE):
         tree = decode(Encoded(skeleton, tensors))
-    return Loaded(path, tree, manifest.about)
+    return LoadedCheckpoint(path, tree, manifest.metadata)
 
 
-def manifest_of(files: Files, path: Path) -> Manifest:
+def load_manifest(files: Files, path: Path) -> Manifest:
     """What a checkpoint says of itself.
 
     Raises:
         CheckpointError: There is none, or its manifest is damaged.
     """
-    with _reasons(path):
+    with _checkpoint_errors(path):
         if not files.is_folder(str(path)):
             raise ValueError("it is no folder" if files.exists(str(path)) else "there is no folder of this name")
-    with _reasons(path, MANIFEST):
+    with _checkpoint_errors(path, MANIFEST):
         return read_manifest(files, str(path / MANIFEST))
 
 
 @contextlib.contextmanager
-def _reasons(path: Path, name: str | None = None) -> Iterator[None]:
+def _checkpoint_errors(path: Path, name: str | None = None) -> Iterator[None]:
     """What goes wrong with a checkpoint, told with its path and the file's name."""
     try:
         yield
     except CheckpointError:
         raise
     except (OSError, ValueError, FsmtrainError, MemoryError, RuntimeError) as error:
-        reason = shown(error) if not isinstance(error, MemoryError) else "there is not enough memory for it"
+        reason = error_text(error) if not isinstance(error, MemoryError) else "there is not enough memory for it"
         reason = reason.removesuffix(".")
         raise CheckpointError(f"{path}: {name}: {reason}." if name else f"{path}: {reason}.") from error

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files import strict_json
-from fsmtrain.runtime.checkpoint_files.checked_io import Written, reading, write_file
+from fsmtrain.runtime.checkpoint_files.checked_io import FileDigest, open_reader, write_file
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, decode, encode
 from fsmtrain.runtime.checkpoint_files.files import Files
 
@@ -22,27 +22,27 @@ MANIFEST = "manifest.json"
 STATE = "state.json"
 TENSORS = "tensors.safetensors"
 MODEL = "model.safetensors"  # the tensors of the state's "model", under their own names
-NAMES = (STATE, TENSORS, MODEL)  # no other file is ever opened
+FILE_NAMES = (STATE, TENSORS, MODEL)  # no other file is ever opened
 
-LARGEST_MANIFEST = 2**22  # bytes
+MAX_MANIFEST_BYTES = 2**22  # bytes
 
 
 @frozen
 class Manifest:
     """What a checkpoint says of itself."""
 
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     created: str  # in UTC, as ISO 8601 writes it
-    files: Mapping[str, Written]
+    files: Mapping[str, FileDigest]
 
 
-def encode_about(about: Mapping[str, Any]) -> dict[str, Any]:
+def encode_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint is of, as JSON.
 
     Raises:
         CodecError: It is no dict of text, or holds what only a tensor file could.
     """
-    encoded = encode({"about": dict(about)})
+    encoded = encode({"about": dict(metadata)})
     if encoded.tensors:
         name = next(iter(encoded.tensors))
         raise CodecError(f"{name}: tensors and arrays belong in the state; of a tensor with one element save tensor.item().")
@@ -50,7 +50,7 @@ def encode_about(about: Mapping[str, Any]) -> dict[str, Any]:
     return skeleton
 
 
-def write_manifest(files: Files, path: str, about: dict[str, Any], contents: Mapping[str, Written]) -> None:
+def write_manifest(files: Files, path: str, metadata: dict[str, Any], contents: Mapping[str, FileDigest]) -> None:
     """Write it; `about` is encoded already.
 
     Raises:
@@ -60,12 +60,12 @@ def write_manifest(files: Files, path: str, about: dict[str, Any], contents: Map
         "format": FORMAT,
         "version": VERSION,
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "about": about,
+        "about": metadata,
         "files": {name: {"size": written.size, "sha256": written.sha256} for name, written in contents.items()},
     }
     text = strict_json.dump({**content, "sha256": _own_checksum(content)}, indent=2) + b"\n"
-    if len(text) > LARGEST_MANIFEST:
-        raise ValueError(f"about: it takes {len(text)} bytes, and {LARGEST_MANIFEST} are the most. Save it in the state.")
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise ValueError(f"about: it takes {len(text)} bytes, and {MAX_MANIFEST_BYTES} are the most. Save it in the state.")
     write_file(files, path, [text])
 
 
@@ -76,8 +76,8 @@ def read_manifest(files: Files, path: str) -> Manifest:
         OSError: It could not be read.
         ValueError: It is damaged, of another version, or none.
     """
-    with reading(files, path, most=LARGEST_MANIFEST) as reader:
-        content = strict_json.parse(reader.bytes(reader.left))
+    with open_reader(files, path, max_size=MAX_MANIFEST_BYTES) as reader:
+        content = strict_json.parse(reader.read(reader.remaining))
     if type(content) is not dict or content.get("format") != FORMAT:
         raise ValueError(f"it is not of the format {FORMAT!r}")
     version = content.get("version")
@@ -88,19 +88,19 @@ def read_manifest(files: Files, path: str) -> Manifest:
     about = decode(Encoded(content.get("about"), {}))
     if type(about) is not dict:
         raise ValueError("its 'about' is no dict")
-    return Manifest(about, str(content.get("created")), _contents(content.get("files")))
+    return Manifest(about, str(content.get("created")), _parse_files(content.get("files")))
 
 
-def _contents(entries: Any) -> dict[str, Written]:
+def _parse_files(entries: Any) -> dict[str, FileDigest]:
     if type(entries) is not dict or STATE not in entries or TENSORS not in entries:
         raise ValueError(f"it does not name {STATE} and {TENSORS}")
     contents = {}
     for name, entry in entries.items():
-        if name not in NAMES:
-            raise ValueError(f"it names the file {name!r}, and a checkpoint has none but {', '.join(NAMES)}")
+        if name not in FILE_NAMES:
+            raise ValueError(f"it names the file {name!r}, and a checkpoint has none but {', '.join(FILE_NAMES)}")
         if type(entry) is not dict or type(entry.get("size")) is not int or type(entry.get("sha256")) is not str:
             raise ValueError(f"it does not tell the size and SHA-256 of {name}")
-        contents[name] = Written(entry["size"], entry["sha256"])
+        contents[name] = FileDigest(entry["size"], entry["sha256"])
     return contents
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 # From what each checkpoint is of, by its number, to the numbers of those that stay.
-Policy = Callable[[Mapping[int, Mapping[str, Any]]], Collection[int]]
+RetentionPolicy = Callable[[Mapping[int, Mapping[str, Any]]], Collection[int]]
 
 
-def newest(count: int) -> Policy:
+def keep_newest(count: int) -> RetentionPolicy:
     """The last ones.
 
     >>> newest(2)({1: {}, 2: {}, 5: {}})
@@ -18,7 +18,7 @@ def newest(count: int) -> Policy:
     return lambda abouts: sorted(abouts)[-count:] if count > 0 else []
 
 
-def best(count: int, metric: str, mode: Literal["min", "max"] = "min") -> Policy:
+def keep_best(count: int, metric: str, mode: Literal["min", "max"] = "min") -> RetentionPolicy:
     """Those with the best values of a metric; of equal ones the older. Without the metric, or with NaN, it is none of them.
 
     >>> best(2, "val_loss")({1: {"val_loss": 0.3}, 2: {"val_loss": 0.1}, 3: {"val_loss": 0.2}, 4: {}})
@@ -34,7 +34,7 @@ def best(count: int, metric: str, mode: Literal["min", "max"] = "min") -> Policy
     return policy
 
 
-def either(*policies: Policy) -> Policy:
+def keep_any(*policies: RetentionPolicy) -> RetentionPolicy:
     """Those that any of these keeps.
 
     >>> sorted(either(newest(1), best(1, "val_loss"))({1: {"val_loss": 0.1}, 2: {"val_loss": 0.2}, 3: {}}))

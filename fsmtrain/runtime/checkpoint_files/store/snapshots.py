@@ -11,9 +11,9 @@ from attrs import frozen
 from torch import Tensor
 
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, encode
-from fsmtrain.runtime.checkpoint_files.store.manifest import encode_about
+from fsmtrain.runtime.checkpoint_files.store.manifest import encode_metadata
 
-LARGE = 2**16  # bytes of a tensor
+MIN_MAPPED_BYTES = 2**16  # bytes of a tensor
 
 
 @frozen(eq=False)
@@ -21,16 +21,16 @@ class Snapshot:
     """A copy of a state in the host's memory, encoded, with what it is of. Copies from devices may still be under way."""
 
     encoded: Encoded
-    about: dict[str, Any]
-    copied: tuple[torch.cuda.Event, ...] = ()
+    metadata: dict[str, Any]
+    copy_events: tuple[torch.cuda.Event, ...] = ()
 
     def wait(self) -> None:
         """Return when all copies have arrived."""
-        for event in self.copied:
+        for event in self.copy_events:
             event.synchronize()
 
 
-def snapshot(tree: Any, about: Mapping[str, Any], reuse: Snapshot | None = None) -> Snapshot:
+def take_snapshot(tree: Any, metadata: Mapping[str, Any], reuse: Snapshot | None = None) -> Snapshot:
     """Copy a state. The memory of a snapshot that is of no more use may be used again: fresh memory costs several times more.
 
     Copies from CUDA run behind what the current stream has to do, into pinned memory; the host does not wait for them.
@@ -38,10 +38,10 @@ def snapshot(tree: Any, about: Mapping[str, Any], reuse: Snapshot | None = None)
     Raises:
         CodecError: The state, or what it is of, holds something that cannot be saved.
     """
-    return copied(encode(tree), encode_about(about), reuse)
+    return copy_encoded(encode(tree), encode_metadata(metadata), reuse)
 
 
-def copied(encoded: Encoded, about: dict[str, Any], reuse: Snapshot | None = None) -> Snapshot:
+def copy_encoded(encoded: Encoded, metadata: dict[str, Any], reuse: Snapshot | None = None) -> Snapshot:
     """The same of a state that is encoded already."""
     spare = reuse.encoded.tensors if reuse is not None else {}
     if reuse is not None:
@@ -50,7 +50,7 @@ def copied(encoded: Encoded, about: dict[str, Any], reuse: Snapshot | None = Non
     tensors = {}
     with torch.no_grad():
         for name, tensor in encoded.tensors.items():
-            target = _memory(spare.get(name), tensor)
+            target = _host_memory(spare.get(name), tensor)
             if tensor.is_cuda:
                 target.copy_(tensor.contiguous(), non_blocking=True)
                 devices.add(tensor.device)
@@ -58,10 +58,10 @@ def copied(encoded: Encoded, about: dict[str, Any], reuse: Snapshot | None = Non
                 target.copy_(tensor)
             tensors[name] = target
     events = tuple(torch.cuda.current_stream(device).record_event() for device in devices)
-    return Snapshot(Encoded(encoded.skeleton, tensors), about, events)
+    return Snapshot(Encoded(encoded.skeleton, tensors), metadata, events)
 
 
-def _memory(spare: Tensor | None, tensor: Tensor) -> Tensor:
+def _host_memory(spare: Tensor | None, tensor: Tensor) -> Tensor:
     """Memory for a copy: the spare one if it fits.
 
     Large copies are mapped on their own and not taken from the heap. They would come to lie behind the gradients there, which
@@ -71,7 +71,7 @@ def _memory(spare: Tensor | None, tensor: Tensor) -> Tensor:
     fits = spare is not None and spare.dtype == tensor.dtype and spare.shape == tensor.shape
     if spare is not None and fits and (not pinned or spare.is_pinned()):
         return spare
-    if pinned or tensor.nbytes < LARGE:
+    if pinned or tensor.nbytes < MIN_MAPPED_BYTES:
         return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
     mapped = torch.frombuffer(mmap.mmap(-1, tensor.nbytes), dtype=torch.uint8)
     return mapped.view(tensor.dtype).view(tensor.shape)

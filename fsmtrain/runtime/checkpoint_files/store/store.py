@@ -15,12 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from fsmtrain.errors import CheckpointError
-from fsmtrain.runtime.checkpoint_files.checked_io import shown
+from fsmtrain.runtime.checkpoint_files.checked_io import error_text
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, encode
 from fsmtrain.runtime.checkpoint_files.files import Files, close_quietly
-from fsmtrain.runtime.checkpoint_files.store.checkpoint import Loaded, Skipped, manifest_of, read_checkpoint, write_checkpoint
-from fsmtrain.runtime.checkpoint_files.store.manifest import encode_about
-from fsmtrain.runtime.checkpoint_files.store.retention import Policy
+from fsmtrain.runtime.checkpoint_files.store.checkpoint import (
+    LoadedCheckpoint,
+    SkippedCheckpoint,
+    load_manifest,
+    read_checkpoint,
+    write_checkpoint,
+)
+from fsmtrain.runtime.checkpoint_files.store.manifest import encode_metadata
+from fsmtrain.runtime.checkpoint_files.store.retention import RetentionPolicy
 
 _NUMBER = re.compile(r"[0-9]{6,15}")
 _WRITING = ".writing-"  # a checkpoint that is not yet one
@@ -33,37 +39,37 @@ class Store:
     def __init__(self, folder: str | os.PathLike[str], files: Files | None = None) -> None:
         self.folder = Path(folder)
         self._files = files or Files()
-        self._is_ready = False
-        self._durable = -1  # the last number that was saved here
+        self._is_prepared = False
+        self._last_saved = -1  # the last number that was saved here
 
-    def save(self, tree: Any, about: Mapping[str, Any]) -> Path:
+    def save(self, tree: Any, metadata: Mapping[str, Any]) -> Path:
         """Save a state. When this returns, the checkpoint is there, also after a power cut.
 
         Raises:
             CodecError: The state, or what it is of, holds something that cannot be saved.
             CheckpointError: The files could not be written. The checkpoints before are as they were.
         """
-        return self.write(encode(tree), encode_about(about))
+        return self.write(encode(tree), encode_metadata(metadata))
 
-    def write(self, encoded: Encoded, about: dict[str, Any]) -> Path:
+    def write(self, encoded: Encoded, metadata: dict[str, Any]) -> Path:
         """Save a state, and what it is of, that are encoded already."""
         try:
-            self._make_ready()
-            with self._claimed() as temporary:
-                write_checkpoint(self._files, temporary, encoded, about)
+            self._prepare_folder()
+            with self._locked_folder() as temporary:
+                write_checkpoint(self._files, temporary, encoded, metadata)
                 number = self._commit(temporary)
         except (OSError, ValueError) as error:
             raise CheckpointError(
-                f"{self.folder}: no checkpoint could be saved: {shown(error)}. Those that were there before are untouched."
+                f"{self.folder}: no checkpoint could be saved: {error_text(error)}. Those that were there before are untouched."
             ) from error
         try:
             self._files.sync_folder(str(self.folder))
         except OSError as error:
             raise CheckpointError(
-                f"{self._path(number)}: this checkpoint was written, but may not survive a power cut: {shown(error)}. "
+                f"{self._path(number)}: this checkpoint was written, but may not survive a power cut: {error_text(error)}. "
                 f"Those that were there before are untouched."
             ) from error
-        self._durable = number
+        self._last_saved = number
         return self._path(number)
 
     def numbers(self) -> list[int]:
@@ -77,24 +83,24 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise CheckpointError(f"{self.folder}: the folder of checkpoints cannot be read: {shown(error)}.") from error
+            raise CheckpointError(f"{self.folder}: the folder of checkpoints cannot be read: {error_text(error)}.") from error
         return sorted(int(name) for name in names if _NUMBER.fullmatch(name) and name == f"{int(name):06d}")
 
-    def newest(self) -> Loaded | None:
+    def load_newest(self) -> LoadedCheckpoint | None:
         """The newest valid checkpoint, with those that were skipped; None if there is none at all.
 
         Raises:
             CheckpointError: There are some, but not one is valid.
         """
-        skipped: list[Skipped] = []
+        skipped: list[SkippedCheckpoint] = []
         for number in reversed(self.numbers()):
             try:
                 loaded = self.load(number)
             except CheckpointError as error:
                 path = self._path(number)
-                skipped.append(Skipped(path, str(error).removeprefix(f"{path}: ")))
+                skipped.append(SkippedCheckpoint(path, str(error).removeprefix(f"{path}: ")))
             else:
-                return Loaded(loaded.path, loaded.tree, loaded.about, tuple(skipped))
+                return LoadedCheckpoint(loaded.path, loaded.tree, loaded.metadata, tuple(skipped))
         if skipped:
             reasons = "".join(f"\n  {one}" for one in skipped)
             raise CheckpointError(
@@ -102,7 +108,7 @@ class Store:
             )
         return None
 
-    def load(self, checkpoint: int | str | os.PathLike[str]) -> Loaded:
+    def load(self, checkpoint: int | str | os.PathLike[str]) -> LoadedCheckpoint:
         """One checkpoint, by its number or its path; every byte of it is checked.
 
         Raises:
@@ -115,10 +121,10 @@ class Store:
         abouts = {}
         for number in self.numbers():
             with contextlib.suppress(CheckpointError):
-                abouts[number] = manifest_of(self._files, self._path(number)).about
+                abouts[number] = load_manifest(self._files, self._path(number)).metadata
         return abouts
 
-    def prune(self, policy: Policy) -> list[int]:
+    def prune(self, policy: RetentionPolicy) -> list[int]:
         """Remove those checkpoints that a policy does not keep; returns their numbers.
 
         The newest valid one stays whatever the policy says, and so does every one whose manifest cannot be read.
@@ -136,7 +142,7 @@ class Store:
             try:
                 self._remove(number)
             except OSError as error:
-                raise CheckpointError(f"{self._path(number)}: it could not be removed: {shown(error)}.") from error
+                raise CheckpointError(f"{self._path(number)}: it could not be removed: {error_text(error)}.") from error
         return doomed
 
     def remove_leftovers(self) -> list[str]:
@@ -145,15 +151,15 @@ class Store:
             names = self._files.names(str(self.folder))
         except OSError:
             return []
-        return [name for name in sorted(names) if name.startswith((_WRITING, _REMOVING)) and self._sweep(name)]
+        return [name for name in sorted(names) if name.startswith((_WRITING, _REMOVING)) and self._remove_leftover(name)]
 
     # ---- writing
 
-    def _make_ready(self) -> None:
+    def _prepare_folder(self) -> None:
         """The folder is there and durable, and no leftovers are in it."""
         missing = []
         folder = os.path.abspath(self.folder)
-        if not self._is_ready and self._files.exists(folder) and not self._files.is_folder(os.path.realpath(folder)):
+        if not self._is_prepared and self._files.exists(folder) and not self._files.is_folder(os.path.realpath(folder)):
             raise ValueError("it is a file, not a folder")
         while not self._files.is_folder(os.path.realpath(folder)):
             missing.append(folder)
@@ -162,14 +168,14 @@ class Store:
             with contextlib.suppress(FileExistsError):
                 self._files.make_folder(path)
             self._files.sync_folder(os.path.dirname(path))
-        if not self._is_ready:
+        if not self._is_prepared:
             with contextlib.suppress(PermissionError):  # a folder above may be closed to us
                 self._files.sync_folder(os.path.dirname(os.path.realpath(self.folder)))
             self.remove_leftovers()
-            self._is_ready = True
+            self._is_prepared = True
 
     @contextlib.contextmanager
-    def _claimed(self) -> Iterator[str]:
+    def _locked_folder(self) -> Iterator[str]:
         """A new folder to write in, held so that no other process takes it for a leftover; removed after an error."""
         lock = None
         while lock is None:
@@ -182,9 +188,9 @@ class Store:
         try:
             yield temporary
         except BaseException:
-            self._is_ready = False  # if the next line fails, the next save sweeps
+            self._is_prepared = False  # if the next line fails, the next save sweeps
             with contextlib.suppress(OSError):
-                self._empty(temporary)
+                self._remove_folder(temporary)
             raise
         finally:
             if lock is not None:
@@ -210,7 +216,7 @@ class Store:
 
     def _newest_valid(self) -> int | None:
         for number in reversed(self.numbers()):
-            if number == self._durable:
+            if number == self._last_saved:
                 return number
             with contextlib.suppress(CheckpointError):
                 self.load(number)
@@ -227,9 +233,9 @@ class Store:
         except FileNotFoundError:
             return  # another process was faster
         self._files.sync_folder(str(self.folder))  # before its files go; the newer ones' names are durable then, too
-        self._empty(leftover)
+        self._remove_folder(leftover)
 
-    def _sweep(self, name: str) -> bool:
+    def _remove_leftover(self, name: str) -> bool:
         path = os.path.join(self.folder, name)
         lock = None
         try:
@@ -239,7 +245,7 @@ class Store:
                 lock = self._files.lock(path)
                 if lock is None:
                     return False
-            self._empty(path)
+            self._remove_folder(path)
         except OSError:
             return False
         finally:
@@ -247,7 +253,7 @@ class Store:
                 close_quietly(self._files, lock)
         return True
 
-    def _empty(self, folder: str) -> None:
+    def _remove_folder(self, folder: str) -> None:
         for name in self._files.names(folder):
             self._files.remove(os.path.join(folder, name))
         self._files.remove_folder(folder)

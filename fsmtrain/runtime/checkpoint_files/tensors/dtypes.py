@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 # The names that the format safetensors gives them.
-CODES = {
+SAFETENSORS_NAMES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
     torch.int8: "I8",
@@ -30,11 +30,11 @@ CODES = {
     torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
     torch.float8_e8m0fnu: "F8_E8M0",
 }
-BY_CODE = {code: dtype for dtype, code in CODES.items()}
+DTYPE_OF_SAFETENSORS_NAME = {code: dtype for dtype, code in SAFETENSORS_NAMES.items()}
 
 # The format has no name for these. They are stored as the same bits of another dtype: complex ones with a last
 # dimension of 2.
-PACKED = {
+STORED_AS = {
     torch.complex32: torch.float16,
     torch.complex128: torch.float64,
     torch.float4_e2m1fn_x2: torch.uint8,
@@ -46,7 +46,7 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-DTYPES = {dtype_name(dtype): dtype for dtype in (*CODES, *PACKED)}
+DTYPE_OF_NAME = {dtype_name(dtype): dtype for dtype in (*SAFETENSORS_NAMES, *STORED_AS)}
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def as_bytes(tensor: Tensor) -> Tensor:
     return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
 
 
-_PLAIN = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248]|c8|c16|[US][1-9][0-9]{0,8}|[mM]8(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?)")
+_PLAIN_NUMPY_DTYPE = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248]|c8|c16|[US][1-9][0-9]{0,8}|[mM]8(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?)")
 
 
 def numpy_dtype(text: str) -> np.dtype[np.generic]:
@@ -68,7 +68,7 @@ def numpy_dtype(text: str) -> np.dtype[np.generic]:
     Raises:
         ValueError: It is none of these: objects, structures, or floats whose size is the machine's choice.
     """
-    if not _PLAIN.fullmatch(text):
+    if not _PLAIN_NUMPY_DTYPE.fullmatch(text):
         raise ValueError(f"the NumPy dtype {text!r} cannot be saved")
     try:
         return np.dtype(text)

@@ -12,7 +12,7 @@ from torch import Tensor
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import as_bytes, numpy_dtype
 
 # Those that a tensor has too. Others are stored as bytes.
-_NATIVE = {"|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "<c8"}
+_TENSOR_DTYPES = {"|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "<c8"}
 
 
 def array_to_tensor(array: np.ndarray[Any, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -31,7 +31,7 @@ def array_to_tensor(array: np.ndarray[Any, Any]) -> tuple[Tensor, dict[str, Any]
     if array.flags.f_contiguous and not array.flags.c_contiguous:
         fields["order"] = "F"
     content = np.array(array, order="C", copy=True)
-    if text not in _NATIVE:
+    if text not in _TENSOR_DTYPES:
         content = np.frombuffer(bytearray(content.tobytes()), dtype=np.uint8)
     return torch.from_numpy(content), fields
 

@@ -16,14 +16,14 @@ from attrs import frozen
 from torch import Tensor
 
 from fsmtrain.runtime.checkpoint_files import strict_json
-from fsmtrain.runtime.checkpoint_files.checked_io import Reader, Written, reading, write_file
+from fsmtrain.runtime.checkpoint_files.checked_io import FileDigest, Reader, open_reader, write_file
 from fsmtrain.runtime.checkpoint_files.files import Files
-from fsmtrain.runtime.checkpoint_files.tensors.dtypes import BY_CODE, CODES, as_bytes
+from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_SAFETENSORS_NAME, SAFETENSORS_NAMES, as_bytes
 
-LARGEST_HEADER = 100_000_000  # bytes: the format's own bound
+MAX_HEADER_BYTES = 100_000_000  # bytes: the format's own bound
 
 
-def write_tensors(files: Files, path: str, tensors: Mapping[str, Tensor]) -> Written:
+def write_tensors(files: Files, path: str, tensors: Mapping[str, Tensor]) -> FileDigest:
     """Make a file of these tensors; those on another device come to the host one at a time.
 
     Raises:
@@ -38,31 +38,31 @@ def write_tensors(files: Files, path: str, tensors: Mapping[str, Tensor]) -> Wri
     end = 0
     for name, tensor in ordered:
         start, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        header[name] = {"dtype": SAFETENSORS_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = strict_json.dump(header)
     text += b" " * (-len(text) % 8)
-    if len(text) > LARGEST_HEADER:
+    if len(text) > MAX_HEADER_BYTES:
         raise ValueError(f"the names and shapes of {len(ordered)} tensors are more than one file can hold")
 
     def parts() -> Iterator[bytes | memoryview]:
         yield len(text).to_bytes(8, "little") + text
         for _, tensor in ordered:
             if tensor.numel():
-                yield _memory(as_bytes(tensor.cpu()))
+                yield _byte_view(as_bytes(tensor.cpu()))
 
     return write_file(files, path, parts())
 
 
-def read_tensors(files: Files, path: str, written: Written) -> dict[str, Tensor]:
+def read_tensors(files: Files, path: str, written: FileDigest) -> dict[str, Tensor]:
     """The tensors of a file, each in a memory of its own.
 
     Raises:
         OSError: The file could not be read.
         ValueError: It is not the one that was written, or no such file.
     """
-    with reading(files, path, size=written.size) as reader:
+    with open_reader(files, path, size=written.size) as reader:
         tensors = dict(_read(reader))
-        reader.finish(written.sha256)
+        reader.verify(written.sha256)
     for name, tensor in tensors.items():
         if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
             raise ValueError(f"a value of the tensor {name!r} is neither true nor false")
@@ -79,27 +79,27 @@ class _Entry:
 
 
 def _read(reader: Reader) -> Iterator[tuple[str, Tensor]]:
-    length = int.from_bytes(reader.bytes(8), "little")
-    if length > LARGEST_HEADER:
+    length = int.from_bytes(reader.read(8), "little")
+    if length > MAX_HEADER_BYTES:
         raise ValueError(f"its header claims to have {length} bytes")
-    header = strict_json.parse(reader.bytes(length))
+    header = strict_json.parse(reader.read(length))
     if type(header) is not dict:
         raise ValueError("its header is no JSON object")
-    entries = [_entry(name, value) for name, value in header.items() if name != "__metadata__"]
+    entries = [_parse_entry(name, value) for name, value in header.items() if name != "__metadata__"]
     position = 0
     for entry in sorted(entries, key=lambda entry: (entry.start, entry.end)):
         if entry.start != position:
             raise ValueError(f"the tensor {entry.name!r} begins at byte {entry.start}, and the one before ends at {position}")
         position = entry.end
-        if entry.end - entry.start > reader.left:
+        if entry.end - entry.start > reader.remaining:
             raise ValueError(f"the tensor {entry.name!r} ends beyond the file's end")
         data = torch.empty(entry.end - entry.start, dtype=torch.uint8)
         if data.numel():
-            reader.into(_memory(data))
+            reader.read_into(_byte_view(data))
         yield entry.name, data.view(entry.dtype).reshape(entry.shape)
 
 
-def _entry(name: str, value: Any) -> _Entry:
+def _parse_entry(name: str, value: Any) -> _Entry:
     problem = f"its header describes the tensor {name!r} wrongly"
     if type(value) is not dict or not {"dtype", "shape", "data_offsets"} <= value.keys():
         raise ValueError(problem)
@@ -107,16 +107,16 @@ def _entry(name: str, value: Any) -> _Entry:
     lists = type(shape) is list and type(offsets) is list and len(offsets) == 2
     if not lists or not all(type(number) is int and 0 <= number < 2**62 for number in (*shape, *offsets)):
         raise ValueError(problem)
-    if type(code) is not str or code not in BY_CODE:
+    if type(code) is not str or code not in DTYPE_OF_SAFETENSORS_NAME:
         raise ValueError(f"the tensor {name!r} has the unknown dtype {code!r}")
     if math.prod(size for size in shape if size) >= 2**62:
         raise ValueError(problem)
-    if math.prod(shape) * BY_CODE[code].itemsize != offsets[1] - offsets[0]:
+    if math.prod(shape) * DTYPE_OF_SAFETENSORS_NAME[code].itemsize != offsets[1] - offsets[0]:
         raise ValueError(f"the shape {shape} of the tensor {name!r} does not fit its {offsets[1] - offsets[0]} bytes")
-    return _Entry(name, BY_CODE[code], tuple(shape), offsets[0], offsets[1])
+    return _Entry(name, DTYPE_OF_SAFETENSORS_NAME[code], tuple(shape), offsets[0], offsets[1])
 
 
-def _memory(data: Tensor) -> memoryview:
+def _byte_view(data: Tensor) -> memoryview:
     """Bytes where they are, for reading and writing."""
     array: Any = data.numpy()
     return memoryview(array)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def standard_stride(shape: Iterable[int]) -> tuple[int, ...]:
+def contiguous_stride(shape: Iterable[int]) -> tuple[int, ...]:
     """The strides of a contiguous tensor.
 
     >>> standard_stride((2, 3, 4))
@@ -19,7 +19,7 @@ def standard_stride(shape: Iterable[int]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def leaves_no_gaps(shape: Iterable[int], stride: Iterable[int]) -> bool:
+def is_dense(shape: Iterable[int], stride: Iterable[int]) -> bool:
     """Whether the elements fill their memory, each place once, in whatever order."""
     step = 1
     for distance, size in sorted((d, s) for s, d in zip(shape, stride, strict=True) if s != 1):
@@ -29,7 +29,7 @@ def leaves_no_gaps(shape: Iterable[int], stride: Iterable[int]) -> bool:
     return True
 
 
-def reach(shape: Iterable[int], stride: Iterable[int]) -> int:
+def span(shape: Iterable[int], stride: Iterable[int]) -> int:
     """How many elements of memory there are from a tensor's first one to its last one.
 
     >>> reach((2, 3), (8, 2)), reach((0, 3), (3, 1))

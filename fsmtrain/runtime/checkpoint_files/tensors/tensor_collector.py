@@ -13,15 +13,15 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from fsmtrain.errors import CodecError
-from fsmtrain.runtime.checkpoint_files.tensors.dtypes import CODES, PACKED, dtype_name
-from fsmtrain.runtime.checkpoint_files.tensors.strides import leaves_no_gaps, reach, standard_stride
+from fsmtrain.runtime.checkpoint_files.tensors.dtypes import SAFETENSORS_NAMES, STORED_AS, dtype_name
+from fsmtrain.runtime.checkpoint_files.tensors.strides import contiguous_stride, is_dense, span
 from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
 _ALIGNMENT = 16  # of a memory that views of several dtypes share: no element is wider
 
 
 @frozen(eq=False)
-class _Met:
+class _Collected:
     """A tensor that was met, and the reference to it that the skeleton holds, still empty."""
 
     tensor: Tensor
@@ -32,10 +32,10 @@ class _Met:
     end: int  # the byte after its last one
 
     @classmethod
-    def of(cls, tensor: Tensor, path: TreePath, reference: dict[str, Any]) -> _Met:
+    def of(cls, tensor: Tensor, path: TreePath, reference: dict[str, Any]) -> _Collected:
         """A tensor with its place in memory. An empty one has none, and shares it with no other."""
         start = int(tensor.storage_offset()) * tensor.element_size()
-        end = start + reach(tensor.shape, tensor.stride()) * tensor.element_size()
+        end = start + span(tensor.shape, tensor.stride()) * tensor.element_size()
         storage = (tensor.device, tensor.untyped_storage().data_ptr()) if end > start else (id(reference),)
         return cls(tensor, path, reference, storage, start, end)
 
@@ -49,8 +49,8 @@ class TensorCollector:
     """The tensors of a tree, gathered while it is walked; `stored` names them when all are there."""
 
     def __init__(self) -> None:
-        self._met: list[_Met] = []
-        self._loose: list[tuple[Tensor, TreePath, dict[str, Any]]] = []
+        self._collected: list[_Collected] = []
+        self._unshared: list[tuple[Tensor, TreePath, dict[str, Any]]] = []
         self._references: dict[int, dict[str, Any]] = {}
 
     def add(self, tensor: Tensor, path: TreePath) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class TensorCollector:
         """
         if (known := self._references.get(id(tensor))) is not None:
             return known
-        if problem := _problem(tensor):
+        if problem := _why_unsupported(tensor):
             raise CodecError(f"{path}: {problem}")
         reference: dict[str, Any] = {}
         self._references[id(tensor)] = reference
@@ -70,39 +70,39 @@ class TensorCollector:
         if tensor.requires_grad:
             reference["requires_grad"] = True
         tensor = tensor.detach().resolve_conj().resolve_neg()
-        if tensor.dtype in PACKED:
+        if tensor.dtype in STORED_AS:
             reference["as"] = dtype_name(tensor.dtype)
-            tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor.view(PACKED[tensor.dtype])
-        self._met.append(_Met.of(tensor, path, reference))
+            tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor.view(STORED_AS[tensor.dtype])
+        self._collected.append(_Collected.of(tensor, path, reference))
         return reference
 
-    def add_loose(self, tensor: Tensor, path: TreePath) -> dict[str, Any]:
+    def add_unshared(self, tensor: Tensor, path: TreePath) -> dict[str, Any]:
         """A reference to a tensor that shares its memory with no other."""
         reference: dict[str, Any] = {}
-        self._loose.append((tensor, path, reference))
+        self._unshared.append((tensor, path, reference))
         return reference
 
-    def stored(self) -> dict[str, Tensor]:
+    def tensors_to_store(self) -> dict[str, Tensor]:
         """The tensors to store, by name: each memory once. From here on the references say where theirs is."""
         stored: dict[str, Tensor] = {}
-        by_place: dict[tuple[Any, ...], list[_Met]] = {}
-        for met in self._met:
+        by_place: dict[tuple[Any, ...], list[_Collected]] = {}
+        for met in self._collected:
             by_place.setdefault(met.place, []).append(met)
-        for group in _overlapping([same[0] for same in by_place.values()]):
-            path, tensor, start = _base(group)
-            name = _free(path.name, stored)
+        for group in _overlap_groups([same[0] for same in by_place.values()]):
+            path, tensor, start = _stored_tensor(group)
+            name = _free_name(path.name, stored)
             stored[name] = tensor
             for first in group:
-                where = _layout(tensor) if first.tensor is tensor else _view(first, start)
+                where = _stride_field(tensor) if first.tensor is tensor else _view_fields(first, start)
                 for met in by_place[first.place]:
                     met.reference.update(name=name, **where)
-        for tensor, path, reference in self._loose:
-            reference["name"] = _free(path.name, stored)
+        for tensor, path, reference in self._unshared:
+            reference["name"] = _free_name(path.name, stored)
             stored[reference["name"]] = tensor
         return stored
 
 
-def _problem(tensor: Tensor) -> str | None:
+def _why_unsupported(tensor: Tensor) -> str | None:
     """Why a tensor cannot be stored, if so."""
     kind = type(tensor)
     if kind not in (Tensor, nn.Parameter):
@@ -115,18 +115,18 @@ def _problem(tensor: Tensor) -> str | None:
         return "a tensor on the device 'meta' has no values that could be saved."
     if tensor.grad_fn is not None:
         return "a tensor that belongs to an autograd graph cannot be saved. Save tensor.detach()."
-    if tensor.dtype not in CODES and tensor.dtype not in PACKED:
+    if tensor.dtype not in SAFETENSORS_NAMES and tensor.dtype not in STORED_AS:
         return f"a tensor of dtype {dtype_name(tensor.dtype)} cannot be saved."
     return None
 
 
-def _overlapping(met: Collection[_Met]) -> Iterator[list[_Met]]:
+def _overlap_groups(met: Collection[_Collected]) -> Iterator[list[_Collected]]:
     """Those whose memory overlaps, together; each group, and the groups, in the order in which they were met."""
     order = {id(one): number for number, one in enumerate(met)}
-    storages: dict[tuple[Any, ...], list[_Met]] = {}
+    storages: dict[tuple[Any, ...], list[_Collected]] = {}
     for one in met:
         storages.setdefault(one.storage, []).append(one)
-    groups: list[list[_Met]] = []
+    groups: list[list[_Collected]] = []
     for together in storages.values():
         end = -1
         for one in sorted(together, key=lambda one: one.start):
@@ -139,7 +139,7 @@ def _overlapping(met: Collection[_Met]) -> Iterator[list[_Met]]:
     yield from sorted(groups, key=lambda group: order[id(group[0])])
 
 
-def _base(group: list[_Met]) -> tuple[TreePath, Tensor, int]:
+def _stored_tensor(group: list[_Collected]) -> tuple[TreePath, Tensor, int]:
     """What is stored for a group: its path, the tensor, and its first byte in the storage.
 
     That is the first one that covers them all, under its own name; where none does, the bytes from the first to the last.
@@ -148,7 +148,7 @@ def _base(group: list[_Met]) -> tuple[TreePath, Tensor, int]:
         return group[0].path, group[0].tensor, group[0].start
     start, end = min(met.start for met in group), max(met.end for met in group)
     for met in group:
-        whole = met.tensor.stride() == standard_stride(met.tensor.shape)
+        whole = met.tensor.stride() == contiguous_stride(met.tensor.shape)
         if whole and (met.start, met.end) == (start, end) and start % _ALIGNMENT == 0:
             return met.path, met.tensor, start
     start -= start % _ALIGNMENT
@@ -157,15 +157,15 @@ def _base(group: list[_Met]) -> tuple[TreePath, Tensor, int]:
     return group[0].path.key("memory"), memory, start
 
 
-def _layout(tensor: Tensor) -> dict[str, Any]:
+def _stride_field(tensor: Tensor) -> dict[str, Any]:
     """The order of a tensor's elements in memory where it is another than usual, as in channels_last, and leaves no gaps."""
     stride = tensor.stride()
-    if tensor.numel() == 0 or stride == standard_stride(tensor.shape) or not leaves_no_gaps(tensor.shape, stride):
+    if tensor.numel() == 0 or stride == contiguous_stride(tensor.shape) or not is_dense(tensor.shape, stride):
         return {}
     return {"stride": list(stride)}
 
 
-def _view(met: _Met, start: int) -> dict[str, Any]:
+def _view_fields(met: _Collected, start: int) -> dict[str, Any]:
     tensor = met.tensor
     return {
         "dtype": dtype_name(tensor.dtype),
@@ -175,7 +175,7 @@ def _view(met: _Met, start: int) -> dict[str, Any]:
     }
 
 
-def _free(name: str, taken: Collection[str]) -> str:
+def _free_name(name: str, taken: Collection[str]) -> str:
     """This name, or one like it that is free. ``__metadata__`` never is: tensor files use it for themselves."""
     name = name or "tensor"
     if name not in taken and name.rpartition(".")[2] != "__metadata__":

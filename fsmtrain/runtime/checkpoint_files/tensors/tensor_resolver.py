@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPES, PACKED
-from fsmtrain.runtime.checkpoint_files.tensors.strides import leaves_no_gaps, reach
+from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_NAME, STORED_AS
+from fsmtrain.runtime.checkpoint_files.tensors.strides import is_dense, span
 
 _FIELDS = {"name", "dtype", "shape", "stride", "offset", "as", "requires_grad", "parameter"}
 
@@ -20,8 +20,8 @@ class TensorResolver:
 
     def __init__(self, stored: dict[str, Tensor]) -> None:
         self._stored = stored
-        self._laid_out: dict[str, Tensor] = {}
-        self._made: dict[str, Tensor] = {}
+        self._restrided: dict[str, Tensor] = {}
+        self._resolved: dict[str, Tensor] = {}
 
     def tensor(self, reference: Any) -> Tensor:
         """The tensor that a reference is of; equal references are of one object.
@@ -32,9 +32,9 @@ class TensorResolver:
         if type(reference) is not dict or not _FIELDS.issuperset(reference):
             raise ValueError("this is no reference to a tensor")
         key = json.dumps(reference, sort_keys=True)
-        if key not in self._made:
-            self._made[key] = self._make(reference)
-        return self._made[key]
+        if key not in self._resolved:
+            self._resolved[key] = self._resolve(reference)
+        return self._resolved[key]
 
     def stored(self, name: Any) -> Tensor:
         """The stored tensor of this name."""
@@ -42,17 +42,17 @@ class TensorResolver:
             raise ValueError(f"there is no tensor {name!r}")
         return self._stored[name]
 
-    def _make(self, reference: dict[str, Any]) -> Tensor:
+    def _resolve(self, reference: dict[str, Any]) -> Tensor:
         name = reference.get("name")
         tensor = self.stored(name)
         if "offset" in reference:
             tensor = _view(tensor, reference)
         elif "stride" in reference:
-            if name not in self._laid_out:
-                self._laid_out[str(name)] = _laid_out(tensor, _whole_numbers(reference["stride"]))
-            tensor = self._laid_out[str(name)]
+            if name not in self._restrided:
+                self._restrided[str(name)] = _with_stride(tensor, _parse_sizes(reference["stride"]))
+            tensor = self._restrided[str(name)]
         if "as" in reference:
-            tensor = _unpacked(tensor, reference["as"])
+            tensor = _with_dtype(tensor, reference["as"])
         requires_grad = reference.get("requires_grad") is True
         if reference.get("parameter") is True:
             return nn.Parameter(tensor, requires_grad=requires_grad)
@@ -61,35 +61,35 @@ class TensorResolver:
 
 def _view(memory: Tensor, reference: dict[str, Any]) -> Tensor:
     dtype = _dtype(reference.get("dtype"))
-    shape, stride = _whole_numbers(reference.get("shape")), _whole_numbers(reference.get("stride"))
-    [offset] = _whole_numbers([reference["offset"]])
+    shape, stride = _parse_sizes(reference.get("shape")), _parse_sizes(reference.get("stride"))
+    [offset] = _parse_sizes([reference["offset"]])
     if len(shape) != len(stride):
         raise ValueError(f"the strides {stride} do not fit the shape {shape}")
-    if (offset + reach(shape, stride)) * dtype.itemsize > memory.numel() * memory.element_size():
+    if (offset + span(shape, stride)) * dtype.itemsize > memory.numel() * memory.element_size():
         raise ValueError("this is a view beyond its tensor's end")
     return torch.empty(0, dtype=dtype).set_(memory.untyped_storage(), offset, tuple(shape), tuple(stride))
 
 
-def _laid_out(tensor: Tensor, stride: list[int]) -> Tensor:
-    if len(stride) != tensor.dim() or not leaves_no_gaps(tensor.shape, stride):
+def _with_stride(tensor: Tensor, stride: list[int]) -> Tensor:
+    if len(stride) != tensor.dim() or not is_dense(tensor.shape, stride):
         raise ValueError(f"the strides {stride} do not fit the shape {list(tensor.shape)}")
     return torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype).copy_(tensor)
 
 
-def _unpacked(tensor: Tensor, name: Any) -> Tensor:
+def _with_dtype(tensor: Tensor, name: Any) -> Tensor:
     dtype = _dtype(name)
-    if PACKED.get(dtype) is not tensor.dtype:
+    if STORED_AS.get(dtype) is not tensor.dtype:
         raise ValueError(f"{name!r} is no dtype that is stored as {tensor.dtype}")
     return torch.view_as_complex(tensor) if dtype.is_complex else tensor.view(dtype)
 
 
 def _dtype(name: Any) -> torch.dtype:
-    if type(name) is not str or name not in DTYPES:
+    if type(name) is not str or name not in DTYPE_OF_NAME:
         raise ValueError(f"{name!r} is no dtype of a tensor")
-    return DTYPES[name]
+    return DTYPE_OF_NAME[name]
 
 
-def _whole_numbers(values: Any) -> list[int]:
+def _parse_sizes(values: Any) -> list[int]:
     if type(values) is not list or not all(type(value) is int and 0 <= value < 2**62 for value in values):
         raise ValueError("this is no list of sizes")
     if math.prod(value for value in values if value) >= 2**62:

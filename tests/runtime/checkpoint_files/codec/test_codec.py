@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files import strict_json
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, decode, encode
-from fsmtrain.runtime.checkpoint_files.codec.codec_common import DEEPEST
+from fsmtrain.runtime.checkpoint_files.codec.codec_common import MAX_DEPTH
 from fsmtrain.runtime.checkpoint_files.codec.decoding import TAGS as ALL_TAGS
 from tests.models import bits_of
 from tests.runtime.checkpoint_files.sample_states import differences, state_trees, tensors_in
@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a default_factory": (lambda: defaultdict(lambda: 0), "default_factory is a function"),
     "an attribute": (with_attribute, "attributes of its own, ['note']"),
     "a list in itself": (in_itself, "a list that contains itself"),
-    "too deep": (lambda: deep(DEEPEST + 1), f"more than {DEEPEST} containers deep"),
+    "too deep": (lambda: deep(MAX_DEPTH + 1), f"more than {MAX_DEPTH} containers deep"),
     "a graph": (lambda: torch.ones(1, requires_grad=True) * 2, "autograd graph"),
     "a dtype of none": (lambda: torch.quint4x2, "the dtype quint4x2 cannot be saved"),
     "sparse": (lambda: torch.ones(2).to_sparse(), "a sparse tensor"),
@@ -213,9 +213,9 @@ def test_what_cannot_be_saved_is_refused_with_its_path(name: str) -> None:
 
 
 def test_what_is_just_not_too_deep_comes_back() -> None:
-    assert through_json(deep(DEEPEST)) == deep(DEEPEST)
+    assert through_json(deep(MAX_DEPTH)) == deep(MAX_DEPTH)
     nested: Any = 0
-    for _ in range(DEEPEST - 1):
+    for _ in range(MAX_DEPTH - 1):
         nested = OrderedDict([((1,), nested)])
     assert through_json(nested) == nested
 
@@ -282,7 +282,7 @@ def test_a_view_beyond_its_memory_is_refused() -> None:
 
 def test_deep_skeletons_are_refused() -> None:
     skeleton: Any = []
-    for _ in range(strict_json.DEEPEST):
+    for _ in range(strict_json.MAX_DEPTH):
         skeleton = [skeleton]
     with pytest.raises(CodecError, match="containers deep"):
         decode(Encoded(skeleton, {}))

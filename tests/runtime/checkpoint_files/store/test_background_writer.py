@@ -12,9 +12,9 @@ from hypothesis import given
 
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files.files import Files
-from fsmtrain.runtime.checkpoint_files.store.background_writer import Writer
-from fsmtrain.runtime.checkpoint_files.store.retention import newest
-from fsmtrain.runtime.checkpoint_files.store.snapshots import snapshot
+from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
+from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
+from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from tests.models import bits_of
 from tests.runtime.checkpoint_files.faulty_disk import FaultyDisk
@@ -45,7 +45,7 @@ def saved(store: Store) -> list[int]:
 def test_the_state_at_the_call_is_saved_and_not_a_later_one(tmp_path: Path) -> None:
     gate = Gate()
     tree: Any = {"weight": torch.zeros(3), "items": [1], "array": torch.zeros(3).numpy()}
-    with Writer(Store(tmp_path, gate)) as writer:
+    with BackgroundWriter(Store(tmp_path, gate)) as writer:
         writer.submit(tree, {"step": 1})
         tree["weight"] += 1
         tree["items"].append(2)
@@ -54,25 +54,25 @@ def test_the_state_at_the_call_is_saved_and_not_a_later_one(tmp_path: Path) -> N
     loaded = Store(tmp_path).load(0)
     assert loaded.tree["weight"].tolist() == loaded.tree["array"].tolist() == [0, 0, 0]
     assert loaded.tree["items"] == [1]
-    assert loaded.about == {"step": 1}
-    assert writer.saved == loaded.path
+    assert loaded.metadata == {"step": 1}
+    assert writer.last_saved == loaded.path
 
 
 def test_a_newer_state_replaces_the_one_that_waits(tmp_path: Path) -> None:
     gate = Gate()
-    with Writer(Store(tmp_path, gate)) as writer:
+    with BackgroundWriter(Store(tmp_path, gate)) as writer:
         writer.submit(state(0), {})
         assert gate.reached.wait(60)
         for number in range(1, 5):
             writer.submit(state(number), {})
         gate.opened.set()
     assert saved(writer.store) == [0, 4]
-    assert writer.replaced == 3
+    assert writer.states_replaced == 3
 
 
 def test_one_that_must_be_kept_is_not_replaced(tmp_path: Path) -> None:
     gate = Gate()
-    with Writer(Store(tmp_path, gate)) as writer:
+    with BackgroundWriter(Store(tmp_path, gate)) as writer:
         writer.submit(state(0), {})
         assert gate.reached.wait(60)
         writer.submit(state(1), {}, must_keep=True)
@@ -87,7 +87,7 @@ def test_two_copies_of_a_state_are_all_there_ever_are(tmp_path: Path) -> None:
     """Their memory is used again and again."""
     gate = Gate()
     met: list[torch.Tensor] = []  # so that none is freed, and its place taken by a new one
-    with Writer(Store(tmp_path, gate), newest(1)) as writer:
+    with BackgroundWriter(Store(tmp_path, gate), keep_newest(1)) as writer:
         for number in range(12):
             writer.submit(state(number), {})
             if (job := writer._waiting) is not None:
@@ -100,7 +100,7 @@ def test_two_copies_of_a_state_are_all_there_ever_are(tmp_path: Path) -> None:
 
 def test_the_memory_of_what_was_written_is_used_for_the_next(tmp_path: Path) -> None:
     used = []
-    with Writer(Store(tmp_path)) as writer:
+    with BackgroundWriter(Store(tmp_path)) as writer:
         for number in range(3):
             writer.submit(state(number), {})
             writer.wait()
@@ -110,16 +110,16 @@ def test_the_memory_of_what_was_written_is_used_for_the_next(tmp_path: Path) -> 
 
 
 def test_memory_that_does_not_fit_is_not_used_again() -> None:
-    first = snapshot({"a": torch.zeros(3), "b": torch.zeros(2), "c": torch.zeros(2)}, {})
+    first = take_snapshot({"a": torch.zeros(3), "b": torch.zeros(2), "c": torch.zeros(2)}, {})
     tree = {"a": torch.ones(4), "b": torch.ones(2, dtype=torch.int32), "c": torch.ones(2)}
-    second = snapshot(tree, {}, reuse=first)
+    second = take_snapshot(tree, {}, reuse=first)
     assert list(differences(tree, second.encoded.tensors)) == []
     assert second.encoded.tensors["c"] is first.encoded.tensors["c"]
 
 
 @given(state_trees())
 def test_a_snapshot_shares_no_memory_with_its_state(tree: Any) -> None:
-    encoded = snapshot(tree, {}).encoded
+    encoded = take_snapshot(tree, {}).encoded
     before = [bits_of(tensor) for tensor in encoded.tensors.values()]
     with torch.no_grad():
         for tensor in tensors_in(tree):
@@ -128,7 +128,7 @@ def test_a_snapshot_shares_no_memory_with_its_state(tree: Any) -> None:
 
 
 def test_a_state_that_cannot_be_saved_is_an_error_at_the_call(tmp_path: Path) -> None:
-    with Writer(Store(tmp_path)) as writer, pytest.raises(CodecError, match=r"^hook: a function"):
+    with BackgroundWriter(Store(tmp_path)) as writer, pytest.raises(CodecError, match=r"^hook: a function"):
         writer.submit({"hook": print}, {})
     assert not list(tmp_path.iterdir())
 
@@ -136,7 +136,7 @@ def test_a_state_that_cannot_be_saved_is_an_error_at_the_call(tmp_path: Path) ->
 def test_a_full_disk_is_reported_once_and_training_goes_on() -> None:
     disk = FaultyDisk()
     told: list[str] = []
-    writer = Writer(Store("/checkpoints", disk), report=told.append)
+    writer = BackgroundWriter(Store("/checkpoints", disk), report=told.append)
     writer.submit(state(0), {})
     writer.wait()
     disk.fault = lambda number, name: "ENOSPC" if name == "write" else None
@@ -145,7 +145,7 @@ def test_a_full_disk_is_reported_once_and_training_goes_on() -> None:
         writer.wait()
     assert len(told) == 1
     assert "no checkpoint could be saved: No space left on device" in told[0]
-    assert writer.saved == Path("/checkpoints/000000")
+    assert writer.last_saved == Path("/checkpoints/000000")
     disk.fault = lambda number, name: None
     writer.submit(state(4), {})
     writer.close()
@@ -158,7 +158,7 @@ def test_a_full_disk_is_reported_once_and_training_goes_on() -> None:
 def test_without_a_report_an_error_is_a_warning() -> None:
     disk = FaultyDisk()
     disk.fault = lambda number, name: "EIO"
-    writer = Writer(Store("/checkpoints", disk))
+    writer = BackgroundWriter(Store("/checkpoints", disk))
     writer.submit(state(0), {})
     with pytest.warns(UserWarning, match="Input/output error"):
         writer.close()
@@ -168,14 +168,14 @@ def test_errors_are_raised_in_the_thread_that_submits() -> None:
     disk = FaultyDisk()
     disk.fault = lambda number, name: "EIO"
     threads: list[threading.Thread] = []
-    writer = Writer(Store("/checkpoints", disk), report=lambda message: threads.append(threading.current_thread()))
+    writer = BackgroundWriter(Store("/checkpoints", disk), report=lambda message: threads.append(threading.current_thread()))
     writer.submit(state(0), {})
     writer.close()
     assert threads == [threading.current_thread()]
 
 
 def test_a_policy_is_followed_after_each_save(tmp_path: Path) -> None:
-    with Writer(Store(tmp_path), newest(2)) as writer:
+    with BackgroundWriter(Store(tmp_path), keep_newest(2)) as writer:
         for number in range(5):
             writer.submit(state(number), {})
             writer.wait()
@@ -188,7 +188,7 @@ def test_a_policy_that_raises_is_reported_and_the_checkpoint_stays(tmp_path: Pat
     def policy(abouts: Any) -> list[int]:
         raise KeyError("val_loss")
 
-    with Writer(Store(tmp_path), policy, report=told.append) as writer:
+    with BackgroundWriter(Store(tmp_path), policy, report=told.append) as writer:
         writer.submit(state(0), {})
     assert told == [f"{tmp_path}: saving failed: KeyError('val_loss')"]
     assert saved(writer.store) == [0]
@@ -196,7 +196,7 @@ def test_a_policy_that_raises_is_reported_and_the_checkpoint_stays(tmp_path: Pat
 
 def test_the_thread_lives_only_while_there_is_something_to_write(tmp_path: Path) -> None:
     before = threading.active_count()
-    writer = Writer(Store(tmp_path))
+    writer = BackgroundWriter(Store(tmp_path))
     writer.submit(state(0), {})
     writer.close()
     writer.close()
@@ -211,7 +211,7 @@ def test_the_thread_lives_only_while_there_is_something_to_write(tmp_path: Path)
 
 def test_no_memory_for_a_copy_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    writer = Writer(Store(tmp_path), report=told.append)
+    writer = BackgroundWriter(Store(tmp_path), report=told.append)
 
     def empty(*sizes: Any, **options: Any) -> None:
         raise RuntimeError("not enough memory: you tried to allocate 8 bytes")
@@ -230,7 +230,7 @@ def test_a_state_on_a_gpu_is_copied_as_it_was(tmp_path: Path) -> None:
     weight = torch.arange(1_000_000.0, device="cuda")
     turned = torch.randn(2, 3, 4, 5, device="cuda").to(memory_format=torch.channels_last)
     expected = weight.cpu(), turned.cpu()
-    with Writer(Store(tmp_path)) as writer:
+    with BackgroundWriter(Store(tmp_path)) as writer:
         for _ in range(3):
             writer.submit({"weight": weight, "turned": turned, "tied": weight.view(1000, 1000)}, {})
             weight.add_(1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fsmtrain.runtime.checkpoint_files.codec.codec import decode
-from fsmtrain.runtime.checkpoint_files.store.snapshots import LARGE, snapshot
+from fsmtrain.runtime.checkpoint_files.store.snapshots import MIN_MAPPED_BYTES, take_snapshot
 from tests.models import same_bits
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool, torch.complex64]
@@ -16,10 +16,10 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_copy_of_any_size_and_type_is_the_same_and_stays_so(dtype: torch.dtype) -> None:
-    sizes = {"none": 0, "one": 1, "small": 100, "large": LARGE, "uneven": LARGE + 3}
+    sizes = {"none": 0, "one": 1, "small": 100, "large": MIN_MAPPED_BYTES, "uneven": MIN_MAPPED_BYTES + 3}
     tree = {name: torch.arange(size).remainder(2).to(dtype).reshape(size, 1) for name, size in sizes.items()}
     before = {name: tensor.clone() for name, tensor in tree.items()}
-    taken = snapshot(tree, {})
+    taken = take_snapshot(tree, {})
     for tensor in tree.values():
         tensor.zero_()
     assert same_bits(decode(taken.encoded), before)
@@ -27,15 +27,15 @@ def test_a_copy_of_any_size_and_type_is_the_same_and_stays_so(dtype: torch.dtype
 
 def test_large_copies_are_not_in_the_heap_where_gradients_come_and_go() -> None:
     """Memory that is mapped on its own begins with a page; torch's own allocations have a header before them."""
-    taken = snapshot({"large": torch.zeros(LARGE), "small": torch.zeros(10)}, {})
+    taken = take_snapshot({"large": torch.zeros(MIN_MAPPED_BYTES), "small": torch.zeros(10)}, {})
     large = max(taken.encoded.tensors.values(), key=torch.numel)
     assert large.data_ptr() % mmap.PAGESIZE == 0
 
 
 def test_the_memory_of_a_copy_that_is_of_no_more_use_is_used_again() -> None:
-    tree = {"large": torch.zeros(LARGE), "small": torch.zeros(10)}
-    first = snapshot(tree, {})
+    tree = {"large": torch.zeros(MIN_MAPPED_BYTES), "small": torch.zeros(10)}
+    first = take_snapshot(tree, {})
     places = {name: tensor.data_ptr() for name, tensor in first.encoded.tensors.items()}
-    second = snapshot({name: tensor + 1 for name, tensor in tree.items()}, {}, reuse=first)
+    second = take_snapshot({name: tensor + 1 for name, tensor in tree.items()}, {}, reuse=first)
     assert {name: tensor.data_ptr() for name, tensor in second.encoded.tensors.items()} == places
     assert same_bits(decode(second.encoded), {name: tensor + 1 for name, tensor in tree.items()})

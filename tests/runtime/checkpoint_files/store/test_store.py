@@ -17,10 +17,10 @@ from safetensors.torch import load_file, load_model, save_file
 from torch import nn
 
 from fsmtrain.errors import CheckpointError, CodecError
-from fsmtrain.runtime.checkpoint_files.checked_io import Written
+from fsmtrain.runtime.checkpoint_files.checked_io import FileDigest
 from fsmtrain.runtime.checkpoint_files.files import Files
-from fsmtrain.runtime.checkpoint_files.store.manifest import NAMES
-from fsmtrain.runtime.checkpoint_files.store.retention import best, either, newest
+from fsmtrain.runtime.checkpoint_files.store.manifest import FILE_NAMES
+from fsmtrain.runtime.checkpoint_files.store.retention import keep_any, keep_best, keep_newest
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.checkpoint_files.tensors.safetensors_file import read_tensors, write_tensors
 from tests.runtime.checkpoint_files.faulty_disk import FaultyDisk
@@ -42,8 +42,8 @@ def spoil(path: Path) -> None:
 
 
 def test_an_empty_or_missing_folder_has_no_newest(tmp_path: Path) -> None:
-    assert Store(tmp_path).newest() is None
-    assert Store(tmp_path / "none").newest() is None
+    assert Store(tmp_path).load_newest() is None
+    assert Store(tmp_path / "none").load_newest() is None
     assert not (tmp_path / "none").exists()
 
 
@@ -51,11 +51,11 @@ def test_the_newest_comes_back_with_what_it_is_of(tmp_path: Path) -> None:
     store = Store(tmp_path / "new" / "checkpoints")
     assert store.save(state(1), {"epoch": 0}).name == "000000"
     path = store.save(state(2), {"epoch": 1, "reason": "epoch", "val_loss": float("nan"), "$x": (1, None)})
-    loaded = Store(store.folder).newest()
+    loaded = Store(store.folder).load_newest()
     assert loaded is not None
     assert loaded.path == path == store.folder / "000001"
     assert list(differences(state(2), loaded.tree)) == []
-    assert list(loaded.about) == ["epoch", "reason", "val_loss", "$x"]
+    assert list(loaded.metadata) == ["epoch", "reason", "val_loss", "$x"]
     assert loaded.skipped == ()
     assert list(differences(state(1), store.load(0).tree)) == []
     assert list(differences(state(1), Store("elsewhere").load(str(store.folder / "000000")).tree)) == []
@@ -77,7 +77,7 @@ def test_those_that_were_skipped_are_named_with_the_reason(tmp_path: Path) -> No
         store.save(state(number), {})
     spoil(tmp_path / "000003" / "model.safetensors")
     (tmp_path / "000002" / "manifest.json").unlink()
-    loaded = store.newest()
+    loaded = store.load_newest()
     assert loaded is not None
     assert loaded.tree["number"] == 1
     reasons = {one.path.name: one.reason for one in loaded.skipped}
@@ -91,7 +91,7 @@ def test_if_none_is_valid_nothing_begins_anew_in_silence(tmp_path: Path) -> None
     store.save(state(0), {})
     spoil(tmp_path / "000000" / "state.json")
     with pytest.raises(CheckpointError, match=r"none of the 1 checkpoints can be loaded.*move them away") as caught:
-        store.newest()
+        store.load_newest()
     assert f"{tmp_path / '000000'}: state.json: its content is not" in str(caught.value)
 
 
@@ -127,7 +127,7 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     store = Store(tmp_path / "near")
     store.save(state(0), {})
     assert names(tmp_path / "far") == ["000000"]
-    assert store.newest() is not None
+    assert store.load_newest() is not None
 
 
 @pytest.mark.parametrize("about", [{"metric": torch.ones(1)}, {"run": print}])
@@ -158,11 +158,11 @@ def filled(folder: Path, losses: list[float]) -> Store:
 
 def test_a_policy_decides_which_checkpoints_are_removed(tmp_path: Path) -> None:
     store = filled(tmp_path, [0.3, 0.1, 0.2, 0.5])
-    assert store.prune(either(newest(1), best(2, "val_loss"))) == [0]
+    assert store.prune(keep_any(keep_newest(1), keep_best(2, "val_loss"))) == [0]
     assert store.numbers() == [1, 2, 3]
     assert names(tmp_path) == ["000001", "000002", "000003"]
-    assert store.prune(best(1, "val_loss", mode="max")) == [1, 2]
-    assert store.prune(newest(5)) == []
+    assert store.prune(keep_best(1, "val_loss", mode="max")) == [1, 2]
+    assert store.prune(keep_newest(5)) == []
 
 
 def test_the_newest_valid_checkpoint_stays_under_every_policy(tmp_path: Path) -> None:
@@ -170,8 +170,8 @@ def test_the_newest_valid_checkpoint_stays_under_every_policy(tmp_path: Path) ->
     filled(tmp_path, [0.1, 0.2, 0.3])
     spoil(tmp_path / "000002" / "state.json")
     store = Store(tmp_path)
-    assert store.prune(newest(1)) == [0]
-    assert store.prune(newest(0)) == [2]
+    assert store.prune(keep_newest(1)) == [0]
+    assert store.prune(keep_newest(0)) == [2]
     assert store.numbers() == [1]
 
 
@@ -179,14 +179,14 @@ def test_one_whose_manifest_cannot_be_read_is_not_removed(tmp_path: Path) -> Non
     store = filled(tmp_path, [0.1, 0.2, 0.3])
     spoil(tmp_path / "000000" / "manifest.json")
     (tmp_path / "000000" / "manifest.json").write_text("{")
-    assert store.prune(newest(1)) == [1]
+    assert store.prune(keep_newest(1)) == [1]
     assert store.numbers() == [0, 2]
 
 
 def test_nan_and_missing_metrics_are_never_the_best() -> None:
     abouts = {0: {"m": float("nan")}, 1: {}, 2: {"m": 2.0}, 3: {"m": 1.0}, 4: {"m": 1.0}}
-    assert best(2, "m")(abouts) == [3, 4]
-    assert best(9, "m", "max")(abouts) == [2, 3, 4]
+    assert keep_best(2, "m")(abouts) == [3, 4]
+    assert keep_best(9, "m", "max")(abouts) == [2, 3, 4]
 
 
 # ---- several at once, and leftovers
@@ -297,7 +297,7 @@ def test_the_model_s_tensors_are_a_file_that_safetensors_loads(tmp_path: Path) -
     kernel: Any = model[2].weight
     kernel.data = kernel.data.to(memory_format=torch.channels_last)
     path = Store(tmp_path).save({"model": model.state_dict(), "other": torch.ones(2)}, {})
-    assert names(path) == sorted(["manifest.json", *NAMES])
+    assert names(path) == sorted(["manifest.json", *FILE_NAMES])
     loaded = load_file(path / "model.safetensors")
     assert loaded.keys() == model.state_dict().keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())
@@ -321,7 +321,7 @@ def test_a_file_that_safetensors_wrote_is_read(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "theirs", metadata={"a": "b"})
     size = (tmp_path / "theirs").stat().st_size
     digest = hashlib.sha256((tmp_path / "theirs").read_bytes()).hexdigest()
-    read = read_tensors(Files(), str(tmp_path / "theirs"), Written(size, digest))
+    read = read_tensors(Files(), str(tmp_path / "theirs"), FileDigest(size, digest))
     assert {name: (t.dtype, t.tolist()) for name, t in read.items()} == {n: (t.dtype, t.tolist()) for n, t in tensors.items()}
     write_tensors(Files(), str(tmp_path / "ours"), tensors)
     assert {n: (t.dtype, t.tolist()) for n, t in load_file(tmp_path / "ours").items()} == {

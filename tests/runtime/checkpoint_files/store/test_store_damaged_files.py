@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsmtrain.errors import CheckpointError
-from fsmtrain.runtime.checkpoint_files.store.checkpoint import Loaded
-from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST, MODEL, NAMES, STATE, TENSORS
+from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
+from fsmtrain.runtime.checkpoint_files.store.manifest import FILE_NAMES, MANIFEST, MODEL, STATE, TENSORS
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from tests.runtime.checkpoint_files.sample_states import differences
 
@@ -71,7 +71,7 @@ def watched(folder: Path) -> Iterator[None]:
     if not _is_watching:
         sys.addaudithook(_hook)
         _is_watching = True
-    Store(folder).newest()  # what torch imports at its first use is not meant
+    Store(folder).load_newest()  # what torch imports at its first use is not meant
     _watch = []
     try:
         yield
@@ -81,13 +81,13 @@ def watched(folder: Path) -> Iterator[None]:
     assert not strange
 
 
-def looked_at(folder: Path) -> Loaded:
+def looked_at(folder: Path) -> LoadedCheckpoint:
     """What is found: whole, and one of the two that were saved."""
-    loaded = Store(folder).newest()
+    loaded = Store(folder).load_newest()
     assert loaded is not None
     number = 1 if loaded.path.name == NEWEST else 0
     assert list(differences(state(number), loaded.tree)) == []
-    assert loaded.about == {"epoch": number}
+    assert loaded.metadata == {"epoch": number}
     return loaded
 
 
@@ -118,7 +118,7 @@ def damaged(data: bytes, name: str) -> Iterator[bytes]:
     yield from (data + b"\0", data + data, b"", b"\0" * len(data))
 
 
-@pytest.mark.parametrize("name", [*NAMES, MANIFEST])
+@pytest.mark.parametrize("name", [*FILE_NAMES, MANIFEST])
 def test_any_damage_to_a_file_is_found(folder: Path, name: str) -> None:
     """In the manifest a change of blanks, which says nothing else, is none."""
     path = folder / NEWEST / name
@@ -132,13 +132,13 @@ def test_any_damage_to_a_file_is_found(folder: Path, name: str) -> None:
             assert loaded.skipped or (name == MANIFEST and json.loads(changed) == json.loads(data))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FILE_NAMES)
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / NEWEST / name).unlink()
     assert refused(folder) == f"{name}: No such file or directory."
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FILE_NAMES)
 def test_a_file_of_another_checkpoint_is_found(folder: Path, name: str) -> None:
     shutil.copy(folder / "000000" / name, folder / NEWEST / name)
     assert "SHA-256" in refused(folder) or "bytes" in refused(folder)
@@ -185,7 +185,7 @@ def test_a_manifest_that_names_another_file_is_refused(folder: Path, name: str) 
         assert "a checkpoint has none but" in refused(folder)
 
 
-@pytest.mark.parametrize("name", [*NAMES, MANIFEST])
+@pytest.mark.parametrize("name", [*FILE_NAMES, MANIFEST])
 def test_a_link_is_not_followed(folder: Path, tmp_path: Path, name: str) -> None:
     path = folder / NEWEST / name
     path.rename(tmp_path / "elsewhere")
@@ -201,7 +201,7 @@ def test_a_checkpoint_that_is_a_link_is_not_followed(folder: Path, tmp_path: Pat
         assert refused(folder) == "it is no folder."
 
 
-@pytest.mark.parametrize("name", [*NAMES, MANIFEST])
+@pytest.mark.parametrize("name", [*FILE_NAMES, MANIFEST])
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_what_is_no_plain_file_is_refused(folder: Path, name: str, make: Callable[[Path], None]) -> None:
     (folder / NEWEST / name).unlink()

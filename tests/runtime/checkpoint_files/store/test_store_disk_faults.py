@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fsmtrain.errors import CheckpointError
-from fsmtrain.runtime.checkpoint_files.store.retention import newest
+from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from tests.runtime.checkpoint_files.faulty_disk import Fault, FaultyDisk, PowerCut
 
@@ -45,7 +45,7 @@ def save_second(disk: FaultyDisk) -> str:
     except CheckpointError:
         return "failed"
     try:
-        store.prune(newest(1))
+        store.prune(keep_newest(1))
     except CheckpointError:
         return "saved, not removed"
     return "saved"
@@ -53,12 +53,12 @@ def save_second(disk: FaultyDisk) -> str:
 
 def found(disk: FaultyDisk) -> int:
     """The number in the newest checkpoint that can be loaded."""
-    loaded = Store(FOLDER, disk).newest()
+    loaded = Store(FOLDER, disk).load_newest()
     assert loaded is not None
     number: int = loaded.tree["number"]
     assert loaded.tree["model"]["weight"].tolist() == [float(number)] * 3
     assert loaded.tree["optimizers"][0]["step"].item() == number
-    assert loaded.about == {"number": number}
+    assert loaded.metadata == {"number": number}
     return number
 
 
@@ -145,7 +145,7 @@ def test_a_power_cut_after_the_first_save_of_all_loses_nothing() -> None:
     disk = FaultyDisk()
     Store("/a/b/checkpoints", disk).save(state(1), {})
     for after in after_cuts(disk):
-        loaded = Store("/a/b/checkpoints", after).newest()
+        loaded = Store("/a/b/checkpoints", after).load_newest()
         assert loaded is not None
         assert loaded.tree["number"] == 1
 
@@ -179,7 +179,7 @@ def test_a_fault_while_reading_is_a_reason_to_take_the_one_before() -> None:
     for at, name in enumerate(reads[1:], start=1):
         disk.done.clear()
         disk.fault = once(at, "EIO")
-        loaded = Store(FOLDER, disk).newest()
+        loaded = Store(FOLDER, disk).load_newest()
         assert loaded is not None
         assert loaded.tree["number"] == (2 if name == "close" else 1), name
         assert [one.path.name for one in loaded.skipped] == ([] if name == "close" else ["000001"])
