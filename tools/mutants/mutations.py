@@ -1,6 +1,6 @@
 """The mutants of a file: each has one small change in its text, such as ``<`` for ``<=`` or a statement that is left out.
 
-Annotations, decorators, base classes and texts are left alone: they decide nothing in a run.
+Annotations, decorators, base classes and strings are not changed: they decide nothing in a run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
-COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
+COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
     ast.Lt: ast.LtE,
@@ -24,7 +24,7 @@ COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.In: ast.NotIn,
     ast.NotIn: ast.In,
 }
-COUNTED: dict[type[ast.operator], type[ast.operator]] = {
+OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
     ast.Mult: ast.FloorDiv,
@@ -35,9 +35,9 @@ COUNTED: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitOr: ast.BitAnd,
     ast.BitAnd: ast.BitOr,
 }
-CALLED = {"min": "max", "max": "min", "any": "all", "all": "any"}
-DECIDING = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.Constant)  # conditions that are changed inside
-LEFT_ALONE = {"annotation", "returns", "decorator_list", "bases"}
+FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
+CONDITIONS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.Constant)  # conditions that are changed inside
+SKIPPED_FIELDS = {"annotation", "returns", "decorator_list", "bases"}
 
 
 @frozen
@@ -62,12 +62,12 @@ class Mutant:
     text: bytes
 
     def __str__(self) -> str:
-        """Where it is and what it does, in one line."""
+        """Return its place and its change in one line."""
         return f"{self.module}:{self.line}  {_short(self.before)}  ->  {_short(self.after)}"
 
 
 def mutants(module: str, text: bytes) -> Iterator[Mutant]:
-    """All mutants of a file, from its top to its end."""
+    """Yield all mutants of a file, from top to bottom."""
     starts = [0]
     for line in text.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -84,36 +84,36 @@ def mutants(module: str, text: bytes) -> Iterator[Mutant]:
 
 
 def _changes(node: ast.AST, function: ast.FunctionDef | None) -> Iterator[tuple[Any, ast.AST, ast.FunctionDef | None]]:
-    """Each part of the tree that is changed, what it becomes, and the function that it is in."""
+    """Yield each node to change, its replacement, and the function that it is in."""
     if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
         return
     if isinstance(node, (ast.expr, ast.stmt)):
-        for new in _instead_of(node):
+        for new in _replacements(node):
             yield node, new, function
-    if isinstance(node, (ast.If, ast.While, ast.IfExp)) and not isinstance(node.test, DECIDING):
+    if isinstance(node, (ast.If, ast.While, ast.IfExp)) and not isinstance(node.test, CONDITIONS):
         yield node.test, ast.UnaryOp(ast.Not(), node.test), function
     if isinstance(node, ast.FunctionDef):
         function = node
     for name, value in ast.iter_fields(node):
-        if name in LEFT_ALONE or (isinstance(node, ast.ClassDef) and name == "keywords"):
+        if name in SKIPPED_FIELDS or (isinstance(node, ast.ClassDef) and name == "keywords"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
                 yield from _changes(child, function)
 
 
-def _instead_of(node: ast.expr | ast.stmt) -> Iterator[ast.AST]:
-    """What a part of the tree is replaced by, in one mutant each."""
+def _replacements(node: ast.expr | ast.stmt) -> Iterator[ast.AST]:
+    """Yield the replacements of a node, one for each mutant."""
     match node:
         case ast.Compare():
             for i, op in enumerate(node.ops):
-                yield _with(node, ops=[*node.ops[:i], COMPARED[type(op)](), *node.ops[i + 1 :]])
+                yield _with(node, ops=[*node.ops[:i], COMPARISONS[type(op)](), *node.ops[i + 1 :]])
         case ast.BoolOp():
             for i in range(len(node.values)):
                 rest = node.values[:i] + node.values[i + 1 :]
                 yield _with(node, values=rest) if len(rest) > 1 else rest[0]
-        case ast.BinOp() if type(node.op) in COUNTED:
-            yield _with(node, op=COUNTED[type(node.op)]())
+        case ast.BinOp() if type(node.op) in OPERATORS:
+            yield _with(node, op=OPERATORS[type(node.op)]())
         case ast.UnaryOp(op=ast.Not() | ast.USub()):
             yield node.operand
         case ast.Constant(value=bool()):
@@ -122,13 +122,13 @@ def _instead_of(node: ast.expr | ast.stmt) -> Iterator[ast.AST]:
             yield ast.Constant(n + 1)
             if n > 0:
                 yield ast.Constant(n - 1)
-        case ast.Call(func=ast.Name(id=name)) if name in CALLED:
-            yield _with(node, func=ast.Name(CALLED[name]))
-        case ast.Call(func=ast.Attribute(value=whole, attr="copy"), args=[]):
-            yield whole
+        case ast.Call(func=ast.Name(id=name)) if name in FUNCTIONS:
+            yield _with(node, func=ast.Name(FUNCTIONS[name]))
+        case ast.Call(func=ast.Attribute(value=original, attr="copy"), args=[]):
+            yield original
         case ast.AugAssign():
-            if type(node.op) in COUNTED:
-                yield _with(node, op=COUNTED[type(node.op)]())
+            if type(node.op) in OPERATORS:
+                yield _with(node, op=OPERATORS[type(node.op)]())
             yield ast.Pass()
         case ast.Expr(value=ast.Call() | ast.Yield() | ast.YieldFrom()) | ast.Raise() | ast.Continue() | ast.Break():
             yield ast.Pass()
@@ -137,7 +137,7 @@ def _instead_of(node: ast.expr | ast.stmt) -> Iterator[ast.AST]:
 
 
 def _with(node: ast.AST, **changed: Any) -> ast.AST:
-    """A copy of the node with some of its fields changed."""
+    """Return a copy of the node with some fields changed."""
     new = copy(node)
     for name, value in changed.items():
         setattr(new, name, value)

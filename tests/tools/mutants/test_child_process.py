@@ -1,4 +1,4 @@
-"""The runner on a project of two functions: which tests it hears call them, and that only a test that fails kills a mutant."""
+"""The runner on a project of two functions: which tests call them, and that only a failing test kills a mutant."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tools.mutants.__main__ import Choice, Workplace
-from tools.mutants.child_process import Listener, forked, run
+from tools.mutants.child_process import ROOT, CallRecorder, fork, run_tests
 from tools.mutants.mutations import Mutant, mutants
+from tools.mutants.project_copy import ProjectCopy
+from tools.mutants.selection import FAR_TESTS, HELPERS, NEAR_TESTS, Selection
 
 CORE = "fsmtrain/core"
 SMALL = f"{CORE}/small.py"
@@ -29,7 +30,7 @@ FILES = {
         "    return n < 1\n"
     ),
     "tests/__init__.py": "",
-    # As the project's own: tests stand in another folder, and examples in docstrings know nothing of it.
+    # As in the project: tests run in another folder, doctests do not.
     "tests/conftest.py": (
         "import os\nimport pytest\n\n\n"
         "@pytest.fixture(scope='session', autouse=True)\n"
@@ -56,26 +57,27 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def whole_memory() -> Iterator[None]:
-    """A fork freezes what there is, for the children's sake."""
+    """Undo `gc.freeze` of the forks."""
     yield
     gc.unfreeze()
 
 
 def status_of(project: Path, work: Callable[[], int]) -> int:
-    return os.waitpid(forked(project, work), 0)[1]
+    return os.waitpid(fork(project, work), 0)[1]
 
 
-def heard(project: Path) -> dict[str, Any]:
-    """What each test calls, as it is written down."""
-    into = project / "heard.json"
+def recorded_calls(project: Path) -> dict[str, Any]:
+    """Return what each test calls."""
+    into = project / "calls.json"
     files = [SMALL, "tests/test_small.py"]
-    assert status_of(project, lambda: run(project, files, Listener(project, CORE, into))) == 0, (project / "output").read_text()
+    status = status_of(project, lambda: run_tests(project, files, CallRecorder(project, CORE, into)))
+    assert status == 0, (project / "output").read_text()
     found: dict[str, Any] = json.loads(into.read_text())
     return found
 
 
 def killer(project: Path, mutant: Mutant, groups: list[dict[str, float]]) -> str | None:
-    place = Workplace(project)
+    place = ProjectCopy(project)
     pid = place.begin(mutant, groups)
     try:
         return place.killer(os.waitpid(pid, 0)[1])
@@ -84,24 +86,30 @@ def killer(project: Path, mutant: Mutant, groups: list[dict[str, float]]) -> str
 
 
 def test_the_functions_that_a_test_calls_are_named_by_their_files_in_the_project(project: Path) -> None:
-    """Wherever the test stands."""
-    called = {test: places for test, (_, places) in heard(project).items()}
+    """In whatever folder the test runs."""
+    called = {test: places for test, (_, places) in recorded_calls(project).items()}
     assert [SMALL, 10] in called[TEST]
     assert [SMALL, 1] in called[EXAMPLE]
     assert called["tests/test_small.py::test_nothing"] == []
 
 
 def test_each_mutant_is_killed_by_the_test_that_notices_it_or_by_none(project: Path) -> None:
-    """A test, or an example in a docstring that is run by itself; what no test calls goes unnoticed."""
-    choice = Choice(heard(project))
+    """The test may be a doctest. A mutant that no test calls survives."""
+    selection = Selection(recorded_calls(project))
     found = {
-        mutant.after: killer(project, mutant, choice.of(mutant)) for mutant in mutants(SMALL, (project / SMALL).read_bytes())
+        mutant.after: killer(project, mutant, selection.groups_for(mutant))
+        for mutant in mutants(SMALL, (project / SMALL).read_bytes())
     }
     assert found == {"(n * 2)": EXAMPLE, "3": EXAMPLE, "1": EXAMPLE, "(n <= 1)": TEST, "2": TEST, "0": None}
 
 
 def test_a_run_that_no_test_ended_kills_nothing(project: Path) -> None:
-    """Here the tests are not where they are said to be."""
+    """Here the test file does not exist."""
     mutant = next(mutants(SMALL, (project / SMALL).read_bytes()))
     with pytest.raises(RuntimeError, match="the tests were not run"):
         killer(project, mutant, [{"tests/test_gone.py::test_gone": 3.0}])
+
+
+def test_the_tests_and_helpers_that_are_named_exist() -> None:
+    names = [*NEAR_TESTS, *FAR_TESTS, *(f"tests/{name}" for name in HELPERS)]
+    assert [name for name in names if not (ROOT / name).exists()] == []
