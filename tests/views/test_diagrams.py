@@ -224,6 +224,7 @@ def digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_another_process_draws_the_same_bytes(seed: str) -> None:
     code = "from tests.views.test_diagrams import *; print(digest(drawings().values()))"

@@ -103,6 +103,7 @@ def left_behind(machine: Machine) -> dict[str, Any]:
 # ---- where all is finite
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", [n for n in SCENARIOS if n not in ("two workers", "windows that are dropped", "rollbacks")])
 def test_where_all_is_finite_each_policy_trains_the_same_bits_by_the_same_transitions(name: str, policy: str) -> None:
@@ -372,6 +373,7 @@ def test_a_scheduler_that_follows_steps_does_not_follow_a_dropped_one() -> None:
 # ---- rollback
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "batch", "what"), [one for one in SMALL if one[1] > 0])
 @pytest.mark.parametrize("kind", ["one optimizer", "two optimizers", "truncated bptt"])
 def test_rollback_trains_what_one_would_write_by_hand_without_the_batch(kind: str, k: int, batch: int, what: str) -> None:
@@ -386,6 +388,7 @@ def test_rollback_trains_what_one_would_write_by_hand_without_the_batch(kind: st
     assert result.counters.batches_begun == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "at"), [("loss", 3), ("gradient", 4), ("gradient", 7), ("loss", 8)])
 @pytest.mark.parametrize("name", [n for n in SCENARIOS if n not in ("two workers", "windows that are dropped", "rollbacks")])
 def test_a_run_that_rolled_back_equals_one_that_excluded_the_batch_from_the_start(name: str, what: Any, at: int) -> None:
@@ -457,6 +460,7 @@ def test_the_transition_to_rolled_back_is_reported_and_the_next_one_begins_at_th
     assert [str(t) for t in machine.trace] == [*map(str, seen), str(after)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", range(20, 90, 3))
 def test_a_run_that_is_killed_after_a_rollback_goes_on_to_the_same_end(n: int) -> None:
     """With all that it remembered of it, wherever it is left alone."""

@@ -25,6 +25,7 @@ def test_a_name_that_is_taken_gets_a_number_behind_it(tmp_path: Path) -> None:
     assert [create_run_folder(tmp_path, "a").name for _ in range(3)] == ["a", "a-2", "a-3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["None", "'same'"])
 def test_processes_that_start_at_the_same_time_get_a_folder_each(tmp_path: Path, name: str) -> None:
     """Each waits for the others to be ready, so that they ask at the same moment."""

@@ -302,6 +302,7 @@ machine = build(options, Slow(), train_dataloader=NumberedBatches(100_000))
 ROOT = str(Path(__file__).parents[3])
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_loses_at_most_the_last_second(tmp_path: Path) -> None:
     """What was trained a second before the kill is there, in files that can be read."""
     script = SCRIPT.format(root=ROOT, runs=str(tmp_path), drive="machine.run()")
@@ -328,6 +329,7 @@ def test_a_process_that_is_killed_loses_at_most_the_last_second(tmp_path: Path) 
     assert read_json(folder / "run.json")["sizes"]["train"] == 100_000
 
 
+@pytest.mark.slow
 def test_a_run_that_is_left_in_the_middle_when_the_program_ends_is_written_to_its_last_batch(tmp_path: Path) -> None:
     drive = "for _ in range(60): machine.advance()"
     script = SCRIPT.format(root=ROOT, runs=str(tmp_path), drive=drive)

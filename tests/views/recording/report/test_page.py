@@ -291,6 +291,7 @@ def test_warnings_are_listed_and_equal_ones_once(tmp_path: Path) -> None:
 # ---- how large it gets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metrics", [6, 60])
 def test_a_run_of_a_million_batches_fits_a_page_of_under_two_megabytes(tmp_path: Path, metrics: int) -> None:
     page = read_page(write_million_batch_folder(tmp_path / "0", metrics))

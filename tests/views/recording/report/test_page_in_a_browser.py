@@ -193,6 +193,7 @@ def test_a_hostile_name_runs_nothing(browser: Browser, tmp_path: Path) -> None:
     assert browser.evaluate("document.querySelectorAll('img').length") == 0
 
 
+@pytest.mark.slow
 def test_a_run_of_a_million_batches_opens_too(browser: Browser, tmp_path: Path) -> None:
     write_report(write_million_batch_folder(tmp_path / "0"), tmp_path / "report.html")
     browser.open(tmp_path / "report.html", width=390)
