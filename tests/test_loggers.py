@@ -1,4 +1,4 @@
-"""The loggers that come with the package."""
+"""`TensorBoardLogger`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Writer:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[Writer]:
-    """The writers that are made, in the place of TensorBoard's."""
+def writers(monkeypatch: pytest.MonkeyPatch) -> list[Writer]:
+    """Replace TensorBoard's writer; return the writers that are created."""
     Writer.made = []
     stand_in = types.ModuleType("torch.utils.tensorboard")
     stand_in.SummaryWriter = Writer  # type: ignore[attr-defined]
@@ -39,15 +39,18 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Writer]:
     return Writer.made
 
 
-def test_each_metric_is_a_scalar_at_its_step_and_a_logger_can_be_used_again(made: list[Writer]) -> None:
+def test_each_metric_is_a_scalar_at_its_step_and_a_logger_can_be_used_again(writers: list[Writer]) -> None:
     logger = TensorBoardLogger(Path("a") / "b")
-    assert made == [], "nothing is made before there is something to write"
+    assert writers == [], "nothing is made before there is something to write"
     logger.log_metrics({"loss": 1.0, "lr": 0.1}, 3)
     logger.close()
     logger.close()
     logger.log_metrics({"loss": 0.5}, 4)
-    assert [(writer.folder, writer.closed) for writer in made] == [(str(Path("a") / "b"), True), (str(Path("a") / "b"), False)]
-    assert [writer.scalars for writer in made] == [[("loss", 1.0, 3), ("lr", 0.1, 3)], [("loss", 0.5, 4)]]
+    assert [(writer.folder, writer.closed) for writer in writers] == [
+        (str(Path("a") / "b"), True),
+        (str(Path("a") / "b"), False),
+    ]
+    assert [writer.scalars for writer in writers] == [[("loss", 1.0, 3), ("lr", 0.1, 3)], [("loss", 0.5, 4)]]
 
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,6 +69,6 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     logger.close()
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    told = events.Scalars("loss")
-    assert [event.step for event in told] == [0, 1, 2]
-    assert [event.value for event in told] == pytest.approx([1.0, 0.5, 1 / 3])
+    events_of_loss = events.Scalars("loss")
+    assert [event.step for event in events_of_loss] == [0, 1, 2]
+    assert [event.value for event in events_of_loss] == pytest.approx([1.0, 0.5, 1 / 3])

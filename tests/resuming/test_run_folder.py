@@ -1,4 +1,4 @@
-"""A run that is resumed is one run: its folder tells it as if nobody had killed it. And which run ``"auto"`` means."""
+"""The folder of a resumed run equals that of an uninterrupted one; and which run ``"auto"`` means."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def stopped(n: int = 60, model: Any = None, **more: Any) -> Machine:
     return one
 
 
-def told(folder: Path) -> dict[str, Any]:
-    """What a folder says of a run, without what differs from one run to another that does the same: its times."""
+def comparable_contents(folder: Path) -> dict[str, Any]:
+    """Return the contents of a run folder without times, which differ between equal runs."""
     ended = read_json(folder / "end.json")
     return {
         "rows": [{k: v for k, v in row.items() if k != "time"} for row in read_json_lines(folder / "metrics.jsonl")],
@@ -56,7 +56,7 @@ def told(folder: Path) -> dict[str, Any]:
     }
 
 
-# ---- one story
+# ---- the folder of a resumed run
 
 
 KILLED = """
@@ -83,7 +83,7 @@ one.run()
 
 
 def killed_after(batches: int, folder: Path) -> str:
-    """A process that goes on with the run, or begins one, and kills itself so many batches later: from which checkpoint."""
+    """Resume or start the run in a process that kills itself after this many batches; return the checkpoint it resumed from."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "KILLED_AFTER": str(batches)}
     command = [sys.executable, "-W", "ignore", "-c", KILLED]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
@@ -94,14 +94,14 @@ def killed_after(batches: int, folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
 def test_the_folder_of_a_run_killed_twice_equals_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
-    """Rows after the checkpoint go, and come again; what is cumulative goes on; each process writes where the last one did."""
+    """Rows after the checkpoint are removed and recorded again; totals continue; each process writes to the same folder."""
     (tmp_path / "killed").mkdir()
     assert [killed_after(n, tmp_path / "killed") for n in (7, 12, 1000)] == ["None", "000000", "000002"]
     assert os.listdir(tmp_path / "killed" / "runs") == ["0"]
     folder = tmp_path / "killed" / "runs" / "0"
     machine().run()
-    whole = told(Path("runs/0"))
-    assert told(folder) == whole
+    whole = comparable_contents(Path("runs/0"))
+    assert comparable_contents(folder) == whole
     assert len(whole["rows"]) == 36  # 30 batches and 6 checks
 
     lines = read_json_lines(folder / "timeline.jsonl")
@@ -143,12 +143,12 @@ def test_the_folder_of_a_run_stopped_anywhere_equals_that_of_an_uninterrupted_ru
     assert one.run_dir == folder
     one.run()
     machine(run_name="whole").run()
-    assert told(folder) == told(Path("runs/whole"))
+    assert comparable_contents(folder) == comparable_contents(Path("runs/whole"))
     after = read_json(folder / "run.json")
     assert {**after, "plan": 0, "resumed": 0} == {**before, "plan": 0, "resumed": 0}
 
 
-def test_a_line_that_was_cut_by_the_kill_is_left_out() -> None:
+def test_a_line_cut_by_the_kill_is_left_out() -> None:
     folder = stopped().run_dir
     assert folder is not None
     (folder / "end.json").unlink()
@@ -173,7 +173,7 @@ def test_a_checkpoint_without_record_position_trims_nothing() -> None:
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_gone_on_with_ends_the_record_and_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_cannot_be_reopened_ends_the_recording_and_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
     folder = stopped().run_dir
     assert folder is not None
     (folder / "metrics.jsonl").write_text('{"kind":"train","time":0.0}\n')
@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_gone_on_with_ends_the_record_and_not_the_run(ca
     assert one.checkpoints == folder / "checkpoints"
 
 
-def test_a_run_in_a_folder_that_cannot_be_written_is_refused() -> None:
+def test_resuming_in_an_unwritable_folder_is_an_error() -> None:
     folder = stopped().run_dir
     assert folder is not None
     (folder / ".lock").unlink()
@@ -219,7 +219,7 @@ def test_checkpoints_are_in_the_runs_folder_and_those_of_each_run_are_its_own() 
     assert os.listdir() == ["runs"]
 
 
-def test_a_dirpath_decides_and_the_record_goes_on_all_the_same() -> None:
+def test_with_dirpath_the_run_folder_is_continued_too() -> None:
     rule = ModelCheckpoint(every_n_steps=4, dirpath="elsewhere")
     folder = stopped(save=rule).run_dir
     assert folder is not None
@@ -231,14 +231,14 @@ def test_a_dirpath_decides_and_the_record_goes_on_all_the_same() -> None:
     assert len(read_json_lines(folder / "metrics.jsonl")) == 36
 
 
-def test_a_run_that_is_not_recorded_saves_beside_the_program() -> None:
+def test_an_unrecorded_run_saves_in_the_working_directory() -> None:
     stopped(runs_dir=None)
     assert os.listdir() == ["checkpoints"]
     one = machine(runs_dir=None)
     assert one.resume_from("auto") is not None
 
 
-def test_a_run_that_was_not_recorded_can_be_recorded_from_its_checkpoint_on() -> None:
+def test_an_unrecorded_run_can_be_recorded_from_its_checkpoint_on() -> None:
     stopped(runs_dir=None)
     one = machine()
     one.resume("checkpoints")
@@ -252,7 +252,7 @@ def test_a_run_that_was_not_recorded_can_be_recorded_from_its_checkpoint_on() ->
 # ---- which run goes on
 
 
-def test_a_checkpoint_is_where_a_run_of_its_own_begins() -> None:
+def test_resuming_from_a_checkpoint_starts_a_new_run() -> None:
     folder = stopped().run_dir
     assert folder is not None
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
@@ -274,7 +274,7 @@ def auto(**more: Any) -> str | None:
     return None if came is None else came.parents[1].name
 
 
-def test_the_newest_run_with_a_checkpoint_is_taken() -> None:
+def test_auto_means_the_newest_run_with_a_checkpoint() -> None:
     assert auto() is None
     stopped()
     stopped()
@@ -288,7 +288,7 @@ def test_the_newest_run_with_a_checkpoint_is_taken() -> None:
     assert auto() == "1"
 
 
-def test_another_command_another_name_and_another_model_are_other_runs(
+def test_auto_skips_runs_of_another_command_name_or_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stopped()
@@ -308,7 +308,7 @@ def test_another_command_another_name_and_another_model_are_other_runs(
     assert "runs/0 was started by another command; resume_from runs/0 continues it; a new one begins" in said
 
 
-def test_a_run_that_has_ended_is_not_gone_on_with_in_silence() -> None:
+def test_resuming_a_finished_run_is_a_warning() -> None:
     machine().run()
     with pytest.warns(UserWarning, match="has ended already, since all epochs are done"):
         assert auto() == "0"
@@ -316,7 +316,7 @@ def test_a_run_that_has_ended_is_not_gone_on_with_in_silence() -> None:
         assert auto(max_nb_epochs=5) == "0"
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_is_an_error_and_none_is_passed_over() -> None:
+def test_a_run_with_only_damaged_checkpoints_is_an_error_and_not_skipped() -> None:
     stopped()
     stopped()
     os.utime("runs/1/run.json", (9e9, 9e9))
@@ -334,7 +334,7 @@ def test_a_demanded_checkpoint_that_is_missing_is_an_error() -> None:
         machine().resume("nowhere")
 
 
-def test_what_is_refused_can_be_insisted_on_by_a_trainer() -> None:
+def test_resume_strict_false_turns_a_resume_error_into_a_warning() -> None:
     def trainer(**more: Any) -> Trainer:
         torch.manual_seed(0)
         given = {"max_nb_epochs": 2, "quiet": True, "device": "cpu", "callbacks": [ModelCheckpoint(every_n_steps=2)], **more}
@@ -349,7 +349,7 @@ def test_what_is_refused_can_be_insisted_on_by_a_trainer() -> None:
     assert len(read_json(Path("runs/0/run.json"))["resumed"]) == 1
 
 
-def test_what_is_only_shown_or_recorded_elsewhere_may_differ(recwarn: pytest.WarningsRecorder) -> None:
+def test_display_and_recording_flags_may_differ_on_resume(recwarn: pytest.WarningsRecorder) -> None:
     stopped(runs_dir=None)
 
     class Logger:
@@ -363,7 +363,7 @@ def test_what_is_only_shown_or_recorded_elsewhere_may_differ(recwarn: pytest.War
 # ---- two at once
 
 
-def test_a_run_that_is_under_way_is_passed_over_and_refused_where_it_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_running_run_is_skipped_by_auto_and_an_error_if_named(capsys: pytest.CaptureFixture[str]) -> None:
     stopped()
     first, second = machine(), machine(quiet=False)
     first.resume()
@@ -390,7 +390,7 @@ time.sleep(60)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no locks")
-def test_another_process_is_kept_out_until_it_is_killed_also_where_its_workers_live_on(tmp_path: Path) -> None:
+def test_a_folder_lock_ends_with_its_process_even_if_its_workers_live_on(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes: Any = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
     process = subprocess.Popen([sys.executable, "-c", HOLDING, str(tmp_path)], env=environment, **pipes)

@@ -1,4 +1,4 @@
-"""The folders of runs: their names and numbers, also where several processes ask at the same time."""
+"""Names and numbers of run folders, also if several processes start at the same time."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import pytest
 from fsmtrain.views.recording.folder_names import create_run_folder
 
 
-def test_runs_are_numbered_from_0_after_the_largest_number_that_there_is(tmp_path: Path) -> None:
+def test_unnamed_runs_are_numbered_from_0_after_the_largest_number(tmp_path: Path) -> None:
     runs = tmp_path / "a" / "runs"
     assert [create_run_folder(runs, None).name for _ in range(3)] == ["0", "1", "2"]
     (runs / "10").mkdir()
     (runs / "baseline").mkdir()
-    (runs / "²").mkdir()  # a digit for some, and no number
+    (runs / "²").mkdir()  # str.isdigit() is true, but it is not a number
     assert create_run_folder(runs, None).name == "11"
 
 
-def test_a_name_that_is_taken_gets_a_number_behind_it(tmp_path: Path) -> None:
+def test_a_taken_run_name_gets_a_number_appended(tmp_path: Path) -> None:
     assert [create_run_folder(tmp_path, "a").name for _ in range(3)] == ["a", "a-2", "a-3"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["None", "'same'"])
-def test_processes_that_start_at_the_same_time_get_a_folder_each(tmp_path: Path, name: str) -> None:
-    """Each waits for the others to be ready, so that they ask at the same moment."""
+def test_processes_that_start_at_the_same_time_get_different_folders(tmp_path: Path, name: str) -> None:
+    """Each process waits until all are ready, so that they start at the same moment."""
     code = (
         "import sys, time; from pathlib import Path; from fsmtrain.views.recording.folder_names import create_run_folder\n"
         f"runs = Path({str(tmp_path / 'runs')!r}); runs.mkdir(exist_ok=True)\n"

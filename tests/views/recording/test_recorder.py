@@ -1,4 +1,4 @@
-"""A run's folder, from outside: what it holds after a run, and that the run does not depend on it."""
+"""The run folder: its contents after a run, and that the run does not depend on it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILES = [".lock", *WRITTEN]
 
 
 def recorded(runs: Path, model: Any = None, train: int = 6, val: int = 2, test: int = 0, **flags: Any) -> Machine:
-    """A machine that writes its run down, and shows nothing."""
+    """Return a machine that is recorded and prints nothing."""
     guards = flags.pop("guards", None)
     callbacks = flags.pop("callbacks", ())
     given = {"max_nb_epochs": 2, "quiet": True, "device": "cpu", "runs_dir": runs, "val_check_interval": 3}
@@ -41,19 +41,19 @@ def recorded(runs: Path, model: Any = None, train: int = 6, val: int = 2, test: 
 
 
 def writing() -> list[threading.Thread]:
-    """The threads that write records."""
+    """Return the recorder threads."""
     return [thread for thread in threading.enumerate() if thread.name == "fsmtrain recorder"]
 
 
 def logs() -> list[logging.Handler]:
-    """The logs that still listen."""
+    """Return the log files that still receive messages."""
     return [handler for handler in logging.getLogger("fsmtrain").handlers if isinstance(handler, LogFile)]
 
 
-# ---- what is in it
+# ---- contents
 
 
-def test_a_run_leaves_a_folder_whose_every_file_can_be_read(tmp_path: Path) -> None:
+def test_every_file_of_a_run_folder_can_be_read(tmp_path: Path) -> None:
     machine = recorded(tmp_path, test=3, accumulate_grad_batches=4, seed=3)
     machine.run()
     assert machine.run_dir == tmp_path / "0"
@@ -65,27 +65,27 @@ def test_a_run_leaves_a_folder_whose_every_file_can_be_read(tmp_path: Path) -> N
 
 def test_the_metrics_of_each_batch_each_validation_and_the_test_are_in_order(tmp_path: Path) -> None:
     recorded(tmp_path, test=3).run()
-    told = read_json_lines(tmp_path / "0" / "metrics.jsonl")
-    assert [row["kind"] for row in told] == [*(2 * [*(3 * ["train"]), "validation", *(3 * ["train"]), "validation"]), "test"]
-    train = [row for row in told if row["kind"] == "train"]
+    rows = read_json_lines(tmp_path / "0" / "metrics.jsonl")
+    assert [row["kind"] for row in rows] == [*(2 * [*(3 * ["train"]), "validation", *(3 * ["train"]), "validation"]), "test"]
+    train = [row for row in rows if row["kind"] == "train"]
     assert [(row["epoch"], row["batch"]) for row in train] == [(epoch, batch) for epoch in range(2) for batch in range(6)]
     assert [row["step"] for row in train] == list(range(12))
     assert [row["values"] for row in train[:2]] == [{"loss": 0.0, "twice": 0.0}, {"loss": 1.0, "twice": 2.0}]
     assert {row["batches"] for row in train} == {1}
     assert {tuple(row["lr"]) for row in train} == {(0.5,)}
-    assert [(row["step"], row["values"]) for row in told if row["kind"] == "validation"][:2] == [
+    assert [(row["step"], row["values"]) for row in rows if row["kind"] == "validation"][:2] == [
         (3, {"val_loss": 0.5}),
         (6, {"val_loss": 0.5}),
     ]
-    assert told[-1]["values"] == {"test_loss": 1.0}
-    assert [row["time"] for row in told] == sorted(row["time"] for row in told)
+    assert rows[-1]["values"] == {"test_loss": 1.0}
+    assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
 
 
 def test_the_csv_table_equals_the_json_lines(tmp_path: Path) -> None:
     recorded(tmp_path).run()
-    told, cells = read_json_lines(tmp_path / "0" / "metrics.jsonl"), read_csv(tmp_path / "0" / "metrics.csv")
-    assert len(told) == len(cells)
-    for row, cell in zip(told, cells, strict=True):
+    rows, cells = read_json_lines(tmp_path / "0" / "metrics.jsonl"), read_csv(tmp_path / "0" / "metrics.csv")
+    assert len(rows) == len(cells)
+    for row, cell in zip(rows, cells, strict=True):
         assert (cell["kind"], int(cell["epoch"]), int(cell["batch"]), int(cell["step"])) == (
             row["kind"], row["epoch"], row["batch"], row["step"],
         )  # fmt: skip
@@ -95,15 +95,15 @@ def test_the_csv_table_equals_the_json_lines(tmp_path: Path) -> None:
 
 def test_the_metadata_has_options_sizes_versions_and_guards(tmp_path: Path) -> None:
     recorded(tmp_path, run_name="mine", seed=3, early_stop_callback=True, guards=Guards(step={0: every_n_batches(2)})).run()
-    told = read_json(tmp_path / "mine" / "run.json")
-    assert told["name"] == "mine"
-    assert told["options"]["seed"] == 3
-    assert told["options"]["early_stop_callback"] is True
-    assert told["sizes"]["train"] == 6
-    assert told["versions"]["torch"] == torch.__version__
-    assert told["model"] == {"class": "LoggingModel", "parameters": 2, "trainable": 2}
-    assert told["guards"] == {"step": {"0": "nth_batch_is_done"}}
-    assert told["plan"] == {"global_step": 6, "optimizer_steps": [6], "validations": 4}
+    run = read_json(tmp_path / "mine" / "run.json")
+    assert run["name"] == "mine"
+    assert run["options"]["seed"] == 3
+    assert run["options"]["early_stop_callback"] is True
+    assert run["sizes"]["train"] == 6
+    assert run["versions"]["torch"] == torch.__version__
+    assert run["model"] == {"class": "LoggingModel", "parameters": 2, "trainable": 2}
+    assert run["guards"] == {"step": {"0": "nth_batch_is_done"}}
+    assert run["plan"] == {"global_step": 6, "optimizer_steps": [6], "validations": 4}
     rows_of_table = read_json(tmp_path / "mine" / "table.json")["rows"]
     assert [row["row"] for row in rows_of_table] == list(range(len(rows_of_table)))
     assert {"source": "backward", "to": "step"}.items() <= next(r for r in rows_of_table if r["to"] == "step").items()
@@ -112,29 +112,29 @@ def test_the_metadata_has_options_sizes_versions_and_guards(tmp_path: Path) -> N
 def test_the_recorded_end_has_reason_counters_times_windows_and_last_metrics(tmp_path: Path) -> None:
     machine = recorded(tmp_path, accumulate_grad_batches=4, early_stop_callback=EarlyStopping(patience=1))
     result = machine.run()
-    told = read_json(tmp_path / "0" / "end.json")
-    assert told["reason"] == "early_stopping"
-    assert told["sentence"] == str(result.stop_reason)
-    assert told["error"] is None
-    assert told["metrics"] == pytest.approx({"loss": 5.0, "twice": 10.0, "val_loss": 0.5})
-    assert told["windows"] == [{"2": 1, "4": 1}]
-    assert told["optimizer_steps"] == result.counters.optimizer_steps
-    assert told["states"]["train_batch"][0] == result.times[State.TRAIN_BATCH].count
-    assert sum(seconds for _, seconds in told["states"].values()) <= told["wall_seconds"]
+    end = read_json(tmp_path / "0" / "end.json")
+    assert end["reason"] == "early_stopping"
+    assert end["sentence"] == str(result.stop_reason)
+    assert end["error"] is None
+    assert end["metrics"] == pytest.approx({"loss": 5.0, "twice": 10.0, "val_loss": 0.5})
+    assert end["windows"] == [{"2": 1, "4": 1}]
+    assert end["optimizer_steps"] == result.counters.optimizer_steps
+    assert end["states"]["train_batch"][0] == result.times[State.TRAIN_BATCH].count
+    assert sum(seconds for _, seconds in end["states"].values()) <= end["wall_seconds"]
     assert read_json_lines(tmp_path / "0" / "timeline.jsonl")[-1]["state"] == "done"
 
 
 def test_each_optimizer_has_its_loss_its_rate_and_its_windows(tmp_path: Path) -> None:
     options = Options(max_nb_epochs=1, quiet=True, device="cpu", runs_dir=tmp_path, accumulate_grad_batches=2)
     build(options, Adversaries(), train_dataloader=batches(8), guards=Guards(step={1: every_n_batches(4)})).run()
-    told = read_json_lines(tmp_path / "0" / "metrics.jsonl")
-    assert len(told) == 4
-    assert {tuple(row["values"]) for row in told} == {("loss/0", "loss/1")}
-    assert {tuple(row["lr"]) for row in told} == {(0.02, 0.1)}
+    end = read_json_lines(tmp_path / "0" / "metrics.jsonl")
+    assert len(end) == 4
+    assert {tuple(row["values"]) for row in end} == {("loss/0", "loss/1")}
+    assert {tuple(row["lr"]) for row in end} == {(0.02, 0.1)}
     assert read_json(tmp_path / "0" / "end.json")["windows"] == [{"2": 2}, {"4": 1}]
 
 
-def test_numbers_that_are_none_are_texts_in_strict_json(tmp_path: Path) -> None:
+def test_nan_and_infinity_are_strings_in_strict_json(tmp_path: Path) -> None:
     class Diverging(LoggingModel):
         def training_step(self, batch: torch.Tensor, batch_nb: int) -> Any:
             return {"loss": self.loss_of(batch), "a": math.nan, "b": torch.tensor(-math.inf)}
@@ -145,7 +145,7 @@ def test_numbers_that_are_none_are_texts_in_strict_json(tmp_path: Path) -> None:
     assert math.isnan(float(read_csv(tmp_path / "0" / "metrics.csv")[0]["a"]))
 
 
-def test_a_metric_is_recorded_as_it_was_although_it_is_changed_later(tmp_path: Path) -> None:
+def test_a_metric_tensor_that_is_changed_later_keeps_its_recorded_value(tmp_path: Path) -> None:
     class Counting(LoggingModel):
         def __init__(self) -> None:
             super().__init__()
@@ -159,7 +159,7 @@ def test_a_metric_is_recorded_as_it_was_although_it_is_changed_later(tmp_path: P
     assert [row["values"]["seen"] for row in read_json_lines(tmp_path / "0" / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
-def test_the_log_has_the_opening_the_warnings_what_was_logged_and_the_end(tmp_path: Path) -> None:
+def test_the_log_has_header_warnings_log_records_and_the_end(tmp_path: Path) -> None:
     class Warning(LoggingModel):
         def on_epoch_end(self) -> None:
             warn("careful")
@@ -167,16 +167,16 @@ def test_the_log_has_the_opening_the_warnings_what_was_logged_and_the_end(tmp_pa
 
     with pytest.warns(UserWarning, match="careful|patience"):
         recorded(tmp_path, Warning(), early_stop_callback=EarlyStopping(patience=9)).run()
-    told = [line.split("  ", 1)[1] for line in (tmp_path / "0" / "log.txt").read_text().splitlines()]
-    assert told[0].startswith("Warning: 2 parameters; SGD on cpu")
-    assert any(line.startswith("warning: early_stop_callback: patience=9: ") for line in told), "one from before the run"
-    assert told.count("warning: careful") == 2
-    assert told.count("warning: of note") == 2
-    assert told[-1].startswith("ended after 2 epochs, 12 batches, ")
+    lines = [line.split("  ", 1)[1] for line in (tmp_path / "0" / "log.txt").read_text().splitlines()]
+    assert lines[0].startswith("Warning: 2 parameters; SGD on cpu")
+    assert any(line.startswith("warning: early_stop_callback: patience=9: ") for line in lines), "one from before the run"
+    assert lines.count("warning: careful") == 2
+    assert lines.count("warning: of note") == 2
+    assert lines[-1].startswith("ended after 2 epochs, 12 batches, ")
     assert logs() == []
 
 
-def test_an_error_is_in_the_log_and_in_the_end_with_the_way_there_once(tmp_path: Path) -> None:
+def test_an_error_is_once_in_the_log_and_in_end_json_with_its_last_transitions(tmp_path: Path) -> None:
     class Failing(LoggingModel):
         def training_step(self, batch: torch.Tensor, batch_nb: int) -> Any:
             if batch_nb == 4:
@@ -185,18 +185,18 @@ def test_an_error_is_in_the_log_and_in_the_end_with_the_way_there_once(tmp_path:
 
     with pytest.raises(ValueError, match="no more"):
         recorded(tmp_path, Failing()).run()
-    told = read_json(tmp_path / "0" / "end.json")
-    assert told["reason"] == "error"
-    assert (told["error"]["type"], told["error"]["message"], told["state"]) == ("ValueError", "no more", "train_batch")
+    end = read_json(tmp_path / "0" / "end.json")
+    assert end["reason"] == "error"
+    assert (end["error"]["type"], end["error"]["message"], end["state"]) == ("ValueError", "no more", "train_batch")
     log = (tmp_path / "0" / "log.txt").read_text()
-    assert log.count("the way here") == told["error"]["traceback"].count("the way here") == 1
+    assert log.count("the way here") == end["error"]["traceback"].count("the way here") == 1
     assert read_json_lines(tmp_path / "0" / "metrics.jsonl")[-1]["batch"] == 3
 
 
-# ---- when there is one
+# ---- whether there is a folder
 
 
-def test_one_flag_switches_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_dir_none_records_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     machine = recorded(Path("unused"), runs_dir=None)
     machine.run()
@@ -215,9 +215,9 @@ def test_a_trainer_records_its_fit_by_default_and_adds_its_test(tmp_path: Path, 
     trainer.test(test_dataloaders=NumberedBatches(3))
     trainer.validate(val_dataloaders=NumberedBatches(5))
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["0"]
-    told = read_json_lines(tmp_path / "runs" / "0" / "metrics.jsonl")
-    assert [(row["kind"], row["values"]) for row in told[3:]] == [("test", {"test_loss": 1.0}), ("validate", {"val_loss": 2.0})]
-    assert [row["kind"] for row in read_csv(tmp_path / "runs" / "0" / "metrics.csv")] == [row["kind"] for row in told]
+    end = read_json_lines(tmp_path / "runs" / "0" / "metrics.jsonl")
+    assert [(row["kind"], row["values"]) for row in end[3:]] == [("test", {"test_loss": 1.0}), ("validate", {"val_loss": 2.0})]
+    assert [row["kind"] for row in read_csv(tmp_path / "runs" / "0" / "metrics.csv")] == [row["kind"] for row in end]
     assert read_json(tmp_path / "runs" / "0" / "end.json") == end
 
 
@@ -229,7 +229,7 @@ def test_if_nothing_can_be_written_the_run_goes_on_with_a_warning(tmp_path: Path
     assert "The run continues." in caplog.text
 
 
-def test_a_disk_that_fails_on_the_way_ends_the_record_and_not_the_run(
+def test_a_disk_error_in_mid_run_ends_the_recording_and_not_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, content: bytes) -> None:
@@ -253,7 +253,7 @@ def test_a_stream_and_a_run_that_is_advanced_by_hand_are_recorded_too(tmp_path: 
     assert read_json(tmp_path / "0" / "run.json")["plan"] is None
 
 
-def test_a_machine_that_is_left_alone_is_forgotten_with_its_thread(tmp_path: Path) -> None:
+def test_a_machine_that_is_dropped_in_mid_run_is_collected_and_its_thread_ends(tmp_path: Path) -> None:
     machine = recorded(tmp_path)
     machine.advance()
     [thread] = writing()
@@ -267,7 +267,7 @@ def test_a_machine_that_is_left_alone_is_forgotten_with_its_thread(tmp_path: Pat
     assert logs() == []
 
 
-def test_a_program_may_change_its_folder_while_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_may_change_its_working_directory_while_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Moving(LoggingModel):
         def on_epoch_start(self) -> None:
             os.chdir(tmp_path / "elsewhere")
@@ -281,7 +281,7 @@ def test_a_program_may_change_its_folder_while_it_trains(tmp_path: Path, monkeyp
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-# ---- when the process does not come to its end
+# ---- processes that do not end normally
 
 SCRIPT = """
 import sys, time, torch
@@ -304,7 +304,7 @@ ROOT = str(Path(__file__).parents[3])
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_loses_at_most_the_last_second(tmp_path: Path) -> None:
-    """What was trained a second before the kill is there, in files that can be read."""
+    """Everything trained up to a second before the kill is there, in intact files."""
     script = SCRIPT.format(root=ROOT, runs=str(tmp_path), drive="machine.run()")
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -318,10 +318,10 @@ def test_a_process_that_is_killed_loses_at_most_the_last_second(tmp_path: Path) 
     process.communicate()
     folder = tmp_path / "0"
     before = [int(line.split()[1]) for line in trained if float(line.split()[0]) < killed_at - 1.0]
-    told = [row["batch"] for row in read_json_lines(folder / "metrics.jsonl")]
-    assert told == list(range(len(told)))
+    end = [row["batch"] for row in read_json_lines(folder / "metrics.jsonl")]
+    assert end == list(range(len(end)))
     assert len(before) > 20
-    assert told[-1] >= before[-1]
+    assert end[-1] >= before[-1]
     assert {"state", "step", "states"} <= read_json(folder / "status.json").keys()
     assert read_json_lines(folder / "timeline.jsonl")
     assert len(read_csv(folder / "metrics.csv")) >= len(before)
@@ -330,7 +330,7 @@ def test_a_process_that_is_killed_loses_at_most_the_last_second(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_run_that_is_left_in_the_middle_when_the_program_ends_is_written_to_its_last_batch(tmp_path: Path) -> None:
+def test_a_run_not_finished_at_process_exit_is_recorded_to_its_last_batch(tmp_path: Path) -> None:
     drive = "for _ in range(60): machine.advance()"
     script = SCRIPT.format(root=ROOT, runs=str(tmp_path), drive=drive)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -343,7 +343,7 @@ def test_a_run_that_is_left_in_the_middle_when_the_program_ends_is_written_to_it
 
 
 class Collecting:
-    """A logger that keeps what it is given, and raises at a given call."""
+    """A logger that keeps its calls, and raises at a given one."""
 
     def __init__(self, fails_at: int = -1) -> None:
         self.calls: list[tuple[dict[str, float], int]] = []
@@ -358,7 +358,7 @@ class Collecting:
         self.closed += 1
 
 
-def test_loggers_are_given_numbers_and_steps_in_order_all_of_them_before_the_run_returns(tmp_path: Path) -> None:
+def test_loggers_get_floats_and_steps_in_order_before_the_run_returns(tmp_path: Path) -> None:
     first, second = Collecting(), Collecting()
     recorded(tmp_path, runs_dir=None, logger=[first, second], test=3).run()
     assert first.calls == second.calls
@@ -382,7 +382,7 @@ def test_a_logger_that_raises_is_reported_once_and_disturbs_neither_the_run_nor_
     assert (bad.closed, good.closed) == (0, 1)
 
 
-def test_a_test_alone_is_given_to_loggers_too(tmp_path: Path) -> None:
+def test_loggers_get_the_metrics_of_a_test_without_fit(tmp_path: Path) -> None:
     logger = Collecting()
     Trainer(quiet=True, device="cpu", runs_dir=tmp_path, logger=logger).test(LoggingModel(), NumberedBatches(3))
     assert logger.calls == [({"test_loss": 1.0}, 0)]

@@ -102,13 +102,13 @@ def metrics_row(
     step: int, values: dict[str, float], *, kind: str = "train", batches: int = 1, epoch: int = 0
 ) -> dict[str, Any]:
     """A row of metrics."""
-    told = {"kind": kind, "time": float(step), "epoch": epoch, "batch": step, "step": step}
+    position = {"kind": kind, "time": float(step), "epoch": epoch, "batch": step, "step": step}
     more = {"batches": batches, "lr": [0.1]} if kind == "train" else {}
-    return {**told, **more, "values": {name: json_number(value) for name, value in values.items()}}
+    return {**position, **more, "values": {name: json_number(value) for name, value in values.items()}}
 
 
 def write_million_batch_folder(folder: Path, metrics: int = 6) -> Path:
-    """The folder of a long run, as large as the writer lets one become: 10,000 rows, 2,000 lines, 1,000 checks."""
+    """The folder of a long run, as large as the writer lets one become: 10,000 rows, 2,000 lines, 1,000 validations."""
     chance = random.Random(0)
     rows = []
     for n in range(10_000):
@@ -124,8 +124,8 @@ def write_million_batch_folder(folder: Path, metrics: int = 6) -> Path:
     for n in range(2_000):
         for state in states:
             spent[state] += chance.random()
-        told = {state: [500 * n, round(seconds, 6)] for state, seconds in spent.items()}
-        timeline.append({"time": 10.0 * (n + 1), "epoch": n // 20, "step": 500 * n, "states": told})
+        times = {state: [500 * n, round(seconds, 6)] for state, seconds in spent.items()}
+        timeline.append({"time": 10.0 * (n + 1), "epoch": n // 20, "step": 500 * n, "states": times})
     write_run_folder(folder, rows, timeline=timeline)
     (folder / "table.json").write_bytes(json_document(table_json(loop.spec)))
     last = {"format": 1, "written": "2026-01-02T03:00:00+00:00", "state": "fetch", **timeline[-1]}

@@ -1,4 +1,4 @@
-"""The report of a run: what stands in it, and that a folder can hold what it likes."""
+"""The report of a run: its contents, and that damaged folders and hostile names do no harm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.views.recording.report.reported_runs import (
 
 
 def reported(machine: Machine) -> Page:
-    """The report of a run that is made to its end."""
+    """Run a machine to its end and return its report."""
     machine.run()
     assert machine.run_dir is not None
     return read_page(machine.run_dir)
@@ -39,7 +39,7 @@ def reported(machine: Machine) -> Page:
 
 
 def check_page(page: Page) -> None:
-    """What holds for every page: elements are closed, nothing leads out of it, and the script that it names is the only one."""
+    """Assert what holds for every page: elements are closed, nothing is loaded, and only its own script runs."""
     assert page.wrong == []
     assert page.source.startswith("<!doctype html>\n")
     leads = [value for _, name, value in page.attributes if name in ("src", "href", "xlink:href", "action", "srcset", "data")]
@@ -54,7 +54,7 @@ def check_page(page: Page) -> None:
     assert len(page.texts["script"]) == 2
 
 
-def test_a_report_is_one_page_that_nothing_leads_out_of(tmp_path: Path) -> None:
+def test_a_report_is_one_page_that_loads_nothing_else(tmp_path: Path) -> None:
     page = reported(record_run(tmp_path, test=3))
     check_page(page)
     for title in ("Metrics", "Configuration", "State machine", "Time by state", "Curves", "Optimizer steps"):
@@ -70,12 +70,12 @@ def test_the_header_has_the_stop_reason_and_the_wall_time(tmp_path: Path) -> Non
 
 def test_the_report_lists_model_options_sizes_and_device(tmp_path: Path) -> None:
     page = reported(record_run(tmp_path, accumulate_grad_batches=4, seed=7))
-    for told in ("LoggingModel, 2 parameters", "accumulate_grad_batches=4", "SGD", "6 train batches", "cpu, precision 32"):
-        assert told in page.text
+    for text in ("LoggingModel, 2 parameters", "accumulate_grad_batches=4", "SGD", "6 train batches", "cpu, precision 32"):
+        assert text in page.text
     assert re.search(r"seed 7\b", page.text)
 
 
-def test_a_curve_ends_where_its_metric_did(tmp_path: Path) -> None:
+def test_a_curve_ends_at_the_last_value_of_its_metric(tmp_path: Path) -> None:
     page = reported(record_run(tmp_path, test=3, accumulate_grad_batches=4))
     end = read_json(tmp_path / "0" / "end.json")["metrics"]
     assert {"loss", "twice", "val_loss"} < end.keys()
@@ -86,7 +86,7 @@ def test_a_curve_ends_where_its_metric_did(tmp_path: Path) -> None:
         assert f"{name} {value:.4g}" in page.text.replace(" monitored", "")
 
 
-def test_the_last_value_is_the_runs_own_also_where_rows_are_means(tmp_path: Path) -> None:
+def test_the_last_value_is_that_of_end_json_even_if_rows_are_means(tmp_path: Path) -> None:
     folder = write_run_folder(tmp_path / "0", [metrics_row(step, {"loss": 0.5}, batches=100) for step in (99, 199)])
     (folder / "end.json").write_text(json.dumps({"sentence": "all is done", "metrics": {"loss": 0.25}}))
     assert "loss 0.25 0.5 step 99 0.5 step 99 Training values are means over up to 100 batches." in read_page(folder).text
@@ -128,7 +128,7 @@ def test_the_report_compares_the_plan_with_what_happened(tmp_path: Path) -> None
     assert "The monitored metric stopped improving" in page.text
 
 
-def test_the_diagram_is_that_of_the_run_with_what_it_took(tmp_path: Path) -> None:
+def test_the_diagram_shows_the_table_and_the_row_counts_of_the_run(tmp_path: Path) -> None:
     machine = record_run(tmp_path)
     page = reported(machine)
     ids = {value for _, name, value in page.attributes if name == "id"}
@@ -154,7 +154,7 @@ def test_without_the_draw_extra_the_transitions_are_a_table(tmp_path: Path, monk
     assert svg_png.svg is not missing
 
 
-def test_early_stopping_marks_its_metric_and_the_best_of_it(tmp_path: Path) -> None:
+def test_the_monitored_metric_and_its_best_value_are_marked(tmp_path: Path) -> None:
     rule = EarlyStopping(monitor="val_loss", patience=3)
     page = reported(record_run(tmp_path, early_stop_callback=rule))
     assert "val_loss monitored 0.5 0.5 step 3 0.5 step 3" in page.text
@@ -213,7 +213,7 @@ def test_the_report_of_a_killed_run_shows_how_far_it_went(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["table.json", "status.json", "end.json", "metrics.jsonl", "timeline.jsonl", "log.txt"])
-def test_no_file_but_the_first_is_needed_and_none_has_to_be_whole(tmp_path: Path, name: str) -> None:
+def test_only_run_json_is_required_and_other_files_may_be_damaged(tmp_path: Path, name: str) -> None:
     record_run(tmp_path).run()
     path = tmp_path / "0" / name
     for content in (b'{"format": 1, "sta', b"\xff\xfe\0[1]\n7\n", b"[]", b"{}", None):
@@ -230,7 +230,7 @@ def test_a_run_that_was_killed_at_once_has_a_report(tmp_path: Path) -> None:
 # ---- numbers that are none, names that are none
 
 
-def test_a_loss_that_is_no_number_is_a_gap_and_a_warning(tmp_path: Path) -> None:
+def test_a_nan_loss_is_a_gap_in_the_curve_and_a_warning(tmp_path: Path) -> None:
     losses = [1.0, 0.5, math.nan, math.inf, 0.25, math.nan]
     page = read_page(write_run_folder(tmp_path / "0", [metrics_row(step, {"loss": loss}) for step, loss in enumerate(losses)]))
     assert page.series["loss"]["y"] == [1.0, 0.5, None, None, 0.25, None]
@@ -245,7 +245,7 @@ HOSTILE = [SCRIPT, ATTRIBUTE, "<!--", "]]>", "a\nb\0\ud800", "__proto__", "&lt;"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_whatever_a_run_is_called_it_stays_text(tmp_path: Path, name: str) -> None:
+def test_hostile_names_stay_text(tmp_path: Path, name: str) -> None:
     facts = {
         "model": {"class": name, "parameters": 1},
         "options": {name: name, "precision": name, "early_stop_callback": {"monitor": name, "mode": "min"}},
@@ -330,7 +330,7 @@ def test_the_report_of_an_unrecorded_run_is_an_error_that_names_runs_dir(tmp_pat
     assert not (tmp_path / "report.html").exists()
 
 
-def test_another_folder_and_another_format_are_refused(tmp_path: Path) -> None:
+def test_a_folder_without_run_json_and_an_unknown_format_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"is not a run folder: it has no run\.json"):
         write_report(tmp_path, tmp_path / "report.html")
     (tmp_path / "run.json").write_text('{"format": 2}')
@@ -341,7 +341,7 @@ def test_another_folder_and_another_format_are_refused(tmp_path: Path) -> None:
         write_report(tmp_path, tmp_path / "report.html")
 
 
-def test_a_test_that_comes_later_is_in_the_report(tmp_path: Path) -> None:
+def test_a_test_after_the_fit_is_in_the_report(tmp_path: Path) -> None:
     trainer = Trainer(max_nb_epochs=1, quiet=True, device="cpu", runs_dir=tmp_path)
     model: TrainingModule = LoggingModel()
     trainer.fit(model, NumberedBatches(3))

@@ -1,4 +1,4 @@
-"""The report, opened in Chromium: in both colour schemes, on a phone and on a wide screen, on paper, and without scripts."""
+"""The report in Chromium: in both colour schemes, on a phone and on a wide screen, on paper, and without scripts."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ CONTRAST = """
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser for all of these tests."""
-    with open_browser(tmp_path_factory.mktemp("chromium")) as one:
-        yield one
+    with open_browser(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +69,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check_silence(browser: Browser, page: Path) -> None:
-    """Nothing is complained of, and nothing asked for but the page."""
+    """Assert that the console is empty, and that nothing but the page was requested."""
     assert browser.console_errors() == []
     assert browser.requests() == [page.as_uri()]
 
 
 @LOOKS
-def test_it_opens_in_silence_and_fits_the_screen(browser: Browser, page: Path, width: int, dark: bool) -> None:
+def test_the_page_opens_without_messages_and_fits_the_screen(browser: Browser, page: Path, width: int, dark: bool) -> None:
     browser.open(page, width=width, dark=dark)
     check_silence(browser, page)
     assert browser.evaluate("document.documentElement.scrollWidth") == width
@@ -86,7 +86,7 @@ def test_it_opens_in_silence_and_fits_the_screen(browser: Browser, page: Path, w
     assert browser.picture().startswith(b"\x89PNG")
 
 
-def test_the_curves_end_at_the_runs_metrics(browser: Browser, page: Path) -> None:
+def test_the_curves_end_at_the_metrics_of_the_run(browser: Browser, page: Path) -> None:
     browser.open(page)
     end = read_json(page.parent / "0" / "end.json")["metrics"]
     for name in ("loss", "twice", "val_loss"):
@@ -109,16 +109,16 @@ def test_hovering_shows_the_numbers_below_the_pointer(browser: Browser, page: Pa
         " const box = plot.getBoundingClientRect(); return [box.left, box.top + 20, box.width]; })()"
     )
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 1, y=y)
-    told = "document.querySelector('.chart .legend b').textContent"
-    assert browser.evaluate(told) == "0"
+    value = "document.querySelector('.chart .legend b').textContent"
+    assert browser.evaluate(value) == "0"
     assert browser.evaluate("document.querySelector('.readout').textContent") == "step 0, epoch 1"  # people count epochs from 1
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + width - 1, y=y)
-    assert browser.evaluate(told) == "8"
+    assert browser.evaluate(value) == "8"
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
     assert browser.evaluate("document.querySelector('.readout').textContent") == ""
 
 
-def test_a_part_is_looked_at_closer_and_then_the_whole_again(browser: Browser, page: Path) -> None:
+def test_dragging_zooms_in_and_the_button_resets_the_zoom(browser: Browser, page: Path) -> None:
     browser.open(page)
     x, y, width = browser.evaluate(
         "(() => { const plot = document.querySelector('.plot'); plot.scrollIntoView();"
@@ -146,18 +146,18 @@ def test_ticks_are_equal_whether_the_page_or_its_script_made_them(browser: Brows
     write_report(write_run_folder(tmp_path / "0", rows), tmp_path / "report.html")
     browser.open(tmp_path / "report.html")
     place = "parseFloat(tick.style.top || tick.style.left).toFixed(1)"
-    told = (
+    tick_labels = (
         "[...document.querySelectorAll('.ticks')].filter((side) => side.checkVisibility())"
         f".map((side) => [...side.children].map((tick) => tick.textContent + ' ' + {place}).sort())"
     )
-    before = browser.evaluate(told)
+    before = browser.evaluate(tick_labels)
     assert len(before) == 8
     assert before[0][0].startswith("0.")
     browser.evaluate("document.querySelector('button.reset').click()")  # which draws them anew
-    assert browser.evaluate(told) == before
+    assert browser.evaluate(tick_labels) == before
 
 
-def test_without_scripts_all_of_it_is_there(browser: Browser, page: Path) -> None:
+def test_without_scripts_the_page_is_complete(browser: Browser, page: Path) -> None:
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
         browser.open(page)
@@ -170,7 +170,7 @@ def test_without_scripts_all_of_it_is_there(browser: Browser, page: Path) -> Non
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
-def test_it_can_be_printed(browser: Browser, page: Path) -> None:
+def test_the_page_can_be_printed(browser: Browser, page: Path) -> None:
     browser.open(page, dark=True)
     printed = browser.pdf()
     assert printed.startswith(b"%PDF")
