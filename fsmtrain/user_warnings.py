@@ -1,4 +1,4 @@
-"""Warnings that point at the user's line, not at one of ours; and who else is told of them."""
+"""Warnings that point at the user's line instead of one of ours, and listeners that also receive them, such as the log file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 _PACKAGE = str(Path(__file__).parent)
 
 Listener = Callable[[str], None]
-_listeners: list[Listener] = []
+_listeners: list[Listener] = []  # of the process: any thread may warn, from functions that know no run
 
 
 def warn(message: str) -> None:
-    """Warn of something that is probably not meant, at the line outside of this package that led to it."""
+    """Warn about a probable mistake, at the innermost line outside of this package."""
     for listener in tuple(_listeners):
         listener(message)
     level, frame = 1, sys._getframe(0)
@@ -25,18 +25,18 @@ def warn(message: str) -> None:
 
 
 def add_listener(listener: Listener) -> None:
-    """Tell a listener of every warning from now on, until `ignore`."""
+    """Pass every warning to a listener from now on, whatever Python's warning filters say."""
     _listeners.append(listener)
 
 
 def remove_listener(listener: Listener) -> None:
-    """Tell this listener no more. Harmless where it does not listen."""
+    """Remove a listener. Does nothing if it was not added."""
     _listeners[:] = [other for other in _listeners if other != listener]
 
 
 @contextmanager
 def capture_warnings(listener: Listener) -> Iterator[None]:
-    """Tell a listener of the warnings that come up within."""
+    """Pass the warnings of a block to a listener."""
     add_listener(listener)
     try:
         yield

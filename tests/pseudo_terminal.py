@@ -29,7 +29,7 @@ class Screen:
 
     def feed(self, text: str) -> None:
         """Show a text."""
-        for sequence, character in re.findall(r"(\x1b\[[0-9;]*[A-Za-z])|(.)", text, flags=re.DOTALL):
+        for sequence, character in re.findall(r"(\x1b\[[?0-9;]*[A-Za-z])|(.)", text, flags=re.DOTALL):
             if sequence:
                 self._control(sequence)
             elif character == "\r":
@@ -48,7 +48,8 @@ class Screen:
         elif sequence == "\x1b[1A":
             self.row -= 1
         else:
-            assert sequence.endswith("m"), f"the screen does not know {sequence!r}"  # colours are not looked at
+            is_ignored = sequence.endswith("m") or sequence in ("\x1b[?25l", "\x1b[?25h")  # colours, and the cursor's look
+            assert is_ignored, f"the screen does not know {sequence!r}"
 
     def _next_row(self) -> None:
         self.row += 1

@@ -1,4 +1,4 @@
-"""The progress bar of a terminal or a notebook: rows of `rich.progress`, redrawn by a thread at most ten times a second.
+"""The progress bar of a terminal or a notebook: rows of `rich.progress`, redrawn by a thread at most five times a second.
 
 The training thread does nothing for it. This module and rich are imported only if a bar is drawn.
 """
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol, TextIO
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
@@ -21,10 +21,11 @@ from fsmtrain.views.console.terminal import LiveLines, can_redraw
 from fsmtrain.views.number_format import metric, rate
 from fsmtrain.views.run_view import RunView
 
-REDRAW_SECONDS = 0.1
+REDRAW_SECONDS = 0.2
 LONG_VISIT_SECONDS = 2.0  # a visit that takes longer is shown with its time
 AVERAGING_SECONDS = 600.0  # the remaining time follows from the speed of this long, validations included
 MIN_BAR_COLUMNS, MAX_BAR_COLUMNS = 6, 40
+ELAPSED, REMAINING = TimeElapsedColumn(), TimeRemainingColumn()
 
 
 class LiveOutput(Protocol):
@@ -184,28 +185,38 @@ def lay_out(tasks: Sequence[Task], words: Sequence[str], columns: int, console: 
     batch 17/45  ━━━━━             0:00:00  -:--:-- left
     backward  212 batches/s  loss=0.25  acc=0.9
     """
-    labels = [Text(_aligned(task.description)) for task in tasks]
-    long, short = [_times(task) for task in tasks], [_remaining(task) for task in tasks]
-    label_columns = max(label.cell_len for label in labels)
-    for endings in (long, short, [Text() for _ in tasks]):
-        ending_columns = max(ending.cell_len for ending in endings)
-        bar_columns = min(MAX_BAR_COLUMNS, columns - label_columns - ending_columns - 4)
-        if bar_columns >= MIN_BAR_COLUMNS:
-            break
+    labels = [_aligned(task.description) for task in tasks]
+    elapsed = _right_aligned([ELAPSED.render(task).plain for task in tasks])
+    remaining = _right_aligned([f"{text} left" if (text := REMAINING.render(task).plain) else "" for task in tasks])
+    label_columns, remaining_columns = _widest(labels), _widest(remaining)
+    bar_columns = columns - label_columns - remaining_columns - _widest(elapsed) - 6
+    if bar_columns < MIN_BAR_COLUMNS:
+        bar_columns, elapsed = columns - label_columns - remaining_columns - 4, [""] * len(tasks)
+    if bar_columns < MIN_BAR_COLUMNS:
+        bar_columns, remaining = columns - label_columns - 2, [""] * len(tasks)
     if bar_columns < MIN_BAR_COLUMNS or all(task.total is None for task in tasks):
         bar_columns = 0
-    rows = []
-    for task, label, ending in zip(tasks, labels, endings, strict=True):
-        label.pad_right(label_columns - label.cell_len)
-        ending.pad_left(ending_columns - ending.cell_len)
-        rows.append(Text("  ").join(part for part in (label, _bar(task, bar_columns, console), ending) if part))
+    text = Text(no_wrap=True, overflow="crop")
+    for task, label, *times in zip(tasks, labels, elapsed, remaining, strict=True):
+        text.append(set_cell_size(label, min(columns, label_columns)))
+        _append_bar(text, task, min(bar_columns, MAX_BAR_COLUMNS), console)
+        for time, style in zip(times, ("progress.elapsed", "progress.remaining"), strict=True):
+            if time.strip():
+                text.append("  ").append(time, style)
+        text.append("\n")
     shown = [word for word in words if word and word != tasks[-1].description]
     while len(shown) > 1 and cell_len("  ".join(shown)) > columns:
         shown.pop()
-    rows.append(Text("  ".join(shown)))
-    for row in rows:
-        row.truncate(columns)
-    return Text("\n", no_wrap=True, overflow="crop").join(row for row in rows if row)
+    status = "  ".join(shown)
+    return text.append(status if cell_len(status) <= columns else set_cell_size(status, columns))
+
+
+def _widest(texts: Sequence[str]) -> int:
+    return max(map(cell_len, texts))
+
+
+def _right_aligned(texts: Sequence[str]) -> list[str]:
+    return [text.rjust(_widest(texts)) for text in texts]
 
 
 def _aligned(label: str) -> str:
@@ -215,20 +226,14 @@ def _aligned(label: str) -> str:
     return f"{name} {number:>{len(total)}}/{total}" if name and total else label
 
 
-def _times(task: Task) -> Text:
-    return Text("  ").join(part for part in (TimeElapsedColumn().render(task), _remaining(task)) if part)
-
-
-def _remaining(task: Task) -> Text:
-    remaining = TimeRemainingColumn().render(task)
-    return remaining.append(" left") if remaining else remaining
-
-
-def _bar(task: Task, columns: int, console: Console) -> Text:
-    """Return the bar of a task; blanks if its total is not known."""
-    if task.total is None or not columns:
-        return Text(" " * columns)
-    bar, options = BarColumn(bar_width=columns).render(task), console.options.update_width(columns)
-    text = Text.assemble(*((segment.text, segment.style or "") for segment in console.render(bar, options)))
-    text.pad_right(columns - text.cell_len)
-    return text
+def _append_bar(text: Text, task: Task, columns: int, console: Console) -> None:
+    """Append the bar of a task; blanks if its total is not known."""
+    if not columns:
+        return
+    end = cell_len(text.plain.rpartition("\n")[2]) + 2 + columns
+    text.append("  ")
+    if task.total is not None:
+        bar, options = BarColumn(bar_width=columns).render(task), console.options.update_width(columns)
+        for segment in bar.__rich_console__(console, options):
+            text.append(segment.text, segment.style)
+    text.append(" " * (end - cell_len(text.plain.rpartition("\n")[2])))
