@@ -187,7 +187,7 @@ def lay_out(tasks: Sequence[Task], words: Sequence[str], columns: int, console: 
     """
     labels = [_aligned(task.description) for task in tasks]
     elapsed = _right_aligned([ELAPSED.render(task).plain for task in tasks])
-    remaining = _right_aligned([f"{text} left" if (text := REMAINING.render(task).plain) else "" for task in tasks])
+    remaining = _right_aligned([f"{left} left" if (left := REMAINING.render(task).plain) else "" for task in tasks])
     label_columns, remaining_columns = _widest(labels), _widest(remaining)
     bar_columns = columns - label_columns - remaining_columns - _widest(elapsed) - 6
     if bar_columns < MIN_BAR_COLUMNS:
@@ -234,6 +234,6 @@ def _append_bar(text: Text, task: Task, columns: int, console: Console) -> None:
     text.append("  ")
     if task.total is not None:
         bar, options = BarColumn(bar_width=columns).render(task), console.options.update_width(columns)
-        for segment in bar.__rich_console__(console, options):
+        for segment in console.render(bar, options):
             text.append(segment.text, segment.style)
     text.append(" " * (end - cell_len(text.plain.rpartition("\n")[2])))
