@@ -9,8 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fsmtrain.cli.flag_parameters import INPUT
+from fsmtrain.views.recording.read_run_folder import find_run_folder
 from fsmtrain.views.recording.report.page import write_report
-from fsmtrain.views.recording.report.read_run_folder import find_run_folder
 
 
 def report(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from fsmtrain.errors import UsageError
 from fsmtrain.views.diagrams.dot import ACCENT, INK, LINE, NODE, SHEET
-from fsmtrain.views.recording.report.charts import ChartData
-from fsmtrain.views.recording.report.html import Markup, embed_json, join, tag
-from fsmtrain.views.recording.report.read_run_folder import RunRecord, read_run_folder
+from fsmtrain.views.recording.read_run_folder import RunRecord, read_run_folder
+from fsmtrain.views.recording.report.elements.charts import ChartData
+from fsmtrain.views.recording.report.elements.html import Markup, embed_json, join, tag
 from fsmtrain.views.recording.report.sections.config import config_section
 from fsmtrain.views.recording.report.sections.curves import curves_section
 from fsmtrain.views.recording.report.sections.diagram import diagram_section

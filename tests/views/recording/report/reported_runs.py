@@ -15,8 +15,8 @@ from fsmtrain import Machine, Options, build
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.loop import Loop
 from fsmtrain.views.recording.files.json_values import json_document, json_line, json_number
+from fsmtrain.views.recording.read_run_folder import read_run_folder
 from fsmtrain.views.recording.report.page import render_page
-from fsmtrain.views.recording.report.read_run_folder import read_run_folder
 from fsmtrain.views.recording.run_metadata import table_json
 from tests.views.recording.recorded_runs import LoggingModel, NumberedBatches
 

@@ -7,8 +7,8 @@ import shlex
 from typing import Any
 
 from fsmtrain.views.recording.files.json_files import Row
-from fsmtrain.views.recording.report.html import Content, Markup, join, table, tag
-from fsmtrain.views.recording.report.read_run_folder import RunRecord
+from fsmtrain.views.recording.read_run_folder import RunRecord
+from fsmtrain.views.recording.report.elements.html import Content, Markup, join, table, tag
 from fsmtrain.wording import plural
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from attrs import frozen
 
 from fsmtrain.views.recording.files.json_files import Row
-from fsmtrain.views.recording.report.axes import HEIGHT, WIDTH, Axis, Point, band_path, dots_path, line_path, round_up
-from fsmtrain.views.recording.report.charts import ChartData, figure, legend_entry, svg_picture, x_ticks, y_ticks
-from fsmtrain.views.recording.report.curve_points import Curve, group_by_family, metric_curves, x_positions
-from fsmtrain.views.recording.report.html import Markup, join, tag
-from fsmtrain.views.recording.report.read_run_folder import RunRecord
+from fsmtrain.views.recording.read_run_folder import RunRecord
+from fsmtrain.views.recording.report.elements.axes import HEIGHT, WIDTH, Axis, Point, band_path, dots_path, line_path, round_up
+from fsmtrain.views.recording.report.elements.charts import ChartData, figure, legend_entry, svg_picture, x_ticks, y_ticks
+from fsmtrain.views.recording.report.elements.curve_points import Curve, group_by_family, metric_curves, x_positions
+from fsmtrain.views.recording.report.elements.html import Markup, join, tag
 from fsmtrain.views.recording.report.sections.metrics import last_metrics
 from fsmtrain.wording import plural
 

@@ -9,8 +9,8 @@ from fsmtrain.views.diagrams.diagram_data import DiagramData
 from fsmtrain.views.diagrams.svg_png import svg
 from fsmtrain.views.diagrams.tally import Tally
 from fsmtrain.views.number_format import repeat_count
-from fsmtrain.views.recording.report.html import Markup, column_heads, paragraphs, printable, table, tag
-from fsmtrain.views.recording.report.read_run_folder import RunRecord
+from fsmtrain.views.recording.read_run_folder import RunRecord
+from fsmtrain.views.recording.report.elements.html import Markup, column_heads, paragraphs, printable, table, tag
 from fsmtrain.views.recording.report.sections.time import state_times
 
 

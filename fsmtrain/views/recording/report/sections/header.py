@@ -9,9 +9,9 @@ from typing import Literal
 
 from fsmtrain.views.number_format import duration
 from fsmtrain.views.recording.files.json_files import Row
-from fsmtrain.views.recording.report.curve_points import to_float
-from fsmtrain.views.recording.report.html import Markup, tag
-from fsmtrain.views.recording.report.read_run_folder import RunRecord
+from fsmtrain.views.recording.read_run_folder import RunRecord
+from fsmtrain.views.recording.report.elements.curve_points import to_float
+from fsmtrain.views.recording.report.elements.html import Markup, tag
 
 
 def header_section(run: RunRecord, now: datetime) -> Markup:

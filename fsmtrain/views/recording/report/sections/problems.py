@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from fsmtrain.views.recording.report.curve_points import to_float
-from fsmtrain.views.recording.report.html import Markup, join, tag
-from fsmtrain.views.recording.report.read_run_folder import RunRecord
+from fsmtrain.views.recording.read_run_folder import RunRecord
+from fsmtrain.views.recording.report.elements.curve_points import to_float
+from fsmtrain.views.recording.report.elements.html import Markup, join, tag
 
 LOG_ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ")
 LOG_WARNING = re.compile(LOG_ENTRY.pattern + "(?:warning|error|critical): ")

@@ -8,11 +8,18 @@ from attrs import frozen
 
 from fsmtrain.core.states import State
 from fsmtrain.views.recording.files.json_files import Row
-from fsmtrain.views.recording.report.axes import HEIGHT, WIDTH, Axis
-from fsmtrain.views.recording.report.charts import ChartData, figure, legend_entry, state_css_class, svg_picture, x_ticks
-from fsmtrain.views.recording.report.curve_points import Grid, to_float
-from fsmtrain.views.recording.report.html import Markup, join, tag
-from fsmtrain.views.recording.report.read_run_folder import RunRecord
+from fsmtrain.views.recording.read_run_folder import RunRecord
+from fsmtrain.views.recording.report.elements.axes import HEIGHT, WIDTH, Axis
+from fsmtrain.views.recording.report.elements.charts import (
+    ChartData,
+    figure,
+    legend_entry,
+    state_css_class,
+    svg_picture,
+    x_ticks,
+)
+from fsmtrain.views.recording.report.elements.curve_points import Grid, to_float
+from fsmtrain.views.recording.report.elements.html import Markup, join, tag
 
 MAX_SPANS = 600
 MAX_EDGED_SPANS = 150  # up to which areas have outlines

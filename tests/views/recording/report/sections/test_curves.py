@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fsmtrain.views.recording.report.sections.curves import MIN_SMOOTHED_POINTS, smoothed
-from tests.views.recording.report.test_curve_points import curve_of
+from tests.views.recording.report.elements.test_curve_points import curve_of
 
 
 def test_the_moving_mean_stays_within_the_points_and_leaves_a_level_curve_alone() -> None:

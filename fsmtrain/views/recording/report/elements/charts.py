@@ -12,9 +12,9 @@ from typing import Any
 from attrs import define, field
 
 from fsmtrain.core.states import State
-from fsmtrain.views.recording.report.axes import HEIGHT, WIDTH, Axis, format_tick
-from fsmtrain.views.recording.report.curve_points import Grid
-from fsmtrain.views.recording.report.html import Markup, join, paragraphs, tag
+from fsmtrain.views.recording.report.elements.axes import HEIGHT, WIDTH, Axis, format_tick
+from fsmtrain.views.recording.report.elements.curve_points import Grid
+from fsmtrain.views.recording.report.elements.html import Markup, join, paragraphs, tag
 
 SHADES = 4  # of a colour, in page.css
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmtrain.views.recording.report.axes import Axis, round_up
+from fsmtrain.views.recording.report.elements.axes import Axis, round_up
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1), st.booleans())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmtrain.views.recording.report.curve_points import MAX_PAGE_POINTS, MAX_POINTS, Curve, metric_curves
+from fsmtrain.views.recording.report.elements.curve_points import MAX_PAGE_POINTS, MAX_POINTS, Curve, metric_curves
 from tests.views.recording.report.reported_runs import metrics_row
 
 numbers = st.floats(-1e6, 1e6)
