@@ -73,7 +73,7 @@ def with_own(*states: State) -> Train:
         machine: Machine = build(Options(**BARE), Regression(), train_dataloader=loader)
         model = machine.model
         assert isinstance(model, Regression)
-        for state, act in plainest(model, machine.optimizers[0], loader, machine._memory).items():
+        for state, act in plainest(model, machine.optimizers[0], loader, machine._run).items():
             if state not in states:
                 machine._dispatcher._nodes[state].action = act
         machine.run()

@@ -1,30 +1,58 @@
-"""`build` and `Machine`: a run as an object, with everything that can be asked of it."""
+"""`Machine`: one run of a model, to run, step, stop, resume and inspect; and `build`, which makes one."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+import torch
+from attrs import evolve
 from torch import nn
 
 from fsmtrain import auto_resume
 from fsmtrain.core.checking.check import check_loop, quick_findings
-from fsmtrain.core.checking.findings import Finding, Report, Severity
+from fsmtrain.core.checking.findings import Report, Severity
+from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.dispatcher import Dispatcher, Timing
+from fsmtrain.core.error_notes import add_recent_transitions
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.plan import Plan
 from fsmtrain.core.planning.planner import make_plan
-from fsmtrain.core.trace import where as where_it_stands
-from fsmtrain.errors import CheckpointError, GuardError, UsageError
+from fsmtrain.core.states import State
+from fsmtrain.core.stop_reasons import StopReason, stop_reason
+from fsmtrain.core.trace import Trace, Transition, where
+from fsmtrain.errors import CheckpointError, GuardError, ModelError, OutOfMemoryError, RenamedError, ResumeError, UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options
-from fsmtrain.runtime.build import Loaders
+from fsmtrain.renamed import renamed_attributes
+from fsmtrain.runtime import rng
+from fsmtrain.runtime.actions import Actions
+from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
+from fsmtrain.runtime.checkpointing.manager import CheckpointManager
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
-from fsmtrain.runtime.checkpointing.selection import FOLDER, has_checkpoints, load_checkpoint
-from fsmtrain.runtime.engine import Engine, Result
-from fsmtrain.runtime.run_state import Runs
+from fsmtrain.runtime.checkpointing.selection import (
+    FOLDER,
+    MetricRanking,
+    has_checkpoints,
+    load_checkpoint,
+    split_callbacks,
+)
+from fsmtrain.runtime.data.worker_exit import is_worker_exit
+from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingMetrics
+from fsmtrain.runtime.metrics.metric_queue import MetricQueue
+from fsmtrain.runtime.metrics.step_outputs import Metrics, logged_scalar, number
+from fsmtrain.runtime.oom import add_resume_note, free_batch
+from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteValue
+from fsmtrain.runtime.result import Result
+from fsmtrain.runtime.run_state import RunKind
+from fsmtrain.runtime.trainer_attribute import TrainerAttribute
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
 from fsmtrain.user_warnings import capture_warnings, warn
 from fsmtrain.views.console.default_callbacks import default_callbacks
@@ -35,12 +63,29 @@ from fsmtrain.views.recording.recorder import create_recorder
 if TYPE_CHECKING:
     from fsmtrain.adapters.transitions import RunMachine
 
+RECORD = "record"  # in a checkpoint's metadata: where the run is recorded, and the time that it had taken
 
-RECORD = "record"  # in what a checkpoint says of itself: where the run is recorded, and what it had spent
 
+@renamed_attributes(
+    interrupt="received_signal", left="last_state", loading="data_wait", progress_metrics="progress_bar_metrics"
+)
+class Machine:
+    """One run of a model through its loop. Made by `build`; ``run`` it, or ``advance`` one transition at a time.
 
-class Machine(Engine):
-    """One run of a model through its loop. Made by `build`; ``run`` it, or ``advance`` one transition at a time."""
+    Args:
+        options: The flags.
+        model: The module; it is moved to the options' device.
+        loaders: Its train, val and test loaders.
+        runs: ``"fit"`` trains, and then tests if there are test loaders; ``"test"`` and ``"val"`` only take the model through
+            those loaders, in the state `test`.
+        guards: The decisions that the user replaces.
+        callbacks: The user's callbacks.
+        trainer: What the model finds as ``self.trainer``; None for the machine itself.
+        record_into: The run folder to record a test in; None for a folder of its own, if the run trains.
+
+    Raises:
+        FsmtrainError: Anything that is wrong and can be seen before the first batch.
+    """
 
     def __init__(
         self,
@@ -48,171 +93,549 @@ class Machine(Engine):
         model: nn.Module,
         loaders: Loaders,
         *,
-        runs: Runs = "fit",
+        runs: RunKind = "fit",
         guards: Guards | None = None,
         callbacks: Iterable[object] = (),
         trainer: Any = None,
         record_into: Path | None = None,
     ) -> None:
-        self.interrupt = ReceivedSignal()  # the signal that has asked the run to stop, if one has
-        said: list[str] = []
-        self._record = create_recorder(options, trains=runs == "fit", into=record_into, warnings=said)
-        given = (*callbacks, *([] if self._record is None else [self._record]), *default_callbacks(options))
-        with capture_warnings(said.append):
-            super().__init__(
-                options,
-                model,
-                loaders,
-                runs=runs,
-                guards=guards,
-                callbacks=given,
-                trainer=trainer,
-                takes_notes=self._record is not None,
-            )
-            self._tell(quick_findings(self.spec))
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"{model!r} is not a torch.nn.Module.")
+        self._counters = Counters()  # all zero, for a model that asks while the run is being built
+        self._begun = self._ended = False
+        self._began_at = self._ended_at = 0  # ns
+        self._rng: rng.RngState | None = None  # of the run that is resumed
+        self._stopped_at: ResumePoint | None = None
+        self.received_signal = ReceivedSignal()
+        self._trainer_attribute = TrainerAttribute(model, self if trainer is None else trainer)
 
-    def _tell(self, findings: Iterable[Finding]) -> None:
-        """Say what is probably not meant, and refuse what is wrong."""
-        for finding in findings:
+        warnings: list[str] = []
+        guards = guards or Guards()
+        callbacks, rule = split_callbacks(callbacks, guards)
+        ranking = MetricRanking(rule) if rule is not None and rule.monitor is not None else None
+        if rule is not None:
+            guards = evolve(guards, save=rule.guard(guards))
+        self._recorder = create_recorder(options, trains=runs == "fit", into=record_into, warnings=warnings)
+        own_callbacks = [
+            callback for callback in (self._recorder, *default_callbacks(options), ranking) if callback is not None
+        ]
+        self._trainer_attribute.attach()
+        try:
+            with capture_warnings(warnings.append):
+                components = self._components = build_components(
+                    options.plain(),
+                    model,
+                    loaders,
+                    runs=runs,
+                    guards=guards,
+                    callbacks=(*callbacks, *own_callbacks),
+                    machine=self,
+                )
+                run = self._run = initial_run_state(components)
+                self._counters = run.counters
+                self._metric_queue = MetricQueue(run.counters, components.optimizers) if self._recorder is not None else None
+                self._actions = Actions(
+                    components,
+                    run,
+                    metric_queue=self._metric_queue,
+                    save=self._save,
+                    save_every_seconds=rule.every_n_seconds if rule is not None else None,
+                )
+                self._checkpoints = CheckpointManager(rule, ranking, components, run, self._actions)
+                if ranking is not None and not self.spec.limits.validates:
+                    warn("ModelCheckpoint(monitor=...): this run has no validation, so it never saves a best checkpoint.")
+                self._dispatcher = Dispatcher(
+                    self.spec.table,
+                    self.spec.limits,
+                    run.counters,
+                    run.signals,
+                    self._actions.by_state,
+                    observer=components.hooks.on_transition,
+                )
+                self._host_transfer = HostTransfer()
+                self._report_findings()
+        finally:
+            self._trainer_attribute.detach()
+
+    def _report_findings(self) -> None:
+        """Warn of what is probably not meant, and raise an error for what is wrong."""
+        for finding in quick_findings(self.spec):
             if finding.severity is Severity.ERROR:
                 raise GuardError(f"{finding.about}: {finding.text}")
             warn(f"{finding.about}: {finding.text}")
 
-    # ---- resuming
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """A run is not copied: a copy, or a pickle, of a model that knows its machine has None in its place."""
+        return type(None), ()
 
-    def resume(self, path: str | os.PathLike[str] | None = None, *, strict: bool = True) -> Path:
-        """Go on where a checkpoint was saved: this machine is brought there, and `run` goes on from there.
+    # ---- running
+
+    def run(self) -> Result:
+        """Run to the end, from the current state.
+
+        If the run saves checkpoints, Ctrl-C, SIGTERM and SIGUSR1 are stop requests meanwhile: the run stops at the next
+        transition and is saved there; `received_signal` says which one came. A second Ctrl-C stops at once.
+
+        Raises:
+            FsmtrainError: A hook returned what it must not, a metric is missing, ...; any exception of a hook passes through.
+                Each carries a note with the state, epoch and batch in which it happened.
+        """
+        self._dispatcher.forbid_reentry()
+        if not self.saves:
+            return self._run_to_end()
+        with stop_on_signals(self.stop) as self.received_signal:
+            return self._run_to_end()
+
+    def _run_to_end(self) -> Result:
+        with self._ending_on_errors():
+            self._begin()
+            while not self._ended:
+                try:
+                    self._dispatcher.run()
+                except (Exception, KeyboardInterrupt) as error:
+                    if not (self.signals.stop_requested and is_worker_exit(error)):
+                        raise
+                    self._stop_here()
+                self._finish()
+        return self.result
+
+    def advance(self) -> Transition:
+        """Make one transition: visit the current state and enter the next one.
+
+        Raises:
+            UsageError: The run has ended, or a visit is under way: a hook cannot ask for the next one.
+        """
+        self._dispatcher.forbid_reentry()
+        if self.state.is_final:
+            raise UsageError(
+                f"The run has ended in the state {self.state}: there is no further transition. Build a new machine."
+            )
+        with self._ending_on_errors():
+            self._begin()
+            transition = self._dispatcher.advance()
+            if self._dispatcher.is_finished:
+                self._finish()
+        return transition
+
+    def __iter__(self) -> Iterator[Transition]:
+        """Iterate over the transitions from here to the end. Each is made when it is asked for."""
+        while not self._dispatcher.is_finished:
+            yield self.advance()
+
+    def stop(self) -> None:
+        """Ask the run to stop: it does so at the end of the current round, or of the current val or test batch.
+
+        If the run saves, and the batch cannot be saved between two of its rounds, it stops at the end of the batch.
+        """
+        self._run.signals.stop_requested = True
+
+    def log(self, name: str, value: Any, *, prog_bar: bool = False) -> None:
+        """Log a metric.
+
+        In a step method it counts as if it stood under ``"log"`` in what the method returns: that of ``training_step`` belongs
+        to the batch, those of ``validation_step`` and ``test_step`` are averaged over the pass, and early stopping finds them.
+        In a hook it is recorded at the current step. Outside of a run nothing happens.
 
         Args:
-            path: A run's folder: that run goes on, and is recorded there. A checkpoint, or a folder of them, of which the
-                newest valid one is taken: a run begins there that has a folder of its own. None is what ``"auto"`` is.
-            strict: If false, continue even if options, guards or sizes differ from those saved; the differences are a warning.
+            name: The metric's name.
+            value: A number, or a tensor with one element.
+            prog_bar: Whether the progress bar shows it.
+
+        Raises:
+            ModelError: The value is neither, or the name is not a non-empty string.
+        """
+        scalar = logged_scalar(name, value)
+        if self._begun and not self._run.log(name, scalar, for_bar=prog_bar) and self._metric_queue is not None:
+            self._metric_queue.metrics("train", {name: scalar})
+
+    @contextlib.contextmanager
+    def _ending_on_errors(self) -> Iterator[None]:
+        """End the run on an error: note on it where the run stood, undo temporary changes, call the hooks."""
+        try:
+            yield
+        except BaseException as error:
+            self._dispatcher.annotate_error(error)
+            self._end()
+            raise
+
+    def _begin(self) -> None:
+        if self._ended and self.stop_reason is None:
+            raise UsageError("The run has ended with an error and cannot go on from there. Build a new machine.")
+        if self._begun:
+            return
+        self._begun = True
+        self._began_at = perf_counter_ns()
+        self._trainer_attribute.attach()
+        if self._rng is None:
+            self._begin_from_scratch()
+        self._host_transfer = HostTransfer()
+        if self._metric_queue is not None:
+            self._metric_queue.begin()
+        if self._components.hooks.on_run_start is not None:
+            self._components.hooks.on_run_start()
+        if self._rng is not None:
+            rng.set_rng_state(self._rng)
+
+    def _begin_from_scratch(self) -> None:
+        if self.spec.options.seed is not None:
+            rng.seed_all(self.spec.options.seed)
+        if self._components.optimizer_setup is not None:
+            self.model.train()
+            for slot in self._components.slots:  # gradients from before the run belong to no window
+                for parameter in slot.parameters:
+                    parameter.grad = None
+
+    def _finish(self) -> None:
+        """Act on a final state: end the run, or roll it back to a checkpoint."""
+        if self.state is State.ROLLED_BACK:
+            at, random = self._checkpoints.roll_back()
+            self._dispatcher.set_state(at.state, work_done=at.work_done, keep_trace=True)
+            rng.set_rng_state(random)
+            return
+        self._actions.raise_if_nonfinite()
+        self._end()
+
+    def _end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._ended_at = perf_counter_ns()
+        error = sys.exception()
+        if error is not None and self.stop_reason is None:
+            add_recent_transitions(error, self.trace)
+        try:
+            if self.state is State.STOPPED and self.saves:
+                at = self._stop_point()
+                self._checkpoints.save_at_stop(at, self.run_dir, self._checkpoint_metadata(at))
+            self._checkpoints.close()
+        finally:
+            self._actions.release()
+            if isinstance(error, OutOfMemoryError):
+                free_batch(error, self._components, self._run)
+                add_resume_note(error, self._checkpoints.last())
+        try:
+            if self._components.hooks.on_run_end is not None:
+                self._components.hooks.on_run_end()
+        finally:
+            self._trainer_attribute.detach()
+
+    # ---- saving
+
+    @property
+    def saves(self) -> bool:
+        """Whether this run writes checkpoints."""
+        return State.SAVE in self.spec.table.states
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of this run's checkpoints, which the first save makes; inside `run_dir`, once that is known."""
+        return self._checkpoints.folder(self.run_dir)
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint with the best value of the metric of ``ModelCheckpoint(monitor=...)``; None if there is none."""
+        return self._checkpoints.best
+
+    def _save(self) -> None:
+        """The action of the state `save`: save the run after the work of the state before it."""
+        source = self._dispatcher.trace.source
+        assert source is not None
+        at = ResumePoint(state=source, work_done=True, counters=self._counters)
+        self._checkpoints.save(at, self.run_dir, self._checkpoint_metadata(at))
+
+    def _checkpoint_metadata(self, at: ResumePoint) -> dict[str, Any]:
+        record = {} if self._recorder is None else self._recorder.checkpoint_metadata(self, work_done=at.work_done)
+        return {RECORD: record} if record else {}
+
+    @property
+    def last_state(self) -> State | None:
+        """The state that was visited last; None before the first transition."""
+        return self._stopped_at.state if self._stopped_at is not None else self.trace.source
+
+    def _stop_here(self) -> None:
+        """Stop in a state that could not get its batch any more: a signal has ended the worker that was loading it."""
+        self._stopped_at = ResumePoint(state=self.state, work_done=False, counters=self._counters)
+        self._dispatcher.set_state(State.STOPPED, work_done=False)
+
+    def _stop_point(self) -> ResumePoint:
+        """Return where a stopped run resumes: after the work of the state that was visited last."""
+        if self._stopped_at is None:
+            source, counters = self.trace.last()
+            self._stopped_at = ResumePoint(state=source, work_done=True, counters=counters)
+        return self._stopped_at
+
+    # ---- resuming
+
+    def resume(self, path: str | os.PathLike[str] | None = None, *, strict: bool = True, **old_names: Any) -> Path:
+        """Load a checkpoint; the next ``run()`` continues from it.
+
+        Args:
+            path: A run folder (the run continues and is recorded there), a checkpoint, or a folder of checkpoints (the newest
+                valid one; recorded as a new run). None is the same as ``"auto"``, but there must be a checkpoint.
+            strict: If false, continue even if options, guards or sizes differ; differences are reported as a warning.
 
         Returns:
             The checkpoint.
 
         Raises:
-            UsageError: The run has begun, or that one is under way elsewhere.
+            UsageError: This run has begun, or the run in that folder is under way elsewhere.
             CheckpointError: There is no checkpoint, or none that can be read.
-            ResumeError: It is not one of a run like this; the machine is of no use then.
+            ResumeError: The checkpoint does not fit this run; do not use this machine afterwards.
         """
+        for name in old_names:
+            if name == "anyway":
+                raise RenamedError("resume(anyway=...): there is no such argument. Its opposite here is strict: strict=False.")
+            raise TypeError(f"resume() got an unexpected keyword argument {name!r}")
         if path is not None:
-            where = Path(path)
-            run = auto_resume.lock_run(where) if auto_resume.is_run_folder(where) and self._makes_a_folder else None
-            return self._go_on(where / FOLDER if auto_resume.is_run_folder(where) else where, run, strict=strict)
-        came = self.resume_from("auto", strict=strict)
-        if came is None:
+            folder = Path(path)
+            is_run = auto_resume.is_run_folder(folder)
+            run = auto_resume.lock_run(folder) if is_run and self._makes_run_folder else None
+            return self._resume_in(folder / FOLDER if is_run else folder, run, strict=strict)
+        checkpoint = self.resume_from("auto", strict=strict)
+        if checkpoint is None:
             there = f"in {self.spec.options.runs_dir} of a run that this command began" if self._looks_for_runs else "yet"
-            raise CheckpointError(f"{self.checkpoints}: there is no checkpoint {there}. A run's folder can be named as well.")
-        return came
+            raise CheckpointError(f"{self.checkpoints}: there is no checkpoint {there}. Pass a run folder to resume another.")
+        return checkpoint
 
-    def resume_from(self, where: str | os.PathLike[str], *, strict: bool = True) -> Path | None:
-        """As `resume`; with ``"auto"`` the run begins anew where there is nothing to go on from.
+    def resume_from(self, path: str | os.PathLike[str], *, strict: bool = True) -> Path | None:
+        """Load a checkpoint as `resume` does; with ``"auto"`` the run begins anew if there is none.
 
         ``"auto"`` is the newest run with a checkpoint that the same command began, in `runs_dir`, under the same name; one that
-        is under way elsewhere is passed over. It is this run's own folder of checkpoints where ``ModelCheckpoint(dirpath=...)``
-        names one, or nothing is recorded.
+        is under way elsewhere is passed over. With ``ModelCheckpoint(dirpath=...)``, or if nothing is recorded, it is this
+        run's own folder of checkpoints.
 
         Returns:
-            The checkpoint; None where the run begins anew.
+            The checkpoint; None if the run begins anew.
         """
-        if where != "auto":
-            return self.resume(where, strict=strict)
+        if path != "auto":
+            return self.resume(path, strict=strict)
         if not self._looks_for_runs:
             if has_checkpoints(self.checkpoints):
-                return self._go_on(self.checkpoints, None, strict=strict)
+                return self._resume_in(self.checkpoints, None, strict=strict)
             self._say(f"there is no checkpoint in {self.checkpoints} yet; the run begins")
             return None
-        run, said = auto_resume.find_resumable(self.spec.options, self.model)
+        run, notes = auto_resume.find_resumable(self.spec.options, self.model)
         if run is not None:
-            return self._go_on(run.checkpoints, run, strict=strict)
+            return self._resume_in(run.checkpoints, run, strict=strict)
         runs = self.spec.options.runs_dir
-        self._say("; ".join((f"there is no run with a checkpoint in {runs} to go on with", *said, "a new one begins")))
+        self._say("; ".join((f"there is no run with a checkpoint in {runs} to go on with", *notes, "a new one begins")))
         return None
 
     @property
-    def _makes_a_folder(self) -> bool:
-        return self._record is not None and self._record.creates_folder
+    def _makes_run_folder(self) -> bool:
+        return self._recorder is not None and self._recorder.creates_folder
 
     @property
     def _looks_for_runs(self) -> bool:
-        """Whether this run's checkpoints are in its own folder, which is not known before it begins or is resumed."""
-        return self._makes_a_folder and (not self._checkpoints.has_own_folder)
+        """Whether this run's checkpoints are in its run folder, which is unknown before the run begins or is resumed."""
+        return self._makes_run_folder and not self._checkpoints.has_own_folder
 
-    def _go_on(self, where: Path, run: auto_resume.LockedRun | None, *, strict: bool) -> Path:
-        """Go to the checkpoint that is there; what is recorded goes on in the run's folder, if it is one run."""
+    def _resume_in(self, folder: Path, run: auto_resume.LockedRun | None, *, strict: bool) -> Path:
+        """Load the checkpoint at `folder`, and continue recording in the folder of `run`, if it is given."""
         try:
-            loaded = load_checkpoint(where)
-            said = loaded.metadata.get(RECORD) or {}
-            folder = said.get("folder")
-            is_elsewhere = run is None and where == self.checkpoints and self._makes_a_folder
-            if is_elsewhere and folder and auto_resume.is_run_folder(Path(folder)):
-                run = auto_resume.lock_run(Path(folder))  # the checkpoints are elsewhere, in ModelCheckpoint(dirpath=...)
-            if run is not None and not said:  # the record had failed by then: nobody knows what in it is older
+            loaded = load_checkpoint(folder)
+            record = loaded.metadata.get(RECORD) or {}
+            recorded_in = record.get("folder")
+            if run is None and recorded_in and folder == self.checkpoints and self._makes_run_folder:
+                # The checkpoints are elsewhere, in ModelCheckpoint(dirpath=...).
+                run = auto_resume.lock_run(Path(recorded_in)) if auto_resume.is_run_folder(Path(recorded_in)) else None
+            if run is not None and not record:  # recording had failed by then: it is unknown which of its rows are older
                 run.lock.release()
                 run = None
-            came = self._go_to(loaded, strict=strict)
+            if self._begun:
+                raise UsageError("resume: the run has begun. Build a new machine, and resume it before it runs.")
+            self._ended = True  # until the state is loaded as a whole
+            at, self._rng = self._checkpoints.load(loaded, strict=strict)
+            try:
+                self._dispatcher.set_state(at.state, work_done=at.work_done)
+            except UsageError as error:
+                raise ResumeError(f"{loaded.path}: {error}") from error
+            self._ended = False
         except BaseException:
             if run is not None:
                 run.lock.release()
             raise
-        self._say(f"resumed from {came} ({where_it_stands(self.counters)}), at global_step {self.global_step}")
-        if self._record is not None:
-            self._record.continue_from(came, said, None if run is None else (run.folder, run.lock))
-        if run is not None and (ended := auto_resume.finished_reason(run.folder)):
-            warn(f"{run.folder} has ended already, since {ended}. It is trained again from its last checkpoint on.")
-        return came
+        self._say(f"resumed from {loaded.path} ({where(self.counters)}), at global_step {self.global_step}")
+        if self._recorder is not None:
+            self._recorder.continue_from(loaded.path, record, None if run is None else (run.folder, run.lock))
+        if run is not None and (reason := auto_resume.finished_reason(run.folder)):
+            warn(f"{run.folder} has already ended: {reason}. It is trained again from its last checkpoint on.")
+        return loaded.path
 
     def _say(self, text: str) -> None:
         if not self.spec.options.quiet:
             print_stderr(text)
 
-    def _more_about(self, standing: ResumePoint) -> dict[str, Any]:
-        told = {} if self._record is None else self._record.checkpoint_metadata(self, work_done=standing.work_done)
-        return {RECORD: told} if told else {}
-
-    # ---- running
-
-    def run(self) -> Result:
-        """Run to the end, from wherever the machine stands.
-
-        Where the run saves, Ctrl-C, SIGTERM and SIGUSR1 are requests to stop while it lasts: it stops at the next transition
-        and is saved there. `interrupt` says which one came. A second Ctrl-C stops at once.
-
-        Raises:
-            FsmtrainError: A hook returned what it must not, a metric is missing, ...; any exception of a hook comes through.
-                Each carries a note that says in which state, epoch and batch it happened.
-        """
-        if not self.saves:
-            return super().run()
-        with stop_on_signals(self.stop) as self.interrupt:
-            return super().run()
+    # ---- the run
 
     @property
     def run_dir(self) -> Path | None:
-        """The folder in which the run is recorded; None before it begins, and where none is."""
-        return None if self._record is None else self._record.path
+        """The folder in which the run is recorded; None before it begins, and if it is not recorded."""
+        return None if self._recorder is None else self._recorder.path
+
+    @property
+    def spec(self) -> LoopSpec:
+        """The options, sizes, guards, limits and table of this run."""
+        return self._components.spec
 
     @cached_property
     def loop(self) -> Loop:
         """The loop of this run, to iterate over without the model."""
         return Loop(self.spec.options, self.spec.sizes, guards=self.spec.guards, hook=self.spec.hook)
 
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self._components.model
+
+    @property
+    def optimizers(self) -> list[Any]:
+        """The optimizers, in the order in which ``configure_optimizers`` returned them."""
+        return self._components.optimizers
+
+    @property
+    def lr_schedulers(self) -> list[Any]:
+        """The learning-rate schedulers."""
+        return self._components.schedulers
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the run."""
+        return self._components.device
+
+    # ---- where it stands
+
+    @property
+    def state(self) -> State:
+        """The state that is visited next, or now; the final one when the run has ended."""
+        return self._dispatcher.state
+
+    @property
+    def counters(self) -> Counters:
+        """The counters of the run; they change while it goes on."""
+        return self._counters
+
+    @property
+    def signals(self) -> Signals:
+        """The facts from outside the counters."""
+        return self._run.signals
+
+    @property
+    def trace(self) -> Trace:
+        """The last transitions."""
+        return self._dispatcher.trace
+
+    @property
+    def current_epoch(self) -> int:
+        """The index of the epoch, from 0; after the run, that of the last one trained."""
+        return self._counters.current_epoch
+
+    @property
+    def global_step(self) -> int:
+        """The rounds so far in which an optimizer stepped."""
+        return self._counters.global_step
+
+    @property
+    def rollbacks(self) -> tuple[NonFiniteValue, ...]:
+        """For each time that ``on_nonfinite="rollback"`` went back to a checkpoint, the batch that it excluded."""
+        return self._run.nonfinite.excluded
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the run ended; None before its end."""
+        return stop_reason(self.state, self.spec.limits, self.counters, self.signals)
+
+    # ---- what it measured
+
+    @property
+    def times(self) -> dict[State, Timing]:
+        """For each state, in the order of `State`: the number of visits, and the wall time in them, in seconds."""
+        return self._dispatcher.times
+
+    @property
+    def device_times(self) -> dict[State, Timing]:
+        """The time of a GPU in each state, as far as it is known without waiting for it. Empty on the CPU."""
+        return self._actions.device_times
+
+    @property
+    def data_wait(self) -> Timing:
+        """The number of batches fetched from loaders, and the seconds spent waiting for them, a part of the states' times."""
+        return Timing(self._run.data_wait.batches, self._run.data_wait.nanoseconds / 1e9)
+
+    @property
+    def wall_seconds(self) -> float:
+        """The time from the run's beginning up to now, or to its end."""
+        if not self._begun:
+            return 0.0
+        return ((self._ended_at or perf_counter_ns()) - self._began_at) / 1e9
+
+    @property
+    def metric_queue(self) -> MetricQueue | None:
+        """The metrics that wait to be recorded; None if nothing is recorded."""
+        return self._metric_queue
+
+    @property
+    def metrics(self) -> Metrics:
+        """The last value of each metric; tensors may still be on their device."""
+        return dict(self._run.metrics)
+
+    @property
+    def progress_bar_metrics(self) -> Metrics:
+        """The metrics for the progress bar; tensors may still be on their device."""
+        return dict(self._run.progress_bar_metrics)
+
+    def progress_bar_metrics_async(self, *, with_loss: bool = False) -> PendingMetrics:
+        """Start copying the progress bar's metrics to the host. Never blocks.
+
+        Args:
+            with_loss: Whether to add the loss, unless the model shows a metric of this name. It is that of the first backward
+                after the previous call with it, and missing in the first call.
+        """
+        metrics = self._run.progress_bar_metrics.copy()
+        if with_loss:
+            loss, self._run.loss_is_requested = self._run.recent_loss, True
+            if loss is not None:
+                metrics = {"loss": loss, **metrics}
+        return self._host_transfer.copy_async(metrics)
+
+    @property
+    def result(self) -> Result:
+        """How the run ended.
+
+        Raises:
+            UsageError: It has not ended.
+        """
+        reason = self.stop_reason
+        if reason is None:
+            raise UsageError(f"The run stands in the state {self.state} and has no result yet. Call run() first.")
+        return Result(
+            stop_reason=reason,
+            state=self.state,
+            counters=self.counters.copy(),
+            metrics={name: number(value) for name, value in self._run.metrics.items()},
+            times=self.times,
+            data_wait=self.data_wait,
+            wall_seconds=self.wall_seconds,
+            rollbacks=self.rollbacks,
+        )
+
+    # ---- views
+
     def as_transitions(self, **options: Any) -> RunMachine:
-        """This run as a machine of the package ``transitions``: the same rows, guards, effects and actions, the same state.
+        """Return this run as a machine of the package ``transitions``: the same rows, guards, effects, actions and state.
 
         ``machine.as_transitions().model.run()`` trains as `run` does, only slower. Either of the two may make the next
         transition.
 
         Args:
-            options: What ``transitions.extensions.GraphMachine`` takes besides, such as ``title`` or ``graph_engine``.
+            options: Further arguments of ``transitions.extensions.GraphMachine``, such as ``title`` or ``graph_engine``.
         """
-        from fsmtrain.adapters.transitions import as_transitions  # only here: the library takes time to import
+        from fsmtrain.adapters.transitions import as_transitions  # the library takes time to import
 
         return as_transitions(self._dispatcher, begin=self._begin, end=self._end, finish=self._finish, **options)
 
     def plan(self) -> Plan:
-        """The exact schedule of this run.
+        """Return the exact schedule of this run.
 
         Raises:
             SizesError: A loader has no length.
@@ -220,51 +643,51 @@ class Machine(Engine):
         return make_plan(self.spec)
 
     def check(self) -> Report:
-        """What is wrong with this run, or probably not meant."""
+        """Check this run without running it: return what is wrong with it, or probably not meant."""
         return check_loop(self.spec)
 
     @property
     def tally(self) -> Tally:
-        """How often this run has taken each row of its table so far, and the time in each state."""
-        return Tally(self.spec.table, self.trace.taken, {state: spent.seconds for state, spent in self.times.items()})
+        """How often this run has taken each row of its table so far, and the seconds in each state."""
+        return Tally(self.spec.table, self.trace.taken, {state: timing.seconds for state, timing in self.times.items()})
 
     def draw(self, path: str | os.PathLike[str], *, counts: bool | Counts = False) -> None:
         """Draw this run's state diagram into a file: ``.svg``, ``.png``, ``.mmd`` for Mermaid, ``.dot`` for Graphviz.
 
         Args:
-            path: The file; its suffix says what is drawn. Pictures need ``pip install 'fsmtrain[draw]'``.
-            counts: Whether it is told what the run has done so far: how often it took each arrow, and how long it was in each
-                state; before the run, what the plan foretells. Or give a plan, a trace or a tally to be told.
+            path: The file; its suffix chooses the format. Pictures need ``pip install 'fsmtrain[draw]'``.
+            counts: If true, show how often each arrow was taken and the time in each state; before the run, the numbers of
+                its plan. Or pass a plan, a trace or a tally to show.
 
         Raises:
-            OptionsError: No drawing has the file's suffix.
+            OptionsError: No format has this suffix.
             MissingExtraError: What draws pictures is not installed.
-            SizesError: The run has not begun and a loader has no length, so that there is no plan.
-            UsageError: The counts are those of another loop.
+            SizesError: The run has not begun and a loader has no length, so there is no plan.
+            UsageError: The counts are of another loop.
         """
         self.loop.draw(path, counts=self.tally if counts is True and self._begun else counts)
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write a report of this run: one HTML file that opens anywhere, without a network.
 
-        It is made of what the run has recorded so far, also while the run goes on, or after an error has ended it.
-        ``fsmtrain report`` makes the same of a run's folder.
+        It shows what the run has recorded so far, also while it goes on or after an error has ended it. ``fsmtrain report``
+        makes the same from a run folder.
 
         Raises:
             UsageError: The run has no folder, or the file cannot be written.
         """
-        if self._record is None or self._record.path is None:
+        if self._recorder is None or self._recorder.path is None:
             off = self.spec.options.runs_dir is None
             why = "runs_dir=None: nothing is recorded" if off else "report: nothing is recorded yet"
             way_out = 'Leave runs_dir at its default, "runs".' if off else "Make the report once the run has begun."
-            raise UsageError(f"{why}, and a report is made of a run's folder. {way_out}")
-        from fsmtrain.views.recording.report.page import write_report  # only here: no run needs it
+            raise UsageError(f"{why}, and a report is made from a run folder. {way_out}")
+        from fsmtrain.views.recording.report.page import write_report  # no run needs it
 
-        self._record.flush()
-        write_report(self._record.path, path)
+        self._recorder.flush()
+        write_report(self._recorder.path, path)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """The diagram, in a notebook; once the run has begun, with what it has done."""
+        """The diagram, in a notebook; once the run has begun, with its counts."""
         from fsmtrain.views.diagrams import formats
 
         return formats.bundle(self.spec, repr(self), counts=self.tally if self._begun else None)
@@ -280,13 +703,13 @@ def build(
     guards: Guards | None = None,
     callbacks: Iterable[object] = (),
 ) -> Machine:
-    """A machine that fits a model and then, where there are test loaders, tests it.
+    """Build a machine that fits a model and then, if there are test loaders, tests it.
 
     Args:
         options: The flags.
         model: An ``nn.Module`` with ``training_step`` and ``configure_optimizers``; it is moved to the options' device.
         train_dataloader: Anything that yields batches, anew each time it is iterated over. None asks the model.
-        val_dataloaders: One loader or a list of them. None asks the model; an empty list is none.
+        val_dataloaders: One loader or a list of them. None asks the model; an empty list means none.
         test_dataloaders: The same for the test.
         guards: The decisions that are replaced.
         callbacks: Objects with any of the hooks of `Callback`.

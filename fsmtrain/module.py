@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, read_tags_csv
 from fsmtrain.runtime.model_files.weights import build_model, load_weights
-from fsmtrain.runtime.training.train_batch import step_and_zero
+from fsmtrain.runtime.optimization.optimizer_step import step_and_zero
 from fsmtrain.user_warnings import warn
 
 

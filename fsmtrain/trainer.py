@@ -16,8 +16,8 @@ from fsmtrain.machine import Machine
 from fsmtrain.options import Options
 from fsmtrain.runtime.build import Loaders
 from fsmtrain.runtime.checkpointing.compatibility import with_way_out
-from fsmtrain.runtime.engine import Result
 from fsmtrain.runtime.model_files.weights import save_weights
+from fsmtrain.runtime.result import Result
 from fsmtrain.user_warnings import warn
 
 

@@ -20,9 +20,9 @@ from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
 from fsmtrain.errors import CheckpointError, FsmtrainError, UsageError
 from fsmtrain.machine import Machine
-from fsmtrain.runtime.engine import Result
 from fsmtrain.runtime.model_files.hparams import HParams
 from fsmtrain.runtime.model_files.weights import load_model_weights, load_weights
+from fsmtrain.runtime.result import Result
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
 from fsmtrain.views.console.stderr import print_stderr
 from fsmtrain.views.number_format import metric

@@ -1,121 +1,166 @@
-"""What is done at a visit to each state: the one place where the states meet the code that does their work."""
+"""The action of each state, and everything that wraps one: the list `Actions.wrappers`, outermost first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from time import monotonic
 from typing import Protocol
 
-from fsmtrain.core.dispatcher import Timing
+from fsmtrain.core.counters import Signals
+from fsmtrain.core.dispatcher import Action, Timing
 from fsmtrain.core.states import State
-from fsmtrain.runtime.device_timer import device_timer
-from fsmtrain.runtime.evaluation.passes import EvaluationPass, SanityPass, TestPass, ValidationPass
+from fsmtrain.runtime.device_timer import DeviceTimer, device_timer
+from fsmtrain.runtime.evaluation.eval_pass import EvalPass
+from fsmtrain.runtime.evaluation.passes import SanityPass, TestPass, ValidationPass
+from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.optimization.precision import GradScalers
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.deferred_stop import DeferredStop
 from fsmtrain.runtime.training.epoch_end import EpochEnd
-from fsmtrain.runtime.training.nonfinite_policy import RaisePolicy, RollbackPolicy, SkipPolicy, nonfinite_policy
+from fsmtrain.runtime.training.nonfinite_policy import NonFinitePolicy, nonfinite_policy
 from fsmtrain.runtime.training.train_batch import TrainBatch
 
-Action = Callable[[], None]
 
+class Wrapper(Protocol):
+    """What surrounds the actions of some states."""
 
-class Releasable(Protocol):
-    """Something that changes the model or the process for its own time, and puts it back."""
-
-    def release(self) -> None:
-        """Put back what is changed now. Harmless where nothing is."""
+    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
+        """Return the actions, with those of some states wrapped."""
         ...
 
 
-class Actions:
-    """The actions of one run, made for the states that its table has. `by_state` is what the dispatcher is given.
-
-    Args:
-        parts: What the run is made of.
-        memory: What it remembers.
-        save: The action of the state `save`.
-    """
-
-    def __init__(self, parts: RunComponents, memory: RunState, save: Action) -> None:
-        states = parts.loop.table.states
-        self.by_state: dict[State, Action] = {}
-        self.passes: dict[State, EvaluationPass] = {}
-        self.scaling: GradScalers | None = None
-        self._signals = memory.signals
-        self._training: TrainBatch | None = None
-        self._watching: RaisePolicy | SkipPolicy | RollbackPolicy | None = None
-        self._restorables: list[Releasable] = []
-        for state, make in ((State.SANITY_VAL, SanityPass), (State.VAL_CHECK, ValidationPass), (State.TEST, TestPass)):
-            if state in states:
-                made: SanityPass | ValidationPass | TestPass = make(parts, memory)
-                self._restorables.append(made)
-                self.passes[state] = made
-                self.by_state[state] = made.visit
-        if parts.optimizer_setup is not None:
-            training = self._training = TrainBatch(parts, memory, parts.optimizer_setup.slots)
-            self.scaling = training.scaling
-            self._restorables.append(training)
-            self.by_state |= {
-                State.FETCH: training.fetch,
-                State.TRAIN_BATCH: training.run_forward,
-                State.BACKWARD: training.run_backward,
-                State.STEP: training.run_step,
-                State.EPOCH_END: EpochEnd(parts, memory, training, parts.optimizer_setup.epoch_schedulers).visit,
-            }
-            if State.SAVE in states:
-                self.by_state[State.SAVE] = save
-            if parts.loop.limits.optimizers > 1:
-                self.by_state[State.ACCUMULATE] = training.accumulate
-            if parts.hooks.on_batch_end is not None:
-                self.by_state[State.ROUND_END] = training.end_round
-            if State.SAVE in states and (parts.loop.limits.optimizers > 1 or parts.loop.limits.splits_batches):
-                waiting = DeferredStop(parts, memory, self.by_state.get(State.ROUND_END))
-                self.by_state[State.ROUND_END] = waiting.visit
-            self._watching = nonfinite_policy(parts, memory, training)
-            if self._watching is not None:
-                self._restorables.append(self._watching)
-                self.by_state = self._watching.wrap(self.by_state)
-        self._device_timer = device_timer(parts.device)
-        if self._device_timer is not None:
-            self.by_state = {state: self._device_timer.wrap(state, act) for state, act in self.by_state.items()}
-
-    def device_times(self) -> dict[State, Timing]:
-        """What the states took a GPU, as far as that is known; nothing on the CPU."""
-        return {} if self._device_timer is None else self._device_timer.times()
-
-    def watch_the_clock(self, seconds: float) -> None:
-        """Let a fetch say when this time has gone by since the run began, or since it said so last."""
-        fetch, signals, last = self.by_state[State.FETCH], self._signals, monotonic()
-
-        def fetch_and_look() -> None:
-            nonlocal last
-            fetch()
-            now = monotonic()
-            if now - last >= seconds:
-                last, signals.save_wanted = now, True
-
-        self.by_state[State.FETCH] = fetch_and_look
-
-    def resume_epoch(self) -> None:
-        """Take up the epoch that is under way, if one is."""
-        if self._training is not None:
-            self._training.resume_epoch()
-
-    def raise_if_nonfinite(self) -> None:
-        """Where the run has been stopped, look at the numbers that are read late.
-
-        Raises:
-            NonFiniteError: One was not finite, where that is an error.
-        """
-        if self._watching is not None:
-            self._watching.raise_if_nonfinite()
-
-    def may_save(self) -> bool:
-        """Whether a checkpoint of now would be sound, as far as numbers are watched."""
-        return self._watching is None or self._watching.may_save()
+class Releasable(Protocol):
+    """Something that changes the model or the process for a time."""
 
     def release(self) -> None:
-        """Put back modes, ``requires_grad`` and random states, wherever the run stands. Harmless twice."""
-        for restorable in self._restorables:
-            restorable.release()
+        """Undo these changes. Idempotent."""
+        ...
+
+
+class SaveClock:
+    """Ask for a save at the first fetch after each interval, for ``ModelCheckpoint(every_n_seconds=...)``."""
+
+    def __init__(self, signals: Signals, seconds: float) -> None:
+        self._signals, self._seconds, self._last = signals, seconds, monotonic()
+
+    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
+        """Wrap the fetch."""
+        fetch = actions[State.FETCH]
+
+        def fetch_and_look_at_the_clock() -> None:
+            fetch()
+            now = monotonic()
+            if now - self._last >= self._seconds:
+                self._last, self._signals.save_wanted = now, True
+
+        return {**actions, State.FETCH: fetch_and_look_at_the_clock}
+
+
+class Actions:
+    """The actions of one run, for the states of its table. The dispatcher gets `by_state`.
+
+    Args:
+        components: What the run is made of.
+        run: Its state.
+        metric_queue: Where metrics are queued for the recorder; None if nothing is recorded.
+        save: The action of the state `save`.
+        save_every_seconds: How often the clock asks for a save; None if never.
+    """
+
+    def __init__(
+        self,
+        components: RunComponents,
+        run: RunState,
+        *,
+        metric_queue: MetricQueue | None,
+        save: Action,
+        save_every_seconds: float | None = None,
+    ) -> None:
+        table, setup = components.spec.table, components.optimizer_setup
+        actions: dict[State, Action] = {}
+        self.eval_passes: dict[State, EvalPass] = {}
+        self.sanity_pass: SanityPass | None = None
+        self._releasables: list[Releasable] = []
+        if State.SANITY_VAL in table.states:
+            self.sanity_pass = SanityPass(components, run)
+            self._add_pass(State.SANITY_VAL, self.sanity_pass, actions)
+            self._releasables.append(self.sanity_pass)
+        if State.VAL_CHECK in table.states:
+            self._add_pass(State.VAL_CHECK, ValidationPass(components, run, metric_queue), actions)
+        if State.TEST in table.states:
+            self._add_pass(State.TEST, TestPass(components, run, metric_queue), actions)
+
+        self._train_batch: TrainBatch | None = None
+        self._nonfinite_policy: NonFinitePolicy | None = None
+        if setup is not None:
+            train_batch = self._train_batch = TrainBatch(components, run, metric_queue)
+            actions |= {
+                State.FETCH: train_batch.fetch,
+                State.TRAIN_BATCH: train_batch.run_forward,
+                State.BACKWARD: train_batch.run_backward,
+                State.STEP: train_batch.run_step,
+                State.EPOCH_END: EpochEnd(components, run, train_batch, setup).visit,
+            }
+            if State.SAVE in table.states:
+                actions[State.SAVE] = save
+            if components.spec.limits.optimizers > 1:
+                actions[State.ACCUMULATE] = train_batch.accumulate
+            if components.hooks.on_batch_end is not None:
+                actions[State.ROUND_END] = train_batch.end_round
+            self._releasables.append(train_batch)
+            self._nonfinite_policy = nonfinite_policy(components, run, train_batch)
+            if self._nonfinite_policy is not None:
+                self._releasables.append(self._nonfinite_policy)
+
+        saves = State.SAVE in table.states
+        has_rounds = components.spec.limits.optimizers > 1 or components.spec.limits.splits_batches
+        self._device_timer: DeviceTimer | None = device_timer(components.device)
+        # Outermost first. None is left out.
+        self.wrappers: tuple[Wrapper | None, ...] = (
+            SaveClock(run.signals, save_every_seconds) if save_every_seconds is not None and setup is not None else None,
+            self._device_timer,
+            self._nonfinite_policy,
+            DeferredStop(components, run) if saves and has_rounds else None,
+        )
+        for wrapper in reversed(self.wrappers):
+            if wrapper is not None:
+                actions = wrapper.wrap(actions)
+        self.by_state = actions
+
+    def _add_pass(self, state: State, a_pass: SanityPass | ValidationPass | TestPass, actions: dict[State, Action]) -> None:
+        self.eval_passes[state] = a_pass.eval_pass
+        self._releasables.append(a_pass.eval_pass)
+        actions[state] = a_pass.visit
+
+    @property
+    def scalers(self) -> GradScalers | None:
+        """The gradient scalers of fp16; None otherwise."""
+        return self._train_batch.scalers if self._train_batch is not None else None
+
+    @property
+    def device_times(self) -> dict[State, Timing]:
+        """The time of a GPU in each state, as far as it is known; empty on the CPU."""
+        return {} if self._device_timer is None else self._device_timer.times()
+
+    def resume_epoch(self) -> None:
+        """Continue the epoch in which the train loader stands, if it stands in one."""
+        if self._train_batch is not None:
+            self._train_batch.resume_epoch()
+
+    def raise_if_nonfinite(self) -> None:
+        """Read the values that are read late, when the run has been stopped.
+
+        Raises:
+            NonFiniteError: One was inf or NaN, and ``on_nonfinite="raise"``.
+        """
+        if self._nonfinite_policy is not None:
+            self._nonfinite_policy.raise_if_nonfinite()
+
+    def may_save(self) -> bool:
+        """Return whether a checkpoint of now would hold only finite numbers, as far as ``on_nonfinite`` checks them."""
+        return self._nonfinite_policy is None or self._nonfinite_policy.may_save()
+
+    def release(self) -> None:
+        """Undo temporary changes (train/eval modes, requires_grad, RNG of the sanity pass). Idempotent."""
+        for releasable in self._releasables:
+            releasable.release()

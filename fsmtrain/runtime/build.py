@@ -1,4 +1,4 @@
-"""From options, a model and loaders to the parts of a run: the loop, the optimizers, the hooks, all checked."""
+"""Build a run: turn options, a model and loaders into its components, and check everything that can be checked early."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from fsmtrain.runtime.data.loaders import (
     make_all_resumable,
     make_resumable,
 )
-from fsmtrain.runtime.hooks import hooks_of
+from fsmtrain.runtime.hooks import bind_hooks
 from fsmtrain.runtime.optimization.accumulation import Window
 from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners
 from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteState
+from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step, validate_optimizer_step
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, parse_configure_optimizers
-from fsmtrain.runtime.run_state import LoaderPositions, RunComponents, Runs, RunState
+from fsmtrain.runtime.run_state import LoaderPositions, RunComponents, RunKind, RunState
 from fsmtrain.runtime.training.nonfinite_policy import validate_nonfinite_policy
-from fsmtrain.runtime.training.train_batch import own_optimizer_step, validate_hooks
 
 
 @frozen(kw_only=True)
 class Loaders:
-    """The loaders that a run is given. None asks the model's own method; an empty list is none at all."""
+    """The loaders passed to a run. None asks the model's own method; an empty list means no loader."""
 
     train: Any = None
     val: Any = None
@@ -54,31 +54,31 @@ def build_components(
     model: nn.Module,
     loaders: Loaders,
     *,
-    runs: Runs,
+    runs: RunKind,
     guards: Guards,
     callbacks: Iterable[object],
-    machine: Any,
+    machine: object,
 ) -> RunComponents:
-    """The parts of a run, with every rule checked that can be checked before it begins.
+    """Build the components of a run, and check every rule that can be checked before it begins.
 
     Args:
         options: The flags.
-        model: The module, moved to the device of the options.
+        model: The module; it is moved to the options' device.
         loaders: The train, val and test loaders.
         runs: What is run.
-        guards: The user's.
-        callbacks: The user's.
-        machine: What hooks are given.
+        guards: The decisions that the user replaces.
+        callbacks: The user's callbacks.
+        machine: What hooks get as their argument ``machine``.
 
     Raises:
         ModelError: A method is missing or cannot be called as documented, ``configure_optimizers`` returned an unknown form.
         SizesError: The options do not fit the data.
         OptionsError: A combination of flags and model that has no meaning.
-        DataError: A loader that can be used once, where it would be used twice.
+        DataError: A loader that can be used once would be used twice.
         UsageError: A run that only tests has nothing to test.
     """
     callbacks = tuple(callbacks)
-    hooks = hooks_of(model, callbacks)
+    hooks = bind_hooks(model, callbacks, machine)
     device = device_of(options)
     fits = runs == "fit"
     trains = fits and options.max_nb_epochs > 0
@@ -90,70 +90,68 @@ def build_components(
     else:
         test = as_loaders(_loader_or_hook(model, "test_dataloader", loaders.test), "test_dataloaders")
     model.to(device)
-    turns: OptimizerSetup | None = None
+    setup: OptimizerSetup | None = None
     if trains:
         _require_method(model, "training_step", "it is called with each train batch and returns the loss.")
         _require_method(model, "configure_optimizers", "it returns the optimizer, or several.")
-        validate_hooks(model)
-        turns = parse_configure_optimizers(model.configure_optimizers())  # type: ignore[operator]
+        validate_optimizer_step(model)
+        setup = parse_configure_optimizers(model.configure_optimizers())  # type: ignore[operator]
     test_step = "validation_step" if runs == "val" else "test_step"
     sizes = Sizes(
         train=length_of(train),
         val=_lengths(val) if callable(getattr(model, "validation_step", None)) else (),
         test=_lengths(test) if callable(getattr(model, test_step, None)) else (),
-        optimizers=len(turns.slots) if turns else 1,
-        schedulers=tuple(s.schedule for s in turns.scheduler_configs) if turns else (),
+        optimizers=len(setup.slots) if setup else 1,
+        schedulers=tuple(s.schedule for s in setup.scheduler_configs) if setup else (),
         fits=fits,
     )
-    loop = LoopSpec(options, sizes, guards=guards, hook=_own_hook(model) if trains else None)
-    if turns is not None:
-        _check_combinations(loop, turns)
+    spec = LoopSpec(options, sizes, guards=guards, hook=_optimizer_step_expression(model) if trains else None)
+    if setup is not None:
+        _validate_combinations(spec, setup)
         named = {"train_dataloader": train, **{f"val_dataloaders[{i}]": loader for i, loader in enumerate(val)}}
-        validate_nonfinite_policy(loop.options, loop.limits, guards, turns, named)
-    if loop.limits.has_sanity and loop.limits.validates and any(map(is_iterator, val)):
+        validate_nonfinite_policy(spec.options, spec.limits, guards, setup, named)
+    if spec.limits.has_sanity and spec.limits.validates and any(map(is_iterator, val)):
         raise DataError(
             "val_dataloaders: one of them is an iterator, which can be used only once, and the sanity pass would use it up "
-            "before the first check. Pass an iterable, or nb_sanity_val_steps=0."
+            "before the first validation. Pass an iterable, or nb_sanity_val_steps=0."
         )
-    if not fits and not loop.limits.tests:
-        raise UsageError(_why_nothing_to_run(runs, options, model, test))
+    if not fits and not spec.limits.tests:
+        raise UsageError(_explain_nothing_to_run(runs, options, model, test))
     return RunComponents(
-        loop=loop,
+        spec=spec,
         model=model,
         device=device,
         move_batch=batch_mover(device),
-        optimizer_setup=turns,
+        optimizer_setup=setup,
         train_loader=train,
         val_loaders=val,
         test_loaders=test,
         hooks=hooks,
         stateful_callbacks=[callback for callback in callbacks if is_stateful(callback)],
         evaluates="val" if runs == "val" else "test",
-        machine=machine,
     )
 
 
-def initial_run_state(parts: RunComponents) -> RunState:
-    """The memory of a run before its first state."""
-    count = parts.loop.limits.optimizers
-    rule = parts.loop.options.early_stopping
+def initial_run_state(components: RunComponents) -> RunState:
+    """Return the state of a run before its first visit."""
+    limits, rule = components.spec.limits, components.spec.options.early_stopping
     return RunState(
-        counters=Counters.begin(count),
+        counters=Counters.begin(limits.optimizers),
         signals=Signals(),
         loaders=LoaderPositions(
-            train=make_resumable(parts.train_loader, "train_dataloader"),
-            val=make_all_resumable(parts.val_loaders, "val_dataloader"),
-            test=make_all_resumable(parts.test_loaders, f"{parts.evaluates}_dataloader"),
+            train=make_resumable(components.train_loader, "train_dataloader"),
+            val=make_all_resumable(components.val_loaders, "val_dataloader"),
+            test=make_all_resumable(components.test_loaders, f"{components.evaluates}_dataloader"),
         ),
-        early_stopping=Patience(rule) if rule is not None and parts.loop.limits.stops_early else None,
-        windows=[Window() for _ in range(count)],
-        hiddens=[None] * count,
-        nonfinite=NonFiniteState([None] * count),
+        early_stopping=Patience(rule) if rule is not None and limits.stops_early else None,
+        windows=[Window() for _ in range(limits.optimizers)],
+        hiddens=[None] * limits.optimizers,
+        nonfinite=NonFiniteState([None] * limits.optimizers),
     )
 
 
 def device_of(options: Options) -> torch.device:
-    """The device that the options name.
+    """Return the device that the options name.
 
     Raises:
         OptionsError: There is no such device here.
@@ -171,16 +169,16 @@ def device_of(options: Options) -> torch.device:
     return device
 
 
-def _loader_or_hook(model: nn.Module, method: str, given: Any) -> Any:
-    """Loaders that were given, or those of the model's own method."""
-    if given is not None:
-        return given
+def _loader_or_hook(model: nn.Module, method: str, passed: Any) -> Any:
+    """Return the loaders passed, or those of the model's own method."""
+    if passed is not None:
+        return passed
     own = getattr(model, method, None)
     return own() if callable(own) else own
 
 
-def _train_loader(model: nn.Module, given: Any) -> Loader:
-    loader = _loader_or_hook(model, "train_dataloader", given)
+def _train_loader(model: nn.Module, passed: Any) -> Loader:
+    loader = _loader_or_hook(model, "train_dataloader", passed)
     if loader is None:
         raise ModelError(
             f"train_dataloader: nothing to train on. Give {type(model).__name__} a method train_dataloader, or pass one: "
@@ -192,7 +190,7 @@ def _train_loader(model: nn.Module, given: Any) -> Loader:
 
 
 def _is_batch(item: object) -> bool:
-    """Whether the one item of a list is a batch, so that the list is the loader, and not a loader in a list."""
+    """Return whether the only item of a list is a batch, so that the list is the loader and does not hold one."""
     return isinstance(item, (torch.Tensor, tuple, list, Mapping)) or not hasattr(item, "__iter__")
 
 
@@ -205,41 +203,41 @@ def _require_method(model: nn.Module, method: str, why: str) -> None:
         raise ModelError(f"{type(model).__name__} has no method {method}: {why}")
 
 
-def _own_hook(model: nn.Module) -> Expression | None:
-    """When the model's own ``optimizer_step`` steps; None where it is the default."""
+def _optimizer_step_expression(model: nn.Module) -> Expression | None:
+    """When the model's own ``optimizer_step`` steps; None for the default."""
     hook = own_optimizer_step(model)
     return None if hook is None else parse_optimizer_step(hook)
 
 
-def _check_combinations(loop: LoopSpec, turns: OptimizerSetup) -> None:
-    """The rules between flags and what the model returned.
+def _validate_combinations(spec: LoopSpec, setup: OptimizerSetup) -> None:
+    """Check the rules between flags and what ``configure_optimizers`` returned.
 
     Raises:
-        OptionsError: Optimizers that these windows cannot serve.
+        OptionsError: An optimizer cannot work with these windows.
     """
-    limits, guards = loop.limits, loop.guards
+    limits, guards = spec.limits, spec.guards
     longest = _longest_window(limits)
-    validate_parameter_owners(turns.slots, longest == 1 and not guards.step)
-    for turn in turns.slots:
-        if turn.needs_closure and loop.options.mixed_precision.uses_scaler:
+    validate_parameter_owners(setup.slots, longest == 1 and not guards.step)
+    for slot in setup.slots:
+        if slot.needs_closure and spec.options.mixed_precision.uses_scaler:
             raise OptionsError(
-                f"precision='16': {type(turn.optimizer).__name__} evaluates its loss several times a step, which a gradient "
+                f"precision='16': {type(slot.optimizer).__name__} evaluates its loss several times a step, which a gradient "
                 f"scaler cannot follow. Use precision='bf16' or '32'."
             )
-        if turn.needs_closure and (longest > 1 or turn.index in guards.step):
+        if slot.needs_closure and (longest > 1 or slot.index in guards.step):
             raise OptionsError(
-                f"accumulate_grad_batches={loop.options.accumulate_grad_batches}: {type(turn.optimizer).__name__} evaluates "
+                f"accumulate_grad_batches={spec.options.accumulate_grad_batches}: {type(slot.optimizer).__name__} evaluates "
                 f"its loss several times a step, on one batch. Use accumulate_grad_batches=1 and no step guard with it."
             )
 
 
 def _longest_window(limits: Limits) -> int:
-    """The largest K of any epoch that is trained."""
+    """Return the largest K of any epoch that is trained."""
     return max(limits.window_of(first) for first in {0, *(epoch for epoch, _ in limits.windows if epoch < limits.epochs)})
 
 
-def _why_nothing_to_run(runs: Runs, options: Options, model: nn.Module, loaders: tuple[Loader, ...]) -> str:
-    """What a run that does not train lacks."""
+def _explain_nothing_to_run(runs: RunKind, options: Options, model: nn.Module, loaders: tuple[Loader, ...]) -> str:
+    """Say what a run lacks that does not train."""
     name = type(model).__name__
     call, step = ("validate", "validation_step") if runs == "val" else ("test", "test_step")
     if not callable(getattr(model, step, None)):

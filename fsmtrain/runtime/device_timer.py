@@ -8,7 +8,7 @@ measured.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -60,8 +60,11 @@ class DeviceTimer:
         self._pending: deque[tuple[_Measurements, Event, Event]] = deque()
         self._reusable: list[Event] = []
 
-    def wrap(self, state: State, action: Action) -> Action:
-        """Return a state's action with an event before and after it."""
+    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
+        """Put an event before and after the action of every state."""
+        return {state: self._timed(state, action) for state, action in actions.items()}
+
+    def _timed(self, state: State, action: Action) -> Action:
         measurements = self._states[state] = _Measurements()
 
         def timed_action() -> None:

@@ -55,7 +55,7 @@ def oom_error(error: BaseException, state: State, batch: Any, parts: RunComponen
     kind = DeviceOutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else OutOfMemoryError
     return kind(
         f"memory ran out in the state {state}, {place}{shapes}: {reason} {_usage(parts.device)}"
-        f"{_way_out(parts.loop.options, in_evaluation=in_evaluation)}"
+        f"{_way_out(parts.spec.options, in_evaluation=in_evaluation)}"
     )
 
 

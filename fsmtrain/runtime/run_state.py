@@ -1,9 +1,9 @@
-"""What a run is made of (`RunComponents`) and its mutable state (`RunState`), without which it cannot be resumed."""
+"""What a run is made of (`RunComponents`) and its mutable state (`RunState`), which checkpoints save."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from attrs import define, field, frozen
@@ -15,46 +15,39 @@ from fsmtrain.early_stopping import Patience
 from fsmtrain.runtime.data.loaders import Loader
 from fsmtrain.runtime.data.resumable_loader import ResumableLoader
 from fsmtrain.runtime.hooks import Hooks
-from fsmtrain.runtime.metrics.metric_queue import MetricQueue
-from fsmtrain.runtime.metrics.step_outputs import Metrics
+from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
 from fsmtrain.runtime.optimization.accumulation import Window
 from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteState
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, OptimizerSlot
 
-if TYPE_CHECKING:
-    from fsmtrain.runtime.engine import Engine
-
-
-Runs = Literal["fit", "val", "test"]
+RunKind = Literal["fit", "val", "test"]
 
 
 @frozen(eq=False, kw_only=True)
 class RunComponents:
-    """What a run is made of. None of it changes while the run goes on."""
+    """What a run is made of. None of it changes during the run."""
 
-    loop: LoopSpec
+    spec: LoopSpec
     model: nn.Module
     device: torch.device
-    move_batch: Callable[[Any], Any] | None  # brings a batch to the device; None where batches are there already
-    optimizer_setup: OptimizerSetup | None  # None in a run that only tests
-    train_loader: Loader  # empty in a run that only tests
+    move_batch: Callable[[Any], Any] | None  # moves a batch to the device; None if batches are there already
+    optimizer_setup: OptimizerSetup | None  # None in a run that does not train
+    train_loader: Loader  # empty in a run that does not train
     val_loaders: Sequence[Loader]
     test_loaders: Sequence[Loader]  # of the state `test`, whatever it evaluates
     hooks: Hooks
     stateful_callbacks: Sequence[Any]  # those with ``state_dict`` and ``load_state_dict``
     evaluates: Literal["val", "test"]  # what the state `test` runs: the test, or validation by itself
-    machine: Engine  # what hooks are given
-    notes: MetricQueue | None = None  # of the metrics, where somebody writes them down
 
     @property
     def slots(self) -> Sequence[OptimizerSlot]:
-        """The optimizers in their order; none in a run that only tests."""
+        """The optimizers in their order; none in a run that does not train."""
         return self.optimizer_setup.slots if self.optimizer_setup is not None else ()
 
     @property
     def optimizers(self) -> list[Any]:
-        """The optimizers, in the order of their turns."""
-        return [turn.optimizer for turn in self.slots]
+        """The optimizers, in the order in which ``configure_optimizers`` returned them."""
+        return [slot.optimizer for slot in self.slots]
 
     @property
     def schedulers(self) -> list[Any]:
@@ -64,7 +57,7 @@ class RunComponents:
 
 @define(eq=False)
 class LoadingTime:
-    """The time for which batches were waited for that loaders had to give: a part of that of the states which ask for them."""
+    """The time spent waiting for loaders. It is part of the time of the states that fetch."""
 
     batches: int = 0
     nanoseconds: int = 0
@@ -72,49 +65,66 @@ class LoadingTime:
 
 @frozen(eq=False, kw_only=True)
 class LoaderPositions:
-    """Where the run stands in each of its loaders. Passes over the same loaders share them."""
+    """The position of the run in each of its loaders. Passes over the same loaders share them."""
 
     train: ResumableLoader
     val: Sequence[ResumableLoader]
     test: Sequence[ResumableLoader]
 
     @property
-    def all(self) -> dict[str, ResumableLoader]:
-        """Each by a name of its own."""
+    def by_name(self) -> dict[str, ResumableLoader]:
+        """All loaders, under the names that checkpoints use: ``train``, ``val 0``, ``test 1``, ..."""
         listed = (("val", self.val), ("test", self.test))
-        return {"train": self.train} | {f"{kind} {i}": c for kind, cursors in listed for i, c in enumerate(cursors)}
+        return {"train": self.train} | {f"{kind} {i}": loader for kind, loaders in listed for i, loader in enumerate(loaders)}
 
 
 @define(eq=False, kw_only=True)
 class RunState:
-    """All that a run remembers from one visit to the next."""
+    """The mutable state of a run between two visits. Anything not stored here is lost on resume."""
 
     counters: Counters
     signals: Signals
     loaders: LoaderPositions
-    early_stopping: Patience | None  # None where early stopping is off
+    early_stopping: Patience | None  # None if early stopping is off
     windows: list[Window]  # of each optimizer
     hiddens: list[Any]  # of each optimizer, detached, from the batch's last split; None before its first
-    nonfinite: NonFiniteState  # those that were not finite
+    nonfinite: NonFiniteState
     metrics: Metrics = field(factory=dict)  # the last value of each metric, wherever it came from
-    progress_bar_metrics: Metrics = field(factory=dict)  # those that are to be shown while the run goes on
+    progress_bar_metrics: Metrics = field(factory=dict)  # those that the progress bar shows
     data_wait: LoadingTime = field(factory=LoadingTime)
-    validation_metrics: Metrics = field(factory=dict)  # what the last check returned
-    validation_epoch: int = -1  # the epoch of that check; -1 before the first
+    validation_metrics: Metrics = field(factory=dict)  # of the last validation
+    validation_epoch: int = -1  # the epoch of that validation; -1 before the first
 
-    # In hand between two visits.
+    # Valid between two visits of one batch.
     splits: list[Any] = field(factory=list)  # of the batch; the batch alone without truncated BPTT
     loss: Tensor | None = None  # with its graph, from the forward to its backward
+    weight: Any = None  # of that loss
     loss_is_requested: bool = False  # by the progress bar; other losses are not kept
     recent_loss: Tensor | None = None  # detached
-    weight: Any = None  # of the loss in hand
     closure_result: Any = None  # what the closure's first call returns: the loss, without its graph
-    collects_logs: bool = False  # whether a step method is under way, which gets what is logged with `log`
+    collects_logs: bool = False  # while a step method runs, which gets what is logged with `log`
     logged: Metrics = field(factory=dict)  # what it has logged so far
-    logged_for_bar: set[str] = field(factory=set)  # the names among these that are to be shown
+    logged_for_bar: set[str] = field(factory=set)  # the names among these for the progress bar
 
-    def take_logged(self) -> tuple[Metrics, set[str]]:
-        """What the step method has logged, and what of it is to be shown; forgotten here."""
-        taken = self.logged, self.logged_for_bar
+    @property
+    def split(self) -> Any:
+        """The split that is trained on now; None before the batch has been split."""
+        return self.splits[self.counters.split_nb] if self.counters.split_nb < len(self.splits) else None
+
+    def log(self, name: str, value: Scalar, *, for_bar: bool) -> bool:
+        """Log a metric; return whether it belongs to the step method that is running."""
+        if self.collects_logs:
+            self.logged[name] = value
+            if for_bar:
+                self.logged_for_bar.add(name)
+            return True
+        self.metrics[name] = value
+        if for_bar:
+            self.progress_bar_metrics[name] = value
+        return False
+
+    def pop_logged(self) -> tuple[Metrics, set[str]]:
+        """Return what the step method has logged, and the names for the progress bar, and clear both."""
+        logged = self.logged, self.logged_for_bar
         self.logged, self.logged_for_bar = {}, set()
-        return taken
+        return logged

@@ -184,7 +184,7 @@ class FromOutside(RuleBasedStateMachine):
         machine = self.machine
         moment = machine.loop.limits, before, machine.signals
         [row] = [row for row in machine.loop.table.leaving(taken.source) if row.holds(*moment)]
-        assert row is machine.loop.table.rows[taken.row]
+        assert row is machine.spec.table.rows[taken.row]
         [of_full] = [row for row in self.full.leaving(taken.source) if row.holds(*moment)]
         assert of_full.to is row.to
         counters = before.copy()

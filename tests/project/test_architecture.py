@@ -219,7 +219,7 @@ def test_these_tests_see_every_kind_of_import() -> None:
     assert list(imports("import torch.nn as nn")) == ["torch.nn"]
     assert list(imports("def f():\n    from torch import nn, optim")) == ["torch.nn", "torch.optim"]
     assert list(imports("from . import table", "core.iteration")) == ["fsmtrain.core.table"]
-    assert list(imports("from ..runtime.engine import Engine", "core.iteration")) == ["fsmtrain.runtime.engine.Engine"]
+    assert list(imports("from ..runtime.build import Loaders", "core.iteration")) == ["fsmtrain.runtime.build.Loaders"]
     assert list(imports("from .states import State", "core", is_package=True)) == ["fsmtrain.core.states.State"]
     assert of_ours(["fsmtrain.core.states.State", "fsmtrain.options", "torch"]) == {"core.states", "options"}
     assert list(imports("if TYPE_CHECKING:\n    import torch")) == ["torch"]
@@ -227,16 +227,16 @@ def test_these_tests_see_every_kind_of_import() -> None:
     for module, other in [
         ("errors", "predicates"),
         ("options", "core.limits"),
-        ("core.iteration", "runtime.engine"),
+        ("core.iteration", "runtime.build"),
         ("core.iteration", ""),
         ("core.table", "core.planning.plan"),
         ("core.planning.plan", "core.checking.check"),
-        ("runtime.engine", "views.plan"),
+        ("runtime.build", "views.plan"),
         ("runtime.data.loaders", "runtime.optimization.optimizers"),
         ("runtime.data.loaders", "runtime.run_state"),
         ("runtime.checkpoint_files.codec.decoding", "runtime.checkpoint_files.store.store"),
         ("views.console.progress", "views.recording.report.page"),
-        ("adapters.of_a_package", "runtime.engine"),
+        ("adapters.of_a_package", "runtime.build"),
         ("views.plan", "trainer"),
     ]:
         assert not may_import(module, other), (module, other)
@@ -244,7 +244,7 @@ def test_these_tests_see_every_kind_of_import() -> None:
         ("core.iteration", "core.table"),
         ("core.table", "core.guards"),
         ("runtime.run_state", "runtime.data.loaders"),
-        ("trainer", "runtime.engine"),
+        ("trainer", "runtime.build"),
         ("trainer", "machine"),
         ("cli.app", ""),
     ]:

@@ -14,7 +14,6 @@ import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,22 +22,25 @@ from fsmtrain import Machine
 from fsmtrain.runtime.checkpoint_files.codec.codec import decode
 from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
-from fsmtrain.runtime.checkpointing.selection import CheckpointFolder
+from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, take_snapshot
 from tests.models import TransitionRecorder, same_bits
 from tests.resuming.kill_and_resume import differences, outcome
 from tests.resuming.resume_scenarios import SCENARIOS, Scenario
 
-PARTS = [("counters",), ("signals",), ("patience",), ("in_hand",), ("random",), ("nonfinite",)]
+PARTS = [
+    *[("counters",), ("signals",), ("early_stopping",), ("rng",), ("nonfinite",)],
+    *[(wrapped,) for wrapped in ("windows", "batch", "metrics", "eval_passes", "sanity_pass")],
+    *[(wrapped, "state") for wrapped in ("batch", "metrics", "eval_passes")],
+]
 INFORMATIONAL = {
-    *("version", "hparams", "made_of"),  # for people, and to be compared
-    *("places", "random.cuda"),  # of a GPU
+    *("version", "hparams", "fingerprint"),  # for people, and to be compared
+    *("rng.cuda", *(f"{wrapped}.is_on_device" for wrapped in ("windows", "batch", "metrics", "eval_passes"))),  # of a GPU
     "work_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these
     "signals.save_wanted",  # by the clock, which is another one in each process
     "signals.stop_requested",  # taken back in any case
     *("signals.step_skipped", "signals.nonfinite"),  # given and asked in one visit
-    "random.own",  # of loaders; theirs are in the positions
-    *("in_hand.passes.sanity_val.pass.sums", "in_hand.passes.sanity_val.pass.counts"),  # its metrics are thrown away
+    "rng.own",  # of loaders; theirs are in the positions
+    *("eval_passes.state.sanity_val.sums", "eval_passes.state.sanity_val.counts"),  # its metrics are thrown away
 }
 
 MOMENT_STEPS = {  # scenario: transitions from one moment that is tried to the next
@@ -110,20 +112,9 @@ def state_trees(scenario: Scenario, every: int) -> Iterator[Any]:
 
 def state_tree(machine: Machine) -> Any:
     """What a checkpoint of this moment holds."""
-    kept: list[Any] = []
-
-    class Kept(CheckpointFolder):
-        def save(self, tree: Any, about: Any, *, must_keep: bool) -> None:
-            kept.append(tree)
-
-    before = machine._checkpoints._checkpoints
-    machine._checkpoints._checkpoints = Kept(Path("nowhere"), None)
-    try:
-        state, counters = machine.trace.last()
-        machine._checkpoints.write(ResumePoint(state=state, work_done=True, counters=counters), must_keep=True)
-    finally:
-        machine._checkpoints._checkpoints = before
-    return kept[0]
+    state, counters = machine.trace.last()
+    at = ResumePoint(state=state, work_done=True, counters=counters)
+    return take_snapshot(machine._components, machine._run, machine._actions, at)
 
 
 def _begun(scenario: Scenario) -> Machine:
@@ -136,10 +127,10 @@ def field_paths(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
     """The paths of what is named in a tree: not those of single tensors, weights, or what others' state_dicts hold."""
     for name, value in tree.items():
         here = (*path, name)
-        inside = here[:2] == ("in_hand", "passes") or here in PARTS
+        inside = here[:2] == ("eval_passes", "state") or here in PARTS
         if value is None:
             continue
-        if isinstance(value, dict) and inside and name not in ("before", "sums", "counts"):
+        if isinstance(value, dict) and inside and name not in ("rng_before", "sums", "counts"):
             yield from field_paths(value, here)
         else:
             yield here

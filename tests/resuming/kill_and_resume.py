@@ -85,7 +85,7 @@ def run_in_child(act: Callable[[], Any], folder: Path, *, kill_after: float | No
 
 def outcome(machine: Machine, visits: TransitionRecorder) -> dict[str, Any]:
     """All that two runs must have in common at their ends."""
-    memory = machine._memory
+    memory = machine._run
     return {
         "weights": weights(machine.model),
         "optimizers": [optimizer.state_dict() for optimizer in machine.optimizers],
@@ -155,8 +155,8 @@ class _KillAtMoment:
     def come_to(self, stage: str) -> None:
         """Die here, if it is the moment."""
         if (self.visit, stage) == self.moment:
-            if self.machine._checkpoints._checkpoints is not None:
-                self.machine._checkpoints._checkpoints._writer.wait()
+            if self.machine._checkpoints._open_folder is not None:
+                self.machine._checkpoints._open_folder._writer.wait()
             os.kill(os.getpid(), signal.SIGKILL)
 
 

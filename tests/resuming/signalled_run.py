@@ -123,9 +123,9 @@ def main(context: str, name: str = "SIGTERM", when: str = "", at: str = "0") -> 
         machine.resume()
     sender.begin(machine)
     machine.run()
-    if machine.interrupt:
+    if machine.received_signal:
         assert machine.state is State.STOPPED
-        return machine.interrupt.exit_code
+        return machine.received_signal.exit_code
     Path("outcome").write_bytes(pickle.dumps(outcome(machine, sender)))
     return 0
 

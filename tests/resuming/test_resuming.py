@@ -131,7 +131,10 @@ def test_another_model_is_refused() -> None:
     machine = machine_of(
         Validated(), batches(8, shuffle=True), batches(4), guards=Guards(save=every_n_batches(2)), max_nb_epochs=2
     )
-    with pytest.warns(UserWarning, match="the model's code"), pytest.raises(ResumeError, match="the model is another one"):
+    with (
+        pytest.warns(UserWarning, match="the model's code"),
+        pytest.raises(ResumeError, match="the model differs from the saved one"),
+    ):
         machine.resume()
 
 

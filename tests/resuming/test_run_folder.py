@@ -70,9 +70,9 @@ class Bomb(Callback):
         self.batches += 1
         if self.batches == int(os.environ["KILLED_AFTER"]):
             machine._checkpoints._checkpoints._writer.wait()
-            machine._record.flush()
+            machine._recorder.flush()
             time.sleep(0.5)  # until rows that are newer than the checkpoint are written
-            machine._record.flush()
+            machine._recorder.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
 one = machine(callbacks=[Bomb()])
@@ -268,9 +268,9 @@ def auto(**more: Any) -> str | None:
     """The folder of the run that ``"auto"`` means; None where it begins anew."""
     one = machine(**more)
     came = one.resume_from("auto")
-    assert one._record is not None
-    if one._record._lock_on_folder is not None:
-        one._record._lock_on_folder.release()
+    assert one._recorder is not None
+    if one._recorder._lock_on_folder is not None:
+        one._recorder._lock_on_folder.release()
     return None if came is None else came.parents[1].name
 
 
@@ -310,7 +310,7 @@ def test_auto_skips_runs_of_another_command_name_or_model(
 
 def test_resuming_a_finished_run_is_a_warning() -> None:
     machine().run()
-    with pytest.warns(UserWarning, match="has ended already, since all epochs are done"):
+    with pytest.warns(UserWarning, match="has already ended: all epochs are done"):
         assert auto() == "0"
     with pytest.warns(UserWarning, match="max_nb_epochs=5, checkpoint has 3"):
         assert auto(max_nb_epochs=5) == "0"

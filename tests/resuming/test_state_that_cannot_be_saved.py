@@ -153,7 +153,7 @@ class Counted(WithObjects):
 def test_a_warning_names_what_the_repeated_pass_had_changed_in_the_model() -> None:
     val = LOADERS["a plain loader"]
     evaluated(val, [StopAt(1)], Counted).run()  # in the sanity pass
-    with pytest.warns(UserWarning, match=r"It had changed the model before: seen\. So what follows may be other"):
+    with pytest.warns(UserWarning, match=r"The pass had changed the model before: seen\. So what follows may differ"):
         evaluated(val, (), Counted).resume()
 
 
@@ -161,9 +161,9 @@ def test_a_run_that_does_not_save_keeps_no_beginning() -> None:
     machine = machine_of(WithObjects(), batches(4), batches(4), callbacks=[StopAt(1)])
     machine.run()
     assert machine.last_state is State.SANITY_VAL
-    for one in machine._actions.passes.values():
-        assert one.snapshot is None
-        assert one._evaluation._keeps_beginning is False
+    for eval_pass in machine._actions.eval_passes.values():
+        assert eval_pass.snapshot is None
+        assert eval_pass._takes_snapshots is False
 
 
 # ---- a batch in hand
@@ -246,7 +246,7 @@ def test_a_stop_within_a_batch_that_cannot_be_saved_waits_for_its_end(make: Any)
         machine.resume()
         machine.run()
         assert differences(whole, outcome(machine, visits)) == []
-        if stopped.left is State.ROUND_END:
+        if stopped.last_state is State.ROUND_END:
             first = len(states) - len(visits.seen)  # what is visited first is that end of a round, its work done
             assert first in ends
             assert not any(n <= end < first for end in ends), "it waits no longer"

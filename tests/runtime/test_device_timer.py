@@ -47,7 +47,10 @@ def test_a_states_time_is_read_when_the_device_has_passed_it_and_not_before() ->
     def work() -> None:
         device.asked += 2.0  # ms
 
-    forward, backward = times.wrap(State.TRAIN_BATCH, work), times.wrap(State.BACKWARD, work)
+    forward, backward = (
+        times.wrap({State.TRAIN_BATCH: work})[State.TRAIN_BATCH],
+        times.wrap({State.BACKWARD: work})[State.BACKWARD],
+    )
     for _ in range(3):
         forward()
         backward()
@@ -70,7 +73,7 @@ def test_of_many_visits_some_are_measured_and_events_are_used_again() -> None:
         device.asked += 1.0
         device.done = device.asked
 
-    visit = times.wrap(State.STEP, work)
+    visit = times.wrap({State.STEP: work})[State.STEP]
     for _ in range(10 * module.FULLY_MEASURED_VISITS):
         visit()
         times.times()
@@ -84,7 +87,7 @@ def test_a_device_that_does_not_come_along_is_measured_no_more_for_a_while(monke
     monkeypatch.setattr(module, "MAX_PENDING_MEASUREMENTS", 10)
     device = Device()
     times = DeviceTimer(device.event)
-    visit = times.wrap(State.STEP, lambda: None)
+    visit = times.wrap({State.STEP: lambda: None})[State.STEP]
     device.done = -1.0
     for _ in range(50):
         visit()

@@ -74,7 +74,7 @@ def _difference(name: str, saved: Facts, now: Facts) -> str:
 
 
 def _facts(parts: RunComponents) -> Iterator[tuple[str, str]]:
-    loop = parts.loop
+    loop = parts.spec
     for name, on_resume in _FLAGS.items():
         if on_resume in (OnResume.REFUSE, OnResume.WARN):
             yield name, repr(getattr(loop.options, name))

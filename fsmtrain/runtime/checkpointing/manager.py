@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import FsmtrainError, NonFiniteError, ResumeError
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
-from fsmtrain.runtime.checkpointing import run_snapshot
-from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
+from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, load_snapshot, take_snapshot
 from fsmtrain.runtime.checkpointing.selection import (
     BATCH,
     FOLDER,
@@ -30,129 +28,127 @@ class CheckpointManager:
     """The checkpoints of one run.
 
     Args:
-        rule: When to save, and what to keep; None where a guard of the user's says when, and all are kept.
-        ranking: What checks have said of the checkpoints, where the rule watches a metric.
-        parts, memory: The run's.
-        run_dir: Says where the run is recorded, which may be known only when it begins; None where it is not.
-        more_about: Says what a checkpoint's manifest is to have besides.
+        rule: When to save and what to keep; None if a guard of the user says when, and all are kept.
+        ranking: The metric of each checkpoint, if the rule monitors one.
+        components: What the run is made of.
+        run: Its state.
+        actions: Its actions, parts of which are saved too.
     """
 
     def __init__(
         self,
         rule: ModelCheckpoint | None,
         ranking: MetricRanking | None,
-        parts: RunComponents,
-        memory: RunState,
-        *,
-        run_dir: Callable[[], Path | None],
-        more_about: Callable[[ResumePoint], dict[str, Any]],
+        components: RunComponents,
+        run: RunState,
+        actions: Actions,
     ) -> None:
         self._rule, self._ranking = rule, ranking
-        self._parts, self._memory = parts, memory
-        self._run_dir, self._more_about = run_dir, more_about
-        self.actions: Actions  # the run's, which save by this
-        self._checkpoints: CheckpointFolder | None = None  # once there is something to save
+        self._components, self._run, self._actions = components, run, actions
+        self._open_folder: CheckpointFolder | None = None  # from the first save on
         self._resumed_from: Path | None = None
 
     @property
     def has_own_folder(self) -> bool:
-        """Whether the user has said where checkpoints are."""
+        """Whether the user set ``ModelCheckpoint(dirpath=...)``."""
         return self._rule is not None and self._rule.dirpath is not None
 
-    @property
-    def folder(self) -> Path:
-        """The folder of this run's checkpoints, which is made with the first of them."""
+    def folder(self, run_dir: Path | None) -> Path:
+        """Return the folder of the checkpoints of a run recorded in `run_dir`. The first save makes it."""
         if self._rule is not None and self._rule.dirpath is not None:
             return Path(self._rule.dirpath)
-        run_dir = self._run_dir()
         return FOLDER if run_dir is None else run_dir / FOLDER
 
     @property
     def best(self) -> Path | None:
-        """The checkpoint with the best value of the metric that is watched; None where there is none."""
-        if self._ranking is None or self._checkpoints is None:
+        """The checkpoint with the best value of the monitored metric; None if there is none."""
+        if self._ranking is None or self._open_folder is None:
             return None
-        return self._checkpoints.best(self._ranking)
+        return self._open_folder.best(self._ranking)
 
     def last(self) -> Path | None:
-        """The last checkpoint of this run that is durable, or the one from which it was resumed; None where there is none."""
-        return (None if self._checkpoints is None else self._checkpoints.last()) or self._resumed_from
+        """Return the newest durable checkpoint of this run, or else the one that it was resumed from, if any."""
+        return (None if self._open_folder is None else self._open_folder.last()) or self._resumed_from
 
     # ---- saving
 
-    def save(self, standing: ResumePoint) -> None:
-        """Save the run where a guard has said so. Where only the newest is kept, one that waits gives way to it."""
-        one_will_do = self._rule is not None and self._ranking is None and self._rule.save_top_k == 1
-        self.write(standing, must_keep=not one_will_do)
-        self._memory.signals.save_wanted = False
+    def save(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any]) -> None:
+        """Queue a checkpoint. If only the newest is kept, it replaces one that is still waiting to be written."""
+        only_newest = self._rule is not None and self._ranking is None and self._rule.save_top_k == 1
+        self._queue(at, run_dir, metadata, must_keep=not only_newest)
+        self._run.signals.save_wanted = False
 
-    def write(self, standing: ResumePoint, *, must_keep: bool) -> None:
-        """Save the run as it stands; returns when its state is copied."""
-        if self._checkpoints is None:
+    def save_at_stop(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any]) -> None:
+        """Save a run where it was stopped. If that fails, warn: stopping is no error."""
+        if not self._actions.may_save():
+            warn("the run is not saved where it stopped: an open window has gradients that are inf or NaN.")
+            return
+        try:
+            self._queue(at, run_dir, metadata, must_keep=True)
+        except FsmtrainError as error:
+            warn(f"the run could not be saved where it stopped; earlier checkpoints are unchanged: {error}")
+
+    def _queue(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any], *, must_keep: bool) -> None:
+        """Copy the run's state and queue it for writing."""
+        if self._open_folder is None:
             policy = retention_policy(self._rule, self._ranking) if self._rule is not None else None
-            self._checkpoints = CheckpointFolder(self.folder, policy)
-        counters = standing.counters
-        about = {
-            "state": standing.state.value,
+            self._open_folder = CheckpointFolder(self.folder(run_dir), policy)
+        counters = at.counters
+        metadata = {
+            "state": at.state.value,
             "current_epoch": counters.current_epoch,
             "batch_nb": counters.batch_nb,
             "global_step": counters.global_step,
             BATCH: counters.batches_begun,
-            **self._more_about(standing),
+            **metadata,
         }
-        tree = run_snapshot.take_snapshot(self._parts, self._memory, self.actions, standing)
-        self._checkpoints.save(tree, about, must_keep=must_keep)
-
-    def save_at_stop(self, standing: ResumePoint) -> None:
-        """Save a run that was asked to stop, where it was stopped. That it could not be is told, and is no error."""
-        if not self.actions.may_save():
-            warn("the run is not saved where it was stopped: a window is open there with numbers that are not finite.")
-            return
-        try:
-            self.write(standing, must_keep=True)
-        except FsmtrainError as error:
-            warn(f"the run could not be saved where it was stopped; its checkpoints before are untouched: {error}")
+        tree = take_snapshot(self._components, self._run, self._actions, at)
+        self._open_folder.save(tree, metadata, must_keep=must_keep)
 
     def close(self) -> None:
-        """Wait until all is written."""
-        if self._checkpoints is not None:
-            self._checkpoints.close()
+        """Wait until all checkpoints are written."""
+        if self._open_folder is not None:
+            self._open_folder.close()
 
-    # ---- going on
+    # ---- resuming and rolling back
 
     def load(self, loaded: LoadedCheckpoint, *, strict: bool) -> tuple[ResumePoint, RngState]:
-        """Bring the run to a checkpoint; returns where it stands there, and the random states to put back last.
+        """Restore the run from a checkpoint. Returns the resume point, and the RNG states, which the caller sets last.
 
         Raises:
-            ResumeError: It is not one of a run like this.
+            ResumeError: The checkpoint does not fit this run.
         """
         try:
-            came = run_snapshot.load_snapshot(loaded.tree, self._parts, self._memory, self.actions, strict=strict)
+            resumed = load_snapshot(loaded.tree, self._components, self._run, self._actions, strict=strict)
         except FsmtrainError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
         self._resumed_from = loaded.path
-        return came
+        return resumed
 
     def roll_back(self) -> tuple[ResumePoint, RngState]:
-        """Bring the run back to its last checkpoint, the batch whose numbers were not finite left out from now on.
+        """Restore the run from its last checkpoint, and exclude the batch whose loss or gradient was not finite.
 
         Returns:
-            As `load_state_dict`.
+            As `load`.
 
         Raises:
-            NonFiniteError: There is no checkpoint, none that can be read, or the run has gone back often enough.
+            NonFiniteError: There is no checkpoint, none that can be read, or the run has gone back ``max_nb_rollbacks`` times.
         """
-        numbers, most, path = self._memory.nonfinite, self._parts.loop.options.max_nb_rollbacks, self.last()
-        spoiled = validate_rollback(numbers, most, path)
-        assert numbers.cause is not None
+        nonfinite, max_rollbacks, path = self._run.nonfinite, self._components.spec.options.max_nb_rollbacks, self.last()
+        cause = validate_rollback(nonfinite, max_rollbacks, path)
+        assert nonfinite.cause is not None
         assert path is not None
-        left_out = (*numbers.excluded, numbers.cause)
-        self.actions.release()
+        excluded = (*nonfinite.excluded, nonfinite.cause)
+        self._actions.release()
         try:
-            came = run_snapshot.load_snapshot(load_checkpoint(path).tree, self._parts, self._memory, self.actions, strict=True)
+            tree = load_checkpoint(path).tree
+            resumed = load_snapshot(tree, self._components, self._run, self._actions, strict=True)
         except FsmtrainError as error:
-            raise NonFiniteError(f"{spoiled}, and the run cannot go back to its last checkpoint: {path}: {error}") from error
-        self._memory.signals.nonfinite = False
-        numbers.exclude(left_out)
-        warn(f"{spoiled}: the run goes on from {path} and leaves that batch out (rollback {len(left_out)} of at most {most}).")
-        return came
+            raise NonFiniteError(f"{cause}, and the run cannot go back to its last checkpoint: {path}: {error}") from error
+        self._run.signals.nonfinite = False
+        nonfinite.exclude(excluded)
+        warn(
+            f"{cause}: the run goes back to {path} and excludes that batch. This is rollback {len(excluded)} of at most "
+            f"{max_rollbacks}."
+        )
+        return resumed

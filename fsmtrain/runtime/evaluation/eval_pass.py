@@ -1,4 +1,4 @@
-"""The actions of validation and testing: one batch a visit, and what is done with the outputs when the pass is over."""
+"""Evaluate val or test loaders: one batch a visit, metrics averaged or handed to the end hook after the last."""
 
 from __future__ import annotations
 
@@ -21,130 +21,136 @@ from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.step_signature import StepSignature
 from fsmtrain.user_warnings import warn
 
-_ORDER = ("batch", "batch_nb", "dataloader_i")
+# The arguments of validation_step and test_step, in the order of their call.
+_ARGUMENTS = ("batch", "batch_nb", "dataloader_i")
 
 
-class Evaluation:
-    """A pass over val or test loaders, a batch a visit.
+class EvalPass:
+    """Passes of a model over its val or test loaders, in eval mode and without gradients.
 
     Args:
-        kind: ``"val"`` or ``"test"``: the loaders' and the methods' names.
-        parts: The model has ``validation_step`` or ``test_step``, and may have ``validation_end`` or ``test_end``.
-        memory: The run's.
-        cursors: On the loaders that are gone through.
+        state: The state whose action this is.
+        kind: Whether ``validation_step`` or ``test_step`` is called.
+        components: What the run is made of.
+        run: Its state.
+        loaders: The loaders.
         limits: The batches to take from each loader; None takes a stream to its end.
 
-    Without an end method, every scalar in the returned dicts is averaged over the batches of all loaders, and nothing
-    else of them is kept. What a step logs is averaged in either case.
+    Without an end hook, every scalar in the returned dicts is averaged over the batches of all loaders, and nothing else of
+    them is kept. What a step logs is averaged in either case.
     """
 
     def __init__(
         self,
+        state: State,
         kind: Literal["val", "test"],
-        parts: RunComponents,
-        memory: RunState,
-        cursors: Sequence[ResumableLoader],
+        components: RunComponents,
+        run: RunState,
+        loaders: Sequence[ResumableLoader],
         limits: Sequence[int | None],
     ) -> None:
-        model, self._parts = parts.model, parts
-        self._kind, self._model, self._cursors, self._limits, self._move = kind, model, cursors, limits, parts.move_batch
-        self._memory, self._counters, self._signals = memory, memory.counters, memory.signals
-        streams = any(limit != 0 and length_of(c.loader) is None for c, limit in zip(cursors, limits, strict=True))
-        self._total = None if streams else sum(n for n in limits if n is not None)
+        self._state, self._kind, self._components, self._run = state, kind, components, run
+        self._model, self._move_batch = components.model, components.move_batch
+        self._counters, self._signals = run.counters, run.signals
+        self._loaders, self._limits = loaders, limits
+        has_streams = any(limit != 0 and length_of(ld.loader) is None for ld, limit in zip(loaders, limits, strict=True))
+        self._total_batches = None if has_streams else sum(n for n in limits if n is not None)
         stem = "validation" if kind == "val" else "test"
-        several = len(cursors) > 1
-        given = ("batch", "batch_nb", "dataloader_i") if several else ("batch", "batch_nb")
-        binding = StepSignature(getattr(model, f"{stem}_step"), f"{stem}_step", available=given, order=_ORDER)
-        self._step, self._takes = with_autocast(binding.method, parts.loop.options.mixed_precision, parts.device), binding.count
-        self._end: Callable[[Any], Any] | None = getattr(model, f"{stem}_end", None)
-        self._several = several
+        self._has_several_loaders = len(loaders) > 1
+        available = _ARGUMENTS if self._has_several_loaders else _ARGUMENTS[:2]
+        step = getattr(self._model, f"{stem}_step")
+        signature = StepSignature(step, f"{stem}_step", available=available, order=_ARGUMENTS)
+        self._step = with_autocast(signature.method, components.spec.options.mixed_precision, components.device)
+        self._argument_count = signature.count
+        self._end_hook: Callable[[Any], Any] | None = getattr(self._model, f"{stem}_end", None)
+        self._takes_snapshots = self._end_hook is not None and State.SAVE in components.spec.table.states
+        self.bar_metrics: Metrics = {}  # of the last pass, for the progress bar
         self._modes: list[tuple[nn.Module, bool]] = []
-        self._batches: EvaluationBatches | None = None
-        self._outputs: list[list[Any]] = []
-        self._keeps_beginning = self._end is not None and State.SAVE in parts.loop.table.states
-        self.snapshot: PassSnapshot | None = None  # of the pass that is under way, where somebody may need it
+        self._batches: EvaluationBatches | None = None  # None between two passes
+        self._outputs: list[list[Any]] = []  # of each loader, if there is an end hook
         self._averages = Averages()
-        self._to_show: set[str] = set()
-        self.shown: Metrics = {}  # what the last pass wants to be shown while the run goes on
+        self._bar_names: set[str] = set()
+        self.snapshot: PassSnapshot | None = None  # of the beginning of this pass, if it may be saved
 
     def visit(self) -> Metrics | None:
-        """Evaluate one batch; returns the pass's metrics after its last one, else None."""
+        """Evaluate one batch; return the pass's metrics after its last one, else None."""
         with torch.no_grad():
-            memory = self._memory
+            run = self._run
             batches = self._batches or self._begin()
-            if self._keeps_beginning and self._counters.eval_nb == 0:
-                self.snapshot = take_pass_snapshot(self._cursors, self._model)
-            index, batch_nb, batch = self._fetch(batches)
-            memory.collects_logs = True
+            if self._takes_snapshots and self._counters.eval_nb == 0:
+                self.snapshot = take_pass_snapshot(self._loaders, self._model)
+            loader_i, batch_nb, batch = self._fetch(batches)
+            run.collects_logs = True
             try:
-                output = self._step(*(batch if self._move is None else self._move(batch), batch_nb, index)[: self._takes])
+                moved = batch if self._move_batch is None else self._move_batch(batch)
+                output = self._step(*(moved, batch_nb, loader_i)[: self._argument_count])
             except (RuntimeError, MemoryError) as error:
                 if is_out_of_memory(error):
-                    raise oom_error(error, self._parts.machine.state, batch, self._parts, memory) from error
+                    raise oom_error(error, self._state, batch, self._components, run) from error
                 raise
-            memory.collects_logs = False
-            self._keep(index, output)
-            if self._total is None:
+            run.collects_logs = False
+            self._record_output(loader_i, output)
+            if self._total_batches is None:
                 self._signals.pass_ended = is_last = batches.has_ended
             else:
-                is_last = self._counters.eval_nb + 1 == self._total
+                is_last = self._counters.eval_nb + 1 == self._total_batches
             if not is_last:
                 return None
-            next(batches, None)  # the last loader comes to its end, as in a ``for`` statement
+            next(batches, None)  # exhausts the last loader, as a ``for`` loop would
             return self._finish()
 
     def _begin(self) -> EvaluationBatches:
         self._modes = [(module, module.training) for module in self._model.modules()]
         self._model.eval()
-        self._outputs = [[] for _ in self._cursors]
-        self._averages, self._to_show = Averages(), set()
+        self._outputs = [[] for _ in self._loaders]
+        self._averages, self._bar_names = Averages(), set()
         self._signals.pass_ended = False
-        self._batches = EvaluationBatches(self._cursors, self._limits, f"{self._kind}_dataloader")
+        self._batches = EvaluationBatches(self._loaders, self._limits, f"{self._kind}_dataloader")
         return self._batches
 
     def _fetch(self, batches: EvaluationBatches) -> tuple[int, int, Any]:
-        """The next batch of the pass."""
-        asked = perf_counter_ns()
+        begun = perf_counter_ns()
         item = next(batches)
-        loading = self._memory.data_wait
-        loading.nanoseconds += perf_counter_ns() - asked
-        loading.batches += 1
+        data_wait = self._run.data_wait
+        data_wait.nanoseconds += perf_counter_ns() - begun
+        data_wait.batches += 1
         return item
 
-    def _keep(self, loader: int, output: Any) -> None:
-        logged, to_show = self._memory.take_logged() if self._memory.logged else ({}, set())
-        if self._end is not None:
-            self._outputs[loader].append(output)
+    def _record_output(self, loader_i: int, output: Any) -> None:
+        """Keep what a step returned for the end hook, or add its metrics to the averages."""
+        logged, for_bar = self._run.pop_logged() if self._run.logged else ({}, set())
+        if self._end_hook is not None:
+            self._outputs[loader_i].append(output)
         elif isinstance(output, Tensor):
             logged = {**metrics_of({f"{self._kind}_loss": output}), **logged}
         else:
             logged = {**metrics_of(output), **logged}
-            self._to_show.update(group_metrics(output, "progress_bar"))
+            self._bar_names.update(group_metrics(output, "progress_bar"))
         self._averages.add(logged)
-        self._to_show |= to_show
+        self._bar_names |= for_bar
 
     def _finish(self) -> Metrics:
         metrics = self._averages.means()
-        if self._end is not None:
-            self._memory.collects_logs = True
-            output = self._end(self._outputs if self._several else self._outputs[0])
-            self._memory.collects_logs = False
-            logged, to_show = self._memory.take_logged()
+        if self._end_hook is not None:
+            self._run.collects_logs = True
+            output = self._end_hook(self._outputs if self._has_several_loaders else self._outputs[0])
+            self._run.collects_logs = False
+            logged, for_bar = self._run.pop_logged()
             metrics |= {**metrics_of(output), **logged}
-            self._to_show |= to_show | group_metrics(output, "progress_bar").keys()
-        self.shown = {name: metrics[name] for name in metrics if name in self._to_show}
+            self._bar_names |= for_bar | group_metrics(output, "progress_bar").keys()
+        self.bar_metrics = {name: metrics[name] for name in metrics if name in self._bar_names}
         self.release()
         return metrics
 
     def release(self) -> None:
-        """Put every submodule's mode back as it was, and let go of the pass."""
+        """Restore every submodule's mode, and release the pass. Idempotent."""
         for module, training in self._modes:
             module.training = training
         if self._batches is not None:
-            for cursor in self._cursors:
-                cursor.end()
+            for loader in self._loaders:
+                loader.end()
         self._modes, self._batches, self._outputs, self.snapshot = [], None, [], None
-        self._memory.collects_logs = False
+        self._run.collects_logs = False
 
     @property
     def is_under_way(self) -> bool:
@@ -154,57 +160,43 @@ class Evaluation:
     # ---- saving and resuming
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Where the pass stands, and what it has gathered; None where none is under way.
+        """The position of the pass and what it has collected; None between two passes.
 
-        Where no checkpoint can hold its outputs, it stands at its beginning, and ``begins_again`` says why.
+        If no checkpoint can hold its outputs, this is the pass at its beginning, and ``begins_again`` says why.
         """
         if self._batches is None:
             return None
-        modes = [training for _, training in self._modes]
+        state = {
+            "place": list(self._batches.place),
+            "modes": [training for _, training in self._modes],
+            "sums": self._averages.sums,
+            "counts": self._averages.counts,
+            "outputs": self._outputs,
+            "bar_names": sorted(self._bar_names),
+            "begins_again": None,
+        }
         reason = None if self.snapshot is None else encoding_error({"outputs": self._outputs})
         if reason is not None and self.snapshot is not None:
             again = {"reason": reason, "changed": self.snapshot.changed}
-            nothing: list[list[Any]] = [[] for _ in self._cursors]
-            return _standing((0, 0), modes, Averages(), nothing, set(), again)
-        return _standing(self._batches.place, modes, self._averages, self._outputs, self._to_show, None)
+            empty: dict[str, Any] = {"place": [0, 0], "sums": {}, "counts": {}, "bar_names": []}
+            state |= empty | {"outputs": [[] for _ in self._loaders], "begins_again": again}
+        return state
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """Take up a pass in loaders that are at their positions of then."""
+        """Continue a pass. Its loaders have been restored to their positions of then."""
         if state is None:
             return
-        loader, given = state["place"]
-        self._batches = EvaluationBatches(self._cursors, self._limits, f"{self._kind}_dataloader", (loader, given))
+        loader_i, batch_nb = state["place"]
+        self._batches = EvaluationBatches(self._loaders, self._limits, f"{self._kind}_dataloader", (loader_i, batch_nb))
         self._modes = list(zip(self._model.modules(), state["modes"], strict=True))
         self._averages = Averages(state["sums"], state["counts"])
         self._outputs = state["outputs"]
-        self._to_show = set(state["shows"])
+        self._bar_names = set(state["bar_names"])
         if state["begins_again"] is not None:
-            self._say_it_begins_again(**state["begins_again"])
+            self._warn_begins_again(**state["begins_again"])
 
-    def _say_it_begins_again(self, reason: str, changed: list[str]) -> None:
-        text = f"{self._kind}: the pass begins again at its first batch, as its outputs were not saved: {reason}"
+    def _warn_begins_again(self, reason: str, changed: list[str]) -> None:
+        text = f"{self._kind}: the pass begins again at its first batch, because its outputs could not be saved: {reason}"
         if changed:
-            text += (
-                f" It had changed the model before: {', '.join(changed)}. So what follows may be other than it would have been."
-            )
+            text += f" The pass had changed the model before: {', '.join(changed)}. So what follows may differ."
         warn(text)
-
-
-def _standing(
-    place: tuple[int, int],
-    modes: list[bool],
-    averages: Averages,
-    outputs: list[list[Any]],
-    to_show: set[str],
-    again: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """A pass as a checkpoint holds it."""
-    return {
-        "place": list(place),
-        "modes": modes,
-        "sums": averages.sums,
-        "counts": averages.counts,
-        "outputs": outputs,
-        "shows": sorted(to_show),
-        "begins_again": again,
-    }

@@ -1,13 +1,14 @@
-"""The three passes over val and test loaders, and what each does with its metrics: sanity pass, check, test."""
+"""The three passes over val and test loaders, and what each does with its metrics: sanity pass, validation, test."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any, Literal
 
+from fsmtrain.core.states import State
 from fsmtrain.runtime.data.loader_rng import get_loader_rng_state, set_loader_rng_state
-from fsmtrain.runtime.evaluation.eval_pass import Evaluation
-from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot
+from fsmtrain.runtime.evaluation.eval_pass import EvalPass
+from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored_value
 from fsmtrain.runtime.rng import RngState, get_rng_state, set_rng_state
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -15,116 +16,92 @@ from fsmtrain.runtime.run_state import RunComponents, RunState
 log = logging.getLogger("fsmtrain")
 
 
-class EvaluationPass:
-    """What the three have in common: how they are left, saved and taken up."""
+class SanityPass:
+    """Try validation out before the first epoch: metrics are thrown away, and no random state changes."""
 
-    def __init__(self, evaluation: Evaluation) -> None:
-        self._evaluation = evaluation
-
-    def release(self) -> None:
-        """Put back the modes."""
-        self._evaluation.release()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the pass stands."""
-        return {"pass": self._evaluation.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the pass up."""
-        self._evaluation.load_state_dict(state["pass"])
-
-    @property
-    def snapshot(self) -> PassSnapshot | None:
-        """Where the pass that is under way began, if that was kept."""
-        return self._evaluation.snapshot
-
-
-class SanityPass(EvaluationPass):
-    """Tries validation out before the first epoch: its metrics are thrown away, and no random state is changed by it."""
-
-    def __init__(self, parts: RunComponents, memory: RunState) -> None:
-        super().__init__(Evaluation("val", parts, memory, memory.loaders.val, parts.loop.limits.sanity_loaders))
-        self._loaders = parts.val_loaders
-        self._before: tuple[RngState, list[Any]] | None = None  # of the process, and of each loader
+    def __init__(self, components: RunComponents, run: RunState) -> None:
+        limits = components.spec.limits.sanity_loaders
+        self.eval_pass = EvalPass(State.SANITY_VAL, "val", components, run, run.loaders.val, limits)
+        self._loaders = components.val_loaders
+        self._rng_before: tuple[RngState, list[Any]] | None = None  # of the process, and of each loader
 
     def visit(self) -> None:
-        """A batch of the sanity pass."""
-        if self._before is None:
-            self._before = get_rng_state(), [get_loader_rng_state(loader) for loader in self._loaders]
-        if self._evaluation.visit() is not None:
+        """Evaluate one batch of the sanity pass."""
+        if self._rng_before is None:
+            self._rng_before = get_rng_state(), [get_loader_rng_state(loader) for loader in self._loaders]
+        if self.eval_pass.visit() is not None:
             self.release()
 
     def release(self) -> None:
-        """Put back the modes and the random states."""
-        super().release()
-        if self._before is not None:
-            rng, loaders = self._before
+        """Restore the modes and the random states."""
+        self.eval_pass.release()
+        if self._rng_before is not None:
+            rng, loaders = self._rng_before
             set_rng_state(rng)
             for loader, state in zip(self._loaders, loaders, strict=True):
                 set_loader_rng_state(loader, state, type(loader).__name__)
-            self._before = None
+            self._rng_before = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the pass stands, and the random states of before it."""
-        return {
-            **super().state_dict(),
-            "before": self._before and {"rng": self._before[0].state_dict(), "loaders": self._before[1]},
-        }
+        """The random states from before the pass; the pass itself is `eval_pass`'s."""
+        before = self._rng_before
+        return {"rng_before": before and {"rng": before[0].state_dict(), "loaders": before[1]}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the pass up."""
-        super().load_state_dict(state)
-        before = state["before"]
-        self._before = before and (RngState.from_state_dict(before["rng"]), before["loaders"])
+        """Take back the random states from before a pass that is under way."""
+        before = state["rng_before"]
+        self._rng_before = before and (RngState.from_state_dict(before["rng"]), before["loaders"])
 
 
-class ValidationPass(EvaluationPass):
-    """Validates; after its last batch early stopping is fed, then the hooks are called."""
+class ValidationPass:
+    """Validate. After the last batch early stopping gets its metric, then the hooks are called."""
 
-    def __init__(self, parts: RunComponents, memory: RunState) -> None:
-        super().__init__(Evaluation("val", parts, memory, memory.loaders.val, parts.loop.limits.val_loaders))
-        self._parts, self._memory = parts, memory
+    def __init__(self, components: RunComponents, run: RunState, metric_queue: MetricQueue | None) -> None:
+        limits = components.spec.limits.val_loaders
+        self.eval_pass = EvalPass(State.VAL_CHECK, "val", components, run, run.loaders.val, limits)
+        self._hooks, self._run, self._metric_queue = components.hooks, run, metric_queue
 
     def visit(self) -> None:
-        """A batch of a check."""
-        parts, memory = self._parts, self._memory
-        if not self._evaluation.is_under_way and parts.hooks.on_validation_start is not None:
-            parts.hooks.on_validation_start(parts.machine)
-        metrics = self._evaluation.visit()
+        """Evaluate one batch of a validation."""
+        hooks, run = self._hooks, self._run
+        if not self.eval_pass.is_under_way and hooks.on_validation_start is not None:
+            hooks.on_validation_start()
+        metrics = self.eval_pass.visit()
         if metrics is None:
             return
-        memory.validation_metrics, memory.validation_epoch = metrics, memory.counters.current_epoch
-        memory.metrics.update(metrics)
-        memory.progress_bar_metrics.update(self._evaluation.shown)
-        if parts.notes is not None:
-            parts.notes.metrics("validation", metrics)
+        run.validation_metrics, run.validation_epoch = metrics, run.counters.current_epoch
+        run.metrics.update(metrics)
+        run.progress_bar_metrics.update(self.eval_pass.bar_metrics)
+        if self._metric_queue is not None:
+            self._metric_queue.metrics("validation", metrics)
         self._feed_early_stopping(metrics)
-        if parts.hooks.on_validation_end is not None:
-            parts.hooks.on_validation_end(parts.machine, metrics)
+        if hooks.on_validation_end is not None:
+            hooks.on_validation_end(metrics)
 
     def _feed_early_stopping(self, metrics: Metrics) -> None:
-        patience, signals = self._memory.early_stopping, self._memory.signals
+        patience, signals = self._run.early_stopping, self._run.signals
         if patience is None:
             return
         rule = patience.rule
         signals.patience_exhausted = patience.feed(monitored_value(metrics, rule.monitor, "early_stop_callback"))
         if rule.verbose and signals.patience_exhausted:
-            log.warning("early stopping: %s was best at %g, %d checks ago.", rule.monitor, patience.best, patience.wait)
+            log.warning("early stopping: %s was best at %g, %d validations ago.", rule.monitor, patience.best, patience.wait)
 
 
-class TestPass(EvaluationPass):
-    """Runs the test set, or the validation set of a run that only validates."""
+class TestPass:
+    """Run the test set, or the validation set in a run that only validates."""
 
-    def __init__(self, parts: RunComponents, memory: RunState) -> None:
-        super().__init__(Evaluation(parts.evaluates, parts, memory, memory.loaders.test, parts.loop.limits.test_loaders))
-        self._memory, self._notes = memory, parts.notes
-        self._kind: Literal["validate", "test"] = "validate" if parts.evaluates == "val" else "test"
+    def __init__(self, components: RunComponents, run: RunState, metric_queue: MetricQueue | None) -> None:
+        limits = components.spec.limits.test_loaders
+        self.eval_pass = EvalPass(State.TEST, components.evaluates, components, run, run.loaders.test, limits)
+        self._run, self._metric_queue = run, metric_queue
+        self._kind: Literal["validate", "test"] = "validate" if components.evaluates == "val" else "test"
 
     def visit(self) -> None:
-        """A batch of the test."""
-        metrics = self._evaluation.visit()
+        """Evaluate one batch of the test."""
+        metrics = self.eval_pass.visit()
         if metrics is not None:
-            self._memory.metrics.update(metrics)
-            self._memory.progress_bar_metrics.update(self._evaluation.shown)
-            if self._notes is not None:
-                self._notes.metrics(self._kind, metrics)
+            self._run.metrics.update(metrics)
+            self._run.progress_bar_metrics.update(self.eval_pass.bar_metrics)
+            if self._metric_queue is not None:
+                self._metric_queue.metrics(self._kind, metrics)

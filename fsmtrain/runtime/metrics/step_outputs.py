@@ -84,6 +84,24 @@ def scalar_of(value: Any) -> Scalar | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
+def logged_scalar(name: object, value: Any) -> Scalar:
+    """Return the value of a metric that is logged under a name.
+
+    Raises:
+        ModelError: The name is not a non-empty string, or the value neither a number nor a tensor with one element.
+    """
+    if not isinstance(name, str) or not name:
+        raise ModelError(f"log({name!r}, ...): a metric needs a name, as in log('accuracy', value).")
+    scalar = scalar_of(value)
+    if scalar is None:
+        shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+        raise ModelError(
+            f"log({name!r}, ...): the value is a {type(value).__name__}{shape}. A metric is a number, or a tensor with one "
+            f"element: reduce it, say with .mean()."
+        )
+    return scalar
+
+
 def metrics_of(output: Any, *, of_training: bool = False) -> Metrics:
     """The scalars in a step's or an end hook's dict, those under ``"log"`` and ``"progress_bar"`` included."""
     found: Metrics = {}

@@ -1,41 +1,48 @@
-"""A stop asked for in the middle of a batch that no checkpoint can hold: it waits for the end of the batch."""
+"""Defer a stop request that came in the middle of a batch which no checkpoint can hold, to the end of that batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from fsmtrain.core.counters import Counters
+from fsmtrain.core.dispatcher import Action
 from fsmtrain.core.guards import another_optimizer_follows, another_split_follows
+from fsmtrain.core.states import State
 from fsmtrain.runtime.checkpoint_files.codec.codec import encoding_error
 from fsmtrain.runtime.run_state import RunComponents, RunState
 
 
-def batch_has_more_rounds(parts: RunComponents, memory: RunState, counters: Counters) -> bool:
-    """Whether the batch in hand has another turn, when a round has ended: another optimizer's, or of another split."""
-    given = parts.loop.limits, counters, memory.signals
-    return another_optimizer_follows(*given) or another_split_follows(*given)
+def batch_has_more_rounds(components: RunComponents, run: RunState, counters: Counters) -> bool:
+    """Return whether the batch has another turn after this round: another optimizer's, or of another split."""
+    moment = components.spec.limits, counters, run.signals
+    return another_optimizer_follows(*moment) or another_split_follows(*moment)
 
 
 class DeferredStop:
-    """The action of a round's end in a run that saves and whose batches have several rounds.
+    """Withdraw a stop request at a round's end while the batch cannot be saved, and repeat it when the batch has ended.
 
-    Args:
-        parts: What the run is made of.
-        memory: What it remembers.
-        end_round: What else is done there.
+    Needed only in a run that saves and whose batches have several rounds.
     """
 
-    def __init__(self, parts: RunComponents, memory: RunState, end_round: Callable[[], None] | None) -> None:
-        self._parts, self._memory, self._end_round = parts, memory, end_round
-        self._waits = False
+    def __init__(self, components: RunComponents, run: RunState) -> None:
+        self._components, self._run = components, run
+        self._is_deferred = False
 
-    def visit(self) -> None:
-        """Take a request back while the batch cannot be saved, and make it again when it has ended."""
-        if self._end_round is not None:
-            self._end_round()
-        memory = self._memory
-        if not (self._waits or memory.signals.stop_requested):
+    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
+        """Wrap the action of `round_end`."""
+        end_round = actions.get(State.ROUND_END)
+
+        def end_round_and_defer() -> None:
+            if end_round is not None:
+                end_round()
+            self._defer()
+
+        return {**actions, State.ROUND_END: end_round_and_defer}
+
+    def _defer(self) -> None:
+        run = self._run
+        if not (self._is_deferred or run.signals.stop_requested):
             return
-        is_within = batch_has_more_rounds(self._parts, memory, memory.counters)
-        self._waits = is_within and encoding_error([memory.splits, memory.hiddens]) is not None
-        memory.signals.stop_requested = not self._waits
+        is_within_batch = batch_has_more_rounds(self._components, run, run.counters)
+        self._is_deferred = is_within_batch and encoding_error([run.splits, run.hiddens]) is not None
+        run.signals.stop_requested = not self._is_deferred

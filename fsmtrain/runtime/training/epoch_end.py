@@ -1,42 +1,40 @@
-"""The action at the end of an epoch: the hooks, then the schedulers."""
+"""The action of `epoch_end`: end the loader's epoch, call the hooks, step the schedulers of epochs."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fsmtrain.runtime.metrics.step_outputs import monitored_value
-from fsmtrain.runtime.optimization.optimizers import SchedulerConfig
+from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, SchedulerConfig
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.train_batch import TrainBatch
 
 
 class EpochEnd:
-    """Ends an epoch. One that was cut short steps no scheduler."""
+    """End an epoch. If it ended early, no scheduler is stepped."""
 
     def __init__(
-        self, parts: RunComponents, memory: RunState, training: TrainBatch, schedulings: Sequence[SchedulerConfig]
+        self, components: RunComponents, run: RunState, train_batch: TrainBatch, optimizer_setup: OptimizerSetup
     ) -> None:
-        self._parts, self._memory, self._training, self._schedulings = parts, memory, training, schedulings
+        self._run, self._train_batch, self._schedulers = run, train_batch, optimizer_setup.epoch_schedulers
+        self._on_epoch_end = components.hooks.on_epoch_end
 
     def visit(self) -> None:
-        """Call the hooks; step each scheduler whose turn it is, in the order in which they were returned."""
-        parts, memory = self._parts, self._memory
-        self._training.end_epoch()
-        if parts.hooks.on_epoch_end is not None:
-            parts.hooks.on_epoch_end(parts.machine)
-        if memory.counters.epoch_ended_early:
+        """Call the hooks; step each scheduler that is due, in the order in which they were returned."""
+        counters = self._run.counters
+        self._train_batch.end_epoch()
+        if self._on_epoch_end is not None:
+            self._on_epoch_end()
+        if counters.epoch_ended_early:
             return
-        epoch = memory.counters.current_epoch
-        for scheduling in self._schedulings:
-            if scheduling.schedule.is_due(epoch + 1):
-                self._step(scheduling, epoch)
+        for config in self._schedulers:
+            if config.schedule.is_due(counters.current_epoch + 1):
+                self._step(config, counters.current_epoch)
 
-    def _step(self, scheduling: SchedulerConfig, epoch: int) -> None:
-        """Step a scheduler: one that watches a metric only where this epoch had a check."""
-        if not isinstance(scheduling.scheduler, ReduceLROnPlateau) or scheduling.monitor is None:
-            scheduling.scheduler.step()
-        elif self._memory.validation_epoch == epoch:
-            name = type(scheduling.scheduler).__name__
-            scheduling.scheduler.step(monitored_value(self._memory.validation_metrics, scheduling.monitor, name))
+    def _step(self, config: SchedulerConfig, epoch: int) -> None:
+        """Step a scheduler; one that monitors a metric only if this epoch had a validation."""
+        if not isinstance(config.scheduler, ReduceLROnPlateau) or config.monitor is None:
+            config.scheduler.step()
+        elif self._run.validation_epoch == epoch:
+            name = type(config.scheduler).__name__
+            config.scheduler.step(monitored_value(self._run.validation_metrics, config.monitor, name))

@@ -1,20 +1,22 @@
-"""What ``on_nonfinite`` adds to the actions of training. Without it nothing of this is made, and no action is another.
+"""What ``on_nonfinite`` does if a loss or gradient is inf or NaN: raise, skip the window, or roll back to a checkpoint.
 
-- ``raise`` notes each loss and the gradients after it, and reads at moments at which a run waits anyway: before a check, before
-  a save, at an epoch's end, and where the run is stopped.
-- ``skip`` notes the losses, and the gradients before a step, and reads once for each window, before it would be stepped.
-- ``rollback`` notes as ``raise`` does, and reads as ``skip`` does. A batch that has been left out is fetched and not evaluated.
+- ``raise`` records each loss and the gradients after it, and reads them when the run waits for the device anyway: before a
+  validation, before a save, at an epoch's end, and when the run is stopped.
+- ``skip`` records the losses, and the gradients before a step, and reads once for each window, before its step.
+- ``rollback`` records as ``raise`` does and reads as ``skip`` does. A batch that was excluded is fetched and not evaluated.
 
-With fp16 the gradients are the scaler's business, which has its own answer to those that are not finite: there only losses are
-watched.
+With fp16 the gradient scaler has its own answer to gradients that are not finite, so only losses are recorded. If
+``on_nonfinite`` is None, none of this is built. Detection itself is in `nonfinite_detection`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.dispatcher import Action
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.errors import NonFiniteError, OptionsError
@@ -26,237 +28,260 @@ from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.train_batch import TrainBatch
 from fsmtrain.user_warnings import warn
 
-Action = Callable[[], None]
-
-CAUSES = "Look at that batch; a lower learning rate or gradient_clip_val may help"
+HINT = "Look at that batch; a lower learning rate or gradient_clip_val may help"
 
 
-def nonfinite_policy(
-    parts: RunComponents, memory: RunState, training: TrainBatch
-) -> RaisePolicy | SkipPolicy | RollbackPolicy | None:
-    """What watches the numbers of this run; None where nothing does."""
-    match parts.loop.options.on_nonfinite:
+class NonFinitePolicy(Protocol):
+    """A wrapper of the training actions that watches losses and gradients."""
+
+    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
+        """Wrap the actions of a run."""
+        ...
+
+    def raise_if_nonfinite(self) -> None:
+        """Read what is read late, when the run has been stopped.
+
+        Raises:
+            NonFiniteError: Something was not finite, and ``on_nonfinite="raise"``.
+        """
+        ...
+
+    def may_save(self) -> bool:
+        """Return whether a checkpoint of now would hold only finite numbers."""
+        ...
+
+    def release(self) -> None:
+        """Forget what has been recorded."""
+        ...
+
+
+def nonfinite_policy(components: RunComponents, run: RunState, train_batch: TrainBatch) -> NonFinitePolicy | None:
+    """The policy of this run; None if nothing is checked."""
+    match components.spec.options.on_nonfinite:
         case "raise":
-            return RaisePolicy(parts, memory, training)
+            return RaisePolicy(components, run)
         case "skip":
-            return SkipPolicy(parts, memory, training)
+            return SkipPolicy(components, run, train_batch)
         case "rollback":
-            return RollbackPolicy(parts, memory, training)
+            return RollbackPolicy(components, run, train_batch)
         case None:
             return None
 
 
-class _Policy:
-    """What the three have in common: they note numbers, and know where these came up."""
+class _Recorder:
+    """Record losses and gradients, each with its place in the run, and read them.
 
-    def __init__(self, parts: RunComponents, memory: RunState, training: TrainBatch) -> None:
-        self._memory, self._counters, self._signals = memory, memory.counters, memory.signals
-        self._training, self._turns = training, parts.slots
-        self._watches_gradients = not parts.loop.options.mixed_precision.uses_scaler
-        self._watches = [NonFiniteMonitor() for _ in parts.slots]  # one for each optimizer's window
+    Args:
+        is_shared: Whether all optimizers share one monitor, which then finds the first bad value of all.
+    """
+
+    def __init__(self, components: RunComponents, run: RunState, *, is_shared: bool = False) -> None:
+        self._run, self._counters, self._slots = run, run.counters, components.slots
+        self._records_gradients = not components.spec.options.mixed_precision.uses_scaler
+        count = len(components.slots)
+        self.monitors = [NonFiniteMonitor()] * count if is_shared else [NonFiniteMonitor() for _ in range(count)]
+
+    def backward(self, backward: Action) -> None:
+        """Run a backward and record its loss."""
+        assert self._run.loss is not None
+        loss = self._run.loss.detach()  # does not keep the graph alive
+        backward()
+        self.monitors[self._counters.optimizer_i].add(loss, self._place(), "loss")
+
+    def gradients(self) -> None:
+        """Record whether the current optimizer's gradients are finite."""
+        index = self._counters.optimizer_i
+        finite = all_finite(self._slots[index].parameters) if self._records_gradients else None
+        if finite is not None:
+            self.monitors[index].add(finite, self._place(), "gradient")
 
     def _place(self) -> tuple[int, int, int, int, int]:
-        counters = self._counters
-        return (
-            counters.current_epoch,
-            counters.batch_nb,
-            counters.split_nb,
-            counters.optimizer_i,
-            counters.batches_begun,
-        )
+        c = self._counters
+        return c.current_epoch, c.batch_nb, c.split_nb, c.optimizer_i, c.batches_begun
 
-    def _backward(self) -> None:
-        """A backward whose loss is noted."""
-        assert self._memory.loss is not None
-        loss = self._memory.loss.detach()  # the graph is not held
-        self._training.run_backward()
-        self._watches[self._counters.optimizer_i].add(loss, self._place(), "loss")
+    def sync(self) -> None:
+        """Read what has been recorded of open windows. Waits for the device."""
+        bad_windows = self._run.nonfinite.bad_windows
+        for index, monitor in enumerate(self.monitors):
+            bad_windows[index] = bad_windows[index] or monitor.read()
 
-    def _note_gradients(self) -> None:
-        index = self._counters.optimizer_i
-        found = all_finite(self._turns[index].parameters) if self._watches_gradients else None
-        if found is not None:
-            self._watches[index].add(found, self._place(), "gradient")
+    def pop(self) -> NonFiniteValue | None:
+        """Read and forget the first bad value of the window that is to be stepped; None if all were finite."""
+        index, bad_windows = self._counters.optimizer_i, self._run.nonfinite.bad_windows
+        value = self.monitors[index].read()
+        value, bad_windows[index] = bad_windows[index] or value, None
+        return value
 
-    def _sync(self) -> None:
-        """Read what has been noted of open windows."""
-        spoiled = self._memory.nonfinite.bad_windows
-        for index, watch in enumerate(self._watches):
-            spoiled[index] = spoiled[index] or watch.read()
-
-    def _pop(self) -> NonFiniteValue | None:
-        """What has spoiled the window that is to be stepped, if anything; it is read here and forgotten."""
-        index, spoiled = self._counters.optimizer_i, self._memory.nonfinite.bad_windows
-        found = self._watches[index].read()
-        found, spoiled[index] = spoiled[index] or found, None
-        return found
-
-    def raise_if_nonfinite(self) -> None:
-        """Where the run has been stopped: nothing, but for those that read late."""
-
-    def may_save(self) -> bool:
-        """Whether what a checkpoint would hold now is worth having."""
-        self._sync()
-        return True
-
-    def release(self) -> None:
-        """Let go of what has been noted."""
-        for watch in self._watches:
-            watch.reset()
+    def reset(self) -> None:
+        """Forget what has been recorded."""
+        for monitor in self.monitors:
+            monitor.reset()
 
 
-class RaisePolicy(_Policy):
-    """Raises an error that names the first bad batch, at the next moment at which the run waits anyway."""
+class RaisePolicy:
+    """Raise an error that names the first bad batch, the next time that the run waits for the device anyway."""
 
-    def __init__(self, parts: RunComponents, memory: RunState, training: TrainBatch) -> None:
-        super().__init__(parts, memory, training)
-        self._watches = [NonFiniteMonitor()] * len(parts.slots)  # one for all, so that the first of all is found
-        self._found: NonFiniteValue | None = None
+    def __init__(self, components: RunComponents, run: RunState) -> None:
+        self._recorder, self._counters = _Recorder(components, run, is_shared=True), run.counters
+        self._value: NonFiniteValue | None = None
+        self.release = self._recorder.reset
 
     def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
-        """The actions, with those that look before they begin."""
-        changed = {State.BACKWARD: self._note}
-        for state in (State.SAVE, State.EPOCH_END):
+        """Record at each backward; read before a save, an epoch's end, and a validation's first batch."""
+        backward = actions[State.BACKWARD]
+
+        def backward_and_record() -> None:
+            self._recorder.backward(backward)
+            self._recorder.gradients()
+
+        wrapped = {**actions, State.BACKWARD: backward_and_record}
+        for state in (State.SAVE, State.EPOCH_END, State.VAL_CHECK):
             if state in actions:
-                changed[state] = self._looking(actions[state])
-        if State.VAL_CHECK in actions:
-            changed[State.VAL_CHECK] = self._looking_first(actions[State.VAL_CHECK])
-        return {**actions, **changed}
+                wrapped[state] = self._reading_before(actions[state], in_pass=state is State.VAL_CHECK)
+        return wrapped
 
-    def _note(self) -> None:
-        self._backward()
-        self._note_gradients()
-
-    def _looking(self, action: Action) -> Action:
-        def look_and_act() -> None:
-            self.raise_if_nonfinite()
-            action()
-
-        return look_and_act
-
-    def _looking_first(self, action: Action) -> Action:
-        """Before the first batch of a check."""
+    def _reading_before(self, action: Action, *, in_pass: bool) -> Action:
         counters = self._counters
 
-        def look_and_act() -> None:
-            if counters.eval_nb == 0:
+        def read_and_act() -> None:
+            if not in_pass or counters.eval_nb == 0:
                 self.raise_if_nonfinite()
             action()
 
-        return look_and_act
+        return read_and_act
 
     def raise_if_nonfinite(self) -> None:
-        """Read what has been noted.
+        """Read what has been recorded.
 
         Raises:
             NonFiniteError: Something was not finite.
         """
-        if self.may_save():
-            return
-        raise NonFiniteError(
-            f"on_nonfinite='raise': {self._found} was not finite. It is told at the next check, save or end of an epoch, so "
-            f"the weights may have been stepped with it by now; checkpoints from before are sound. {CAUSES}. "
-            f"on_nonfinite='skip' drops such a window, on_nonfinite='rollback' goes back to a checkpoint and leaves the batch "
-            f"out."
-        )
-
-    def may_save(self) -> bool:
-        """Whether all numbers so far were finite."""
-        self._found = self._found or self._watches[0].read()
-        return self._found is None
-
-
-class SkipPolicy(_Policy):
-    """Drops each window with a number that is not finite: its gradients are zeroed and its optimizer does not step."""
-
-    _has_told = False
-
-    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
-        """The actions, with a step that looks first."""
-        changed: dict[State, Action] = {State.BACKWARD: self._backward, State.STEP: self._step}
-        if State.SAVE in actions:
-            changed[State.SAVE] = self._saving(actions[State.SAVE])
-        return {**actions, **changed}
-
-    def _step(self) -> None:
-        self._note_gradients()
-        found = self._pop()
-        if found is None:
-            self._signals.step_skipped = False
-            self._training.run_step()
-            return
-        self._training.drop_window(zero_gradients=True)
-        if not self._has_told:
-            self._has_told = True
-            warn(
-                f"on_nonfinite='skip': {found} was not finite, so its window was dropped without a step. Further windows are "
-                f"dropped without a word, and counted in steps_skipped."
+        if not self.may_save():
+            raise NonFiniteError(
+                f"on_nonfinite='raise': {self._value} was not finite. This is read only before a validation, a save and an "
+                f"epoch's end, so the weights may have been stepped with it by now; earlier checkpoints are sound. {HINT}. "
+                f"on_nonfinite='skip' drops such a window, on_nonfinite='rollback' goes back to a checkpoint and excludes "
+                f"the batch."
             )
 
-    def _saving(self, save: Action) -> Action:
-        def settle_and_save() -> None:
-            self._sync()
-            save()
-
-        return settle_and_save
+    def may_save(self) -> bool:
+        """Return whether all values so far were finite."""
+        self._value = self._value or self._recorder.monitors[0].read()
+        return self._value is None
 
 
-class RollbackPolicy(_Policy):
-    """Ends the table's run before a spoiled window is stepped. Where it goes on from is the business of the machine."""
+class SkipPolicy:
+    """Drop each window with a value that is not finite: zero its gradients and do not step its optimizer."""
+
+    def __init__(self, components: RunComponents, run: RunState, train_batch: TrainBatch) -> None:
+        self._recorder = _Recorder(components, run)
+        self._signals, self._train_batch = run.signals, train_batch
+        self._has_warned = False
+        self.release = self._recorder.reset
 
     def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
-        """The actions, with those that pass over batches left out, and a step that looks first."""
-        changed: dict[State, Action] = {
-            State.TRAIN_BATCH: self._run_forward,
-            State.BACKWARD: self._run_backward,
-            State.STEP: self._step,
+        """Record at each backward; read before each step and save."""
+        backward, step, save = actions[State.BACKWARD], actions[State.STEP], actions.get(State.SAVE)
+
+        def read_and_save() -> None:
+            assert save is not None
+            self._recorder.sync()
+            save()
+
+        wrapped = {
+            **actions,
+            State.BACKWARD: lambda: self._recorder.backward(backward),
+            State.STEP: lambda: self._step(step),
         }
-        if State.SAVE in actions:
-            changed[State.SAVE] = self._saving(actions[State.SAVE])
-        return {**actions, **changed}
+        return wrapped if save is None else {**wrapped, State.SAVE: read_and_save}
 
-    def _is_left_out(self) -> bool:
-        return self._counters.batches_begun in self._memory.nonfinite.excluded_batches
-
-    def _run_forward(self) -> None:
-        if not self._is_left_out():
-            self._training.run_forward()
-
-    def _run_backward(self) -> None:
-        if not self._is_left_out():
-            self._backward()
-            self._note_gradients()
-
-    def _step(self) -> None:
-        signals, numbers = self._signals, self._memory.nonfinite
-        numbers.cause = self._pop()
-        signals.nonfinite, signals.step_skipped = numbers.cause is not None, False
-        if signals.nonfinite:
+    def _step(self, step: Action) -> None:
+        self._recorder.gradients()
+        value = self._recorder.pop()
+        if value is None:
+            self._signals.step_skipped = False
+            step()
             return
-        if self._training.window_is_empty(batch_is_left_out=self._is_left_out()):
-            self._training.drop_window(zero_gradients=False)  # an override may keep gradients of its own there
-        else:
-            self._training.run_step()
+        self._train_batch.drop_window(zero_gradients=True)
+        if not self._has_warned:
+            self._has_warned = True
+            warn(
+                f"on_nonfinite='skip': {value} was not finite, so its window was dropped without a step. Further windows are "
+                f"dropped without a warning; steps_skipped counts them."
+            )
 
-    def _saving(self, save: Action) -> Action:
-        """No checkpoint holds the gradients of a spoiled window: its step will go back to the one before."""
+    def raise_if_nonfinite(self) -> None:
+        """Never raises."""
 
-        def save_if_sound() -> None:
+    def may_save(self) -> bool:
+        """Always true: a bad window is dropped after resuming, too."""
+        self._recorder.sync()
+        return True
+
+
+class RollbackPolicy:
+    """End the table's run before a bad window is stepped; the machine then resumes from the last checkpoint."""
+
+    def __init__(self, components: RunComponents, run: RunState, train_batch: TrainBatch) -> None:
+        self._recorder = _Recorder(components, run)
+        self._run, self._train_batch = run, train_batch
+        self.release = self._recorder.reset
+
+    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
+        """Leave out excluded batches, record at each backward, read before each step; save only what is sound."""
+        forward, backward, step = actions[State.TRAIN_BATCH], actions[State.BACKWARD], actions[State.STEP]
+        save = actions.get(State.SAVE)
+
+        def forward_unless_excluded() -> None:
+            if not self._batch_is_excluded():
+                forward()
+
+        def backward_and_record() -> None:
+            if not self._batch_is_excluded():
+                self._recorder.backward(backward)
+                self._recorder.gradients()
+
+        def save_if_finite() -> None:
+            """Save no gradients of a bad window: its step will go back to the checkpoint before."""
+            assert save is not None
             if self.may_save():
                 save()
 
-        return save_if_sound
+        wrapped = {
+            **actions,
+            State.TRAIN_BATCH: forward_unless_excluded,
+            State.BACKWARD: backward_and_record,
+            State.STEP: lambda: self._step(step),
+        }
+        return wrapped if save is None else {**wrapped, State.SAVE: save_if_finite}
+
+    def _batch_is_excluded(self) -> bool:
+        return self._run.counters.batches_begun in self._run.nonfinite.excluded_batches
+
+    def _step(self, step: Action) -> None:
+        signals, nonfinite = self._run.signals, self._run.nonfinite
+        nonfinite.cause = self._recorder.pop()
+        signals.nonfinite, signals.step_skipped = nonfinite.cause is not None, False
+        if signals.nonfinite:
+            return
+        if self._train_batch.window_is_empty(batch_is_excluded=self._batch_is_excluded()):
+            self._train_batch.drop_window(zero_gradients=False)  # an override may keep gradients of its own there
+        else:
+            step()
+
+    def raise_if_nonfinite(self) -> None:
+        """Never raises."""
 
     def may_save(self) -> bool:
-        """Whether no open window is spoiled."""
-        self._sync()
-        return not any(self._memory.nonfinite.bad_windows)
+        """Return whether all values of open windows were finite."""
+        self._recorder.sync()
+        return not any(self._run.nonfinite.bad_windows)
 
 
 def validate_nonfinite_policy(
-    options: Options, limits: Limits, guards: Guards, turns: OptimizerSetup, loaders: Mapping[str, Loader]
+    options: Options, limits: Limits, guards: Guards, optimizer_setup: OptimizerSetup, loaders: Mapping[str, Loader]
 ) -> None:
-    """See to it that a policy for numbers that are not finite can do what it says.
+    """Check that the policy of ``on_nonfinite`` can work for this run.
 
     Raises:
         OptionsError: It cannot.
@@ -264,43 +289,43 @@ def validate_nonfinite_policy(
     policy = options.on_nonfinite
     if policy not in ("skip", "rollback") or limits.epochs == 0:
         return
-    for turn in turns.slots:
-        if turn.needs_closure:
+    for slot in optimizer_setup.slots:
+        if slot.needs_closure:
             raise OptionsError(
-                f"on_nonfinite={policy!r}: {type(turn.optimizer).__name__} evaluates its loss within its step, which cannot be "
-                f"taken back. Use on_nonfinite='raise' with it."
+                f"on_nonfinite={policy!r}: {type(slot.optimizer).__name__} evaluates its loss within its step, which cannot be "
+                f"undone. Use on_nonfinite='raise' with it."
             )
     if policy != "rollback":
         return
     if guards.save is None:
         raise OptionsError(
-            "on_nonfinite='rollback': the run goes back to its last checkpoint, and nothing says when to save one. Pass a "
-            "ModelCheckpoint(every_n_batches=...) among the callbacks, or Guards(save=...)."
+            "on_nonfinite='rollback': the run goes back to its last checkpoint, and this run saves none. Add "
+            "ModelCheckpoint(every_n_batches=...) to the callbacks, or pass Guards(save=...)."
         )
     for name, loader in loaders.items():
         if is_iterator(loader):
             raise OptionsError(
-                f"on_nonfinite='rollback': {name} is an iterator, which can be gone through only once, and going back to a "
-                f"checkpoint goes through a part of it again. Pass an iterable."
+                f"on_nonfinite='rollback': {name} is an iterator, which can be used only once, and going back to a "
+                f"checkpoint uses a part of it again. Pass an iterable."
             )
 
 
-def validate_rollback(numbers: NonFiniteState, most: int, path: Path | None) -> str:
-    """See to it that the run can go back to the checkpoint at this path; returns what was not finite, to be told.
+def validate_rollback(nonfinite: NonFiniteState, max_rollbacks: int, path: Path | None) -> str:
+    """Check that the run can go back to the checkpoint at this path; return what was not finite, for messages.
 
     Raises:
-        NonFiniteError: It has gone back `most` times already, or there is no checkpoint.
+        NonFiniteError: It has gone back `max_rollbacks` times already, or there is no checkpoint.
     """
-    spoiled = f"on_nonfinite='rollback': {numbers.cause} was not finite"
-    if len(numbers.excluded) >= most:
-        before = "; ".join(map(str, numbers.excluded))
+    cause = f"on_nonfinite='rollback': {nonfinite.cause} was not finite"
+    if len(nonfinite.excluded) >= max_rollbacks:
+        before = "; ".join(map(str, nonfinite.excluded))
         raise NonFiniteError(
-            f"{spoiled}, and max_nb_rollbacks={most}: the run has gone back that often already, for {before}. {CAUSES}. Raise "
-            f"max_nb_rollbacks to leave out more batches, or resume from an earlier checkpoint."
+            f"{cause}, and max_nb_rollbacks={max_rollbacks}: the run has gone back that often already, for {before}. {HINT}. "
+            f"Raise max_nb_rollbacks to exclude more batches, or resume from an earlier checkpoint."
         )
     if path is None:
         raise NonFiniteError(
-            f"{spoiled}, and this run has saved no checkpoint yet to which it could go back. Save earlier, as with "
-            f"ModelCheckpoint(every_n_batches=...). {CAUSES}."
+            f"{cause}, and this run has saved no checkpoint yet to go back to. Save earlier, as with "
+            f"ModelCheckpoint(every_n_batches=...). {HINT}."
         )
-    return spoiled
+    return cause

@@ -1,74 +1,61 @@
-"""The actions of a train batch: fetch, forward, backward, accumulate, step, and the end of a round."""
+"""The actions of a train batch: fetch, train_batch (forward), backward, accumulate, step, round_end.
+
+Each action is in two halves: the work on tensors, which `TrainWork` in `work` does, and the bookkeeping around it here:
+windows, metrics, records, schedulers, and whose parameters require grad.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from fsmtrain.core.states import State
 from fsmtrain.core.window_scaling import gradient_scale, loss_divisor, windows_are_foreseen, windows_are_single
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, length_of
 from fsmtrain.runtime.data.tbptt_split import split_in_time
+from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, loss_of, metrics_of, weight_of
 from fsmtrain.runtime.nested import detach
 from fsmtrain.runtime.oom import is_out_of_memory, oom_error
-from fsmtrain.runtime.optimization.accumulation import BackwardScales, rescale_gradients
 from fsmtrain.runtime.optimization.grad_toggle import GradToggle
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
-from fsmtrain.runtime.optimization.precision import GradScalers, with_autocast
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.step_signature import StepSignature
-
-# What training_step may be given, in the order of its call.
-_ORDER = ("batch", "batch_nb", "optimizer_i", "hiddens")
+from fsmtrain.runtime.training.work import TrainWork
 
 
 class TrainBatch:
-    """The actions that train. Everything that can be looked up once is looked up here, when the machine is built.
+    """The actions of the states of a train batch. What can be looked up once is looked up here, when the machine is built.
 
     Raises:
-        ModelError: ``training_step`` or ``optimizer_step`` cannot be called as documented.
+        ModelError: ``training_step`` cannot be called as documented.
     """
 
-    def __init__(self, parts: RunComponents, memory: RunState, turns: Sequence[OptimizerSlot]) -> None:
-        options, limits = parts.loop.options, parts.loop.limits
-        self._parts, self._memory = parts, memory
-        self._limits, self._guards = limits, parts.loop.guards
-        self._counters, self._signals = memory.counters, memory.signals
-        self._turns = turns
-        self._windows_are_single = windows_are_single(limits, self._guards)
-        self._windows_are_foreseen = windows_are_foreseen(limits, self._guards)
-        self._isolation = GradToggle(self._turns) if len(self._turns) > 1 else None
-        self._seeds = BackwardScales()
-        self._clip = float(options.gradient_clip_val or 0)
+    def __init__(self, components: RunComponents, run: RunState, metric_queue: MetricQueue | None) -> None:
+        options, hooks = components.spec.options, components.hooks
+        limits, guards = components.spec.limits, components.spec.guards
+        self._components, self._run, self._metric_queue = components, run, metric_queue
+        self._limits, self._guards = limits, guards
+        self._counters, self._signals = run.counters, run.signals
+        self._slots = components.slots
+        self._work = TrainWork(components)
+        self.scalers = self._work.scalers
+        self._windows_are_single = windows_are_single(limits, guards)
+        self._windows_are_foreseen = windows_are_foreseen(limits, guards)
+        self._grad_toggle = GradToggle(self._slots) if len(self._slots) > 1 else None
+        self._any_closures = any(slot.needs_closure for slot in self._slots)
         self._split_size = options.truncated_bptt_steps
-        self._hiddens: Any = None  # what the split in hand began with
-        self._batches: SizedBatches | StreamedBatches | None = None
-        given = ["batch", "batch_nb"]
-        given += ["optimizer_i"] if limits.optimizers > 1 else []
-        given += ["hiddens"] if limits.splits_batches else []
-        binding = StepSignature(parts.model.training_step, "training_step", available=given, order=_ORDER)  # type: ignore[arg-type]
-        if limits.splits_batches and "hiddens" not in binding.arguments:
-            raise ModelError(
-                f"truncated_bptt_steps={options.truncated_bptt_steps}: training_step has no parameter 'hiddens'. Add it: it is "
-                f"None on a batch's first split, then what the previous split returned under 'hiddens'."
-            )
-        self._training_step, self._takes = with_autocast(binding.method, options.mixed_precision, parts.device), binding.count
-        self.scaling = self._scaling = GradScalers(turns, parts.device) if options.mixed_precision.uses_scaler else None
-        self._notes = parts.notes
-        self._needs_closures = any(turn.needs_closure for turn in turns)
-        self._optimizer_step = own_optimizer_step(parts.model)
-        self._on_epoch_start = parts.hooks.on_epoch_start
-        self._takes_batches_as_they_are = not (
-            limits.train_is_stream or parts.move_batch or parts.hooks.on_batch_start or limits.splits_batches
+        self._tbptt_split_batch = getattr(components.model, "tbptt_split_batch", None) or split_in_time
+        self._hiddens: Any = None  # those with which the current split began
+        self._batches: SizedBatches | StreamedBatches | None = None  # of the epoch; None between two epochs
+        self._on_epoch_start, self._on_batch_start = hooks.on_epoch_start, hooks.on_batch_start
+        self._on_batch_end, self._move_batch = hooks.on_batch_end, components.move_batch
+        self._passes_batches_through = not (
+            limits.train_is_stream or self._move_batch or self._on_batch_start or limits.splits_batches
         )
-        self._tbptt_split_batch = getattr(parts.model, "tbptt_split_batch", None) or split_in_time
 
     # ---- fetch
 
@@ -77,285 +64,229 @@ class TrainBatch:
         batch: Any = None
         try:
             if self._batches is None and self._on_epoch_start is not None:
-                self._on_epoch_start(self._parts.machine)
-            asked = perf_counter_ns()
+                self._on_epoch_start()
+            begun = perf_counter_ns()
             batch = (self._batches or self._begin_epoch()).next()
-            loading = self._memory.data_wait
-            loading.nanoseconds += perf_counter_ns() - asked
-            loading.batches += 1
-            self._memory.splits = [batch] if self._takes_batches_as_they_are else self._prepared(batch)
+            data_wait = self._run.data_wait
+            data_wait.nanoseconds += perf_counter_ns() - begun
+            data_wait.batches += 1
+            self._run.splits = [batch] if self._passes_batches_through else self._prepare(batch)
         except (RuntimeError, MemoryError) as error:
             self._raise_if_oom(error, State.FETCH, batch)
             raise
 
-    def _prepared(self, batch: Any) -> list[Any]:
-        parts = self._parts
+    def _prepare(self, batch: Any) -> list[Any]:
+        """Move a batch to the device and split it; return its splits."""
         if isinstance(self._batches, StreamedBatches):
             self._signals.stream_ended = self._batches.has_ended
-        if parts.move_batch is not None:
-            batch = parts.move_batch(batch)
-        if parts.hooks.on_batch_start is not None:
-            parts.hooks.on_batch_start(parts.machine, batch)
+        if self._move_batch is not None:
+            batch = self._move_batch(batch)
+        if self._on_batch_start is not None:
+            self._on_batch_start(batch)
         if self._split_size is None:
             return [batch]
-        splits = self._split(batch, self._split_size)
+        splits = self._tbptt_split_batch(batch, self._split_size)
+        if not isinstance(splits, (list, tuple)) or not splits:
+            raise ModelError(f"tbptt_split_batch returned {splits!r}. It must return a list of splits, at least one.")
         self._signals.splits = len(splits)
-        return splits
+        return list(splits)
 
     def _begin_epoch(self) -> SizedBatches | StreamedBatches:
-        cursor, name = self._memory.loaders.train, "train_dataloader"
-        length = length_of(cursor.loader)
-        self._batches = StreamedBatches(cursor, name) if length is None else SizedBatches(cursor, name, length)
+        loader, name = self._run.loaders.train, "train_dataloader"
+        length = length_of(loader.loader)
+        self._batches = StreamedBatches(loader, name) if length is None else SizedBatches(loader, name, length)
         return self._batches
 
     def resume_epoch(self) -> None:
-        """Take up the epoch that is under way where the train loader stands, if one is."""
-        if self._memory.loaders.train.is_under_way:
+        """Continue the epoch in which the train loader stands, if it stands in one."""
+        if self._run.loaders.train.is_under_way:
             self._begin_epoch()
 
-    def _split(self, batch: Any, split_size: int) -> list[Any]:
-        splits = self._tbptt_split_batch(batch, split_size)
-        if not isinstance(splits, (list, tuple)) or not splits:
-            raise ModelError(f"tbptt_split_batch returned {splits!r}. It must return a list of splits, at least one.")
-        return list(splits)
-
     def end_epoch(self) -> None:
-        """Let go of the epoch's batches, of which the loader may have more where the epoch was cut short."""
+        """Release the epoch's batches. The loader may have more of them if the epoch ended early."""
         if self._batches is not None and not self._counters.epoch_ended_early:
             self._batches.finish()
-        self._memory.loaders.train.end()
+        self._run.loaders.train.end()
         self._batches = None
 
-    # ---- forward and backward
+    # ---- train_batch: the forward
 
     def run_forward(self) -> None:
-        """Call ``training_step`` for this batch, or this split of it, and this optimizer."""
+        """Call ``training_step`` for the current batch, split and optimizer."""
         try:
-            counters, memory = self._counters, self._memory
-            index = counters.optimizer_i
-            if self._isolation is not None:
-                self._isolation.activate(index)
+            optimizer_i = self._counters.optimizer_i
+            if self._grad_toggle is not None:
+                self._grad_toggle.activate(optimizer_i)
             if self._split_size is not None:
-                self._hiddens = None if counters.split_nb == 0 else memory.hiddens[index]
-            loss, metrics = self._evaluate(index)
-            if self._notes is not None:
-                self._notes.forward(index, loss, metrics)
+                self._hiddens = None if self._counters.split_nb == 0 else self._run.hiddens[optimizer_i]
+            loss, metrics = self._forward(optimizer_i)
+            if self._metric_queue is not None:
+                self._metric_queue.forward(optimizer_i, loss, metrics)
         except (RuntimeError, MemoryError) as error:
-            self._raise_if_oom(error, State.TRAIN_BATCH, self._split_in_hand())
+            self._raise_if_oom(error, State.TRAIN_BATCH, self._run.split)
             raise
 
-    def _evaluate(self, index: int) -> tuple[Tensor, Metrics | None]:
-        """One forward of the split in hand, from the hiddens with which it began; returns its loss and its metrics."""
-        counters, memory = self._counters, self._memory
-        memory.collects_logs = True
-        arguments = memory.splits[counters.split_nb], counters.batch_nb, index, self._hiddens
-        output = self._training_step(*arguments[: self._takes])
-        memory.collects_logs = False
+    def _forward(self, optimizer_i: int) -> tuple[Tensor, Metrics | None]:
+        """One forward, from the hiddens with which the split began; return its loss and metrics."""
+        run, counters = self._run, self._counters
+        run.collects_logs = True
+        output = self._work.forward(run.splits[counters.split_nb], counters.batch_nb, optimizer_i, self._hiddens)
+        run.collects_logs = False
+        return self._record_output(optimizer_i, output)
+
+    def _record_output(self, optimizer_i: int, output: Any) -> tuple[Tensor, Metrics | None]:
+        """Take loss, weight, hiddens and metrics from what ``training_step`` returned and logged."""
+        run = self._run
         metrics: Metrics | None = None
         if isinstance(output, Tensor):
-            plain = output.requires_grad and output.dim() == 0
-            loss = output if plain else loss_of(output)
-            memory.weight = memory.hiddens[index] = None
+            is_plain = output.requires_grad and output.dim() == 0
+            loss = output if is_plain else loss_of(output)
+            run.weight = run.hiddens[optimizer_i] = None
         else:
             loss = loss_of(output)
-            memory.weight = weight_of(output)
+            run.weight = weight_of(output)
             if self._split_size is not None:
-                memory.hiddens[index] = detach(output.get("hiddens"))
+                run.hiddens[optimizer_i] = detach(output.get("hiddens"))
             metrics = metrics_of(output, of_training=True)
-            memory.progress_bar_metrics.update(group_metrics(output, "progress_bar"))
-        memory.loss = loss
-        if memory.logged:
-            logged, to_show = memory.take_logged()
+            run.progress_bar_metrics.update(group_metrics(output, "progress_bar"))
+        run.loss = loss
+        if run.logged:
+            logged, for_bar = run.pop_logged()
             metrics = {**metrics, **logged} if metrics else logged
-            if to_show:
-                memory.progress_bar_metrics.update((name, logged[name]) for name in to_show)
+            if for_bar:
+                run.progress_bar_metrics.update((name, logged[name]) for name in for_bar)
         if metrics:
-            memory.metrics.update(metrics)
+            run.metrics.update(metrics)
         return loss, metrics
 
+    # ---- backward
+
     def run_backward(self) -> None:
-        """Send the loss's gradient back, scaled for its window, and let go of the graph."""
+        """Backpropagate the loss, scaled for its window, and free the graph."""
         try:
-            memory = self._memory
-            loss = memory.loss
+            run, optimizer_i = self._run, self._counters.optimizer_i
+            loss = run.loss
             assert loss is not None
-            scale = None if self._windows_are_single else self._scale()
-            root = loss if self._scaling is None else self._scaling.scale(self._counters.optimizer_i, loss)
-            if scale is None:
-                root.backward()  # type: ignore[no-untyped-call]
-            else:
-                root.backward(self._seeds.tensor(root, scale))  # type: ignore[no-untyped-call]
-            memory.loss = None
-            if memory.loss_is_requested and self._counters.optimizer_i == 0:
-                memory.loss_is_requested, memory.recent_loss = False, loss.detach()
-            if self._needs_closures and self._turns[self._counters.optimizer_i].needs_closure:
-                memory.closure_result = loss.detach()
+            self._work.backward(loss, optimizer_i, None if self._windows_are_single else self._loss_scale())
+            run.loss = None
+            if run.loss_is_requested and optimizer_i == 0:
+                run.loss_is_requested, run.recent_loss = False, loss.detach()
+            if self._any_closures and self._slots[optimizer_i].needs_closure:
+                run.closure_result = loss.detach()
         except (RuntimeError, MemoryError) as error:
-            self._raise_if_oom(error, State.BACKWARD, self._split_in_hand())
+            self._raise_if_oom(error, State.BACKWARD, self._run.split)
             raise
 
-    def _scale(self) -> Scalar | None:
-        """What the loss in hand is multiplied by; None for 1."""
-        weight, counters = self._memory.weight, self._counters
-        scale = self._memory.windows[counters.optimizer_i].add(weight)
+    def _loss_scale(self) -> Scalar | None:
+        """Add this backward to its window; return the factor for its loss, None for 1."""
+        weight, counters = self._run.weight, self._counters
+        scale = self._run.windows[counters.optimizer_i].add(weight)
         if weight is not None:
             return scale
         divisor = loss_divisor(self._limits, self._guards, counters)
         return None if divisor == 1 else 1 / divisor
 
-    # ---- step, or not yet
+    # ---- accumulate and step
 
     def accumulate(self) -> None:
-        """Leave the gradients where they are: the optimizer's turn is over."""
-        if self._isolation is not None:
-            self._isolation.deactivate()
+        """Keep the gradients: the optimizer's turn is over."""
+        if self._grad_toggle is not None:
+            self._grad_toggle.deactivate()
 
     def run_step(self) -> None:
-        """Make the gradients the window's mean, clip them, call ``optimizer_step``, then the schedulers that follow steps."""
+        """Step the optimizer with the window's mean gradient, then the schedulers that follow its steps."""
         try:
-            turn = self._turns[self._counters.optimizer_i]
-            if self._scaling is None:
-                self._step(turn)
-                stepped = True
-            else:
-                stepped = self._scaling.step(turn.index, lambda: self._step(turn))
-                self._signals.step_skipped = not stepped
-            if not self._windows_are_single:
-                self._memory.windows[turn.index].close()
-            if self._notes is not None:
-                self._notes.window(turn.index, self._counters.gathered)
-            if turn.step_schedulers and stepped:
-                steps = self._counters.optimizer_steps[turn.index] + 1
-                for scheduling in turn.step_schedulers:
-                    if scheduling.schedule.is_due(steps):
-                        scheduling.scheduler.step()
-            if self._isolation is not None:
-                self._isolation.deactivate()
+            counters = self._counters
+            slot = self._slots[counters.optimizer_i]
+            scale = None if self._windows_are_single else self._mean_scale(slot.index)
+            closure = self._closure(slot) if slot.needs_closure else None
+            has_stepped = self._work.step(slot, scale, counters.current_epoch, counters.batch_nb, closure)
+            if self.scalers is not None:
+                self._signals.step_skipped = not has_stepped
+            self._close_window(slot.index)
+            if slot.step_schedulers and has_stepped:
+                steps_done = counters.optimizer_steps[slot.index] + 1
+                for config in slot.step_schedulers:
+                    if config.schedule.is_due(steps_done):
+                        config.scheduler.step()
+            self.accumulate()
         except (RuntimeError, MemoryError) as error:
-            self._raise_if_oom(error, State.STEP, self._split_in_hand())
+            self._raise_if_oom(error, State.STEP, self._run.split)
             raise
 
-    def window_is_empty(self, *, batch_is_left_out: bool) -> bool:
-        """Whether every batch was left out of the window that is to be stepped."""
+    def window_is_empty(self, *, batch_is_excluded: bool) -> bool:
+        """Return whether every batch was excluded from the window that is to be stepped."""
         if self._windows_are_single:
-            return batch_is_left_out
-        return self._memory.windows[self._counters.optimizer_i].backwards == 0
+            return batch_is_excluded
+        return self._run.windows[self._counters.optimizer_i].backwards == 0
 
     def drop_window(self, *, zero_gradients: bool) -> None:
-        """Take the place of a step: close the window, and leave the weights, the optimizer and its schedulers alone.
-
-        `zeroes` says whether the gradients are zeroed.
-        """
-        turn = self._turns[self._counters.optimizer_i]
+        """Close the window instead of stepping; weights, optimizer and schedulers stay unchanged."""
+        slot = self._slots[self._counters.optimizer_i]
         if zero_gradients:
-            zero_grad(turn.optimizer)
-        self._memory.windows[turn.index].close()
+            zero_grad(slot.optimizer)
+        self._close_window(slot.index)
         self._signals.step_skipped = True
-        if self._notes is not None:
-            self._notes.window(turn.index, self._counters.gathered)
-        if self._isolation is not None:
-            self._isolation.deactivate()
+        self.accumulate()
 
-    def _step(self, turn: OptimizerSlot) -> None:
-        counters = self._counters
+    def _close_window(self, optimizer_i: int) -> None:
         if not self._windows_are_single:
-            self._make_mean(turn)
-        if self._clip > 0:
-            clip_grad_norm_(turn.parameters, self._clip)
-        closure = self._closure(turn) if turn.needs_closure else None
-        if self._optimizer_step is None:
-            step_and_zero(turn.optimizer, closure)
-        else:
-            self._optimizer_step(counters.current_epoch, counters.batch_nb, turn.optimizer, turn.index, closure)
+            self._run.windows[optimizer_i].close()
+        if self._metric_queue is not None:
+            self._metric_queue.window(optimizer_i, self._counters.gathered)
 
-    def _make_mean(self, turn: OptimizerSlot) -> None:
-        """Rescale the gradients of a window whose length, or weight, was not known when it opened."""
-        window = self._memory.windows[turn.index]
+    def _mean_scale(self, optimizer_i: int) -> Scalar | None:
+        """The factor that makes the gradients the window's mean, if its length or weight was not known when it opened.
+
+        None is 1.
+        """
+        window = self._run.windows[optimizer_i]
         if window.first_weight is not None:
             scale = window.mean_scale
         else:
-            left_out = self._counters.gathered - window.backwards
-            if self._windows_are_foreseen and not left_out:
-                return
-            scale = gradient_scale(self._limits, self._guards, self._counters, left_out)
-        if isinstance(scale, Tensor) or scale != 1:
-            rescale_gradients(turn.parameters, scale)
+            excluded = self._counters.gathered - window.backwards
+            if self._windows_are_foreseen and not excluded:
+                return None
+            scale = gradient_scale(self._limits, self._guards, self._counters, excluded)
+        return scale if isinstance(scale, Tensor) or scale != 1 else None
 
-    def _closure(self, turn: OptimizerSlot) -> Any:
-        """What an optimizer calls that evaluates the loss several times; the first call has nothing left to compute."""
-        first = True
+    def _closure(self, slot: OptimizerSlot) -> Callable[[], Tensor]:
+        """The closure of an optimizer that evaluates the loss several times; its first call returns the loss there is."""
+        is_first_call = True
 
         def closure() -> Tensor:
-            nonlocal first
-            if first:
-                first = False
-                loss: Tensor = self._memory.closure_result
-                return loss
-            zero_grad(turn.optimizer)
-            self._evaluate(turn.index)
-            loss = self._memory.loss  # type: ignore[assignment]
+            nonlocal is_first_call
+            if is_first_call:
+                is_first_call = False
+                result: Tensor = self._run.closure_result
+                return result
+            zero_grad(slot.optimizer)
+            loss, _ = self._forward(slot.index)
             loss.backward()  # type: ignore[no-untyped-call]
-            if self._clip > 0:
-                clip_grad_norm_(turn.parameters, self._clip)
-            self._memory.loss = None
+            self._work.clip(slot)
+            self._run.loss = None
             return loss.detach()
 
         return closure
 
-    def _split_in_hand(self) -> Any:
-        splits, number = self._memory.splits, self._counters.split_nb
-        return splits[number] if number < len(splits) else None
-
-    def _raise_if_oom(self, error: Exception, state: State, batch: Any) -> None:
-        """Where an error says that memory ran out, raise one that says where."""
-        if is_out_of_memory(error):
-            raise oom_error(error, state, batch, self._parts, self._memory) from error
+    # ---- round_end
 
     def end_round(self) -> None:
-        """After a batch's last round, call the hook. It is the action only where there is such a hook."""
+        """Call ``on_batch_end`` after the batch's last round. Only an action if somebody has that hook."""
         counters, limits = self._counters, self._limits
         is_last = counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 == self._signals.splits
-        hook = self._parts.hooks.on_batch_end
-        if hook is not None and is_last and not counters.saved:
-            hook(self._parts.machine)
+        if self._on_batch_end is not None and is_last and not counters.saved:
+            self._on_batch_end()
+
+    # ---- errors
+
+    def _raise_if_oom(self, error: Exception, state: State, batch: Any) -> None:
+        if is_out_of_memory(error):
+            raise oom_error(error, state, batch, self._components, self._run) from error
 
     def release(self) -> None:
-        """Put every parameter's ``requires_grad`` back, and let go of batches and graphs."""
-        if self._isolation is not None:
-            self._isolation.deactivate()
-        self._memory.loaders.train.end()
-        self._batches, self._memory.loss, self._memory.splits = None, None, []
-        self._memory.collects_logs = False
-
-
-def step_and_zero(optimizer: Any, closure: Any = None) -> None:
-    """What ``optimizer_step`` does where the model does not override it."""
-    if closure is None:
-        optimizer.step()
-    else:
-        optimizer.step(closure)
-    zero_grad(optimizer)
-
-
-def own_optimizer_step(model: object) -> Callable[..., Any] | None:
-    """The model's own ``optimizer_step``; None where it has none, or the default."""
-    hook = getattr(model, "optimizer_step", None)
-    return None if hook is None or str(getattr(hook, "__module__", "")).startswith("fsmtrain.") else hook
-
-
-def validate_hooks(model: object) -> None:
-    """See to it that an overridden ``optimizer_step`` can be called as documented.
-
-    Raises:
-        ModelError: It cannot.
-    """
-    hook = own_optimizer_step(model)
-    if hook is None:
-        return
-    try:
-        inspect.signature(hook).bind(0, 0, None, 0, None)
-    except TypeError as error:
-        raise ModelError(
-            f"optimizer_step{inspect.signature(hook)}: it is called with (current_epoch, batch_nb, optimizer, optimizer_i, "
-            f"second_order_closure), positionally: {error}."
-        ) from None
+        """Restore every parameter's ``requires_grad``, and release batches and graphs. Idempotent."""
+        self.accumulate()
+        self._run.loaders.train.end()
+        self._batches, self._run.loss, self._run.splits = None, None, []
+        self._run.collects_logs = False

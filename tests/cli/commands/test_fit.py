@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from fsmtrain import Machine
 from fsmtrain.cli import import_target
 from fsmtrain.errors import UsageError
-from fsmtrain.runtime.engine import Engine
 from tests.cli.conftest import Run
 from tests.models import same_bits
 
@@ -220,16 +220,16 @@ def test_a_wrong_way_to_save_is_one_message(run: Run, folder: Path) -> None:
 def test_a_signal_stops_the_run_at_the_place_it_names_and_saves(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = Engine.run
+    plain = Machine.run
 
-    def interrupted(machine: Engine) -> Any:
+    def interrupted(machine: Machine) -> Any:
         for transition in machine:
             if transition.batch_nb == 5:
                 break
         signal.raise_signal(signal.SIGINT)
         return plain(machine)
 
-    monkeypatch.setattr(Engine, "run", interrupted)
+    monkeypatch.setattr(Machine, "run", interrupted)
     before = signal.getsignal(signal.SIGINT)
     told = run(f"fit mine.py:Model {ONE} --save cut.pt --json")
     assert told.code == 130

@@ -77,7 +77,7 @@ def test_the_learning_rate_is_that_of_the_batch_also_where_it_is_a_tensor_or_the
 
 
 def test_records_that_nobody_takes_are_bounded_and_the_lost_ones_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LIMIT", 100)
+    monkeypatch.setattr(module, "MAX_PENDING_RECORDS", 100)
     notes = notes_of()
     for batch in range(250):
         notes._counters.batch_nb = batch

@@ -165,7 +165,7 @@ def test_no_run_goes_on_from_one_but_one_begins_with_its_weights() -> None:
     made = import_checkpoint(saved(of_lightning()))
     model = Small.load_from_checkpoint(made.path)
     machine = machine_of(model, batches(8), max_nb_epochs=1)
-    with pytest.raises(ResumeError, match=r"imported from 'last.ckpt'.*no run can go on from it.*load_from_checkpoint"):
+    with pytest.raises(ResumeError, match=r"imported from 'last.ckpt'.*no run can continue from it.*load_from_checkpoint"):
         machine.resume(made.path)
     assert machine_of(model, batches(8), max_nb_epochs=1).run().counters.epochs_done == 1
 

@@ -73,10 +73,10 @@ class Poison(Callback):
         self.places, self.what = {(*place, 0, 0)[:4] for place in places}, what
 
     def on_transition(self, machine: Any, t: Any) -> None:
-        loss = machine._memory.loss
+        loss = machine._run.loss
         place = (t.current_epoch, t.batch_nb, t.split_nb, t.optimizer_i)
         if t.source is State.TRAIN_BATCH and place in self.places and loss is not None:
-            machine._memory.loss = spoiled(loss, self.what)
+            machine._run.loss = spoiled(loss, self.what)
 
 
 def spoiled(loss: Tensor, what: str) -> Tensor:
@@ -90,7 +90,7 @@ def bad(epoch: int, batch_nb: int, batch: int, split: int = 0, optimizer: int = 
 
 def told_from_the_start(machine: Machine, *left_out: NonFiniteValue) -> Machine:
     """The machine with batches left out that no rollback had to take out."""
-    machine._memory.nonfinite.exclude(left_out)
+    machine._run.nonfinite.exclude(left_out)
     return machine
 
 
@@ -119,7 +119,7 @@ def test_without_the_flag_nothing_is_in_the_table_or_among_the_actions() -> None
     assert [str(r.to) for r in off.loop.table.leaving(State.STEP)] == ["round_end"]
     assert [str(r.to) for r in on.loop.table.leaving(State.STEP)] == ["rolled_back", "round_end", "round_end"]
     named = {state: action.__qualname__.split(".")[0] for state, action in off._actions.by_state.items()}
-    assert named[State.TRAIN_BATCH] == named[State.BACKWARD] == named[State.STEP] == "Training"
+    assert named[State.TRAIN_BATCH] == named[State.BACKWARD] == named[State.STEP] == "TrainBatch"
 
 
 class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -478,8 +478,8 @@ def test_a_run_that_is_killed_after_a_rollback_goes_on_to_the_same_end(n: int) -
     first = machine()
     for _ in range(n):
         first.advance()
-    assert first._checkpoints._checkpoints is not None
-    first._checkpoints._checkpoints.last()
+    assert first._checkpoints._open_folder is not None
+    first._checkpoints._open_folder.last()
     second = machine()
     second.resume()
     second.run()
@@ -536,7 +536,7 @@ def test_a_stop_in_a_spoiled_window_is_not_saved_there() -> None:
     whole.run()
     Path("checkpoints").rename("others")
     stopped = machine(AskToStop(6))
-    with pytest.warns(UserWarning, match="not saved where it was stopped"):
+    with pytest.warns(UserWarning, match="not saved where it stopped"):
         assert stopped.run().stop_reason is StopReason.REQUESTED
     again = machine()
     again.resume()
@@ -599,7 +599,8 @@ def test_with_fp16_a_loss_that_is_not_finite_does_not_lower_the_scale() -> None:
         machine = machine_of(Small(), batches(8), callbacks=[Poison((0, 1))], precision="16", max_nb_epochs=1, **given)
         machine.run()
         assert machine.counters.steps_skipped == 1
-        return float(machine._actions.scaling.state_dict()[0]["scale"])  # type: ignore[union-attr]
+        assert machine._actions.scalers is not None
+        return float(machine._actions.scalers.state_dict()[0]["scale"])
 
     assert scale() == 2.0**15
     assert scale(on_nonfinite="skip") == 2.0**16
@@ -628,7 +629,7 @@ def test_what_a_policy_cannot_do_is_refused_when_the_run_is_built() -> None:
         with pytest.raises(OptionsError, match=f"on_nonfinite='{policy}': LBFGS evaluates its loss within its step"):
             machine_of(Linear(closure), batches(8), on_nonfinite=policy, guards=EVERY)
     for train, val in ((iter(list(batches(8))), batches(2)), (batches(8), iter(list(batches(2))))):
-        with pytest.raises(OptionsError, match="which can be gone through only once"):
+        with pytest.raises(OptionsError, match="which can be used only once"):
             machine_of(
                 Validated(), train, val, on_nonfinite="rollback", guards=EVERY, nb_sanity_val_steps=0, max_nb_epochs=1,
                 val_check_interval=1,
@@ -708,8 +709,8 @@ def test_rollbacks_and_dropped_windows_are_in_the_summary_the_folder_and_the_rep
     summary, end, log, page = told(on_nonfinite="rollback", guards=EVERY)
     assert f"Numbers that were not finite: 1 step skipped, 1 rollback, for {where}." in summary
     assert (end["rollbacks"], end["steps_skipped"], end["reason"]) == (1, 1, "max_epochs")
-    assert f"warning: on_nonfinite='rollback': {where} was not finite: the run goes on from " in log
-    assert "/runs/0/checkpoints/000001 and leaves that batch out" in log
+    assert f"warning: on_nonfinite='rollback': {where} was not finite: the run goes back to " in log
+    assert "/runs/0/checkpoints/000001 and excludes that batch" in log
     assert "1 rollback to a checkpoint, each leaving out a batch" in page
     summary, end, log, page = told(on_nonfinite="skip")
     assert "Numbers that were not finite: 1 step skipped." in summary

@@ -15,7 +15,7 @@ from fsmtrain import Options
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.machine import Machine
 from fsmtrain.runtime.build import Loaders
-from fsmtrain.runtime.hooks import hooks_of
+from fsmtrain.runtime.hooks import bind_hooks
 from fsmtrain.runtime.metrics.host_transfer import PendingMetrics
 from fsmtrain.views.console.progress import Progress
 from tests.pseudo_terminal import Terminal
@@ -266,7 +266,7 @@ def test_a_terminal_that_is_closed_meanwhile_ends_no_run(terminal: Terminal) -> 
 
 
 def test_there_is_no_hook_that_is_called_for_each_batch() -> None:
-    hooks = hooks_of(object(), [Progress()])
+    hooks = bind_hooks(object(), [Progress()], object())
     assert (hooks.on_batch_start, hooks.on_batch_end, hooks.on_transition) == (None, None, None)
 
 

@@ -1,0 +1,108 @@
+"""The owners of a model's and its optimizers' state: weights, buffers, gradients, modes, optimizer and scheduler states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fsmtrain.errors import ResumeError
+from fsmtrain.runtime.checkpointing.owners import Owner, listed, owner_of
+from fsmtrain.runtime.run_state import RunComponents
+
+Tree = dict[str, Any]
+
+
+def model_owners(components: RunComponents) -> dict[str, Owner]:
+    """Return the owners of what training changes in the model and its optimizers."""
+    model = components.model
+
+    def load_weights(state: Tree) -> None:
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise ResumeError(f"the model differs from the saved one: {error}") from error
+
+    def load_requires_grad(state: dict[str, bool]) -> None:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(state.get(name, parameter.requires_grad))
+
+    def gradients() -> dict[str, Tensor]:
+        return {name: p.grad for name, p in _all_parameters(components).items() if p.grad is not None}
+
+    def load_gradients(state: dict[str, Tensor]) -> None:
+        for name, parameter in _all_parameters(components).items():
+            gradient = state.get(name)
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+
+    def load_modes(state: dict[str, bool]) -> None:
+        for name, module in model.named_modules():
+            module.training = state.get(name, module.training)
+
+    return {
+        "model": Owner(model.state_dict, load_weights),
+        "non_persistent_buffers": _tensors(lambda: dict(_non_persistent_buffers(model))),
+        "parameters_outside_model": _tensors(lambda: dict(_parameters_outside_model(components))),
+        "requires_grad": Owner(lambda: {n: p.requires_grad for n, p in model.named_parameters()}, load_requires_grad),
+        "gradients": Owner(gradients, load_gradients),
+        "optimizers": listed(Owner(o.state_dict, _optimizer_loader(o)) for o in components.optimizers),
+        "schedulers": listed(map(owner_of, components.schedulers)),
+        "modes": Owner(lambda: {name: module.training for name, module in model.named_modules()}, load_modes),
+    }
+
+
+def _tensors(find: Any) -> Owner:
+    """Return the owner of tensors that keep their place: a saved value is copied into each."""
+
+    def load(state: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in find().items():
+                if name in state:
+                    tensor.copy_(state[name])
+
+    return Owner(find, load)
+
+
+def _all_parameters(components: RunComponents) -> dict[str, Tensor]:
+    return {**dict(components.model.named_parameters()), **dict(_parameters_outside_model(components))}
+
+
+def _parameters_outside_model(components: RunComponents) -> Iterator[tuple[str, Tensor]]:
+    """Yield the parameters of optimizers that are not the model's."""
+    known = {id(parameter) for parameter in components.model.parameters()}
+    for slot in components.slots:
+        for number, parameter in enumerate(slot.parameters):
+            if id(parameter) not in known:
+                known.add(id(parameter))
+                yield f"optimizer {slot.index}, parameter {number}", parameter
+
+
+def _non_persistent_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the buffers that are not in the ``state_dict``."""
+    for prefix, module in model.named_modules():
+        for name in module._non_persistent_buffers_set:
+            buffer = module._buffers.get(name)
+            if buffer is not None:
+                yield f"{prefix}.{name}" if prefix else name, buffer
+
+
+def _optimizer_loader(optimizer: Optimizer) -> Any:
+    """Return a function that loads the optimizer's state, and keeps dtypes that torch would cast to the parameter's."""
+
+    def load(saved: Tree) -> None:
+        try:
+            optimizer.load_state_dict(saved)
+        except ValueError as error:
+            raise ResumeError(f"{type(optimizer).__name__} differs from the saved optimizer: {error}") from error
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        numbers = [n for group in saved["param_groups"] for n in group["params"]]
+        for number, parameter in zip(numbers, parameters, strict=True):
+            for name, value in saved["state"].get(number, {}).items():
+                own = optimizer.state[parameter].get(name)
+                if isinstance(value, Tensor) and isinstance(own, Tensor) and own.dtype != value.dtype:
+                    optimizer.state[parameter][name] = value.to(own.device)
+
+    return load

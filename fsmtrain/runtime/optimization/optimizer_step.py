@@ -1,0 +1,43 @@
+"""The hook ``optimizer_step``: its default body, and whether the model overrides it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from fsmtrain.errors import ModelError
+from fsmtrain.runtime.optimization.optimizers import zero_grad
+
+
+def step_and_zero(optimizer: Any, closure: Any = None) -> None:
+    """Step and zero the gradients: the default body of ``optimizer_step``."""
+    if closure is None:
+        optimizer.step()
+    else:
+        optimizer.step(closure)
+    zero_grad(optimizer)
+
+
+def own_optimizer_step(model: object) -> Callable[..., Any] | None:
+    """Return the model's override of ``optimizer_step``; None if it has none."""
+    hook = getattr(model, "optimizer_step", None)
+    return None if hook is None or str(getattr(hook, "__module__", "")).startswith("fsmtrain.") else hook
+
+
+def validate_optimizer_step(model: object) -> None:
+    """Check that an override of ``optimizer_step`` can be called as documented.
+
+    Raises:
+        ModelError: It cannot.
+    """
+    hook = own_optimizer_step(model)
+    if hook is None:
+        return
+    try:
+        inspect.signature(hook).bind(0, 0, None, 0, None)
+    except TypeError as error:
+        raise ModelError(
+            f"optimizer_step{inspect.signature(hook)}: it is called with (current_epoch, batch_nb, optimizer, optimizer_i, "
+            f"second_order_closure), positionally: {error}."
+        ) from None

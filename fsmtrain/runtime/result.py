@@ -1,0 +1,36 @@
+"""`Result`: how a run ended, and what it measured."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from fsmtrain.core.counters import Counters
+from fsmtrain.core.dispatcher import Timing
+from fsmtrain.core.states import State
+from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteValue
+
+
+@frozen(kw_only=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        stop_reason: Why it ended.
+        state: The final state.
+        counters: The counters at the end.
+        metrics: The last value of each metric, from training, validation or the test.
+        times: For each state, the number of visits and the seconds spent in them.
+        data_wait: The number of batches fetched from loaders, and the seconds spent waiting for them.
+        wall_seconds: The time from the run's beginning to its end.
+        rollbacks: For each time that ``on_nonfinite="rollback"`` went back to a checkpoint, the batch that it excluded.
+    """
+
+    stop_reason: StopReason
+    state: State
+    counters: Counters
+    metrics: dict[str, float]
+    times: dict[State, Timing]
+    data_wait: Timing
+    wall_seconds: float
+    rollbacks: tuple[NonFiniteValue, ...] = ()
