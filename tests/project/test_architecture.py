@@ -31,12 +31,11 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("checkpoint_files", "device_timer", "hooks", "metrics", "nested", "step_signature"),
         ("rng",),
         ("data", "model_files", "optimization"),
-        ("run_state",),
+        ("run_state", "result", "trainer_attribute"),
         ("oom",),
         ("training", "evaluation"),
         ("actions", "build"),
         ("checkpointing",),
-        ("engine",),
     ),
     "runtime.checkpoint_files": (("files", "strict_json", "tree_path"), ("checked_io",), ("tensors",), ("codec",), ("store",)),
     "views": (("...",), ("console",), ("diagrams",), ("recording",)),
@@ -65,11 +64,6 @@ def level(name: str, folder: str) -> int:
     levels = LEVELS[folder]
     named = any(name in names for names in levels)
     return next((height for height, names in enumerate(levels) if (name if named else "...") in names), -1)
-
-
-# Cycles that are being cut: an entry is removed with its cycle.
-CYCLES_LEFT = ("runtime",)
-UPWARD_LEFT = ("runtime.run_state",)
 
 
 def is_on_top(module: str) -> bool:
@@ -146,18 +140,14 @@ def test_the_package_is_read() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_point_downwards_in_every_folder(module: str, request: pytest.FixtureRequest) -> None:
-    if module in UPWARD_LEFT:
-        request.applymarker(pytest.mark.xfail(strict=True))
+def test_imports_point_downwards_in_every_folder(module: str) -> None:
     upwards = sorted(other for other in of_ours(imports_of(module)) if not may_import(module, other))
     assert not upwards, f"{module} imports {upwards}"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_no_import_cycle_between_the_files_and_subfolders_of_a_folder(folder: str, request: pytest.FixtureRequest) -> None:
+def test_no_import_cycle_between_the_files_and_subfolders_of_a_folder(folder: str) -> None:
     """It holds in every folder, so there is no cycle of modules anywhere, and none of folders."""
-    if folder in CYCLES_LEFT:
-        request.applymarker(pytest.mark.xfail(strict=True))
     assert not cycle_in(folder), " -> ".join(cycle_in(folder))
 
 

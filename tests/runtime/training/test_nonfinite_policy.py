@@ -671,7 +671,7 @@ def test_the_plan_with_on_nonfinite_says_may() -> None:
     assert skips.at_least.optimizer_steps == rolls.at_least.optimizer_steps == (0,)
     assert "on_nonfinite" not in str(plain)
     assert "may skip steps" in str(skips)
-    assert "may go back to a checkpoint, 1 time at most" in str(rolls)
+    assert "may return to a checkpoint, at most 1 time" in str(rolls)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -707,13 +707,13 @@ def test_rollbacks_and_dropped_windows_are_in_the_summary_the_folder_and_the_rep
 
     where = "the loss of epoch 0, batch 2, optimizer 0"
     summary, end, log, page = told(on_nonfinite="rollback", guards=EVERY)
-    assert f"Numbers that were not finite: 1 step skipped, 1 rollback, for {where}." in summary
+    assert f"Not finite: 1 step skipped, 1 rollback, for {where}." in summary
     assert (end["rollbacks"], end["steps_skipped"], end["reason"]) == (1, 1, "max_epochs")
     assert f"warning: on_nonfinite='rollback': {where} was not finite: the run goes back to " in log
     assert "/runs/0/checkpoints/000001 and excludes that batch" in log
-    assert "1 rollback to a checkpoint, each leaving out a batch" in page
+    assert "1 rollback to a checkpoint, each excluding a batch" in page
     summary, end, log, page = told(on_nonfinite="skip")
-    assert "Numbers that were not finite: 1 step skipped." in summary
+    assert "Not finite: 1 step skipped." in summary
     assert (end["rollbacks"], end["steps_skipped"]) == (0, 1)
     assert f"warning: on_nonfinite='skip': {where} was not finite" in log
     assert "1 step skipped since losses or gradients were no finite numbers." in page
