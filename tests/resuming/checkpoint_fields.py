@@ -22,7 +22,7 @@ from fsmtrain import Machine
 from fsmtrain.runtime.checkpoint_files.codec.codec import decode
 from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
 from fsmtrain.runtime.checkpoint_files.store.store import Store
-from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, take_snapshot
+from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, take_run_snapshot
 from tests.models import TransitionRecorder, same_bits
 from tests.resuming.kill_and_resume import differences, outcome
 from tests.resuming.resume_scenarios import SCENARIOS, Scenario
@@ -106,7 +106,7 @@ def state_trees(scenario: Scenario, every: int) -> Iterator[Any]:
     machine = scenario([])
     for number, _ in enumerate(machine):
         if number % every == every - 1 or machine.state.is_final:
-            taken = take_snapshot({"tree": state_tree(machine)}, {})
+            taken = take_run_snapshot({"tree": state_tree(machine)}, {})
             yield decode(taken.encoded)["tree"]
 
 
@@ -114,7 +114,7 @@ def state_tree(machine: Machine) -> Any:
     """What a checkpoint of this moment holds."""
     state, counters = machine.trace.last()
     at = ResumePoint(state=state, work_done=True, counters=counters)
-    return take_snapshot(machine._components, machine._run, machine._actions, at)
+    return take_run_snapshot(machine._components, machine._run, machine._actions, at)
 
 
 def _begun(scenario: Scenario) -> Machine:

@@ -9,7 +9,7 @@ from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import FsmtrainError, NonFiniteError, ResumeError
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
-from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, load_snapshot, take_snapshot
+from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, load_run_snapshot, take_run_snapshot
 from fsmtrain.runtime.checkpointing.selection import (
     BATCH,
     FOLDER,
@@ -102,7 +102,7 @@ class CheckpointManager:
             BATCH: counters.batches_begun,
             **metadata,
         }
-        tree = take_snapshot(self._components, self._run, self._actions, at)
+        tree = take_run_snapshot(self._components, self._run, self._actions, at)
         self._open_folder.save(tree, metadata, must_keep=must_keep)
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class CheckpointManager:
             ResumeError: The checkpoint does not fit this run.
         """
         try:
-            resumed = load_snapshot(loaded.tree, self._components, self._run, self._actions, strict=strict)
+            resumed = load_run_snapshot(loaded.tree, self._components, self._run, self._actions, strict=strict)
         except FsmtrainError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
         self._resumed_from = loaded.path
@@ -142,7 +142,7 @@ class CheckpointManager:
         self._actions.release()
         try:
             tree = load_checkpoint(path).tree
-            resumed = load_snapshot(tree, self._components, self._run, self._actions, strict=True)
+            resumed = load_run_snapshot(tree, self._components, self._run, self._actions, strict=True)
         except FsmtrainError as error:
             raise NonFiniteError(f"{cause}, and the run cannot go back to its last checkpoint: {path}: {error}") from error
         self._run.signals.nonfinite = False

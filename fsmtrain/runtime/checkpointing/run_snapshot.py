@@ -97,7 +97,7 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
     }
 
 
-def take_snapshot(components: RunComponents, run: RunState, actions: Actions, at: ResumePoint) -> Tree:
+def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions, at: ResumePoint) -> Tree:
     """Return the state of everything, as it is now. Tensors are the run's own, not copies.
 
     If a pass is under way whose outputs cannot be saved, this is the run at the beginning of that pass.
@@ -125,7 +125,7 @@ def take_snapshot(components: RunComponents, run: RunState, actions: Actions, at
     }
 
 
-def load_snapshot(
+def load_run_snapshot(
     tree: Tree, components: RunComponents, run: RunState, actions: Actions, *, strict: bool
 ) -> tuple[ResumePoint, RngState]:
     """Restore a run from a state tree. No visit is under way, and temporary changes have been released.

@@ -13,7 +13,7 @@ from attrs import define
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import ResumeError
 from fsmtrain.runtime.checkpointing.owners import Owner, fields_of, listed, merged, on_device, owner_of
-from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, load_snapshot, owners_of, take_snapshot
+from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, load_run_snapshot, owners_of, take_run_snapshot
 from tests.models import Linear, Validated, batches, machine_of
 
 
@@ -76,7 +76,7 @@ def test_missing_keys_take_their_defaults_in_the_order_of_the_owners() -> None:
 def snapshot_of(machine: Any) -> dict[str, Any]:
     state, counters = machine.trace.last()
     at = ResumePoint(state=state, work_done=True, counters=counters)
-    return take_snapshot(machine._components, machine._run, machine._actions, at)
+    return take_run_snapshot(machine._components, machine._run, machine._actions, at)
 
 
 def test_a_checkpoint_without_one_of_its_keys_is_refused_by_name(tmp_path: Path) -> None:
@@ -91,17 +91,17 @@ def test_a_checkpoint_without_one_of_its_keys_is_refused_by_name(tmp_path: Path)
         lacking = copy.deepcopy({name: value for name, value in tree.items() if name != key})
         other = machine()
         with pytest.raises(ResumeError, match=f"lacks the key '{key}'"):
-            load_snapshot(lacking, other._components, other._run, other._actions, strict=True)
+            load_run_snapshot(lacking, other._components, other._run, other._actions, strict=True)
     other = machine()
     with pytest.raises(ResumeError, match="unknown key 'from_the_future'"):
-        load_snapshot({**tree, "from_the_future": 1}, other._components, other._run, other._actions, strict=True)
+        load_run_snapshot({**tree, "from_the_future": 1}, other._components, other._run, other._actions, strict=True)
 
 
 def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_sentence(tmp_path: Path) -> None:
     run = machine_of(Linear(), batches(4), callbacks=[ModelCheckpoint(dirpath=tmp_path)])
     run.advance()
     with pytest.raises(ResumeError, match=r"^its state has version 1 and this fsmtrain reads version 2"):
-        load_snapshot({**snapshot_of(run), "version": 1}, run._components, run._run, run._actions, strict=True)
+        load_run_snapshot({**snapshot_of(run), "version": 1}, run._components, run._run, run._actions, strict=True)
 
 
 def test_resume_names_strict_for_its_earlier_argument() -> None:
