@@ -106,7 +106,7 @@ def state_trees(scenario: Scenario, every: int) -> Iterator[Any]:
     machine = scenario([])
     for number, _ in enumerate(machine):
         if number % every == every - 1 or machine.state.is_final:
-            taken = take_run_snapshot({"tree": state_tree(machine)}, {})
+            taken = take_snapshot({"tree": state_tree(machine)}, {})
             yield decode(taken.encoded)["tree"]
 
 
