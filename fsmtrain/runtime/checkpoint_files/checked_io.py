@@ -1,4 +1,4 @@
-"""Bytes into files and out of them, all of them, with their SHA-256. Both let other threads run meanwhile."""
+"""Write and read whole files with SHA-256 checksums. Other threads run meanwhile."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from fsmtrain.runtime.checkpoint_files.files import Files, close_quietly
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CHUNK_BYTES = 2**20  # what is smaller is gathered to a write of this many bytes
+_CHUNK_BYTES = 2**20  # smaller parts are joined into one write
 
 
 @frozen
 class FileDigest:
-    """What a file holds: its size in bytes, and its SHA-256 in hexadecimal digits."""
+    """The size of a file in bytes, and its SHA-256 in hexadecimal digits."""
 
     size: int
     sha256: str
 
 
 def write_file(files: Files, path: str, parts: Iterable[bytes | memoryview]) -> FileDigest:
-    """Make a file of these parts, durable when this returns (but for its name, which is its folder's)."""
+    """Write a new file. When this returns its content is durable; its name is once its folder is synced."""
     digest = hashlib.sha256()
     size = 0
     handle = files.create(path)
     try:
-        for piece in _chunks(parts):
-            digest.update(piece)
-            _write_all(files, handle, piece)
-            size += len(piece)
+        for chunk in _chunks(parts):
+            digest.update(chunk)
+            _write_all(files, handle, chunk)
+            size += len(chunk)
         files.sync(handle)
     except BaseException:
         close_quietly(files, handle)
@@ -46,7 +46,7 @@ def write_file(files: Files, path: str, parts: Iterable[bytes | memoryview]) -> 
 
 
 def _chunks(parts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
-    """The same bytes in pieces that are worth a system call."""
+    """Yield the same bytes in chunks that are worth a system call."""
     small = bytearray()
     for part in parts:
         if len(part) < _CHUNK_BYTES:
@@ -69,7 +69,11 @@ def _write_all(files: Files, handle: int, data: memoryview) -> None:
 
 
 class Reader:
-    """A file that is read once, from its beginning to its end."""
+    """Reads a file once, from beginning to end, and computes its checksum.
+
+    Attributes:
+        remaining: The bytes that have not been read yet.
+    """
 
     def __init__(self, files: Files, handle: int, size: int) -> None:
         self._files = files
@@ -78,63 +82,73 @@ class Reader:
         self.remaining = size
 
     def read_into(self, target: memoryview) -> None:
-        """Fill the target with the next bytes.
+        """Fill a buffer with the next bytes.
 
         Raises:
-            ValueError: The file has not that many.
+            ValueError: The file has fewer.
         """
         if len(target) > self.remaining:
-            raise ValueError("it ends too early")
+            raise ValueError("it is cut off")
         self.remaining -= len(target)
         whole = target
         while target:
             count = self._files.read(self._handle, target)
             if count <= 0:
-                raise ValueError("it ends too early")
+                raise ValueError("it is cut off")
             target = target[count:]
         self._digest.update(whole)
 
     def read(self, count: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes.
+
+        Raises:
+            ValueError: The file has fewer.
+        """
         if count > self.remaining:
-            raise ValueError("it ends too early")
+            raise ValueError("it is cut off")
         data = bytearray(count)
         self.read_into(memoryview(data))
         return bytes(data)
 
     def verify(self, sha256: Any) -> None:
-        """The file must have been read to its end, and be the one with this SHA-256.
+        """Check that the file has been read to its end and has this SHA-256.
 
         Raises:
-            ValueError: It is not.
+            ValueError: It has not.
         """
         if self.remaining:
-            raise ValueError(f"it has {self.remaining} bytes more than belong there")
+            raise ValueError(f"it has {self.remaining} bytes too many")
         if self._digest.hexdigest() != sha256:
-            raise ValueError("its content is not what was written: the SHA-256 differs from the manifest's")
+            raise ValueError("it is damaged: its SHA-256 is not the one in the manifest")
 
 
 @contextmanager
 def open_reader(files: Files, path: str, size: int | None = None, max_size: int | None = None) -> Iterator[Reader]:
-    """A file for reading.
+    """Open a file for reading.
+
+    Args:
+        files: The file system.
+        path: The file.
+        size: The size that it must have, in bytes; None for any.
+        max_size: The size that it may have at most; None for any.
 
     Raises:
-        ValueError: Its size is not this one, or more than the most.
+        ValueError: The file has another size.
     """
     handle = files.open(path)
     try:
-        found = files.size(handle)
-        if size is not None and found != size:
-            raise ValueError(f"it has {found} bytes, and {size} were written")
-        if max_size is not None and found > max_size:
-            raise ValueError(f"it has {found} bytes, and at most {max_size} are read")
-        yield Reader(files, handle, found)
+        actual = files.size(handle)
+        if size is not None and actual != size:
+            raise ValueError(f"it has {actual} bytes, but {size} were written")
+        if max_size is not None and actual > max_size:
+            raise ValueError(f"it has {actual} bytes, more than the {max_size} that are read")
+        yield Reader(files, handle, actual)
     finally:
         close_quietly(files, handle)
 
 
 def error_text(error: BaseException) -> str:
-    """An error as a reason in a sentence: for one of the operating system, its text without number and path.
+    """Return an error as the reason in a sentence: of an `OSError`, the text without its number and path.
 
     >>> shown(OSError(28, "No space left on device", "/a")), shown(ValueError("it is short"))
     ('No space left on device', 'it is short')

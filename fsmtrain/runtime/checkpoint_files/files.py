@@ -1,4 +1,4 @@
-"""The few operations on files that checkpoints are made of. A test puts another object in their place, and lets them fail."""
+"""`Files`: every file operation of checkpoints, in one class, so that tests can replace it and inject faults."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Files:
-    """The file system of this machine. Every method may raise an `OSError`; a handle is a number."""
+    """The file system. Every method may raise an `OSError`. A handle is a file descriptor."""
 
     def make_folder(self, path: str) -> None:
-        """Make one folder; its parent exists, itself it does not."""
+        """Make a folder. Its parent exists; the folder itself must not."""
         os.mkdir(path)
 
     def create(self, path: str) -> int:
-        """Make a file that did not exist, for writing."""
+        """Make a file for writing. It must not exist."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _OPEN_FLAGS, 0o666)
 
     def open(self, path: str) -> int:
-        """Open a file for reading. What is no plain file (a link, a folder, a pipe) is refused."""
+        """Open a file for reading. Links, folders and pipes are refused."""
         if _NO_FOLLOW == 0 and os.path.islink(path):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         handle = os.open(path, os.O_RDONLY | _NO_FOLLOW | _OPEN_FLAGS | getattr(os, "O_NONBLOCK", 0))
@@ -38,58 +38,58 @@ class Files:
         return handle
 
     def write(self, handle: int, data: memoryview) -> int:
-        """Write what can be written at once; returns how many bytes that was."""
+        """Write as many bytes as one system call does; return how many."""
         return os.write(handle, data)
 
     def read(self, handle: int, into: memoryview) -> int:
-        """Read what can be read at once; returns how many bytes that was, 0 at the end."""
+        """Read as many bytes as one system call does; return how many, 0 at the end of the file."""
         return os.readv(handle, [into]) if hasattr(os, "readv") else _read(handle, into)
 
     def size(self, handle: int) -> int:
-        """The size of an open file in bytes."""
+        """Return the size of an open file in bytes."""
         return os.fstat(handle).st_size
 
     def sync(self, handle: int) -> None:
-        """Return when all that was written to a file would survive a power cut."""
+        """Flush a file to the disk: once this returns, its content survives a power cut."""
         if fcntl is not None and hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync leaves it in the drive's cache
             fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
         else:
             os.fsync(handle)
 
     def close(self, handle: int) -> None:
-        """Close a file; a write that the system had put off may fail now."""
+        """Close a file. A write that the system has delayed may fail now."""
         os.close(handle)
 
     def names(self, folder: str) -> list[str]:
-        """The names in a folder, in no order."""
+        """Return the names in a folder, in any order."""
         return os.listdir(folder)
 
     def is_folder(self, path: str) -> bool:
-        """Whether there is a folder, and not a link to one."""
+        """Return whether there is a folder of this name; a link to one is not a folder."""
         try:
             return stat.S_ISDIR(os.lstat(path).st_mode)
         except FileNotFoundError:
             return False
 
     def exists(self, path: str) -> bool:
-        """Whether there is anything of this name, be it a broken link."""
+        """Return whether there is anything of this name, even a broken link."""
         return os.path.lexists(path)
 
     def sync_folder(self, path: str) -> None:
-        """Return when the names in a folder would survive a power cut."""
+        """Flush the names in a folder to the disk."""
         if os.name == "nt":  # folders cannot be opened there
             return
         handle = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
         try:
             os.fsync(handle)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # a file system that has no such thing
+            if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # not supported by this file system
                 raise
         finally:
             os.close(handle)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a folder another name in one step; fails where that name has content already."""
+        """Rename a folder in one step. Fails if the new name is a folder that is not empty."""
         os.rename(old, new)
 
     def remove(self, path: str) -> None:
@@ -101,20 +101,23 @@ class Files:
         os.rmdir(path)
 
     def lock(self, folder: str) -> int | None:
-        """Hold a folder until the handle is closed or this process ends; None if another holds it, or it is gone.
+        """Lock a folder until the handle is closed or this process ends; return None if it is locked already, or gone.
+
+        The lock is ``flock``'s, on the folder itself: it adds no file to a checkpoint, and it also excludes other threads of
+        this process. The lock on a run's folder has opposite needs, see `views.recording.folder_lock`.
 
         Raises:
             OSError: This file system or operating system cannot lock folders.
         """
         if fcntl is None:
-            raise OSError(errno.ENOSYS, "folders cannot be locked here", folder)
+            raise OSError(errno.ENOSYS, "folders cannot be locked on this system", folder)
         try:
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _OPEN_FLAGS)
         except FileNotFoundError:
             return None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # It may have been removed or renamed since it was opened: then something else was locked.
+            # If it was removed or renamed since it was opened, something else has been locked.
             if os.path.samestat(os.fstat(handle), os.lstat(folder)):
                 return handle
         except (BlockingIOError, FileNotFoundError):
@@ -127,7 +130,7 @@ class Files:
 
 
 def close_quietly(files: Files, handle: int) -> None:
-    """Close what is of no more interest."""
+    """Close a file, and ignore errors."""
     with contextlib.suppress(OSError):
         files.close(handle)
 

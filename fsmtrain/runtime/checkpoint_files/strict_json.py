@@ -1,4 +1,4 @@
-"""JSON as the standard has it: no NaN, bounded in size and depth, so that no text overflows the stack."""
+"""Strict JSON: no NaN, and a bounded depth, so that no file can overflow the stack."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import json
 import re
 from typing import Any
 
-MAX_DEPTH = 400  # levels of brackets; what the codec writes stays below
+MAX_DEPTH = 400  # levels of brackets; more than the codec ever writes
 _STRINGS_AND_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 
 
 def dump(value: Any, *, indent: int | None = None) -> bytes:
-    """One line of JSON, or several; the same bytes for the same value.
+    """Return a value as JSON, in one line, or indented. Equal values give equal bytes.
 
     Raises:
-        ValueError: A float that is not finite.
+        ValueError: A float is not finite.
     """
     separators = (",", ":") if indent is None else (",", ": ")
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators, indent=indent).encode()
 
 
 def parse(text: bytes) -> Any:
-    """What a text of JSON says.
+    """Parse JSON.
 
     Raises:
-        ValueError: It is no JSON, or deeper than anything that is written here.
+        ValueError: It is not valid JSON, or too deep.
     """
     if _depth(text) > MAX_DEPTH:
-        raise ValueError(f"its brackets are more than {MAX_DEPTH} deep")
+        raise ValueError(f"its brackets are nested more than {MAX_DEPTH} deep")
     try:
         return json.loads(text.decode(), parse_constant=_reject_constant)
     except RecursionError:
-        raise ValueError("its brackets are too deep") from None
+        raise ValueError("its brackets are nested too deep") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"it is no text: {error.reason} at byte {error.start}") from None
+        raise ValueError(f"it is not text: {error.reason} at byte {error.start}") from None
     except ValueError as error:
-        raise ValueError(f"it is no JSON: {error}") from None
+        raise ValueError(f"it is not valid JSON: {error}") from None
 
 
 def _depth(text: bytes) -> int:
-    """How deep the brackets are, those in strings left out.
+    """Return how deep the brackets are nested, not counting those in strings.
 
     >>> _depth(b'{"a": [1, "]["]}')
     2
@@ -57,4 +57,4 @@ def _depth(text: bytes) -> int:
 
 
 def _reject_constant(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number in JSON")
+    raise ValueError(f"{constant} is not a number in JSON")

@@ -1,4 +1,4 @@
-"""Where a value stands in a tree of values, as errors and the names of tensors say it."""
+"""`TreePath`: the path of a value in a state tree, for error messages and for the names of tensors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from attrs import frozen
 class TreePath:
     """The steps from the root of a tree to a value: keys and positions.
 
-    >>> path = Path().key("optimizers").at(0).key("state").key(3).key("exp_avg")
+    >>> path = TreePath().key("optimizers").at(0).key("state").key(3).key("exp_avg")
     >>> str(path), path.name
     ("optimizers[0]['state'][3]['exp_avg']", 'optimizers.0.state.3.exp_avg')
-    >>> str(Path())
+    >>> str(TreePath())
     'the value'
     """
 
@@ -22,16 +22,16 @@ class TreePath:
     step: Any = None
 
     def key(self, key: Any) -> TreePath:
-        """The path of what a mapping holds under a key."""
+        """Return the path of a mapping's value."""
         return TreePath(self, key)
 
     def at(self, position: int) -> TreePath:
-        """The path of an item of a sequence."""
+        """Return the path of a sequence's item, counted from 0."""
         return TreePath(self, position)
 
     @property
     def steps(self) -> list[Any]:
-        """The keys and positions, from the root on."""
+        """The keys and positions, from the root."""
         steps = []
         path = self
         while path.parent is not None:
@@ -41,7 +41,7 @@ class TreePath:
 
     @property
     def name(self) -> str:
-        """The steps joined by dots, as a state_dict names its tensors; text that any file can hold."""
+        """The steps joined by dots, as in the keys of a ``state_dict``. It can always be encoded as UTF-8."""
         joined = ".".join(step if isinstance(step, str) else _step_text(step) for step in self.steps)
         return joined.encode(errors="backslashreplace").decode()
 

@@ -1,4 +1,4 @@
-"""Weights and hyperparameters as files, ours and other trainers', read without unpickling anything.
+"""Files with a model's weights and hyperparameters, ours and other trainers', read without running any code in them.
 
 The state of a whole run belongs to `checkpointing`.
 """

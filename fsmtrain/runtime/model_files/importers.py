@@ -1,8 +1,8 @@
-"""Checkpoints of other trainers: what of them a checkpoint of ours can hold, and what of a run they do not tell.
+"""Import checkpoints of other trainers: of Lightning, or of a user's own loop, written with ``torch.save``.
 
-They are of Lightning, whose keys are known, or of a loop of the user's own: a ``state_dict``, alone or beside other things
-under names that many use. Weights, hyperparameters, and the states of optimizers and schedulers are kept; counters are told.
-Where the run stood in its data, its random states, its windows: nobody has written that down. So no run can go on from one.
+A checkpoint of ours is made of the weights, the hyperparameters, and the states of optimizers and schedulers; counters are only
+reported. Such files have no position in the data, no random states and no accumulation windows, so no run can be resumed from
+one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from fsmtrain.runtime.model_files.hparams import hparams_to_dict
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
 from fsmtrain.wording import plural
 
-IMPORTED = "imported"  # the key that such a checkpoint has in its state, and no other
+IMPORTED = "imported"  # a key that only the state of an imported checkpoint has
 
-# By what is kept: the names that it has elsewhere, those of Lightning first.
+# What is imported, each with the keys that other trainers use, Lightning's first.
 WEIGHTS = ("state_dict", "model_state_dict", "model")
 HPARAMS = ("hyper_parameters", "hparams")
 OPTIMIZERS = ("optimizer_states", "optimizer_state_dict", "optimizer")
@@ -35,12 +35,12 @@ COUNTERS = ("epoch", "global_step")
 
 @frozen(kw_only=True)
 class Imported:
-    """What became of a file.
+    """The result of an import.
 
     Attributes:
-        path: The checkpoint that was made of it.
-        kept: What is in it, in words.
-        left_out: What the file holds besides, by its keys.
+        path: The new checkpoint.
+        imported: What is in it, in words.
+        ignored: The keys of the file that were not imported.
     """
 
     path: Path
@@ -49,18 +49,19 @@ class Imported:
 
 
 def import_checkpoint(path: str | os.PathLike[str], to: str | os.PathLike[str] | None = None) -> Imported:
-    """Make a checkpoint of a file that another program wrote with ``torch.save``: of Lightning, or a loop of one's own.
+    """Import a file that Lightning, or another program, wrote with ``torch.save``, as a checkpoint.
 
-    Nothing in the file is ever run. What comes of it has the weights, the hyperparameters, and the states of optimizers and
-    schedulers as they were; ``load_from_checkpoint`` makes a model of it, with which a run can begin. No run can go on from it:
-    where the other one stood in its data, and its random states, are not known.
+    No code in the file is run. The checkpoint has the weights, the hyperparameters, and the optimizer and scheduler states.
+    Load a model from it with ``load_from_checkpoint`` and start a new run. No run can be resumed from it, since the file has no
+    position in the data and no random states.
 
     Args:
         path: The file: a dict with a ``state_dict``, or a ``state_dict`` alone.
-        to: The folder of checkpoints in which it becomes the next one. None is one beside the file, named like it.
+        to: The folder of checkpoints to which it is added. None: a folder beside the file, with its name.
 
     Raises:
-        CheckpointError: The file is not there, damaged, no such file, or names a class; or the folder cannot be written.
+        CheckpointError: The file does not exist, is damaged, has no weights, or refers to a class; or the folder cannot be
+            written.
     """
     source = Path(path)
     try:
@@ -68,29 +69,29 @@ def import_checkpoint(path: str | os.PathLike[str], to: str | os.PathLike[str] |
     except OSError as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{source}: it cannot be read: {error_text(error)}.") from error
-    told = parse_checkpoint(source, content)
+        raise CheckpointError(f"{source}: cannot be read: {error_text(error)}.") from error
+    parsed = parse_checkpoint(source, content)
     tree = {
-        IMPORTED: {"file": source.name, "left_out": list(told.ignored), **told.counters},
-        "hparams": told.hparams,
-        "model": told.weights,
-        "optimizers": told.optimizers,
-        "schedulers": told.schedulers,
+        IMPORTED: {"file": source.name, "ignored": list(parsed.ignored), **parsed.counters},
+        "hparams": parsed.hparams,
+        "model": parsed.weights,
+        "optimizers": parsed.optimizers,
+        "schedulers": parsed.schedulers,
     }
     beside = source.with_suffix("") if source.suffix else source.with_name(f"{source.name}.imported")
     folder = beside if to is None else Path(to)
     names = zip(("current_epoch", "global_step"), COUNTERS, strict=True)
-    about = {IMPORTED: source.name, **{ours: told.counters.get(theirs) for ours, theirs in names}}
+    metadata = {IMPORTED: source.name, **{ours: parsed.counters.get(theirs) for ours, theirs in names}}
     try:
-        made = Store(folder).save(tree, about)
+        checkpoint = Store(folder).save(tree, metadata)
     except CodecError as error:
         raise CheckpointError(f"{source}: {error}") from error
-    return Imported(path=made, imported=tuple(_describe(told)), ignored=told.ignored)
+    return Imported(path=checkpoint, imported=tuple(_describe(parsed)), ignored=parsed.ignored)
 
 
 @frozen(kw_only=True)
 class ParsedCheckpoint:
-    """What a file tells that can be kept, and the names of what it holds besides."""
+    """The content of a file that can be imported, and the keys of the rest."""
 
     weights: OrderedDict[str, Any]
     hparams: dict[str, Any]
@@ -101,51 +102,52 @@ class ParsedCheckpoint:
 
 
 def parse_checkpoint(source: Path, content: Any) -> ParsedCheckpoint:
-    """What the content of a file tells, whichever trainer wrote it.
+    """Parse the content of a file, whichever trainer wrote it.
 
     Raises:
-        CheckpointError: There are no weights in it.
+        CheckpointError: It has no weights.
     """
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{source} holds a {type(content).__name__}, and a dict with a state_dict is needed.")
+        raise CheckpointError(f"{source}: contains a {type(content).__name__}, not a dict with a state_dict.")
     name, weights = _weights(source, content)
     rest = {} if name is None else {key: value for key, value in content.items() if key != name}
-    hparams, odd = _hparams(_pop_first(rest, HPARAMS, lambda value: isinstance(value, Mapping)))
+    hparams, unsupported = _hparams(_pop_first(rest, HPARAMS, lambda value: isinstance(value, Mapping)))
     return ParsedCheckpoint(
         weights=weights,
         hparams=hparams,
         optimizers=_as_list(_pop_first(rest, OPTIMIZERS, _is_optimizers), _is_optimizer),
         schedulers=_as_list(_pop_first(rest, SCHEDULERS, _is_states), _is_state),
         counters={key: rest.pop(key) for key in COUNTERS if type(rest.get(key)) is int},
-        ignored=(*(f"hyperparameter {key}" for key in odd), *map(str, rest)),
+        ignored=(*(f"hyperparameter {key}" for key in unsupported), *map(str, rest)),
     )
 
 
 def _weights(source: Path, content: Mapping[Any, Any]) -> tuple[Any, Any]:
-    """The key of the weights, None where there is nothing else, and the weights."""
+    """Return the key of the weights, None if there is nothing else, and the weights."""
     for name in WEIGHTS:
-        if _is_weights(content.get(name)) or (name == WEIGHTS[0] and content.get(name) == {}):  # of a model without any
+        if _is_weights(content.get(name)) or (name == WEIGHTS[0] and content.get(name) == {}):  # of a model without weights
             return name, _ordered(content[name])
     if _is_weights(content):
         return None, _ordered(content)
-    names = ", ".join(map(repr, list(content)[:20])) or "nothing"
+    names = ", ".join(map(repr, list(content)[:20])) or "none"
     raise CheckpointError(
-        f"{source}: there are no weights in it. A dict of tensors is needed, alone or under one of {', '.join(WEIGHTS)}; "
-        f"it has {names}."
+        f"{source}: contains no weights. It must be a dict of tensors, or have one under {', '.join(WEIGHTS)}; its keys are "
+        f"{names}."
     )
 
 
 def _is_weights(value: Any) -> bool:
-    """Whether this is a ``state_dict``: tensors by name, and what modules add of their own."""
+    """Return whether this is a ``state_dict``: tensors by name, and the extra state of modules."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         return False
-    tensors = [key for key, one in value.items() if isinstance(one, Tensor)]
-    extra = all(isinstance(one, Tensor) or key.endswith("_extra_state") for key, one in value.items())
-    return bool(tensors) and extra
+    are_tensors = [isinstance(item, Tensor) for item in value.values()]
+    return any(are_tensors) and all(
+        is_tensor or key.endswith("_extra_state") for key, is_tensor in zip(value, are_tensors, strict=True)
+    )
 
 
 def _ordered(weights: Mapping[str, Any]) -> OrderedDict[str, Any]:
-    """The weights with the versions of the modules' parts, where there are some."""
+    """Return the weights with the versions of the submodules, if there are any."""
     ordered = OrderedDict(weights)
     versions = getattr(weights, "_metadata", None)
     if isinstance(versions, dict):
@@ -154,16 +156,16 @@ def _ordered(weights: Mapping[str, Any]) -> OrderedDict[str, Any]:
 
 
 def _pop_first(rest: dict[Any, Any], names: tuple[str, ...], fits: Callable[[Any], bool]) -> Any:
-    """The first of these that is there and fits, which is taken out; None where none is."""
+    """Remove and return the first of these keys whose value fits; None if there is none."""
     for name in names:
         if name in rest and fits(rest[name]):
             return rest.pop(name)
     return None
 
 
-def _as_list(value: Any, is_one: Callable[[Any], bool]) -> list[Any]:
-    """One state, or several, as a list."""
-    return [] if value is None else [value] if is_one(value) else list(value)
+def _as_list(value: Any, is_single: Callable[[Any], bool]) -> list[Any]:
+    """Return one state, or several, as a list."""
+    return [] if value is None else [value] if is_single(value) else list(value)
 
 
 def _is_state(value: Any) -> bool:
@@ -182,28 +184,28 @@ def _is_optimizers(value: Any) -> bool:
     return _is_optimizer(value) or (isinstance(value, (list, tuple)) and all(map(_is_optimizer, value)))
 
 
-def _hparams(found: Mapping[Any, Any] | None) -> tuple[dict[str, Any], list[str]]:
-    """Those that are plain data, and the names of those that are not."""
-    kept, odd = dict[str, Any](), list[str]()
-    for name, value in (found or {}).items():
+def _hparams(values: Mapping[Any, Any] | None) -> tuple[dict[str, Any], list[str]]:
+    """Return the hyperparameters that are plain data, and the names of the others."""
+    plain, unsupported = dict[str, Any](), list[str]()
+    for name, value in (values or {}).items():
         try:
-            kept |= hparams_to_dict({name: value})
+            plain |= hparams_to_dict({name: value})
         except ModelError:
-            odd.append(str(name))
-    return kept, odd
+            unsupported.append(str(name))
+    return plain, unsupported
 
 
-def _describe(told: ParsedCheckpoint) -> Iterator[str]:
-    """What is kept, in words."""
-    tensors = [value for value in told.weights.values() if isinstance(value, Tensor)]
+def _describe(parsed: ParsedCheckpoint) -> Iterator[str]:
+    """Describe in words what is imported."""
+    tensors = [value for value in parsed.weights.values() if isinstance(value, Tensor)]
     yield f"weights: {len(tensors)} tensors with {sum(tensor.numel() for tensor in tensors):,} numbers"
-    if told.hparams:
-        yield f"hyperparameters: {', '.join(told.hparams)}"
-    for what, states in (("optimizer's state", told.optimizers), ("scheduler's state", told.schedulers)):
+    if parsed.hparams:
+        yield f"hyperparameters: {', '.join(parsed.hparams)}"
+    for what, states in (("optimizer state", parsed.optimizers), ("scheduler state", parsed.schedulers)):
         if states:
             yield f"{plural(len(states), what)}"
-    if told.counters:
-        yield ", ".join(f"{name} {number}" for name, number in told.counters.items())
-    unknown = [name for name in COUNTERS if name not in told.counters]
+    if parsed.counters:
+        yield ", ".join(f"{name} {number}" for name, number in parsed.counters.items())
+    unknown = [name for name in COUNTERS if name not in parsed.counters]
     if unknown:
-        yield f"{' and '.join(unknown)}: not known"
+        yield f"{' and '.join(unknown)}: unknown"

@@ -1,4 +1,4 @@
-"""A model's weights and hyperparameters as files: written whole or not at all, and read without running anything in them."""
+"""Save and load a model's weights and hyperparameters: ``save_checkpoint``, ``load_from_checkpoint``, ``meta_tags.csv``."""
 
 from __future__ import annotations
 
@@ -25,9 +25,14 @@ Path_ = str | os.PathLike[str]
 
 
 def save_weights(path: Path_, model: nn.Module, more: Mapping[str, Any]) -> None:
-    """Write a model's ``state_dict`` and ``hparams``, and `more`, and beside them ``meta_tags.csv``.
+    """Write a model's ``state_dict`` and ``hparams`` to a file, and ``meta_tags.csv`` beside it.
 
-    The file is either the old one or the new one, whenever the process or the machine dies.
+    If the process is killed, or the power is cut, the file is either the old one or the new one.
+
+    Args:
+        path: The file.
+        model: The model.
+        more: Additional items of the file.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -40,32 +45,33 @@ def save_weights(path: Path_, model: nn.Module, more: Mapping[str, Any]) -> None
 
 
 def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
-    """The ``state_dict`` and the ``hparams`` in a file, whichever trainer wrote it; or in one of a run's checkpoints, a folder.
+    """Load the ``state_dict`` and the ``hparams`` of a file, whichever trainer wrote it, or of a checkpoint folder.
 
     Raises:
-        FileNotFoundError: There is none.
-        CheckpointError: It is no such file, damaged, or holds more than plain data and tensors.
+        FileNotFoundError: The file does not exist.
+        CheckpointError: It is another kind of file, is damaged, or has more than plain data and tensors.
     """
     if Path(path).is_dir():
         tree = Store(Path(path).parent).load(path).tree
         return {"state_dict": tree["model"], "hparams": tree["hparams"]}
-    told = parse_checkpoint(Path(path), read_torch_file(Path(path), map_location))
-    return {"state_dict": told.weights, "hparams": told.hparams}
+    parsed = parse_checkpoint(Path(path), read_torch_file(Path(path), map_location))
+    return {"state_dict": parsed.weights, "hparams": parsed.hparams}
 
 
 def build_model(cls: type[M], hparams: HParams | None, state_dict: Mapping[str, Any]) -> M:
-    """A model of this class with these hyperparameters and weights, in eval mode.
+    """Make a model of a class with these hyperparameters and weights, in eval mode.
 
-    It is given the hyperparameters whole, or each by its name where it has a parameter for each and none that is ``hparams``.
+    If the class has a parameter for each hyperparameter, and none called ``hparams``, it gets each by name; else all as one
+    argument.
 
     Raises:
-        ModelError: The class cannot be made so, or the weights are those of another model.
+        ModelError: The class cannot be called like this, or the weights belong to another model.
     """
     try:
         model = cls() if hparams is None else cls(**vars(hparams)) if _takes_each(cls, hparams) else cls(hparams)
     except TypeError as error:
-        given = "no argument" if hparams is None else "the saved hparams"
-        raise ModelError(f"{cls.__name__} cannot be made with {given}: {error}.") from error
+        arguments = "no argument" if hparams is None else "the saved hparams"
+        raise ModelError(f"{cls.__name__} cannot be made with {arguments}: {error}.") from error
     load_model_weights(model, state_dict)
     return model.eval()
 
@@ -76,12 +82,12 @@ def _takes_each(cls: type[nn.Module], hparams: HParams) -> bool:
 
 
 def load_model_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Give a model these weights.
+    """Load weights into a model.
 
     Raises:
-        ModelError: They are those of another model.
+        ModelError: They belong to another model.
     """
     try:
         model.load_state_dict(state_dict)
     except RuntimeError as error:
-        raise ModelError(f"The weights are not those of this {type(model).__name__}: {error}") from error
+        raise ModelError(f"the weights do not fit this {type(model).__name__}: {error}") from error

@@ -117,7 +117,7 @@ def test_a_checkpoint_of_another_trainer_is_imported_and_begun_with(run: Run, fo
     assert json.loads(run("test mine.py:Model --weights theirs/000000 --json").out)["metrics"] == {"test_sum": 4.0}
     begun = run(f"fit mine.py:Model {ONE} --weights theirs/000000 --hparams width=4,lr=0.0 --test --json")
     assert json.loads(begun.out)["metrics"]["test_sum"] == 4.0
-    for wrong, says in (("import nothing.ckpt", "nothing.ckpt: it cannot be read"), ("import theirs", "theirs is a folder")):
+    for wrong, says in (("import nothing.ckpt", "nothing.ckpt: cannot be read"), ("import theirs", "theirs is a folder")):
         told = run(wrong)
         assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
         assert says in told.err
@@ -127,7 +127,7 @@ def test_weights_of_another_model_are_refused(run: Run, folder: Path) -> None:
     run(f"fit mine.py:made {ONE} --save wide.pt --quiet")
     told = run("test mine.py:Model --weights wide.pt")
     assert told.code == 2
-    assert "The weights are not those of this Model" in told.err
+    assert "the weights do not fit this Model" in told.err
 
 
 def test_a_failure_of_the_run_names_the_place_and_exits_with_1(run: Run, folder: Path) -> None:

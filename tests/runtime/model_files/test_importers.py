@@ -88,8 +88,8 @@ def test_a_checkpoint_of_lightning_becomes_one_of_ours(zipped: bool) -> None:
     assert made.imported == (
         "weights: 9 tensors with 47 numbers",
         "hyperparameters: width, lr, name",
-        "1 optimizer's state",
-        "1 scheduler's state",
+        "1 optimizer state",
+        "1 scheduler state",
         "epoch 3, global_step 120",
     )
     assert made.ignored == ("pytorch-lightning_version", "loops", "callbacks", "hparams_name")
@@ -111,7 +111,7 @@ def test_the_next_one_in_a_folder_gets_the_next_number() -> None:
 def test_weights_alone_are_enough(name: str) -> None:
     model, *_ = trained()
     made = import_checkpoint(saved(model.state_dict(), name))
-    assert made.imported == ("weights: 9 tensors with 47 numbers", "epoch and global_step: not known")
+    assert made.imported == ("weights: 9 tensors with 47 numbers", "epoch and global_step: unknown")
     assert made.ignored == ()
     loaded = Store(made.path.parent).load(made.path).tree
     assert same_bits(loaded["model"], model.state_dict())
@@ -129,7 +129,7 @@ def test_the_names_of_loops_of_ones_own_are_known() -> None:
         "loss": torch.tensor(0.5),
     }
     made = import_checkpoint(saved(content))
-    assert made.imported[1:] == ("1 optimizer's state", "1 scheduler's state", "epoch 2", "global_step: not known")
+    assert made.imported[1:] == ("1 optimizer state", "1 scheduler state", "epoch 2", "global_step: unknown")
     assert made.ignored == ("loss",)
 
 
@@ -233,16 +233,16 @@ def test_a_truncated_file_is_reported_as_truncated(part: float, zipped: bool) ->
 
 def test_a_folder_and_a_missing_file_are_reported_as_such() -> None:
     Path("folder").mkdir()
-    assert "folder is a folder, and a file that torch.save wrote is needed. Where a trainer writes" in refused(Path("folder"))
+    assert "folder is a folder, not a file of torch.save. If it is a sharded checkpoint" in refused(Path("folder"))
     made = import_checkpoint(saved(of_lightning())).path
-    assert "This one is a checkpoint already" in refused(made)
-    assert "nowhere.ckpt: it cannot be read: No such file" in refused(Path("nowhere.ckpt"))
+    assert "It is a checkpoint of fsmtrain already" in refused(made)
+    assert "nowhere.ckpt: cannot be read: No such file" in refused(Path("nowhere.ckpt"))
 
 
 @pytest.mark.parametrize("content", [b"hello, world", b"{}", b"\x89PNG\r\n\x1a\n0000", b"\x01" * 1000])
 def test_a_file_of_another_kind_is_reported_as_no_checkpoint(content: bytes) -> None:
     Path("some.pt").write_bytes(content)
-    assert "no file of torch.save's" in refused(Path("some.pt"))
+    assert "not a file of torch.save" in refused(Path("some.pt"))
 
 
 def test_a_safetensors_file_is_known() -> None:
@@ -251,7 +251,7 @@ def test_a_safetensors_file_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [([1, 2], "holds a list"), ({"a": 1, "b": 2}, "it has 'a', 'b'."), ({}, "it has nothing.")]
+    ("content", "says"), [([1, 2], "contains a list"), ({"a": 1, "b": 2}, "its keys are 'a', 'b'."), ({}, "its keys are none.")]
 )
 def test_the_error_for_a_file_without_weights_lists_its_keys(content: Any, says: str) -> None:
     assert says in refused(saved(content))
@@ -271,7 +271,7 @@ def test_a_file_that_unpacks_to_more_than_it_has_is_refused_unread(monkeypatch: 
     rezipped(path, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 100_000
     monkeypatch.setattr(torch, "load", None)
-    assert "it is compressed, and unpacked it may have any size" in refused(path)
+    assert "it is compressed, and may have any size when unpacked" in refused(path)
 
 
 def test_a_pickle_that_is_too_large_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,10 @@
-"""The codec: any state as a skeleton of JSON and named tensors, and back, types included.
+"""The codec: encode a state tree as a JSON skeleton and named tensors, and decode it to the same types.
 
-JSON holds None, bools, text, lists, floats that are finite, whole numbers below 2**53 and dicts of text as they are.
-All else is an object with one key, a tag that begins with ``$``; so a dict that has such a key itself is written
-under the tag ``$dict``. Decoding knows the tags in `decoding` and nothing else: it never looks up a class by a name.
+None, bools, text, lists, finite floats, ints below 2**53 and dicts with text keys are written as such. Everything else is an
+object with one key, a tag that begins with ``$``; a dict with such a key is itself written under the tag ``$dict``. Decoding
+knows the tags in `decoding` and nothing else: it never looks up a class by name.
 
-The tags are part of the format: docs/checkpoint-format.md lists them.
+The tags are part of the format, docs/checkpoint-format.md.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
 @frozen(eq=False)
 class Encoded:
-    """A state in two parts: what JSON can hold, and the tensors that it refers to by name."""
+    """A state tree in two parts: what JSON can hold, and the tensors that it refers to by name."""
 
     skeleton: Any
     tensors: dict[str, Tensor]
 
 
 def encode(tree: Any) -> Encoded:
-    """A state as JSON and tensors. The tensors are the state's own, not copies.
+    """Encode a state tree. The tensors are the state's own, not copies.
 
     Raises:
-        CodecError: Something in it cannot be saved. The message begins with its path.
+        CodecError: A value cannot be saved. The message begins with its path.
     """
     encoder = Encoder()
     skeleton = encoder.value(tree, TreePath(), 0)
@@ -41,7 +41,7 @@ def encode(tree: Any) -> Encoded:
 
 
 def encoding_error(tree: Any) -> str | None:
-    """Why a state cannot be encoded; None where it can."""
+    """Return why a state tree cannot be encoded; None if it can."""
     try:
         encode(tree)
     except CodecError as error:
@@ -50,9 +50,9 @@ def encoding_error(tree: Any) -> str | None:
 
 
 def decode(encoded: Encoded) -> Any:
-    """The state that was encoded. Its tensors lie where the encoded ones do; those that were one object are one again.
+    """Decode a state tree. Tensors that were one object are one object again, in the memory of the encoded tensors.
 
     Raises:
-        CodecError: No encoder wrote this. The message begins with the path of what is wrong.
+        CodecError: No encoder wrote this. The message begins with the path of the error.
     """
     return Decoder(TensorResolver(encoded.tensors)).value(encoded.skeleton, TreePath(), 0)

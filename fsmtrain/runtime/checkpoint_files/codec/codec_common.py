@@ -1,4 +1,4 @@
-"""What encoding and decoding share: bounds, the factories of a defaultdict, and floats as text."""
+"""Shared by encoding and decoding: bounds, the factories of a defaultdict, floats as text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-MAX_DEPTH = 64  # levels of containers in a tree
-MAX_JSON_INT = 2**53  # whole numbers from here on are written as text, since many readers of JSON make floats of them
+MAX_DEPTH = 64  # nested containers in a state tree
+MAX_JSON_INT = 2**53  # ints from here on are written as text: many JSON readers convert them to floats
 
 FACTORIES: dict[str, Callable[[], Any] | None] = {
     "none": None, "int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict, "set": set, "tuple": tuple,
@@ -17,7 +17,7 @@ FACTORIES: dict[str, Callable[[], Any] | None] = {
 
 
 def float_to_text(value: float) -> str:
-    """A float as text that gives back its every bit.
+    """Return a float as text that restores its every bit.
 
     >>> float_text(float("-inf")), float_text(-0.0), float_text(-float("nan"))
     ('-inf', '-0.0', 'fff8000000000000')
@@ -27,9 +27,9 @@ def float_to_text(value: float) -> str:
 
 
 def text_to_float(text: Any) -> float:
-    """The float that such a text is of."""
+    """Parse the text of a float."""
     if type(text) is not str:
-        raise TypeError("this is no text")
+        raise TypeError("it must be text")
     if len(text) == 16 and text[:3] in ("7ff", "fff"):
         value: float = struct.unpack(">d", bytes.fromhex(text))[0]
         return value
@@ -37,7 +37,7 @@ def text_to_float(text: Any) -> float:
 
 
 def describe_type(value: Any) -> str:
-    """What a value is, for an error."""
+    """Return the type of a value with its article, for an error."""
     kind = type(value)
     if inspect.isroutine(value):
         return "a function"

@@ -1,4 +1,4 @@
-"""From a skeleton of JSON, and stored tensors, back to a state. Only the tags in the table below mean anything."""
+"""Decode a JSON skeleton and stored tensors to a state tree. Only the tags in the table below are known."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
 
 class Decoder:
-    """Builds a state; whatever does not fit is a `CodecError` with its path."""
+    """Decodes one state tree. Anything invalid raises a `CodecError` with its path."""
 
     def __init__(self, restoring: TensorResolver) -> None:
         self.resolver = restoring
 
     def value(self, value: Any, path: TreePath, depth: int) -> Any:
-        """What a piece of JSON stands for; `depth` is how many containers it is in."""
+        """Decode a JSON value. `depth` is how many containers it is in."""
         kind = type(value)
         if kind in (str, int, bool, type(None)):
             return value
         if kind is float:
             if math.isfinite(value):
                 return value
-            raise CodecError(f"{path}: a number that is too large for a float.")
+            raise CodecError(f"{path}: a number is too large for a float.")
         if depth > MAX_DEPTH:
-            raise CodecError(f"{path}: more than {MAX_DEPTH} containers deep.")
+            raise CodecError(f"{path}: nested in more than {MAX_DEPTH} containers.")
         if kind is list:
             return self.items(value, path, depth + 1)
         if kind is not dict:
-            raise CodecError(f"{path}: JSON does not make {describe_type(value)}.")
+            raise CodecError(f"{path}: JSON cannot contain {describe_type(value)}.")
         tag = next((key for key in value if type(key) is not str or key.startswith("$")), None)
         if tag is None:
             return {key: self.value(item, path.key(key), depth + 1) for key, item in value.items()}
         if len(value) != 1 or tag not in TAGS:
-            raise CodecError(f"{path}: {tag!r} is no tag of this format.")
+            raise CodecError(f"{path}: the tag {tag!r} is unknown.")
         try:
             return TAGS[tag](self, value[tag], path, depth + 1)
         except CodecError:
             raise
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CodecError(f"{path}: this is no {tag.removeprefix('$')}: {reason}.") from None
+            raise CodecError(f"{path}: invalid {tag.removeprefix('$')}: {reason}.") from None
 
     def items(self, values: Any, path: TreePath, depth: int) -> list[Any]:
-        """Those of a sequence."""
+        """Decode the items of a sequence."""
         if type(values) is not list:
-            raise TypeError("its items are no list")
+            raise TypeError("its items must be a list")
         if set(map(type, values)) == {int}:
             return list(values)
         return [self.value(value, path.at(position), depth) for position, value in enumerate(values)]
 
     def pairs(self, pairs: Any, path: TreePath, depth: int) -> list[tuple[Any, Any]]:
-        """Keys of any kind with their values."""
+        """Decode the keys and values of a mapping."""
         result = []
         for pair in _list(pairs, path):
             key, value = _list(pair, path, 2)
@@ -70,32 +70,32 @@ class Decoder:
         return result
 
     def state_dict(self, parts: Any, path: TreePath, depth: int) -> Any:
-        """A module's, with the versions of its parts in an attribute."""
+        """Decode a module's ``state_dict``, with the versions of its submodules in an attribute."""
         pairs, metadata = _list(parts, path, 2)
         result = OrderedDict(self.pairs(pairs, path, depth))
         result._metadata = self.value(metadata, path.key("_metadata"), depth)  # type: ignore[attr-defined]
         return result
 
     def default_dict(self, parts: Any, path: TreePath, depth: int) -> Any:
-        """A defaultdict; its factory comes out of a fixed table."""
+        """Decode a defaultdict; its factory is in a fixed table."""
         name, pairs = _list(parts, path, 2)
         return defaultdict(FACTORIES[name], self.pairs(pairs, path, depth))
 
     def counter(self, pairs: Any, path: TreePath, depth: int) -> Any:
-        """A Counter of these counts, and not one that counts the pairs."""
+        """Decode a Counter. The counts are set directly: ``Counter(pairs)`` would count the pairs."""
         result: Counter[Any] = Counter()
         dict.update(result, self.pairs(pairs, path, depth))
         return result
 
     def deque(self, parts: Any, path: TreePath, depth: int) -> Any:
-        """A deque with its greatest length."""
+        """Decode a deque with its maximum length."""
         length, items = _list(parts, path, 2)
         return deque(self.items(items, path, depth), length)
 
     def array(self, reference: Any, path: TreePath, depth: int) -> Any:
-        """An array out of the tensor that holds its content."""
+        """Decode an array from the tensor with its content."""
         if type(reference) is not dict:
-            raise TypeError("this is no reference")
+            raise TypeError("it must be a reference to a tensor")
         return numpy_arrays.tensor_to_array(self.resolver.stored(reference.get("name")), reference)
 
 
@@ -127,11 +127,11 @@ TAGS: dict[str, Callable[[Decoder, Any, TreePath, int], Any]] = {
 
 def _list(value: Any, path: TreePath, length: int | None = None) -> list[Any]:
     if type(value) is not list or length not in (None, len(value)):
-        raise CodecError(f"{path}: a list{'' if length is None else f' of {length}'} belongs here.")
+        raise CodecError(f"{path}: it must be a list{'' if length is None else f' of {length}'}.")
     return value
 
 
 def _text(value: Any) -> str:
     if type(value) is not str:
-        raise TypeError("this is no text")
+        raise TypeError("it must be text")
     return value

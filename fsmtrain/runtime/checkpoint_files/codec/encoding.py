@@ -1,4 +1,4 @@
-"""From a state to a skeleton of JSON, while its tensors are gathered. The tags and their sense are told in `codec`."""
+"""Encode a state tree as a JSON skeleton, and collect its tensors. For the tags see `codec`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _UNCHANGED_TYPES = {bool, type(None)}
 
 
 class Encoder:
-    """Walks a state; `gathering` has the tensors that were met."""
+    """Encodes one state tree; `collector` has its tensors."""
 
     def __init__(self) -> None:
         self.collector = TensorCollector()
@@ -38,7 +38,7 @@ class Encoder:
         self._in_key = False
 
     def value(self, value: Any, path: TreePath, depth: int) -> Any:
-        """Any value as JSON; `depth` is how many containers it is in."""
+        """Encode any value. `depth` is how many containers it is in."""
         kind = type(value)
         if kind is str:
             return value if _is_text(value) else {"$str": value.encode("utf-8", "surrogatepass").hex()}
@@ -54,9 +54,9 @@ class Encoder:
             return self._tensor(value, path)
         if kind in _SCALARS:
             tag, write = _SCALARS[kind]
-            return {tag: self._guarded(write, value, path)}
+            return {tag: self._call(write, value, path)}
         if isinstance(value, np.generic):
-            return {"$scalar": self._guarded(numpy_arrays.scalar_to_json, value, path)}
+            return {"$scalar": self._call(numpy_arrays.scalar_to_json, value, path)}
         raise CodecError(f"{path}: {describe_type(value)} cannot be saved. {_advice(value)}")
 
     def _tensor(self, value: Any, path: TreePath) -> Any:
@@ -64,12 +64,12 @@ class Encoder:
             raise CodecError(f"{path}: {describe_type(value)} as a key of a dict, or in a set, cannot be saved.")
         if isinstance(value, Tensor):
             return {"$tensor": self.collector.add(value, path)}
-        content, fields = self._guarded(numpy_arrays.array_to_tensor, value, path)
+        content, fields = self._call(numpy_arrays.array_to_tensor, value, path)
         reference = self.collector.add_unshared(content, path)
         reference.update(fields)
         return {"$array": reference}
 
-    def _guarded(self, write: Callable[[Any], Any], value: Any, path: TreePath) -> Any:
+    def _call(self, write: Callable[[Any], Any], value: Any, path: TreePath) -> Any:
         try:
             return write(value)
         except ValueError as error:
@@ -79,7 +79,7 @@ class Encoder:
         if id(value) in self._inside:
             raise CodecError(f"{path}: a {type(value).__name__} that contains itself cannot be saved.")
         if depth == MAX_DEPTH:
-            raise CodecError(f"{path}: what is more than {MAX_DEPTH} containers deep cannot be saved.")
+            raise CodecError(f"{path}: values nested in more than {MAX_DEPTH} containers cannot be saved.")
         self._inside.add(id(value))
         try:
             return _CONTAINERS[type(value)](self, value, path, depth + 1)
@@ -87,28 +87,28 @@ class Encoder:
             self._inside.discard(id(value))
 
     def items(self, values: Iterable[Any], path: TreePath, depth: int) -> list[Any]:
-        """Those of a sequence."""
+        """Encode the items of a sequence."""
         values = list(values)
         if set(map(type, values)) == {int} and -MAX_JSON_INT < min(values) <= max(values) < MAX_JSON_INT:
             return values  # a shortcut: orders of data sets are long
         return [self.value(value, path.at(position), depth) for position, value in enumerate(values)]
 
     def members(self, values: Iterable[Any], path: TreePath, depth: int) -> list[Any]:
-        """Those of a set, in an order that does not depend on their hashes."""
+        """Encode the items of a set, in an order that does not depend on their hashes."""
         return sorted((self.key(value, path, depth) for value in values), key=strict_json.dump)
 
     def mapping(self, values: dict[Any, Any], path: TreePath, depth: int) -> Any:
-        """A dict as JSON's own, if no key is in the way of that."""
+        """Encode a dict, as a JSON object if its keys allow that."""
         if all(type(key) is str and not key.startswith("$") and _is_text(key) for key in values):
             return {key: self.value(value, path.key(key), depth) for key, value in values.items()}
         return {"$dict": self.pairs(values, path, depth)}
 
     def pairs(self, values: dict[Any, Any], path: TreePath, depth: int) -> list[Any]:
-        """Keys of any kind with their values, in order."""
+        """Encode the keys and values of a mapping, in order."""
         return [[self.key(key, path, depth), self.value(value, path.key(key), depth)] for key, value in values.items()]
 
     def key(self, key: Any, path: TreePath, depth: int) -> Any:
-        """What is looked up by its value: no tensor, which would be another one after."""
+        """Encode a dict's key or a set's item. It cannot be a tensor, which is hashed by identity."""
         before, self._in_key = self._in_key, True
         try:
             return self.value(key, path.key(key), depth)
@@ -116,22 +116,22 @@ class Encoder:
             self._in_key = before
 
     def ordered_dict(self, values: OrderedDict[Any, Any], path: TreePath, depth: int) -> Any:
-        """A module's state_dict has the versions of its parts in an attribute, `_metadata`."""
+        """Encode an OrderedDict. A module's ``state_dict`` has the versions of its submodules in the attribute `_metadata`."""
         attributes = vars(values)
         if attributes.keys() - {"_metadata"}:
-            raise CodecError(f"{path}: an OrderedDict with attributes of its own, {sorted(attributes)}, cannot be saved.")
+            raise CodecError(f"{path}: an OrderedDict with the attributes {sorted(attributes)} cannot be saved.")
         pairs = self.pairs(values, path, depth)
         if not attributes:
             return {"$ordered": pairs}
         return {"$state_dict": [pairs, self.value(attributes["_metadata"], path.key("_metadata"), depth)]}
 
     def default_dict(self, values: defaultdict[Any, Any], path: TreePath, depth: int) -> Any:
-        """Its factory by a name out of a fixed table."""
+        """Encode a defaultdict, its factory by a name in a fixed table."""
         name = next((name for name, factory in FACTORIES.items() if values.default_factory is factory), None)
         if name is None:
             raise CodecError(
                 f"{path}: a defaultdict whose default_factory is {describe_type(values.default_factory)} cannot be saved. "
-                f"Save dict(…) of it."
+                f"Save dict(value)."
             )
         return {"$default": [name, self.pairs(values, path, depth)]}
 
@@ -166,7 +166,7 @@ def _supported_dtype_name(name: str) -> str:
 
 
 def _is_text(value: str) -> bool:
-    """Whether a text can be written as UTF-8: without lone surrogates."""
+    """Return whether a text can be encoded as UTF-8: it has no lone surrogates."""
     if value.isascii():
         return True
     try:
@@ -180,7 +180,7 @@ def _advice(value: Any) -> str:
     if isinstance(value, torch.Generator):
         return "Save generator.get_state()."
     if isinstance(value, (dict, list, tuple, str, int, float, set)):
-        return f"It is a {type(value).__mro__[1].__name__} of a class of its own: save it as one of Python's own types."
+        return f"Its class is derived from {type(value).__mro__[1].__name__}: convert it to a builtin type."
     if callable(getattr(value, "state_dict", None)):
         return "Save its state_dict()."
-    return "Save what it is made of: numbers, text, tensors, arrays, and containers of these."
+    return "Save its content: numbers, text, tensors, arrays, and containers of these."

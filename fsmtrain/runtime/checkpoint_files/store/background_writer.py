@@ -1,8 +1,8 @@
-"""Saving while training goes on: a state is copied at once and written in the background.
+"""Save checkpoints in the background: a state is copied at once and written by a thread while training continues.
 
-At most two copies of a state exist: the one being written and the one that waits. A third replaces the one that
-waits, so what is saved is always the newest; one that must be kept is not replaced, the third then waits for its turn.
-A save that fails is reported, and training goes on; the checkpoints before it are as they were.
+At most two copies exist: the one being written and the one waiting. A third replaces the one waiting, so the newest state is
+saved; if the one waiting must be kept, the third blocks until it is being written. A save that fails is reported, training
+continues, and earlier checkpoints are unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, copy_enc
 from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.user_warnings import warn
 
-MAX_KEPT_ERRORS = 100  # that are remembered
+MAX_KEPT_ERRORS = 100
 
 
 @frozen(eq=False)
@@ -35,23 +35,28 @@ class _Job:
 
 
 class BackgroundWriter:
-    """Saves into a store from a thread of its own, which lives only while there is something to write.
+    """Writes checkpoints in a thread of its own, which lives only while there is something to write.
 
-    The process does not end before the last save has: not at its normal end, and not after an exception. Use it as a
-    context manager, or call `close`, to be told of the last errors as well.
+    The process does not end before the last checkpoint is written, not even after an exception. Use it as a context manager, or
+    call `close`, so that the last errors are reported too.
 
     Args:
         store: Where to save.
-        policy: Which checkpoints to keep after each one that was saved; None keeps all.
-        report: What is called with the message of an error, once for each kind of error, in the thread that calls
-            `submit`, `poll` or `close`. A warning if it is not given.
+        policy: Which checkpoints to keep after each save; None keeps all.
+        report: Called with the message of an error, once per kind of error, in the thread that calls `submit`, `poll` or
+            `close`. By default it warns.
+
+    Attributes:
+        last_saved: The last checkpoint that was saved and is durable.
+        states_replaced: How many states were never written because a newer one came.
+        errors: The first errors, at most `MAX_KEPT_ERRORS`.
     """
 
     def __init__(self, store: Store, policy: RetentionPolicy | None = None, report: Callable[[str], None] = warn) -> None:
         self.store = store
-        self.last_saved: Path | None = None  # the last checkpoint that was saved, durable
-        self.states_replaced = 0  # how many states were never written because a newer one came
-        self.errors: list[BaseException] = []  # the first of them, each told or still to be told by its kind's first
+        self.last_saved: Path | None = None
+        self.states_replaced = 0
+        self.errors: list[BaseException] = []
         self._policy = policy
         self._report = report
         self._changed = threading.Condition()
@@ -62,22 +67,22 @@ class BackgroundWriter:
         self._error_counts: Counter[tuple[Any, ...]] = Counter()
 
     def submit(self, tree: Any, metadata: Mapping[str, Any], *, must_keep: bool = False) -> None:
-        """Save this state as it is now. Returns when it is copied.
+        """Save the present state. Returns once it is copied.
 
         Args:
             tree: The state.
-            about: What it is of.
-            must_keep: Whether this one is to be written even if a newer state comes before its turn.
+            metadata: What the manifest says about it.
+            must_keep: If true, it is written even if a newer state comes before its turn.
 
         Raises:
-            CodecError: The state, or what it is of, holds something that cannot be saved.
+            CodecError: The state or the metadata has a value that cannot be saved.
         """
         self.poll()
-        encoded, encoded_about = encode(tree), encode_metadata(metadata)
+        encoded, encoded_metadata = encode(tree), encode_metadata(metadata)
         try:
-            job = _Job(copy_encoded(encoded, encoded_about, self._reusable_snapshot()), must_keep)
-        except (MemoryError, RuntimeError) as error:  # torch says RuntimeError
-            message = f"{self.store.folder}: no checkpoint could be saved: the state could not be copied: {error_text(error)}"
+            job = _Job(copy_encoded(encoded, encoded_metadata, self._reusable_snapshot()), must_keep)
+        except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError
+            message = f"{self.store.folder}: the checkpoint was not saved: the state could not be copied: {error_text(error)}"
             self._record_error(CheckpointError(message))
             self.poll()
             return
@@ -89,26 +94,26 @@ class BackgroundWriter:
             self._start_thread()
 
     def poll(self) -> None:
-        """Report the errors that have come up since, and do not wait for anything."""
+        """Report new errors. Does not wait."""
         with self._changed:
             untold, self._unreported = self._unreported, []
         for error in untold:
             known = isinstance(error, FsmtrainError)
-            self._report(str(error) if known else f"{self.store.folder}: saving failed: {error!r}")
+            self._report(str(error) if known else f"{self.store.folder}: the checkpoint was not saved: {error!r}")
 
     def wait(self) -> None:
-        """Return when all that was submitted is saved, or has failed."""
+        """Wait until everything submitted has been saved or has failed."""
         with self._changed:
             self._changed.wait_for(lambda: not self._is_writing)
         self.poll()
 
     def close(self) -> None:
-        """Wait for the last save, and report what has not been told yet: how often each kind of error came up again."""
+        """Wait for the last save; report new errors, and how often each kind of error occurred."""
         self.wait()
         self._spare = None
         for (*_, reason), count in self._error_counts.items():
             if count > 1:
-                self._report(f"{self.store.folder}: saving failed {count} times in the same way: {reason}.")
+                self._report(f"{self.store.folder}: {count} checkpoints were not saved, for the same reason: {reason}.")
         self._error_counts.clear()
 
     def __enter__(self) -> Self:
@@ -118,20 +123,20 @@ class BackgroundWriter:
         self.close()
 
     def _reusable_snapshot(self) -> Snapshot | None:
-        """A snapshot whose memory may be used again: the one that waits, which is given up, or one that is written."""
+        """Return a snapshot whose memory can be reused: the one waiting, which is dropped, or one that has been written."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting is None or not self._waiting.must_keep)
             if self._waiting is not None:
-                free, self._waiting = self._waiting.snapshot, None
+                dropped, self._waiting = self._waiting.snapshot, None
                 self.states_replaced += 1
-                return free
-            free_now, self._spare = self._spare, None
-            return free_now
+                return dropped
+            spare, self._spare = self._spare, None
+            return spare
 
     def _start_thread(self) -> None:
         try:
             threading.Thread(target=self._write_all, name="fsmtrain saving").start()
-        except RuntimeError:  # no thread can be had, as when the interpreter ends
+        except RuntimeError:  # no thread can be started, for example at interpreter exit
             self._write_all()
 
     def _write_all(self) -> None:

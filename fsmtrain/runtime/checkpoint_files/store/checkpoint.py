@@ -1,4 +1,4 @@
-"""One checkpoint: a folder whose files are a state. Here they are written, not yet safe, and read, every byte checked."""
+"""The files of one checkpoint: write them into a folder, and read them, verifying every byte. The commit is in `store`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MODEL_KEY = "model."
 
 @frozen
 class SkippedCheckpoint:
-    """A checkpoint that cannot be loaded, and why."""
+    """A checkpoint that cannot be loaded, and the reason."""
 
     path: Path
     reason: str
@@ -43,7 +43,7 @@ class SkippedCheckpoint:
 
 @frozen(eq=False)
 class LoadedCheckpoint:
-    """A checkpoint's content, and those newer ones that were skipped to find it. All tensors are in the host's memory."""
+    """A checkpoint's content, and newer checkpoints that were skipped. All tensors are in host memory."""
 
     path: Path
     tree: Any
@@ -52,16 +52,16 @@ class LoadedCheckpoint:
 
 
 def write_checkpoint(files: Files, folder: str, encoded: Encoded, metadata: dict[str, Any]) -> None:
-    """Write a checkpoint's files into an empty folder; all are durable when this returns.
+    """Write a checkpoint's files into an empty folder. They are durable when this returns.
 
     Raises:
-        OSError: One could not be written.
-        ValueError: One would be larger than what is read.
+        OSError: A file could not be written.
+        ValueError: A file would be too large to be read again.
     """
     text = strict_json.dump(encoded.skeleton)
     if len(text) > MAX_STATE_BYTES:
         raise ValueError(
-            f"without its tensors the state takes {len(text)} bytes, and {MAX_STATE_BYTES} are the most. "
+            f"without its tensors the state has {len(text)} bytes, more than {MAX_STATE_BYTES}. "
             f"Keep long lists of numbers as tensors or arrays"
         )
     model = {name: tensor for name, tensor in encoded.tensors.items() if name.startswith(_MODEL_KEY)}
@@ -78,10 +78,10 @@ def write_checkpoint(files: Files, folder: str, encoded: Encoded, metadata: dict
 
 
 def read_checkpoint(files: Files, path: Path) -> LoadedCheckpoint:
-    """A checkpoint's content.
+    """Read a checkpoint, and verify every byte of it.
 
     Raises:
-        CheckpointError: It is not there, damaged, or none.
+        CheckpointError: It does not exist, is damaged, or is not a checkpoint.
     """
     manifest = load_manifest(files, path)
     with _checkpoint_errors(path, STATE):
@@ -102,26 +102,26 @@ def read_checkpoint(files: Files, path: Path) -> LoadedCheckpoint:
 
 
 def load_manifest(files: Files, path: Path) -> Manifest:
-    """What a checkpoint says of itself.
+    """Read a checkpoint's manifest.
 
     Raises:
-        CheckpointError: There is none, or its manifest is damaged.
+        CheckpointError: There is no checkpoint, or its manifest is damaged.
     """
     with _checkpoint_errors(path):
         if not files.is_folder(str(path)):
-            raise ValueError("it is no folder" if files.exists(str(path)) else "there is no folder of this name")
+            raise ValueError("it is not a folder" if files.exists(str(path)) else "there is no such folder")
     with _checkpoint_errors(path, MANIFEST):
         return read_manifest(files, str(path / MANIFEST))
 
 
 @contextlib.contextmanager
 def _checkpoint_errors(path: Path, name: str | None = None) -> Iterator[None]:
-    """What goes wrong with a checkpoint, told with its path and the file's name."""
+    """Convert errors to a `CheckpointError` with the checkpoint's path and the file's name."""
     try:
         yield
     except CheckpointError:
         raise
     except (OSError, ValueError, FsmtrainError, MemoryError, RuntimeError) as error:
-        reason = error_text(error) if not isinstance(error, MemoryError) else "there is not enough memory for it"
+        reason = error_text(error) if not isinstance(error, MemoryError) else "there is not enough memory to load it"
         reason = reason.removesuffix(".")
         raise CheckpointError(f"{path}: {name}: {reason}." if name else f"{path}: {reason}.") from error

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: its format, what it is of, and the size and SHA-256 of each of its files, and of itself."""
+"""The manifest of a checkpoint: format version, metadata, and the size and SHA-256 of each file and of itself."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ VERSION = 1
 MANIFEST = "manifest.json"
 STATE = "state.json"
 TENSORS = "tensors.safetensors"
-MODEL = "model.safetensors"  # the tensors of the state's "model", under their own names
-FILE_NAMES = (STATE, TENSORS, MODEL)  # no other file is ever opened
+MODEL = "model.safetensors"  # the tensors of the state's "model", named as in its state_dict
+FILE_NAMES = (STATE, TENSORS, MODEL)  # no other file is opened
 
 MAX_MANIFEST_BYTES = 2**22  # bytes
 
 
 @frozen
 class Manifest:
-    """What a checkpoint says of itself."""
+    """What a checkpoint says about itself."""
 
     metadata: dict[str, Any]
-    created: str  # in UTC, as ISO 8601 writes it
+    created: str  # in UTC, in ISO 8601
     files: Mapping[str, FileDigest]
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint is of, as JSON.
+    """Encode a checkpoint's metadata as JSON.
 
     Raises:
-        CodecError: It is no dict of text, or holds what only a tensor file could.
+        CodecError: A value cannot be saved, or is a tensor or array.
     """
-    encoded = encode({"about": dict(metadata)})
+    encoded = encode({"metadata": dict(metadata)})
     if encoded.tensors:
         name = next(iter(encoded.tensors))
-        raise CodecError(f"{name}: tensors and arrays belong in the state; of a tensor with one element save tensor.item().")
-    skeleton: dict[str, Any] = encoded.skeleton["about"]
+        raise CodecError(f"{name}: metadata cannot contain tensors or arrays. Use tensor.item(), or save it in the state.")
+    skeleton: dict[str, Any] = encoded.skeleton["metadata"]
     return skeleton
 
 
 def write_manifest(files: Files, path: str, metadata: dict[str, Any], contents: Mapping[str, FileDigest]) -> None:
-    """Write it; `about` is encoded already.
+    """Write a manifest. The metadata is encoded already.
 
     Raises:
-        ValueError: It would be larger than what is read.
+        ValueError: It would be too large to be read again.
     """
     content = {
         "format": FORMAT,
@@ -65,29 +65,31 @@ def write_manifest(files: Files, path: str, metadata: dict[str, Any], contents: 
     }
     text = strict_json.dump({**content, "sha256": _own_checksum(content)}, indent=2) + b"\n"
     if len(text) > MAX_MANIFEST_BYTES:
-        raise ValueError(f"about: it takes {len(text)} bytes, and {MAX_MANIFEST_BYTES} are the most. Save it in the state.")
+        raise ValueError(
+            f"the metadata has {len(text)} bytes, more than the {MAX_MANIFEST_BYTES} allowed. Save it in the state."
+        )
     write_file(files, path, [text])
 
 
 def read_manifest(files: Files, path: str) -> Manifest:
-    """Read and check it.
+    """Read and verify a manifest.
 
     Raises:
         OSError: It could not be read.
-        ValueError: It is damaged, of another version, or none.
+        ValueError: It is damaged, of another version, or not a manifest.
     """
     with open_reader(files, path, max_size=MAX_MANIFEST_BYTES) as reader:
         content = strict_json.parse(reader.read(reader.remaining))
     if type(content) is not dict or content.get("format") != FORMAT:
-        raise ValueError(f"it is not of the format {FORMAT!r}")
+        raise ValueError(f"its format is not {FORMAT!r}")
     version = content.get("version")
     if version != VERSION:
-        raise ValueError(f"it is of version {version!r} of the format; this fsmtrain reads {VERSION}: use the one that made it")
+        raise ValueError(f"its format version is {version!r}, this fsmtrain reads {VERSION}. Use the fsmtrain that wrote it")
     if content.pop("sha256", None) != _own_checksum(content):
-        raise ValueError("its content is not what was written: its own SHA-256 differs")
+        raise ValueError("it is damaged: its SHA-256 is not the one in it")
     about = decode(Encoded(content.get("about"), {}))
     if type(about) is not dict:
-        raise ValueError("its 'about' is no dict")
+        raise ValueError("its 'about' is not a dict")
     return Manifest(about, str(content.get("created")), _parse_files(content.get("files")))
 
 
@@ -97,14 +99,14 @@ def _parse_files(entries: Any) -> dict[str, FileDigest]:
     contents = {}
     for name, entry in entries.items():
         if name not in FILE_NAMES:
-            raise ValueError(f"it names the file {name!r}, and a checkpoint has none but {', '.join(FILE_NAMES)}")
+            raise ValueError(f"it names the file {name!r}; a checkpoint only has {', '.join(FILE_NAMES)}")
         if type(entry) is not dict or type(entry.get("size")) is not int or type(entry.get("sha256")) is not str:
-            raise ValueError(f"it does not tell the size and SHA-256 of {name}")
+            raise ValueError(f"it has no size and SHA-256 of {name}")
         contents[name] = FileDigest(entry["size"], entry["sha256"])
     return contents
 
 
 def _own_checksum(content: dict[str, Any]) -> str:
-    """Of the content as one line of ASCII with sorted keys, so that only what it says counts."""
+    """Return the SHA-256 of the content as one line of ASCII with sorted keys, so that its layout does not count."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A state as it is at one moment: copied fast, so that training can go on while it is written."""
+"""Snapshots: copy a state to host memory, fast, so that training can continue while it is written."""
 
 from __future__ import annotations
 
@@ -13,36 +13,41 @@ from torch import Tensor
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, encode
 from fsmtrain.runtime.checkpoint_files.store.manifest import encode_metadata
 
-MIN_MAPPED_BYTES = 2**16  # bytes of a tensor
+MIN_MAPPED_BYTES = 2**16  # of a tensor; its copy has a memory mapping of its own
 
 
 @frozen(eq=False)
 class Snapshot:
-    """A copy of a state in the host's memory, encoded, with what it is of. Copies from devices may still be under way."""
+    """An encoded copy of a state in host memory, with its metadata. Copies from devices may still be under way."""
 
     encoded: Encoded
     metadata: dict[str, Any]
     copy_events: tuple[torch.cuda.Event, ...] = ()
 
     def wait(self) -> None:
-        """Return when all copies have arrived."""
+        """Wait until all copies have arrived."""
         for event in self.copy_events:
             event.synchronize()
 
 
 def take_snapshot(tree: Any, metadata: Mapping[str, Any], reuse: Snapshot | None = None) -> Snapshot:
-    """Copy a state. The memory of a snapshot that is of no more use may be used again: fresh memory costs several times more.
+    """Copy a state.
 
-    Copies from CUDA run behind what the current stream has to do, into pinned memory; the host does not wait for them.
+    Copies from CUDA go to pinned memory, in the current stream; the host does not wait for them.
+
+    Args:
+        tree: The state.
+        metadata: What the manifest will say about it.
+        reuse: A snapshot that is no longer needed, whose memory is reused: fresh memory costs several times more.
 
     Raises:
-        CodecError: The state, or what it is of, holds something that cannot be saved.
+        CodecError: The state or the metadata has a value that cannot be saved.
     """
     return copy_encoded(encode(tree), encode_metadata(metadata), reuse)
 
 
 def copy_encoded(encoded: Encoded, metadata: dict[str, Any], reuse: Snapshot | None = None) -> Snapshot:
-    """The same of a state that is encoded already."""
+    """Copy a state that is encoded already."""
     spare = reuse.encoded.tensors if reuse is not None else {}
     if reuse is not None:
         reuse.wait()
@@ -62,10 +67,10 @@ def copy_encoded(encoded: Encoded, metadata: dict[str, Any], reuse: Snapshot | N
 
 
 def _host_memory(spare: Tensor | None, tensor: Tensor) -> Tensor:
-    """Memory for a copy: the spare one if it fits.
+    """Return memory for a copy: the spare memory if it fits.
 
-    Large copies are mapped on their own and not taken from the heap. They would come to lie behind the gradients there, which
-    then no longer grow and shrink at its end: with 2.5 million parameters each later batch took a tenth longer.
+    Large copies get a memory mapping each, not memory of the heap. There they would end up behind the gradients, which could
+    no longer grow and shrink at its end: with 2.5 million parameters, each later batch took 10% longer.
     """
     pinned = tensor.is_cuda
     fits = spare is not None and spare.dtype == tensor.dtype and spare.shape == tensor.shape

@@ -1,7 +1,7 @@
-"""A folder of checkpoints, each a folder of its own whose name is a number: there whole and durable, or not there.
+"""`Store`: a folder of checkpoints, each in a numbered folder. Saving is atomic and durable: all of a checkpoint, or nothing.
 
-A checkpoint is written under a name that no reader looks at, and gets its number in one step when all of it is durable.
-A number is never used twice while it is there, so two processes that save into one folder cannot hurt each other.
+A checkpoint is written under a name that no reader looks at, and renamed to its number once all of it is durable. A rename
+never replaces a checkpoint, so two processes can save into the same folder.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from fsmtrain.runtime.checkpoint_files.store.manifest import encode_metadata
 from fsmtrain.runtime.checkpoint_files.store.retention import RetentionPolicy
 
 _NUMBER = re.compile(r"[0-9]{6,15}")
-_WRITING = ".writing-"  # a checkpoint that is not yet one
-_REMOVING = ".removing-"  # one that is none any more
+_WRITING = ".writing-"  # prefix of a checkpoint that is being written
+_REMOVING = ".removing-"  # prefix of one that is being removed
 
 
 class Store:
-    """The checkpoints in a folder, which is made when the first one is saved."""
+    """The checkpoints in a folder. The folder is made when the first one is saved."""
 
     def __init__(self, folder: str | os.PathLike[str], files: Files | None = None) -> None:
         self.folder = Path(folder)
         self._files = files or Files()
         self._is_prepared = False
-        self._last_saved = -1  # the last number that was saved here
+        self._last_saved = -1  # the number of the last checkpoint that this object saved
 
     def save(self, tree: Any, metadata: Mapping[str, Any]) -> Path:
-        """Save a state. When this returns, the checkpoint is there, also after a power cut.
+        """Save a state. When this returns, the checkpoint survives a power cut.
 
         Raises:
-            CodecError: The state, or what it is of, holds something that cannot be saved.
-            CheckpointError: The files could not be written. The checkpoints before are as they were.
+            CodecError: The state or the metadata has a value that cannot be saved.
+            CheckpointError: The files could not be written. Earlier checkpoints are unchanged.
         """
         return self.write(encode(tree), encode_metadata(metadata))
 
     def write(self, encoded: Encoded, metadata: dict[str, Any]) -> Path:
-        """Save a state, and what it is of, that are encoded already."""
+        """Save a state and metadata that are encoded already."""
         try:
             self._prepare_folder()
             with self._locked_folder() as temporary:
@@ -60,20 +60,20 @@ class Store:
                 number = self._commit(temporary)
         except (OSError, ValueError) as error:
             raise CheckpointError(
-                f"{self.folder}: no checkpoint could be saved: {error_text(error)}. Those that were there before are untouched."
+                f"{self.folder}: the checkpoint was not saved: {error_text(error)}. Earlier checkpoints are unchanged."
             ) from error
         try:
             self._files.sync_folder(str(self.folder))
         except OSError as error:
             raise CheckpointError(
-                f"{self._path(number)}: this checkpoint was written, but may not survive a power cut: {error_text(error)}. "
-                f"Those that were there before are untouched."
+                f"{self._path(number)}: the checkpoint was written, but may not survive a power cut: {error_text(error)}. "
+                f"Earlier checkpoints are unchanged."
             ) from error
         self._last_saved = number
         return self._path(number)
 
     def numbers(self) -> list[int]:
-        """The numbers of the checkpoints that are there, valid or not, the oldest first.
+        """Return the numbers of all checkpoints, valid or not, the oldest first.
 
         Raises:
             CheckpointError: The folder cannot be read.
@@ -83,14 +83,14 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise CheckpointError(f"{self.folder}: the folder of checkpoints cannot be read: {error_text(error)}.") from error
+            raise CheckpointError(f"{self.folder}: cannot read the folder of checkpoints: {error_text(error)}.") from error
         return sorted(int(name) for name in names if _NUMBER.fullmatch(name) and name == f"{int(name):06d}")
 
     def load_newest(self) -> LoadedCheckpoint | None:
-        """The newest valid checkpoint, with those that were skipped; None if there is none at all.
+        """Load the newest valid checkpoint, with the invalid ones that were skipped; None if there are no checkpoints.
 
         Raises:
-            CheckpointError: There are some, but not one is valid.
+            CheckpointError: There are checkpoints, but none is valid.
         """
         skipped: list[SkippedCheckpoint] = []
         for number in reversed(self.numbers()):
@@ -102,51 +102,51 @@ class Store:
             else:
                 return LoadedCheckpoint(loaded.path, loaded.tree, loaded.metadata, tuple(skipped))
         if skipped:
-            reasons = "".join(f"\n  {one}" for one in skipped)
+            reasons = "".join(f"\n  {checkpoint}" for checkpoint in skipped)
             raise CheckpointError(
-                f"{self.folder}: none of the {len(skipped)} checkpoints can be loaded. To begin anew, move them away.{reasons}"
+                f"{self.folder}: none of the {len(skipped)} checkpoints can be loaded. To start anew, move them away.{reasons}"
             )
         return None
 
     def load(self, checkpoint: int | str | os.PathLike[str]) -> LoadedCheckpoint:
-        """One checkpoint, by its number or its path; every byte of it is checked.
+        """Load a checkpoint by its number or path, and verify every byte of it.
 
         Raises:
-            CheckpointError: It is not there, damaged, or none.
+            CheckpointError: It does not exist, is damaged, or is not a checkpoint.
         """
         return read_checkpoint(self._files, self._path(checkpoint) if isinstance(checkpoint, int) else Path(checkpoint))
 
     def metadata(self) -> dict[int, dict[str, Any]]:
-        """What each checkpoint is of, by its number, as far as its manifest can be read."""
-        abouts = {}
+        """Return the metadata of each checkpoint whose manifest can be read, by its number."""
+        metadata = {}
         for number in self.numbers():
             with contextlib.suppress(CheckpointError):
-                abouts[number] = load_manifest(self._files, self._path(number)).metadata
-        return abouts
+                metadata[number] = load_manifest(self._files, self._path(number)).metadata
+        return metadata
 
     def prune(self, policy: RetentionPolicy) -> list[int]:
-        """Remove those checkpoints that a policy does not keep; returns their numbers.
+        """Remove the checkpoints that a policy does not keep; return their numbers.
 
-        The newest valid one stays whatever the policy says, and so does every one whose manifest cannot be read.
+        The newest valid checkpoint is always kept, and so is every checkpoint whose manifest cannot be read.
 
         Raises:
-            CheckpointError: One could not be removed.
+            CheckpointError: A checkpoint could not be removed.
         """
-        abouts = self.metadata()
-        kept = set(policy(abouts))
-        doomed = [number for number in sorted(abouts) if number not in kept]
-        if doomed:
-            safe = self._newest_valid()
-            doomed = [number for number in doomed if number != safe]
-        for number in doomed:
+        metadata = self.metadata()
+        kept = set(policy(metadata))
+        to_remove = [number for number in sorted(metadata) if number not in kept]
+        if to_remove:
+            newest = self._newest_valid()
+            to_remove = [number for number in to_remove if number != newest]
+        for number in to_remove:
             try:
                 self._remove(number)
             except OSError as error:
-                raise CheckpointError(f"{self._path(number)}: it could not be removed: {error_text(error)}.") from error
-        return doomed
+                raise CheckpointError(f"{self._path(number)}: could not be removed: {error_text(error)}.") from error
+        return to_remove
 
     def remove_leftovers(self) -> list[str]:
-        """Remove what killed writers left behind; returns the names. What another process is writing now is let be."""
+        """Remove what killed processes left behind; return the names. What another process is writing is not touched."""
         try:
             names = self._files.names(str(self.folder))
         except OSError:
@@ -156,7 +156,7 @@ class Store:
     # ---- writing
 
     def _prepare_folder(self) -> None:
-        """The folder is there and durable, and no leftovers are in it."""
+        """Make the folder, durably, and remove leftovers in it."""
         missing = []
         folder = os.path.abspath(self.folder)
         if not self._is_prepared and self._files.exists(folder) and not self._files.is_folder(os.path.realpath(folder)):
@@ -169,26 +169,26 @@ class Store:
                 self._files.make_folder(path)
             self._files.sync_folder(os.path.dirname(path))
         if not self._is_prepared:
-            with contextlib.suppress(PermissionError):  # a folder above may be closed to us
+            with contextlib.suppress(PermissionError):  # no permission to open the folder above
                 self._files.sync_folder(os.path.dirname(os.path.realpath(self.folder)))
             self.remove_leftovers()
             self._is_prepared = True
 
     @contextlib.contextmanager
     def _locked_folder(self) -> Iterator[str]:
-        """A new folder to write in, held so that no other process takes it for a leftover; removed after an error."""
+        """Make a folder to write in, locked so that no other process takes it for a leftover; remove it after an error."""
         lock = None
         while lock is None:
             temporary = os.path.join(self.folder, _WRITING + secrets.token_hex(8))
             self._files.make_folder(temporary)
             try:
                 lock = self._files.lock(temporary)
-            except OSError:  # no locks here: then nobody sweeps
+            except OSError:  # folders cannot be locked; then no process removes leftovers
                 break
         try:
             yield temporary
         except BaseException:
-            self._is_prepared = False  # if the next line fails, the next save sweeps
+            self._is_prepared = False  # if the next line fails, the next save removes the leftover
             with contextlib.suppress(OSError):
                 self._remove_folder(temporary)
             raise
@@ -197,7 +197,7 @@ class Store:
                 close_quietly(self._files, lock)
 
     def _commit(self, temporary: str) -> int:
-        """Give the written folder the next number that is free."""
+        """Rename the written folder to the next free number."""
         number = max(self.numbers(), default=-1) + 1
         while True:
             try:
@@ -226,13 +226,13 @@ class Store:
     # ---- removing
 
     def _remove(self, number: int) -> None:
-        """A checkpoint stops being one in one step, so that nobody ever meets half of it."""
+        """Remove a checkpoint. A rename comes first, so that no reader finds a part of it."""
         leftover = os.path.join(self.folder, f"{_REMOVING}{secrets.token_hex(8)}")
         try:
             self._files.rename(str(self._path(number)), leftover)
         except FileNotFoundError:
             return  # another process was faster
-        self._files.sync_folder(str(self.folder))  # before its files go; the newer ones' names are durable then, too
+        self._files.sync_folder(str(self.folder))  # before any file is removed; makes newer names durable, too
         self._remove_folder(leftover)
 
     def _remove_leftover(self, name: str) -> bool:

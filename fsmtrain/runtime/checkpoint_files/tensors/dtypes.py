@@ -1,4 +1,4 @@
-"""The dtypes that can be saved: torch's with their names in a tensor file, and NumPy's."""
+"""The dtypes that can be saved: torch's, with their names in safetensors files, and NumPy's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# The names that the format safetensors gives them.
 SAFETENSORS_NAMES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -32,8 +31,7 @@ SAFETENSORS_NAMES = {
 }
 DTYPE_OF_SAFETENSORS_NAME = {code: dtype for dtype, code in SAFETENSORS_NAMES.items()}
 
-# The format has no name for these. They are stored as the same bits of another dtype: complex ones with a last
-# dimension of 2.
+# safetensors has no name for these: the same bits are stored with another dtype, complex numbers with a last dimension of 2.
 STORED_AS = {
     torch.complex32: torch.float16,
     torch.complex128: torch.float64,
@@ -42,7 +40,7 @@ STORED_AS = {
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """A dtype's name, without the package's."""
+    """Return a dtype's name, without ``torch.``."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -50,8 +48,8 @@ DTYPE_OF_NAME = {dtype_name(dtype): dtype for dtype in (*SAFETENSORS_NAMES, *STO
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
-    """The elements of a tensor as bytes in one row: where they are if it is contiguous, copied otherwise."""
-    # A tensor with one element may have any stride and is contiguous; what is viewed as bytes has the stride 1.
+    """Return the elements of a tensor as a 1-d tensor of bytes: a view if it is contiguous, else a copy."""
+    # A contiguous tensor with one element may have any stride, and the view as bytes needs the stride 1.
     tensor = tensor.contiguous()
     return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
 
@@ -60,17 +58,17 @@ _PLAIN_NUMPY_DTYPE = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248]|c8|c16|[US][1-9][
 
 
 def numpy_dtype(text: str) -> np.dtype[np.generic]:
-    """A plain dtype of NumPy by the text that NumPy gives it: numbers, times, text and bytes of a fixed length.
+    """Return a NumPy dtype by its ``dtype.str``: numbers, times, text and bytes of a fixed length.
 
     >>> numpy_dtype("<f8")
     dtype('float64')
 
     Raises:
-        ValueError: It is none of these: objects, structures, or floats whose size is the machine's choice.
+        ValueError: It is none of these: objects, structures, or floats whose size depends on the machine.
     """
     if not _PLAIN_NUMPY_DTYPE.fullmatch(text):
         raise ValueError(f"the NumPy dtype {text!r} cannot be saved")
     try:
         return np.dtype(text)
     except TypeError as error:
-        raise ValueError(f"the NumPy dtype {text!r} is none: {error}") from None
+        raise ValueError(f"the NumPy dtype {text!r} is invalid: {error}") from None

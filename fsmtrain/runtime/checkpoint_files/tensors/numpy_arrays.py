@@ -1,4 +1,4 @@
-"""NumPy's arrays and scalars: arrays as tensors, scalars as text of their bytes."""
+"""NumPy arrays and scalars: arrays are stored as tensors, scalars as the text of their bytes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import as_bytes, numpy_dtype
 
-# Those that a tensor has too. Others are stored as bytes.
+# Dtypes that torch has too. Others are stored as bytes.
 _TENSOR_DTYPES = {"|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "<c8"}
 
 
 def array_to_tensor(array: np.ndarray[Any, Any]) -> tuple[Tensor, dict[str, Any]]:
-    """An array's content, copied, and what must be known to make the array of it again.
+    """Return a copy of an array's content as a tensor, and the fields to rebuild the array.
 
     Raises:
-        ValueError: It is of a subclass, or of a dtype without a fixed meaning.
+        ValueError: Its class is a subclass, or its dtype cannot be saved.
     """
     if type(array) is not np.ndarray:
         kind = type(array)
-        raise ValueError(f"a {kind.__module__}.{kind.__qualname__} cannot be saved: save numpy.asarray(…) of it")
+        raise ValueError(f"a {kind.__module__}.{kind.__qualname__} cannot be saved: save numpy.asarray(value)")
     text = array.dtype.str
     if array.dtype != numpy_dtype(text):
         raise ValueError(f"a NumPy array of dtype {array.dtype} cannot be saved")
@@ -37,10 +37,10 @@ def array_to_tensor(array: np.ndarray[Any, Any]) -> tuple[Tensor, dict[str, Any]
 
 
 def tensor_to_array(content: Tensor, fields: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """The array again.
+    """Rebuild an array.
 
     Raises:
-        ValueError: The content and the fields do not fit each other.
+        ValueError: The content and the fields do not match.
     """
     text, shape = fields.get("dtype"), fields.get("shape")
     if type(text) is not str or type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
@@ -48,16 +48,16 @@ def tensor_to_array(content: Tensor, fields: dict[str, Any]) -> np.ndarray[Any, 
     dtype = numpy_dtype(text)
     data = as_bytes(content).numpy().tobytes() if content.numel() else b""
     if len(data) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{len(data)} bytes do not make an array of shape {shape} and dtype {dtype}")
+        raise ValueError(f"{len(data)} bytes are not an array of shape {shape} and dtype {dtype}")
     array: np.ndarray[Any, Any] = np.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
     return np.asfortranarray(array) if fields.get("order") == "F" else array
 
 
 def scalar_to_json(scalar: np.generic) -> list[str]:
-    """A scalar's dtype and bytes, or its text if it is text.
+    """Return a scalar's dtype and bytes in hexadecimal digits.
 
     Raises:
-        ValueError: Its dtype has no fixed meaning.
+        ValueError: Its dtype cannot be saved.
     """
     if isinstance(scalar, np.str_):
         return ["str", str(scalar).encode("utf-8", "surrogatepass").hex()]
@@ -70,10 +70,10 @@ def scalar_to_json(scalar: np.generic) -> list[str]:
 
 
 def json_to_scalar(parts: Any) -> np.generic:
-    """The scalar again.
+    """Rebuild a scalar.
 
     Raises:
-        ValueError: The parts are not those of one.
+        ValueError: The parts are invalid.
     """
     if type(parts) is not list or len(parts) != 2 or not all(type(part) is str for part in parts):
         raise ValueError("its dtype and bytes are missing")
@@ -84,6 +84,6 @@ def json_to_scalar(parts: Any) -> np.generic:
         return np.bytes_(data)
     dtype = numpy_dtype(text)
     if len(data) != dtype.itemsize or dtype.kind in "US":
-        raise ValueError(f"{len(data)} bytes make no scalar of dtype {dtype}")
+        raise ValueError(f"{len(data)} bytes are not a scalar of dtype {dtype}")
     scalar: np.generic = np.frombuffer(data, dtype=dtype)[0]
     return scalar

@@ -1,7 +1,7 @@
-"""Tensors as a file in the format safetensors: the length of a header, the header as JSON, the bytes of each tensor.
+"""Write and read safetensors files: the length of the header, the header as JSON, the bytes of each tensor.
 
-The format is small and fixed, and written here so that the tensors go to the file as they lie in memory, without a
-copy, through the file layer, and with their checksum. Any program that knows safetensors reads these files.
+The format is small and fixed. It is implemented here so that tensors are written without a copy, through `Files`, with a
+checksum. Any program that reads safetensors reads these files.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from fsmtrain.runtime.checkpoint_files.checked_io import FileDigest, Reader, ope
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_SAFETENSORS_NAME, SAFETENSORS_NAMES, as_bytes
 
-MAX_HEADER_BYTES = 100_000_000  # bytes: the format's own bound
+MAX_HEADER_BYTES = 100_000_000  # the format's own bound
 
 
 def write_tensors(files: Files, path: str, tensors: Mapping[str, Tensor]) -> FileDigest:
-    """Make a file of these tensors; those on another device come to the host one at a time.
+    """Write tensors to a file. Those on another device are copied to the host one at a time.
 
     Raises:
         OSError: The file could not be written.
-        ValueError: There are too many tensors for one file.
+        ValueError: There are too many tensors for one file, or this machine is big-endian.
     """
     if sys.byteorder != "little":
-        raise ValueError("tensor files are written on little-endian machines only")
-    # The widest elements first: so each tensor begins at a multiple of its element's size.
+        raise ValueError("tensors can be saved on little-endian machines only")
+    # Widest elements first, so that each tensor begins at a multiple of its element size.
     ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -42,7 +42,7 @@ def write_tensors(files: Files, path: str, tensors: Mapping[str, Tensor]) -> Fil
     text = strict_json.dump(header)
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER_BYTES:
-        raise ValueError(f"the names and shapes of {len(ordered)} tensors are more than one file can hold")
+        raise ValueError(f"the names and shapes of {len(ordered)} tensors are too large for one file")
 
     def parts() -> Iterator[bytes | memoryview]:
         yield len(text).to_bytes(8, "little") + text
@@ -54,18 +54,18 @@ def write_tensors(files: Files, path: str, tensors: Mapping[str, Tensor]) -> Fil
 
 
 def read_tensors(files: Files, path: str, written: FileDigest) -> dict[str, Tensor]:
-    """The tensors of a file, each in a memory of its own.
+    """Read the tensors of a file, each into its own memory.
 
     Raises:
         OSError: The file could not be read.
-        ValueError: It is not the one that was written, or no such file.
+        ValueError: It is damaged, or not a safetensors file.
     """
     with open_reader(files, path, size=written.size) as reader:
         tensors = dict(_read(reader))
         reader.verify(written.sha256)
     for name, tensor in tensors.items():
         if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
-            raise ValueError(f"a value of the tensor {name!r} is neither true nor false")
+            raise ValueError(f"the bool tensor {name!r} has a value that is neither 0 nor 1")
     return tensors
 
 
@@ -81,18 +81,18 @@ class _Entry:
 def _read(reader: Reader) -> Iterator[tuple[str, Tensor]]:
     length = int.from_bytes(reader.read(8), "little")
     if length > MAX_HEADER_BYTES:
-        raise ValueError(f"its header claims to have {length} bytes")
+        raise ValueError(f"its header claims {length} bytes")
     header = strict_json.parse(reader.read(length))
     if type(header) is not dict:
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is not a JSON object")
     entries = [_parse_entry(name, value) for name, value in header.items() if name != "__metadata__"]
     position = 0
     for entry in sorted(entries, key=lambda entry: (entry.start, entry.end)):
         if entry.start != position:
-            raise ValueError(f"the tensor {entry.name!r} begins at byte {entry.start}, and the one before ends at {position}")
+            raise ValueError(f"the tensor {entry.name!r} begins at byte {entry.start}, but the one before ends at {position}")
         position = entry.end
         if entry.end - entry.start > reader.remaining:
-            raise ValueError(f"the tensor {entry.name!r} ends beyond the file's end")
+            raise ValueError(f"the tensor {entry.name!r} ends after the end of the file")
         data = torch.empty(entry.end - entry.start, dtype=torch.uint8)
         if data.numel():
             reader.read_into(_byte_view(data))
@@ -100,7 +100,7 @@ def _read(reader: Reader) -> Iterator[tuple[str, Tensor]]:
 
 
 def _parse_entry(name: str, value: Any) -> _Entry:
-    problem = f"its header describes the tensor {name!r} wrongly"
+    problem = f"its header has an invalid entry for the tensor {name!r}"
     if type(value) is not dict or not {"dtype", "shape", "data_offsets"} <= value.keys():
         raise ValueError(problem)
     code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
@@ -112,11 +112,11 @@ def _parse_entry(name: str, value: Any) -> _Entry:
     if math.prod(size for size in shape if size) >= 2**62:
         raise ValueError(problem)
     if math.prod(shape) * DTYPE_OF_SAFETENSORS_NAME[code].itemsize != offsets[1] - offsets[0]:
-        raise ValueError(f"the shape {shape} of the tensor {name!r} does not fit its {offsets[1] - offsets[0]} bytes")
+        raise ValueError(f"the shape {shape} of the tensor {name!r} does not match its {offsets[1] - offsets[0]} bytes")
     return _Entry(name, DTYPE_OF_SAFETENSORS_NAME[code], tuple(shape), offsets[0], offsets[1])
 
 
 def _byte_view(data: Tensor) -> memoryview:
-    """Bytes where they are, for reading and writing."""
+    """Return the memory of a tensor of bytes, without a copy."""
     array: Any = data.numpy()
     return memoryview(array)

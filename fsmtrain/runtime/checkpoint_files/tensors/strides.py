@@ -1,4 +1,4 @@
-"""How the elements of a tensor lie in memory: arithmetic of shapes and strides, all counted in elements."""
+"""Arithmetic of shapes and strides: how a tensor's elements lie in memory, all counted in elements."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 
 def contiguous_stride(shape: Iterable[int]) -> tuple[int, ...]:
-    """The strides of a contiguous tensor.
+    """Return the strides of a contiguous tensor.
 
-    >>> standard_stride((2, 3, 4))
+    >>> contiguous_stride((2, 3, 4))
     (12, 4, 1)
     """
     strides = []
@@ -20,7 +20,7 @@ def contiguous_stride(shape: Iterable[int]) -> tuple[int, ...]:
 
 
 def is_dense(shape: Iterable[int], stride: Iterable[int]) -> bool:
-    """Whether the elements fill their memory, each place once, in whatever order."""
+    """Return whether the elements fill their memory without gaps, in any order."""
     step = 1
     for distance, size in sorted((d, s) for s, d in zip(shape, stride, strict=True) if s != 1):
         if distance != step:
@@ -30,9 +30,9 @@ def is_dense(shape: Iterable[int], stride: Iterable[int]) -> bool:
 
 
 def span(shape: Iterable[int], stride: Iterable[int]) -> int:
-    """How many elements of memory there are from a tensor's first one to its last one.
+    """Return the size of the memory from a tensor's first element to its last one.
 
-    >>> reach((2, 3), (8, 2)), reach((0, 3), (3, 1))
+    >>> span((2, 3), (8, 2)), span((0, 3), (3, 1))
     (13, 0)
     """
     pairs = list(zip(shape, stride, strict=True))

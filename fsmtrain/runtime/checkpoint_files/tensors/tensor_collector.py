@@ -1,6 +1,6 @@
-"""Which tensors of a tree are stored, under which names, and how those that share memory are told by one of them.
+"""Collect the tensors of a state tree: their names, and shared memory, which is stored once.
 
-Tensors whose memory overlaps come back in one memory; those that only lie in one storage side by side do not.
+Tensors whose memory overlaps are restored as views of one memory. Tensors that only lie in the same storage are stored apart.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from fsmtrain.runtime.checkpoint_files.tensors.dtypes import SAFETENSORS_NAMES, 
 from fsmtrain.runtime.checkpoint_files.tensors.strides import contiguous_stride, is_dense, span
 from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
-_ALIGNMENT = 16  # of a memory that views of several dtypes share: no element is wider
+_ALIGNMENT = 16  # bytes, of memory that is viewed with several dtypes; no element is wider
 
 
 @frozen(eq=False)
 class _Collected:
-    """A tensor that was met, and the reference to it that the skeleton holds, still empty."""
+    """A tensor, and the reference to it in the skeleton, which is filled in later."""
 
     tensor: Tensor
     path: TreePath
     reference: dict[str, Any]
-    storage: tuple[Any, ...]  # equal for those that are in one storage
+    storage: tuple[Any, ...]  # equal for tensors in one storage
     start: int  # its first byte there
     end: int  # the byte after its last one
 
     @classmethod
     def of(cls, tensor: Tensor, path: TreePath, reference: dict[str, Any]) -> _Collected:
-        """A tensor with its place in memory. An empty one has none, and shares it with no other."""
+        """Return a tensor with its place in memory. An empty tensor shares memory with none."""
         start = int(tensor.storage_offset()) * tensor.element_size()
         end = start + span(tensor.shape, tensor.stride()) * tensor.element_size()
         storage = (tensor.device, tensor.untyped_storage().data_ptr()) if end > start else (id(reference),)
@@ -41,12 +41,12 @@ class _Collected:
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """Equal for two tensors that are the same elements of the same memory, in the same order."""
+        """Equal for tensors with the same elements of the same memory in the same order."""
         return (self.storage, self.start, self.tensor.dtype, self.tensor.shape, self.tensor.stride())
 
 
 class TensorCollector:
-    """The tensors of a tree, gathered while it is walked; `stored` names them when all are there."""
+    """Collects tensors while a tree is encoded; `tensors_to_store` then names them."""
 
     def __init__(self) -> None:
         self._collected: list[_Collected] = []
@@ -54,10 +54,10 @@ class TensorCollector:
         self._references: dict[int, dict[str, Any]] = {}
 
     def add(self, tensor: Tensor, path: TreePath) -> dict[str, Any]:
-        """A reference to a tensor, for the skeleton. It is filled in by `stored`.
+        """Return a reference to a tensor, for the skeleton. `tensors_to_store` fills it in.
 
         Raises:
-            CodecError: No file can hold this tensor.
+            CodecError: The tensor cannot be saved.
         """
         if (known := self._references.get(id(tensor))) is not None:
             return known
@@ -77,13 +77,13 @@ class TensorCollector:
         return reference
 
     def add_unshared(self, tensor: Tensor, path: TreePath) -> dict[str, Any]:
-        """A reference to a tensor that shares its memory with no other."""
+        """Return a reference to a tensor that shares its memory with no other."""
         reference: dict[str, Any] = {}
         self._unshared.append((tensor, path, reference))
         return reference
 
     def tensors_to_store(self) -> dict[str, Tensor]:
-        """The tensors to store, by name: each memory once. From here on the references say where theirs is."""
+        """Return the tensors to store by name, each memory once, and fill in the references."""
         stored: dict[str, Tensor] = {}
         by_place: dict[tuple[Any, ...], list[_Collected]] = {}
         for met in self._collected:
@@ -103,46 +103,46 @@ class TensorCollector:
 
 
 def _why_unsupported(tensor: Tensor) -> str | None:
-    """Why a tensor cannot be stored, if so."""
+    """Return why a tensor cannot be saved; None if it can."""
     kind = type(tensor)
     if kind not in (Tensor, nn.Parameter):
-        return f"a {kind.__module__}.{kind.__qualname__} cannot be saved: of tensors, only plain ones and parameters are."
+        return f"a {kind.__module__}.{kind.__qualname__} cannot be saved, only torch.Tensor and Parameter."
     if tensor.layout != torch.strided:
         return "a sparse tensor cannot be saved. Save tensor.to_dense(), or its indices and values."
     if tensor.is_quantized:
-        return "a quantised tensor cannot be saved. Save tensor.int_repr() with its scale and zero point."
+        return "a quantized tensor cannot be saved. Save tensor.int_repr() with its scale and zero point."
     if tensor.is_meta:
-        return "a tensor on the device 'meta' has no values that could be saved."
+        return "a tensor on the device 'meta' cannot be saved: it has no values."
     if tensor.grad_fn is not None:
-        return "a tensor that belongs to an autograd graph cannot be saved. Save tensor.detach()."
+        return "a tensor with an autograd graph cannot be saved. Save tensor.detach()."
     if tensor.dtype not in SAFETENSORS_NAMES and tensor.dtype not in STORED_AS:
         return f"a tensor of dtype {dtype_name(tensor.dtype)} cannot be saved."
     return None
 
 
-def _overlap_groups(met: Collection[_Collected]) -> Iterator[list[_Collected]]:
-    """Those whose memory overlaps, together; each group, and the groups, in the order in which they were met."""
-    order = {id(one): number for number, one in enumerate(met)}
+def _overlap_groups(collected: Collection[_Collected]) -> Iterator[list[_Collected]]:
+    """Yield groups of tensors whose memory overlaps; groups and tensors in the order in which they were added."""
+    order = {id(item): number for number, item in enumerate(collected)}
     storages: dict[tuple[Any, ...], list[_Collected]] = {}
-    for one in met:
-        storages.setdefault(one.storage, []).append(one)
+    for item in collected:
+        storages.setdefault(item.storage, []).append(item)
     groups: list[list[_Collected]] = []
     for together in storages.values():
         end = -1
-        for one in sorted(together, key=lambda one: one.start):
-            if one.start >= end:
+        for item in sorted(together, key=lambda item: item.start):
+            if item.start >= end:
                 groups.append([])
-            groups[-1].append(one)
-            end = max(end, one.end)
+            groups[-1].append(item)
+            end = max(end, item.end)
     for group in groups:
-        group.sort(key=lambda one: order[id(one)])
+        group.sort(key=lambda item: order[id(item)])
     yield from sorted(groups, key=lambda group: order[id(group[0])])
 
 
 def _stored_tensor(group: list[_Collected]) -> tuple[TreePath, Tensor, int]:
-    """What is stored for a group: its path, the tensor, and its first byte in the storage.
+    """Return what is stored for a group: its path, the tensor, and its first byte in the storage.
 
-    That is the first one that covers them all, under its own name; where none does, the bytes from the first to the last.
+    It is the first tensor that covers all others, under its own name; if none does, the bytes from the first to the last.
     """
     if len(group) == 1:
         return group[0].path, group[0].tensor, group[0].start
@@ -158,7 +158,7 @@ def _stored_tensor(group: list[_Collected]) -> tuple[TreePath, Tensor, int]:
 
 
 def _stride_field(tensor: Tensor) -> dict[str, Any]:
-    """The order of a tensor's elements in memory where it is another than usual, as in channels_last, and leaves no gaps."""
+    """Return the stride of a dense tensor that is not contiguous, such as one in channels_last; else nothing."""
     stride = tensor.stride()
     if tensor.numel() == 0 or stride == contiguous_stride(tensor.shape) or not is_dense(tensor.shape, stride):
         return {}
@@ -176,7 +176,7 @@ def _view_fields(met: _Collected, start: int) -> dict[str, Any]:
 
 
 def _free_name(name: str, taken: Collection[str]) -> str:
-    """This name, or one like it that is free. ``__metadata__`` never is: tensor files use it for themselves."""
+    """Return this name, or a similar one that is free. ``__metadata__`` is reserved by safetensors."""
     name = name or "tensor"
     if name not in taken and name.rpartition(".")[2] != "__metadata__":
         return name

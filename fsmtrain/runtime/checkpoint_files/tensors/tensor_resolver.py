@@ -1,4 +1,4 @@
-"""From the stored tensors back to those that were saved: layouts, views, parameters; each object once."""
+"""Restore the saved tensors from the stored ones: memory layouts, views, parameters; each object once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ _FIELDS = {"name", "dtype", "shape", "stride", "offset", "as", "requires_grad", 
 
 
 class TensorResolver:
-    """The stored tensors by name, and what was made of them so far."""
+    """Resolves references to stored tensors.
+
+    Args:
+        stored: The stored tensors by name.
+    """
 
     def __init__(self, stored: dict[str, Tensor]) -> None:
         self._stored = stored
@@ -24,20 +28,20 @@ class TensorResolver:
         self._resolved: dict[str, Tensor] = {}
 
     def tensor(self, reference: Any) -> Tensor:
-        """The tensor that a reference is of; equal references are of one object.
+        """Return the tensor of a reference. Equal references give the same object.
 
         Raises:
-            ValueError: It is no reference to one of the stored tensors.
+            ValueError: The reference is invalid.
         """
         if type(reference) is not dict or not _FIELDS.issuperset(reference):
-            raise ValueError("this is no reference to a tensor")
+            raise ValueError("it is not a reference to a tensor")
         key = json.dumps(reference, sort_keys=True)
         if key not in self._resolved:
             self._resolved[key] = self._resolve(reference)
         return self._resolved[key]
 
     def stored(self, name: Any) -> Tensor:
-        """The stored tensor of this name."""
+        """Return the stored tensor of this name."""
         if type(name) is not str or name not in self._stored:
             raise ValueError(f"there is no tensor {name!r}")
         return self._stored[name]
@@ -64,34 +68,34 @@ def _view(memory: Tensor, reference: dict[str, Any]) -> Tensor:
     shape, stride = _parse_sizes(reference.get("shape")), _parse_sizes(reference.get("stride"))
     [offset] = _parse_sizes([reference["offset"]])
     if len(shape) != len(stride):
-        raise ValueError(f"the strides {stride} do not fit the shape {shape}")
+        raise ValueError(f"the strides {stride} do not match the shape {shape}")
     if (offset + span(shape, stride)) * dtype.itemsize > memory.numel() * memory.element_size():
-        raise ValueError("this is a view beyond its tensor's end")
+        raise ValueError("the view ends after the end of its tensor")
     return torch.empty(0, dtype=dtype).set_(memory.untyped_storage(), offset, tuple(shape), tuple(stride))
 
 
 def _with_stride(tensor: Tensor, stride: list[int]) -> Tensor:
     if len(stride) != tensor.dim() or not is_dense(tensor.shape, stride):
-        raise ValueError(f"the strides {stride} do not fit the shape {list(tensor.shape)}")
+        raise ValueError(f"the strides {stride} do not match the shape {list(tensor.shape)}")
     return torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype).copy_(tensor)
 
 
 def _with_dtype(tensor: Tensor, name: Any) -> Tensor:
     dtype = _dtype(name)
     if STORED_AS.get(dtype) is not tensor.dtype:
-        raise ValueError(f"{name!r} is no dtype that is stored as {tensor.dtype}")
+        raise ValueError(f"the dtype {name!r} is not stored as {tensor.dtype}")
     return torch.view_as_complex(tensor) if dtype.is_complex else tensor.view(dtype)
 
 
 def _dtype(name: Any) -> torch.dtype:
     if type(name) is not str or name not in DTYPE_OF_NAME:
-        raise ValueError(f"{name!r} is no dtype of a tensor")
+        raise ValueError(f"the dtype {name!r} is unknown")
     return DTYPE_OF_NAME[name]
 
 
 def _parse_sizes(values: Any) -> list[int]:
     if type(values) is not list or not all(type(value) is int and 0 <= value < 2**62 for value in values):
-        raise ValueError("this is no list of sizes")
+        raise ValueError("it must be a list of sizes")
     if math.prod(value for value in values if value) >= 2**62:
         raise ValueError("these sizes are too large")
     return values

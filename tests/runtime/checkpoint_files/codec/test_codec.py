@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a default_factory": (lambda: defaultdict(lambda: 0), "default_factory is a function"),
     "an attribute": (with_attribute, "attributes of its own, ['note']"),
     "a list in itself": (in_itself, "a list that contains itself"),
-    "too deep": (lambda: deep(MAX_DEPTH + 1), f"more than {MAX_DEPTH} containers deep"),
+    "too deep": (lambda: deep(MAX_DEPTH + 1), f"nested in more than {MAX_DEPTH} containers"),
     "a graph": (lambda: torch.ones(1, requires_grad=True) * 2, "autograd graph"),
     "a dtype of none": (lambda: torch.quint4x2, "the dtype quint4x2 cannot be saved"),
     "sparse": (lambda: torch.ones(2).to_sparse(), "a sparse tensor"),
@@ -284,7 +284,7 @@ def test_deep_skeletons_are_refused() -> None:
     skeleton: Any = []
     for _ in range(strict_json.MAX_DEPTH):
         skeleton = [skeleton]
-    with pytest.raises(CodecError, match="containers deep"):
+    with pytest.raises(CodecError, match="nested in more than"):
         decode(Encoded(skeleton, {}))
 
 

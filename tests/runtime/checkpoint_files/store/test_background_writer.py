@@ -144,12 +144,12 @@ def test_a_full_disk_is_reported_once_and_training_goes_on() -> None:
         writer.submit(state(number), {})
         writer.wait()
     assert len(told) == 1
-    assert "no checkpoint could be saved: No space left on device" in told[0]
+    assert "the checkpoint was not saved: No space left on device" in told[0]
     assert writer.last_saved == Path("/checkpoints/000000")
     disk.fault = lambda number, name: None
     writer.submit(state(4), {})
     writer.close()
-    assert told[1:] == ["/checkpoints: saving failed 3 times in the same way: No space left on device."]
+    assert told[1:] == ["/checkpoints: 3 checkpoints were not saved, for the same reason: No space left on device."]
     assert len(writer.errors) == 3
     assert saved(writer.store) == [0, 4]
     assert sorted(disk.names("/checkpoints")) == ["000000", "000001"]
@@ -190,7 +190,7 @@ def test_a_policy_that_raises_is_reported_and_the_checkpoint_stays(tmp_path: Pat
 
     with BackgroundWriter(Store(tmp_path), policy, report=told.append) as writer:
         writer.submit(state(0), {})
-    assert told == [f"{tmp_path}: saving failed: KeyError('val_loss')"]
+    assert told == [f"{tmp_path}: the checkpoint was not saved: KeyError('val_loss')"]
     assert saved(writer.store) == [0]
 
 

@@ -82,7 +82,7 @@ def test_those_that_were_skipped_are_named_with_the_reason(tmp_path: Path) -> No
     assert loaded.tree["number"] == 1
     reasons = {one.path.name: one.reason for one in loaded.skipped}
     assert list(reasons) == ["000003", "000002"]
-    assert reasons["000003"].startswith("model.safetensors: its content is not what was written")
+    assert reasons["000003"].startswith("model.safetensors: it is damaged: its SHA-256")
     assert reasons["000002"] == "manifest.json: No such file or directory."
 
 

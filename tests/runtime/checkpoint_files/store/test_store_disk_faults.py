@@ -192,5 +192,5 @@ def test_a_fault_while_reading_is_a_reason_to_take_the_one_before() -> None:
 def test_an_error_names_what_failed_and_says_that_earlier_checkpoints_are_there() -> None:
     disk = disk_with_one()
     disk.fault = from_then_on(0, "ENOSPC")
-    with pytest.raises(CheckpointError, match=r"No space left on device. Those that were there before are untouched"):
+    with pytest.raises(CheckpointError, match=r"No space left on device. Earlier checkpoints are unchanged"):
         Store(FOLDER, disk).save(state(2), {})
