@@ -150,7 +150,7 @@ def open_reader(files: Files, path: str, size: int | None = None, max_size: int 
 def error_text(error: BaseException) -> str:
     """Return an error as the reason in a sentence: of an `OSError`, the text without its number and path.
 
-    >>> shown(OSError(28, "No space left on device", "/a")), shown(ValueError("it is short"))
+    >>> error_text(OSError(28, "No space left on device", "/a")), error_text(ValueError("it is short"))
     ('No space left on device', 'it is short')
     """
     if isinstance(error, OSError) and error.errno is not None:

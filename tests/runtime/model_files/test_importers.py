@@ -200,7 +200,7 @@ def refused(path: Path) -> str:
 @pytest.mark.parametrize("place", ["state_dict", "hyper_parameters", "callbacks"])
 def test_nothing_in_a_file_is_run(place: str, zipped: bool) -> None:
     said = refused(saved(of_lightning(**{place: Evil()}), _use_new_zipfile_serialization=zipped))
-    assert f"it names {os.mkdir.__module__}.mkdir, and what is named in a file is run" in said
+    assert f"it refers to {os.mkdir.__module__}.mkdir, and unpickling it would run code" in said
 
 
 def test_a_pickle_of_pythons_own_is_not_run_either() -> None:
@@ -218,8 +218,8 @@ def test_a_pickle_of_pythons_own_is_not_run_either() -> None:
 )
 def test_a_class_is_refused_with_its_name_and_the_way_out(value: Any, name: str) -> None:
     said = refused(saved(of_lightning(hyper_parameters={"it": value})))
-    assert f"it names {name}" in said
-    assert "leave it out or save it as numbers and text: torch.save({'state_dict': model.state_dict()" in said
+    assert f"it refers to {name}" in said
+    assert "leave the object out, or save it as numbers and text: torch.save({'state_dict': model.state_dict()" in said
 
 
 @pytest.mark.parametrize("zipped", [True, False])

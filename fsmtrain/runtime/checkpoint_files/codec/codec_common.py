@@ -19,7 +19,7 @@ FACTORIES: dict[str, Callable[[], Any] | None] = {
 def float_to_text(value: float) -> str:
     """Return a float as text that restores its every bit.
 
-    >>> float_text(float("-inf")), float_text(-0.0), float_text(-float("nan"))
+    >>> float_to_text(float("-inf")), float_to_text(-0.0), float_to_text(-float("nan"))
     ('-inf', '-0.0', 'fff8000000000000')
     """
     bits = struct.pack(">d", value)
