@@ -277,7 +277,7 @@ def test_a_file_that_unpacks_to_more_than_it_has_is_refused_unread(monkeypatch: 
 def test_a_pickle_that_is_too_large_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(of_lightning())
     monkeypatch.setattr(torch, "load", None)
-    monkeypatch.setattr(safe_torch_load, "LARGEST_PICKLE", 1000)
+    monkeypatch.setattr(safe_torch_load, "MAX_PICKLE_BYTES", 1000)
     assert "without its tensors it has" in refused(path)
 
 

@@ -92,7 +92,7 @@ def test_if_none_is_valid_nothing_begins_anew_in_silence(tmp_path: Path) -> None
     spoil(tmp_path / "000000" / "state.json")
     with pytest.raises(CheckpointError, match=r"none of the 1 checkpoints can be loaded.*move them away") as caught:
         store.load_newest()
-    assert f"{tmp_path / '000000'}: state.json: its content is not" in str(caught.value)
+    assert f"{tmp_path / '000000'}: state.json: it is damaged" in str(caught.value)
 
 
 def test_numbers_go_on_where_the_last_process_stopped(tmp_path: Path) -> None:
@@ -130,17 +130,17 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     assert store.load_newest() is not None
 
 
-@pytest.mark.parametrize("about", [{"metric": torch.ones(1)}, {"run": print}])
-def test_what_a_checkpoint_is_of_is_plain_data(tmp_path: Path, about: dict[str, Any]) -> None:
-    with pytest.raises(CodecError, match=r"^about\['(metric|run)'\]|^about\.metric"):
-        Store(tmp_path).save(state(0), about)
+@pytest.mark.parametrize("metadata", [{"metric": torch.ones(1)}, {"run": print}])
+def test_metadata_must_be_plain_data(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    with pytest.raises(CodecError, match=r"^metadata\['run'\]|^metadata\.metric"):
+        Store(tmp_path).save(state(0), metadata)
     assert names(tmp_path) == []
 
 
 def test_what_would_be_too_large_to_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointError, match="about: it takes"):
+    with pytest.raises(CheckpointError, match=r"the metadata has .* Save it in the state\. Earlier"):
         Store(tmp_path).save(state(0), {"note": "x" * 2**22})
-    monkeypatch.setattr("fsmtrain.runtime.checkpoint_files.store.checkpoint.LARGEST_STATE", 1000)
+    monkeypatch.setattr("fsmtrain.runtime.checkpoint_files.store.checkpoint.MAX_STATE_BYTES", 1000)
     with pytest.raises(CheckpointError, match=r"without its tensors the state takes .* Keep long lists of numbers as tensors"):
         Store(tmp_path).save({"order": list(range(1000))}, {})
     assert names(tmp_path) == []

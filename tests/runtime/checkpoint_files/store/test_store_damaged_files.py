@@ -182,7 +182,7 @@ def test_a_manifest_that_names_another_file_is_refused(folder: Path, name: str) 
     (folder / "secret").write_text("{}")
     forge(folder / NEWEST, {}, lambda manifest: manifest["files"].update({name: manifest["files"][STATE]}))
     with watched(folder):
-        assert "a checkpoint has none but" in refused(folder)
+        assert "a checkpoint only has" in refused(folder)
 
 
 @pytest.mark.parametrize("name", [*FILE_NAMES, MANIFEST])
@@ -245,7 +245,7 @@ def test_a_huge_file_is_refused_before_it_is_read(folder: Path) -> None:
 
     forge(folder / NEWEST, {}, huge)
     os.truncate(folder / NEWEST / STATE, 2**40)
-    assert refused(folder) == f"state.json: it has {2**40} bytes, and at most {2**28} are read."
+    assert refused(folder) == f"state.json: it has {2**40} bytes, more than the {2**28} that are read."
     os.truncate(folder / NEWEST / MANIFEST, 2**40)
     assert refused(folder) == f"manifest.json: it has {2**40} bytes, and at most {2**22} are read."
 
@@ -298,7 +298,7 @@ def test_hostile_tensor_files_are_refused(folder: Path, name: str, file: str) ->
 
 def test_no_memory_is_taken_for_a_tensor_that_cannot_be_there(folder: Path) -> None:
     forge(folder / NEWEST, {TENSORS: safetensors({"a": entry(shape=(2**40,), offsets=(0, 2**42))}, b"1234")})
-    assert "the tensor 'a' ends beyond the file's end" in refused(folder)
+    assert "the tensor 'a' ends after the end of the file" in refused(folder)
     forge(folder / NEWEST, {TENSORS: safetensors({"a": entry(shape=(2**40,))}, b"1234")})
     assert f"the shape [{2**40}] of the tensor 'a' does not fit its 4 bytes" in refused(folder)
     forge(folder / NEWEST, {TENSORS: safetensors({}, length=2**40)})
@@ -332,7 +332,7 @@ def test_manifests_that_are_none_are_refused(folder: Path, name: str) -> None:
 
 def test_the_error_for_a_newer_format_version_names_the_way_out(folder: Path) -> None:
     forge(folder / NEWEST, {}, MANIFESTS["a newer version"])
-    assert "version 2 of the format; this fsmtrain reads 1: use the one that made it" in refused(folder)
+    assert "its format version is 2, this fsmtrain reads 1. Use the fsmtrain that wrote it" in refused(folder)
 
 
 FIELDS = ["name", "stride", "shape", "offset", "$dict", "$tensor", "$array", "a"]
