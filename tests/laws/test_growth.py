@@ -196,6 +196,7 @@ def test_the_bar_and_the_tables_add_no_call_to_a_batch(capfd: pytest.CaptureFixt
     assert calls_of_batches(Null(), quiet=False) == calls_of_batches(Null())
 
 
+@pytest.mark.slow
 def test_after_many_batches_a_run_holds_no_more_than_after_a_few() -> None:
     def blocks() -> int:
         gc.collect()
@@ -209,6 +210,7 @@ def test_after_many_batches_a_run_holds_no_more_than_after_a_few() -> None:
     assert abs(late - early) < 400  # one block for each batch would be 4000
 
 
+@pytest.mark.slow
 def test_what_is_recorded_of_a_run_is_not_held_once_it_is_written(tmp_path: Path) -> None:
     def blocks() -> int:
         machine.report(tmp_path / "report.html")  # all that is waiting is written first
@@ -231,6 +233,7 @@ def test_the_trace_of_a_long_run_is_as_long_as_that_of_a_short_one() -> None:
     assert min(loader.seen[50:]) >= BLOCK
 
 
+@pytest.mark.slow
 def test_after_many_epochs_a_run_holds_no_more_than_after_a_few() -> None:
     seen: list[int] = []
 

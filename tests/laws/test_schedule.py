@@ -273,6 +273,7 @@ VALIDATIONS: dict[str, tuple[tuple[int, ...], dict[str, float]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validation", VALIDATIONS)
 def test_every_small_configuration_visits_what_the_nested_loops_visit(validation: str) -> None:
     """Windows of 1 to 4, epochs of 1 to 6 batches, 1 to 3 epochs, 1 or 2 optimizers, no splits or 2."""
