@@ -1,4 +1,4 @@
-"""Atomic file writes: a file is replaced in one step, so readers find the old content or the new one, never a part.
+"""Atomic file writes: readers find the old content or the new one, never a part.
 
 For single files. Checkpoints are folders of files, committed by a rename in `runtime.checkpoint_files.store`.
 """

@@ -1,4 +1,4 @@
-"""GPU time per state: CUDA events in the stream before and after an action, read once the device has passed them.
+"""GPU time per state: CUDA events before and after each action, read without waiting.
 
 A visit is measured from the moment the device reaches its first operation until it has finished the last one, so a device that
 waits for the host in between counts as busy. A sample of the visits is measured, and stands for all. On the CPU nothing is
@@ -86,7 +86,7 @@ class DeviceTimer:
         return timed_action
 
     def times(self) -> dict[State, Timing]:
-        """Return the visits of each state and the seconds that they took the device, as far as known. Does not wait."""
+        """Return the visits of each state and their seconds on the device, as far as known, without waiting."""
         self._collect()
         return {
             state: Timing(measured.visits, measured.milliseconds / 1e3 / measured.samples * measured.visits)

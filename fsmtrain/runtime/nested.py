@@ -1,4 +1,4 @@
-"""Walks over nested tuples, lists and mappings, such as batches, hiddens and states: the tensors in one, or a changed copy."""
+"""Walks over nested tuples, lists and mappings, such as batches: their tensors, or a changed copy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def iter_tensors(value: Any) -> Iterator[Tensor]:
 
 
 def named_tensors(value: Any, name: str = "", max_depth: int = 9) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors in a nest with their places, such as ``x[0].y``, in at most `max_depth` containers.
+    """Yield the tensors in a nest with their places, such as ``x[0].y``, down to `max_depth` containers.
 
     >>> import torch
     >>> [name for name, _ in named_tensors({"x": [torch.ones(1), {"y": torch.ones(1)}], "id": 3})]
@@ -43,7 +43,9 @@ def named_tensors(value: Any, name: str = "", max_depth: int = 9) -> Iterator[tu
 
 
 def map_nested(change: Callable[[Any], Any], value: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
-    """Copy a nest with each of its leaves changed. What is neither a leaf nor a container stays the same object.
+    """Copy a nest with each of its leaves changed.
+
+    What is neither a leaf nor a container stays the same object.
 
     Args:
         change: Is called with each leaf, in order.

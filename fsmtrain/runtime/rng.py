@@ -1,4 +1,7 @@
-"""Random number generators of the process: seed them, get and set their states. Those of one loader: `data.loader_rng`."""
+"""Random number generators of the process: seed them, get and set their states.
+
+Those of one loader: `data.loader_rng`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Files`: every file operation of checkpoints, in one class, so that tests can replace it and inject faults."""
+"""`Files`: every file operation of checkpoints, replaceable by tests that inject faults."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Files:
         os.rmdir(path)
 
     def lock(self, folder: str) -> int | None:
-        """Lock a folder until the handle is closed or this process ends; return None if it is locked already, or gone.
+        """Lock a folder until the handle is closed or this process ends; None if it is locked or gone.
 
         The lock is ``flock``'s, on the folder itself: it adds no file to a checkpoint, and it also excludes other threads of
         this process. The lock on a run's folder has opposite needs, see `views.recording.folder_lock`.

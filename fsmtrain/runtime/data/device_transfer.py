@@ -1,4 +1,4 @@
-"""Host-to-device copies: move a batch to the GPU in a CUDA stream of its own, beside the computation of the batch before.
+"""Host-to-device copies: move a batch to the GPU, in a CUDA stream beside the computation.
 
 The host runs ahead of a GPU: it asks for the next copy while the last batch is still being computed. In the computing stream
 the copy would wait for that, and from memory that is not pinned the host would wait for it too. So copies are made in a second
@@ -31,7 +31,7 @@ class CopyStream(Protocol):
         ...
 
     def synchronize_with(self, tensors: Iterable[Tensor]) -> None:
-        """Make the device wait for these copies before it computes, and keep their memory until it has used them."""
+        """Make the device wait for these copies, and keep their memory until it has used them."""
         ...
 
 
@@ -93,7 +93,9 @@ def _is_on_host(batch: Any) -> bool:
 
 
 def move_to(batch: Any, device: torch.device) -> Any:
-    """Return a batch with all its tensors on a device. Copies do not block the host if the memory is pinned.
+    """Return a batch with all its tensors on a device.
+
+    Copies do not block the host if the memory is pinned.
 
     Tensors and objects with a ``.to`` method (a packed sequence has one) are moved. Tuples, named tuples, lists and mappings
     are rebuilt around their moved items. Anything else is returned unchanged.

@@ -1,4 +1,4 @@
-"""Random states of one loader: its own generators and its samplers, with what they keep from one epoch to the next."""
+"""Random states of one loader: its generators, and its samplers with their epochs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train, val and test loaders of any kind: their lengths, and the batches of an epoch; of streams with one batch look-ahead."""
+"""Train, val and test loaders of any kind: their lengths, and the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def make_resumable(loader: Loader | ResumableLoader, name: str) -> ResumableLoad
 
 
 def make_all_resumable(loaders: Sequence[Loader | ResumableLoader], name: str) -> list[ResumableLoader]:
-    """Return a `ResumableLoader` for each loader. If there are several, their names have their index, from 0."""
+    """Return a `ResumableLoader` for each loader.
+
+    If there are several, their names have their index, from 0.
+    """
     names = [f"{name}[{index}]" if len(loaders) > 1 else name for index in range(len(loaders))]
     return [make_resumable(loader, its_name) for loader, its_name in zip(loaders, names, strict=True)]
 
@@ -76,7 +79,9 @@ class SizedBatches:
             self._loader.begin()
 
     def finish(self) -> None:
-        """Exhaust a fully consumed torch DataLoader, as a ``for`` loop would: samplers may draw at StopIteration.
+        """Exhaust a fully consumed torch DataLoader, as a ``for`` loop would.
+
+        Samplers may draw random numbers at StopIteration.
 
         Other loaders are not asked for more batches than their length: they may have more, and yield them in the next epoch.
         """
@@ -90,7 +95,9 @@ class SizedBatches:
 
 
 class StreamedBatches:
-    """The batches of one epoch of a stream. One batch is fetched ahead, so that the last one is known to be the last.
+    """The batches of one epoch of a stream.
+
+    One batch is fetched ahead, so that the last one is known to be the last.
 
     A `ResumableLoader` with a pass under way continues that pass.
     """
@@ -109,7 +116,10 @@ class StreamedBatches:
             raise DataError(f"{self._name}: the stream ended without any batch.{hint}")
 
     def next(self) -> Any:
-        """Return the next batch. If fetching the one after it raises an error, this one counts as not yielded."""
+        """Return the next batch.
+
+        If fetching the one after it raises an error, this one counts as not yielded.
+        """
         if self._loader.is_pending:
             self._look_ahead()
         return self._loader.next_with_look_ahead()
@@ -129,7 +139,9 @@ class StreamedBatches:
 
 
 class EvaluationBatches(Iterator[tuple[int, int, Any]]):
-    """The batches of a pass over val or test loaders, as ``(index of the loader, index in the loader, batch)``, from 0.
+    """The batches of a pass over val or test loaders, each with its indices.
+
+    Yields ``(index of the loader, index in the loader, batch)``, counted from 0.
 
     Args:
         loaders: The loaders. Each begins a new pass.

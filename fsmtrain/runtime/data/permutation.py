@@ -1,4 +1,4 @@
-"""Pseudo-random permutations with random access: any position of an epoch's order is computed on its own, in no memory."""
+"""Pseudo-random permutations with random access: shuffled orders that need no memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ResumableLoader`: the position of a run in a loader, saved as plain data, and restored in a new loader of the same kind.
+"""`ResumableLoader`: save the position of a run in a loader, and resume there with a new loader.
 
 What makes resuming slow, or cannot be exact, is reported as a warning. A position that does not fit raises an error.
 """
@@ -60,7 +60,10 @@ class ResumableLoader:
     # ---- a pass
 
     def begin(self) -> None:
-        """Begin the next pass, as a ``for`` loop does. If that fails, the pass is pending, and nothing has been drawn."""
+        """Begin the next pass, as a ``for`` loop does.
+
+        If that fails, the pass is pending, and nothing has been drawn.
+        """
         progress, before = self._progress, evolve(self._progress)
         self._reset()
         self.is_under_way = self.is_pending = True
@@ -106,7 +109,10 @@ class ResumableLoader:
         return self._ahead is not _NOTHING
 
     def next_with_look_ahead(self) -> Any:
-        """Return the next batch, and fetch the one after it. If that raises an error, the batch counts as not yielded."""
+        """Return the next batch, and fetch the one after it.
+
+        If that raises an error, the batch counts as not yielded.
+        """
         before = self._state_before
         batch = self.next()
         try:
@@ -200,7 +206,7 @@ class ResumableLoader:
         return isinstance(self.loader, Iterator)
 
     def _signature(self) -> dict[str, Any]:
-        """Return what another loader must have in common with this one, so that positions of the one fit the other."""
+        """Return what another loader must have in common with this one to resume at its positions."""
         signature: dict[str, Any] = {"batches": self._length}
         if isinstance(self.loader, DataLoader):
             signature["batch_size"] = self.loader.batch_size

@@ -1,4 +1,4 @@
-"""Load the items of a `SeededDataLoader`: the generators are seeded before each item, from (seed, epoch, index)."""
+"""Load the items of a `SeededDataLoader`: seed the generators before each item."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ class SeededFetcher(Dataset[Any]):
 
 
 def _loads_batches(dataset: Any) -> bool:
-    """Return whether a dataset loads whole batches. A subset always has the method, and passes it on to its dataset."""
+    """Return whether a dataset loads whole batches.
+
+    A subset always has the method, and passes it on to its dataset.
+    """
     while type(dataset) is Subset:
         dataset = dataset.dataset
     return callable(getattr(dataset, "__getitems__", None))

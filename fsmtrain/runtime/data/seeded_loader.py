@@ -1,4 +1,4 @@
-"""`SeededDataLoader`: order and augmentation are functions of (seed, epoch, index), so resuming is exact and costs nothing."""
+"""`SeededDataLoader`: seeded order and augmentation, so that resuming is exact and costs nothing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SeededSampler(Sampler[int]):
 
 
 class SeededDataLoader(DataLoader[Any]):
-    """A ``DataLoader`` whose order and augmentation are functions of (seed, epoch, index), in whichever process an item loads.
+    """A ``DataLoader`` whose order and augmentation are functions of (seed, epoch, index).
 
     Resuming costs nothing: the batch at any position loads without those before it, also with workers and with random
     augmentation. The generators of the training process are not changed.
@@ -151,7 +151,7 @@ class SeededDataLoader(DataLoader[Any]):
         self._progress = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position: the epoch, the batches of it that were yielded, and what another loader must have in common."""
+        """Return the position, as epoch and batch, and what a loader must have in common to resume there."""
         progress = self._progress
         if progress is None or progress.has_ended:
             progress = self._next_progress()

@@ -1,4 +1,7 @@
-"""Truncated backpropagation through time: split a batch along its time dimension. Any structure of batch is accepted."""
+"""Truncated backpropagation through time: split a batch along its time dimension.
+
+Any structure of batch is accepted.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from fsmtrain.runtime.nested import rebuild_mapping, rebuild_sequence
 
 
 def split_in_time(batch: Any, split_size: int) -> list[Any]:
-    """Split a batch along its time dimension into parts of `split_size` time steps; the last one may be shorter.
+    """Split a batch along its time dimension into parts of `split_size` steps; the last may be shorter.
 
     The time dimension of a tensor is dim 1. A tensor with fewer dims, such as one label per sequence, goes whole into every
     split. A list or tuple inside the batch is a list of sequences, each of which is cut along its first dimension.
@@ -48,7 +51,10 @@ def _is_sequence(value: object) -> bool:
 
 
 def _lengths(part: Any, *, is_structure: bool) -> list[int]:
-    """Return the time lengths in a part of a batch. A list is the batch's structure, or else a list of sequences."""
+    """Return the time lengths in a part of a batch.
+
+    A list is the batch's structure, or else a list of sequences.
+    """
     if isinstance(part, Tensor):
         return [part.shape[1]] if part.dim() >= 2 else []
     if isinstance(part, Mapping):

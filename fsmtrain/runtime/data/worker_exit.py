@@ -50,7 +50,10 @@ worker_exits = WorkerExits()  # one for the module, since a process has one SIGC
 
 
 def _noop(number: int, frame: FrameType | None) -> None:
-    """Do nothing. With the default handler in place, torch would report a worker that has exited already as lost."""
+    """Do nothing.
+
+    With the default handler in place, torch would report a worker that has exited already as lost.
+    """
 
 
 def is_worker_exit(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Device-to-host copies of metrics, asynchronous: the training thread starts them, any thread polls, nothing blocks."""
+"""Asynchronous device-to-host copies of metrics: any thread may poll, nothing blocks."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ class PendingScalars:
 
 
 class HostTransfer:
-    """Copies metrics to the host. The training thread makes it when the run begins; any thread may then use it.
+    """Copies metrics to the host.
+
+    The training thread makes it when the run begins; any thread may then use it.
 
     While CUDA graphs are captured in the mode ``"global"``, no other thread may use the device, here as elsewhere.
     ``torch.compile`` does not capture in that mode.
@@ -113,7 +115,7 @@ class HostTransfer:
 
 
 class _CopyFromCuda:
-    """Starts copies to pinned memory, in the streams that are current in the thread that makes this object.
+    """Starts copies to pinned memory, in the streams current in the thread that makes this object.
 
     In such a stream the copy comes after the kernels that compute the number. In the polling thread's own stream it would not,
     and could read memory that is not written yet, or has been reused.

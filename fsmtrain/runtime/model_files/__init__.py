@@ -1,4 +1,4 @@
-"""Files with a model's weights and hyperparameters, ours and other trainers', read without running any code in them.
+"""Files with a model's weights and hyperparameters, ours and other trainers', read safely.
 
 The state of a whole run belongs to `checkpointing`.
 """

@@ -1,4 +1,4 @@
-"""Import checkpoints of other trainers: of Lightning, or of a user's own loop, written with ``torch.save``.
+"""Import checkpoints of other trainers: Lightning's, or files of a user's own loop.
 
 A checkpoint of ours is made of the weights, the hyperparameters, and the states of optimizers and schedulers; counters are only
 reported. Such files have no position in the data, no random states and no accumulation windows, so no run can be resumed from

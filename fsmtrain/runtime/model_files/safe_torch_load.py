@@ -1,4 +1,4 @@
-"""Safe ``torch.load``: read tensors and plain data of any file that ``torch.save`` wrote, without running code in it.
+"""Safe ``torch.load``: read a file's tensors and plain data without running code in it.
 
 The files are pickles, which can name any function and have it called. `torch.load` with ``weights_only`` calls only functions
 that make tensors; this is the one place that uses it. A file could still claim more memory than it has bytes, so that is
@@ -59,7 +59,10 @@ _SHARDED_HINT = "If it is a sharded checkpoint, of FSDP or DeepSpeed, consolidat
 
 
 def _check_header(path: Path, size: int) -> None:
-    """Raise an error for another kind of file, or one that expands when read. Archives of `torch.save` are not compressed."""
+    """Raise an error for another kind of file, or one that expands when read.
+
+    Archives of `torch.save` are not compressed.
+    """
     with path.open("rb") as file:
         head = file.read(9)
     if not head:
@@ -119,7 +122,7 @@ def _refused_class(error: Exception) -> str | None:
 
 
 def _check_expansion(path: Path, content: Any, size: int) -> None:
-    """Raise an error for content that is small in the file and large in memory: one value, referred to many times."""
+    """Raise an error for content that is small in the file and large in memory: shared references."""
     max_bytes, tensor_bytes = 8 * size + SLACK_BYTES, 0
     for number, value in enumerate(_iter_values(content)):
         if isinstance(value, Tensor):
@@ -132,7 +135,10 @@ def _check_expansion(path: Path, content: Any, size: int) -> None:
 
 
 def _iter_values(content: Any) -> Iterator[Any]:
-    """Yield the content of nested containers, and the containers. Not recursive: a file may be nested to any depth."""
+    """Yield the content of nested containers, and the containers.
+
+    Not recursive: a file may be nested to any depth.
+    """
     waiting = [content]
     while waiting:
         value = waiting.pop()

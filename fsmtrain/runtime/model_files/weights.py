@@ -1,4 +1,4 @@
-"""Save and load a model's weights and hyperparameters: ``save_checkpoint``, ``load_from_checkpoint``, ``meta_tags.csv``."""
+"""Save and load a model's weights: ``save_checkpoint``, ``load_from_checkpoint``, ``meta_tags.csv``."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def save_weights(path: Path_, model: nn.Module, more: Mapping[str, Any]) -> None
 
 
 def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
-    """Load the ``state_dict`` and the ``hparams`` of a file, whichever trainer wrote it, or of a checkpoint folder.
+    """Load the ``state_dict`` and ``hparams`` of a checkpoint folder, or of a file of any trainer.
 
     Raises:
         FileNotFoundError: The file does not exist.

@@ -1,4 +1,4 @@
-"""The codec: encode a state tree as a JSON skeleton and named tensors, and decode it to the same types.
+"""The codec: encode a state tree as a JSON skeleton and named tensors, and decode it again.
 
 None, bools, text, lists, finite floats, ints below 2**53 and dicts with text keys are written as such. Everything else is an
 object with one key, a tag that begins with ``$``; a dict with such a key is itself written under the tag ``$dict``. Decoding
@@ -50,7 +50,9 @@ def encoding_error(tree: Any) -> str | None:
 
 
 def decode(encoded: Encoded) -> Any:
-    """Decode a state tree. Tensors that were one object are one object again, in the memory of the encoded tensors.
+    """Decode a state tree.
+
+    Tensors that were one object are one object again, in the memory of the encoded tensors.
 
     Raises:
         CodecError: No encoder wrote this. The message begins with the path of the error.

@@ -1,4 +1,7 @@
-"""Decode a JSON skeleton and stored tensors to a state tree. Only the tags in the table below are known."""
+"""Decode a JSON skeleton and stored tensors to a state tree.
+
+Only the tags in the table below are known.
+"""
 
 from __future__ import annotations
 

@@ -116,7 +116,10 @@ class Encoder:
             self._in_key = before
 
     def ordered_dict(self, values: OrderedDict[Any, Any], path: TreePath, depth: int) -> Any:
-        """Encode an OrderedDict. A module's ``state_dict`` has the versions of its submodules in the attribute `_metadata`."""
+        """Encode an OrderedDict.
+
+        A module's ``state_dict`` has the versions of its submodules in the attribute `_metadata`.
+        """
         attributes = vars(values)
         if attributes.keys() - {"_metadata"}:
             raise CodecError(f"{path}: an OrderedDict with the attributes {sorted(attributes)} cannot be saved.")

@@ -1,4 +1,4 @@
-"""Save checkpoints in the background: a state is copied at once and written by a thread while training continues.
+"""Save checkpoints in the background: copy a state at once, write it in a thread.
 
 At most two copies exist: the one being written and the one waiting. A third replaces the one waiting, so the newest state is
 saved; if the one waiting must be kept, the third blocks until it is being written. A save that fails is reported, training
@@ -123,7 +123,7 @@ class BackgroundWriter:
         self.close()
 
     def _reusable_snapshot(self) -> Snapshot | None:
-        """Return a snapshot whose memory can be reused: the one waiting, which is dropped, or one that has been written."""
+        """Return a snapshot to reuse: the one waiting, which is dropped, or one that has been written."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting is None or not self._waiting.must_keep)
             if self._waiting is not None:

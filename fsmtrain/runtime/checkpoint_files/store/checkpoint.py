@@ -1,4 +1,7 @@
-"""The files of one checkpoint: write them into a folder, and read them, verifying every byte. The commit is in `store`."""
+"""The files of one checkpoint: write them into a folder, and read them, verifying every byte.
+
+The commit is in `store`.
+"""
 
 from __future__ import annotations
 

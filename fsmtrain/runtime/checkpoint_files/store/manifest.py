@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: format version, metadata, and the size and SHA-256 of each file and of itself."""
+"""The manifest of a checkpoint: format version, metadata, sizes and SHA-256 checksums."""
 
 from __future__ import annotations
 
@@ -107,6 +107,6 @@ def _parse_files(entries: Any) -> dict[str, FileDigest]:
 
 
 def _own_checksum(content: dict[str, Any]) -> str:
-    """Return the SHA-256 of the content as one line of ASCII with sorted keys, so that its layout does not count."""
+    """Return the SHA-256 of the content as one line of ASCII with sorted keys: layout does not count."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,7 @@
-"""Checkpoint retention: policies that choose which to keep, by their metadata. The newest valid one is always kept."""
+"""Checkpoint retention: policies that choose which to keep, by their metadata.
+
+The newest valid one is always kept.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ def keep_newest(count: int) -> RetentionPolicy:
 
 
 def keep_best(count: int, metric: str, mode: Literal["min", "max"] = "min") -> RetentionPolicy:
-    """Keep those with the best values of a metric; of equal ones the older. A missing value or NaN is never the best.
+    """Keep those with the best values of a metric; of equal ones the older.
+
+    A missing value or NaN is never the best.
 
     >>> keep_best(2, "val_loss")({1: {"val_loss": 0.3}, 2: {"val_loss": 0.1}, 3: {"val_loss": 0.2}, 4: {}})
     [2, 3]

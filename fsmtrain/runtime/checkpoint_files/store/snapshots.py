@@ -18,7 +18,10 @@ MIN_MAPPED_BYTES = 2**16  # of a tensor; its copy has a memory mapping of its ow
 
 @frozen(eq=False)
 class Snapshot:
-    """An encoded copy of a state in host memory, with its metadata. Copies from devices may still be under way."""
+    """An encoded copy of a state in host memory, with its metadata.
+
+    Copies from devices may still be under way.
+    """
 
     encoded: Encoded
     metadata: dict[str, Any]

@@ -1,4 +1,6 @@
-"""`Store`: a folder of checkpoints, each in a numbered folder. Saving is atomic and durable: all of a checkpoint, or nothing.
+"""`Store`: a folder of checkpoints, each in a numbered folder.
+
+Saving is atomic and durable: all of a checkpoint, or nothing.
 
 A checkpoint is written under a name that no reader looks at, and renamed to its number once all of it is durable. A rename
 never replaces a checkpoint, so two processes can save into the same folder.
@@ -87,7 +89,7 @@ class Store:
         return sorted(int(name) for name in names if _NUMBER.fullmatch(name) and name == f"{int(name):06d}")
 
     def load_newest(self) -> LoadedCheckpoint | None:
-        """Load the newest valid checkpoint, with the invalid ones that were skipped; None if there are no checkpoints.
+        """Load the newest valid checkpoint, and list the invalid ones skipped; None if there are none.
 
         Raises:
             CheckpointError: There are checkpoints, but none is valid.
@@ -146,7 +148,10 @@ class Store:
         return to_remove
 
     def remove_leftovers(self) -> list[str]:
-        """Remove what killed processes left behind; return the names. What another process is writing is not touched."""
+        """Remove what killed processes left behind; return the names.
+
+        What another process is writing is not touched.
+        """
         try:
             names = self._files.names(str(self.folder))
         except OSError:
@@ -176,7 +181,7 @@ class Store:
 
     @contextlib.contextmanager
     def _locked_folder(self) -> Iterator[str]:
-        """Make a folder to write in, locked so that no other process takes it for a leftover; remove it after an error."""
+        """Make a folder to write in, locked so that it is not taken for a leftover; remove it on errors."""
         lock = None
         while lock is None:
             temporary = os.path.join(self.folder, _WRITING + secrets.token_hex(8))

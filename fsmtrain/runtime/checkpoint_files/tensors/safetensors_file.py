@@ -1,4 +1,4 @@
-"""Write and read safetensors files: the length of the header, the header as JSON, the bytes of each tensor.
+"""Write and read safetensors files: length of the header, header as JSON, bytes of each tensor.
 
 The format is small and fixed. It is implemented here so that tensors are written without a copy, through `Files`, with a
 checksum. Any program that reads safetensors reads these files.

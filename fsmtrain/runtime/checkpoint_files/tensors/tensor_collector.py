@@ -121,7 +121,7 @@ def _why_unsupported(tensor: Tensor) -> str | None:
 
 
 def _overlap_groups(collected: Collection[_Collected]) -> Iterator[list[_Collected]]:
-    """Yield groups of tensors whose memory overlaps; groups and tensors in the order in which they were added."""
+    """Yield groups of tensors whose memory overlaps, in the order in which they were added."""
     order = {id(item): number for number, item in enumerate(collected)}
     storages: dict[tuple[Any, ...], list[_Collected]] = {}
     for item in collected:
@@ -158,7 +158,7 @@ def _stored_tensor(group: list[_Collected]) -> tuple[TreePath, Tensor, int]:
 
 
 def _stride_field(tensor: Tensor) -> dict[str, Any]:
-    """Return the stride of a dense tensor that is not contiguous, such as one in channels_last; else nothing."""
+    """Return the stride of a dense tensor that is not contiguous (channels_last); else nothing."""
     stride = tensor.stride()
     if tensor.numel() == 0 or stride == contiguous_stride(tensor.shape) or not is_dense(tensor.shape, stride):
         return {}

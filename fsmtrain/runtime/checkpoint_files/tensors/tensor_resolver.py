@@ -1,4 +1,4 @@
-"""Restore the saved tensors from the stored ones: memory layouts, views, parameters; each object once."""
+"""Restore the saved tensors from the stored ones: memory layouts, views, parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resume a ``DataLoader`` over a map-style dataset: draw the indices of the epoch again, without loading the skipped items."""
+"""Resume a ``DataLoader`` without loading the skipped items: only their indices are drawn again."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ class FastForwardStrategy(ResumeStrategy):
             self._warn_of_workers(state["num_workers"])
 
     def _begin_at(self, skipped: int, progress: LoaderProgress) -> None:
-        """Begin a pass without its first batches. A subclass that does not use its sampler has to load them again."""
+        """Begin a pass without its first batches.
+
+        A subclass that does not use its sampler has to load them again.
+        """
         loader, start = self.loader, progress.start
         assert start is not None
         self._detects_draws = skipped > 0 and loader.num_workers > 0 and not loader.persistent_workers
@@ -125,7 +128,7 @@ class FastForwardStrategy(ResumeStrategy):
 
 
 class _DrawDetector:
-    """Makes each batch a pair: whether a global generator has been drawn from in its worker, and the batch.
+    """Makes each batch a pair: whether its worker has drawn from a global generator, and the batch.
 
     Each worker process has its own copy, which keeps the states in which the worker began.
     """

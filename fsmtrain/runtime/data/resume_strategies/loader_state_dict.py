@@ -1,4 +1,4 @@
-"""Resume a loader from its own ``state_dict``, as `SeededDataLoader` and torchdata's ``StatefulDataLoader`` have one."""
+"""Resume a loader from its ``state_dict``: `SeededDataLoader`, torchdata's ``StatefulDataLoader``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StateDictStrategy(ResumeStrategy):
         return is_stateful(loader)
 
     def state_before_look_ahead(self) -> dict[str, Any]:
-        """Return the present state of the loader, which cannot take back a batch, and of the global generators."""
+        """Return the states of the loader, which cannot take back a batch, and of the global generators."""
         return {"loader": copy.deepcopy(self.loader.state_dict()), "process": to_plain(get_global_states())}
 
     def state_dict(self, *, has_begun: bool, is_under_way: bool) -> dict[str, Any]:

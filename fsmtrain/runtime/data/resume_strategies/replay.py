@@ -1,4 +1,7 @@
-"""Resume any loader by loading the batches of the epoch again, from the random states of its start. Exact, and slow."""
+"""Resume any loader by loading the batches of the epoch again, from the random states of its start.
+
+Exact, and slow.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ class ReplayStrategy(ResumeStrategy):
 
 
 def replay(loader: Any, name: str, progress: LoaderProgress) -> Iterator[Any]:
-    """Begin a pass and take the batches that it has yielded. An iterator has one pass, which lasts all epochs."""
+    """Begin a pass and take the batches that it has yielded.
+
+    An iterator has one pass, which lasts all epochs.
+    """
     count = progress.yielded
     if isinstance(loader, Iterator):
         progress.start, count = progress.first_start, progress.fetched

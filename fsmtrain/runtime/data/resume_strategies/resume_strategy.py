@@ -1,4 +1,4 @@
-"""`ResumeStrategy`, the interface of all ways to bring a new loader to a saved position, and the progress that they share."""
+"""`ResumeStrategy`: the interface of all ways to bring a new loader to a saved position."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ class ResumeStrategy(ABC):
 
     @abstractmethod
     def resume_pass(self, progress: LoaderProgress, state: dict[str, Any]) -> None:
-        """Begin the saved pass again, after the batches that it has yielded. The caller restores the global generators."""
+        """Begin the saved pass again, after the batches that it has yielded.
+
+        The caller restores the global generators.
+        """
 
     @abstractmethod
     def restore_between_passes(self, progress: LoaderProgress, state: dict[str, Any]) -> None:
@@ -90,7 +93,7 @@ class ResumeStrategy(ABC):
         self.iterator = None
 
     def state_before_look_ahead(self) -> dict[str, Any] | None:
-        """Return what to save in place of `state_dict` until the batch fetched next is yielded; None: no need."""
+        """Return what to save in place of `state_dict` until the batch fetched next is yielded, if needed."""
         return None
 
     def state_dict(self, *, has_begun: bool, is_under_way: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Begin a pass of a ``DataLoader`` in the middle: its sampler draws the skipped indices, and none of their items is loaded."""
+"""Begin a pass of a ``DataLoader`` in the middle: skip batches in its sampler."""
 
 from __future__ import annotations
 
