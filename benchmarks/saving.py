@@ -19,9 +19,9 @@ import torch
 from benchmarks.models import WIDTH, Wide
 from fsmtrain.runtime.checkpoint_files.codec.codec import encode
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
 from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, take_snapshot
-from fsmtrain.runtime.checkpoint_files.store.store import Store
 
 EVERY = 50  # batches
 

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[2] / "fsmtrain"
 # needs a place here.
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (
-        ("errors", "predicates", "user_warnings", "wording", "atomic_write"),
+        ("errors", "predicates", "user_warnings", "wording", "replace_file"),
         ("early_stopping", "renamed"),
         ("flags",),
         ("options",),
@@ -227,7 +227,7 @@ def test_these_tests_see_every_kind_of_import() -> None:
         ("runtime.build", "views.plan"),
         ("runtime.data.loaders", "runtime.optimization.optimizers"),
         ("runtime.data.loaders", "runtime.run_state"),
-        ("runtime.checkpoint_files.codec.decoding", "runtime.checkpoint_files.store.store"),
+        ("runtime.checkpoint_files.codec.decoding", "runtime.checkpoint_files.store.durable_store"),
         ("views.console.progress", "views.recording.report.page"),
         ("adapters.of_a_package", "runtime.build"),
         ("views.plan", "trainer"),

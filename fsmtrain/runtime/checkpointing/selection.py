@@ -12,9 +12,9 @@ from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import CheckpointError, OptionsError
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST
 from fsmtrain.runtime.checkpoint_files.store.retention import RetentionPolicy, keep_any, keep_best, keep_newest
-from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored_value
 from fsmtrain.user_warnings import warn
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fsmtrain.errors import CheckpointError, CodecError, ModelError
 from fsmtrain.runtime.checkpoint_files.checked_io import error_text
-from fsmtrain.runtime.checkpoint_files.store.store import Store
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.model_files.hparams import hparams_to_dict
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
 from fsmtrain.wording import plural

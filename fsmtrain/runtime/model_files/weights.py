@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from fsmtrain.atomic_write import write_atomically
 from fsmtrain.errors import ModelError
-from fsmtrain.runtime.checkpoint_files.store.store import Store
+from fsmtrain.replace_file import replace_file
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict
 from fsmtrain.runtime.model_files.importers import parse_checkpoint
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
@@ -38,10 +38,10 @@ def save_weights(path: Path_, model: nn.Module, more: Mapping[str, Any]) -> None
     target.parent.mkdir(parents=True, exist_ok=True)
     hparams = hparams_to_dict(getattr(model, "hparams", None))
     content = {"state_dict": model.state_dict(), "hparams": hparams, **more}
-    write_atomically(target, lambda file: torch.save(content, file), durable=True)
+    replace_file(target, lambda file: torch.save(content, file), durable=True)
     tags = io.StringIO(newline="")
     csv.writer(tags).writerows([("key", "value"), *hparams.items()])
-    write_atomically(target.with_name("meta_tags.csv"), tags.getvalue().encode(), durable=True)
+    replace_file(target.with_name("meta_tags.csv"), tags.getvalue().encode(), durable=True)
 
 
 def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:

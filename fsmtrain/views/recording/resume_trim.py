@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from fsmtrain.atomic_write import write_atomically
+from fsmtrain.replace_file import replace_file
 from fsmtrain.views.recording.files.json_files import Row, read_json_lines
 from fsmtrain.views.recording.files.json_values import json_line
 
@@ -90,5 +90,5 @@ def trim_run_folder(folder: Path, totals: CheckpointTotals) -> int:
 def _trim_lines(path: Path, seconds: float) -> int:
     rows = [row for row in read_json_lines(path) if row is not None and isinstance(row.get("time"), (int, float))]
     kept = [row for row in rows if row["time"] <= seconds]
-    write_atomically(path, b"".join(map(json_line, kept)))
+    replace_file(path, b"".join(map(json_line, kept)))
     return len(rows) - len(kept)

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fsmtrain.atomic_write import write_atomically
 from fsmtrain.core.metric_record import MetricRecord
+from fsmtrain.replace_file import replace_file
 from fsmtrain.views.console.progress_text import closing_line
 from fsmtrain.views.console.run_header import header_lines
 from fsmtrain.views.recording import run_metadata
@@ -102,8 +102,8 @@ class RunFolder:
     def _write_start(self, run: RunView, contents: Mapping[str, Any]) -> None:
         """Write ``run.json`` and ``table.json``, and the run's header into the log."""
         try:
-            write_atomically(self.path / "run.json", json_document(contents))
-            write_atomically(self.path / "table.json", json_document(run_metadata.table_json(run.spec)))
+            replace_file(self.path / "run.json", json_document(contents))
+            replace_file(self.path / "table.json", json_document(run_metadata.table_json(run.spec)))
             for line in header_lines(run):
                 self.log(line)
         except OSError:
@@ -131,7 +131,7 @@ class RunFolder:
             totals = self._totals(run)
             self._timeline.append({name: value for name, value in totals.items() if name != "row_counts"}, is_last=is_last)
             status = {"format": run_metadata.FORMAT, "written": run_metadata.timestamp(), **totals}
-            write_atomically(self.path / "status.json", json_document(status))
+            replace_file(self.path / "status.json", json_document(status))
 
     def write_end(self, run: RunView, metrics: Mapping[str, float], error: BaseException | None) -> None:
         """Write ``end.json`` and the last log entry: why the run ended, and the last value of each metric."""
@@ -146,7 +146,7 @@ class RunFolder:
             )
         if self._is_own:
             end = run_metadata.end_json(run, self._totals(run), metrics, error, dropped)
-            write_atomically(self.path / "end.json", json_document(end))
+            replace_file(self.path / "end.json", json_document(end))
 
     def checkpoint_metadata(self, run: RunView, *, work_done: bool) -> dict[str, Any]:
         """Return what a checkpoint saved now stores about this folder, so that a resumed run can continue it.

@@ -20,8 +20,8 @@ import torch
 
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
-from fsmtrain.runtime.checkpoint_files.store.store import Store
 
 OPERATIONS = (
     "make_folder", "create", "write", "sync", "close", "names", "sync_folder", "rename", "remove", "remove_folder", "lock"

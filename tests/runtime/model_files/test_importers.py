@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from fsmtrain import CheckpointError, ResumeError, TrainingModule, import_checkpoint
-from fsmtrain.runtime.checkpoint_files.store.store import Store
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.model_files import safe_torch_load
 from tests.models import batches, machine_of, same_bits
 

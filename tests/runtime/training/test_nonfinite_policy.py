@@ -31,7 +31,7 @@ from fsmtrain import (
 )
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import NonFiniteError, OptionsError, UsageError
-from fsmtrain.runtime.checkpoint_files.store.store import Store
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteValue
 from tests.adapters.sample_trainings import outcome, run_with_both_engines
 from tests.models import (

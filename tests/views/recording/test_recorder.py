@@ -237,7 +237,7 @@ def test_a_disk_error_in_mid_run_ends_the_recording_and_not_the_run(
             raise OSError("no space left")
         path.write_bytes(content)
 
-    monkeypatch.setattr("fsmtrain.views.recording.run_folder.write_atomically", full)
+    monkeypatch.setattr("fsmtrain.views.recording.run_folder.replace_file", full)
     assert recorded(tmp_path).run().counters.epochs_done == 2
     assert caplog.text.count("no space left") == 1
     assert not writing()

@@ -19,10 +19,10 @@ from attrs import frozen
 from fsmtrain.errors import CheckpointError, FsmtrainError
 from fsmtrain.runtime.checkpoint_files.checked_io import error_text
 from fsmtrain.runtime.checkpoint_files.codec.codec import encode
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import encode_metadata
 from fsmtrain.runtime.checkpoint_files.store.retention import RetentionPolicy
 from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, copy_encoded
-from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.user_warnings import warn
 
 MAX_KEPT_ERRORS = 100

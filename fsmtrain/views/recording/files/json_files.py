@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fsmtrain.atomic_write import write_atomically
+from fsmtrain.replace_file import replace_file
 from fsmtrain.views.recording.files.json_values import json_line
 
 Row = dict[str, Any]
@@ -28,7 +28,7 @@ class AppendFile:
 
     def replace(self, content: bytes) -> None:
         """Replace the whole content, atomically."""
-        write_atomically(self.path, content)
+        replace_file(self.path, content)
         self._file.close()
         self._file = self.path.open("ab", buffering=0)
 

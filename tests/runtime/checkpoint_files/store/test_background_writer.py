@@ -13,9 +13,9 @@ from hypothesis import given
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
 from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
-from fsmtrain.runtime.checkpoint_files.store.store import Store
 from tests.models import bits_of
 from tests.runtime.checkpoint_files.faulty_disk import FaultyDisk
 from tests.runtime.checkpoint_files.sample_states import differences, state_trees, tensors_in

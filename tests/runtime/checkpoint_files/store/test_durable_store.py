@@ -19,9 +19,9 @@ from torch import nn
 from fsmtrain.errors import CheckpointError, CodecError
 from fsmtrain.runtime.checkpoint_files.checked_io import FileDigest
 from fsmtrain.runtime.checkpoint_files.files import Files
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import FILE_NAMES
 from fsmtrain.runtime.checkpoint_files.store.retention import keep_any, keep_best, keep_newest
-from fsmtrain.runtime.checkpoint_files.store.store import Store
 from fsmtrain.runtime.checkpoint_files.tensors.safetensors_file import read_tensors, write_tensors
 from tests.runtime.checkpoint_files.faulty_disk import FaultyDisk
 from tests.runtime.checkpoint_files.sample_states import FLOAT_DTYPES, INTEGER_DTYPES, differences, state_trees

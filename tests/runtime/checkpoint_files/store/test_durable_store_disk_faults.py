@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from fsmtrain.errors import CheckpointError
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
-from fsmtrain.runtime.checkpoint_files.store.store import Store
 from tests.runtime.checkpoint_files.faulty_disk import Fault, FaultyDisk, PowerCut
 
 FOLDER = "/runs/checkpoints"

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from fsmtrain.errors import CheckpointError
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
+from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import FILE_NAMES, MANIFEST, MODEL, STATE, TENSORS
-from fsmtrain.runtime.checkpoint_files.store.store import Store
 from tests.runtime.checkpoint_files.sample_states import differences
 
 EFFORT = int(os.environ.get("FSMTRAIN_FUZZ", "1"))

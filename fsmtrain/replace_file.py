@@ -1,6 +1,6 @@
-"""Atomic file writes: readers find the old content or the new one, never a part.
+"""Replace a single file in one step: readers find the old content or the new one, never a part.
 
-For single files. Checkpoints are folders of files, committed by a rename in `runtime.checkpoint_files.store`.
+Checkpoints are folders of files; `runtime.checkpoint_files.store` commits them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], *, durable: bool = False) -> None:
-    """Write a file beside its target, and rename it to the target.
+def replace_file(path: Path, content: bytes | Callable[[BinaryIO], object], *, durable: bool = False) -> None:
+    """Replace a file in one step: write a temporary file beside it, and rename that.
 
     Args:
         path: The target. Its folder exists.

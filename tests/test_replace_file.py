@@ -7,14 +7,14 @@ from typing import BinaryIO
 
 import pytest
 
-from fsmtrain.atomic_write import write_atomically
+from fsmtrain.replace_file import replace_file
 
 
 @pytest.mark.parametrize("durable", [False, True])
 def test_the_target_is_replaced_and_nothing_else_is_left(tmp_path: Path, durable: bool) -> None:
     target = tmp_path / "status.json"
-    write_atomically(target, b"old", durable=durable)
-    write_atomically(target, lambda file: file.write(b"new"), durable=durable)
+    replace_file(target, b"old", durable=durable)
+    replace_file(target, lambda file: file.write(b"new"), durable=durable)
     assert target.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -27,7 +27,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_temporary_file(tmp_pat
     target = tmp_path / "model.ckpt"
     target.write_bytes(b"old")
     with pytest.raises(OSError, match="no space left"):
-        write_atomically(target, fail)
+        replace_file(target, fail)
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -42,5 +42,5 @@ def test_readers_see_the_old_content_until_the_new_one_is_complete(tmp_path: Pat
         file.flush()
         seen.append(target.read_bytes())
 
-    write_atomically(target, content)
+    replace_file(target, content)
     assert seen == [b"old"]
