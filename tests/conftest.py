@@ -1,4 +1,4 @@
-"""What holds for every test: torch computes on one thread."""
+"""Settings for every test: one torch thread, an empty working folder, Ctrl-C enabled, the Hypothesis profile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tensors as small as these gain nothing from a second thread, and test processes share the cores."""
+    """Use one torch thread: small tensors gain nothing from a second one, and test processes share the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -23,7 +23,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Runs that are recorded make folders where they stand: not in the repository."""
+    """Run in an empty folder, so that recorded runs leave nothing in the repository."""
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     yield
@@ -32,12 +32,12 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def listening_to_ctrl_c() -> None:
-    """What is started in the background of a shell ignores Ctrl-C, and so would all that it starts."""
+    """Enable SIGINT: a process started in the background of a shell ignores it, and so would its children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# A slow machine is no failure; and where nobody looks on, a run is like the one before.
+# A slow machine is no failure; in CI every run makes the same examples.
 settings.register_profile(
     "patient",
     deadline=None,

@@ -1,4 +1,4 @@
-"""Small models, data and ways to run them, shared by the tests. Nothing here knows what a test expects."""
+"""Small models, data and functions that run them, shared by all tests."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Linear(TrainingModule):
 
 
 class Validated(Linear):
-    """Linear regression with everything there is to evaluate."""
+    """Linear regression with a validation and a test step."""
 
     def validation_step(self, batch: Any, batch_nb: int) -> Any:
         return {"val_loss": self.loss(batch)}
@@ -101,7 +101,7 @@ class Validated(Linear):
 
 
 class Perceptron(Validated):
-    """Two layers with what depends on the mode between them: batch normalisation and dropout."""
+    """Two layers with batch normalisation and dropout between them, which depend on the mode."""
 
     def __init__(self, configure: Configure = slow_descent) -> None:
         super().__init__(configure)
@@ -109,7 +109,7 @@ class Perceptron(Validated):
 
 
 class Smooth(Linear):
-    """Two layers in which a sample's loss depends on no other sample and on no chance."""
+    """Two layers in which a sample's loss depends on no other sample and on no random number."""
 
     def __init__(self, configure: Configure = slow_descent) -> None:
         super().__init__(configure)
@@ -126,7 +126,7 @@ class Recurrent(TrainingModule):
         self.configure = configure
 
     def loss(self, batch: Any, hiddens: Any) -> tuple[Any, Any]:
-        """The mean squared error of a split, and what the next one begins with."""
+        """Return the mean squared error of a split, and the hidden state for the next one."""
         x, y = batch
         out, hiddens = self.lstm(x, hiddens)
         return F.mse_loss(self.head(out), y), hiddens
@@ -148,13 +148,13 @@ class Adversaries(LightningModule):
         self.discriminator = nn.Sequential(nn.Linear(1, 4), nn.LeakyReLU(0.2), nn.Linear(4, 1))
 
     def generator_loss(self, batch: Any) -> Any:
-        """How badly the discriminator is fooled."""
+        """Return the generator's loss: how well the discriminator recognises its samples."""
         x, _ = batch
         judged = self.discriminator(self.generator(x))
         return F.binary_cross_entropy_with_logits(judged, torch.ones_like(judged))
 
     def discriminator_loss(self, batch: Any) -> Any:
-        """How badly the discriminator tells samples from fakes."""
+        """Return the discriminator's loss."""
         x, y = batch
         real, fake = self.discriminator(y), self.discriminator(self.generator(x))
         as_real = F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
@@ -168,7 +168,7 @@ class Adversaries(LightningModule):
 
 
 class Plain(nn.Module):
-    """Linear regression as a module that knows nothing of this package."""
+    """Linear regression as a plain ``nn.Module`` with the step methods."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class Plain(nn.Module):
 
 
 class TransitionRecorder(Callback):
-    """Writes down every transition."""
+    """Records every transition."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
@@ -202,16 +202,16 @@ class TransitionRecorder(Callback):
 
     @property
     def states(self) -> list[State]:
-        """The states that were visited, in order."""
+        """Return the visited states, in order."""
         return [transition.source for transition in self.seen]
 
     def batches_of(self, state: State) -> list[int]:
-        """The index of the batch in its epoch at each visit to a state."""
+        """Return ``batch_nb`` at each visit to a state."""
         return [transition.batch_nb for transition in self.seen if transition.source is state]
 
 
 class StartCounts(Callback):
-    """Counts the epochs and checks that have begun, in a memory that is saved."""
+    """Counts the epochs and validations that have begun; the counts are saved in checkpoints."""
 
     def __init__(self) -> None:
         self.epochs = self.checks = 0
@@ -230,7 +230,7 @@ class StartCounts(Callback):
 
 
 def flags(**given: Any) -> Options:
-    """Options for a run on the CPU of which nothing is shown or recorded."""
+    """Return options for a run on the CPU that shows and records nothing."""
     return Options(**{"quiet": True, "runs_dir": None, "device": "cpu", **given})
 
 
@@ -244,20 +244,20 @@ def machine_of(
     callbacks: Iterable[object] = (),
     **given: Any,
 ) -> Machine:
-    """A machine that has not run yet."""
+    """Return a machine that has not run yet."""
     loaders = {"train_dataloader": train, "val_dataloaders": val, "test_dataloaders": test}
     return build(flags(**given), model, **loaders, guards=guards, callbacks=callbacks)
 
 
 def trained(model: nn.Module, train: Any = None, val: Any = None, test: Any = None, **given: Any) -> Machine:
-    """A machine that has run to its end."""
+    """Return a machine that has run to its end."""
     machine = machine_of(model, train, val, test, **given)
     machine.run()
     return machine
 
 
 def twins(make: Callable[[], M]) -> tuple[M, M]:
-    """Two models with the same weights that share nothing. What comes after begins with a known random state."""
+    """Return two models with equal weights that share nothing; seeds torch for what follows."""
     torch.manual_seed(1)
     model = make()
     torch.manual_seed(0)
@@ -265,17 +265,17 @@ def twins(make: Callable[[], M]) -> tuple[M, M]:
 
 
 def weights(model: nn.Module) -> list[Tensor]:
-    """A copy of the parameters and buffers."""
+    """Return copies of the parameters and buffers."""
     return [tensor.detach().clone() for tensor in (*model.parameters(), *model.buffers())]
 
 
 def state_notes(error: BaseException) -> list[str]:
-    """What an error says of where the runs stood that it ended, without the way there."""
+    """Return the notes of an error with the state of each run that it ended, without the recent transitions."""
     return [note for note in getattr(error, "__notes__", []) if note.startswith("in state ")]
 
 
 def same_bits(left: Any, right: Any) -> bool:
-    """Whether two nests of tensors, lists, dicts and plain values are the same, tensors bit for bit."""
+    """Return whether two nested values are equal, their tensors bit for bit."""
     if isinstance(left, Tensor) or isinstance(right, Tensor):
         both = isinstance(left, Tensor) and isinstance(right, Tensor)
         return both and (left.dtype, left.shape) == (right.dtype, right.shape) and bits_of(left) == bits_of(right)
@@ -283,11 +283,11 @@ def same_bits(left: Any, right: Any) -> bool:
         return left.keys() == right.keys() and all(same_bits(left[key], right[key]) for key in left)
     if isinstance(left, Sequence) and isinstance(right, Sequence) and not isinstance(left, str):
         return len(left) == len(right) and all(same_bits(a, b) for a, b in zip(left, right, strict=True))
-    return bool(left == right) or (left != left and right != right)  # numbers that are none
+    return bool(left == right) or (left != left and right != right)  # NaN
 
 
 def bits_of(tensor: Tensor) -> bytes:
-    """A tensor's elements as bytes, in the order of its indices: NaN equals NaN there, and 0 not -0."""
+    """Return a tensor's elements as bytes, in index order: NaN equals NaN, and 0 differs from -0."""
     values = tensor.detach().resolve_conj().resolve_neg()
     copy = torch.empty(values.shape, dtype=values.dtype).copy_(values).reshape(-1)
     return copy.view(torch.uint8).numpy().tobytes() if copy.numel() else b""

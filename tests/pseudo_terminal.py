@@ -1,4 +1,4 @@
-"""A terminal for tests: a real pseudo-terminal, and the screen that a person would see of it."""
+"""A terminal for tests: a real pseudo-terminal, and the screen that a user would see."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import TextIO
 
 from rich.cells import cell_len
 
-TIMEOUT_SECONDS = 10.0  # seconds until a test gives up on what it waits for
+TIMEOUT_SECONDS = 10.0  # until a test stops waiting
 
 
 class Screen:
-    """What characters make of an empty screen, as far as these tests need it. Nothing scrolls away."""
+    """The screen after characters were written to it, as far as these tests need it. Nothing scrolls."""
 
     def __init__(self, columns: int) -> None:
         self.columns, self.row, self.column = columns, 0, 0
@@ -68,7 +68,7 @@ class Screen:
 
     @property
     def rows(self) -> list[str]:
-        """The rows from the top to the last one that is not empty."""
+        """Return the rows from the top to the last that is not empty."""
         rows = ["".join(row).rstrip() for row in self.cells]
         while rows and not rows[-1]:
             rows.pop()
@@ -76,7 +76,7 @@ class Screen:
 
 
 class Terminal:
-    """A pseudo-terminal that somebody looks at. `stderr` and `stdout` are two streams to it."""
+    """A pseudo-terminal whose screen can be read. `stderr` and `stdout` are two streams to it."""
 
     def __init__(self, columns: int = 100, encoding: str = "utf-8") -> None:
         self._master, self._slave = pty.openpty()
@@ -97,7 +97,7 @@ class Terminal:
                 self._chunks.append(os.read(self._master, 4096))
 
     def take_over(self) -> None:
-        """Be the terminal of this process, up to `close`."""
+        """Become the terminal of this process until `close`."""
         self._before = sys.stderr, sys.stdout
         sys.stderr, sys.stdout = self.stderr, self.stdout
 
@@ -106,12 +106,12 @@ class Terminal:
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def written_since(self, mark: int) -> str:
-        """What was written after so many characters, colours and the like left out."""
+        """Return what was written after so many characters, without control sequences."""
         return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", self.text[mark:])
 
     @property
     def settings(self) -> list[object]:
-        """What ``stty -a`` shows."""
+        """Return the settings, as ``stty -a`` prints them."""
         return termios.tcgetattr(self._slave)
 
     @property
@@ -132,7 +132,7 @@ class Terminal:
         return self.screen.rows
 
     def wait_for(self, what: str) -> str:
-        """The row that shows this text, as soon as one does."""
+        """Wait until a row shows this text; returns the row."""
         until = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < until:
             for row in self.rows:
@@ -142,7 +142,7 @@ class Terminal:
         raise AssertionError(f"{what!r} never came. The screen: {self.rows}")
 
     def settled(self) -> list[str]:
-        """The screen once all that was written has come."""
+        """Return the screen after everything that was written has arrived."""
         mark = "~~~ that is all ~~~"
         os.write(self._slave, mark.encode())
         self.wait_for(mark)
@@ -157,7 +157,7 @@ class Terminal:
             os.close(self._master)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Restore the streams and close the terminal."""
         if sys.stderr is self.stderr:
             sys.stderr, sys.stdout = self._before
         for stream in (self.stderr, self.stdout):

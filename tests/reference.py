@@ -1,8 +1,8 @@
-"""The schedule of a run a second time, as nested loops: what the laws of the state machine are held against.
+"""The schedule of a run as nested loops: the oracle that the laws compare the state machine with.
 
-Written from the rules alone, in the plainest way there is: one ``for`` for each loop of a training run, all decisions by
-``%`` and by looking ahead. It shares no code with the core: options and sizes come in as plain values, and it does its own
-arithmetic, in fractions.
+Written from the rules alone, as plainly as possible: one ``for`` for each loop of a training run, all decisions by ``%`` and by
+looking ahead. It shares no code with the core: options and sizes are plain values, and it does its own arithmetic, in
+fractions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Every:
     first: int | None = None
 
     def fires(self, batch: int) -> bool:
-        """Whether it fires at this batch, from 0."""
+        """Return whether it fires at this batch, counted from 0."""
         first = self.n - 1 if self.first is None else self.first
         return batch in range(first, batch + 1, self.n)
 
@@ -41,10 +41,10 @@ class Following:
 
 @dataclass(frozen=True, kw_only=True)
 class Replaced:
-    """The decisions that are replaced, as plain data. `stop` is a number of steps: the run is to end once they are done."""
+    """The decisions that guards of the user replace, as plain data. `stop` is a number of steps after which the run ends."""
 
     step: Mapping[int, Every | Following] = field(default_factory=dict)
-    check: Every | None = None
+    validate: Every | None = None
     save: Every | None = None
     stop: int | None = None
 
@@ -54,7 +54,7 @@ NOTHING = Replaced()
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """What comes from outside the loop. Tuples are read from the beginning again when they have been used up.
+    """What comes from outside the loop. Tuples start over when they are used up.
 
     `improved` answers each check, `train` is the length of a train stream in each epoch, `val` and `test` the true lengths of
     the loaders without one, `splits` the splits of each batch of the run. From visit `stop_at` on, counted from 0, the run is
@@ -72,7 +72,7 @@ class Script:
 
 @dataclass(frozen=True)
 class Event:
-    """One visit, with None for the positions that mean nothing in its state.
+    """One visit, with None for positions that have no meaning in its state.
 
     `scale` is what the loss is multiplied by in `backward`, and the gradients in `step`.
     """
@@ -99,17 +99,17 @@ class Schedule:
 
 
 def share_of(batches: int, fraction: float) -> int:
-    """The whole batches in a fraction of them, of the decimal number as written."""
+    """Return the whole batches in a fraction, taken as the decimal number that is written."""
     return math.floor(batches * Fraction(str(fraction)))
 
 
 def percentage(options: Options, own: float) -> float:
-    """A loop's own percentage, or what replaces it."""
+    """Return a loop's own percentage, or `overfit_pct` if it is set."""
     return options.overfit_pct if options.overfit_pct > 0 else own
 
 
 def batches_used(options: Options, own: float, loaders: tuple[int | None, ...], true: tuple[int, ...]) -> list[int]:
-    """The batches that each loader gives to one pass."""
+    """Return the batches of each loader in one pass."""
     share = percentage(options, own)
     if share == 0:
         return [0 for _ in loaders]
@@ -117,7 +117,7 @@ def batches_used(options: Options, own: float, loaders: tuple[int | None, ...], 
 
 
 def sanity_batches(options: Options, sizes: Sizes, true: tuple[int, ...]) -> int:
-    """The batches of the sanity pass, of all loaders together."""
+    """Return the batches of the sanity pass, all loaders together."""
     if percentage(options, options.val_percent_check) == 0 or not sizes.fits:
         return 0
     steps = max(0, options.nb_sanity_val_steps)
@@ -126,13 +126,13 @@ def sanity_batches(options: Options, sizes: Sizes, true: tuple[int, ...]) -> int
 
 
 def has_validation(options: Options, sizes: Sizes, replaced: Replaced) -> bool:
-    """Whether some epoch of the run may have a check, as far as the flags say, or a guard in their place."""
-    first = options.check_val_every_n_epoch if replaced.check is None else 1
+    """Return whether an epoch may have a validation, by the flags or by a guard in their place."""
+    first = options.check_val_every_n_epoch if replaced.validate is None else 1
     return sizes.fits and first <= options.max_nb_epochs
 
 
 def is_refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> bool:
-    """Whether options and sizes, each legal by itself, do not fit each other."""
+    """Return whether options and sizes, each legal alone, do not fit each other."""
 
     def does_not_fit(own: float, loaders: tuple[int | None, ...]) -> bool:
         share = percentage(options, own)
@@ -147,7 +147,7 @@ def is_refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> 
     if sizes.fits and options.max_nb_epochs > 0:
         if sizes.train == 0 or does_not_fit(options.train_percent_check, (sizes.train,)):
             return True
-        if something_to_validate and has_validation(options, sizes, replaced) and replaced.check is None:
+        if something_to_validate and has_validation(options, sizes, replaced) and replaced.validate is None:
             if isinstance(options.val_check_interval, float):
                 if sizes.train is None:
                     return True
@@ -165,7 +165,7 @@ def is_refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> 
 
 
 def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced) -> Schedule:
-    """Every visit of a run, in order."""
+    """Return every visit of a run, in order."""
     events: list[Event] = []
     global_step = 0
     epochs_done = 0
@@ -265,8 +265,8 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                 if asked_to_stop():
                     return end(stopped=True)
 
-            if replaced.check is not None:
-                validation_is_due = replaced.check.fires(batch)
+            if replaced.validate is not None:
+                validation_is_due = replaced.validate.fires(batch)
             else:
                 validation_is_due = (batch + 1) % val_check_batches == 0 and (epoch + 1) % options.check_val_every_n_epoch == 0
             validation_is_due = validation_is_due and validated > 0
@@ -303,7 +303,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
 
 
 def windows_of(options: Options, epoch: int) -> int:
-    """K in this epoch, from 0."""
+    """Return K in this epoch, counted from 0."""
     lengths = options.accumulate_grad_batches
     if isinstance(lengths, int):
         return lengths
@@ -312,7 +312,7 @@ def windows_of(options: Options, epoch: int) -> int:
 
 
 def followers(replaced: Replaced, optimizer: int, steps: int) -> set[int]:
-    """The optimizers that step next because this one has done so many steps."""
+    """Return the optimizers that step next because this one has done so many steps."""
     return {
         i
         for i, own in replaced.step.items()
@@ -323,7 +323,7 @@ def followers(replaced: Replaced, optimizer: int, steps: int) -> set[int]:
 def foreseen_window(
     options: Options, sizes: Sizes, length: int, batch: int, train_batches: int, own: Every | Following | None
 ) -> int:
-    """The length that the window of this batch is expected to have while it is open."""
+    """Return the expected length of the open window of this batch."""
     if own is not None:
         return 1  # it may close at any time, so the whole factor is left to the step
     if sizes.train is None or options.truncated_bptt_steps is not None:
@@ -333,7 +333,7 @@ def foreseen_window(
 
 
 def patience_is_over(options: Options, waited: int) -> bool:
-    """Whether early stopping is on and has waited long enough."""
+    """Return whether early stopping is on and its patience is exhausted."""
     rule = options.early_stop_callback
     if rule is None or rule is False:
         return False

@@ -1,6 +1,6 @@
-"""The one home of the tests' Hypothesis strategies: legal configurations of small size, and what comes from outside to them.
+"""All Hypothesis strategies of the tests: small legal configurations, and scripts of the signals that come from outside.
 
-A `Case` is a configuration with a script; a `World` plays the script to a run of it, as the code around a loop would.
+A `Case` is a configuration with a script; a `ScriptPlayer` sets the signals of the script, as the code around a loop would.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from tests.reference import Every, Following, Replaced, Schedule, Script, schedu
 
 T = TypeVar("T")
 
-MAX_VISITS = 20_000  # more than any run in these tests has; one that goes beyond would never end
+MAX_VISITS = 20_000  # more than any run in these tests has: a run with more never ends
 
 EVALUATIONS = (State.SANITY_VAL, State.VAL_CHECK, State.TEST)
 
 
-# ---- configurations, and what comes from outside to them
+# ---- configurations and scripts
 
 
 @frozen(kw_only=True)
 class Case:
-    """A configuration, and what comes from outside while it runs."""
+    """A configuration, and the script of the signals that come from outside while it runs."""
 
     options: Options
     sizes: Sizes
@@ -52,18 +52,18 @@ class Case:
 
     @property
     def guards(self) -> Guards:
-        """The replaced decisions as guards."""
+        """The user's guards."""
         return guards_of(self.replaced)
 
     @property
     def limits(self) -> Limits:
         """The configuration's limits."""
-        limits = resolve(self.options, self.sizes, has_own_check=self.replaced.check is not None)
+        limits = resolve(self.options, self.sizes, has_own_check=self.replaced.validate is not None)
         return evolve(limits, skips_steps=self.skips_steps)
 
     @property
     def full_table(self) -> Table:
-        """The whole table with this configuration's decisions, nothing folded away."""
+        """The full table with this configuration's decisions, not folded."""
         return full_table(decisions(self.guards))
 
     @property
@@ -72,28 +72,28 @@ class Case:
         return folded(self.full_table, self.limits, self.guards)
 
     def loop(self) -> Loop:
-        """The configuration as a loop."""
+        """Return the configuration as a loop."""
         return Loop(self.options, self.sizes, guards=self.guards)
 
     def visits(self) -> Iterator[Visit]:
-        """The visits of the iterated loop, with the script played to it."""
-        world = World(self)
+        """Yield the visits of the iterated loop while the script is played."""
+        player = ScriptPlayer(self)
         for visit in assert_ends(self.loop()):
-            world.meets(visit.state, visit.signals)
+            player.play(visit.state, visit.signals)
             yield visit
 
     def schedule(self) -> Schedule:
-        """What the reference says of it."""
+        """Return the schedule by the nested loops of the reference."""
         return schedule(self.options, self.sizes, self.script, self.replaced)
 
     def dispatcher(self, table: Table, look: Callable[[State, Counters, Signals], None] | None = None) -> Dispatcher:
-        """A run of a table with the script played to it. `look` sees each visit at the moment when its guards are asked."""
-        world, counters, signals = World(self), Counters.begin(self.sizes.optimizers), Signals()
+        """Return a run of a table while the script is played. `look` is called at each visit, before its guards."""
+        player, counters, signals = ScriptPlayer(self), Counters.begin(self.sizes.optimizers), Signals()
 
         def action(state: State) -> Callable[[], None]:
             def act() -> None:
                 reset_signals(signals, state)
-                world.meets(state, signals)
+                player.play(state, signals)
                 if look is not None:
                     look(state, counters, signals)
 
@@ -103,7 +103,7 @@ class Case:
 
 
 def reset_signals(signals: Signals, state: State) -> None:
-    """Forget what was said of the last visit of this kind."""
+    """Reset the signals that a state sets at each of its visits."""
     if state is State.FETCH:
         signals.stream_ended = False
     if state is State.STEP:
@@ -113,8 +113,8 @@ def reset_signals(signals: Signals, state: State) -> None:
 
 
 @define
-class World:
-    """Plays a case's script to one run of it. It only says that something is so; to take it back is left to the run."""
+class ScriptPlayer:
+    """Plays a case's script to one run of it. It only sets signals; resetting them is left to the run."""
 
     case: Case
     visits: int = 0
@@ -127,8 +127,8 @@ class World:
     done_in_pass: int = 0
     before: State | None = None
 
-    def meets(self, state: State, signals: Signals) -> None:
-        """One visit: the signals that the work in this state gives."""
+    def play(self, state: State, signals: Signals) -> None:
+        """Set the signals that the work of one visit to this state would set."""
         assert self.visits < MAX_VISITS, "the run does not end"
         script, options = self.case.script, self.case.options
         if state is State.FETCH:
@@ -160,7 +160,7 @@ class World:
         self.before = state
 
     def _length_of_pass(self, state: State) -> int | None:
-        """The batches of this pass; None where every loader has a length, so that nobody needs to say that it ended."""
+        """Return the batches of this pass; None if every loader has a length, so that no signal is needed."""
         script, sizes, options = self.case.script, self.case.sizes, self.case.options
         loaders, true = (sizes.test, script.test) if state is State.TEST else (sizes.val, script.val)
         if None not in loaders:
@@ -170,33 +170,33 @@ class World:
 
 
 def assert_ends(visits: Iterable[T]) -> Iterator[T]:
-    """The visits of a run, and an error where they do not come to an end."""
+    """Yield the visits of a run; raises AssertionError if they do not end."""
     for count, visit in enumerate(visits):
         assert count < MAX_VISITS, "the run does not end"
         yield visit
 
 
 def nth(values: Sequence[T], index: int) -> T:
-    """The value at this index, from the beginning again when they have been used up."""
+    """Return the value at this index, starting over when they are used up."""
     return values[index % len(values)]
 
 
 def guards_of(replaced: Replaced) -> Guards:
-    """The decisions that are plain data in a case as the guards that they mean."""
+    """Return the guards for decisions that are plain data."""
 
     def guard_of(own: Every | Following) -> Guard:
         return every_n_batches(own.n, first=own.first) if isinstance(own, Every) else every_n_steps_of(own.other, own.n)
 
     return Guards(
         step={i: guard_of(own) for i, own in replaced.step.items()},
-        validate=None if replaced.check is None else guard_of(replaced.check),
+        validate=None if replaced.validate is None else guard_of(replaced.validate),
         save=None if replaced.save is None else guard_of(replaced.save),
         stop=None if replaced.stop is None else enough_steps(replaced.stop),
     )
 
 
 def enough_steps(steps: int) -> Guard:
-    """A guard to stop by: so many steps are done."""
+    """Return a stop guard that fires after so many steps."""
 
     def enough_steps_are_done(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return counters.global_step >= steps
@@ -217,7 +217,7 @@ loaders = st.lists(st.sampled_from([1, 2, 3, 5, 0, None]), max_size=3)
 
 @st.composite
 def configurations(draw: st.DrawFn, *, fitting: bool = False) -> tuple[Options, Sizes]:
-    """Flags and sizes, each legal by itself. Whether they fit each other is open, and likely if `fitting` is asked for."""
+    """Flags and sizes, each legal alone; with `fitting` they are likely to fit each other, too."""
     most = draw(st.sampled_from([1, 2, 2, 3, 3, 4, 4, 0]))
     sizes = Sizes(
         train=draw(st.sampled_from([*range(1, 9), None, None, *([] if fitting else [0])])),
@@ -265,7 +265,7 @@ def replacements(draw: st.DrawFn, optimizers: int) -> Replaced:
     own = every | st.builds(Following, other=st.integers(0, optimizers - 1), n=st.integers(1, 3))
     return Replaced(
         step=draw(st.dictionaries(st.integers(0, optimizers - 1), own, max_size=optimizers)),
-        check=draw(st.none() | every),
+        validate=draw(st.none() | every),
         save=draw(st.none() | every),
         stop=draw(st.none() | st.integers(0, 20)),
     )
@@ -273,7 +273,7 @@ def replacements(draw: st.DrawFn, optimizers: int) -> Replaced:
 
 @st.composite
 def scripts(draw: st.DrawFn, options: Options, sizes: Sizes, *, skips_steps: bool) -> Script:
-    """What comes from outside to this configuration. Nothing is drawn that nobody would ask for."""
+    """The signals for this configuration. Only what the configuration uses is drawn."""
 
     def some(values: st.SearchStrategy[T], wanted: bool, default: T) -> tuple[T, ...]:
         return tuple(draw(st.lists(values, min_size=1, max_size=5))) if wanted else (default,)
@@ -295,7 +295,7 @@ def cases(draw: st.DrawFn, *, skips_steps: bool = False) -> Case:
     options, sizes = draw(configurations(fitting=True))
     replaced = draw(replacements(sizes.optimizers))
     try:
-        resolve(options, sizes, has_own_check=replaced.check is not None)
+        resolve(options, sizes, has_own_check=replaced.validate is not None)
     except SizesError:
         reject()
     skips_steps = skips_steps and draw(st.booleans())
@@ -309,7 +309,7 @@ def cases(draw: st.DrawFn, *, skips_steps: bool = False) -> Case:
 
 
 def _of_type(attribute: Attribute[Any]) -> st.SearchStrategy[Any]:
-    """Small values for a field of one of the records that a guard is given."""
+    """Small values for a field of a record that guards get."""
     values: dict[str, st.SearchStrategy[Any]] = {
         "bool": st.booleans(),
         "int": st.integers(0, 4),
@@ -322,5 +322,5 @@ limits_records = st.builds(Limits, **{f.name: _of_type(f) for f in fields(Limits
 counters_records = st.builds(Counters, **{f.name: _of_type(f) for f in fields(Counters)})
 signals_records = st.builds(Signals, **{f.name: _of_type(f) for f in fields(Signals)})
 
-# Any moment at all, also those that no run ever meets.
+# Any arguments of a guard, also those that no run produces.
 moments = st.tuples(limits_records, counters_records, signals_records)

@@ -195,7 +195,7 @@ def test_early_stopping_is_on_only_if_there_is_a_validation() -> None:
 def test_the_limits_are_those_of_the_reference(configuration: tuple[Options, Sizes], has_own_check: bool) -> None:
     """What is refused there is refused here, and the rest has the same whole numbers."""
     options, sizes = configuration
-    replaced = Replaced(check=Every(n=2)) if has_own_check else Replaced()
+    replaced = Replaced(validate=Every(n=2)) if has_own_check else Replaced()
     if is_refused(options, sizes, replaced):
         with pytest.raises(SizesError):
             resolve(options, sizes, has_own_check=has_own_check)

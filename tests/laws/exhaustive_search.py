@@ -1,4 +1,4 @@
-"""A plain breadth-first search through every moment of a configuration, which leaves nothing out and merges nothing.
+"""Breadth-first search through every moment of a configuration, without leaving out or merging any.
 
 A *moment* is a state whose work has just been done, the counters, and all that the guards are asked about. In each one exactly
 one row of the full table must hold, and one of the folded table, with the same target and effects; the laws of windows, checks
@@ -28,14 +28,14 @@ from fsmtrain.options import Options
 MAX_STREAM_BATCHES = 6  # train batches of an epoch
 MAX_PASS_BATCHES = 2  # batches of a val or test stream
 MAX_SPLITS = 3
-MAX_MOMENTS = 50_000  # of one configuration, more than any of these has; one that goes beyond would never end
+MAX_MOMENTS = 50_000  # of one configuration; one with more never ends
 
 BOTH = (False, True)
 TAKES_REQUESTS = {State.START, State.SANITY_VAL, State.ROUND_END, State.EARLY_STOP, State.VAL_CHECK, State.TEST}
 
 
 class Oracle:
-    """A guard that may answer either way at any time. The search sets its answer."""
+    """A guard that may return either value at any time. The search sets it."""
 
     def __init__(self) -> None:
         self.answer = False
@@ -63,7 +63,7 @@ class Configuration:
 
 @frozen
 class Lasting:
-    """What lasts from one visit to the next beside state and counters."""
+    """Signals that last from one visit to the next."""
 
     stream_ended: bool = False
     splits: int = 1
@@ -75,7 +75,7 @@ Key = tuple[object, ...]
 
 
 class Search:
-    """Goes through all moments of one configuration."""
+    """Explores all moments of one configuration."""
 
     def __init__(self, configuration: Configuration) -> None:
         self.limits, self.guards = configuration.limits, configuration.guards
@@ -91,7 +91,7 @@ class Search:
         self.signals = Signals()
 
     def explore(self) -> None:
-        """Everything from the start on."""
+        """Explore everything from the start on."""
         begin = State.START, Counters.begin(self.limits.optimizers), Lasting()
         waiting = deque([begin])
         self.following[key(*begin)] = set()
@@ -115,7 +115,7 @@ class Search:
     # ---- from outside
 
     def possible_signals(self, state: State, counters: Counters, before: Lasting) -> Iterator[Lasting]:
-        """What may be heard at a visit, in all its ways: `signals` and the oracles say so while it is looked at."""
+        """Yield all combinations of signals at a visit; `signals` and the oracles are set to each while it is yielded."""
         limits, signals = self.limits, self.signals
         ended: tuple[bool, ...] = (before.stream_ended,)
         splits: tuple[int, ...] = (before.splits,)
@@ -150,7 +150,7 @@ class Search:
 
     @property
     def pass_lengths(self) -> dict[State, int]:
-        """The batches of each pass, 0 where a stream is among its loaders."""
+        """Return the batches of each pass, 0 if a stream is among its loaders."""
         limits = self.limits
         return {
             State.SANITY_VAL: limits.sanity_batches,
@@ -159,7 +159,7 @@ class Search:
         }
 
     def patience(self, state: State, counters: Counters, before: Lasting) -> tuple[bool, ...]:
-        """Early stopping is told of a metric when a check has come to its end."""
+        """Yield whether patience may be exhausted: the metric arrives at the end of a validation."""
         is_last = counters.eval_nb + 1 == self.limits.val_batches or self.signals.pass_ended
         if state is State.VAL_CHECK and is_last and self.limits.stops_early:
             return BOTH
@@ -168,7 +168,7 @@ class Search:
     # ---- one transition
 
     def step(self, state: State, counters: Counters) -> tuple[State, Counters]:
-        """Where the run goes, and its counters there, as both tables say."""
+        """Return the next state and its counters; both tables must agree."""
         limits, signals = self.limits, self.signals
         holding = [row for row in self.full[state] if row.holds(limits, counters, signals)]
         mine = [row for row in self.folded[state] if row.holds(limits, counters, signals)]
@@ -179,16 +179,16 @@ class Search:
             effect(limits, after)
         for effect in mine[0].then:
             effect(limits, mine_after)
-        if limits.optimizers == 1:  # nobody else takes a turn
+        if limits.optimizers == 1:  # no other optimizer has a turn
             mine_after.gathered_by = after.gathered_by
-        if self.guards == Guards():  # nobody asks for them
+        if self.guards == Guards():  # no guard reads them
             mine_after.round_nb, mine_after.stepped_in = after.round_nb, after.stepped_in
         assert after == mine_after
         self.moments[label(holding[0])] += 1
         return holding[0].to, after
 
     def laws(self, state: State, before: Counters, to: State, after: Counters) -> None:
-        """What holds of a transition."""
+        """Assert the laws of one transition."""
         limits, signals = self.limits, self.signals
         windows = [*after.gathered_by]
         windows[after.optimizer_i] = after.gathered
@@ -210,7 +210,7 @@ class Search:
         assert (to is State.STOPPED) is (signals.stop_requested and (state in TAKES_REQUESTS or before.epoch_ended_early))
 
     def validation_is_due(self, counters: Counters) -> bool:
-        """The documented rule, by remainders."""
+        """Return whether a validation is due by the documented rule, computed with remainders."""
         limits = self.limits
         if self.guards.validate is not None:
             return limits.validates and self.guards.validate(limits, counters, self.signals)
@@ -221,7 +221,7 @@ class Search:
         )
 
     def every_run_ends(self) -> None:
-        """No moment follows itself: taking away what nothing leads to any more takes away everything."""
+        """Assert that no moment follows itself: removing moments without predecessors removes all."""
         leading = Counter(there for following in self.following.values() for there in following)
         free = [here for here in self.following if leading[here] == 0]
         for here in free:
@@ -233,15 +233,15 @@ class Search:
 
 
 def by_state(table: Table) -> dict[State, tuple[Row, ...]]:
-    """The rows that leave each state."""
+    """Return the rows that leave each state."""
     return {state: table.leaving(state) for state in State}
 
 
 def label(row: Row) -> str:
-    """A row for a person: from where to where, and why."""
+    """Return a row in words: source, target and guards."""
     return f"{row.source} -> {row.to}: {guard_name(row.when) if row.when is not None else 'otherwise'}"
 
 
 def key(state: State, counters: Counters, standing: Lasting) -> Key:
-    """A value that is the same for the same moment only."""
+    """Return a value that identifies a moment."""
     return state, counters.values(), standing

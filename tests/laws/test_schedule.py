@@ -23,7 +23,7 @@ from fsmtrain.errors import GuardError, SizesError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 from tests.reference import Event, Every, Replaced, Script, is_refused
-from tests.strategies import EVALUATIONS, MAX_VISITS, Case, World, assert_ends, cases, reset_signals
+from tests.strategies import EVALUATIONS, MAX_VISITS, Case, ScriptPlayer, assert_ends, cases, reset_signals
 
 IN_A_ROUND = frozenset({State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROUND_END})
 IN_AN_EPOCH = IN_A_ROUND | {State.FETCH, State.SAVE, State.VAL_CHECK, State.EPOCH_END, State.EARLY_STOP}
@@ -80,11 +80,11 @@ def test_in_each_visited_state_exactly_one_row_holds_and_every_run_ends(case: Ca
 
 def walk(case: Case, table: Table) -> list[State]:
     """Go through a table by its rows alone; returns the states, the final one included."""
-    limits, counters, signals, world = case.limits, Counters.begin(case.sizes.optimizers), Signals(), World(case)
+    limits, counters, signals, world = case.limits, Counters.begin(case.sizes.optimizers), Signals(), ScriptPlayer(case)
     states = [State.START]
     while not states[-1].is_final:
         reset_signals(signals, states[-1])
-        world.meets(states[-1], signals)
+        world.play(states[-1], signals)
         holding = [row for row in table.leaving(states[-1]) if row.holds(limits, counters, signals)]
         assert len(holding) == 1, (states[-1], counters, signals)
         for effect in holding[0].then:
@@ -139,8 +139,8 @@ def test_a_validation_happens_exactly_when_it_is_due(case: Case) -> None:
     last = max(fetched, default=0)
     for epoch, batches in fetched.items():
         has_checks = limits.validates and (epoch + 1) % case.options.check_val_every_n_epoch == 0
-        if case.replaced.check is not None:
-            due = [b for b in range(batches) if limits.validates and case.replaced.check.fires(b)]
+        if case.replaced.validate is not None:
+            due = [b for b in range(batches) if limits.validates and case.replaced.validate.fires(b)]
         else:
             due = [b for b in range(batches) if has_checks and (b + 1) % limits.val_check_batches == 0]
         if case.schedule().stopped and epoch == last and due != checked[epoch]:

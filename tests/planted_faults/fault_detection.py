@@ -35,7 +35,7 @@ from fsmtrain.prove.smt.solvers import z3, z3_refutes
 from fsmtrain.prove.smt.transition_system import TransitionSystem, transition_system
 from fsmtrain.prove.smt.z3_terms import Term
 from tests.reference import Event, Every, Replaced, Script
-from tests.strategies import Case, World, reset_signals
+from tests.strategies import Case, ScriptPlayer, reset_signals
 
 MAX_MOMENTS = 400  # that the check explores in one configuration: with a fault, counters may grow for ever
 MAX_VISITS = 400  # of one trace
@@ -167,12 +167,12 @@ def check_finding(table: Table) -> str | None:
 
 def trace(table: Table, case: Case) -> tuple[list[tuple[object, ...]], State]:
     """Return the visits of a run that takes the first row that holds, and the state in which it ended."""
-    limits, counters, signals, world = case.limits, Counters.begin(case.sizes.optimizers), Signals(), World(case)
+    limits, counters, signals, world = case.limits, Counters.begin(case.sizes.optimizers), Signals(), ScriptPlayer(case)
     state = State.START
     visits: list[tuple[object, ...]] = []
     while not state.is_final and len(visits) < MAX_VISITS:
         reset_signals(signals, state)
-        world.meets(state, signals)
+        world.play(state, signals)
         visits.append(_position(state, counters))
         row = next((row for row in table.leaving(state) if row.holds(limits, counters, signals)), None)
         if row is None:
