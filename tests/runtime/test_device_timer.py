@@ -40,7 +40,7 @@ class Event:
         return end.at - self.at
 
 
-def test_a_states_time_is_read_when_the_device_has_passed_it_and_not_before() -> None:
+def test_a_measurement_is_read_once_the_device_has_passed_it() -> None:
     device = Device()
     times = DeviceTimer(device.event)
 
@@ -65,7 +65,7 @@ def test_a_states_time_is_read_when_the_device_has_passed_it_and_not_before() ->
     assert told[State.BACKWARD].seconds == pytest.approx(0.012)
 
 
-def test_of_many_visits_some_are_measured_and_events_are_used_again() -> None:
+def test_a_sample_of_many_visits_is_measured_and_events_are_reused() -> None:
     device = Device()
     times = DeviceTimer(device.event)
 
@@ -83,7 +83,7 @@ def test_of_many_visits_some_are_measured_and_events_are_used_again() -> None:
     assert times.times()[State.STEP].seconds == pytest.approx(10 * first / 1e3)
 
 
-def test_a_device_that_does_not_come_along_is_measured_no_more_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_too_many_pending_measurements_no_visit_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PENDING_MEASUREMENTS", 10)
     device = Device()
     times = DeviceTimer(device.event)
@@ -94,6 +94,6 @@ def test_a_device_that_does_not_come_along_is_measured_no_more_for_a_while(monke
     assert device.made == 20
 
 
-def test_on_the_cpu_nothing_of_it_is_made() -> None:
+def test_on_the_cpu_there_is_no_device_timer() -> None:
     assert device_timer(torch.device("cpu")) is None
     assert trained(Linear(), batches(2), max_nb_epochs=1).device_times == {}

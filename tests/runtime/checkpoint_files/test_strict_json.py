@@ -35,12 +35,12 @@ def test_brackets_are_counted_outside_of_strings() -> None:
 
 
 @pytest.mark.parametrize("text", [b"NaN", b"[Infinity]", b"-Infinity"])
-def test_what_is_no_number_in_json_is_refused(text: bytes) -> None:
+def test_nan_and_infinity_are_not_parsed(text: bytes) -> None:
     with pytest.raises(ValueError, match="is not a number in JSON"):
         parse(text)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
-def test_what_is_no_number_in_json_is_not_written(number: float) -> None:
+def test_nan_and_infinity_are_not_written(number: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         dump([number])

@@ -1,4 +1,4 @@
-"""Feeding the device: copies in a queue of their own, and nothing that the device could use too early or lose too soon."""
+"""Copying a batch to the device: in a stream of its own, never too early for the device, and kept until it was used."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from fsmtrain.runtime.nested import iter_tensors
 META = torch.device("meta")
 
 
-class Recorded:
-    """A lane that writes down what happens in which order."""
+class RecordedStream:
+    """A copy stream that records what happens in which order."""
 
     def __init__(self) -> None:
         self.is_open = False
@@ -40,13 +40,13 @@ class Recorded:
 
 
 class Own:
-    """A batch object that moves itself, and says in which lane it did."""
+    """A batch object that moves itself, and records in which stream."""
 
-    def __init__(self, lane: Recorded) -> None:
-        self.lane, self.in_lane = lane, False
+    def __init__(self, stream: RecordedStream) -> None:
+        self.stream, self.in_stream = stream, False
 
     def to(self, device: torch.device) -> Own:
-        self.in_lane = self.lane.is_open
+        self.in_stream = self.stream.is_open
         return self
 
 
@@ -54,10 +54,10 @@ def test_on_the_cpu_no_batch_is_touched() -> None:
     assert batch_mover(torch.device("cpu")) is None
 
 
-def test_a_device_without_streams_is_fed_in_its_own_queue() -> None:
-    feed = batch_mover(META)
-    assert feed is not None
-    assert feed(torch.ones(1)).device.type == "meta"
+def test_a_device_without_streams_copies_in_its_own_queue() -> None:
+    move = batch_mover(META)
+    assert move is not None
+    assert move(torch.ones(1)).device.type == "meta"
 
 
 @pytest.mark.parametrize(
@@ -70,42 +70,42 @@ def test_a_device_without_streams_is_fed_in_its_own_queue() -> None:
         ("a text", 0),
     ],
 )
-def test_all_tensors_of_a_batch_are_copied_beside_the_computing_and_then_handed_over(batch: Any, tensors: int) -> None:
-    lane = Recorded()
-    feed = batch_mover(META, lane)
-    assert feed is not None
-    moved = feed(batch)
-    assert lane.events == [("copies", 0), ("synchronizes", tensors)]
+def test_all_tensors_of_a_batch_are_copied_in_the_copy_stream_and_then_synchronized(batch: Any, tensors: int) -> None:
+    stream = RecordedStream()
+    move = batch_mover(META, stream)
+    assert move is not None
+    moved = move(batch)
+    assert stream.events == [("copies", 0), ("synchronizes", tensors)]
     assert [t.shape for t in iter_tensors(moved)] == [t.shape for t in iter_tensors(move_to(batch, META))]
 
 
-def test_an_object_that_moves_itself_does_so_where_the_device_computes() -> None:
+def test_an_object_that_moves_itself_is_copied_in_the_computing_stream() -> None:
     """What it holds besides cannot be known, so nobody could keep its memory until the device is done with it."""
-    lane = Recorded()
-    feed = batch_mover(META, lane)
-    assert feed is not None
-    own = Own(lane)
-    feed((torch.ones(1), {"x": own}))
-    assert lane.events == []
-    assert not own.in_lane
+    stream = RecordedStream()
+    move = batch_mover(META, stream)
+    assert move is not None
+    own = Own(stream)
+    move((torch.ones(1), {"x": own}))
+    assert stream.events == []
+    assert not own.in_stream
 
 
-def test_what_is_on_a_device_already_is_not_used_before_it_has_been_computed_there() -> None:
-    lane = Recorded()
-    feed = batch_mover(META, lane)
-    assert feed is not None
-    feed([torch.ones(1), torch.ones(1, device="meta")])
-    assert lane.events == []
+def test_a_batch_on_a_device_already_is_not_copied_in_the_copy_stream() -> None:
+    stream = RecordedStream()
+    move = batch_mover(META, stream)
+    assert move is not None
+    move([torch.ones(1), torch.ones(1, device="meta")])
+    assert stream.events == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gets_what_the_host_had() -> None:
+def test_a_batch_on_the_gpu_equals_the_batch_on_the_host() -> None:
     device = torch.device("cuda")
-    feed = batch_mover(device, CudaCopyStream(device))
-    assert feed is not None
+    move = batch_mover(device, CudaCopyStream(device))
+    assert move is not None
     for _ in range(50):
         batch = torch.randn(1 << 16).pin_memory()
-        assert torch.equal(feed(batch).cpu(), batch)
+        assert torch.equal(move(batch).cpu(), batch)
 
 
 # ---- move_to
@@ -179,7 +179,7 @@ def test_every_tensor_of_a_batch_is_moved_and_its_structure_is_kept(batch: Any, 
     assert devices(batch) == before == ["cpu"] * tensors
 
 
-def test_what_is_no_tensor_stays_the_same_object() -> None:
+def test_values_that_are_not_tensors_stay_the_same_objects() -> None:
     thing = object()
     moved = move_to({"thing": [thing], "text": "abc", "none": None}, META)
     assert moved == {"thing": [thing], "text": "abc", "none": None}
@@ -201,7 +201,7 @@ def test_named_tuples_keep_their_names() -> None:
     [(Movable, {"non_blocking": True}), (Slow, {}), (Anything, {"non_blocking": True})],
     ids=["non_blocking", "device only", "anything"],
 )
-def test_an_object_that_can_move_itself_is_asked_to_without_waiting_where_it_can(
+def test_an_object_with_to_is_moved_with_non_blocking_if_it_takes_that(
     make: Callable[[], Movable], asked: dict[str, Any]
 ) -> None:
     batch = make()
@@ -209,7 +209,7 @@ def test_an_object_that_can_move_itself_is_asked_to_without_waiting_where_it_can
     assert batch.asked == [(META, asked)]
 
 
-def test_mappings_that_are_not_made_from_a_mapping_can_be_moved() -> None:
+def test_mappings_with_another_constructor_can_be_moved() -> None:
     batch: defaultdict[str, Any] = defaultdict(list, {"x": torch.ones(2)})
     moved = move_to(batch, META)
     assert isinstance(moved, defaultdict)
@@ -217,7 +217,7 @@ def test_mappings_that_are_not_made_from_a_mapping_can_be_moved() -> None:
     assert moved["new"] == []
 
 
-def test_a_dataclass_stays_as_it_is_unless_it_can_move_itself() -> None:
+def test_a_dataclass_without_to_is_not_moved() -> None:
     @dataclass
     class Batch:
         x: Tensor

@@ -117,12 +117,12 @@ def test_one_loader_or_several_become_a_tuple() -> None:
 
 
 @pytest.mark.parametrize("given", [5, [Listed(1), 5], [None], (3.5,)])
-def test_what_cannot_be_iterated_over_is_no_loader(given: Any) -> None:
+def test_a_loader_must_be_iterable(given: Any) -> None:
     with pytest.raises(ModelError, match=r"val_dataloaders: .* is not a loader"):
         as_loaders(given, "val_dataloaders")
 
 
-def test_what_is_iterated_over_by_index_is_a_loader() -> None:
+def test_an_object_with_getitem_is_a_loader() -> None:
     assert as_loader(Fallback(), "train_dataloader") is not None
     model = Numbers()
     trained(model, Fallback(), max_nb_epochs=2)
@@ -182,7 +182,7 @@ def test_a_loader_that_is_passed_is_preferred_to_the_model_s_own() -> None:
 # ---- sized loaders
 
 
-def test_nothing_is_taken_ahead_of_its_time_and_nothing_beyond_the_limit() -> None:
+def test_no_batch_is_fetched_early_or_beyond_the_limit() -> None:
     loader, model = Listed(10), Numbers()
     machine = machine_of(model, loader, max_nb_epochs=2, train_percent_check=0.4)
     for transition in machine:
@@ -205,7 +205,7 @@ class Order:
         self.ended += 1
 
 
-def test_a_data_loader_that_was_used_up_has_come_to_its_end() -> None:
+def test_a_fully_consumed_data_loader_is_exhausted() -> None:
     """As after a ``for`` statement; where only a part of it was used, it has not."""
 
     class Quiet(Numbers):
@@ -228,7 +228,7 @@ def test_a_loader_shorter_than_its_length_is_an_error_with_both_numbers() -> Non
         trained(Numbers(), Listed(1, length=2), max_nb_epochs=1)
 
 
-def test_a_loader_longer_than_its_length_gives_no_more_than_that() -> None:
+def test_a_loader_longer_than_its_length_yields_its_length() -> None:
     model = Numbers()
     trained(model, Listed(5, length=3), max_nb_epochs=1)
     assert model.seen == [0, 1, 2]
@@ -283,14 +283,14 @@ def test_an_empty_val_loader_is_nothing_to_validate() -> None:
 # ---- streams
 
 
-def test_a_stream_is_taken_one_batch_ahead_so_that_its_last_one_is_known() -> None:
+def test_a_stream_is_fetched_one_batch_ahead_so_that_its_last_batch_is_known() -> None:
     source = Unsized(3)
     ahead = StreamedBatches(source, "train_dataloader")
     assert source.inner.taken == [0]
     assert [(ahead.next(), ahead.has_ended) for _ in range(3)] == [(0, False), (1, False), (2, True)]
 
 
-def test_a_stream_ends_the_epoch_when_it_ends_and_begins_anew_in_the_next() -> None:
+def test_a_stream_ends_its_epoch_and_begins_again_in_the_next() -> None:
     model = Numbers()
     machine = trained(model, Unsized(3), max_nb_epochs=2)
     assert model.seen == [0, 1, 2, 0, 1, 2]
@@ -353,7 +353,7 @@ def test_a_fraction_of_an_epoch_is_unknown_for_a_stream() -> None:
 # ---- several loaders in one pass
 
 
-def test_a_pass_goes_through_its_loaders_in_order_and_takes_what_it_may() -> None:
+def test_a_pass_takes_its_loaders_in_order_up_to_their_limits() -> None:
     loaders: list[Any] = [Listed(3), Listed(2), Unsized(4), Unsized(3)]
     taken = list(EvaluationBatches(loaders, [2, 0, None, 2], "val_dataloader"))
     assert taken == [(0, 0, 0), (0, 1, 1), (2, 0, 0), (2, 1, 1), (2, 2, 2), (2, 3, 3), (3, 0, 0), (3, 1, 1)]

@@ -113,7 +113,7 @@ def told(run: Callable[[], object]) -> list[str]:
 
 @pytest.mark.parametrize("share", [None, 3], ids=["whole epochs", "a part of each"])
 @pytest.mark.parametrize("kind", list(SILENT))
-def test_a_run_goes_on_to_the_same_bits_without_a_word(kind: str, share: int | None) -> None:
+def test_a_loader_resumes_to_the_same_bits_without_a_warning(kind: str, share: int | None) -> None:
     if share is None or "stream" not in kind:
         assert told(lambda: assert_resumes_exactly(SILENT[kind], share)) == []
 
@@ -147,7 +147,7 @@ WORKERS: dict[str, tuple[Callable[..., Any], str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WORKERS)
-def test_with_two_workers_a_run_goes_on_to_the_same_bits(kind: str) -> None:
+def test_a_loader_with_two_workers_resumes_to_the_same_bits(kind: str) -> None:
     """Items that draw in the workers are found out as they draw, and then the workers load everything again."""
     make, message = WORKERS[kind]
     messages = told(lambda: assert_resumes_exactly(lambda: make(num_workers=2), every=3))
@@ -156,7 +156,7 @@ def test_with_two_workers_a_run_goes_on_to_the_same_bits(kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["shuffled", "seeded", "torchdata's"])
-def test_workers_that_live_on_between_epochs_are_no_obstacle(kind: str) -> None:
+def test_a_loader_with_persistent_workers_resumes_to_the_same_bits(kind: str) -> None:
     make, _ = WORKERS[kind]
     messages = told(lambda: assert_resumes_exactly(lambda: make(num_workers=2, persistent_workers=True), every=3))
     assert messages == [] if kind != "shuffled" else "persistent_workers=True, and new workers do not have" in messages[0]
@@ -175,7 +175,7 @@ def test_another_number_of_workers_keeps_the_order_and_warns_on_what_condition()
 # ---- skipping
 
 
-def test_the_items_that_are_left_out_are_not_loaded() -> None:
+def test_skipped_items_are_not_loaded() -> None:
     items: list[RecordedItems] = []
 
     def make() -> Any:
@@ -187,7 +187,7 @@ def test_the_items_that_are_left_out_are_not_loaded() -> None:
     assert items[-1].loaded == items[0].loaded[8:]
 
 
-def test_a_loader_is_as_it_was_after_a_pass_was_begun_in_the_middle() -> None:
+def test_a_loader_has_its_own_attributes_after_a_pass_began_in_the_middle() -> None:
     whole = run_loader(lambda: Loader(RecordedItems(), num_workers=1), saves=True)
     loader: Any = Loader(RecordedItems(), num_workers=1)
     before = dict(vars(loader))
@@ -196,7 +196,7 @@ def test_a_loader_is_as_it_was_after_a_pass_was_begun_in_the_middle() -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"num_workers": 1, "persistent_workers": True}], ids=str)
-def test_a_loader_that_has_been_used_is_brought_back_as_well(more: dict[str, Any]) -> None:
+def test_a_used_loader_can_be_resumed(more: dict[str, Any]) -> None:
     loader = Loader(RecordedItems(), shuffle=True, **more)
     whole = run_loader(lambda: loader, saves=True)
     with warnings.catch_warnings():
@@ -205,7 +205,7 @@ def test_a_loader_that_has_been_used_is_brought_back_as_well(more: dict[str, Any
     assert same_bytes((rest.batches, rest.end), (whole.batches[3:], whole.end))
 
 
-def test_a_class_with_a_way_of_its_own_through_its_sampler_is_gone_through_again() -> None:
+def test_a_subclass_that_does_not_use_its_sampler_is_replayed() -> None:
     class Own(DataLoader[Any]):
         def __iter__(self) -> Any:
             return iter(DataLoader(self.dataset, batch_size=self.batch_size, sampler=self.sampler))
@@ -253,13 +253,13 @@ def test_a_warning_for_a_sampler_that_torchdata_restarts() -> None:
         ),
     ],
 )
-def test_a_position_of_another_loader_is_refused(make: Make, message: str) -> None:
+def test_a_position_of_another_loader_is_an_error(make: Make, message: str) -> None:
     whole = run_loader(lambda: Loader(RecordedItems()), saves=True)
     with pytest.raises(PositionError, match=message):
         run_loader(make, whole.saves[2])
 
 
-def test_a_loader_that_ends_before_the_position_is_refused() -> None:
+def test_a_loader_that_ends_before_the_position_is_an_error() -> None:
     class Shrunk(EagerSampler):
         def __iter__(self) -> Iterator[int]:
             return iter(range(2))
@@ -282,7 +282,7 @@ def test_the_position_of_a_stream_does_not_count_the_look_ahead() -> None:
     assert batches.state_dict()["yielded"] == batches.state_dict()["fetched"] == 1
 
 
-def test_a_fresh_pass_draws_what_it_draws_in_a_for_statement() -> None:
+def test_a_new_pass_draws_what_a_for_loop_draws() -> None:
     loader = Loader(RandomItems(), shuffle=True)
     seed_all(1)
     expected = [*loader], to_plain(get_global_states())
@@ -293,7 +293,7 @@ def test_a_fresh_pass_draws_what_it_draws_in_a_for_statement() -> None:
     assert same_bytes((taken, to_plain(get_global_states())), expected)
 
 
-def test_a_pass_over_several_loaders_goes_on_in_the_loader_and_at_the_batch_where_it_was() -> None:
+def test_a_pass_over_several_loaders_resumes_in_its_loader_at_its_batch() -> None:
     def begin() -> EvaluationBatches:
         loaders: list[Any] = [
             Loader(RecordedItems(), shuffle=True),
@@ -320,7 +320,7 @@ def test_a_pass_over_several_loaders_goes_on_in_the_loader_and_at_the_batch_wher
             assert same_bytes([*rest], given[i:])
 
 
-def test_a_pass_over_loaders_whose_last_pass_was_left_begins_anew() -> None:
+def test_a_pass_after_an_unfinished_one_begins_at_the_first_batch() -> None:
     cursors = [make_resumable(Loader(RecordedItems()), "val")]
     next(EvaluationBatches(cursors, [2], "val_dataloader"))
     assert same_bytes(
@@ -341,14 +341,14 @@ open(path, "wb").write(serialized((rest.batches, rest.end)))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["augmented", "seeded", "torchdata's"])
-def test_a_new_process_goes_on_to_the_same_bits(kind: str, tmp_path: Path) -> None:
+def test_a_new_process_resumes_to_the_same_bits(kind: str, tmp_path: Path) -> None:
     whole, path = run_loader(SILENT[kind], saves=True), tmp_path / "position"
     path.write_bytes(whole.saves[4])
     subprocess.run([sys.executable, "-c", SCRIPT, kind, str(path)], check=True, cwd=Path(__file__).parents[3])
     assert path.read_bytes() == serialized((whole.batches[4:], whole.end))
 
 
-def test_the_journeys_see_what_they_are_to_see() -> None:
+def test_the_batches_of_these_runs_differ() -> None:
     """Most of the kinds above would pass if every batch were the same and nothing were drawn."""
     whole = run_loader(SILENT["augmented"], saves=True)
     assert len({float(value) for batch in whole.batches for value in batch[:, 1:].flatten()}) == 2 * ITEMS * 3

@@ -45,18 +45,18 @@ def loader(dataset: Any = None, **more: Any) -> SeededDataLoader:
 @given(n=st.integers(0, 5000), key=words)
 @example(n=1, key=0)
 @example(n=2, key=0)
-def test_each_number_comes_exactly_once(n: int, key: int) -> None:
+def test_a_permutation_has_each_number_exactly_once(n: int, key: int) -> None:
     assert sorted(Permutation(n, key).between(0, n)) == list(range(n))
 
 
 @given(n=st.integers(1, 300), key=words, data=st.data())
-def test_a_part_of_an_order_is_what_it_is_in_the_whole(n: int, key: int, data: Any) -> None:
+def test_a_part_of_a_permutation_equals_that_part_of_the_whole(n: int, key: int, data: Any) -> None:
     start, stop = sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n))))
     assert Permutation(n, key).between(start, stop) == Permutation(n, key).between(0, n)[start:stop]
 
 
 @given(seed=words, epoch=st.integers(0, 1000))
-def test_epochs_and_seeds_have_orders_of_their_own(seed: int, epoch: int) -> None:
+def test_epochs_and_seeds_have_different_orders(seed: int, epoch: int) -> None:
     def order(seed: int, epoch: int) -> list[int]:
         made = SeededDataLoader(range(40), shuffle=True, seed=seed)
         made.set_epoch(epoch)
@@ -79,7 +79,7 @@ def test_no_order_of_a_few_items_is_more_likely_than_another(n: int) -> None:
     assert chi < orders - 1 + 3 * (2 * (orders - 1)) ** 0.5
 
 
-def test_neighbours_in_an_order_have_nothing_to_do_with_each_other() -> None:
+def test_neighbours_in_a_permutation_are_independent() -> None:
     n = 100_000
     order = Permutation(n, 5).between(0, n)
     steps = np.array([(after - before) % n for before, after in pairwise(order)])
@@ -89,7 +89,7 @@ def test_neighbours_in_an_order_have_nothing_to_do_with_each_other() -> None:
     assert abs(np.corrcoef(order, range(n))[0, 1]) < 0.01
 
 
-def test_this_order_is_the_same_in_every_version() -> None:
+def test_the_order_of_a_seed_never_changes() -> None:
     """A run that was saved with one version is gone on with by the next."""
     made = SeededDataLoader(range(10), batch_size=10, shuffle=True, seed=3)
     assert [batch.tolist() for batch in made] == [[6, 2, 8, 7, 4, 1, 5, 9, 3, 0]]
@@ -110,7 +110,7 @@ KINDS: list[dict[str, Any]] = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", KINDS, ids=str)
-def test_the_batches_are_the_same_in_whatever_process_they_are_loaded(more: dict[str, Any]) -> None:
+def test_the_batches_do_not_depend_on_the_process_that_loads_them(more: dict[str, Any]) -> None:
     """Collated by a function that draws as well."""
     collate_fn = (
         None if "multiprocessing_context" in more else collate_with_draws
@@ -120,7 +120,7 @@ def test_the_batches_are_the_same_in_whatever_process_they_are_loaded(more: dict
         assert same_bytes([*alone], [*shared])
 
 
-def test_an_item_draws_the_same_wherever_it_comes_in_the_epoch() -> None:
+def test_an_item_draws_the_same_numbers_at_any_position_of_the_epoch() -> None:
     def items(**more: Any) -> list[Any]:
         return sorted(torch.cat([*loader(**more)]).tolist())
 
@@ -129,14 +129,14 @@ def test_an_item_draws_the_same_wherever_it_comes_in_the_epoch() -> None:
     assert sorted(single) == items()
 
 
-def test_items_epochs_and_seeds_draw_numbers_of_their_own() -> None:
+def test_items_epochs_and_seeds_draw_different_numbers() -> None:
     made, other = loader(), loader(seed=5)
     drawn = [float(x) for batches in (made, made, other) for batch in batches for x in batch[:, 1:].flatten()]
     assert len(set(drawn)) == 3 * ITEMS * 3
 
 
 @pytest.mark.parametrize("more", [{}, {"num_workers": 1}])
-def test_the_generators_of_the_process_are_left_alone(more: dict[str, Any]) -> None:
+def test_the_global_generators_are_not_changed(more: dict[str, Any]) -> None:
     random_draws()
     np.random.randn()  # leaves half of a pair behind, which is a part of the state
     random.gauss(0, 1)
@@ -148,7 +148,7 @@ def test_the_generators_of_the_process_are_left_alone(more: dict[str, Any]) -> N
     assert same_bytes(to_plain(get_global_states()), before)
 
 
-def test_the_generators_are_put_back_after_an_item_that_fails() -> None:
+def test_the_global_generators_are_restored_after_an_item_that_fails() -> None:
     class Failing(RandomItems):
         def __getitem__(self, index: int) -> Any:
             random_draws()
@@ -168,21 +168,21 @@ class Batched(RandomItems):
         return [torch.tensor([index, *offset]) for index in indices]
 
 
-def test_a_dataset_that_loads_batches_does_so() -> None:
+def test_a_dataset_with_getitems_loads_whole_batches() -> None:
     batches = [*loader(Batched())]
     assert all(len({tuple(item[1:].tolist()) for item in batch}) == 1 for batch in batches)
     assert len({tuple(batch[0, 1:].tolist()) for batch in batches}) == len(batches)
     assert same_bytes(batches, [*loader(Batched(), num_workers=1)])
 
 
-def test_a_subset_is_loaded_item_by_item_unless_what_it_is_of_loads_batches() -> None:
+def test_a_subset_loads_whole_batches_only_if_its_dataset_does() -> None:
     assert same_bytes([*loader(Subset(RandomItems(), range(ITEMS)))], [*loader()])
     assert same_bytes([*loader(Subset(Subset(Batched(), range(ITEMS)), range(ITEMS)))], [*loader(Batched())])
 
 
 @pytest.mark.parametrize("more", [{}, {"num_workers": 1}])
 @pytest.mark.parametrize("left_out", ["torch", "numpy", "python"])
-def test_what_is_not_seeded_must_not_be_drawn_from(left_out: str, more: dict[str, Any]) -> None:
+def test_a_draw_from_a_generator_that_is_not_seeded_is_an_error(left_out: str, more: dict[str, Any]) -> None:
     named = [name for name in ("torch", "numpy", "python") if name != left_out]
     with pytest.raises(DataError, match=f"RandomItems drew from the generator '{left_out}'"):
         next(iter(loader(draws_from=named, **more)))
@@ -192,7 +192,7 @@ def test_what_is_not_seeded_must_not_be_drawn_from(left_out: str, more: dict[str
 # ---- positions
 
 
-def test_a_position_far_away_is_gone_to_without_what_comes_before() -> None:
+def test_resuming_far_inside_an_epoch_loads_nothing_before_it() -> None:
     items = RecordedItems(10**9)
     made = loader(items, batch_size=32)
     made.load_state_dict({**made.state_dict(), "epoch": 7, "batch": 10_000_000})
@@ -202,7 +202,7 @@ def test_a_position_far_away_is_gone_to_without_what_comes_before() -> None:
 
 @pytest.mark.parametrize("batch_size", [None, 3])
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_any_batch_of_any_epoch_can_be_gone_to(batch_size: int | None, drop_last: bool) -> None:
+def test_any_batch_of_any_epoch_can_be_the_next(batch_size: int | None, drop_last: bool) -> None:
     more = {"batch_size": batch_size, "drop_last": drop_last and batch_size is not None}
     made = loader(**more)
     whole: list[Any] = []
@@ -220,7 +220,7 @@ def test_any_batch_of_any_epoch_can_be_gone_to(batch_size: int | None, drop_last
         assert same_bytes(rest, whole[i:])
 
 
-def test_each_pass_is_the_next_epoch_also_after_one_that_was_left() -> None:
+def test_each_pass_is_the_next_epoch_also_after_an_unfinished_one() -> None:
     made = loader()
     first = [*made]
     next(iter(made))
@@ -242,12 +242,12 @@ def test_each_pass_is_the_next_epoch_also_after_one_that_was_left() -> None:
         ({"drop_last": True}, "drop_last=True, checkpoint"),
     ],
 )
-def test_a_position_of_another_loader_is_refused_with_both_values(more: dict[str, Any], message: str) -> None:
+def test_the_error_for_a_position_of_another_loader_has_both_values(more: dict[str, Any], message: str) -> None:
     with pytest.raises(PositionError, match=message):
         loader(**more).load_state_dict(loader().state_dict())
 
 
-def test_a_position_beyond_the_epoch_is_refused() -> None:
+def test_a_position_beyond_the_epoch_is_an_error() -> None:
     with pytest.raises(PositionError, match="the saved position is batch 5, an epoch has 4"):
         loader().load_state_dict({**loader().state_dict(), "batch": 5})
 
@@ -255,7 +255,7 @@ def test_a_position_beyond_the_epoch_is_refused() -> None:
 # ---- a loader like any other
 
 
-def test_it_is_a_data_loader() -> None:
+def test_a_seeded_data_loader_is_a_data_loader() -> None:
     items = RandomItems()
     made = loader(items, drop_last=True)
     assert isinstance(made, DataLoader)
@@ -264,7 +264,7 @@ def test_it_is_a_data_loader() -> None:
     assert (made.seed, made.shuffle) == (4, True)
 
 
-def test_it_trains_the_same_with_workers_and_without_whatever_the_model_draws() -> None:
+def test_training_is_the_same_with_and_without_workers_whatever_the_model_draws() -> None:
     models = Perceptron(), Perceptron()
     models[1].load_state_dict(models[0].state_dict())
     for model, workers in zip(models, (0, 2), strict=True):
@@ -301,7 +301,7 @@ def test_bad_arguments_are_refused(more: dict[str, Any], message: str) -> None:
         loader(**more)
 
 
-def test_what_a_data_loader_refuses_is_refused_too() -> None:
+def test_arguments_that_a_data_loader_rejects_are_rejected() -> None:
     with pytest.raises(ValueError, match="batch_size"):
         loader(batch_size=0)
     with pytest.raises(TypeError, match="sampler"):

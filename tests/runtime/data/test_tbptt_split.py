@@ -85,7 +85,7 @@ def test_parts_of_different_lengths_cannot_be_split(batch: Any) -> None:
         split_in_time(batch, 2)
 
 
-def test_mappings_that_are_not_made_from_a_mapping_can_be_split() -> None:
+def test_mappings_with_another_constructor_can_be_split() -> None:
     batch: defaultdict[str, Any] = defaultdict(list, {"x": torch.rand(2, 3)})
     assert [split["x"].shape[1] for split in split_in_time(batch, 2)] == [2, 1]
 

@@ -148,20 +148,20 @@ def test_what_a_module_adds_to_its_weights_is_kept() -> None:
     assert Store("last").load(made.path).tree["model"]["layer._extra_state"] == {"seen": 3}
 
 
-def test_a_model_is_made_of_another_trainer_s_file_as_it_is() -> None:
+def test_a_model_can_be_loaded_from_another_trainer_s_file() -> None:
     content = of_lightning()
     model = Small.load_from_checkpoint(saved(content))
     assert vars(model.hparams) == content["hyper_parameters"]
     assert same_bits(dict(model.state_dict()), dict(content["state_dict"]))
 
 
-def test_hyperparameters_that_are_no_plain_data_are_left_out_by_name() -> None:
+def test_hyperparameters_that_are_not_plain_data_are_listed_as_ignored() -> None:
     made = import_checkpoint(saved(of_lightning(hyper_parameters={"width": 5, "mean": torch.ones(3)})))
     assert "hyperparameters: width" in made.imported
     assert "hyperparameter mean" in made.ignored
 
 
-def test_no_run_goes_on_from_one_but_one_begins_with_its_weights() -> None:
+def test_an_imported_checkpoint_cannot_be_resumed_but_its_weights_can_be_used() -> None:
     made = import_checkpoint(saved(of_lightning()))
     model = Small.load_from_checkpoint(made.path)
     machine = machine_of(model, batches(8), max_nb_epochs=1)

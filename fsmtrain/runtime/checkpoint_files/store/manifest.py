@@ -65,9 +65,7 @@ def write_manifest(files: Files, path: str, metadata: dict[str, Any], contents: 
     }
     text = strict_json.dump({**content, "sha256": _own_checksum(content)}, indent=2) + b"\n"
     if len(text) > MAX_MANIFEST_BYTES:
-        raise ValueError(
-            f"the metadata has {len(text)} bytes, more than the {MAX_MANIFEST_BYTES} allowed. Save it in the state."
-        )
+        raise ValueError(f"the metadata has {len(text)} bytes, more than {MAX_MANIFEST_BYTES}. Save it in the state")
     write_file(files, path, [text])
 
 

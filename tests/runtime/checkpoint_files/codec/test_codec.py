@@ -42,7 +42,7 @@ def through_json(tree: Any) -> Any:
 @example(OrderedDict(b=1, a=2))
 @example(np.empty((0, 3), dtype=">f8"))
 @example(torch.zeros(2, dtype=torch.int16)[::2])
-def test_a_state_comes_back_as_it_was(tree: Any) -> None:
+def test_a_decoded_state_equals_the_encoded_one(tree: Any) -> None:
     assert list(differences(tree, through_json(tree))) == []
 
 
@@ -67,7 +67,7 @@ def test_one_tensor_in_two_places_is_stored_once_and_stays_one() -> None:
 
 
 @pytest.mark.parametrize("tensor", [torch.empty(0, 3), torch.tensor([1 + 2j]).conj(), torch.ones(2)[::2]])
-def test_one_object_stays_one_whatever_it_is(tensor: Tensor) -> None:
+def test_one_object_in_two_places_stays_one(tensor: Tensor) -> None:
     copy = through_json([tensor, {"again": tensor}])
     assert copy[0] is copy[1]["again"]
     assert len(encode([tensor, tensor]).tensors) == 1
@@ -79,7 +79,7 @@ def test_views_are_stored_in_the_tensor_that_covers_them() -> None:
     assert list(encoded.tensors) == ["all"]
 
 
-def test_what_lies_side_by_side_in_one_storage_is_stored_apart() -> None:
+def test_tensors_side_by_side_in_one_storage_are_stored_apart() -> None:
     """A slice of a large tensor does not take the large tensor along."""
     first, second = torch.arange(2000.0).reshape(2, 1000)
     encoded = encode([first[:3], second[:3]])
@@ -205,14 +205,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_saved_is_refused_with_its_path(name: str) -> None:
+def test_the_error_for_a_value_that_cannot_be_saved_has_its_path(name: str) -> None:
     make, reason = REFUSED[name]
     with pytest.raises(CodecError, match=re.escape(reason)) as caught:
         encode({"optimizers": [{"state": {3: make()}}]})
     assert str(caught.value).startswith("optimizers[0]['state'][3]")
 
 
-def test_what_is_just_not_too_deep_comes_back() -> None:
+def test_the_deepest_allowed_nesting_is_restored() -> None:
     assert through_json(deep(MAX_DEPTH)) == deep(MAX_DEPTH)
     nested: Any = 0
     for _ in range(MAX_DEPTH - 1):
@@ -268,7 +268,7 @@ json_values = st.recursive(
 @example({"$size": ["a"]})
 @example({"a": 1, "$b": 2})
 @example(1e999)
-def test_what_no_encoder_wrote_is_decoded_or_refused_and_nothing_else(skeleton: Any) -> None:
+def test_any_skeleton_is_decoded_or_raises_a_codec_error(skeleton: Any) -> None:
     with contextlib.suppress(CodecError):
         decode(Encoded(skeleton, {"t": torch.arange(3.0)}))
 
@@ -288,7 +288,7 @@ def test_deep_skeletons_are_refused() -> None:
         decode(Encoded(skeleton, {}))
 
 
-def test_all_that_a_scheduler_counts_with_comes_back() -> None:
+def test_the_state_of_every_scheduler_is_restored() -> None:
     """MultiStepLR has a Counter of whole numbers; its keys are no text after, either."""
     milestones = Counter({4: 2, 2: 1})
     copy = through_json({"milestones": milestones, "recent": deque([1, 2], maxlen=2), "chain": collections.OrderedDict(a=1)})

@@ -42,7 +42,7 @@ def saved(store: Store) -> list[int]:
     return [store.load(number).tree["number"] for number in store.numbers()]
 
 
-def test_the_state_at_the_call_is_saved_and_not_a_later_one(tmp_path: Path) -> None:
+def test_the_state_at_the_call_is_saved_not_a_later_one(tmp_path: Path) -> None:
     gate = Gate()
     tree: Any = {"weight": torch.zeros(3), "items": [1], "array": torch.zeros(3).numpy()}
     with BackgroundWriter(Store(tmp_path, gate)) as writer:
@@ -70,7 +70,7 @@ def test_a_newer_state_replaces_the_one_that_waits(tmp_path: Path) -> None:
     assert writer.states_replaced == 3
 
 
-def test_one_that_must_be_kept_is_not_replaced(tmp_path: Path) -> None:
+def test_a_state_that_must_be_kept_is_not_replaced(tmp_path: Path) -> None:
     gate = Gate()
     with BackgroundWriter(Store(tmp_path, gate)) as writer:
         writer.submit(state(0), {})
@@ -83,7 +83,7 @@ def test_one_that_must_be_kept_is_not_replaced(tmp_path: Path) -> None:
     assert saved(writer.store)[-1] == 3
 
 
-def test_two_copies_of_a_state_are_all_there_ever_are(tmp_path: Path) -> None:
+def test_at_most_two_copies_of_a_state_exist(tmp_path: Path) -> None:
     """Their memory is used again and again."""
     gate = Gate()
     met: list[torch.Tensor] = []  # so that none is freed, and its place taken by a new one
@@ -98,7 +98,7 @@ def test_two_copies_of_a_state_are_all_there_ever_are(tmp_path: Path) -> None:
     assert 1 <= len({tensor.data_ptr() for tensor in met}) <= 2
 
 
-def test_the_memory_of_what_was_written_is_used_for_the_next(tmp_path: Path) -> None:
+def test_the_memory_of_a_written_snapshot_is_reused(tmp_path: Path) -> None:
     used = []
     with BackgroundWriter(Store(tmp_path)) as writer:
         for number in range(3):
@@ -109,7 +109,7 @@ def test_the_memory_of_what_was_written_is_used_for_the_next(tmp_path: Path) -> 
     assert used[0] is used[1] is used[2]
 
 
-def test_memory_that_does_not_fit_is_not_used_again() -> None:
+def test_memory_of_another_size_is_not_reused() -> None:
     first = take_snapshot({"a": torch.zeros(3), "b": torch.zeros(2), "c": torch.zeros(2)}, {})
     tree = {"a": torch.ones(4), "b": torch.ones(2, dtype=torch.int32), "c": torch.ones(2)}
     second = take_snapshot(tree, {}, reuse=first)

@@ -47,7 +47,7 @@ def test_an_empty_or_missing_folder_has_no_newest(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_the_newest_comes_back_with_what_it_is_of(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_is_loaded_with_its_metadata(tmp_path: Path) -> None:
     store = Store(tmp_path / "new" / "checkpoints")
     assert store.save(state(1), {"epoch": 0}).name == "000000"
     path = store.save(state(2), {"epoch": 1, "reason": "epoch", "val_loss": float("nan"), "$x": (1, None)})
@@ -71,7 +71,7 @@ def test_any_state_comes_back_through_the_files(tree: Any) -> None:
     assert list(differences([tree], copy["other"])) == []
 
 
-def test_those_that_were_skipped_are_named_with_the_reason(tmp_path: Path) -> None:
+def test_skipped_checkpoints_are_listed_with_the_reason(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for number in range(4):
         store.save(state(number), {})
@@ -86,7 +86,7 @@ def test_those_that_were_skipped_are_named_with_the_reason(tmp_path: Path) -> No
     assert reasons["000002"] == "manifest.json: No such file or directory."
 
 
-def test_if_none_is_valid_nothing_begins_anew_in_silence(tmp_path: Path) -> None:
+def test_if_no_checkpoint_is_valid_an_error_says_why(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(state(0), {})
     spoil(tmp_path / "000000" / "state.json")
@@ -95,7 +95,7 @@ def test_if_none_is_valid_nothing_begins_anew_in_silence(tmp_path: Path) -> None
     assert f"{tmp_path / '000000'}: state.json: it is damaged" in str(caught.value)
 
 
-def test_numbers_go_on_where_the_last_process_stopped(tmp_path: Path) -> None:
+def test_numbers_continue_after_those_of_the_last_process(tmp_path: Path) -> None:
     Store(tmp_path).save(state(0), {})
     os.rename(tmp_path / "000000", tmp_path / "000041")
     assert Store(tmp_path).save(state(1), {}).name == "000042"
@@ -137,11 +137,11 @@ def test_metadata_must_be_plain_data(tmp_path: Path, metadata: dict[str, Any]) -
     assert names(tmp_path) == []
 
 
-def test_what_would_be_too_large_to_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_too_large_to_be_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match=r"the metadata has .* Save it in the state\. Earlier"):
         Store(tmp_path).save(state(0), {"note": "x" * 2**22})
     monkeypatch.setattr("fsmtrain.runtime.checkpoint_files.store.checkpoint.MAX_STATE_BYTES", 1000)
-    with pytest.raises(CheckpointError, match=r"without its tensors the state takes .* Keep long lists of numbers as tensors"):
+    with pytest.raises(CheckpointError, match=r"without its tensors the state has .* Keep long lists of numbers as tensors"):
         Store(tmp_path).save({"order": list(range(1000))}, {})
     assert names(tmp_path) == []
 
@@ -175,7 +175,7 @@ def test_the_newest_valid_checkpoint_stays_under_every_policy(tmp_path: Path) ->
     assert store.numbers() == [1]
 
 
-def test_one_whose_manifest_cannot_be_read_is_not_removed(tmp_path: Path) -> None:
+def test_a_checkpoint_whose_manifest_cannot_be_read_is_not_removed(tmp_path: Path) -> None:
     store = filled(tmp_path, [0.1, 0.2, 0.3])
     spoil(tmp_path / "000000" / "manifest.json")
     (tmp_path / "000000" / "manifest.json").write_text("{")
@@ -192,7 +192,7 @@ def test_nan_and_missing_metrics_are_never_the_best() -> None:
 # ---- several at once, and leftovers
 
 
-def test_what_another_is_writing_is_not_swept(tmp_path: Path) -> None:
+def test_the_folder_of_a_live_writer_is_not_removed(tmp_path: Path) -> None:
     class Slow(Files):
         def create(self, path: str) -> int:
             assert Store(tmp_path).remove_leftovers() == []
@@ -202,7 +202,7 @@ def test_what_another_is_writing_is_not_swept(tmp_path: Path) -> None:
     assert names(tmp_path) == ["000000"]
 
 
-def test_what_is_left_of_a_dead_writer_is_swept(tmp_path: Path) -> None:
+def test_the_leftovers_of_a_dead_writer_are_removed(tmp_path: Path) -> None:
     for name in (".writing-0123", ".removing-4567"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "state.json").write_text("half of")
@@ -212,7 +212,7 @@ def test_what_is_left_of_a_dead_writer_is_swept(tmp_path: Path) -> None:
     assert names(tmp_path) == [".other", ".writing-link"]
 
 
-def test_a_new_folder_that_is_swept_before_it_is_held_is_made_again(tmp_path: Path) -> None:
+def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(tmp_path: Path) -> None:
     class Unlucky(Files):
         turn = 0
 
@@ -227,7 +227,7 @@ def test_a_new_folder_that_is_swept_before_it_is_held_is_made_again(tmp_path: Pa
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3])
-def test_a_folder_that_goes_while_it_is_being_locked_is_not_taken_for_held(tmp_path: Path, turn: int, monkeypatch: Any) -> None:
+def test_a_folder_removed_while_it_is_being_locked_is_not_locked(tmp_path: Path, turn: int, monkeypatch: Any) -> None:
     """It was opened, and then another process swept it: the lock is on something that has no name."""
     import fcntl
 
@@ -248,7 +248,7 @@ def test_a_folder_that_goes_while_it_is_being_locked_is_not_taken_for_held(tmp_p
     assert names(tmp_path) == ["000000", "000001", "000002"]
 
 
-def test_without_locks_it_saves_and_sweeps_nothing(tmp_path: Path) -> None:
+def test_without_locks_saving_works_and_no_leftovers_are_removed(tmp_path: Path) -> None:
     class Unlocked(Files):
         def lock(self, folder: str) -> int | None:
             raise OSError(38, "Function not implemented")
@@ -269,7 +269,7 @@ def test_a_number_that_another_process_takes_first_is_left_to_it(tmp_path: Path)
     assert [Store(tmp_path).load(number).tree["number"] for number in (0, 1)] == [1, 2]
 
 
-def test_many_that_save_at_once_all_save(tmp_path: Path) -> None:
+def test_many_processes_can_save_at_once(tmp_path: Path) -> None:
     saved: list[Path] = []
 
     def save(number: int) -> None:

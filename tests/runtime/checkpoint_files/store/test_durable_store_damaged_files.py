@@ -203,7 +203,7 @@ def test_a_checkpoint_that_is_a_link_is_not_followed(folder: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("name", [*FILE_NAMES, MANIFEST])
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_what_is_no_plain_file_is_refused(folder: Path, name: str, make: Callable[[Path], None]) -> None:
+def test_only_regular_files_are_read(folder: Path, name: str, make: Callable[[Path], None]) -> None:
     (folder / NEWEST / name).unlink()
     make(folder / NEWEST / name)
     assert refused(folder)
@@ -247,7 +247,7 @@ def test_a_huge_file_is_refused_before_it_is_read(folder: Path) -> None:
     os.truncate(folder / NEWEST / STATE, 2**40)
     assert refused(folder) == f"state.json: it has {2**40} bytes, more than the {2**28} that are read."
     os.truncate(folder / NEWEST / MANIFEST, 2**40)
-    assert refused(folder) == f"manifest.json: it has {2**40} bytes, and at most {2**22} are read."
+    assert refused(folder) == f"manifest.json: it has {2**40} bytes, more than the {2**22} that are read."
 
 
 def safetensors(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
@@ -296,11 +296,11 @@ def test_hostile_tensor_files_are_refused(folder: Path, name: str, file: str) ->
         assert refused(folder).startswith(f"{file}: ")
 
 
-def test_no_memory_is_taken_for_a_tensor_that_cannot_be_there(folder: Path) -> None:
+def test_no_memory_is_allocated_for_a_tensor_beyond_the_file(folder: Path) -> None:
     forge(folder / NEWEST, {TENSORS: safetensors({"a": entry(shape=(2**40,), offsets=(0, 2**42))}, b"1234")})
     assert "the tensor 'a' ends after the end of the file" in refused(folder)
     forge(folder / NEWEST, {TENSORS: safetensors({"a": entry(shape=(2**40,))}, b"1234")})
-    assert f"the shape [{2**40}] of the tensor 'a' does not fit its 4 bytes" in refused(folder)
+    assert f"the shape [{2**40}] of the tensor 'a' does not match its 4 bytes" in refused(folder)
     forge(folder / NEWEST, {TENSORS: safetensors({}, length=2**40)})
     assert f"its header claims {2**40} bytes" in refused(folder)
 
@@ -324,7 +324,7 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_manifests_that_are_none_are_refused(folder: Path, name: str) -> None:
+def test_invalid_manifests_are_errors(folder: Path, name: str) -> None:
     forge(folder / NEWEST, {}, MANIFESTS[name])
     with watched(folder):
         assert refused(folder)

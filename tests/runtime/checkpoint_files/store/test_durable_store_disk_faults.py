@@ -157,7 +157,7 @@ def test_a_folder_that_another_process_made_may_not_be_durable_yet() -> None:
     assert Store("/checkpoints", disk.after_cut("nothing")).numbers() == [0]
 
 
-def test_what_could_not_be_cleaned_up_is_swept_by_the_next_save() -> None:
+def test_leftovers_that_could_not_be_removed_are_removed_by_the_next_save() -> None:
     disk = disk_with_one()
     store = Store(FOLDER, disk)
     disk.fault = lambda number, name: "EIO" if name in ("sync", "remove") else None
@@ -170,7 +170,7 @@ def test_what_could_not_be_cleaned_up_is_swept_by_the_next_save() -> None:
     assert sorted(disk.names(FOLDER)) == ["000000", "000001"]
 
 
-def test_a_fault_while_reading_is_a_reason_to_take_the_one_before() -> None:
+def test_after_a_fault_while_reading_the_checkpoint_before_is_loaded() -> None:
     disk = disk_with_one()
     Store(FOLDER, disk).save(state(2), {"number": 2})
     disk.done.clear()

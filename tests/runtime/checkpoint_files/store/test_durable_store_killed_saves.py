@@ -53,7 +53,7 @@ def test_a_process_killed_at_any_moment_leaves_what_was_saved_before(told: list[
     assert not any(line["skipped"] for line in at_random)
 
 
-def test_the_next_process_sweeps_what_a_killed_one_left(told: list[dict[str, Any]]) -> None:
+def test_the_next_process_removes_the_leftovers_of_a_killed_one(told: list[dict[str, Any]]) -> None:
     left = {name for line in told for name in line["left"]}
     assert all(name.isdigit() for name in left)
 

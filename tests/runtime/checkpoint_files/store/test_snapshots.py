@@ -15,7 +15,7 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_copy_of_any_size_and_type_is_the_same_and_stays_so(dtype: torch.dtype) -> None:
+def test_a_copy_of_any_size_and_dtype_is_equal_and_independent(dtype: torch.dtype) -> None:
     sizes = {"none": 0, "one": 1, "small": 100, "large": MIN_MAPPED_BYTES, "uneven": MIN_MAPPED_BYTES + 3}
     tree = {name: torch.arange(size).remainder(2).to(dtype).reshape(size, 1) for name, size in sizes.items()}
     before = {name: tensor.clone() for name, tensor in tree.items()}
@@ -25,14 +25,14 @@ def test_a_copy_of_any_size_and_type_is_the_same_and_stays_so(dtype: torch.dtype
     assert same_bits(decode(taken.encoded), before)
 
 
-def test_large_copies_are_not_in_the_heap_where_gradients_come_and_go() -> None:
+def test_large_copies_are_not_in_the_heap_of_the_gradients() -> None:
     """Memory that is mapped on its own begins with a page; torch's own allocations have a header before them."""
     taken = take_snapshot({"large": torch.zeros(MIN_MAPPED_BYTES), "small": torch.zeros(10)}, {})
     large = max(taken.encoded.tensors.values(), key=torch.numel)
     assert large.data_ptr() % mmap.PAGESIZE == 0
 
 
-def test_the_memory_of_a_copy_that_is_of_no_more_use_is_used_again() -> None:
+def test_the_memory_of_a_copy_can_be_reused() -> None:
     tree = {"large": torch.zeros(MIN_MAPPED_BYTES), "small": torch.zeros(10)}
     first = take_snapshot(tree, {})
     places = {name: tensor.data_ptr() for name, tensor in first.encoded.tensors.items()}
