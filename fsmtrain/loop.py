@@ -112,13 +112,13 @@ class Loop:
         """
         from fsmtrain.views.diagrams import formats
 
-        formats.write(self.spec, path, counts=formats.chosen(counts, self.plan))
+        formats.write_diagram(self.spec, path, counts=formats.resolve_counts(counts, self.plan))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """Return the diagram, for a notebook."""
         from fsmtrain.views.diagrams import formats
 
-        return formats.bundle(self.spec, repr(self))
+        return formats.mime_bundle(self.spec, repr(self))
 
 
 def plan(options: Options, *, guards: Guards | None = None, **sizes: Any) -> Plan:

@@ -690,7 +690,7 @@ class Machine:
         """The diagram, in a notebook; once the run has begun, with its counts."""
         from fsmtrain.views.diagrams import formats
 
-        return formats.bundle(self.spec, repr(self), counts=self.tally if self._begun else None)
+        return formats.mime_bundle(self.spec, repr(self), counts=self.tally if self._begun else None)
 
 
 def build(

@@ -29,8 +29,8 @@ from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import OptionsError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options
-from fsmtrain.views.diagrams.edge_labels import condition, labels
-from fsmtrain.views.diagrams.formats import dot, mermaid, svg, write
+from fsmtrain.views.diagrams.edge_labels import condition, edge_labels
+from fsmtrain.views.diagrams.formats import dot, mermaid, svg, write_diagram
 from fsmtrain.views.non_defaults import non_defaults
 from tests.strategies import Case, cases
 
@@ -153,7 +153,7 @@ def read_drawing(draw: Draw, loop: Loop) -> Drawing:
 
 def rows_and_states_agree(loop: Loop, drawing: Drawing) -> bool:
     """Whether a drawing has each state and each row of the table, with its label, once, and no more."""
-    rows = list(zip(loop.table, labels(loop.spec), strict=True))
+    rows = list(zip(loop.table, edge_labels(loop.spec), strict=True))
     arrows = [(str(row.source), str(row.to), " ".join(label.split())) for row, label in rows if row.to is not State.STOPPED]
     arrows += [("[*]", "start", ""), *((str(state), "[*]", "") for state in loop.table.states if state.is_final)]
     stops = list(dict.fromkeys(str(row.source) for row in loop.table if row.to is State.STOPPED))
@@ -257,7 +257,7 @@ def test_a_picture_that_shows_something_else_is_out_of_date() -> None:
 def labels_of(loop: Loop, source: State) -> dict[str, str]:
     """The labels of the rows that leave a state, by where they lead; parallel ones are joined by a bar."""
     found: dict[str, str] = {}
-    for row, label in zip(loop.table, labels(loop.spec), strict=True):
+    for row, label in zip(loop.table, edge_labels(loop.spec), strict=True):
         if row.source is source and row.to is not State.STOPPED:
             found[str(row.to)] = f"{found[str(row.to)]} | {label}" if str(row.to) in found else label
     return found
@@ -271,7 +271,7 @@ def test_labels_have_the_numbers_of_the_configuration() -> None:
         "accumulate": "gathered ≠ 4 and not last batch of 45",
     }
     assert labels_of(loop, State.ROUND_END) == {
-        "val_check": "batches since check = 11",
+        "val_check": "batches since val = 11",
         "epoch_end": "last batch of 45",
         "early_stop": "no window open and epochs done ≥ 1 and patience exhausted",
         "fetch": "else",
@@ -317,7 +317,7 @@ def test_a_guard_that_cannot_be_read_is_drawn_by_its_name() -> None:
 def test_the_label_for_the_end_of_a_stream_is_in_words() -> None:
     loop = LOOPS["streams"]
     assert labels_of(loop, State.VAL_CHECK) == {
-        "val_check": "pass goes on",
+        "val_check": "pass continues",
         "epoch_end": "stream ended",
         "early_stop": "else",
     }
@@ -371,12 +371,12 @@ def test_a_label_means_what_the_guard_returns(case: Case) -> None:
 @pytest.mark.parametrize(("suffix", "draw"), [(".mmd", mermaid), (".dot", dot), (".svg", svg)])
 def test_the_suffix_of_the_file_decides_the_diagram_format(suffix: str, draw: Draw, tmp_path: Path) -> None:
     loop = CONFIGURATIONS["plain"]
-    write(loop.spec, tmp_path / f"loop{suffix}")
+    write_diagram(loop.spec, tmp_path / f"loop{suffix}")
     assert (tmp_path / f"loop{suffix}").read_bytes() == draw(loop.spec).encode()
 
 
 @pytest.mark.parametrize("name", ["loop.bmp", "loop"])
 def test_another_suffix_is_refused_with_those_that_work(name: str, tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match=r"\.svg, \.png, \.mmd, \.dot.*loop\.svg"):
-        write(CONFIGURATIONS["plain"].spec, tmp_path / name)
+        write_diagram(CONFIGURATIONS["plain"].spec, tmp_path / name)
     assert list(tmp_path.iterdir()) == []

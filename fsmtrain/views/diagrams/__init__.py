@@ -1,4 +1,5 @@
-"""State diagrams of a loop: their data, their labels, and one module for each format.
+"""State diagrams of a loop: their data, the labels of their edges, and one module for each format.
 
-`Loop.draw`, the report and the command line import this folder.
+`Loop.draw`, `Machine.draw`, the report and the command line import this folder. It imports nothing of the console or the run
+folder.
 """

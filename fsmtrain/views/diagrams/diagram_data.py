@@ -1,7 +1,6 @@
-"""`DiagramData`: what a diagram shows of a loop, as plain values.
+"""`DiagramData`: everything that a diagram shows of a loop, as plain values.
 
-A run's folder holds these too, so that its diagram can be drawn where the loop itself is gone: in another process, without the
-user's guards.
+A run folder stores them, so that the diagram can be drawn later, in another process, without the user's guards.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from attrs import frozen
 
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.table import Table
-from fsmtrain.views.diagrams.edge_labels import labels
+from fsmtrain.views.diagrams.edge_labels import edge_labels
 from fsmtrain.views.non_defaults import non_defaults
 
 
@@ -19,9 +18,9 @@ class DiagramData:
     """A table to be drawn.
 
     Attributes:
-        table: Its rows; of each only source and target are looked at.
+        table: Its rows; only their sources and targets are used.
         labels: The condition of each row, in words.
-        heading: What is told of the loop as a whole.
+        heading: How the loop differs from a default one.
     """
 
     table: Table
@@ -33,5 +32,5 @@ Drawable = LoopSpec | DiagramData
 
 
 def diagram_data(loop: Drawable) -> DiagramData:
-    """What a diagram shows of a loop."""
-    return loop if isinstance(loop, DiagramData) else DiagramData(loop.table, labels(loop), non_defaults(loop))
+    """Return what a diagram shows of a loop."""
+    return loop if isinstance(loop, DiagramData) else DiagramData(loop.table, edge_labels(loop), non_defaults(loop))

@@ -1,7 +1,7 @@
-"""The words beside a diagram's arrows: each row's guard with this configuration's numbers in it, spelled for people.
+"""The words on a diagram's edges: each row's guard in plain language, with the numbers of this configuration.
 
-Shapes, colours and file formats do not belong here. Simplifying is the work of `core.guard_ast`; what is added is what a reader
-takes for granted, such as that no count is negative.
+Shapes, colours and file formats do not belong here. `core.guard_ast` simplifies the guards; this module also leaves out what a
+reader takes for granted, such as that no count is negative.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row
 
-# A flag, where it is set and where it is not.
+# Name of a flag -> its words if it is set, and if it is not.
 FLAGS: dict[str, tuple[str, str]] = {
-    "epoch_ended_early": ("epoch ended early", "epoch not ended early"),
+    "epoch_ended_early": ("epoch ended early", "epoch complete"),
     "nonfinite": ("not finite", "finite"),
-    "pass_ended": ("pass ended", "pass goes on"),
+    "pass_ended": ("pass ended", "pass continues"),
     "patience_exhausted": ("patience exhausted", "patience left"),
     "saved": ("saved", "not saved"),
     "step_skipped": ("step skipped", "step not skipped"),
     "stop_requested": ("stop requested", "no stop requested"),
-    "stream_ended": ("stream ended", "stream goes on"),
+    "stream_ended": ("stream ended", "stream continues"),
 }
-# Other fields are spelled by their names, but for these.
-NAMES = {"epochs_since_validation": "epochs since check", "optimizer_steps": "steps"}
+# The words of other fields are their names, with these exceptions.
+NAMES = {
+    "batches_since_validation": "batches since val",
+    "epochs_since_validation": "epochs since val",
+    "optimizer_steps": "steps",
+}
 SIGNS = {"==": "=", "!=": "≠", "<=": "≤", ">=": "≥", "*": "·"}
-LONGEST_OPPOSITE = 60  # characters; a longer one is called "else"
+MAX_OPPOSITE_CHARACTERS = 60  # a longer opposite of another edge's condition becomes "else"
 
 BATCH_NB, ROUND_NB = Field("counters", "batch_nb"), Field("counters", "round_nb")
 OPTIMIZER_I = Field("counters", "optimizer_i")
@@ -40,21 +44,21 @@ EPOCHS_DONE, CURRENT_EPOCH = Field("counters", "epochs_done"), Field("counters",
 EPOCH_FINISHED = Apply("==", (EPOCHS_DONE, Apply("+", (CURRENT_EPOCH, Value(1)))))
 ONE_EPOCH_DONE = Apply(">=", (EPOCHS_DONE, Value(1)))
 
-# Both sides of a comparison -> what it means that the left one has come up to the right one, and that it has not.
+# Both sides of a comparison -> its words if the left side has reached the right one, and if it has not.
 Phrases = dict[tuple[Expression, Expression], tuple[str, str]]
 
 
-def labels(loop: LoopSpec) -> tuple[str, ...]:
-    """For each row of the loop's table, in its order, the condition on which it is taken.
+def edge_labels(loop: LoopSpec) -> tuple[str, ...]:
+    """Return the condition of each row of the loop's table, in its order.
 
-    A row tells only what it asks itself; that the rows before it did not hold goes without saying, and so do the requests
-    to stop. Empty where nothing is asked, ``else`` where all the rest has been asked before. Of two rows that are each
-    other's opposite both say when. A new line begins at each clause of its own.
+    A label has only the row's own condition, not that the rows before it did not apply, nor that no stop was requested. It is
+    empty if there is no condition, and ``else`` if the rows before have conditions and this one has none. If two rows are each
+    other's opposite, both have a label. Each clause has a line of its own.
 
     >>> from fsmtrain.core.sizes import Sizes
     >>> from fsmtrain.options import Options
     >>> loop = LoopSpec(Options(accumulate_grad_batches=4), Sizes(train=45))
-    >>> [label for row, label in zip(loop.table, labels(loop), strict=True) if row.source is State.BACKWARD]
+    >>> [label for row, label in zip(loop.table, edge_labels(loop), strict=True) if row.source is State.BACKWARD]
     ['gathered = 4 or last batch of 45', 'gathered ≠ 4 and not last batch of 45']
     """
     return tuple(_label(loop, row) for row in loop.table)
@@ -63,27 +67,28 @@ def labels(loop: LoopSpec) -> tuple[str, ...]:
 def _label(loop: LoopSpec, row: Row) -> str:
     phrases = _phrases(loop.limits, row.source)
     if row.when is not None:
-        asked = condition(loop, row.source, row.when)
-        return "\n".join(_by_optimizer(asked, loop.limits, phrases) or [_spell(asked, phrases)])
+        own = condition(loop, row.source, row.when)
+        return "\n".join(_by_optimizer(own, loop.limits, phrases) or [_spell(own, phrases)])
     others = [r for r in loop.table.leaving(row.source) if r is not row and r.to is not State.STOPPED]
     if not others:
         return ""
     if len(others) == 1 and others[0].when is not None:
-        asked = condition(loop, row.source, others[0].when)
-        opposite = _spell(negate(asked), phrases)
-        if len(opposite) <= LONGEST_OPPOSITE and not _has(asked, lambda part: part == OPTIMIZER_I or bool(_period(part))):
+        other = condition(loop, row.source, others[0].when)
+        opposite = _spell(negate(other), phrases)
+        is_short = len(opposite) <= MAX_OPPOSITE_CHARACTERS
+        if is_short and not _contains(other, lambda part: part == OPTIMIZER_I or bool(_period(part))):
             return opposite
     return "else"
 
 
-# ---- what is left of a guard
+# ---- the condition
 
 
 def condition(loop: LoopSpec, state: State, guard: Guard) -> Expression:
-    """What is left of a guard that is asked in this state, in every moment of a run in which it can be asked."""
+    """Return a guard simplified by everything that is always true when it is evaluated in this state."""
     limits = loop.limits
     known: Known = {**facts(limits, loop.guards), **facts_at(state, limits, loop.guards)}
-    # These two are true from the first epoch's beginning on, and nothing asks for them before.
+    # These two hold from the beginning of the first epoch on, and no guard reads them before.
     if len(limits.windows) == 1 and limits.windows[0][0] == 0:
         known["counters", "window_length"] = limits.windows[0][1]
     if limits.val_check_epochs == 1:
@@ -92,7 +97,7 @@ def condition(loop: LoopSpec, state: State, guard: Guard) -> Expression:
 
 
 def _plain(expression: Expression) -> Expression:
-    """The expression without what holds by itself: no count is negative, and after an epoch at least one is done."""
+    """Return an expression without what a reader takes for granted: no count is negative, after an epoch at least 1 is done."""
     match expression:
         case Apply(op=("==" | "!=") as op, args=(Apply(op="+", args=(Field(record="counters"), Value(value=n))), zero)) if (
             n > 0 and zero == Value(0)
@@ -115,16 +120,16 @@ def _replaced(expression: Expression, old: Expression, new: Expression) -> Expre
     return expression
 
 
-def _has(expression: Expression, wanted: Callable[[Expression], bool]) -> bool:
-    """Whether the expression or a part of it is one that is wanted."""
-    return wanted(expression) or (isinstance(expression, Apply) and any(_has(arg, wanted) for arg in expression.args))
+def _contains(expression: Expression, matches: Callable[[Expression], bool]) -> bool:
+    """Return whether the expression or a part of it matches."""
+    return matches(expression) or (isinstance(expression, Apply) and any(_contains(arg, matches) for arg in expression.args))
 
 
 # ---- spelling
 
 
 def _phrases(limits: Limits, state: State) -> Phrases:
-    """The comparisons that have words of their own in one state."""
+    """Return the comparisons that have words of their own in one state."""
     eval_batches = {
         State.SANITY_VAL: ("val batch", limits.sanity_batches),
         State.VAL_CHECK: ("val batch", limits.val_batches),
@@ -193,7 +198,7 @@ def _operand(expression: Expression, phrases: Phrases) -> str:
 
 
 def _parts(junction: Apply, phrases: Phrases) -> list[str]:
-    """What stands between the ``and`` or ``or`` of a junction. A period says when it begins, so that nobody else need."""
+    """Return the words between the ``and`` or ``or`` of a junction. A period says itself when it starts."""
     starts = [Apply(">=", (BATCH_NB, Value(period[1]))) for period in map(_period, junction.args) if period is not None]
     args = [arg for arg in junction.args if junction.op == "or" or arg not in starts]
     return [
@@ -203,7 +208,7 @@ def _parts(junction: Apply, phrases: Phrases) -> list[str]:
 
 
 def _period(expression: Expression) -> tuple[str, int] | None:
-    """How often the expression holds, in words, and the index of the first time, where it says nothing else."""
+    """Return a period in words ("every 4 batches") and its first batch or step; None if the expression is not just a period."""
     match expression:
         case Apply(op="==", args=(Apply(op="%", args=(counted, Value(value=n))), Value(value=0))):
             batches = "every batch" if n == 1 else f"every {n} batches"
@@ -219,16 +224,16 @@ def _period(expression: Expression) -> tuple[str, int] | None:
 
 
 def _by_optimizer(condition: Expression, limits: Limits, phrases: Phrases) -> list[str]:
-    """A condition that is another one for each optimizer, told for each by itself; empty where it is not of that kind."""
+    """Return a line for each optimizer whose condition differs from the others'; empty if all have the same condition."""
     cases = [fold(condition, {("counters", "optimizer_i"): index}) for index in range(limits.optimizers)]
-    if cases.count(cases[0]) == len(cases) or _has(condition, lambda part: part == _after("optimizer_i")):
+    if cases.count(cases[0]) == len(cases) or _contains(condition, lambda part: part == _after("optimizer_i")):
         return []
     reasons = [case.args if isinstance(case, Apply) and case.op == "or" else (case,) for case in cases]
     shared = tuple(reason for reason in reasons[0] if all(reason in others for others in reasons))
-    whose: dict[str, list[int]] = {}
-    for index, mine in enumerate(reasons):
-        own = tuple(reason for reason in mine if reason not in shared)
+    optimizers: dict[str, list[int]] = {}  # by the words of the condition
+    for index, case_reasons in enumerate(reasons):
+        own = tuple(reason for reason in case_reasons if reason not in shared)
         if own:
-            whose.setdefault(_spell(fold(Apply("or", own), {}), phrases), []).append(index)
-    lines = [f"optimizer{'s' * (len(who) > 1)} {', '.join(map(str, who))}: {own}" for own, who in whose.items()]
+            optimizers.setdefault(_spell(fold(Apply("or", own), {}), phrases), []).append(index)
+    lines = [f"optimizer{'s' * (len(which) > 1)} {', '.join(map(str, which))}: {own}" for own, which in optimizers.items()]
     return [*lines, *(f"or {part}" for part in _parts(Apply("or", shared), phrases))]

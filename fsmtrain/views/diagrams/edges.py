@@ -1,7 +1,7 @@
-"""What every diagram of a loop shows, whatever its language: the arrows and their words, the spine, the kinds of states.
+"""What all formats of a diagram share: the edges and their text, the main path, the note on stop requests, the colours.
 
-Each row of the table is an arrow of its own, but for the requests to stop: an arrow from nearly every state would hide the
-others, so one note names them. What the words say is in `labels`; how it all looks, in `mermaid` and `dot`.
+Each row of the table is an edge of its own, except those of stop requests: edges from nearly every state would hide the
+others, so one note lists their states. `edge_labels` writes the labels; `mermaid` and `dot` decide how it looks.
 """
 
 from __future__ import annotations
@@ -21,90 +21,83 @@ from fsmtrain.views.number_format import duration, repeat_count
 
 TITLE = "A training loop"
 
-# The way of a plain batch, which the eye is to follow.
+# The main path: that of a batch after which nothing else is due.
 SPINE = tuple(pairwise((State.FETCH, State.TRAIN_BATCH, State.BACKWARD, State.STEP, State.ROUND_END, State.FETCH)))
 
-KINDS: dict[State, str] = {
-    **dict.fromkeys((State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP), "training"),
-    **dict.fromkeys((State.SANITY_VAL, State.VAL_CHECK, State.TEST), "evaluation"),
-    State.EARLY_STOP: "decision",
-}  # the others, which hold these together, are "structural"
-
-# Strong fills, under white text.
+# Fills of the kinds of states, strong enough for white text. States of other kinds have no colour.
 FILLS = {"training": "#2563a8", "evaluation": "#2e7d4f", "decision": "#a8601c"}
 
-NOTE_WIDTH = 30  # characters in a line of the note on requests to stop
+NOTE_COLUMNS = 30  # of the note on stop requests
 
 
 @frozen
-class Arrow:
-    """A row that is drawn as an arrow.
+class Edge:
+    """A row that is drawn as an edge.
 
     Attributes:
         index: The row's index in the table.
         row: The row.
-        label: Its condition.
-        taken: How often it was taken; None where nothing was counted.
-        on_spine: Whether a plain batch goes this way.
+        label: Its condition, in words.
+        count: How often it was taken; None if nothing was counted.
+        is_on_spine: Whether it is on the main path.
     """
 
     index: int
     row: Row
     label: str
-    taken: int | None
-    on_spine: bool
+    count: int | None
+    is_on_spine: bool
 
-    def lines(self, width: int) -> list[str]:
-        """The words beside the arrow in lines of at most so many characters, the count last."""
-        counted = [] if self.taken is None else [repeat_count(self.taken)]
-        return [*wrapped(self.label, width), *counted]
+    def lines(self, columns: int) -> list[str]:
+        """Return the text of the edge in lines of at most so many characters, the count last."""
+        return [*wrap_label(self.label, columns), *([] if self.count is None else [repeat_count(self.count)])]
 
 
-def arrows(loop: Drawable, tally: Tally | None) -> list[Arrow]:
-    """The rows that are drawn as arrows, in the table's order."""
-    spine = {(row.source, row.to): row for row in loop.table if (row.source, row.to) in SPINE}.values()  # of two the last
-    said = diagram_data(loop).labels
+def drawn_edges(loop: Drawable, tally: Tally | None) -> list[Edge]:
+    """Return the edges, in the order of the table."""
+    spine = {(row.source, row.to): row for row in loop.table if (row.source, row.to) in SPINE}.values()  # the last of two
+    labels = diagram_data(loop).labels
     return [
-        Arrow(index, row, said[index], None if tally is None else tally.taken[index], any(row is one for one in spine))
+        Edge(index, row, labels[index], None if tally is None else tally.row_counts[index], any(row is each for each in spine))
         for index, row in enumerate(loop.table)
         if row.to is not State.STOPPED
     ]
 
 
-def stop_request(loop: Drawable, tally: Tally | None) -> list[str]:
-    """The other rows, by their states: two rows of one state differ in what is counted alone."""
+def stop_note(loop: Drawable, tally: Tally | None) -> list[str]:
+    """Return the lines of the note that lists the states in which a stop request ends the run."""
     sources = list(dict.fromkeys(str(row.source) for row in loop.table if row.to is State.STOPPED))
-    counted = [repeat_count(tally.stops)] if tally is not None and tally.stops else []
-    return ["stop requested in", *filled(sources, ", ", NOTE_WIDTH), *counted]
+    counts = [repeat_count(tally.stop_count)] if tally is not None and tally.stop_count else []
+    return ["stop requested in", *join_in_lines(sources, ", ", NOTE_COLUMNS), *counts]
 
 
-def legend(tally: Tally) -> list[str]:
-    """What the numbers mean."""
-    return ["×: how often" + (f"; %: of {duration(tally.whole)} in all" if tally.seconds else "")]
+def count_legend(tally: Tally) -> list[str]:
+    """Return what the numbers mean."""
+    return ["×: how often" + (f"; %: of {duration(tally.total_seconds)} in all" if tally.seconds else "")]
 
 
-def kind(state: State) -> str:
-    """What a state is for."""
-    return KINDS.get(state, "structural")
+def colour_class(state: State) -> str:
+    """Return the kind of a state if that has a colour, else "structural"."""
+    return state.info.kind if state.info.kind in FILLS else "structural"
 
 
 # ---- lines
 
 
-def wrapped(label: str, width: int) -> list[str]:
-    """The label in lines of at most this many characters, broken before an ``and`` or ``or`` where one is near."""
+def wrap_label(label: str, columns: int) -> list[str]:
+    """Return a label in lines of at most this many characters, broken before an ``and`` or ``or`` if one is near."""
     lines = []
     for clause in label.split("\n"):
         pieces = re.split(r" (?=(?:and|or) )|(?<=:) ", clause)
-        lines += filled(chain.from_iterable(textwrap.wrap(piece, width) for piece in pieces), " ", width)
+        lines += join_in_lines(chain.from_iterable(textwrap.wrap(piece, columns) for piece in pieces), " ", columns)
     return lines
 
 
-def filled(pieces: Iterable[str], glue: str, width: int) -> list[str]:
-    """The pieces in lines of at most this many characters, as far as no piece is longer."""
+def join_in_lines(pieces: Iterable[str], glue: str, columns: int) -> list[str]:
+    """Return pieces joined in lines of at most this many characters; a longer piece has a line of its own."""
     lines: list[str] = []
     for piece in pieces:
-        if lines and len(lines[-1]) + len(glue) + len(piece) <= width:
+        if lines and len(lines[-1]) + len(glue) + len(piece) <= columns:
             lines[-1] += glue + piece
         else:
             lines[-1:] = [line + glue.rstrip() for line in lines[-1:]]

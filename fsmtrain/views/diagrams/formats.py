@@ -1,4 +1,4 @@
-"""State diagrams of one configuration's table: as text for Mermaid and Graphviz, as pictures, and in a notebook."""
+"""The formats in which a state diagram can be written to a file, by suffix, or shown in a notebook."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from typing import Any
 
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.errors import MissingExtraError, OptionsError
+from fsmtrain.views.diagrams.diagram_data import Drawable
 from fsmtrain.views.diagrams.dot import dot
 from fsmtrain.views.diagrams.mermaid import mermaid
 from fsmtrain.views.diagrams.svg_png import png, svg
-from fsmtrain.views.diagrams.tally import Counts, tally_of
+from fsmtrain.views.diagrams.tally import Counts, Tally, tally_of
 
-__all__ = ["FORMATS", "bundle", "chosen", "dot", "mermaid", "png", "svg", "write"]
+__all__ = ["FORMATS", "dot", "mermaid", "mime_bundle", "png", "resolve_counts", "svg", "write_diagram"]
+
+Draw = Callable[[Drawable, Tally | None], bytes]
 
 
-def _encoded(draw: Callable[..., str]) -> Callable[..., bytes]:
+def _encoded(draw: Callable[[Drawable, Tally | None], str]) -> Draw:
     return lambda loop, tally: draw(loop, tally).encode()
 
 
-# What each suffix draws.
-FORMATS: dict[str, Callable[..., bytes]] = {
+# Suffix -> what draws it. A new format is one module, and one line here.
+FORMATS: dict[str, Draw] = {
     ".svg": _encoded(svg),
     ".png": png,
     ".mmd": _encoded(mermaid),
@@ -30,25 +33,25 @@ FORMATS: dict[str, Callable[..., bytes]] = {
 }
 
 
-def write(loop: LoopSpec, path: str | PathLike[str], *, counts: Counts | None = None) -> None:
-    """Draw the loop into a file, in the format that its suffix asks for.
+def write_diagram(loop: LoopSpec, path: str | PathLike[str], *, counts: Counts | None = None) -> None:
+    """Draw a loop into a file, in the format that its suffix selects.
 
     Raises:
-        OptionsError: No drawing has this suffix.
-        MissingExtraError: A picture was asked for, and what draws pictures is not installed.
-        UsageError: The counts are those of another loop.
+        OptionsError: No format has this suffix.
+        MissingExtraError: The format is a picture, and the extra ``draw`` is not installed.
+        UsageError: The counts belong to another loop.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
         raise OptionsError(
-            f"path={str(path)!r}: the suffix says what is drawn, and those that work are {', '.join(FORMATS)}. "
+            f"path={str(path)!r}: the suffix selects the format, and must be one of {', '.join(FORMATS)}. "
             f"For a picture pass {str(path.with_suffix('.svg'))!r}."
         )
     path.write_bytes(FORMATS[path.suffix](loop, None if counts is None else tally_of(counts, loop)))
 
 
-def bundle(loop: LoopSpec, text: str, *, counts: Counts | None = None) -> dict[str, Any]:
-    """The loop as notebooks show it, by MIME type: a picture, or where that is not possible Mermaid text; and this text."""
+def mime_bundle(loop: LoopSpec, text: str, *, counts: Counts | None = None) -> dict[str, Any]:
+    """Return the loop for a notebook, by MIME type: a picture, or Mermaid text if the extra is missing; and this plain text."""
     tally = None if counts is None else tally_of(counts, loop)
     try:
         return {"image/svg+xml": svg(loop, tally), "text/plain": text}
@@ -56,8 +59,8 @@ def bundle(loop: LoopSpec, text: str, *, counts: Counts | None = None) -> dict[s
         return {"text/markdown": f"```mermaid\n{mermaid(loop, tally)}```\n", "text/plain": text}
 
 
-def chosen(counts: bool | Counts, own: Callable[[], Counts]) -> Counts | None:
-    """The counts that a user has asked for: those given, for True one's own, for False none."""
+def resolve_counts(counts: bool | Counts, own: Callable[[], Counts]) -> Counts | None:
+    """Return the counts that a user asked for with ``counts=``: True means one's own, False none."""
     if isinstance(counts, bool):
         return own() if counts else None
     return counts

@@ -1,4 +1,4 @@
-"""How often each row of a table is taken, and what its states take: the numbers that a diagram can show."""
+"""`Tally`: how often a run took each row of its table, and the time in each state: the numbers that a diagram shows."""
 
 from __future__ import annotations
 
@@ -24,76 +24,76 @@ class Tally:
 
     Args:
         table: The table of the run.
-        taken: How often each of its rows was taken, in their order.
-        seconds: The wall time that the visits to a state took together; empty where nothing was measured.
+        row_counts: How often each of its rows was taken, in their order.
+        seconds: The wall time of each state; empty if nothing was measured.
     """
 
     table: Table = field(repr=False)
-    taken: tuple[int, ...]
+    row_counts: tuple[int, ...]
     seconds: Mapping[State, float] = field(factory=dict)
 
     @cached_property
     def visits(self) -> dict[State, int]:
-        """How often each state was visited; a final one, how often it was entered."""
+        """How often each state was visited, or entered if it is final."""
         visits = dict.fromkeys(self.table.states, 0)
-        for row, taken in zip(self.table, self.taken, strict=True):
-            visits[row.source] += taken
+        for row, count in zip(self.table, self.row_counts, strict=True):
+            visits[row.source] += count
             if row.to.is_final:
-                visits[row.to] += taken
+                visits[row.to] += count
         return visits
 
     @cached_property
-    def whole(self) -> float:
-        """The seconds of all visits together."""
+    def total_seconds(self) -> float:
+        """The wall time of all states together."""
         return sum(self.seconds.values())
 
-    def share(self, state: State) -> float:
-        """The part of the whole time that the visits to a state took, from 0 to 1."""
-        return self.seconds.get(state, 0.0) / self.whole if self.whole else 0.0
+    def time_share(self, state: State) -> float:
+        """Return the share of a state in the total time, from 0 to 1."""
+        return self.seconds.get(state, 0.0) / self.total_seconds if self.total_seconds else 0.0
 
     @property
-    def stops(self) -> int:
-        """How often a request to stop was followed."""
-        return sum(taken for row, taken in zip(self.table, self.taken, strict=True) if row.to is State.STOPPED)
+    def stop_count(self) -> int:
+        """How often a stop request ended the run: 0 or 1, or more if several runs are added up."""
+        return sum(count for row, count in zip(self.table, self.row_counts, strict=True) if row.to is State.STOPPED)
 
 
-Counts = Tally | Plan | Trace  # what a tally can be made of
+Counts = Tally | Plan | Trace  # what a tally can be made from
 
 
 def tally_of(counts: Counts, loop: LoopSpec) -> Tally:
-    """The numbers of a plan, a trace or a run, for a diagram of this loop.
+    """Return the numbers of a plan, a trace or a run, for a diagram of this loop.
 
     Raises:
-        UsageError: They are those of a loop with another table.
+        UsageError: They belong to a loop with another table.
     """
     match counts:
         case Tally():
             tally = counts
         case Plan():
-            tally = foretold(counts)
+            tally = planned_tally(counts)
         case Trace():
             tally = Tally(counts.table, counts.taken)
     if _shape(tally.table) != _shape(loop.table):
         raise UsageError(
-            f"counts={type(counts).__name__}: its table has other rows than this loop's, so that its numbers belong to other "
-            f"arrows. Draw the loop that it was made from."
+            f"counts={type(counts).__name__}: its table has other rows than this loop's, so its numbers belong to other edges. "
+            f"Draw the loop that it was made from."
         )
     return tally
 
 
-def foretold(plan: Plan) -> Tally:
-    """The numbers of a run that nothing from outside cuts short.
+def planned_tally(plan: Plan) -> Tally:
+    """Return the numbers of a run that nothing stops early.
 
     >>> from fsmtrain.options import Options
     >>> from fsmtrain.core.sizes import Sizes
     >>> from fsmtrain.core.planning.planner import make_plan
-    >>> tally = foretold(make_plan(LoopSpec(Options(accumulate_grad_batches=4, max_nb_epochs=2), Sizes(train=9))))
+    >>> tally = planned_tally(make_plan(LoopSpec(Options(accumulate_grad_batches=4, max_nb_epochs=2), Sizes(train=9))))
     >>> tally.visits[State.TRAIN_BATCH], tally.visits[State.STEP], tally.visits[State.ACCUMULATE]
     (18, 6, 12)
     """
     loop = plan.loop
-    begin = Counters.begin(loop.limits.optimizers)
-    run = Dispatcher(loop.table, loop.limits, begin, Signals(splits=loop.splits), {})
+    counters = Counters.begin(loop.limits.optimizers)
+    run = Dispatcher(loop.table, loop.limits, counters, Signals(splits=loop.splits), {})
     run.run()
     return Tally(loop.table, run.trace.taken)
 
@@ -102,16 +102,13 @@ def _shape(table: Table) -> list[tuple[State, State]]:
     return [(row.source, row.to) for row in table]
 
 
-# ---- for people
+def state_numbers(tally: Tally, state: State) -> str:
+    """Return the numbers of one state in one line; the time only if it was measured.
 
-
-def told(tally: Tally, state: State) -> str:
-    """The numbers of one state, in one line; the time only where it was measured.
-
-    >>> told(Tally(Table(()), (), {State.STEP: 1.5, State.FETCH: 4.5}), State.STEP)
+    >>> state_numbers(Tally(Table(()), (), {State.STEP: 1.5, State.FETCH: 4.5}), State.STEP)
     '0×  1.5 s  25 %'
     """
     visits = repeat_count(tally.visits.get(state, 0))
     if state not in tally.seconds:
         return visits
-    return f"{visits}  {duration(tally.seconds[state])}  {percent(tally.share(state))}"
+    return f"{visits}  {duration(tally.seconds[state])}  {percent(tally.time_share(state))}"

@@ -22,7 +22,7 @@ from fsmtrain.flags.metadata import OnResume, flag_info
 from fsmtrain.options import Options
 from fsmtrain.views.console.cheap_plan import cheap_plan
 from fsmtrain.views.console.run_header import model_size
-from fsmtrain.views.diagrams.edge_labels import labels
+from fsmtrain.views.diagrams.edge_labels import edge_labels
 from fsmtrain.views.non_defaults import non_defaults
 from fsmtrain.views.recording.files.json_values import json_number, to_json_value
 from fsmtrain.views.recording.git_commit import read_git_commit
@@ -92,7 +92,7 @@ def table_json(loop: LoopSpec) -> dict[str, Any]:
             "unless": [guard_name(guard) for guard in row.unless],
             "then": [guard_name(effect) for effect in row.then],
         }
-        for index, (row, label) in enumerate(zip(loop.table, labels(loop), strict=True))
+        for index, (row, label) in enumerate(zip(loop.table, edge_labels(loop), strict=True))
     ]
     return {"format": FORMAT, "states": [state.value for state in loop.table.states], "rows": rows}
 

@@ -87,7 +87,7 @@ def test_wrong_flags_in_against_are_one_message(run: Run, flags: str) -> None:
         ("plan --train 9 --json --against --seed=1", "--against and --json"),
         ("plan somewhere", "must be MODULE:CLASS"),
         ("draw", "PATH"),
-        ("draw loop.gif --train 9", "the suffix says what is drawn"),
+        ("draw loop.gif --train 9", "the suffix selects the format"),
         ("draw nowhere/loop.mmd --train 9", "nowhere/loop.mmd: cannot be written"),
         ("draft --train 9", 'Did you mean "draw"?'),
     ],

@@ -18,10 +18,10 @@ from diagrams.make import CONFIGURATIONS
 from fsmtrain import Guards, Loop, Options, Sizes, State
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
-from fsmtrain.views.diagrams.edge_labels import labels
-from fsmtrain.views.diagrams.edges import kind, stop_request
+from fsmtrain.views.diagrams.edge_labels import edge_labels
+from fsmtrain.views.diagrams.edges import colour_class, stop_note
 from fsmtrain.views.diagrams.formats import mermaid
-from fsmtrain.views.diagrams.tally import Tally, foretold, told
+from fsmtrain.views.diagrams.tally import Tally, planned_tally, state_numbers
 from fsmtrain.views.non_defaults import non_defaults
 
 FOLDER = Path(__file__).parent / "mermaid"
@@ -46,7 +46,7 @@ LOOPS = {
     "test only": Loop(Options(), Sizes(fits=False, test=[3])),
 }
 COUNTED = {
-    f"{name}, counted": Tally(loop.table, foretold(loop.plan()).taken, {State.FETCH: 1.0, State.TEST: 0.001})
+    f"{name}, counted": Tally(loop.table, planned_tally(loop.plan()).row_counts, {State.FETCH: 1.0, State.TEST: 0.001})
     for name, loop in LOOPS.items()
 }
 
@@ -72,10 +72,10 @@ def plain(text: str) -> str:
 def test_mermaid_reads_each_state_and_each_row_of_the_table(name: str, parsed: dict[str, Any]) -> None:
     loop, tally, read = LOOPS[name.removesuffix(", counted")], COUNTED.get(name), parsed[name]
     assert read["type"] == "stateDiagram"
-    counts = [f" {taken:,}×" if tally else "" for taken in (tally.taken if tally else (0,) * len(loop.table))]
+    counts = [f" {taken:,}×" if tally else "" for taken in (tally.row_counts if tally else (0,) * len(loop.table))]
     rows = [
         (str(row.source), str(row.to), " ".join(f"{label}{count}".split()))
-        for row, label, count in zip(loop.table, labels(loop.spec), counts, strict=True)
+        for row, label, count in zip(loop.table, edge_labels(loop.spec), counts, strict=True)
         if row.to is not State.STOPPED
     ]
     ends = [(str(state), "root_end", "") for state in loop.table.states if state.is_final]
@@ -84,9 +84,10 @@ def test_mermaid_reads_each_state_and_each_row_of_the_table(name: str, parsed: d
     states = {one["id"]: one for one in read["states"]}
     assert states.keys() - {"root_start", "root_end"} == {str(state) for state in loop.table.states}
     for state in loop.table.states:
-        assert states[str(state)]["classes"] == [kind(state)]
+        assert states[str(state)]["classes"] == [colour_class(state)]
         if tally:
-            assert [plain(text) for text in states[str(state)]["descriptions"]] == [plain(f"{state} {told(tally, state)}")]
+            expected = [plain(f"{state} {state_numbers(tally, state)}")]
+            assert [plain(text) for text in states[str(state)]["descriptions"]] == expected
     assert plain(states["start"]["note"]["text"]).startswith(", ".join(non_defaults(loop.spec)))
     if State.STOPPED in loop.table.states:
-        assert plain(states["stopped"]["note"]["text"]) == " ".join(stop_request(loop.spec, tally))
+        assert plain(states["stopped"]["note"]["text"]) == " ".join(stop_note(loop.spec, tally))

@@ -23,10 +23,10 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.errors import MissingExtraError
 from fsmtrain.loop import Loop
 from fsmtrain.views.diagrams import formats, svg_png
-from fsmtrain.views.diagrams.dot import SHEET
-from fsmtrain.views.diagrams.edge_labels import labels
-from fsmtrain.views.diagrams.formats import dot, mermaid, png, svg, write
-from fsmtrain.views.diagrams.tally import foretold
+from fsmtrain.views.diagrams.dot import BACKGROUND
+from fsmtrain.views.diagrams.edge_labels import edge_labels
+from fsmtrain.views.diagrams.formats import dot, mermaid, png, svg, write_diagram
+from fsmtrain.views.diagrams.tally import planned_tally
 from tests.models import Validated, batches
 from tests.strategies import Case, cases
 
@@ -38,7 +38,7 @@ each_loop = pytest.mark.parametrize("loop", CONFIGURATIONS.values(), ids=list(CO
 
 def expected(loop: Loop) -> dict[str, str]:
     """The words of each state and each row of the table, by the ids under which a picture has them."""
-    rows = [(index, row, label) for index, (row, label) in enumerate(zip(loop.table, labels(loop.spec), strict=True))]
+    rows = [(index, row, label) for index, (row, label) in enumerate(zip(loop.table, edge_labels(loop.spec), strict=True))]
     arrows = {f"edge-{index}": " ".join(label.split()) for index, row, label in rows if row.to is not State.STOPPED}
     sources = dict.fromkeys(str(row.source) for _, row, _ in rows if row.to is State.STOPPED)
     stops = {"stop-request": f"stop requested in {', '.join(sources)}", "edge-stop": ""} if sources else {}
@@ -67,7 +67,7 @@ def test_any_configuration_can_be_pictured(case: Case) -> None:
 
 @each_loop
 def test_graphviz_reads_the_dot_text_as_it_is_meant(loop: Loop) -> None:
-    read = json.loads(svg_png.laid_out(dot(loop.spec), "dot_json"))
+    read = json.loads(svg_png.run_graphviz(dot(loop.spec), "dot_json"))
     names = {one["_gvid"]: one["name"] for one in read["objects"]}
     arrows = {
         edge["id"]: (names[edge["tail"]], names[edge["head"]], " ".join(edge.get("label", "").replace(r"\l", " ").split()))
@@ -76,7 +76,7 @@ def test_graphviz_reads_the_dot_text_as_it_is_meant(loop: Loop) -> None:
     }
     assert arrows == {
         f"edge-{index}": (str(row.source), str(row.to), " ".join(label.split()))
-        for index, (row, label) in enumerate(zip(loop.table, labels(loop.spec), strict=True))
+        for index, (row, label) in enumerate(zip(loop.table, edge_labels(loop.spec), strict=True))
         if row.to is not State.STOPPED
     }
 
@@ -140,7 +140,7 @@ def lines(group: ElementTree.Element, widths: dict[str, float], wider: float = 1
 
 def widths_of(text: str) -> dict[str, float]:
     """How wide Graphviz takes each line of text beside an arrow to be."""
-    edges = json.loads(svg_png.laid_out(text, "json"))["edges"]
+    edges = json.loads(svg_png.run_graphviz(text, "json"))["edges"]
     drawn = (operation for edge in edges for operation in edge.get("_ldraw_", ()))
     return {operation["text"]: operation["width"] for operation in drawn if operation["op"] == "T"}
 
@@ -149,7 +149,7 @@ def widths_of(text: str) -> dict[str, float]:
 @pytest.mark.parametrize("counts", [False, True])
 def test_no_words_beside_an_arrow_stand_on_a_state_or_on_each_other(loop: Loop, counts: bool) -> None:
     """On no state even in a font as wide as DejaVu, which is an eighth wider than the one that is laid out for."""
-    tally = foretold(loop.plan()) if counts else None
+    tally = planned_tally(loop.plan()) if counts else None
     drawn, widths = svg(loop.spec, tally), widths_of(dot(loop.spec, tally))
     nodes = [outline(group) for group in groups(drawn, "node")]
     assert len(nodes) == len(loop.table.states) + 2
@@ -187,7 +187,7 @@ def test_a_picture_can_stand_anywhere(loop: Loop) -> None:
     }
     assert "href" not in text
     sheet = root.findall(f"{SVG}g/{SVG}polygon")[0]
-    assert sheet.attrib["fill"] == SHEET
+    assert sheet.attrib["fill"] == BACKGROUND
     ids = re.findall(r' id="([^"]*)"', text)
     assert len(ids) == len(set(ids))
 
@@ -209,11 +209,11 @@ def test_the_words_of_a_png_are_drawn_in_the_font_that_is_in_the_package(monkeyp
 
 @each_loop
 def test_the_font_in_the_package_has_all_the_characters(loop: Loop) -> None:
-    assert svg_png.COVERED.fullmatch(svg(loop.spec))
+    assert svg_png.FONT_CHARACTERS.fullmatch(svg(loop.spec))
 
 
 def test_other_characters_are_left_to_the_fonts_of_the_system() -> None:
-    assert not svg_png.COVERED.fullmatch("a guard named 守卫")
+    assert not svg_png.FONT_CHARACTERS.fullmatch("a guard named 守卫")
 
 
 # ---- in a notebook
@@ -260,13 +260,13 @@ def missing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_not_installed_is_named_with_the_extra_that_installs_it(missing: str, tmp_path: Path) -> None:
     suffix = ".png" if missing == "resvg_py" else ".svg"
     with pytest.raises(MissingExtraError, match=rf"{missing}.*pip install 'fsmtrain\[draw\]'"):
-        write(PLAIN.spec, tmp_path / f"loop{suffix}")
+        write_diagram(PLAIN.spec, tmp_path / f"loop{suffix}")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_text_is_drawn_all_the_same(missing: str, tmp_path: Path) -> None:
     for suffix in (".mmd", ".dot"):
-        write(PLAIN.spec, tmp_path / f"loop{suffix}")
+        write_diagram(PLAIN.spec, tmp_path / f"loop{suffix}")
 
 
 def test_a_notebook_shows_the_mermaid_text_where_no_picture_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

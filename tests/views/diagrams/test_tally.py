@@ -14,7 +14,7 @@ from fsmtrain import Loop, Options, Sizes, State, draw
 from fsmtrain.core.trace import BLOCK
 from fsmtrain.errors import SizesError, UsageError
 from fsmtrain.views.diagrams.formats import dot, mermaid, svg
-from fsmtrain.views.diagrams.tally import Tally, foretold, tally_of
+from fsmtrain.views.diagrams.tally import Tally, planned_tally, tally_of
 from tests.models import Validated, batches, machine_of, trained
 from tests.strategies import Case, cases
 
@@ -28,7 +28,7 @@ LOOP = Loop(Options(max_nb_epochs=2, accumulate_grad_batches=4, val_check_interv
 @settings(max_examples=60, deadline=None)
 def test_planned_counts_are_the_visits_of_the_loop(case: Case) -> None:
     loop = case.loop()
-    visits = {state: n for state, n in foretold(loop.plan()).visits.items() if n and not state.is_final}
+    visits = {state: n for state, n in planned_tally(loop.plan()).visits.items() if n and not state.is_final}
     assert visits == Counter(visit.state for visit in loop)
 
 
@@ -47,16 +47,16 @@ def test_the_visits_of_a_trace_are_those_of_its_run(case: Case) -> None:
 def test_a_run_has_the_planned_counts() -> None:
     machine = trained(Validated(), batches(18), batches(6), max_nb_epochs=2, accumulate_grad_batches=4, val_check_interval=5)
     tally = machine.tally
-    assert tally.taken == foretold(machine.plan()).taken
+    assert tally.row_counts == planned_tally(machine.plan()).row_counts
     assert tally.seconds.keys() == machine.times.keys()
-    assert tally.whole == pytest.approx(sum(spent.seconds for spent in machine.times.values()))
-    assert sum(map(tally.share, State)) == pytest.approx(1)
+    assert tally.total_seconds == pytest.approx(sum(spent.seconds for spent in machine.times.values()))
+    assert sum(map(tally.time_share, State)) == pytest.approx(1)
 
 
 def test_a_long_run_is_counted_from_its_beginning() -> None:
     loop = Loop(Options(max_nb_epochs=20), Sizes(train=100))
-    tally = foretold(loop.plan())
-    assert sum(tally.taken) > 4 * BLOCK
+    tally = planned_tally(loop.plan())
+    assert sum(tally.row_counts) > 4 * BLOCK
     assert (tally.visits[State.STEP], tally.visits[State.EPOCH_END], tally.visits[State.DONE]) == (2000, 20, 1)
 
 
@@ -80,17 +80,17 @@ def told(tally: Tally) -> dict[str, str]:
 
 
 def test_each_state_and_each_arrow_shows_its_count() -> None:
-    tally = foretold(LOOP.plan())
+    tally = planned_tally(LOOP.plan())
     words = told(tally)
     for state, visits in tally.visits.items():
         assert words[f"state-{state}"] == f"{state} {visits}×"
-    for index, (row, taken) in enumerate(zip(LOOP.table, tally.taken, strict=True)):
+    for index, (row, taken) in enumerate(zip(LOOP.table, tally.row_counts, strict=True)):
         if row.to is not State.STOPPED:
             assert words[f"edge-{index}"].endswith(f"{taken}×")
 
 
 def test_times_are_shown_with_their_share() -> None:
-    tally = Tally(LOOP.table, foretold(LOOP.plan()).taken, {State.STEP: 3.0, State.FETCH: 1.0})
+    tally = Tally(LOOP.table, planned_tally(LOOP.plan()).row_counts, {State.STEP: 3.0, State.FETCH: 1.0})
     words = told(tally)
     assert words["state-step"] == "step 6× 3.0 s 75 %"
     assert words["state-fetch"] == "fetch 18× 1.0 s 25 %"
@@ -99,15 +99,15 @@ def test_times_are_shown_with_their_share() -> None:
 
 
 def test_the_more_of_the_time_the_wider_the_ring() -> None:
-    tally = Tally(LOOP.table, foretold(LOOP.plan()).taken, {State.STEP: 3.0, State.FETCH: 1.0, State.START: 1e-6})
+    tally = Tally(LOOP.table, planned_tally(LOOP.plan()).row_counts, {State.STEP: 3.0, State.FETCH: 1.0, State.START: 1e-6})
     rings = dict(re.findall(r'    (\w+) \[id="state-.*color="#e8590c".*penwidth="([\d.]+)"', dot(LOOP.spec, tally)))
     assert rings == {"step": "5.5", "fetch": "2.5"}
 
 
 def test_the_more_often_the_wider_the_arrow_and_a_broken_one_for_never() -> None:
-    tally = foretold(LOOP.plan())
+    tally = planned_tally(LOOP.plan())
     text = dot(LOOP.spec, tally)
-    for index, taken in enumerate(tally.taken):
+    for index, taken in enumerate(tally.row_counts):
         line = next((line for line in text.splitlines() if f'id="edge-{index}"' in line), "")
         assert ('style="dashed"' in line) == (taken == 0 and bool(line))
     drawn = re.findall(r'penwidth="([\d.]+)", label="(?:.*?  )?(\d+)×', text)
@@ -117,7 +117,7 @@ def test_the_more_often_the_wider_the_arrow_and_a_broken_one_for_never() -> None
 
 
 def test_mermaid_shows_the_same_numbers() -> None:
-    tally = Tally(LOOP.table, foretold(LOOP.plan()).taken, {State.STEP: 3.0, State.FETCH: 0.001})
+    tally = Tally(LOOP.table, planned_tally(LOOP.plan()).row_counts, {State.STEP: 3.0, State.FETCH: 0.001})
     text = mermaid(LOOP.spec, tally)
     assert '    state "step<br/>6×  3.0 s  100 %" as step\n' in text
     assert '    state "fetch<br/>18×  1 ms  #60;1 %" as fetch\n' in text
@@ -138,17 +138,17 @@ def test_counts_are_drawn_only_on_request(tmp_path: Path) -> None:
     machine.draw(path)
     assert path.read_text() == dot(machine.loop.spec)
     machine.draw(path, counts=True)
-    assert path.read_text() == dot(machine.loop.spec, foretold(machine.plan()))
+    assert path.read_text() == dot(machine.loop.spec, planned_tally(machine.plan()))
     machine.run()
     machine.draw(path, counts=True)
     assert path.read_text() == dot(machine.loop.spec, machine.tally) != dot(machine.loop.spec)
     machine.loop.draw(path, counts=machine.trace)
-    assert path.read_text() == dot(machine.loop.spec, foretold(machine.plan()))
+    assert path.read_text() == dot(machine.loop.spec, planned_tally(machine.plan()))
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_counting_changes_no_condition(name: str) -> None:
     loop = CONFIGURATIONS[name]
-    plain, counted = shown(svg(loop.spec).encode()), shown(svg(loop.spec, foretold(loop.plan())).encode())
+    plain, counted = shown(svg(loop.spec).encode()), shown(svg(loop.spec, planned_tally(loop.plan())).encode())
     assert plain.keys() == counted.keys()
     assert all(counted[name].startswith(plain[name].strip()) for name in plain)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fsmtrain.errors import UsageError
-from fsmtrain.views.diagrams.dot import ACCENT, INK, LINE, NODE, SHEET
+from fsmtrain.views.diagrams.dot import ACCENT, BACKGROUND, INK, LINE, NODE
 from fsmtrain.views.recording.read_run_folder import RunRecord, read_run_folder
 from fsmtrain.views.recording.report.elements.charts import ChartData
 from fsmtrain.views.recording.report.elements.html import Markup, embed_json, join, tag
@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 
 # Colours of the diagram that are replaced by the page's own, so that it is dark on a dark page: selector -> (property, value).
 DIAGRAM_COLORS = {
-    f'polygon[fill="{SHEET}"]': ("fill", "none"),
+    f'polygon[fill="{BACKGROUND}"]': ("fill", "none"),
     f'[fill="{NODE["fillcolor"]}"]': ("fill", "var(--card)"),
     f'[fill="{INK}"]': ("fill", "var(--ink)"),
     f'[stroke="{INK}"]': ("stroke", "var(--ink)"),

@@ -59,5 +59,5 @@ def _tally(run: RunRecord, diagram: DiagramData) -> Tally | None:
 
 
 def _transition(row: Row, label: str, tally: Tally | None, index: int) -> Markup:
-    count = "" if tally is None else repeat_count(tally.taken[index])
+    count = "" if tally is None else repeat_count(tally.row_counts[index])
     return tag("tr", tag("td", str(row.source)), tag("td", str(row.to)), tag("td", label), tag("td", count, class_="number"))
