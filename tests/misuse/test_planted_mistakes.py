@@ -85,16 +85,20 @@ def test_a_guard_that_never_fires() -> None:
     finding = the_one(of_three_epochs(guards=Guards(step={0: every_n_batches(9)})))
     assert finding.about == "Guards(step={0: nth_batch_is_done})"
     assert "never fires in this run of 3 epochs of 5 batches" in finding.text
-    assert "the epoch's last batch alone closes the windows of optimizer 0" in finding.text
+    assert "only the epoch's last batch closes the windows of optimizer 0" in finding.text
     assert "It waits for: batch_nb >= 8 and (batch_nb - 8) % 9 == 0." in finding.text
 
 
 @pytest.mark.parametrize(
     ("guards", "about", "text"),
     [
-        (Guards(stop=after_batches(1_000)), "stop=n_batches_are_begun", "stops nothing. It waits for: batches_begun >= 1000."),
-        (Guards(save=lambda limits, counters, signals: counters.current_epoch == 3), "save=lambda", "no checkpoint is ever"),
-        (Guards(step={0: after_steps(99)}), "step={0: n_steps_are_done}", "the epoch's last batch alone closes"),
+        (
+            Guards(stop=after_batches(1_000)),
+            "stop=n_batches_are_begun",
+            "never stops the run. It waits for: batches_begun >= 1000.",
+        ),
+        (Guards(save=lambda limits, counters, signals: counters.current_epoch == 3), "save=lambda", "no checkpoint is"),
+        (Guards(step={0: after_steps(99)}), "step={0: n_steps_are_done}", "only the epoch's last batch closes"),
     ],
     ids=["stop", "save", "step"],
 )
@@ -106,12 +110,12 @@ def test_a_guard_that_fires_only_after_the_run(guards: Guards, about: str, text:
 
 def test_a_validate_guard_that_never_fires_means_no_validation() -> None:
     finding = the_one(of_three_epochs(val=[2], guards=Guards(validate=every_n_batches(9))))
-    assert "no check ever comes" in finding.text
+    assert "no validation takes place" in finding.text
 
 
 def test_a_validate_guard_with_nothing_to_validate() -> None:
     finding = the_one(of_three_epochs(guards=Guards(validate=every_n_batches(2))))
-    assert finding.text == "it is never asked: there is nothing to validate."
+    assert finding.text == "it is never called, because there is nothing to validate."
 
 
 def test_a_stop_guard_that_holds_only_inside_a_window() -> None:
@@ -120,7 +124,7 @@ def test_a_stop_guard_that_holds_only_inside_a_window() -> None:
 
     given = {"accumulate_grad_batches": 2, "min_nb_epochs": 0}
     finding = the_one(of_three_epochs(guards=Guards(stop=in_mid_window), **given))
-    assert "holds only where no stop is taken" in finding.text
+    assert "holds only when no stop is allowed" in finding.text
     assert finding.example[-2:] == ("accumulate (epoch 0, batch 2, optimizer 0)", "round_end (epoch 0, batch 2, optimizer 0)")
 
 
@@ -135,7 +139,7 @@ def test_a_stop_guard_that_holds_only_before_enough_epochs_are_done() -> None:
 
 def test_a_stop_guard_for_which_min_nb_epochs_leaves_no_room() -> None:
     finding = the_one(of_three_epochs(guards=Guards(stop=after_batches(2)), min_nb_epochs=3))
-    assert finding.text.startswith("it is never asked: min_nb_epochs=3 leaves no room")
+    assert finding.text.startswith("it is never called: min_nb_epochs=3 allows no stop")
 
 
 def test_a_guard_that_reads_what_differs_between_ranks() -> None:
@@ -144,7 +148,7 @@ def test_a_guard_that_reads_what_differs_between_ranks() -> None:
 
     finding = the_one(of_three_epochs(train=None, guards=Guards(save=at_the_end)))
     assert finding.about == "Guards(save=at_the_end)"
-    assert "reads stream_ended, which ranks may see differently" in finding.text
+    assert "reads stream_ended, which may differ between ranks" in finding.text
 
 
 # ---- guards that are no guards
@@ -154,7 +158,7 @@ def test_a_guard_that_reads_what_differs_between_ranks() -> None:
     ("guard", "error"),
     [
         (every_n_steps_of(5, 2), "the guard raised IndexError"),
-        (lambda limits, counters, signals: counters.gathered, "it must return True or False"),
+        (lambda limits, counters, signals: counters.gathered, "It must return True or False"),
     ],
     ids=["raises", "number"],
 )
@@ -184,7 +188,7 @@ def test_a_guard_with_a_memory_is_asked_by_the_run_alone() -> None:
     report = machine.check()
     assert [guard.asked for guard in (guards.step[0], guards.validate, guards.save, guards.stop)] == [0] * 4  # type: ignore[union-attr]
     assert report.errors == ()
-    assert "Guards(stop=Remembers) cannot be read, as it is not a plain function: both its answers were tried" in str(report)
+    assert "Guards(stop=Remembers) cannot be read, because it is not a plain function: both answers were tried" in str(report)
 
 
 def test_what_hangs_on_a_guard_that_cannot_be_read_is_left_untold() -> None:
@@ -228,9 +232,9 @@ def test_a_guard_whose_source_misleads_is_opaque_from_then_on(quickly: bool) -> 
         finding = the_one(of_three_epochs(guards=Guards(step={0: guard})))
         assert finding.example[-1] == "backward (epoch 0, batch 1, optimizer 0)"
         message = f"{finding.about}: {finding.text}"
-    assert message.startswith("Guards(step={0: is_near}): its source says False where it answers True.")
+    assert message.startswith("Guards(step={0: is_near}): its source gives False, but it returned True.")
     assert is_opaque(parse_guard(guard))
-    assert "its source says otherwise than it answers: both its answers" in str(of_three_epochs(guards=Guards(step={0: guard})))
+    assert "its source contradicts what it returns: both answers" in str(of_three_epochs(guards=Guards(step={0: guard})))
 
 
 def test_the_table_never_depends_on_a_user_guard_s_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,12 +247,12 @@ def test_the_table_never_depends_on_a_user_guard_s_source(monkeypatch: pytest.Mo
         return counters.batch_nb == 1
 
     right = find_source
-    monkeypatch.setattr(parse, "source_of", lambda code: right(never.__code__ if code is second.__code__ else code))
+    monkeypatch.setattr(parse, "find_source", lambda code: right(never.__code__ if code is second.__code__ else code))
     loop = Loop(Options(max_nb_epochs=2), Sizes(train=3), guards=Guards(save=second))
     assert parse_guard(second) == parse_guard(never)
     assert [visit.batch_nb for visit in loop if visit.state is State.SAVE] == [1, 1]
     [finding] = loop.check().findings
-    assert "says False where it answers True" in finding.text
+    assert "gives False, but it returned True" in finding.text
     assert [visit.batch_nb for visit in loop if visit.state is State.SAVE] == [1, 1]
 
 
@@ -258,10 +262,14 @@ def test_the_table_never_depends_on_a_user_guard_s_source(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("given", "about", "text"),
     [
-        ({"early_stop_callback": EarlyStopping(patience=4)}, "patience=4", "has 3 checks, so that it can never give out"),
-        ({"early_stop_callback": True}, "patience=3", "after the very last one at best"),
-        ({"early_stop_callback": EarlyStopping(patience=1), "min_nb_epochs": 3}, "min_nb_epochs=3", "wait for all 3 epochs"),
-        ({"check_val_every_n_epoch": 4}, "check_val_every_n_epoch=4", "no check ever comes: the run has 3 epochs"),
+        ({"early_stop_callback": EarlyStopping(patience=4)}, "patience=4", "in this run: there are only 3 validations"),
+        ({"early_stop_callback": True}, "patience=3", "before the last validation: there are only 3"),
+        (
+            {"early_stop_callback": EarlyStopping(patience=1), "min_nb_epochs": 3},
+            "min_nb_epochs=3",
+            "it waits for all 3 epochs",
+        ),
+        ({"check_val_every_n_epoch": 4}, "check_val_every_n_epoch=4", "no validation takes place: the run has 3 epochs"),
         ({"early_stop_callback": True, "val": []}, "early_stop_callback", "will never act: there is nothing to validate"),
         ({"early_stop_callback": True, "val_percent_check": 0}, "early_stop_callback", "will never act"),
     ],
@@ -287,14 +295,18 @@ def scheduled(make: Callable[[Any], Any], **options: Any) -> Callable[[Any], Any
 @pytest.mark.parametrize(
     ("make", "options", "text"),
     [
-        (lambda o: LinearLR(o, total_iters=500), {}, "takes 500 steps to its end or last part; the run has 3 for it."),
-        (lambda o: LinearLR(o, total_iters=500), {"interval": "step"}, "the run has 15 for it. Shorten it, or train longer."),
+        (
+            lambda o: LinearLR(o, total_iters=500),
+            {},
+            "500 steps to reach its end or last milestone, but the run makes only 3.",
+        ),
+        (lambda o: LinearLR(o, total_iters=500), {"interval": "step"}, "the run makes only 15. Shorten it, or train longer."),
         (lambda o: ConstantLR(o, total_iters=20), {"interval": "step"}, "takes 20 steps"),
         (lambda o: OneCycleLR(o, 0.1, total_steps=16), {"interval": "step"}, "takes 16 steps"),
         (
             lambda o: SequentialLR(o, [LinearLR(o), StepLR(o, 5)], milestones=[40]),
             {"interval": "step"},
-            "takes 40 steps to its end or last part",
+            "takes 40 steps to reach its end or last milestone",
         ),
         (lambda o: StepLR(o, 1), {"frequency": 4}, "acts every 4 epochs, and the run has fewer"),
         (lambda o: StepLR(o, 1), {"interval": "step", "frequency": 16}, "acts every 16 steps, and the run has fewer"),
@@ -315,7 +327,7 @@ def one_cycle(steps: int) -> Any:
 def test_a_scheduler_that_is_over_before_the_run_is_reported() -> None:
     """Fourteen steps are one too few for a run of fifteen; the warning says how many it needs."""
     [message] = warned_by_build(one_cycle(14), batches(10), max_nb_epochs=3)
-    assert "scheduler 0: it has 14 steps and raises an error at the next one; the run has 15 for it" in message
+    assert "scheduler 0: it raises an error after 14 steps, but the run makes 15." in message
     assert "total_steps=15" in message
     with pytest.warns(UserWarning, match="raises an error"), pytest.raises(ValueError, match="Tried to step 15 times"):
         trained(one_cycle(14), batches(10), max_nb_epochs=3)
@@ -327,7 +339,7 @@ def test_a_plateau_scheduler_without_a_validation_in_the_run() -> None:
     model = Validated(scheduled(ReduceLROnPlateau))
     messages = warned_by_build(model, batches(10), batches(2), max_nb_epochs=3, check_val_every_n_epoch=4)
     assert len(messages) == 2
-    assert "waits for a metric of a check, and there is none" in messages[1]
+    assert "it needs a validation metric, and this run has no" in messages[1]
 
 
 # ---- the model's own optimizer_step
@@ -356,11 +368,11 @@ def test_the_page_s_intervals_alone_are_as_documented() -> None:
 
 
 def test_the_page_s_intervals_together_with_accumulation() -> None:
-    """Windows of two close after the batches 1, 3, 5: never where ``batch_nb % 2 == 0``."""
+    """Windows of two close at batch_nb 1, 3, 5: never where ``batch_nb % 2 == 0``."""
     first, second = warned_by_build(AtItsOwnIntervals(), batches(20), max_nb_epochs=2, accumulate_grad_batches=2)
-    assert first.startswith("optimizer_step of optimizer 0: optimizer 0 never steps in this run: the model's own hook ")
-    assert "steps it only where batch_nb % 2 == 0, and is called where a window closes" in first
-    assert "after the batches 1, 3, 5, 7, ..." in first
+    assert first.startswith("optimizer_step of optimizer 0: optimizer 0 never steps in this run: the model's optimizer_step ")
+    assert "steps it only if batch_nb % 2 == 0, and is called only when a window closes" in first
+    assert "at batch_nb 1, 3, 5, 7, ..." in first
     assert "Guards(step={0: every_n_batches(n)})" in first
     assert "optimizer 1 never steps in this run" in second
     assert "batch_nb % 4 == 0" in second
@@ -368,7 +380,7 @@ def test_the_page_s_intervals_together_with_accumulation() -> None:
 
 def test_the_page_s_intervals_together_with_windows_that_they_meet_now_and_then() -> None:
     first, second = warned_by_build(AtItsOwnIntervals(), batches(20), max_nb_epochs=1, accumulate_grad_batches=3)
-    assert "steps 2 of 4 windows, those where batch_nb % 2 == 0" in first  # after the batches 2, 5, 8, 9
+    assert "steps 2 of 4 windows, those with batch_nb % 2 == 0" in first  # after the batches 2, 5, 8, 9
     assert "steps 1 of 4 windows" in second
 
 
@@ -376,7 +388,7 @@ def test_the_page_s_intervals_together_with_a_step_guard() -> None:
     guards = Guards(step={0: every_n_batches(2), 1: every_n_batches(4, first=0)})
     first, second = warned_by_build(AtItsOwnIntervals(), batches(24), max_nb_epochs=1, guards=guards)
     assert first.startswith("optimizer_step of optimizer 0: optimizer 0 never steps")
-    assert "steps 3 of 4 windows, those where batch_nb % 4 == 0" in second  # not the one that the epoch's end closes
+    assert "steps 3 of 4 windows, those with batch_nb % 4 == 0" in second  # not the one that the epoch's end closes
 
 
 class Elsewhere(Linear):
@@ -395,7 +407,7 @@ class Elsewhere(Linear):
 def test_an_override_that_cannot_be_read_is_warned_of_in_combination_alone() -> None:
     assert warned_by_build(Elsewhere(), batches(10), max_nb_epochs=2) == []
     [message] = warned_by_build(Elsewhere(), batches(10), max_nb_epochs=2, accumulate_grad_batches=4)
-    assert message.startswith("optimizer_step: with accumulate_grad_batches=4 the model's own hook is called only where")
+    assert message.startswith("optimizer_step: with accumulate_grad_batches=4 the model's optimizer_step is called only when")
 
 
 def test_the_machine_s_check_knows_of_the_override_too() -> None:
@@ -439,7 +451,7 @@ def test_a_forgotten_case() -> None:
         row(State.BACKWARD, when=every_n_batches(2, first=2), to=State.ACCUMULATE),
     )
     [finding] = errors_of(windows(*rows))
-    assert "no row holds, so the run could not go on" in finding.text
+    assert "no row holds, so the run cannot continue" in finding.text
     assert [line.split()[0] for line in finding.example] == ["fetch", "train_batch", "backward"]
     assert finding.example[-1] == "backward (epoch 0, batch 0, optimizer 0)"
 
@@ -451,12 +463,12 @@ def test_a_window_that_the_epoch_s_end_does_not_close() -> None:
     )
     assert errors_of(windows(*full)) == []  # two windows of three in six batches
     [finding] = errors_of(windows(*full), Loop(LOOP.options, Sizes(train=7)))
-    assert "gathered gradients that no optimizer has stepped" in finding.text
+    assert "gradients that no optimizer has stepped" in finding.text
 
 
 def test_an_optimizer_that_never_steps() -> None:
     unstepped, never = errors_of(windows(row(State.BACKWARD, to=State.ACCUMULATE)))
-    assert "gathered gradients" in unstepped.text
+    assert "gradients" in unstepped.text
     assert never.about == "optimizer 0"
     assert "never steps" in never.text
 
@@ -473,21 +485,21 @@ def without(*to: State) -> Change:
 
 def test_a_run_that_goes_on_beyond_the_epoch_s_last_batch() -> None:
     [finding] = errors_of(without(State.EPOCH_END), Loop(LOOP.options, Sizes(train=2)))
-    assert finding.text.startswith("a run that may never end: it goes on beyond its bounds")
+    assert finding.text.startswith("the run may never end: it continues after its last batch")
     assert finding.example[-1] == "round_end (epoch 0, batch 1, optimizer 0)"
 
 
 def test_a_save_that_is_not_noted_is_made_for_ever() -> None:
     loop = Loop(LOOP.options, Sizes(train=2), guards=Guards(save=every_n_batches(2)))
     [finding] = errors_of(lambda old: [evolve(r, then=()) if r.to is State.SAVE else r for r in old], loop)
-    assert finding.text.startswith("a run that may never end: it may come back here with all counters the same")
+    assert finding.text.startswith("the run may never end: it can return here with all counters unchanged")
     assert finding.example[-1] == "round_end (epoch 0, batch 1, optimizer 0)"
 
 
 def test_a_state_that_no_run_comes_to() -> None:
     report = with_rows(evolve(LOOP), lambda old: [*old, row(State.SAVE, to=State.ROUND_END)]).check()
     assert [(f.about, f.text) for f in report.findings] == [
-        ("row save -> round_end", "it is never taken: no run comes to the state save.")
+        ("row save -> round_end", "it is never taken: no run reaches the state save.")
     ]
 
 
@@ -498,7 +510,7 @@ def test_a_row_whose_guard_never_holds_where_it_is_asked() -> None:
         row(State.BACKWARD, unless=second, to=State.STEP),
     )
     report = with_rows(evolve(LOOP), windows(*rows)).check()
-    assert ("row backward -> accumulate", "it is never taken: nth_batch_is_done never holds there where it is asked.") in [
+    assert ("row backward -> accumulate", "it is never taken: nth_batch_is_done never holds when it is called there.") in [
         (f.about, f.text) for f in report.findings
     ]
 

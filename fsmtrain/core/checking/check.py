@@ -1,15 +1,19 @@
-"""Checks a loop before it runs: explores the very table that will run, and reports what is wrong or probably not meant.
+"""The static check: what is wrong with a run, or probably not intended, found before it begins and without training.
 
-The check knows the flags, the sizes, the guards, and what can be read of the model's ``optimizer_step``; nothing of tensors.
+It knows the flags, the sizes, the guards and the source of an overridden ``optimizer_step``, but no tensors. It explores the
+table that the run will take (`exploration`), and looks at the run's plan (`schedule_checks`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from attrs import evolve
+
 from fsmtrain.core.checking.exploration import Choice, Exploration, Explorer, Moment
 from fsmtrain.core.checking.findings import Finding, Report, error, warning
 from fsmtrain.core.checking.optimizer_step_checks import opaque_hook_findings
+from fsmtrain.core.checking.row_choices import Disagreement
 from fsmtrain.core.checking.schedule_checks import missing_metric_findings, nb_schedule_batches, schedule_findings
 from fsmtrain.core.checking.user_guards import UserGuard, may_tell_epochs_apart, user_guards, without_opaque
 from fsmtrain.core.counters import SIGNALS
@@ -23,49 +27,51 @@ from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, full_table
 from fsmtrain.core.trace import where
 
-MAX_EXPLORED_MOMENTS = 100_000  # moments
-MAX_SCHEDULE_BATCHES = 500_000  # train batches to be gone through, times optimizers
-MAX_QUICK_BATCHES = 20_000  # the same, for the part that every run is told
+MAX_EXPLORED_MOMENTS = 100_000
+MAX_SCHEDULE_BATCHES = 500_000  # train batches that may have to be simulated, times optimizers
+MAX_QUICK_BATCHES = 20_000  # the same for the findings that every run prints
+
+MISREAD_REASON = "its source contradicts what it returns"
 
 
 def check_loop(loop: LoopSpec, *, max_moments: int = MAX_EXPLORED_MOMENTS) -> Report:
-    """The report on a loop.
+    """Check a loop.
 
     Args:
         loop: The loop.
-        most: Moments to look at before the exploration is given up, which the report then says.
+        max_moments: The number of moments after which the exploration stops; the report then says so.
     """
-    tells_totals = may_tell_epochs_apart(without_opaque(loop.guards))
-    explorer = Explorer(loop.table, loop.limits, loop.guards, distinguish_totals=tells_totals, max_moments=max_moments)
-    found = explorer.explore()
-    misread = [*_misread_findings(loop, found)]
-    if _mark_misread_guards(loop, found):
-        again = check_loop(loop, max_moments=max_moments)  # with those guards taken as they answer
-        return Report(
-            findings=(*misread, *again.findings),
-            nb_moments=again.nb_moments,
-            not_checked=again.not_checked,
-            unused_rows=again.unused_rows,
-        )
-    findings, bounded = [*misread, *broken_laws(loop, found)], [*found.not_explored, *_unchecked_parts(loop, explorer)]
+    distinguish_totals = may_tell_epochs_apart(without_opaque(loop.guards))
+    explorer = Explorer(loop.table, loop.limits, loop.guards, distinguish_totals=distinguish_totals, max_moments=max_moments)
+    explored = explorer.explore()
+    misread = [*_misread_findings(loop, explored)]
+    if _mark_misread_guards(loop, explored):
+        again = check_loop(loop, max_moments=max_moments)
+        return evolve(again, findings=(*misread, *again.findings))
+    findings = [*misread, *broken_laws(loop, explored)]
+    not_checked = [*explored.not_explored, *_not_checked(loop, explorer)]
     if not findings:
-        findings += [*_rank_findings(loop), *_unused_row_findings(loop, found)]
+        findings += [*_rank_findings(loop), *_unused_row_findings(loop, explored)]
         if _can_plan(loop) and nb_schedule_batches(loop) > MAX_SCHEDULE_BATCHES:
-            bounded.append(
-                f"the schedule of {nb_schedule_batches(loop):,} batches was not gone through, so what it shows is not told"
+            not_checked.append(
+                f"the schedule of {nb_schedule_batches(loop):,} batches was not simulated, so nothing is reported about it"
             )
         else:
-            findings += _schedule_findings(loop, {name: _path_lines(moment) for name, moment in found.held.items()})
-    untaken = tuple(i for i in range(len(loop.table.rows)) if i not in found.taken)
-    return Report(findings=tuple(findings), nb_moments=found.nb_moments, not_checked=tuple(bounded), unused_rows=untaken)
+            findings += _schedule_findings(loop, {name: _path_lines(moment) for name, moment in explored.held.items()})
+    return Report(
+        findings=tuple(findings),
+        nb_moments=explored.nb_moments,
+        not_checked=tuple(not_checked),
+        unused_rows=tuple(i for i in range(len(loop.table.rows)) if i not in explored.taken),
+    )
 
 
 def quick_findings(loop: LoopSpec) -> tuple[Finding, ...]:
-    """What can be found in a few milliseconds, for every run to be told before it begins; less for very long epochs.
+    """Return what can be found in a few milliseconds, to be printed before every run; less if epochs are very long.
 
-    A guard that cannot be read is not asked: it may have a memory.
+    A guard that cannot be read is not called: it may have a memory.
     """
-    return tuple(_schedule_findings(loop, {}, most=MAX_QUICK_BATCHES))
+    return tuple(_schedule_findings(loop, {}, max_batches=MAX_QUICK_BATCHES))
 
 
 # ---- the schedule
@@ -76,173 +82,169 @@ def _can_plan(loop: LoopSpec) -> bool:
     return limits.epochs > 0 and not limits.train_is_stream and not limits.evaluates_stream
 
 
-def _schedule_findings(loop: LoopSpec, held: dict[str, tuple[str, ...]], most: int = MAX_SCHEDULE_BATCHES) -> list[Finding]:
-    """What shows without a walk through every moment."""
+def _schedule_findings(
+    loop: LoopSpec, examples: dict[str, tuple[str, ...]], max_batches: int = MAX_SCHEDULE_BATCHES
+) -> list[Finding]:
+    """Return the findings that need no exploration."""
     findings = [*missing_metric_findings(loop), *opaque_hook_findings(loop)]
-    if not _can_plan(loop) or nb_schedule_batches(loop) > most:
+    if not _can_plan(loop) or nb_schedule_batches(loop) > max_batches:
         return findings
-    seen, contradicting = schedule_findings(loop, held)
+    planned, contradicting = schedule_findings(loop, examples)
     if not contradicting:
-        return [*findings, *seen]
-    told = []
-    for heard in contradicting:
-        assert heard.disagreement is not None
-        assert heard.counters is not None
-        told.append(
-            _misread_finding(
-                heard.user_guard, heard.disagreement.source_answer, heard.disagreement.answer, (where(heard.counters),)
-            )
-        )
-        mark_opaque(heard.user_guard.guard, MISREAD_GUARD)
-    return [*told, *_schedule_findings(loop, held, most)]
+        return [*findings, *planned]
+    misread = []
+    for probe in contradicting:
+        assert probe.disagreement is not None
+        assert probe.counters is not None
+        misread.append(_misread_finding(probe.user_guard, probe.disagreement, (where(probe.counters),)))
+        mark_opaque(probe.user_guard.guard, MISREAD_REASON)
+    return [*misread, *_schedule_findings(loop, examples, max_batches)]
 
 
-# ---- guards whose source misleads
-
-MISREAD_GUARD = "its source says otherwise than it answers"
+# ---- guards that contradict their source
 
 
-def _misread_finding(own: UserGuard, says: object, answers: object, example: tuple[str, ...]) -> Finding:
+def _misread_finding(guard: UserGuard, disagreement: Disagreement, example: tuple[str, ...]) -> Finding:
     return warning(
-        own.place,
-        f"its source says {says} where it answers {answers}. It is taken as it answers, and told by its name alone. Has the "
-        f"source been edited, or does it compare with something else than a plain number?",
+        guard.place,
+        f"its source gives {disagreement.source_answer}, but it returned {disagreement.answer}. From here on it counts as a "
+        f"guard that cannot be read. Has the source been edited, or does it compare with something other than a plain number?",
         example,
     )
 
 
-def _misread_findings(loop: LoopSpec, found: Exploration) -> Iterator[Finding]:
-    """Each guard that contradicted its source, once: the user's; or else one of the table's own."""
-    own = {id(one.guard): one for one in user_guards(loop.guards)}
-    told: set[int] = set()
-    blamed = [(seen, moment) for seen, moment in found.disagreements if id(seen.guard) in own]
-    for seen, moment in blamed:
-        if id(seen.guard) not in told:
-            told.add(id(seen.guard))
-            yield _misread_finding(own[id(seen.guard)], seen.source_answer, seen.answer, _path_lines(moment))
-    for seen, moment in found.disagreements[:1] if not blamed else ():
+def _misread_findings(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
+    """Yield a finding for each user's guard that contradicted its source; if there is none, for a guard of the table's own."""
+    guards = {id(guard.guard): guard for guard in user_guards(loop.guards)}
+    first: dict[int, tuple[Disagreement, Moment]] = {}
+    for disagreement, moment in explored.disagreements:
+        if id(disagreement.guard) in guards:
+            first.setdefault(id(disagreement.guard), (disagreement, moment))
+    for key, (disagreement, moment) in first.items():
+        yield _misread_finding(guards[key], disagreement, _path_lines(moment))
+    for disagreement, moment in explored.disagreements[:1] if not first else ():
         yield error(
-            f"the guard {guard_name(seen.guard)}",
-            f"its source gives {seen.source_answer}, but the call returned {seen.answer}, and the table was built from the "
-            f"source. Restart Python, so that source and code are the same.",
+            f"the guard {guard_name(disagreement.guard)}",
+            f"its source gives {disagreement.source_answer}, but it returned {disagreement.answer}, and the table was built "
+            f"from the source. Restart Python, so that source and code are the same.",
             _path_lines(moment),
         )
 
 
-def _mark_misread_guards(loop: LoopSpec, found: Exploration) -> bool:
-    """Have the user's guards that contradicted their sources taken for opaque from now on; whether there were any."""
-    own = {id(one.guard) for one in user_guards(loop.guards)}
-    guards = [seen.guard for seen, _ in found.disagreements if id(seen.guard) in own]
+def _mark_misread_guards(loop: LoopSpec, explored: Exploration) -> bool:
+    """Mark the user's guards that contradicted their source as opaque; return whether there were any."""
+    own = {id(guard.guard) for guard in user_guards(loop.guards)}
+    guards = [disagreement.guard for disagreement, _ in explored.disagreements if id(disagreement.guard) in own]
     for guard in guards:
-        mark_opaque(guard, MISREAD_GUARD)
+        mark_opaque(guard, MISREAD_REASON)
     return bool(guards)
 
 
-# ---- law 1: in each moment one row holds, and every run comes to its end
+# ---- law 1: at each moment exactly one row holds, and every run ends
 
 
-def broken_laws(loop: LoopSpec, found: Exploration) -> Iterator[Finding]:
-    """The errors of a table: where not exactly one row holds, what never ends, gradients that no step takes."""
-    told: set[tuple[State, bool]] = set()
-    for choice in found.wrong_choices:
+def broken_laws(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
+    """Yield the errors of a table: no row or several, a run that never ends, gradients that no step applies."""
+    reported: set[tuple[State, bool]] = set()
+    for choice in explored.wrong_choices:
         kind = (choice.moment.state, bool(choice.rows))
-        if kind not in told:
-            told.add(kind)
+        if kind not in reported:
+            reported.add(kind)
             yield _choice_error(loop, choice)
     first: dict[str, Moment] = {}
-    for message, moment in found.guard_errors:
+    for message, moment in explored.guard_errors:
         first.setdefault(message, moment)
     for message, moment in first.items():
         yield error(f"state {moment.state}", message, _path_lines(moment))
     endless = (
-        (
-            found.past_the_end,
-            "it goes on beyond its bounds, since nothing ends it here. Give this state a row for the last batch.",
-        ),
-        (found.endless, "it may come back here with all counters the same, and so for ever. Let an effect count the rounds."),
+        (explored.past_the_end, "it continues after its last batch or epoch. Give this state a row for the last batch."),
+        (explored.endless, "it can return here with all counters unchanged. Let an effect count the rounds."),
     )
     for at, text in endless:
-        if at is not None and not told:
-            yield error(f"state {at.state}", f"a run that may never end: {text}", _path_lines(at))
-    if found.unstepped_ends:
-        moment = found.unstepped_ends[0]
-        text = "the epoch ends with gathered gradients that no optimizer has stepped. Let every window close before."
+        if at is not None and not reported:
+            yield error(f"state {at.state}", f"the run may never end: {text}", _path_lines(at))
+    if explored.unstepped_ends:
+        moment = explored.unstepped_ends[0]
+        text = "the epoch ends with gradients that no optimizer has stepped. Close every window before its end."
         yield error(f"state {moment.state}", text, _path_lines(moment))
-    if found.is_complete and loop.limits.epochs > 0 and not told and not found.guard_errors:
+    if explored.is_complete and loop.limits.epochs > 0 and not reported and not explored.guard_errors:
         for i in range(loop.limits.optimizers):
-            if i not in found.stepped:
-                yield error(f"optimizer {i}", "it never steps: no run of this table comes to its `step`.")
+            if i not in explored.stepped:
+                yield error(f"optimizer {i}", "it never steps: no run reaches its `step`.")
 
 
 def _choice_error(loop: LoopSpec, choice: Choice) -> Finding:
     rows = [loop.table.rows[index] for index in choice.rows]
     if not rows:
-        text = "no row holds, so the run could not go on. Add a row for this case, or an `unless` without `when`."
+        text = "no row holds, so the run cannot continue. Add a row for this case, or one with `unless` and no `when`."
     else:
         targets = ", ".join(str(row.to) for row in rows)
         guards = ", ".join(guard_name(row.when) for row in rows if row.when is not None) or "rows without a guard"
-        text = f"{len(rows)} rows hold at once, to {targets}. Give one of {guards} as `unless` where the other is `when`."
+        text = (
+            f"{len(rows)} rows hold at once, to {targets}. Use one of {guards} as `when` in one row and `unless` in the other."
+        )
     return error(f"state {choice.moment.state}", text, _path_lines(choice.moment))
 
 
 def _path_lines(moment: Moment) -> tuple[str, ...]:
+    """Return the last six moments of the path to this one as lines."""
     path = moment.path()
     lines = [f"{step.state} ({where(step.counters)})" for step in path[-6:]]
     return ("...", *lines) if len(lines) < len(path) else tuple(lines)
 
 
-# ---- rows that somebody added
+# ---- rows that a user added
 
 
-def _unused_row_findings(loop: LoopSpec, found: Exploration) -> Iterator[Finding]:
-    """The rows that no run takes, and that are none of ours."""
-    ours = {_row_key(row) for row in folded(full_table(decisions(loop.guards)), loop.limits, loop.guards)}
-    entered = {State.START, *(loop.table.rows[index].to for index in found.taken)}
-    for index, row in enumerate(loop.table) if found.is_complete else ():
-        if index in found.taken or _row_key(row) in ours:
+def _unused_row_findings(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
+    """Yield a finding for each row that no run takes and that is not one of the full table."""
+    built_in = {_row_key(row) for row in folded(full_table(decisions(loop.guards)), loop.limits, loop.guards)}
+    entered = {State.START, *(loop.table.rows[index].to for index in explored.taken)}
+    for index, row in enumerate(loop.table) if explored.is_complete else ():
+        if index in explored.taken or _row_key(row) in built_in:
             continue
         if row.source not in entered:
-            why = f"no run comes to the state {row.source}"
+            why = f"no run reaches the state {row.source}"
         elif row.when is not None:
-            why = f"{guard_name(row.when)} never holds there where it is asked"
+            why = f"{guard_name(row.when)} never holds when it is called there"
         else:
-            why = "one of its `unless` always holds"
+            why = "one of its `unless` guards always holds"
         yield warning(f"row {row.source} -> {row.to}", f"it is never taken: {why}.")
 
 
 def _row_key(row: Row) -> tuple[object, ...]:
-    """A row as it can be compared with one that was made anew."""
+    """Return what two equal rows of different tables have in common."""
     return row.source, row.to, row.then, None if row.when is None else guard_name(row.when), tuple(map(guard_name, row.unless))
 
 
-# ---- ranks
+# ---- several ranks
 
 
 def _rank_findings(loop: LoopSpec) -> Iterator[Finding]:
     known = facts(loop.limits, loop.guards)
-    for own in user_guards(loop.guards):
-        reads = fields_in(fold(own.expression, known))
-        # Every step of truncated BPTT depends on a batch's splits, whoever asks for them.
+    for guard in user_guards(loop.guards):
+        fields = fields_in(fold(guard.expression, known))
+        # Under truncated BPTT every step depends on the number of splits, whoever reads it.
         local = sorted(
-            r.name for r in reads if r.record == "signals" and SIGNALS[r.name].seen_by == "one rank" and r.name != "splits"
+            f.name for f in fields if f.record == "signals" and SIGNALS[f.name].seen_by == "one rank" and f.name != "splits"
         )
         if local:
             yield warning(
-                own.place,
-                f"it reads {', '.join(local)}, which ranks may see differently. Ranks that take different transitions wait for "
-                f"each other for ever. Decide by counters instead.",
+                guard.place,
+                f"it reads {', '.join(local)}, which may differ between ranks. Ranks that take different transitions wait for "
+                f"each other forever. Decide by counters instead.",
             )
 
 
-# ---- what the check cannot see
+# ---- what the check does not cover
 
 
-def _unchecked_parts(loop: LoopSpec, explorer: Explorer) -> Iterator[str]:
+def _not_checked(loop: LoopSpec, explorer: Explorer) -> Iterator[str]:
     limits = loop.limits
     if limits.train_is_stream or limits.evaluates_stream:
-        yield f"streams were tried up to {explorer.longest_stream} batches, and one that never ends is not seen through"
+        yield f"streams were tried with up to {explorer.longest_stream} batches; endless streams are not covered"
     if limits.splits_batches:
         yield "batches were tried with up to 3 splits"
-    for own in user_guards(loop.guards):
-        if own.is_opaque:
-            yield f"{own.place} cannot be read, as {own.opaque_reason}: both its answers were tried, and it was not called"
+    for guard in user_guards(loop.guards):
+        if guard.is_opaque:
+            yield f"{guard.place} cannot be read, because {guard.opaque_reason}: both answers were tried, and it was not called"

@@ -1,36 +1,36 @@
-"""Whether a walk along arrows may go on for ever. Places are numbered; `leads_to` has the places that each one leads to."""
+"""Cycles in a directed graph, to find runs that may never end. Nodes are numbered from 0."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 
-def nodes_on_cycles(leads_to: Sequence[Iterable[int]]) -> set[int]:
-    """The places that lie on a circle, or between two.
+def nodes_on_cycles(successors: Sequence[Iterable[int]]) -> set[int]:
+    """Return the nodes that lie on a cycle, or on a path from one cycle to another.
 
     >>> nodes_on_cycles([{1}, {2, 3}, {1}, set()])
     {1, 2}
     """
-    left = _led_to(leads_to, set(range(len(leads_to))))
-    comes_from: list[set[int]] = [set() for _ in leads_to]
-    for place in left:
-        for other in leads_to[place]:
-            comes_from[other].add(place)
-    return _led_to(comes_from, left)
+    remaining = _without_sources(successors, set(range(len(successors))))
+    predecessors: list[set[int]] = [set() for _ in successors]
+    for node in remaining:
+        for successor in successors[node]:
+            predecessors[successor].add(node)
+    return _without_sources(predecessors, remaining)
 
 
-def _led_to(leads_to: Sequence[Iterable[int]], places: set[int]) -> set[int]:
-    """What is left when the places to which none that is left leads are taken away, over and over."""
-    arrows = [0] * len(leads_to)
-    for place in places:
-        for other in leads_to[place]:
-            arrows[other] += 1
-    left, new = set(places), [place for place in places if arrows[place] == 0]
-    while new:
-        place = new.pop()
-        left.discard(place)
-        for other in leads_to[place]:
-            arrows[other] -= 1
-            if arrows[other] == 0:
-                new.append(other)
-    return left
+def _without_sources(successors: Sequence[Iterable[int]], nodes: set[int]) -> set[int]:
+    """Return what remains of some nodes if those without a predecessor among them are removed, again and again."""
+    in_degrees = [0] * len(successors)
+    for node in nodes:
+        for successor in successors[node]:
+            in_degrees[successor] += 1
+    remaining, sources = set(nodes), [node for node in nodes if in_degrees[node] == 0]
+    while sources:
+        node = sources.pop()
+        remaining.discard(node)
+        for successor in successors[node]:
+            in_degrees[successor] -= 1
+            if in_degrees[successor] == 0:
+                sources.append(successor)
+    return remaining

@@ -1,8 +1,8 @@
-"""Walks through every moment that a run of a loop can come to, as far as its guards can tell moments apart.
+"""Explore every moment of a loop's runs, without training, to find transitions that fail and runs that never end.
 
-What comes from outside is tried in all its ways: patience gives out or does not, a step is skipped or not, a stream ends or
-goes on, somebody asks for a stop; and so are the answers of guards that cannot be read. Epochs that begin alike are gone
-through once, and once more as the last epoch.
+Two moments that no guard can tell apart are explored once. Everything from outside is tried with each value: patience is
+exhausted or not, a step is skipped or not, a stream ends or continues, a stop is requested or not; so are both answers of
+guards that cannot be read. Of epochs that begin alike one is explored, and one more as the last epoch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attrs import define, field, fields, frozen
 
 from fsmtrain.core.checking.cycles import nodes_on_cycles
 from fsmtrain.core.checking.row_choices import Disagreement, RowChoices, compare_with_source
-from fsmtrain.core.checking.user_guards import user_guards
+from fsmtrain.core.checking.user_guards import RUN_TOTALS, user_guards
 from fsmtrain.core.counters import SIGNAL_DEFAULTS, Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.folding import may_change
@@ -25,14 +25,15 @@ from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
 from fsmtrain.errors import GuardError
 
-# What no built-in guard tells moments of one epoch apart by.
-_TOTALS = ("batches_begun", "global_step", "validations_done", "steps_skipped", "round_nb", "optimizer_steps", "stepped_in")
-_OF_AN_EPOCH = attrgetter(*(f.name for f in fields(Counters) if f.name not in (*_TOTALS, "gathered_by")))
+_epoch_counters = attrgetter(*(f.name for f in fields(Counters) if f.name not in RUN_TOTALS | {"gathered_by"}))
 
 
 @frozen(eq=False)
 class Moment:
-    """A moment of a run: the state whose work has just been done, what the guards are asked about, and how it came to it."""
+    """A moment of a run at which guards are called: a state whose work is done, with the counters and signals.
+
+    `before` is the moment before it in the epoch, on the shortest path found.
+    """
 
     state: State
     counters: Counters
@@ -40,7 +41,7 @@ class Moment:
     before: Moment | None = None
 
     def path(self) -> list[Moment]:
-        """The moments from the epoch's beginning to this one."""
+        """Return the moments from the beginning of the epoch to this one."""
         path: list[Moment] = []
         moment: Moment | None = self
         while moment is not None:
@@ -51,7 +52,7 @@ class Moment:
 
 @frozen
 class Choice:
-    """A moment, and the rows of its state that hold in it, by their index. It should be exactly one."""
+    """A moment, and the indices of the rows that hold at it: exactly one in a correct table."""
 
     moment: Moment
     rows: tuple[int, ...]
@@ -59,21 +60,21 @@ class Choice:
 
 @define
 class Exploration:
-    """What was found on the way. Of each kind the nearest to an epoch's beginning comes first.
+    """What an exploration found. Of each kind, the finding nearest to the beginning of an epoch comes first.
 
     Attributes:
-        explored: The moments that were looked at.
-        taken: The rows that were taken, by their index.
-        odd: Choices without a row, or with several.
-        raised: What a guard raised, with its moment.
-        disagreements: Guards that answered otherwise than their source says, with the moment.
-        held: For each of the user's guards that can be read, by its name, a moment in which it held.
+        nb_moments: The number of moments explored.
+        taken: The indices of the rows taken.
+        wrong_choices: Moments at which no row holds, or several.
+        guard_errors: The messages of guards that raised, each with its moment.
+        disagreements: Guards that contradicted their source, each with the moment.
+        held: For the name of each user's guard that can be read, a moment at which it held.
         stepped: The optimizers that stepped.
-        unstepped: Moments that end an epoch, or the run, with gathered gradients.
-        beyond: A moment beyond the last batch or epoch, which no guard stopped.
-        circling: A moment that may come again with all its counters the same.
-        is_whole: Whether all was gone through.
-        bounded: What was not gone through to its end, and why.
+        unstepped_ends: Moments that end an epoch or the run with gathered gradients.
+        past_the_end: A moment at which a run continues after its last batch or epoch.
+        endless: A moment that may come again with all counters unchanged.
+        is_complete: Whether everything was explored.
+        not_explored: What was not, and why.
     """
 
     nb_moments: int = 0
@@ -91,12 +92,12 @@ class Exploration:
 
 
 class Explorer:
-    """Goes through the moments of a table.
+    """Explores the moments of a loop.
 
     Args:
-        table, limits, guards: The loop's.
-        tells_totals: Whether a guard may tell moments apart by totals of the whole run.
-        most: Moments to look at before it gives up, and says so.
+        table, limits, guards: Those of the loop.
+        distinguish_totals: Whether a guard may tell moments apart by counters of the whole run.
+        max_moments: The number of moments after which it gives up, and says so.
     """
 
     def __init__(self, table: Table, limits: Limits, guards: Guards, *, distinguish_totals: bool, max_moments: int) -> None:
@@ -109,7 +110,7 @@ class Explorer:
         self.found = Exploration()
 
     def explore(self) -> Exploration:
-        """Everything from the start on."""
+        """Explore everything from the start on."""
         found, waiting = self.found, deque[tuple[int, State, Counters, Signals, Moment | None]]()
         counters, signals = Counters.begin(self._limits.optimizers), Signals()
         waiting.append((self._enter(State.START, counters, signals), State.START, counters, signals, None))
@@ -134,14 +135,14 @@ class Explorer:
                     if next_node == known:
                         waiting.append((next_node, target, after, seen, None if begins else moment))
             if found.nb_moments >= self._max_moments and waiting:
-                found.not_explored.append(f"it stopped after {self._max_moments:,} moments")
+                found.not_explored.append(f"the exploration stopped after {self._max_moments:,} moments")
                 found.is_complete = False
                 break
         self._find_cycles()
         return found
 
     def _enter(self, state: State, counters: Counters, signals: Signals) -> int:
-        """The node of a state that is entered; moments that no guard tells apart are one."""
+        """Return the node of a state that is entered. Moments that no guard can tell apart have one node."""
         key = self._key(state, counters, signals)
         node = self._nodes.setdefault(key, len(self._nodes))
         if node == len(self._first):
@@ -150,7 +151,7 @@ class Explorer:
         return node
 
     def _is_past_the_end(self, after: Counters, moment: Moment) -> bool:
-        """Whether the run goes on beyond its bounds, where guards that wait for the very last batch no longer hold."""
+        """Return whether the run continues after its last batch or epoch, where no guard that waits for the last one holds."""
         limits = self._limits
         ended = 0 < limits.train_batches <= after.batch_nb or after.epochs_done > limits.epochs
         passes = max(limits.sanity_batches, limits.val_batches, limits.test_batches)
@@ -161,19 +162,19 @@ class Explorer:
 
     def _find_cycles(self) -> None:
         found = self.found
-        circle = nodes_on_cycles(self._successors)
-        found.endless = self._first[min(circle)] if circle else None
+        cycle = nodes_on_cycles(self._successors)
+        found.endless = self._first[min(cycle)] if cycle else None
 
     def _visit(self, state: State, counters: Counters, signals: Signals) -> Iterator[Signals]:
-        """The signals that the visit may leave, in all its ways."""
-        ways = [signals.copy()]
+        """Yield the signals after a visit, in every combination that its action may write."""
+        combinations = [signals.copy()]
         for name in state.info.writes:
             if may_change(name, self._limits):
-                ways = _with_values(ways, name, self._values(name, counters))
-        yield from ways
+                combinations = _with_values(combinations, name, self._values(name, counters))
+        yield from combinations
 
     def _values(self, signal: str, counters: Counters) -> tuple[int, ...]:
-        """The values that an action may write to a signal."""
+        """Return the values that an action may write to a signal."""
         if type(SIGNAL_DEFAULTS[signal]) is int:
             return 1, 2, 3
         is_last = {"stream_ended": counters.batch_nb, "pass_ended": counters.eval_nb}.get(signal, -1) + 1 >= self.longest_stream
@@ -181,17 +182,17 @@ class Explorer:
 
     @property
     def longest_stream(self) -> int:
-        """The batches after which a stream is taken to end."""
+        """The number of batches of the longest stream that is tried."""
         return 2 * max(self._limits.val_check_batches, *(length for _, length in self._limits.windows), 3) + 1
 
     def _choose(self, moment: Moment) -> Iterator[tuple[State, Counters]]:
-        """Where the moment leads; and where it would, if somebody asked for a stop now."""
+        """Yield where the moment leads. The choice of a row is checked with a stop request, too."""
         found, counters, signals = self.found, moment.counters, moment.signals.copy()
         self._call_user_guards(moment)
         if moment.state is State.STEP:
             found.stepped.add(counters.optimizer_i)
-        for asked in (False, True):
-            signals.stop_requested = asked
+        for stop_requested in (False, True):
+            signals.stop_requested = stop_requested
             try:
                 choices = self._row_choices.holding_rows(moment.state, counters, signals)
             except GuardError as error:
@@ -205,42 +206,41 @@ class Explorer:
                     return
                 [index] = holding
                 found.taken.add(index)
-                if not asked:
+                if not stop_requested:
                     row, after = self._table.rows[index], counters.copy()
                     for effect in row.then:
                         effect(self._limits, after)
                     yield row.to, after
 
     def _call_user_guards(self, moment: Moment) -> None:
-        """Ask the user's guards themselves, also where something else is in their way."""
+        """Call the user's guards, even if another guard comes first and a run would not call them here."""
         records = (self._limits, moment.counters, moment.signals)
-        for own, reading in self._user_guards:
+        for own, evaluate in self._user_guards:
             if not own.decides_at(moment.state, *records):
                 continue
             try:
                 answer = own.guard(*records)
             except Exception:
-                continue  # it may be that a run never asks it here
-            disagreement = compare_with_source(own.guard, answer, reading, records)
+                continue  # a run may never call it here
+            disagreement = compare_with_source(own.guard, answer, evaluate, records)
             if disagreement is not None:
                 self.found.disagreements.append((disagreement, moment))
             if answer:
                 self.found.held.setdefault(own.name, moment)
 
     def _postponed(self, counters: Counters, epochs: dict[tuple[object, ...], Counters]) -> Counters:
-        """An epoch that begins as another did is taken for the run's last one, where it would be like all between."""
+        """Return the counters of the last epoch instead of an epoch that begins as one before did, if all between are alike."""
         if self._distinguish_totals:
             return counters
-        enough = counters.epochs_done >= self._limits.min_epochs
-        alike = (
-            enough,
+        start = (
+            counters.epochs_done >= self._limits.min_epochs,
             counters.window_length,
             tuple(counters.gathered_by),
             counters.epochs_since_validation,
             counters.open_windows,
         )
-        if alike not in epochs:
-            epochs[alike] = counters
+        if start not in epochs:
+            epochs[start] = counters
             return counters
         last = self._limits.epochs - 1
         if counters.epochs_done < last and self._limits.window_of(last) == counters.window_length:
@@ -248,16 +248,16 @@ class Explorer:
         return counters
 
     def _key(self, state: State, counters: Counters, signals: Signals) -> tuple[object, ...]:
-        told = counters.values() if self._distinguish_totals else (*_OF_AN_EPOCH(counters), *counters.gathered_by)
-        return state, told, signals.splits, signals.patience_exhausted, signals.stream_ended, signals.pass_ended
+        values = counters.values() if self._distinguish_totals else (*_epoch_counters(counters), *counters.gathered_by)
+        return state, values, signals.splits, signals.patience_exhausted, signals.stream_ended, signals.pass_ended
 
 
-def _with_values(ways: list[Signals], name: str, values: tuple[bool | int, ...]) -> list[Signals]:
-    """Each of the ways, with each of these values of a signal."""
-    several = []
-    for way in ways:
+def _with_values(combinations: list[Signals], name: str, values: tuple[bool | int, ...]) -> list[Signals]:
+    """Return each combination of signals with each of these values of one more signal."""
+    extended = []
+    for signals in combinations:
         for value in values:
-            changed = way.copy()
+            changed = signals.copy()
             setattr(changed, name, value)
-            several.append(changed)
-    return several
+            extended.append(changed)
+    return extended

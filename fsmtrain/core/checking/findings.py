@@ -1,4 +1,4 @@
-"""What a check tells: findings, each in plain words with the way out, and the report that holds them."""
+"""`Finding` and `Report`: what the static check reports, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attrs import asdict, field, frozen
 
 
 class Severity(Enum):
-    """How bad a finding is: an error stops the run before it begins, a warning is shown."""
+    """How bad a finding is: an error stops the run before it begins, a warning is printed."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -22,13 +22,13 @@ class Severity(Enum):
 
 @frozen(kw_only=True)
 class Finding:
-    """One thing that is wrong, or probably not meant.
+    """One thing that is wrong, or probably not intended.
 
     Attributes:
         severity: How bad it is.
-        about: The flag or the guard.
-        text: What happens, and the way out.
-        example: The shortest way there, from the beginning of an epoch, a line a moment; empty where there is none to tell.
+        about: The flag, guard, state or row that it is about.
+        text: What happens, and what to do about it.
+        example: The shortest path to it from the beginning of an epoch, one line for each moment; empty if there is none.
     """
 
     severity: Severity
@@ -41,12 +41,12 @@ class Finding:
 
 
 def warning(about: str, text: str, example: tuple[str, ...] = ()) -> Finding:
-    """Something that is probably not meant."""
+    """Return a finding about something that is probably not intended."""
     return Finding(severity=Severity.WARNING, about=about, text=text, example=example)
 
 
 def error(about: str, text: str, example: tuple[str, ...] = ()) -> Finding:
-    """Something with which no run should begin."""
+    """Return a finding with which no run should begin."""
     return Finding(severity=Severity.ERROR, about=about, text=text, example=example)
 
 
@@ -56,13 +56,13 @@ def _errors_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 @frozen(kw_only=True)
 class Report:
-    """What a check found. Printed it is a text.
+    """The result of a check. `str` gives its text.
 
     Attributes:
         findings: Errors first.
-        explored: The moments of a run that were looked at.
-        bounded: What was not gone through to its end, and why.
-        untaken: The rows of the table, by their index, that no run of this configuration takes.
+        nb_moments: The number of moments of a run that were explored.
+        not_checked: What was not explored completely, and why.
+        unused_rows: The indices of the table rows that no run of this configuration takes.
     """
 
     findings: tuple[Finding, ...] = field(converter=_errors_first)
@@ -72,18 +72,18 @@ class Report:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that stop a run."""
+        """The findings that stop a run before it begins."""
         return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
 
     def as_dict(self) -> dict[str, Any]:
         """The report as numbers, strings, lists and dicts."""
-        plain: dict[str, Any] = asdict(self, value_serializer=lambda _, __, v: v.value if isinstance(v, Enum) else v)
-        return plain
+        values: dict[str, Any] = asdict(self, value_serializer=lambda _, __, v: v.value if isinstance(v, Enum) else v)
+        return values
 
     def to_json(self) -> str:
         """The report as JSON."""
         return json.dumps(self.as_dict(), indent=2)
 
     def __str__(self) -> str:
-        looked = f"({self.nb_moments:,} moments of the run were looked at)"
-        return "\n".join([*(map(str, self.findings) if self.findings else ["nothing found"]), *self.not_checked, looked])
+        lines = [*map(str, self.findings)] or ["nothing found"]
+        return "\n".join([*lines, *self.not_checked, f"({self.nb_moments:,} moments of the run were explored)"])

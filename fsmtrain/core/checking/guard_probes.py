@@ -1,4 +1,4 @@
-"""Listens to the user's guards while a plan is worked out: which are asked, which fire, which contradict their source."""
+"""Probes around the user's guards: which are called while a plan is worked out, fire, or contradict their source."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from fsmtrain.core.limits import Limits
 
 @define(eq=False)
 class GuardProbe:
-    """What was heard of one guard."""
+    """What was observed of one guard. `counters` are those of its first disagreement with its source."""
 
     user_guard: UserGuard
     evaluate: Evaluator
     was_called: bool = False
     has_fired: bool = False
     disagreement: Disagreement | None = None
-    counters: Counters | None = None  # of the disagreement
+    counters: Counters | None = None
 
 
 @frozen(eq=False)
 class _ProbedGuard(Checked):
-    """The user's guard, overheard."""
+    """A user's guard that records its calls in a probe."""
 
     probe: GuardProbe = field(kw_only=True)
 
     def __call__(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
-        answer, heard = self.guard(limits, counters, signals), self.probe
-        heard.was_called = True
-        heard.has_fired = heard.has_fired or answer
-        if heard.disagreement is None:
-            heard.disagreement = compare_with_source(self.guard, answer, heard.evaluate, (limits, counters, signals))
-            heard.counters = counters.copy() if heard.disagreement is not None else None
+        answer, probe = self.guard(limits, counters, signals), self.probe
+        probe.was_called = True
+        probe.has_fired = probe.has_fired or answer
+        if probe.disagreement is None:
+            probe.disagreement = compare_with_source(self.guard, answer, probe.evaluate, (limits, counters, signals))
+            probe.counters = counters.copy() if probe.disagreement is not None else None
         return answer
 
 
 def with_probes(guards: Guards) -> tuple[Guards, list[GuardProbe]]:
-    """The same guards, and where what is heard of each will be written down."""
-    all_heard = [GuardProbe(own, compile_expression(own.expression)) for own in user_guards(guards)]
+    """Return the same guards with a probe around each, and the probes."""
+    probes = [GuardProbe(guard, compile_expression(guard.expression)) for guard in user_guards(guards)]
     step: dict[int, Guard] = {}
     others: dict[str, Guard] = {}
-    for heard in all_heard:
-        own = heard.user_guard
-        guard = _ProbedGuard(own.guard, own.name, False, probe=heard)
-        if own.optimizer_i is None:
-            others[own.field] = guard
+    for probe in probes:
+        user_guard = probe.user_guard
+        guard = _ProbedGuard(user_guard.guard, user_guard.name, False, probe=probe)
+        if user_guard.optimizer_i is None:
+            others[user_guard.field] = guard
         else:
-            step[own.optimizer_i] = guard
-    return evolve(guards, step=step, **others), all_heard
+            step[user_guard.optimizer_i] = guard
+    return evolve(guards, step=step, **others), probes

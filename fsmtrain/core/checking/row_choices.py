@@ -1,6 +1,6 @@
-"""Which rows of its state hold in a moment: asks each guard as a run would, and compares it with what was read of it.
+"""Which rows of a state hold at a moment: calls each guard as a run would, and compares it with its parsed source.
 
-A guard of the user's that cannot be read is never asked here: it may have a memory. Both its answers are tried instead.
+A user's guard that cannot be read is never called here, since it may have a memory. Both of its answers are tried instead.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
 
-Assumed = dict[int, bool]  # the id of a guard that cannot be read -> what it is taken to answer
+Assumed = dict[int, bool]  # id of a guard that cannot be read -> the answer that is assumed
 
 
 class _UndecidedError(Exception):
-    """A guard that cannot be read is needed, and nothing is assumed of it yet."""
+    """The answer of a guard that cannot be read is needed, and none is assumed yet."""
 
     def __init__(self, guard: object) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _UndecidedError(Exception):
 
 @frozen(eq=False)
 class Disagreement:
-    """A guard that answered otherwise than its source says."""
+    """A guard that returned something else than its source says."""
 
     guard: Guard
     source_answer: object
@@ -42,7 +42,7 @@ class Disagreement:
 
 @define(eq=False)
 class _CompiledGuard:
-    """A guard of a state's rows, with what was read of it."""
+    """A guard of a state's rows, and its parsed source as a function."""
 
     guard: Guard
     evaluate: Evaluator
@@ -51,7 +51,7 @@ class _CompiledGuard:
 
 @define(eq=False)
 class _Case:
-    """A row, its guards as indices among those of its state."""
+    """A row, with its guards as indices among those of its state."""
 
     index: int
     when: int | None
@@ -59,16 +59,18 @@ class _Case:
 
 
 class RowChoices:
-    """The rows of a table, to be chosen from.
+    """Finds the rows of a loop's table that hold.
 
     Args:
-        table: The loop's.
-        limits: The loop's.
+        table, limits: Those of the loop.
+
+    Attributes:
+        disagreements: Guards that contradicted their source so far.
     """
 
     def __init__(self, table: Table, limits: Limits) -> None:
         self._limits, self._assumed = limits, Assumed()
-        self._asked: dict[State, list[_CompiledGuard]] = {}
+        self._guards: dict[State, list[_CompiledGuard]] = {}
         self._cases: dict[State, list[_Case]] = {state: [] for state in table.states}
         self._indices: dict[State, dict[int, int]] = {state: {} for state in table.states}
         for index, row in enumerate(table):
@@ -76,16 +78,16 @@ class RowChoices:
         self.disagreements: list[Disagreement] = []
 
     def holding_rows(self, state: State, counters: Counters, signals: Signals) -> set[tuple[int, ...]]:
-        """The rows that hold, by their index, in each way in which they may; one way where all guards can be read."""
-        found: set[tuple[int, ...]] = set()
+        """Return the indices of the rows that hold: one tuple for each combination of answers of opaque guards."""
+        choices: set[tuple[int, ...]] = set()
         waiting: list[Assumed] = [{}]
         while waiting:
             self._assumed = waiting.pop()
             try:
-                found.add(tuple(self._holding(state, counters, signals)))
+                choices.add(tuple(self._holding(state, counters, signals)))
             except _UndecidedError as undecided:
                 waiting += [{**self._assumed, id(undecided.guard): answer} for answer in (False, True)]
-        return found
+        return choices
 
     def _add(self, index: int, row: Row) -> None:
         when = None if row.when is None else self._index_of(row.source, row.when)
@@ -93,12 +95,12 @@ class RowChoices:
         self._cases[row.source].append(_Case(index, when, unless))
 
     def _index_of(self, state: State, guard: Guard) -> int:
-        """The guard's place among those of the state, each of which is asked once."""
-        asked, indices = self._asked.setdefault(state, []), self._indices[state]
+        """Return the guard's index among those of the state. Each is called once for a moment."""
+        guards, indices = self._guards.setdefault(state, []), self._indices[state]
         if id(guard) not in indices:
             expression = parse_guard(guard, whole=_is_opaque)
-            indices[id(guard)] = len(asked)
-            asked.append(_CompiledGuard(guard, compile_expression(expression, self._assume), is_opaque(expression)))
+            indices[id(guard)] = len(guards)
+            guards.append(_CompiledGuard(guard, compile_expression(expression, self._assume), is_opaque(expression)))
         return indices[id(guard)]
 
     def _assume(self, part: Opaque) -> Evaluator:
@@ -110,13 +112,13 @@ class RowChoices:
         return answer
 
     def _holding(self, state: State, counters: Counters, signals: Signals) -> Iterator[int]:
-        asked = self._asked.get(state, [])
-        answers: list[bool | None] = [None] * len(asked)
+        guards = self._guards.get(state, [])
+        answers: list[bool | None] = [None] * len(guards)
 
         def holds(index: int) -> bool:
             answer = answers[index]
             if answer is None:
-                answer = answers[index] = self._ask(asked[index], counters, signals)
+                answer = answers[index] = self._call(guards[index], counters, signals)
             return answer
 
         for case in self._cases[state]:
@@ -124,13 +126,13 @@ class RowChoices:
                 continue
             yield case.index
 
-    def _ask(self, asked: _CompiledGuard, counters: Counters, signals: Signals) -> bool:
-        if asked.is_opaque:
-            return bool(asked.evaluate(self._limits, counters, signals))
-        answer = asked.guard(self._limits, counters, signals)
-        compared = compare_with_source(asked.guard, answer, asked.evaluate, (self._limits, counters, signals))
-        if compared is not None:
-            self.disagreements.append(compared)
+    def _call(self, compiled: _CompiledGuard, counters: Counters, signals: Signals) -> bool:
+        if compiled.is_opaque:
+            return bool(compiled.evaluate(self._limits, counters, signals))
+        answer = compiled.guard(self._limits, counters, signals)
+        disagreement = compare_with_source(compiled.guard, answer, compiled.evaluate, (self._limits, counters, signals))
+        if disagreement is not None:
+            self.disagreements.append(disagreement)
         return answer
 
 
@@ -139,11 +141,11 @@ def _is_opaque(guard: Checked) -> bool:
 
 
 def compare_with_source(
-    guard: Guard, answer: object, reading: Evaluator, moment: tuple[Limits, Counters, Signals]
+    guard: Guard, answer: object, evaluate: Evaluator, records: tuple[Limits, Counters, Signals]
 ) -> Disagreement | None:
-    """A guard's answer in a moment with what its source says; None where they agree."""
+    """Compare a guard's answer with its source, evaluated on the same records; return None if they agree."""
     try:
-        says: Any = reading(*moment)
+        expected: Any = evaluate(*records)
     except (ArithmeticError, AttributeError, IndexError, TypeError) as error:
-        says = error
-    return None if type(says) is type(answer) and says == answer else Disagreement(guard, says, answer)
+        expected = error
+    return None if type(expected) is type(answer) and expected == answer else Disagreement(guard, expected, answer)

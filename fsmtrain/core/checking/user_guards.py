@@ -1,4 +1,4 @@
-"""The guards that a user gave, each with its place, and when it is asked."""
+"""`UserGuard`: a guard that the user passed in `Guards`, with its place and its parsed source."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 
+# Counters of the whole run. No built-in guard tells two moments of one epoch apart by them.
+RUN_TOTALS = frozenset(
+    {"batches_begun", "global_step", "validations_done", "steps_skipped", "round_nb", "optimizer_steps", "stepped_in"}
+)
+
 
 @frozen(eq=False)
 class UserGuard:
-    """One guard of the user's.
+    """One guard of the user.
 
     Attributes:
-        field: The field of `Guards` that it was given as.
-        optimizer_i: The optimizer whose windows it closes; None for what is no step guard.
+        field: The field of `Guards` in which it was passed.
+        optimizer_i: The optimizer whose windows it closes; None unless `field` is "step".
         guard: The function.
     """
 
@@ -31,18 +36,18 @@ class UserGuard:
 
     @property
     def name(self) -> str:
-        """Where it was given: ``step={1: my_guard}``."""
+        """The argument as it was passed: ``step={1: my_guard}``."""
         name = guard_name(self.guard)
         return f"{self.field}={name}" if self.optimizer_i is None else f"{self.field}={{{self.optimizer_i}: {name}}}"
 
     @property
     def place(self) -> str:
-        """The same, for a finding: ``Guards(step={1: my_guard})``."""
+        """The same for a finding: ``Guards(step={1: my_guard})``."""
         return f"Guards({self.name})"
 
     @property
     def expression(self) -> Expression:
-        """What its source says."""
+        """Its source, parsed."""
         return parse_guard(self.guard)
 
     @property
@@ -56,7 +61,7 @@ class UserGuard:
         return next(part.reason for part in iter_parts(self.expression) if isinstance(part, Opaque))
 
     def decides_at(self, state: State, limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Whether what it decides is open in this moment, be something else in the way or not."""
+        """Return whether its decision is due at this moment, even if another guard comes first and it is not called."""
         if self.optimizer_i is not None:
             return state is State.BACKWARD and counters.optimizer_i == self.optimizer_i
         if state is State.ROUND_END:
@@ -65,7 +70,7 @@ class UserGuard:
 
 
 def user_guards(guards: Guards) -> Iterator[UserGuard]:
-    """The user's guards, in the order of the fields of `Guards`."""
+    """Yield the user's guards in the order of the fields of `Guards`."""
     for index, guard in guards.step.items():
         yield UserGuard("step", index, guard)
     for field, own in (("validate", guards.validate), ("save", guards.save), ("stop", guards.stop)):
@@ -74,30 +79,16 @@ def user_guards(guards: Guards) -> Iterator[UserGuard]:
 
 
 def without_opaque(guards: Guards) -> Guards:
-    """Those guards that can be read; the others may have a memory, and are asked by the run alone."""
-    opaque = {(own.field, own.optimizer_i) for own in user_guards(guards) if own.is_opaque}
-    kept = {field: None for field, index in opaque if index is None}
-    return evolve(guards, step={i: guard for i, guard in guards.step.items() if ("step", i) not in opaque}, **kept)
-
-
-# Counters that only ever grow: an epoch that a guard sees through one of these is like no other.
-_GROWING = frozenset(
-    {
-        "current_epoch",
-        "epochs_done",
-        "batches_begun",
-        "global_step",
-        "validations_done",
-        "steps_skipped",
-        "round_nb",
-        "optimizer_steps",
-        "stepped_in",
-    }
-)
+    """Return the guards without those that cannot be read: they may have a memory, so only the run calls them."""
+    opaque = {(guard.field, guard.optimizer_i) for guard in user_guards(guards) if guard.is_opaque}
+    removed = {field: None for field, index in opaque if index is None}
+    return evolve(guards, step={i: guard for i, guard in guards.step.items() if ("step", i) not in opaque}, **removed)
 
 
 def may_tell_epochs_apart(guards: Guards) -> bool:
-    """Whether a guard of the user's may tell one epoch from another that began alike."""
+    """Return whether a user's guard may answer differently in two epochs that begin alike."""
+    growing = RUN_TOTALS | {"current_epoch", "epochs_done"}
     return any(
-        own.is_opaque or any(r.name.split("[")[0] in _GROWING for r in fields_in(own.expression)) for own in user_guards(guards)
+        guard.is_opaque or any(f.name.split("[")[0] in growing for f in fields_in(guard.expression))
+        for guard in user_guards(guards)
     )

@@ -36,7 +36,7 @@ from tests.strategies import assert_ends
 def test_a_stream_is_tried_for_two_windows_or_validations_and_a_batch(options: dict[str, Any], longest: int) -> None:
     given = {"max_nb_epochs": 1, "nb_sanity_val_steps": 0, "val_check_interval": 1, **options}
     report = Loop(Options(**given), Sizes(train=None, val=[1])).check()
-    assert report.not_checked == (f"streams were tried up to {longest} batches, and one that never ends is not seen through",)
+    assert report.not_checked == (f"streams were tried with up to {longest} batches; endless streams are not covered",)
 
 
 def at_split(n: int) -> Guard:
@@ -77,7 +77,7 @@ def test_how_many_batches_are_gone_through_for_a_plan(
 def test_an_epoch_that_is_too_long_to_explore_is_reported() -> None:
     loop = Loop(Options(max_nb_epochs=1), Sizes(train=500_001), guards=Guards(save=every_n_batches(600_000)))
     report = check_loop(loop.spec, max_moments=100)
-    assert "the schedule of 500,001 batches was not gone through, so what it shows is not told" in report.not_checked
+    assert "the schedule of 500,001 batches was not simulated, so nothing is reported about it" in report.not_checked
     assert report.findings == ()
     shorter = Loop(Options(max_nb_epochs=1), Sizes(train=500_000), guards=loop.guards)
     [finding] = check_loop(shorter.spec, max_moments=100).findings
@@ -247,7 +247,7 @@ def test_an_exploration_is_given_up_only_where_more_is_left(most: int) -> None:
     assert len(list(assert_ends(loop))) == 18
     assert found.nb_moments == min(most, 18)
     assert found.is_complete == (most >= 18)
-    assert found.not_explored == ([] if most >= 18 else [f"it stopped after {most} moments"])
+    assert found.not_explored == ([] if most >= 18 else [f"the exploration stopped after {most} moments"])
 
 
 def test_a_pass_over_a_stream_is_gone_through_as_if_it_had_each_length() -> None:
@@ -501,7 +501,7 @@ def test_that_the_table_itself_was_made_from_a_source_that_misleads_is_one_error
     object.__setattr__(loop.spec, "table", rows)
     [told] = [finding for finding in check_loop(loop.spec).findings if finding.severity is Severity.ERROR]
     assert told.about == "the guard is_at"
-    assert told.text.startswith("its source says False where it answers True, and the table was folded by what it says.")
+    assert told.text.startswith("its source gives False, but it returned True, and the table was built from the source.")
     assert told.example[-1] == "backward (epoch 0, batch 0, optimizer 0)"
 
 
@@ -517,7 +517,7 @@ def errors_without_steps(**given: Any) -> list[Finding]:
 def test_an_optimizer_that_never_steps_is_reported_also_in_a_run_of_one_epoch() -> None:
     unstepped, never = errors_without_steps(max_nb_epochs=2)
     assert unstepped.example[-1] == "early_stop (epoch 0, batch 2, optimizer 0)"
-    assert (never.about, never.text) == ("optimizer 0", "it never steps: no run of this table comes to its `step`.")
+    assert (never.about, never.text) == ("optimizer 0", "it never steps: no run reaches its `step`.")
     assert [told.about for told in errors_without_steps(max_nb_epochs=1)][-1] == "optimizer 0"
 
 
@@ -559,4 +559,4 @@ def on_request(limits: Limits, counters: Counters, signals: Signals) -> bool:
 def test_a_guard_may_look_at_signals_that_every_rank_sees_the_same(guard: Guard, differs: bool) -> None:
     given = {"train": 4, "val": [1], "max_nb_epochs": 9, "early_stop_callback": True, "val_check_interval": 1}
     told = check_loop(a_loop(guards=Guards(save=guard), **given).spec).findings
-    assert any("differently" in finding.text for finding in told) == differs
+    assert any("differ between ranks" in finding.text for finding in told) == differs

@@ -70,11 +70,11 @@ def told(loop: Loop, *unknown: int) -> list[str]:
 @pytest.mark.parametrize(
     ("hook", "given", "text"),
     [
-        (never, {}, "the model's own hook does not step it, and is called where a window closes, which is after the batches 0"),
-        (never, {"accumulate_grad_batches": 2}, "after the batches 1, 3, 5, 7. Let it"),
-        (never, {"accumulate_grad_batches": 2, "train": 9}, "after the batches 1, 3, 5, 7, .... Let it"),
-        (each_second_batch, {"accumulate_grad_batches": 2}, "steps it only where batch_nb % 2 == 0, and is called"),
-        (each_second_batch, {"accumulate_grad_batches": 3}, "steps 1 of 3 windows, those where batch_nb % 2 == 0"),
+        (never, {}, "the model's optimizer_step does not step it, and is called only when a window closes, here at batch_nb 0"),
+        (never, {"accumulate_grad_batches": 2}, "at batch_nb 1, 3, 5, 7. Let it"),
+        (never, {"accumulate_grad_batches": 2, "train": 9}, "at batch_nb 1, 3, 5, 7, .... Let it"),
+        (each_second_batch, {"accumulate_grad_batches": 2}, "steps it only if batch_nb % 2 == 0, and is called"),
+        (each_second_batch, {"accumulate_grad_batches": 3}, "steps 1 of 3 windows, those with batch_nb % 2 == 0"),
         (each_second_batch, {"guards": Guards(step={0: every_n_batches(1)})}, "steps 4 of 8 windows"),
         (once, {"accumulate_grad_batches": 2, "train": 4, "max_nb_epochs": 2}, "steps 1 of 4 windows"),
         (once, {"accumulate_grad_batches": 4, "train": 4, "max_nb_epochs": 5}, "steps 1 of 5 windows"),
@@ -82,7 +82,11 @@ def told(loop: Loop, *unknown: int) -> list[str]:
         (in_the_second_epoch, {"accumulate_grad_batches": 4, "max_nb_epochs": 3}, "steps 2 of 6 windows"),
         (each_second_batch, {"accumulate_grad_batches": 3, "max_nb_epochs": 9}, "steps 1 of 3 windows"),  # epochs are alike
         (once, {"accumulate_grad_batches": 2, "train": 4}, "optimizer 0 never steps in this run"),
-        (the_second_alone, {"optimizers": 2}, "optimizer 0 never steps in this run: the model's own hook does not step it"),
+        (
+            the_second_alone,
+            {"optimizers": 2},
+            "optimizer 0 never steps in this run: the model's optimizer_step does not step it",
+        ),
     ],
 )
 def test_windows_that_the_hook_does_not_step_are_counted(hook: Hook, given: dict[str, Any], text: str) -> None:
@@ -123,7 +127,7 @@ def test_another_optimizer_s_guard_does_not_make_a_hook_s_own_choice_wrong() -> 
 def test_a_hook_that_depends_on_the_epoch_is_probed_for_a_bounded_number_of_windows(
     monkeypatch: pytest.MonkeyPatch, most: int, is_told: bool
 ) -> None:
-    monkeypatch.setattr(optimizer_step_checks, "MOST", most)
+    monkeypatch.setattr(optimizer_step_checks, "MAX_HOOK_CALLS", most)
     assert bool(told(a_loop(once, accumulate_grad_batches=2, max_nb_epochs=4))) == is_told
     assert told(a_loop(never, accumulate_grad_batches=2, max_nb_epochs=4)) != []  # one epoch of those that are alike is enough
 

@@ -37,25 +37,25 @@ def stopping(patience: int) -> EarlyStopping:
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"early_stop_callback": stopping(4)}, "has 3 checks, so that it can never give out"),
-        ({"early_stop_callback": stopping(3)}, "has 3 checks, so that it gives out after the very last one at best"),
+        ({"early_stop_callback": stopping(4)}, "cannot act in this run: there are only 3 validations"),
+        ({"early_stop_callback": stopping(3)}, "cannot act before the last validation: there are only 3 validations."),
         ({"early_stop_callback": stopping(2)}, None),
         ({"early_stop_callback": stopping(2), "min_nb_epochs": 2}, None),
-        ({"early_stop_callback": stopping(2), "min_nb_epochs": 3}, "wait for all 3 epochs of the run"),
+        ({"early_stop_callback": stopping(2), "min_nb_epochs": 3}, "cannot act before the end: it waits for all 3 epochs."),
         ({"early_stop_callback": stopping(0)}, None),
-        ({"early_stop_callback": stopping(0), "max_nb_epochs": 1}, "has 1 check, so that it gives out after the very last"),
-        ({"early_stop_callback": stopping(2), "max_nb_epochs": 1}, "has 1 check, so that it can never give out"),
+        ({"early_stop_callback": stopping(0), "max_nb_epochs": 1}, "before the last validation: there is only 1 validation."),
+        ({"early_stop_callback": stopping(2), "max_nb_epochs": 1}, "in this run: there is only 1 validation."),
         ({"check_val_every_n_epoch": 3}, None),
-        ({"check_val_every_n_epoch": 4}, "no check ever comes: the run has 3 epochs"),
-        ({"check_val_every_n_epoch": 2, "max_nb_epochs": 1}, "no check ever comes: the run has 1 epoch."),
+        ({"check_val_every_n_epoch": 4}, "no validation takes place: the run has 3 epochs"),
+        ({"check_val_every_n_epoch": 2, "max_nb_epochs": 1}, "no validation takes place: the run has 1 epoch."),
         ({"check_val_every_n_epoch": 4, "val": []}, None),
         ({"check_val_every_n_epoch": 4, "val": [0]}, None),
         ({"check_val_every_n_epoch": 4, "val_percent_check": 0}, None),
-        ({"check_val_every_n_epoch": 4, "val_percent_check": 0, "overfit_pct": 0.5}, "no check ever comes"),
-        ({"check_val_every_n_epoch": 4, "early_stop_callback": stopping(9)}, "no check ever comes"),
+        ({"check_val_every_n_epoch": 4, "val_percent_check": 0, "overfit_pct": 0.5}, "no validation takes place"),
+        ({"check_val_every_n_epoch": 4, "early_stop_callback": stopping(9)}, "no validation takes place"),
     ],
 )
-def test_checks_that_do_not_come_or_come_too_late_to_stop_anything(given: dict[str, Any], text: str | None) -> None:
+def test_validations_that_never_take_place_or_too_late_for_patience(given: dict[str, Any], text: str | None) -> None:
     findings = told(a_loop(**{"val": [2], **given}))
     assert [text is not None and text in finding for finding in findings] == ([] if text is None else [True])
 
@@ -64,11 +64,19 @@ def test_checks_that_do_not_come_or_come_too_late_to_stop_anything(given: dict[s
     ("schedule", "given", "text"),
     [
         (Schedule(length=3), {}, None),
-        (Schedule(length=4), {}, "takes 4 steps to its end or last part; the run has 3 for it. Shorten it, or count"),
+        (
+            Schedule(length=4),
+            {},
+            "takes 4 steps to reach its end or last milestone, but the run makes only 3. Shorten it, or count",
+        ),
         (Schedule(interval="step", length=15), {}, None),
-        (Schedule(interval="step", length=16), {}, "takes 16 steps to its end or last part; the run has 15 for it. Shorten it"),
+        (
+            Schedule(interval="step", length=16),
+            {},
+            "16 steps to reach its end or last milestone, but the run makes only 15. Shorten it",
+        ),
         (Schedule(interval="step", length=15, is_over_then=True), {}, None),
-        (Schedule(interval="step", length=14, is_over_then=True), {}, "has 14 steps and raises an error at the next one"),
+        (Schedule(interval="step", length=14, is_over_then=True), {}, "raises an error after 14 steps, but the run makes 15."),
         (Schedule(interval="step", length=14), {}, None),
         (Schedule(interval="step", is_over_then=True), {}, None),  # nobody said how long it is
         (Schedule(frequency=3), {}, None),
@@ -76,7 +84,11 @@ def test_checks_that_do_not_come_or_come_too_late_to_stop_anything(given: dict[s
         (Schedule(interval="step", frequency=16), {}, "acts every 16 steps, and the run has fewer"),
         (Schedule(needs_validation=True, frequency=2), {"val": [1]}, None),
         (Schedule(needs_validation=True, frequency=2), {"val": [1], "check_val_every_n_epoch": 3}, "acts every 2 epochs with"),
-        (Schedule(needs_validation=True), {"val": [1], "check_val_every_n_epoch": 4}, "there is none in this run, so it"),
+        (
+            Schedule(needs_validation=True),
+            {"val": [1], "check_val_every_n_epoch": 4},
+            "never act: it needs a validation",
+        ),
         (Schedule(needs_validation=True), {}, None),  # that is said by itself
     ],
 )
@@ -208,19 +220,19 @@ HELD = ("round_end (epoch 0, batch 0, optimizer 0)",)
 @pytest.mark.parametrize(
     ("guards", "given", "held", "text"),
     [
-        (Guards(validate=every_n_batches(9)), {}, (), "it is never asked: there is nothing to validate."),
+        (Guards(validate=every_n_batches(9)), {}, (), "it is never called, because there is nothing to validate."),
         (
             Guards(validate=every_n_batches(9)),
             {"val": [1]},
             (),
-            "never fires in this run of 3 epochs of 5 batches, so no check",
+            "never fires in this run of 3 epochs of 5 batches, so no validation",
         ),
-        (Guards(stop=after_batches(2)), {"min_nb_epochs": 3}, (), "never asked: min_nb_epochs=3 leaves no room"),
-        (Guards(stop=after_batches(99)), {}, (), "never fires in this run of 3 epochs of 5 batches, so it stops nothing"),
-        (Guards(stop=after_batches(99)), {}, HELD, "holds only where no stop is taken, that is before min_nb_epochs=1"),
+        (Guards(stop=after_batches(2)), {"min_nb_epochs": 3}, (), "never called: min_nb_epochs=3 allows no stop"),
+        (Guards(stop=after_batches(99)), {}, (), "never fires in this run of 3 epochs of 5 batches, so it never stops"),
+        (Guards(stop=after_batches(99)), {}, HELD, "holds only when no stop is allowed, before min_nb_epochs=1"),
         (Guards(save=after_batches(99)), {}, HELD, "never fires in this run of 3 epochs of 5 batches, so no checkpoint"),
         (Guards(save=after_batches(99)), {"train": 1, "max_nb_epochs": 1}, (), "in this run of 1 epoch of 1 batch, so"),
-        (Guards(step={0: after_batches(99)}), {}, (), "so the epoch's last batch alone closes the windows of optimizer 0"),
+        (Guards(step={0: after_batches(99)}), {}, (), "so only the epoch's last batch closes the windows of optimizer 0"),
     ],
 )
 def test_the_reason_why_a_guard_has_no_effect_is_reported(
