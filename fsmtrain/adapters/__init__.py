@@ -1,1 +1,4 @@
-"""Meets other packages: a run in the form that they know. The table decides and the runtime does, here as everywhere."""
+"""Adapters to other packages: a run in the form that the package expects. They decide nothing and train nothing themselves.
+
+Only files here import these packages. `machine` imports an adapter when it is asked for one.
+"""

@@ -1,8 +1,8 @@
-"""A run as a machine of the package ``transitions``: the same rows, guards, effects and actions, given as callables.
+"""Turn a run into a `Machine` of the library ``transitions``: the same rows, guards, effects and actions, as its callbacks.
 
-The library takes the first of its transitions whose conditions hold and never looks at the others. Here exactly one row must
-hold, as everywhere. How a visit goes is the business of its model, `Run`; here is what keeps the machine true to the table
-whatever its users add to it.
+The library takes the first transition whose conditions hold, and never evaluates the others. Here exactly one row must hold, as
+everywhere in fsmtrain. The model of the machine, `transitions_model.RunModel`, carries out the visits; this file keeps the
+machine true to the table, whatever users add to it.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 
 class Advance(Event):
-    """A trigger, as in the library. One that has visited a state must have taken a row."""
+    """A trigger that fails if a state was visited and no row was taken."""
 
     def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:
-        """As in the library.
+        """Trigger the event, as in the library.
 
         Raises:
-            GuardError: The row that holds was kept from being taken by a condition that was added to it.
+            GuardError: A condition that was added to a row kept it from being taken.
         """
-        taken = super().trigger(model, *args, **kwargs)
-        if not taken:
-            model.see_that_a_row_was_taken()
-        return taken
+        was_taken = super().trigger(model, *args, **kwargs)
+        if not was_taken:
+            model.raise_if_blocked()
+        return was_taken
 
 
 class RunMachine(GraphMachine):
-    """A `transitions.Machine` whose one model is a `Run`. It can draw itself: ``get_graph().draw(None)`` is Mermaid.
+    """A `transitions.Machine` with one model, a `RunModel`. ``get_graph().draw(None)`` returns its diagram as Mermaid text.
 
-    Callbacks and triggers may be added to it. The transitions of ``advance`` are the table's rows, and stay as they are. The
-    callbacks of the run itself stay too, before what ``prepare_event``, ``finalize_event`` and ``on_final`` are set to.
+    Callbacks and triggers may be added. The transitions of ``advance`` are the table's rows and cannot be changed. Callbacks
+    that are assigned to ``prepare_event``, ``finalize_event`` or ``on_final`` are called after the run's own.
 
     Args:
         run: The model.
-        options: What `GraphMachine` takes besides.
+        options: Further arguments of `GraphMachine`.
     """
 
     event_cls = Advance
@@ -67,7 +67,7 @@ class RunMachine(GraphMachine):
         self.add_model(run, initial=run.state)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """A run is not copied: a copy, or a pickle, of what holds its machine has None in its place."""
+        """Copy and pickle as None: two machines would share one run."""
         return type(None), ()
 
     @property
@@ -75,72 +75,72 @@ class RunMachine(GraphMachine):
         """The run."""
         return self._run
 
-    # ---- what is added stays beside the run's own
+    # ---- callbacks: those of the run come first
 
     @property
     def prepare_event(self) -> CallbackList:
-        """Called at each trigger: the visit, which does the state's work and decides, then what was added."""
+        """Callbacks at each trigger: the visit, which does the state's work and chooses the row, then those added."""
         return self._prepare_event
 
     @prepare_event.setter
     def prepare_event(self, value: CallbacksArg) -> None:
-        self._prepare_event = _beside(self._run.visit, value)
+        self._prepare_event = _own_first(self._run.visit, value)
 
     @property
     def finalize_event(self) -> CallbackList:
-        """Called when a trigger is over: the visit's end, then what was added."""
+        """Callbacks after each trigger: the end of the visit, then those added."""
         return self._finalize_event
 
     @finalize_event.setter
     def finalize_event(self, value: CallbacksArg) -> None:
-        self._finalize_event = _beside(self._run.close, value)
+        self._finalize_event = _own_first(self._run.end_visit, value)
 
     @property
     def on_final(self) -> CallbackList:
-        """Called when a final state has been entered: the run's end, then what was added."""
+        """Callbacks after a final state was entered: the end of the run, then those added."""
         return self._on_final
 
     @on_final.setter
     def on_final(self, value: CallbacksArg) -> None:
-        self._on_final = _beside(self._run.finish, value)
+        self._on_final = _own_first(self._run.finish_run, value)
 
-    # ---- the rows and the model stay
+    # ---- rows and model: fixed
 
     def add_model(self, model: Any, initial: Any = None) -> None:
-        """As in the library, for the one model that there is."""
+        """Add the run, and refuse any other model."""
         if self.models:
-            raise UsageError("A machine made by as_transitions() runs its own run only: no other model can be added to it.")
+            raise UsageError("a machine made by as_transitions() has one model, its run: no other can be added.")
         super().add_model(model, initial)
 
     def remove_model(self, model: Any) -> None:
-        """Refused: the machine is that of its run."""
-        raise UsageError("A machine made by as_transitions() is that of its run, which cannot be removed from it.")
+        """Refuse to remove the run."""
+        raise UsageError("a machine made by as_transitions() has one model, its run: it cannot be removed.")
 
     def add_transition(self, trigger: str, *args: Any, **kwargs: Any) -> None:
-        """As in the library, for other triggers than ``advance``."""
-        self._leave_rows_alone(trigger)
+        """Add a transition with another trigger than ``advance``."""
+        self._forbid_changing_rows(trigger)
         super().add_transition(trigger, *args, **kwargs)
 
     def remove_transition(self, trigger: str, *args: Any, **kwargs: Any) -> None:
-        """As in the library, for other triggers than ``advance``."""
-        self._leave_rows_alone(trigger)
+        """Remove a transition with another trigger than ``advance``."""
+        self._forbid_changing_rows(trigger)
         super().remove_transition(trigger, *args, **kwargs)
 
-    def _leave_rows_alone(self, trigger: str) -> None:
+    def _forbid_changing_rows(self, trigger: str) -> None:
         if self.models and trigger == ADVANCE:
             raise UsageError(
-                f"The transitions of {ADVANCE}() are the rows of the run's table: none can be added or removed. To decide "
-                f"otherwise pass Guards(...) to build; to do more add callbacks, such as on_enter_step."
+                f"the transitions of {ADVANCE}() are the rows of the run's table: none can be added or removed. To change a "
+                f"decision, pass Guards(...) to build; to do more, add callbacks such as on_enter_step."
             )
 
 
-def _beside(own: Callable[..., None], value: CallbacksArg) -> CallbackList:
-    """The run's own callback, once, then the others."""
+def _own_first(own: Callable[..., None], value: CallbacksArg) -> CallbackList:
+    """Return the run's own callback, once, then the others."""
     return [own, *(callback for callback in listify(value) if callback != own)]
 
 
-# What the run settles for the library, so that nobody else can.
-_SETTLED = frozenset(
+# Options of the library that the run sets itself.
+_RESERVED_OPTIONS = frozenset(
     {
         *("model", "states", "transitions", "initial", "send_event", "queued", "auto_transitions", "ordered_transitions"),
         *("model_attribute", "model_override"),
@@ -156,19 +156,19 @@ def as_transitions(
     finish: Callable[[], None] | None = None,
     **options: Any,
 ) -> RunMachine:
-    """The dispatcher's run as a machine of ``transitions``. The two share everything; either may make the next transition.
+    """Return a machine of ``transitions`` that shares the dispatcher's run: either of the two may make the next transition.
 
     Args:
-        dispatcher: The run, wherever it stands.
-        begin: Called before every visit; it must do nothing the second time.
-        end: Called after every exception, and after a final state has been entered; likewise.
-        finish: Called in its place after a final state has been entered; it may have the run stand in another state, from
-            which it then goes on.
-        options: What `GraphMachine` takes besides: ``name``, ``title``, ``graph_engine="graphviz"``, ``show_conditions=False``,
-            callbacks such as ``after_state_change``. All callbacks are given an `EventData`.
+        dispatcher: The run, in any state.
+        begin: Called before each visit. It must be idempotent.
+        end: Called after an exception, and after a final state was entered. It must be idempotent.
+        finish: Called instead of `end` after a final state was entered. It may set another state, from which the run then
+            continues.
+        options: Further arguments of `GraphMachine`: ``name``, ``title``, ``graph_engine="graphviz"``,
+            ``show_conditions=False``, callbacks such as ``after_state_change``. All callbacks get an `EventData`.
 
     Raises:
-        UsageError: An option that the run itself settles, such as ``queued``.
+        UsageError: The run sets this option itself, for example ``queued``.
 
     Example:
         >>> from fsmtrain.core.counters import Counters, Signals
@@ -183,11 +183,11 @@ def as_transitions(
         >>> machine.model.state
         'done'
     """
-    settled = sorted(_SETTLED.intersection(options))
-    if settled:
+    reserved = sorted(_RESERVED_OPTIONS.intersection(options))
+    if reserved:
         raise UsageError(
-            f"as_transitions({settled[0]}={options[settled[0]]!r}): the run itself settles that. It takes callbacks and what "
-            f"concerns the drawing, such as title or graph_engine."
+            f"as_transitions({reserved[0]}={options[reserved[0]]!r}): the run sets this option itself. Pass callbacks, or options "
+            f"of the diagram such as title or graph_engine."
         )
-    drawing = {"title": "fsmtrain", "graph_engine": "mermaid", "show_conditions": True}
-    return RunMachine(RunModel(dispatcher, begin, end, finish or end), **{**drawing, **options})
+    defaults = {"title": "fsmtrain", "graph_engine": "mermaid", "show_conditions": True}
+    return RunMachine(RunModel(dispatcher, begin, end, finish or end), **{**defaults, **options})

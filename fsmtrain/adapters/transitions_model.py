@@ -1,7 +1,7 @@
-"""`Run`: a run as the package ``transitions`` sees it, the model of its machine.
+"""`RunModel`: a run as the model of a ``transitions`` machine, and the order of one visit in the library's callbacks.
 
-It has the table's rows as the library wants them, and the order of one visit: work, decision, effects, the new state. What the
-library adds to its model when the machine is made stays here; the user's module is never touched.
+A visit is: the state's work, the choice of the row, its effects, the new state. What the library adds to its model stays on this
+object; the user's module is never touched.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ Condition = Callable[[EventData], bool]
 
 
 class RunModel:
-    """A run as ``transitions`` sees it: the model of a `RunMachine`.
+    """The model of a `RunMachine`: a run.
 
-    Between the effects and the new state's callbacks, `state` is still the one that is being left, as the library has it.
+    As in the library, `state` is still the old one while the effects and the callbacks before the new state run.
     """
 
-    # What the library adds when the machine is made; beside these, an ``is_<state>()`` for each state.
-    advance: Callable[[], bool]  # one visit; False where a callback of ``on_exception`` has dealt with an error
-    may_advance: Callable[[], bool]  # whether a row holds, as things stand now; does no work
-    trigger: Callable[..., bool]  # by its name
+    # Added by the library when the machine is built, together with an ``is_<state>()`` for each state.
+    advance: Callable[[], bool]  # make one visit; returns False if a callback of ``on_exception`` has handled an error
+    may_advance: Callable[[], bool]  # whether a row holds now; does no work
+    trigger: Callable[..., bool]  # trigger an event by its name
     get_graph: Callable[..., Any]
 
     def __init__(
@@ -49,29 +49,29 @@ class RunModel:
         self._rows: dict[State, list[tuple[int, Row]]] = {state: [] for state in dispatcher.table.states}
         for index, row in enumerate(dispatcher.table):
             self._rows[row.source].append((index, row))
-        # Of the visit under way:
+        # The current visit:
         self._event: EventData | None = None
-        self._begun = 0  # ns
-        self._answers: dict[int, bool] = {}  # of the guards asked so far, by their id
-        self._row = 0  # the one that holds
-        self._taken: Transition | None = None  # what it is told as, where somebody listens
-        self._leaving: State | None = None  # once the row has been taken, until the library has changed the state
-        self._kept_back = False  # the row was not taken, though it holds
+        self._start = 0  # ns
+        self._answers: dict[int, bool] = {}  # of the guards evaluated so far, by id
+        self._row = 0  # index of the row that holds
+        self._transition: Transition | None = None  # for the observer, if there is one
+        self._leaving: State | None = None  # the old state, from when the row is taken until the library has changed the state
+        self._is_blocked = False  # whether the row that holds was not taken
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """A run is not copied: a copy, or a pickle, of what holds it has None in its place."""
+        """Copy and pickle as None: two models would share one run."""
         return type(None), ()
 
-    # ---- running and looking
+    # ---- running and reading
 
     def run(self) -> None:
-        """Advance up to a final state, or up to an error with which a callback of ``on_exception`` has dealt."""
+        """Advance until a final state, or until a callback of ``on_exception`` has handled an error."""
         while not self.is_finished and self.advance():
             pass
 
     @property
     def state(self) -> str:
-        """The value of the `State` that is visited next, or under way; the final one when the run has ended."""
+        """The value of the `State` that is visited now or next; the final one after the run has ended."""
         return (self._leaving or self._dispatcher.state).value
 
     @state.setter
@@ -79,10 +79,10 @@ class RunModel:
         entered = self._dispatcher.state
         if value != entered.value:
             raise UsageError(
-                f"The run stands in the state {entered} and cannot be put into {value!r}: its counters say where it is, and "
-                f"they are changed by {ADVANCE}() alone."
+                f"cannot set the state to {value!r}: the run is in the state {entered}, with counters that belong to it. Only "
+                f"{ADVANCE}() changes them."
             )
-        if self._leaving is not None:  # else another trigger has left the state as it was
+        if self._leaving is not None:  # else another trigger has kept the state
             self._event = self._leaving = None
 
     @property
@@ -97,28 +97,28 @@ class RunModel:
 
     @property
     def trace(self) -> Trace:
-        """The last transitions, whichever engine made them."""
+        """The last transitions, of either engine."""
         return self._dispatcher.trace
 
     @property
     def limits(self) -> Limits:
-        """What bounds the loops."""
+        """The bounds of the loops."""
         return self._dispatcher.limits
 
     @property
     def counters(self) -> Counters:
-        """Where the run stands, in numbers; it goes on changing."""
+        """The counters of the run; later visits change this object."""
         return self._dispatcher.counters
 
     @property
     def signals(self) -> Signals:
-        """The facts from outside the counters."""
+        """The signals of the run."""
         return self._dispatcher.signals
 
-    # ---- the rows, as the library wants them
+    # ---- the rows, in the form of the library
 
     def transitions(self) -> list[dict[str, Any]]:
-        """For each row its trigger, states, conditions and effects."""
+        """Return trigger, states, conditions and effects of each row."""
         conditions: dict[int, Condition] = {}
 
         def condition(guard: Guard) -> Condition:
@@ -131,14 +131,14 @@ class RunModel:
                 "dest": row.to.value,
                 "conditions": [] if row.when is None else [condition(row.when)],
                 "unless": [condition(guard) for guard in row.unless],
-                "before": [*map(self._effect, row.then), self.take],
+                "before": [*map(self._effect, row.then), self.record_row],
             }
             for row in self._dispatcher.table
         ]
 
     def _condition(self, guard: Guard) -> Condition:
         def condition(event: EventData) -> bool:
-            return self._ask(guard) if event is self._event else self._asked_afresh(guard)
+            return self._answer(guard) if event is self._event else self._evaluate(guard)
 
         condition.__name__ = condition.__qualname__ = guard_name(guard)
         condition.__doc__ = guard.__doc__
@@ -152,85 +152,85 @@ class RunModel:
         apply.__doc__ = effect.__doc__
         return apply
 
-    # ---- one visit, in the order in which the library calls
+    # ---- one visit, in the order of the library's calls
 
     def visit(self, event: EventData) -> None:
-        """Do the state's work and decide which row is taken; its conditions then repeat the answers.
+        """Do the state's work and choose the row; the conditions of the rows then repeat the guards' answers.
 
         Raises:
             GuardError: Not exactly one row holds.
-            UsageError: The visit would take place within another one.
+            UsageError: Another visit is in progress.
         """
         if event.event is not event.machine.events.get(ADVANCE):
             return  # another trigger, or may_advance(): no visit
         if self._event is not None:
             raise UsageError(
-                f"{ADVANCE}() was called while the state {self.state} was being visited. Call it from outside, or where the "
-                f"next state has been entered: in on_enter_... or after_state_change."
+                f"{ADVANCE}() was called while the state {self.state} was being visited. Call it outside of the run, or once the "
+                f"next state was entered, in on_enter_... or after_state_change."
             )
         run = self._dispatcher
         run.forbid_reentry()
-        with self._ending_on_errors():
+        with self._ends_on_error():
             self._begin()
-            self._event, self._answers, self._begun = event, {}, perf_counter_ns()
+            self._event, self._answers, self._start = event, {}, perf_counter_ns()
             run.is_visiting = True
             try:
                 action = run.work
                 if action is not None:
                     action()
-                self._row = self._decide()
+                self._row = self._choose_row()
             except BaseException:
-                run.record_failure(perf_counter_ns() - self._begun)
+                run.record_failure(perf_counter_ns() - self._start)
                 raise
             finally:
                 run.is_visiting = False
         if len(run.trace.rows) >= BLOCK:
             run.trace.turn(run.counters)
-        self._taken = None if run.observer is None else transition(run.table, self._row, run.counters)
+        self._transition = None if run.observer is None else transition(run.table, self._row, run.counters)
 
-    def take(self, event: EventData) -> None:
-        """The row's effects have been applied: write it down, and tell the observer."""
+    def record_row(self, event: EventData) -> None:
+        """Record the row in the trace, after its effects, and notify the observer."""
         run = self._dispatcher
         self._leaving = run.state
-        run.record(self._row, perf_counter_ns() - self._begun)
-        if run.observer is not None and self._taken is not None:
-            with self._ending_on_errors():
-                run.observer(self._taken)
+        run.record(self._row, perf_counter_ns() - self._start)
+        if run.observer is not None and self._transition is not None:
+            with self._ends_on_error():
+                run.observer(self._transition)
 
-    def finish(self, event: EventData) -> None:
-        """A final state has been entered."""
-        with self._ending_on_errors():
+    def finish_run(self, event: EventData) -> None:
+        """Finish the run, after a final state was entered."""
+        with self._ends_on_error():
             self._finish()
 
-    def close(self, event: EventData) -> None:
-        """The event is over, also where an exception ended it."""
+    def end_visit(self, event: EventData) -> None:
+        """End the visit, after an exception too."""
         if self._dispatcher.is_visiting or (self._event is not None and event is not self._event):
-            return  # within the visit under way: another trigger, or an advance() that was refused
-        self._kept_back = self._event is not None and event.error is None and not event.result
+            return  # within the current visit: another trigger, or an advance() that was refused
+        self._is_blocked = self._event is not None and event.error is None and not event.result
         self._event = self._leaving = None
         if event.error is not None and event.event.name == ADVANCE:
             self._dispatcher.annotate_error(event.error)
             self._end()
 
-    def see_that_a_row_was_taken(self) -> None:
-        """After a trigger that took no transition: see to it that there was none to take.
+    def raise_if_blocked(self) -> None:
+        """Raise if the last trigger visited a state and a row held, but was not taken.
 
         Raises:
-            GuardError: The state was visited and a row of it held.
+            GuardError: A condition that was added to the row does not hold.
         """
-        if not self._kept_back:
+        if not self._is_blocked:
             return
-        self._kept_back = False
+        self._is_blocked = False
         row = self._dispatcher.table.rows[self._row]
-        with self._ending_on_errors():
+        with self._ends_on_error():
             raise GuardError(
-                f"the transition from {row.source} to {row.to} was to be taken, but a condition that was added to it does not "
-                f"hold. The rows of the table decide alone: to decide otherwise pass Guards(...) to build."
+                f"the transition from {row.source} to {row.to} is due, but a condition that was added to it does not hold. Only "
+                f"the rows of the table decide: to change a decision, pass Guards(...) to build."
             )
 
     @contextlib.contextmanager
-    def _ending_on_errors(self) -> Iterator[None]:
-        """An error ends the run, and is told where it stood."""
+    def _ends_on_error(self) -> Iterator[None]:
+        """End the run on an error, and add to the error where the run was."""
         try:
             yield
         except BaseException as error:
@@ -238,41 +238,41 @@ class RunModel:
             self._end()
             raise
 
-    # ---- deciding
+    # ---- choosing the row
 
-    def _decide(self) -> int:
-        """The index of the row that holds."""
+    def _choose_row(self) -> int:
+        """Return the index of the row that holds."""
         state = self._dispatcher.state
         holding = [index for index, row in self._rows[state] if self._holds(row)]
         if len(holding) != 1:
-            raise self._not_one(state, holding)
+            raise self._not_exactly_one(state, holding)
         return holding[0]
 
     def _holds(self, row: Row) -> bool:
-        """Whether the row holds. What other rows have settled is not asked: no guard is asked where the rules say it is not."""
+        """Return whether the row holds. As in the dispatcher, no guard is evaluated if others have decided already."""
         answers = self._answers
         if any(answers.get(id(guard), False) for guard in row.unless):
             return False
-        return (row.when is None or self._ask(row.when)) and not any(map(self._ask, row.unless))
+        return (row.when is None or self._answer(row.when)) and not any(map(self._answer, row.unless))
 
-    def _ask(self, guard: Guard) -> bool:
-        """The guard's answer in this visit; it is asked once."""
+    def _answer(self, guard: Guard) -> bool:
+        """Return the guard's answer in this visit; it is evaluated once."""
         answer = self._answers.get(id(guard))
         if answer is None:
-            answer = self._answers[id(guard)] = self._asked_afresh(guard)
+            answer = self._answers[id(guard)] = self._evaluate(guard)
         return answer
 
-    def _asked_afresh(self, guard: Guard) -> bool:
+    def _evaluate(self, guard: Guard) -> bool:
         return bool(guard(self.limits, self.counters, self.signals))
 
-    def _not_one(self, state: State, holding: list[int]) -> GuardError:
+    def _not_exactly_one(self, state: State, holding: list[int]) -> GuardError:
         rows = [row for _, row in self._rows[state]]
         guards = {id(guard): guard for row in rows for guard in (row.when, *row.unless) if guard is not None}
-        asked = ", ".join(f"{guard_name(guard)}: {self._ask(guard)}" for guard in guards.values()) or "there is none"
+        answers = ", ".join(f"{guard_name(guard)}: {self._answer(guard)}" for guard in guards.values()) or "there is none"
         if not holding:
-            return GuardError(f"no transition leaves the state {state}: of its guards none holds ({asked}).")
+            return GuardError(f"no transition leaves the state {state}: none of its guards holds ({answers}).")
         targets = ", ".join(self._dispatcher.table.rows[index].to.value for index in holding)
         return GuardError(
             f"{len(holding)} transitions leave the state {state} at once, to {targets}; exactly one must. "
-            f"Its guards answered: {asked}. Give one row as `unless` what the other has as `when`."
+            f"Its guards answered: {answers}. Give one row as `unless` what the other has as `when`."
         )

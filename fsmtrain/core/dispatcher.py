@@ -256,7 +256,7 @@ def choose(node: Node, limits: Limits, counters: Counters, signals: Signals) -> 
 def none_holds(node: Node) -> GuardError:
     """The error for a state that no row leaves now."""
     asked = ", ".join(f"{guard_name(case.guard)}: False" for case in node.cases)
-    return GuardError(f"no transition leaves the state {node.state}: of its guards none holds ({asked or 'there is none'}).")
+    return GuardError(f"no transition leaves the state {node.state}: none of its guards holds ({asked or 'there is none'}).")
 
 
 def nodes_of(table: Table, actions: Mapping[State, Action]) -> dict[State, Node]:

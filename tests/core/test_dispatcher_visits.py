@@ -114,7 +114,7 @@ def test_the_row_that_is_taken_is_the_first_that_holds(
     if any(held):
         assert choose(start, *moment).row == held.index(True)
     else:
-        with pytest.raises(GuardError, match="of its guards none holds"):
+        with pytest.raises(GuardError, match="none of its guards holds"):
             choose(start, *moment)
 
 
