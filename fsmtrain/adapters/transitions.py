@@ -186,8 +186,8 @@ def as_transitions(
     reserved = sorted(_RESERVED_OPTIONS.intersection(options))
     if reserved:
         raise UsageError(
-            f"as_transitions({reserved[0]}={options[reserved[0]]!r}): the run sets this option itself. Pass callbacks, or options "
-            f"of the diagram such as title or graph_engine."
+            f"as_transitions({reserved[0]}={options[reserved[0]]!r}): the run sets this option itself. Pass callbacks, or "
+            f"options of the diagram such as title or graph_engine."
         )
     defaults = {"title": "fsmtrain", "graph_engine": "mermaid", "show_conditions": True}
     return RunMachine(RunModel(dispatcher, begin, end, finish or end), **{**defaults, **options})

@@ -1,7 +1,7 @@
 """`RunModel`: a run as the model of a ``transitions`` machine, and the order of one visit in the library's callbacks.
 
-A visit is: the state's work, the choice of the row, its effects, the new state. What the library adds to its model stays on this
-object; the user's module is never touched.
+A visit is: the state's work, the choice of the row, its effects, the new state. What the library adds to its model stays on
+this object; the user's module is never touched.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ class RunModel:
             return  # another trigger, or may_advance(): no visit
         if self._event is not None:
             raise UsageError(
-                f"{ADVANCE}() was called while the state {self.state} was being visited. Call it outside of the run, or once the "
-                f"next state was entered, in on_enter_... or after_state_change."
+                f"{ADVANCE}() was called while the state {self.state} was being visited. Call it outside of the run, or "
+                f"once the next state was entered, in on_enter_... or after_state_change."
             )
         run = self._dispatcher
         run.forbid_reentry()
@@ -224,8 +224,8 @@ class RunModel:
         row = self._dispatcher.table.rows[self._row]
         with self._ends_on_error():
             raise GuardError(
-                f"the transition from {row.source} to {row.to} is due, but a condition that was added to it does not hold. Only "
-                f"the rows of the table decide: to change a decision, pass Guards(...) to build."
+                f"the transition from {row.source} to {row.to} is due, but a condition that was added to it does not hold. "
+                f"Only the rows of the table decide: to change a decision, pass Guards(...) to build."
             )
 
     @contextlib.contextmanager

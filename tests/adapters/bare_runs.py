@@ -1,4 +1,4 @@
-"""Runs without a model, for the tests of the second engine."""
+"""Runs without a model, for the tests of the machines of ``transitions``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from fsmtrain.core.table import Table
 
 
 def dispatcher_of(table: Table | None = None, actions: dict[State, Action] | None = None, **flags: Any) -> Dispatcher:
-    """A run without a model: one epoch of five batches, or that of another table."""
+    """Return a run without a model: one epoch of five batches, or the run of another table."""
     loop = Loop(Options(**{"max_nb_epochs": 1, **flags}), Sizes(train=5))
     return Dispatcher(table or loop.table, loop.limits, Counters.begin(1), Signals(), actions or {})

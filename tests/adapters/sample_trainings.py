@@ -1,4 +1,4 @@
-"""Small trainings of every kind, to be run by either engine, and all that may differ after two runs of one of them.
+"""Small trainings of every kind, to be run by either engine, and everything that may differ after two runs of one.
 
 Each is made anew from a model of its own. Nothing here knows which engine will run it.
 """
@@ -39,7 +39,7 @@ from tests.models import (
 
 
 def sgd_with_schedulers(parameters: Any) -> Any:
-    """An optimizer with a scheduler of every kind: for epochs, for steps, and one that watches a metric."""
+    """Return an optimizer with a scheduler of each kind: per epoch, per step, and one that monitors a metric."""
     optimizer = SGD(parameters, lr=0.1, momentum=0.9)
     return [optimizer], [
         StepLR(optimizer, 1, gamma=0.9),
@@ -49,20 +49,20 @@ def sgd_with_schedulers(parameters: Any) -> Any:
 
 
 def adam_and_scheduler_in_a_dict(parameters: Any) -> Any:
-    """An optimizer and its scheduler in the form of a dict."""
+    """Return an optimizer and its scheduler as a dict."""
     optimizer = Adam(parameters, lr=0.05)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": ExponentialLR(optimizer, 0.8), "frequency": 2}}
 
 
 class WeightedLosses(Linear):
-    """Gives each batch the weight of its samples."""
+    """Weights each batch by its number of samples."""
 
     def training_step(self, batch: Any, batch_nb: int) -> Any:
         return {"loss": self.loss(batch), "weight": len(batch[0])}
 
 
 class InfiniteLosses(Linear):
-    """Losses of which some are infinite, so that their steps are skipped, or the run goes back."""
+    """Has some infinite losses, so that steps are skipped or the run is rolled back."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class InfiniteLosses(Linear):
 
 
 class SteppingInItsHook(Adversaries):
-    """Decides in its hook which optimizer steps, and leaves gradients behind, as the documented example does."""
+    """Steps each optimizer in its hook at its own interval, and keeps gradients in between, as in the documented example."""
 
     def optimizer_step(
         self, current_epoch: int, batch_nb: int, optimizer: Any, optimizer_i: int, second_order_closure: Any = None
@@ -85,7 +85,7 @@ class SteppingInItsHook(Adversaries):
 
 
 class StopAfterTransitions(Callback):
-    """Asks the run to stop when so many transitions have been made, in the hook for them."""
+    """Requests a stop in `on_transition`, after this many transitions."""
 
     def __init__(self, after: int) -> None:
         self.after, self.seen = after, 0
@@ -97,7 +97,7 @@ class StopAfterTransitions(Callback):
 
 
 class StopAtFifthBatch(Callback):
-    """Asks the run to stop."""
+    """Requests a stop at the fifth batch."""
 
     def on_batch_start(self, machine: Any, batch: Any) -> None:
         if machine.counters.batches_begun == 4:
@@ -105,15 +105,15 @@ class StopAtFifthBatch(Callback):
 
 
 class HookRecorder(Callback):
-    """Writes down which hooks are called, and where the run stands; raises in one of the calls, where asked to."""
+    """Records each call of a hook with the state and counters; raises in call number `raises_at`, counted from 1."""
 
     def __init__(self, *, raises_at: int | None = None) -> None:
         self.calls: list[Any] = []
         self.raises_at = raises_at
         for name in HOOKS:
-            setattr(self, name, functools.partial(self._tell, name))
+            setattr(self, name, functools.partial(self._record, name))
 
-    def _tell(self, hook: str, machine: Machine, *_: object) -> None:
+    def _record(self, hook: str, machine: Machine, *_: object) -> None:
         self.calls.append((hook, machine.state, machine.counters.copy()))
         if len(self.calls) == self.raises_at:
             raise ZeroDivisionError(hook)
@@ -124,7 +124,7 @@ class HookRecorder(Callback):
 
 @frozen
 class Training:
-    """A way to make a model, a way to make a machine of it, and why its run ends."""
+    """How to build a model, how to build a machine from it, and why its run ends."""
 
     model: Callable[[], nn.Module]
     make: Callable[..., Machine]
@@ -132,7 +132,7 @@ class Training:
 
 
 def fitting_with(*data: Any, **given: Any) -> Callable[..., Machine]:
-    """How to make a machine that fits; `data` are functions that make the loaders."""
+    """Return a function that builds a machine that trains; `data` are functions that build the loaders."""
 
     def make(model: nn.Module, callbacks: Iterable[object] = ()) -> Machine:
         own = [make_callback() for make_callback in given.get("own", ())]
@@ -143,32 +143,32 @@ def fitting_with(*data: Any, **given: Any) -> Callable[..., Machine]:
 
 
 def machine_that_tests(model: nn.Module, callbacks: Iterable[object] = ()) -> Machine:
-    """A machine that only tests."""
+    """Return a machine that only tests."""
     loaders = Loaders(test=[batches(5), stream(3)])
     return Machine(flags(), model, loaders, runs="test", callbacks=callbacks)
 
 
 def loader_of(make: Callable[..., Any], *args: Any, **more: Any) -> Callable[[], Any]:
-    """The loader, to be made for each run."""
+    """Return a function that builds a loader, for each run anew."""
     return functools.partial(make, *args, **more)
 
 
 def no_loader() -> None:
-    """No loader."""
+    """Stand for a missing loader."""
 
 
 def two_val_loaders() -> list[Any]:
-    """A list of loaders of different sizes."""
+    """Return loaders of different sizes."""
     return [batches(6), batches(4)]
 
 
 def val_with_a_stream() -> list[Any]:
-    """A list of loaders, one without a length."""
+    """Return loaders, one of them without a length."""
     return [batches(3), stream(5)]
 
 
 TRAININGS: dict[str, Training] = {
-    "a plain one": Training(Linear, fitting_with(loader_of(batches, 14, shuffle=True), max_nb_epochs=3)),
+    "plain": Training(Linear, fitting_with(loader_of(batches, 14, shuffle=True), max_nb_epochs=3)),
     "a plain module": Training(Plain, fitting_with(loader_of(batches, 6), loader_of(batches, 2), max_nb_epochs=2)),
     "windows of four, the last one shorter": Training(
         Validated, fitting_with(loader_of(batches, 18), loader_of(batches, 4), accumulate_grad_batches=4, max_nb_epochs=2)
@@ -176,10 +176,10 @@ TRAININGS: dict[str, Training] = {
     "windows that change with the epochs": Training(
         Linear, fitting_with(loader_of(batches, 9), accumulate_grad_batches={1: 2, 2: 3}, max_nb_epochs=4)
     ),
-    "weighed batches, clipped gradients": Training(
+    "weighted batches, clipped gradients": Training(
         WeightedLosses, fitting_with(loader_of(batches, 9), accumulate_grad_batches=2, gradient_clip_val=0.1, max_nb_epochs=2)
     ),
-    "what depends on mode and chance, before and between checks": Training(
+    "modes and randomness, before and between validations": Training(
         Perceptron,
         fitting_with(loader_of(batches, 12, shuffle=True), two_val_loaders, val_check_interval=0.34, max_nb_epochs=2),
     ),
@@ -192,7 +192,7 @@ TRAININGS: dict[str, Training] = {
             loader_of(batches, 14), guards=Guards(step={0: every_n_batches(2), 1: every_n_steps_of(0, 2)}), max_nb_epochs=2
         ),
     ),
-    "a hook that leaves gradients behind": Training(SteppingInItsHook, fitting_with(loader_of(batches, 10), max_nb_epochs=2)),
+    "a hook that keeps gradients": Training(SteppingInItsHook, fitting_with(loader_of(batches, 10), max_nb_epochs=2)),
     "truncated BPTT": Training(
         Recurrent,
         fitting_with(loader_of(sequences, 6, 2, 7), truncated_bptt_steps=3, accumulate_grad_batches=2, max_nb_epochs=2),
@@ -228,7 +228,7 @@ TRAININGS: dict[str, Training] = {
         Validated,
         fitting_with(loader_of(batches, 8), loader_of(batches, 4), guards=Guards(save=every_n_batches(3)), max_nb_epochs=2),
     ),
-    "several checks an epoch and early stopping at its end": Training(
+    "several validations an epoch, early stopping at its end": Training(
         Perceptron,
         fitting_with(
             loader_of(batches, 20, shuffle=True),
@@ -239,7 +239,7 @@ TRAININGS: dict[str, Training] = {
         ),
         StopReason.EARLY_STOPPING,
     ),
-    "early stopping in mid-epoch, once the window has closed, then a test": Training(
+    "early stopping within an epoch, once the window is closed, then a test": Training(
         Validated,
         fitting_with(
             loader_of(batches, 20),
@@ -253,7 +253,7 @@ TRAININGS: dict[str, Training] = {
         ),
         StopReason.EARLY_STOPPING,
     ),
-    "a guard that stops in mid-epoch": Training(
+    "a guard that stops within an epoch": Training(
         Linear,
         fitting_with(loader_of(batches, 14), guards=Guards(stop=after_steps(4)), min_nb_epochs=0, max_nb_epochs=5),
         StopReason.STOP_GUARD,
@@ -275,7 +275,7 @@ TRAININGS: dict[str, Training] = {
 
 
 def outcome(machine: Machine) -> dict[str, Any]:
-    """Everything that a run leaves behind, but for the times that it took."""
+    """Return everything that a run leaves behind, except times."""
     parameters = list(machine.model.parameters())
     return {
         "weights": weights(machine.model),
@@ -291,13 +291,13 @@ def outcome(machine: Machine) -> dict[str, Any]:
         "state": machine.state,
         "reason": machine.stop_reason,
         "trace": [str(transition) for transition in machine.trace],
-        "visits": {state: spent.count for state, spent in machine.times.items()},
-        "chance": torch.get_rng_state(),
+        "visits": {state: timing.count for state, timing in machine.times.items()},
+        "rng": torch.get_rng_state(),
     }
 
 
 def run_with_both_engines(machine: Machine, turns: Iterator[bool]) -> None:
-    """Run a machine to its end; each transition is made by the engine that `turns` says, True for that of ``transitions``."""
+    """Run a machine to its end. `turns` chooses the engine of each transition: True for ``transitions``."""
     run = machine.as_transitions().model
     for theirs in turns:
         if machine.state.is_final:

@@ -1,4 +1,4 @@
-"""What users of the package `transitions` do with a run: look at it, add to it, and meet its errors."""
+"""What users of the library `transitions` do with a run: read it, add callbacks and triggers, and get errors."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Divides(Validated):
         return {"val_loss": 1 / (2 - batch_nb)}
 
 
-def test_an_exception_of_a_hook_comes_through_with_the_place_where_the_run_stood() -> None:
-    """As from the other engine: noted once, the modes put back, the hook for the run's end called."""
+def test_an_exception_of_a_hook_is_raised_with_a_note_on_where_the_run_was() -> None:
+    """As from the other engine: one note, modes restored, `on_fit_end` called."""
     left, right = twins(Divides)
     first, second = HookRecorder(), HookRecorder()
     ours = machine_of(left, batches(8), batches(6), nb_sanity_val_steps=0, callbacks=[first])
@@ -60,7 +60,7 @@ def test_an_exception_of_a_hook_comes_through_with_the_place_where_the_run_stood
 
 
 class FailsAtTheEnd(Callback):
-    """A hook that fails where the run has failed."""
+    """A hook that fails after the run has failed."""
 
     def on_run_end(self, machine: Any) -> None:
         raise LookupError
@@ -78,7 +78,7 @@ def test_an_exception_of_the_hook_for_the_runs_end_does_not_hide_the_first_one()
 
 @pytest.mark.parametrize("moment", ["on_exit_backward", "on_enter_step", "after_advance", "before_state_change"])
 def test_an_exception_of_a_callback_leaves_the_run_between_two_transitions(moment: str) -> None:
-    """The row with its effects has been taken or not; which one, the state tells. The run can go on."""
+    """The state says whether the row was taken. The run can continue."""
     straight, stumbling = dispatcher_of(accumulate_grad_batches=2), dispatcher_of(accumulate_grad_batches=2)
     straight.run()
     ended: list[str] = []
@@ -105,7 +105,7 @@ def test_an_exception_of_a_callback_leaves_the_run_between_two_transitions(momen
     assert machine.model.counters == straight.counters
 
 
-def test_where_a_callback_deals_with_an_error_the_run_pauses() -> None:
+def test_a_run_pauses_if_a_callback_handles_the_error() -> None:
     handled: list[object] = []
     failing = iter([True])
 
@@ -123,7 +123,7 @@ def test_where_a_callback_deals_with_an_error_the_run_pauses() -> None:
 
 @pytest.mark.parametrize("hook", ["on_run_start", "on_transition"])
 def test_an_exception_of_the_hook_for_the_runs_end_comes_through_whatever_failed_first(hook: str) -> None:
-    """As from the other engine, where the first exception is its context."""
+    """As from the other engine: the first exception is its context."""
     fails_first = type("FailsFirst", (), {hook: lambda *_: 1 / 0})
     for run in (Machine.run, lambda machine: machine.as_transitions().model.run()):
         machine = machine_of(Linear(), batches(4), callbacks=[fails_first(), FailsAtTheEnd()])
@@ -148,7 +148,7 @@ def test_an_exception_in_on_fit_end_is_noted_with_the_finished_state() -> None:
 # ---- begin and end
 
 
-def test_begin_comes_before_the_first_visit_and_end_after_the_last_state_has_been_entered() -> None:
+def test_begin_is_called_before_the_first_visit_and_end_after_the_last_state_was_entered() -> None:
     log: list[str] = []
     machine = as_transitions(
         dispatcher_of(actions={State.START: lambda: log.append("work")}),
@@ -179,7 +179,7 @@ def test_a_run_that_has_ended_cannot_be_advanced() -> None:
 
 @pytest.fixture(name="machine")
 def windows_of_two() -> RunMachine:
-    """A machine of a run in windows of two, without a model."""
+    """Return a machine of a run with windows of two batches, without a model."""
     return as_transitions(dispatcher_of(accumulate_grad_batches=2))
 
 
@@ -194,15 +194,15 @@ def test_it_is_a_machine_of_the_library_with_the_rows_of_the_table(machine: RunM
     assert [condition.target for condition in (*to_step.conditions, *to_wait.conditions)] == [True, False]
     assert to_wait.conditions[0].func is to_step.conditions[0].func
     [closing] = machine.get_transitions(source="step")
-    assert names(closing.before) == ["close_window", "end_turn", "take"]
+    assert names(closing.before) == ["close_window", "end_turn", "record_row"]
 
 
 def names(callables: Iterable[Any]) -> list[str]:
-    """What they are called."""
+    """Return the names of callables."""
     return [function.__name__ for function in callables]
 
 
-def test_nothing_in_it_is_looked_up_by_a_name_in_a_string(machine: RunMachine) -> None:
+def test_no_callback_is_looked_up_by_a_name_in_a_string(machine: RunMachine) -> None:
     callbacks: list[Any] = [*machine.prepare_event, *machine.finalize_event, *machine.on_final]
     for one in machine.get_transitions():
         callbacks += [*one.prepare, *one.before, *one.after, *(condition.func for condition in one.conditions)]
@@ -212,7 +212,7 @@ def test_nothing_in_it_is_looked_up_by_a_name_in_a_string(machine: RunMachine) -
     assert all(map(callable, callbacks))
 
 
-def test_callbacks_of_a_state_are_called_where_the_state_is_entered_and_left(machine: RunMachine) -> None:
+def test_callbacks_of_a_state_are_called_when_it_is_entered_and_left(machine: RunMachine) -> None:
     met: list[tuple[str, str, int]] = []
 
     def note(moment: str) -> Callable[[EventData], None]:
@@ -232,7 +232,7 @@ def test_callbacks_of_a_state_are_called_where_the_state_is_entered_and_left(mac
     ]
 
 
-def test_to_ask_whether_it_may_advance_does_no_work() -> None:
+def test_may_advance_does_no_work() -> None:
     done: list[State] = []
     dispatcher = dispatcher_of(actions={state: functools.partial(done.append, state) for state in State})
     run: Any = as_transitions(dispatcher).model
@@ -243,8 +243,8 @@ def test_to_ask_whether_it_may_advance_does_no_work() -> None:
     assert done == [State.START]
 
 
-def test_a_question_from_within_a_visit_settles_nothing() -> None:
-    """What the work finds out after it counts."""
+def test_may_advance_within_a_visit_does_not_fix_the_answers_of_guards() -> None:
+    """Signals that the work sets afterwards count."""
     table = Table(
         (
             row(State.START, when=stop_is_requested, to=State.STOPPED),
@@ -261,16 +261,16 @@ def test_a_question_from_within_a_visit_settles_nothing() -> None:
     assert run.state == "stopped"
 
 
-def test_other_triggers_may_be_added_and_do_not_visit_the_state() -> None:
+def test_other_triggers_can_be_added_and_do_not_visit_the_state() -> None:
     done: list[State] = []
     dispatcher = dispatcher_of(actions={state: functools.partial(done.append, state) for state in State})
     machine = as_transitions(dispatcher)
-    said: list[str] = []
-    machine.add_transition("say", "*", None, before=lambda event: said.append(event.state.name))
+    names: list[str] = []
+    machine.add_transition("say", "*", None, before=lambda event: names.append(event.state.name))
     run: Any = machine.model
     run.advance()
     run.say()
-    assert said == ["fetch"]
+    assert names == ["fetch"]
     assert done == [State.START]
     machine.remove_transition("say")
     assert not hasattr(run, "say")
@@ -278,14 +278,14 @@ def test_other_triggers_may_be_added_and_do_not_visit_the_state() -> None:
     assert run.state == "done"
 
 
-def test_the_state_cannot_be_set_past_the_table() -> None:
+def test_the_state_cannot_be_set_by_hand() -> None:
     ended: list[bool] = []
     machine = as_transitions(dispatcher_of(), end=lambda: ended.append(True))
     machine.model.advance()
-    with pytest.raises(UsageError, match="stands in the state fetch and cannot be put into 'step'"):
+    with pytest.raises(UsageError, match="cannot set the state to 'step': the run is in the state fetch"):
         machine.set_state("step")
     machine.add_transition("jump", "fetch", "step")
-    with pytest.raises(UsageError, match="changed by advance"):
+    with pytest.raises(UsageError, match=r"Only advance\(\) changes them"):
         machine.model.trigger("jump")
     assert machine.model.state == "fetch"
     assert not ended
@@ -293,26 +293,26 @@ def test_the_state_cannot_be_set_past_the_table() -> None:
     assert machine.model.state == "done"
 
 
-def test_the_rows_cannot_be_changed_and_no_other_model_added(machine: RunMachine) -> None:
+def test_rows_cannot_be_changed_and_no_other_model_can_be_added(machine: RunMachine) -> None:
     with pytest.raises(UsageError, match="none can be added or removed"):
         machine.add_transition("advance", "backward", "fetch")
     with pytest.raises(UsageError, match=r"pass Guards\(...\) to build"):
         machine.remove_transition("advance", "backward")
-    with pytest.raises(UsageError, match="its own run only"):
+    with pytest.raises(UsageError, match="no other can be added"):
         machine.add_model(Plain())
     with pytest.raises(UsageError, match="cannot be removed"):
         machine.remove_model(machine.model)
     assert len(machine.models) == 1
 
 
-def test_a_condition_that_is_added_to_a_row_is_an_error_where_it_keeps_the_row_from_being_taken() -> None:
-    """Else the state's work would have been done, and be done again at the next call."""
+def test_a_condition_added_to_a_row_is_an_error_if_it_blocks_the_row() -> None:
+    """Otherwise the next call would do the state's work a second time."""
     ended: list[str] = []
     machine = as_transitions(dispatcher_of(), end=lambda: ended.append(machine.model.state))
     [to_step] = machine.get_transitions(source="backward", dest="step")
     allows = [True, True, False]
     to_step.conditions.append(Condition(lambda event: allows.pop(0)))
-    expected = "the transition from backward to step was to be taken, but a condition that was added to it does not hold"
+    expected = "the transition from backward to step is due, but a condition that was added to it does not hold"
     with pytest.raises(GuardError, match=expected) as raised:
         machine.model.run()
     assert state_notes(raised.value) == ["in state backward, epoch 0, batch 2, optimizer 0"]
@@ -320,8 +320,8 @@ def test_a_condition_that_is_added_to_a_row_is_an_error_where_it_keeps_the_row_f
     assert not allows
 
 
-def test_callbacks_for_every_event_are_set_beside_those_of_the_run() -> None:
-    """The visit is one of the library's callbacks; what is set in its place comes after it."""
+def test_callbacks_for_every_event_are_called_after_those_of_the_run() -> None:
+    """The visit itself is such a callback; assigning another one does not replace it."""
     straight, log = dispatcher_of(), list[str]()
     straight.run()
     ended: list[str] = []
@@ -341,13 +341,13 @@ def test_callbacks_for_every_event_are_set_beside_those_of_the_run() -> None:
     assert ended == ["done"]
 
 
-def test_what_the_run_settles_cannot_be_settled_otherwise() -> None:
+def test_options_that_the_run_sets_itself_are_refused() -> None:
     for option in ("queued", "model", "initial", "send_event", "model_attribute"):
-        with pytest.raises(UsageError, match=rf"as_transitions\({option}=True\): the run itself settles that"):
+        with pytest.raises(UsageError, match=rf"as_transitions\({option}=True\): the run sets this option itself"):
             as_transitions(dispatcher_of(), **dict[str, Any]({option: True}))
 
 
-def test_a_copy_of_what_holds_the_machine_has_none_in_its_place(machine: RunMachine) -> None:
+def test_the_machine_copies_and_pickles_as_none(machine: RunMachine) -> None:
     """Two machines would share one run."""
     assert copy.deepcopy([machine, machine.model, 1]) == [None, None, 1]
     assert pickle.loads(pickle.dumps({"machine": machine})) == {"machine": None}
@@ -355,10 +355,10 @@ def test_a_copy_of_what_holds_the_machine_has_none_in_its_place(machine: RunMach
 
 @pytest.mark.parametrize("inner", [Machine.advance, Machine.run, lambda machine: machine.as_transitions().model.advance()])
 @pytest.mark.parametrize("outer", [Machine.run, Machine.advance, lambda machine: machine.as_transitions().model.run()])
-def test_no_visit_takes_place_within_another_whichever_engine_makes_them(
+def test_no_visit_takes_place_within_another_whatever_the_engines(
     inner: Callable[[Machine], object], outer: Callable[[Machine], object]
 ) -> None:
-    """A hook that gets over the refusal has changed nothing."""
+    """A hook that catches the error has changed nothing."""
     refused: list[UsageError] = []
 
     class Impatient(Callback):
@@ -383,7 +383,7 @@ def test_no_visit_takes_place_within_another_whichever_engine_makes_them(
     assert same_bits(weights(left), weights(right))
 
 
-def test_to_advance_from_within_the_work_of_a_state_is_refused() -> None:
+def test_advancing_within_the_work_of_a_state_is_refused() -> None:
     def impatient() -> None:
         run.advance()
 
@@ -393,7 +393,7 @@ def test_to_advance_from_within_the_work_of_a_state_is_refused() -> None:
     assert run.state == "backward"
 
 
-def test_a_refused_call_that_the_work_gets_over_changes_nothing() -> None:
+def test_a_refused_call_whose_error_is_caught_changes_nothing() -> None:
     ended: list[str] = []
 
     def careless() -> None:
@@ -408,7 +408,7 @@ def test_a_refused_call_that_the_work_gets_over_changes_nothing() -> None:
     assert ended == ["done"]
 
 
-def test_a_callback_may_advance_once_the_next_state_has_been_entered(machine: RunMachine) -> None:
+def test_a_callback_may_advance_once_the_next_state_was_entered(machine: RunMachine) -> None:
     straight = dispatcher_of(accumulate_grad_batches=2)
     straight.run()
     machine.on_enter_backward(lambda event: machine.model.advance())

@@ -1,4 +1,4 @@
-"""The diagrams that the package `transitions` draws of a run by itself: complete, and the same bytes each time."""
+"""The diagrams that the library `transitions` itself draws of a run: complete, and the same bytes each time."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ each_configuration = pytest.mark.parametrize("loop", CONFIGURATIONS.values(), id
 
 
 def machine_of(loop: Loop) -> RunMachine:
-    """A run of a loop without a model."""
+    """Return a run of a loop without a model."""
     counters, signals = Counters.begin(loop.limits.optimizers), Signals(splits=loop.spec.splits)
     return as_transitions(Dispatcher(loop.table, loop.limits, counters, signals, {}))
 
 
 def drawn(machine: RunMachine) -> str:
-    """Its diagram as Mermaid text."""
+    """Return its diagram as Mermaid text."""
     return str(machine.get_graph().draw(None))
 
 
 def views(loop: Loop) -> list[str]:
-    """A loop's diagrams: at the start, some transitions later, and of what is near alone."""
+    """Return a loop's diagrams: at the start, some transitions later, and of the region of interest only."""
     machine = machine_of(loop)
     texts = [drawn(machine)]
     for _ in range(9):
@@ -44,7 +44,7 @@ def views(loop: Loop) -> list[str]:
 
 
 def digest() -> str:
-    """One value for the diagrams of all configurations."""
+    """Return one hash of the diagrams of all configurations."""
     texts = [text for loop in CONFIGURATIONS.values() for text in views(loop)]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
@@ -80,11 +80,11 @@ def test_another_process_draws_the_same_bytes(seed: str) -> None:
 
 @pytest.fixture(name="machine")
 def windows_of_two() -> RunMachine:
-    """A machine of a run in windows of two, without a model."""
+    """Return a machine of a run with windows of two batches, without a model."""
     return as_transitions(dispatcher_of(accumulate_grad_batches=2))
 
 
-def test_its_diagram_has_the_names_of_states_and_guards(machine: RunMachine) -> None:
+def test_the_diagram_has_the_names_of_states_and_guards(machine: RunMachine) -> None:
     for _ in range(4):
         machine.model.advance()
     drawn = str(machine.model.get_graph().draw(None))
@@ -94,7 +94,7 @@ def test_its_diagram_has_the_names_of_states_and_guards(machine: RunMachine) -> 
     assert drawn == str(machine.get_graph().draw(None))
 
 
-def test_a_machine_that_is_drawn_in_mid_run_still_begins_at_the_start() -> None:
+def test_the_diagram_of_a_run_in_progress_still_begins_at_start() -> None:
     dispatcher = dispatcher_of()
     for _ in range(4):
         dispatcher.advance()

@@ -1,6 +1,6 @@
-"""Law 1 in the second engine: where not exactly one row holds, it refuses to choose.
+"""Law 1 in the second engine: if not exactly one row holds, it raises instead of choosing.
 
-The library would take the first of two transitions that may be taken, and do nothing where there is none.
+The library would take the first of two possible transitions, and do nothing if there is none.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tests.strategies import Case, cases
 
 @given(cases(skips_steps=True), st.data())
 @settings(max_examples=120, deadline=None)
-def test_whatever_is_wrong_with_a_table_is_found_where_a_run_first_meets_it(case: Case, data: st.DataObject) -> None:
-    """A row is missing, or lost what it must not hold beside. All rows are asked one by one to say where."""
+def test_a_broken_table_raises_at_the_first_visit_without_exactly_one_row(case: Case, data: st.DataObject) -> None:
+    """A row is missing, or has lost its `unless`. To know where, all rows are evaluated one by one."""
     rows = list((case.folded_table if data.draw(st.booleans()) else case.full_table).rows)
     at = data.draw(st.integers(0, len(rows) - 1))
     broken = Table(tuple(rows[:at] + data.draw(st.sampled_from([[], [evolve(rows[at], unless=())]])) + rows[at + 1 :]))
@@ -45,27 +45,27 @@ def test_whatever_is_wrong_with_a_table_is_found_where_a_run_first_meets_it(case
     except GuardError as error:
         assert len(asked[-1]) != 1
         assert [len(holding) for holding in asked[:-1]] == [1] * run.trace.total
-        said = str(error)
-        assert f"state {state}" in said
+        message = str(error)
+        assert f"state {state}" in message
         guards = {guard for row in broken.leaving(state) for guard in (row.when, *row.unless) if guard is not None}
         answers = {f"{guard_name(g)}: {g(run.limits, run.counters, run.signals)}" for g in guards}
-        assert all(answer in said for answer in answers)
-        assert all(str(row.to) in said for row in asked[-1])
+        assert all(answer in message for answer in answers)
+        assert all(str(row.to) in message for row in asked[-1])
         assert run.state == state.value
 
 
 def yes(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """Always."""
+    """Return true."""
     return True
 
 
 def at_first(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """While no batch has begun."""
+    """Return whether no batch has begun."""
     return counters.batches_begun == 0
 
 
 def later(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """Not at the beginning."""
+    """Return whether a batch has begun."""
     return counters.batches_begun > 0
 
 
@@ -86,15 +86,17 @@ def test_two_rows_that_hold_at_once_are_an_error_that_lists_the_guards() -> None
 
 
 def test_no_row_that_holds_is_an_error_that_lists_the_guards() -> None:
-    """A guard that needed no question before is asked for the list."""
+    """For the list, a guard is evaluated that was not needed before."""
     table = Table((row(State.START, unless=yes, to=State.DONE), row(State.START, when=later, unless=yes, to=State.FETCH)))
     run = as_transitions(dispatcher_of(table)).model
-    with pytest.raises(GuardError, match=r"no transition leaves the state start: .* none holds \(yes: True, later: False\)"):
+    with pytest.raises(
+        GuardError, match=r"no transition leaves the state start: none of its guards holds \(yes: True, later: False\)"
+    ):
         run.advance()
     assert run.state == "start"
 
 
-def test_a_guard_that_answers_differently_when_asked_again_is_asked_once() -> None:
+def test_a_guard_that_would_answer_differently_the_second_time_is_evaluated_once() -> None:
     answers = iter([True])
 
     def once(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -102,7 +104,7 @@ def test_a_guard_that_answers_differently_when_asked_again_is_asked_once() -> No
 
     table = Table((row(State.START, unless=once, to=State.FETCH), row(State.START, when=once, to=State.DONE)))
     machine = as_transitions(dispatcher_of(table, {State.START: lambda: again()}))
-    machine.add_transition("enter_again", "start", "=")  # in the midst of the visit
+    machine.add_transition("enter_again", "start", "=")  # during the visit
 
     def again() -> None:
         machine.model.trigger("enter_again")

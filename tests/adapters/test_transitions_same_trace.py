@@ -1,4 +1,4 @@
-"""Law 7 without a model: both engines make the same transitions, whatever the flags and whatever comes from outside."""
+"""Law 7 without a model: both engines make the same transitions, whatever the flags and signals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.strategies import Case, cases
 @given(cases(skips_steps=True), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_both_engines_make_the_same_transitions(case: Case, fold: bool) -> None:
-    """Whatever the flags, guards, stream ends, metrics, skipped steps and requests."""
+    """For all flags, guards, stream ends, metrics, skipped steps and stop requests."""
     table = case.folded_table if fold else case.full_table
     ours, other = case.dispatcher(table), case.dispatcher(table)
     ours.run()
@@ -34,12 +34,12 @@ def test_both_engines_make_the_same_transitions(case: Case, fold: bool) -> None:
     assert list(theirs.trace) == list(ours.trace)
     assert (theirs.counters, theirs.signals) == (ours.counters, ours.signals)
     assert State(theirs.state) is ours.state
-    assert {s: spent.count for s, spent in other.times.items()} == {s: spent.count for s, spent in ours.times.items()}
+    assert {s: timing.count for s, timing in other.times.items()} == {s: timing.count for s, timing in ours.times.items()}
 
 
 @given(cases(), st.lists(st.booleans(), min_size=1, max_size=5))
 @settings(max_examples=60, deadline=None)
-def test_either_engine_goes_on_where_the_other_one_stands(case: Case, turns: list[bool]) -> None:
+def test_either_engine_continues_from_the_state_of_the_other(case: Case, turns: list[bool]) -> None:
     straight, mixed = case.dispatcher(case.folded_table), case.dispatcher(case.folded_table)
     expected, seen = observed(straight), observed(mixed)
     straight.run()
@@ -59,14 +59,14 @@ def test_either_engine_goes_on_where_the_other_one_stands(case: Case, turns: lis
 
 
 def observed(dispatcher: Dispatcher) -> list[Transition]:
-    """The transitions of a run as its observer will be told them."""
+    """Return a list to which the run's observer will append each transition."""
     seen: list[Transition] = []
     dispatcher.observer = seen.append
     return seen
 
 
-class Watch:
-    """Writes down which of a table's guards are asked at which visit."""
+class GuardRecorder:
+    """Records which guards of a table are evaluated at which visit."""
 
     def __init__(self) -> None:
         self.visits = 0
@@ -74,7 +74,7 @@ class Watch:
         self._watched: dict[int, Guard] = {}
 
     def table(self, table: Table) -> Table:
-        """The same table with its guards watched."""
+        """Return the same table with recorded guards."""
         return Table(
             tuple(
                 evolve(r, when=None if r.when is None else self.guard(r.when), unless=tuple(map(self.guard, r.unless)))
@@ -83,7 +83,7 @@ class Watch:
         )
 
     def guard(self, guard: Guard) -> Guard:
-        """The guard, watched; the same one for the same guard."""
+        """Return the recorded guard; the same one for the same guard."""
         number = len(self._watched)
 
         def watched(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -93,22 +93,22 @@ class Watch:
         return self._watched.setdefault(id(guard), watched)
 
     def look(self, *_: object) -> None:
-        """A visit has begun."""
+        """Count a visit."""
         self.visits += 1
 
 
 @given(cases(skips_steps=True), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_a_guard_is_asked_at_most_once_a_visit_and_when_the_dispatcher_asks_it(case: Case, fold: bool) -> None:
+def test_both_engines_evaluate_the_same_guards_at_most_once_a_visit(case: Case, fold: bool) -> None:
     table = case.folded_table if fold else case.full_table
-    ours, theirs = Watch(), Watch()
+    ours, theirs = GuardRecorder(), GuardRecorder()
     case.dispatcher(ours.table(table), ours.look).run()
     as_transitions(case.dispatcher(theirs.table(table), theirs.look)).model.run()
     assert theirs.asked == ours.asked
     assert len(set(theirs.asked)) == len(theirs.asked) > 0
 
 
-def test_the_trace_keeps_as_much_as_the_dispatchers() -> None:
+def test_the_trace_keeps_as_many_transitions_as_that_of_the_dispatcher() -> None:
     ours, theirs = dispatcher_of(max_nb_epochs=50), dispatcher_of(max_nb_epochs=50)
     ours.run()
     as_transitions(theirs).model.run()

@@ -34,14 +34,14 @@ any_turns = st.lists(st.booleans(), min_size=1, max_size=6)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _somewhere_else(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def _in_a_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Checkpoints are written into the working directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("trainings"))
         yield
 
 
-def theirs(machine: Machine) -> None:
+def run_by_library(machine: Machine) -> None:
     """Run a machine by the engine of the library."""
     machine.as_transitions().model.run()
 
@@ -54,7 +54,7 @@ def by_turns(turns: list[bool]) -> Engine:
 def both(
     training: Training, engine: Engine, *callbacks: Callable[[], object], fails_at: int | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a run leaves behind with our engine, and with another one; and the error that ended it, where one did.
+    """Return what a run leaves behind with our engine and with another one, and the error that ended it, if any.
 
     The model's forward fails at the call `fails_at`, counted from 1.
     """
@@ -62,10 +62,10 @@ def both(
     if fails_at is not None:
         fail_at(left, fails_at)
         fail_at(right, fails_at)
-    return _ended(training, left, Machine.run, callbacks), _ended(training, right, engine, callbacks)
+    return _outcome(training, left, Machine.run, callbacks), _outcome(training, right, engine, callbacks)
 
 
-def _ended(training: Training, model: Any, engine: Engine, callbacks: tuple[Callable[[], object], ...]) -> dict[str, Any]:
+def _outcome(training: Training, model: Any, engine: Engine, callbacks: tuple[Callable[[], object], ...]) -> dict[str, Any]:
     machine = training.make(model, callbacks=[make() for make in callbacks])
     torch.manual_seed(5)
     error: tuple[object, ...] = ()
@@ -79,7 +79,7 @@ def _ended(training: Training, model: Any, engine: Engine, callbacks: tuple[Call
 
 
 def differences(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
-    """The names of what differs."""
+    """Return the names of what differs."""
     return [name for name in left if not same_bits(left[name], right[name])]
 
 
@@ -87,26 +87,26 @@ def differences(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
 
 
 @trainings
-@pytest.mark.parametrize("told", [False, True])
-def test_both_engines_train_the_same_bits(training: Training, told: bool) -> None:
-    """And make the same transitions, call the same hooks at the same moments, and leave the same behind."""
-    witnesses: list[HookRecorder] = []
+@pytest.mark.parametrize("has_callback", [False, True])
+def test_both_engines_train_the_same_bits(training: Training, has_callback: bool) -> None:
+    """They make the same transitions, call the same hooks at the same moments, and leave the same behind."""
+    recorders: list[HookRecorder] = []
 
-    def witness() -> HookRecorder:
-        witnesses.append(HookRecorder())
-        return witnesses[-1]
+    def recorder() -> HookRecorder:
+        recorders.append(HookRecorder())
+        return recorders[-1]
 
-    ours, other = both(training, theirs, *[witness] * told)
+    ours, other = both(training, run_by_library, *[recorder] * has_callback)
     assert differences(ours, other) == []
     assert ours["reason"] is training.ends
-    if told:
-        first, second = witnesses
+    if has_callback:
+        first, second = recorders
         assert first.calls == second.calls
         assert len(first.calls) > 3
 
 
 def test_the_trainings_visit_every_state_and_change_what_they_train() -> None:
-    """Else the comparisons would compare little."""
+    """Otherwise the comparisons above would prove little."""
     visited: set[State] = set()
     for name, training in TRAININGS.items():
         left, right = twins(training.model)
@@ -120,7 +120,7 @@ def test_the_trainings_visit_every_state_and_change_what_they_train() -> None:
 
 def test_the_checkpoints_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training, written = TRAININGS["checkpoints"], list[dict[str, Any]]()
-    for engine, model in zip((Machine.run, theirs), twins(training.model), strict=True):
+    for engine, model in zip((Machine.run, run_by_library), twins(training.model), strict=True):
         folder = tmp_path / str(len(written))
         folder.mkdir()
         monkeypatch.chdir(folder)
@@ -131,7 +131,7 @@ def test_the_checkpoints_are_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(written[0]) == 2
 
 
-def test_the_users_module_gains_no_attribute() -> None:
+def test_the_users_module_gets_no_attribute() -> None:
     model = Plain()
     names, functions = set(dir(model)), dict(vars(Plain))
     run = machine_of(model, batches(4), batches(2), batches(2), max_nb_epochs=1).as_transitions().model
@@ -141,9 +141,9 @@ def test_the_users_module_gains_no_attribute() -> None:
     assert {"advance", "trigger", "is_step"} <= set(vars(run))
 
 
-def test_the_time_of_each_visit_is_taken() -> None:
-    machine = TRAININGS["a plain one"].make(TRAININGS["a plain one"].model())
-    theirs(machine)
+def test_each_visit_is_timed() -> None:
+    machine = TRAININGS["plain"].make(TRAININGS["plain"].model())
+    run_by_library(machine)
     assert machine.times[State.BACKWARD].seconds > 0
 
 
@@ -169,7 +169,7 @@ def test_a_stop_request_is_taken_at_the_same_visit(name: str, turns: list[bool],
 @given(names, any_turns, st.integers(1, 80))
 @often
 def test_an_exception_of_a_hook_leaves_the_same_behind(name: str, turns: list[bool], call: int) -> None:
-    """Any hook at any call: the place that is noted, the modes, ``requires_grad``, the random states; and the run is over."""
+    """Any hook at any call: the note on the error, modes, ``requires_grad``, random states; and the run has ended."""
     ours, other = both(TRAININGS[name], by_turns(turns), functools.partial(HookRecorder, raises_at=call))
     assert differences(ours, other) == []
 
@@ -177,7 +177,7 @@ def test_an_exception_of_a_hook_leaves_the_same_behind(name: str, turns: list[bo
 @given(names, any_turns, st.integers(1, 40))
 @often
 def test_an_exception_of_the_model_leaves_the_same_behind(name: str, turns: list[bool], call: int) -> None:
-    """In a forward, be it of a train step, of a closure, of a check, of the sanity pass or of the test."""
+    """In any forward: of a train step, a closure, a validation, the sanity pass or the test."""
     ours, other = both(TRAININGS[name], by_turns(turns), fails_at=call)
     assert differences(ours, other) == []
     if ours["error"]:
@@ -186,7 +186,7 @@ def test_an_exception_of_the_model_leaves_the_same_behind(name: str, turns: list
 
 
 def fail_at(model: Any, call: int) -> None:
-    """Let a part of the model fail at this forward of it."""
+    """Make a part of the model fail at this call of its forward, counted from 1."""
     part = next(module for module in model.modules() if not list(module.children()))
     calls = itertools.count(1)
 
