@@ -1,1 +1,1 @@
-"""What things cost: scripts that measure side by side and print. None of them is a test."""
+"""Benchmarks: what fsmtrain adds to a batch, beside a hand-written loop and other trainers. None of them is a test."""

@@ -1,4 +1,4 @@
-"""What fsmtrain may cost, and what was found: the last table of a run of the benchmarks."""
+"""Goals: how much fsmtrain may cost, and how much it does. The last table of a run of the benchmarks."""
 
 from __future__ import annotations
 
@@ -7,42 +7,43 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import define, field
 
-from benchmarks.dispatching import Alone
-from benchmarks.ours import BARE_NAME, DEFAULT_NAME
-from benchmarks.resuming import Ratio
-from benchmarks.starting import Found as Started
-from benchmarks.turns import Measured
+from benchmarks.harness.compare import ContestantResult
+from benchmarks.measurements.checkpointing import SavingCost
+from benchmarks.measurements.dispatcher import DispatcherCost
+from benchmarks.measurements.startup import ProcessTimes as Started
+from benchmarks.trainings.with_fsmtrain import BARE_NAME, DEFAULT_NAME
 
 
 @define
 class Results:
-    """All that was measured; empty where it was not."""
+    """The results of all parts; empty if a part was not measured."""
 
-    turns: dict[str, list[Measured]] = field(factory=dict)
-    alone: Sequence[Alone] = ()
-    started: Mapping[str, Sequence[Started]] = field(factory=dict)
-    saving: Sequence[Ratio] = ()
+    turns: dict[str, list[ContestantResult]] = field(factory=dict)
+    dispatcher: Sequence[DispatcherCost] = ()
+    startup: Mapping[str, Sequence[Started]] = field(factory=dict)
+    saving: Sequence[SavingCost] = ()
 
 
 def goals(results: Results) -> Iterator[tuple[str, float, float]]:
-    """What is asked, how much is allowed, and how much was found."""
-    if results.alone:
-        yield "the machine alone, µs a batch", 2.0, results.alone[0].nanoseconds / 1e3
-    for part, name, most in (("plain", BARE_NAME, 5.0), ("defaults", DEFAULT_NAME, 15.0)):
-        for one in results.turns.get(part, ()):
-            if one.name == name:
-                yield f"added to a batch, {name}, µs", most, one.added
-                yield "    in the processor's time, all threads", most, one.added_cpu
-    if results.started:
-        yield "import after torch, ms", 150.0, statistics.median(one["import"] for one in results.started["fsmtrain"]) * 1e3
+    """Yield the name of each goal, its limit and the measured value."""
+    if results.dispatcher:
+        yield "dispatcher without any work, µs a batch", 2.0, results.dispatcher[0].nanoseconds / 1e3
+    for part, name, limit in (("plain", BARE_NAME, 5.0), ("defaults", DEFAULT_NAME, 15.0)):
+        for result in results.turns.get(part, ()):
+            if result.name == name:
+                yield f"added to a batch, {name}, µs", limit, result.added
+                yield "    in processor time of all threads", limit, result.added_cpu
+    if results.startup:
+        yield "import after torch, ms", 150.0, statistics.median(times["import"] for times in results.startup["fsmtrain"]) * 1e3
     if results.saving:
-        yield "saving every 50 batches, %", 2.0, (statistics.median(ratio.clock for ratio in results.saving) - 1) * 100
+        yield "saving every 50 batches, %", 2.0, (statistics.median(cost.wall_ratio for cost in results.saving) - 1) * 100
 
 
 def lines(results: Results) -> list[str]:
-    """The table."""
-    found = list(goals(results))
-    head = [] if not found else ["", f"{'what it may cost':<40}{'at most':>10}{'found':>10}"]
+    """Return the table."""
+    rows = list(goals(results))
+    head = [] if not rows else ["", f"{'goals':<42}{'at most':>10}{'measured':>10}"]
     return head + [
-        f"  {name:<38}{most:>10.1f}{value:>10.1f}  {'' if value <= most else 'missed'}".rstrip() for name, most, value in found
+        f"  {name:<40}{limit:>10.1f}{value:>10.1f}  {'' if value <= limit else 'missed'}".rstrip()
+        for name, limit, value in rows
     ]

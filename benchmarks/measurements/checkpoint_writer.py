@@ -1,9 +1,9 @@
-"""What saving costs a run: the same training with and without checkpoints, side by side.
+"""The cost of the checkpoint writer by itself, in a hand-written loop with and without it.
 
-A model of 2.5 million parameters with Adam is saved every 50 batches. Runs with and without saving take turns, so that
-what else the machine does falls on both::
+The model has 2.5 million parameters and Adam, and is saved every 50 batches. Loops with and without saving take turns, so that
+other load on the computer affects both::
 
-    python -m benchmarks.saving [--rounds 5] [--batches 200]
+    python -m benchmarks.measurements.checkpoint_writer [--rounds 5] [--batches 200]
 """
 
 from __future__ import annotations
@@ -16,51 +16,51 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.models import WIDTH, Wide
+from benchmarks.trainings.models import WIDTH, WideModel
 from fsmtrain.runtime.checkpoint_files.codec.codec import encode
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
 from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, take_snapshot
 
-EVERY = 50  # batches
+SAVE_INTERVAL = 50  # batches
 
 
 class Training:
-    """A model whose batches take about 20 ms, and all that a run of it would save."""
+    """A model whose batches take about 20 ms, with its optimizer."""
 
     def __init__(self, batch_size: int) -> None:
-        self.model = Wide()
+        self.model = WideModel()
         self.optimizer = self.model.configure_optimizers()
         self.batch = torch.randn(batch_size, WIDTH)
 
     def step(self) -> None:
-        """One batch."""
+        """Train one batch."""
         self.optimizer.zero_grad()
         loss = self.model.training_step(self.batch, 0)
         loss.backward()
         self.optimizer.step()
 
     def state(self) -> dict[str, object]:
-        """What is saved."""
+        """Return what is saved."""
         return {"model": self.model.state_dict(), "optimizers": [self.optimizer.state_dict()]}
 
 
 def timed(training: Training, batches: int, writer: BackgroundWriter | None) -> tuple[float, float, float]:
-    """Seconds of these batches: on the clock; of the training thread's own time; and those of `submit` among the latter."""
+    """Return wall time, processor time of the training thread, and the part of it in `submit`, in seconds."""
     submitting = 0.0
-    begin, own = time.perf_counter(), time.thread_time()
+    wall, thread = time.perf_counter(), time.thread_time()
     for number in range(batches):
         training.step()
-        if writer is not None and number % EVERY == EVERY - 1:
+        if writer is not None and number % SAVE_INTERVAL == SAVE_INTERVAL - 1:
             before = time.thread_time()
             writer.submit(training.state(), {"batch": number})
             submitting += time.thread_time() - before
-    return time.perf_counter() - begin, time.thread_time() - own, submitting
+    return time.perf_counter() - wall, time.thread_time() - thread, submitting
 
 
-def parts(training: Training, folder: Path) -> None:
-    """The cost of each part by itself, in milliseconds of this process' time."""
+def print_parts(training: Training, folder: Path) -> None:
+    """Print the cost of each part of a save, in milliseconds of processor time."""
     store = Store(folder)
     taken: Snapshot | None = None
     for _ in range(4):
@@ -82,7 +82,7 @@ def parts(training: Training, folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=100)
@@ -92,24 +92,24 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     training = Training(options.batch_size)
     count = sum(parameter.numel() for parameter in training.model.parameters())
-    print(f"{count / 1e6:.1f} million parameters, {options.threads} threads, saved every {EVERY} batches")
+    print(f"{count / 1e6:.1f} million parameters, {options.threads} threads, saved every {SAVE_INTERVAL} batches")
     timed(training, 20, None)
-    ratios, own_ratios, shares = [], [], []
+    wall_ratios, thread_ratios, shares = [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        parts(training, Path(folder) / "parts")
+        print_parts(training, Path(folder) / "parts")
         for _ in range(options.rounds):
-            without, own_without, _ = timed(training, options.batches, None)
+            wall, thread, _ = timed(training, options.batches, None)
             with BackgroundWriter(Store(Path(folder) / "runs"), keep_newest(2)) as writer:
-                seconds, own, submitting = timed(training, options.batches, writer)
-            ratios.append(seconds / without)
-            own_ratios.append(own / own_without)
-            shares.append(submitting / own)
+                saving_wall, saving_thread, submitting = timed(training, options.batches, writer)
+            wall_ratios.append(saving_wall / wall)
+            thread_ratios.append(saving_thread / thread)
+            shares.append(submitting / saving_thread)
             print(
-                f"  {own_without / options.batches * 1e3:5.1f} ms a batch; with saving x {ratios[-1]:.4f} on the clock, "
-                f"x {own_ratios[-1]:.4f} in the thread's own time, of which submit {shares[-1]:.2%}"
+                f"  {thread / options.batches * 1e3:5.1f} ms a batch; saving: x {wall_ratios[-1]:.4f} in wall time, "
+                f"x {thread_ratios[-1]:.4f} in the training thread, {shares[-1]:.2%} of it in submit"
             )
-    clock, own, share = map(statistics.median, (ratios, own_ratios, shares))
-    print(f"median: x {clock:.4f} on the clock, x {own:.4f} in the thread's own time, of which submit {share:.2%}")
+    wall, thread, share = map(statistics.median, (wall_ratios, thread_ratios, shares))
+    print(f"median: x {wall:.4f} in wall time, x {thread:.4f} in the training thread, {share:.2%} of it in submit")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""One fresh process' way from nothing to its first batches: run by `starting`, many times.
+"""One fresh process, from its start to its first batches; `startup` runs it many times.
 
-    python -m benchmarks.fresh hand|fsmtrain|lightning|ignite|accelerate
+    python -m benchmarks.measurements.fresh_process hand|fsmtrain|lightning|ignite|accelerate
 
-Prints what the import of torch took, what the trainer's own took after it, and the time from torch to the end of the first
-batch, as JSON. Nothing else may be imported here.
+Prints as JSON: the time to import torch, the time to import the trainer after it, and the time from torch to the end of the
+first batch. Nothing else may be imported here.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Any
 
 
 def main(name: str) -> dict[str, float]:
-    """Import, train two batches, and tell."""
-    collected = 0.0  # seconds of the collector, which passes over all that torch has made
-    since = 0.0
+    """Import, train two batches, and return times in seconds and memory in bytes."""
+    gc_seconds = 0.0  # of the garbage collector, which traverses what torch has created
+    gc_start = 0.0
 
-    def collecting(phase: str, _: dict[str, int]) -> None:
-        nonlocal collected, since
-        since = time.process_time() if phase == "start" else since
-        collected += time.process_time() - since if phase == "stop" else 0.0
+    def time_gc(phase: str, _: dict[str, int]) -> None:
+        nonlocal gc_seconds, gc_start
+        gc_start = time.process_time() if phase == "start" else gc_start
+        gc_seconds += time.process_time() - gc_start if phase == "stop" else 0.0
 
-    begun = time.perf_counter()
+    start = time.perf_counter()
     import torch
     from torch.nn.functional import mse_loss
 
     torch.set_num_threads(1)
     with_torch, cpu = time.perf_counter(), time.process_time()
     memory = resident()
-    gc.callbacks.append(collecting)
+    gc.callbacks.append(time_gc)
     if name == "fsmtrain":
         import fsmtrain
     elif name == "lightning":
@@ -43,15 +43,15 @@ def main(name: str) -> dict[str, float]:
     elif name == "accelerate":
         import accelerate  # type: ignore[import-not-found] # noqa: F401
     imported, imported_cpu = time.perf_counter(), time.process_time()
-    found = {
-        "torch": with_torch - begun,
+    results = {
+        "torch": with_torch - start,
         "import": imported - with_torch,
         "import_cpu": imported_cpu - cpu,
-        "collector": collected,
+        "gc": gc_seconds,
         "import_bytes": float(resident() - memory),
     }
     x = torch.zeros(4, 8)
-    ended: list[float] = []
+    first_batch_end: list[float] = []
 
     class Loader:
         def __len__(self) -> int:
@@ -59,7 +59,7 @@ def main(name: str) -> dict[str, float]:
 
         def __iter__(self) -> Any:
             yield x, x[:, :1]
-            ended.append(time.perf_counter())
+            first_batch_end.append(time.perf_counter())
             yield x, x[:, :1]
 
     if name == "hand":
@@ -86,14 +86,14 @@ def main(name: str) -> dict[str, float]:
 
         options = fsmtrain.Options(max_nb_epochs=1, device="cpu", quiet=True, runs_dir=None)
         fsmtrain.build(options, Model(), train_dataloader=Loader()).run()
-    if ended:
-        found["first_batch"] = ended[0] - with_torch
-        found["bytes"] = float(resident() - memory)
-    return found
+    if first_batch_end:
+        results["first_batch"] = first_batch_end[0] - with_torch
+        results["bytes"] = float(resident() - memory)
+    return results
 
 
 def resident() -> int:
-    """The bytes of this process that are in memory; 0 where the system does not say."""
+    """Return the resident memory of this process in bytes; 0 if the system does not report it."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

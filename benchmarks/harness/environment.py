@@ -1,4 +1,4 @@
-"""The machine on which something was measured, and the versions of what was."""
+"""The computer and the package versions of a measurement."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.peers import PACKAGES
+from benchmarks.trainings.with_other_trainers import PACKAGES
 
 
-def processor() -> str:
-    """The processor's name."""
+def processor_name() -> str:
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -23,28 +23,28 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def load() -> str:
-    """How many processes have wanted a processor lately: over a minute, five, fifteen."""
+def load_average() -> str:
+    """Return the load averages of the last minute, five and fifteen."""
     return " ".join(f"{value:.2f}" for value in os.getloadavg()) if hasattr(os, "getloadavg") else "unknown"
 
 
 def versions() -> dict[str, str]:
-    """Of Python, torch, and what is compared, as far as it is installed."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python, torch and the compared packages that are installed."""
+    versions = {"python": platform.python_version()}
     for name in ("torch", "attrs", "transitions", *PACKAGES):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def lines() -> list[str]:
-    """The machine, before it is measured on."""
+    """Return a description of the computer, before the measurement."""
     return [
         f"date       {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        f"processor  {processor()}, {os.cpu_count()} cores; {platform.system()} {platform.machine()}",
-        f"threads    torch uses {torch.get_num_threads()}",
+        f"processor  {processor_name()}, {os.cpu_count()} cores; {platform.system()} {platform.machine()}",
+        f"threads    {torch.get_num_threads()} in torch",
         f"versions   {', '.join(f'{name} {number}' for name, number in versions().items())}",
-        f"load       {load()} when it began",
+        f"load       {load_average()} at the start",
     ]

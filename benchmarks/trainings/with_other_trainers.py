@@ -1,6 +1,6 @@
-"""Other trainers as contestants, where they are installed: `make bench` installs them for itself alone.
+"""Training with Lightning, Ignite and Accelerate, if they are installed: `make bench` installs them only for itself.
 
-Each trains in the way that its documentation shows first, with the same model, and says what it is set to in its name.
+Each trains the same model in the way that its documentation shows first. The name of a contestant says how it is configured.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from torch import nn, optim
 from torch.nn.functional import mse_loss
 
-from benchmarks import by_hand
-from benchmarks.batches import val_batches
-from benchmarks.models import RATE, Pair, Regression, layer
-from benchmarks.turns import Contestant, Train
+from benchmarks.harness.compare import Contestant, Train
+from benchmarks.harness.timed_loaders import val_batches
+from benchmarks.trainings import by_hand
+from benchmarks.trainings.models import LEARNING_RATE, Regression, TwoLayers, layer
 
 Peers = dict[str, list[Contestant]]  # by scenario
 
@@ -28,13 +28,13 @@ PACKAGES = ("lightning", "pytorch-ignite", "accelerate")
 
 
 def peers() -> Peers:
-    """The contestants of those that are installed."""
-    found: Peers = {name: [] for name in _SCENARIOS}
+    """Return the contestants of the trainers that are installed."""
+    contestants: Peers = {name: [] for name in _SCENARIOS}
     for make in (_ignite, _accelerate, _lightning):
         with suppress(ModuleNotFoundError):
-            for name, contestants in make().items():
-                found[name] += contestants
-    return found
+            for name, others in make().items():
+                contestants[name] += others
+    return contestants
 
 
 # ---- Ignite
@@ -49,9 +49,9 @@ def _ignite() -> Peers:
     )
     from ignite.metrics import Loss  # type: ignore[import-not-found]
 
-    def with_an_engine(loader: Any) -> nn.Module:
+    def train_with_engine(loader: Any) -> nn.Module:
         model = Regression()
-        optimizer = optim.SGD(model.parameters(), lr=RATE)
+        optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE)
 
         def update(_: Any, batch: Any) -> Any:
             x, y = batch
@@ -65,14 +65,16 @@ def _ignite() -> Peers:
         Engine(update).run(loader, max_epochs=1)
         return model
 
-    def supervised(steps: int = 1, checks: Any = None) -> Train:
+    def supervised(steps: int = 1, val_loader: Any = None) -> Train:
         def train(loader: Any) -> nn.Module:
             model = Regression()
-            optimizer = optim.SGD(model.parameters(), lr=RATE)
+            optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE)
             trainer = create_supervised_trainer(model.layer, optimizer, mse_loss, gradient_accumulation_steps=steps)
-            if checks is not None:
+            if val_loader is not None:
                 evaluator = create_supervised_evaluator(model.layer, metrics={"val_loss": Loss(mse_loss)})
-                trainer.add_event_handler(Events.ITERATION_COMPLETED(every=by_hand.EVERY), lambda: evaluator.run(checks))
+                trainer.add_event_handler(
+                    Events.ITERATION_COMPLETED(every=by_hand.VALIDATION_INTERVAL), lambda: evaluator.run(val_loader)
+                )
             trainer.run(loader, max_epochs=1)
             return model
 
@@ -80,11 +82,11 @@ def _ignite() -> Peers:
 
     return {
         "plain": [
-            Contestant("Ignite, an Engine", with_an_engine),
+            Contestant("Ignite, an Engine", train_with_engine),
             Contestant("Ignite, create_supervised_trainer", supervised()),
         ],
         "accumulated": [Contestant("Ignite, create_supervised_trainer", supervised(by_hand.WINDOW))],
-        "validated": [Contestant("Ignite, with an evaluator", supervised(checks=val_batches()))],
+        "validated": [Contestant("Ignite, with an evaluator", supervised(val_loader=val_batches()))],
     }
 
 
@@ -98,7 +100,9 @@ def _accelerate() -> Peers:
         def train(loader: Any) -> nn.Module:
             accelerator = Accelerator(cpu=True, gradient_accumulation_steps=steps)
             model = Regression()
-            prepared, optimizer, batches = accelerator.prepare(model.layer, optim.SGD(model.parameters(), lr=RATE), loader)
+            prepared, optimizer, batches = accelerator.prepare(
+                model.layer, optim.SGD(model.parameters(), lr=LEARNING_RATE), loader
+            )
             model.train()
             if steps == 1:
                 for x, y in batches:
@@ -143,7 +147,7 @@ def _lightning() -> Peers:
             return mse_loss(self.layer(x), y)
 
         def configure_optimizers(self) -> Any:
-            return optim.SGD(self.parameters(), lr=RATE)
+            return optim.SGD(self.parameters(), lr=LEARNING_RATE)
 
     class Logs(Plain):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -161,7 +165,7 @@ def _lightning() -> Peers:
         def __init__(self) -> None:
             super().__init__()
             self.automatic_optimization = False
-            layers = Pair()
+            layers = TwoLayers()
             self.first, self.second = layers.first, layers.second
 
         def training_step(self, batch: Any, batch_idx: int) -> None:
@@ -175,7 +179,7 @@ def _lightning() -> Peers:
                 self.untoggle_optimizer(optimizer)
 
         def configure_optimizers(self) -> Any:
-            return [optim.SGD(self.first.parameters(), lr=RATE), optim.SGD(self.second.parameters(), lr=RATE)]
+            return [optim.SGD(self.first.parameters(), lr=LEARNING_RATE), optim.SGD(self.second.parameters(), lr=LEARNING_RATE)]
 
     def trains(model: Callable[[], Any], *, val: Any = None, callbacks: Callable[[], Any] = list, **flags: Any) -> Train:
         def train(loader: Any) -> nn.Module:
@@ -189,11 +193,15 @@ def _lightning() -> Peers:
 
         return train
 
-    def with_tqdm() -> Any:  # the bar where rich is not installed; fsmtrain brings rich with it
+    def with_tqdm() -> Any:  # its bar if rich is not installed; fsmtrain installs rich
         return [TQDMProgressBar()]
 
-    checks: dict[str, Any] = {"val": val_batches(), "val_check_interval": by_hand.EVERY, "num_sanity_val_steps": 0}
-    bare, name, with_rich = "Lightning, barebones", "Lightning, its defaults, self.log", "Lightning, the same, bar of rich"
+    validation: dict[str, Any] = {
+        "val": val_batches(),
+        "val_check_interval": by_hand.VALIDATION_INTERVAL,
+        "num_sanity_val_steps": 0,
+    }
+    bare, name, with_rich = "Lightning, barebones", "Lightning, defaults, self.log", "Lightning, defaults, rich bar"
     return {
         "plain": [
             Contestant(bare, trains(Plain, barebones=True)),
@@ -207,12 +215,12 @@ def _lightning() -> Peers:
         ],
         "two optimizers": [Contestant("Lightning, manual, barebones", trains(TwoOptimizers, barebones=True))],
         "validated": [
-            Contestant("Lightning, quiet", trains(Validated, **checks, **_QUIET)),
+            Contestant("Lightning, quiet", trains(Validated, **validation, **_QUIET)),
         ],
     }
 
 
-# barebones switches these off, and refuses checks besides
+# What barebones switches off; it also refuses to validate.
 _QUIET: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,

@@ -1,4 +1,4 @@
-"""The models of the benchmarks: as small as is sensible, so that what a trainer adds is not lost in what it trains."""
+"""The models of the benchmarks: so small that what a trainer adds to a batch can be seen."""
 
 from __future__ import annotations
 
@@ -8,67 +8,67 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn.functional import mse_loss
 
-from benchmarks.batches import FEATURES
+from benchmarks.harness.timed_loaders import FEATURES
 from fsmtrain import TrainingModule
 
-RATE = 0.01  # of plain descent
-WIDTH = 400  # of the layers of `Wide`
+LEARNING_RATE = 0.01  # of SGD
+WIDTH = 400  # of the layers of `WideModel`
 
 
 def layer() -> nn.Linear:
-    """A linear layer from the features to a number, with the same weights each time."""
+    """Return a linear layer from the features to a number, always with the same weights."""
     torch.manual_seed(0)
     return nn.Linear(FEATURES, 1)
 
 
 class Regression(TrainingModule):
-    """A linear layer that learns a number. Also what the loops by hand train, which call nothing but the layer."""
+    """A linear layer that learns a number. The loops by hand train it too, and call only its layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = layer()
 
     def training_step(self, batch: Any, batch_nb: int) -> Any:
-        """The loss."""
+        """Return the loss."""
         x, y = batch
         return mse_loss(self.layer(x), y)
 
     def configure_optimizers(self) -> Any:
-        """Plain descent."""
-        return optim.SGD(self.parameters(), lr=RATE)
+        """Return plain SGD."""
+        return optim.SGD(self.parameters(), lr=LEARNING_RATE)
 
 
-class Logging(Regression):
-    """Logs its loss at each batch, for the bar too."""
+class LoggedLoss(Regression):
+    """Logs its loss at each batch, also for the progress bar."""
 
     def training_step(self, batch: Any, batch_nb: int) -> Any:
-        """The loss."""
+        """Return the loss."""
         x, y = batch
         loss = mse_loss(self.layer(x), y)
         self.log("loss", loss, prog_bar=True)
         return loss
 
 
-class Weighted(Regression):
-    """Says how many samples its loss is the mean of."""
+class WeightedLoss(Regression):
+    """Returns the number of samples as the weight of its loss."""
 
     def training_step(self, batch: Any, batch_nb: int) -> Any:
-        """The loss and its weight."""
+        """Return the loss and its weight."""
         x, y = batch
         return {"loss": mse_loss(self.layer(x), y), "weight": len(x)}
 
 
 class Validated(Regression):
-    """Is validated too."""
+    """Has a validation step."""
 
     def validation_step(self, batch: Any, batch_nb: int) -> Any:
-        """The loss, to be averaged."""
+        """Return the loss, to be averaged."""
         x, y = batch
         return {"val_loss": mse_loss(self.layer(x), y)}
 
 
-class Pair(TrainingModule):
-    """Two layers, each with an optimizer of its own; the loss of each goes through both."""
+class TwoLayers(TrainingModule):
+    """Two layers, each with an optimizer of its own; each loss depends on both."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,20 +76,20 @@ class Pair(TrainingModule):
         self.first, self.second = nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, 1)
 
     def training_step(self, batch: Any, batch_nb: int, optimizer_i: int) -> Any:
-        """The loss."""
+        """Return the loss."""
         x, y = batch
         return mse_loss(self.second(self.first(x)), y)
 
     def configure_optimizers(self) -> Any:
-        """Plain descent for each."""
-        return [optim.SGD(self.first.parameters(), lr=RATE), optim.SGD(self.second.parameters(), lr=RATE)]
+        """Return plain SGD for each layer."""
+        return [optim.SGD(self.first.parameters(), lr=LEARNING_RATE), optim.SGD(self.second.parameters(), lr=LEARNING_RATE)]
 
 
-TIME, SPLIT = 12, 4  # time steps of a sequence, and of a split of it
+SEQUENCE_LENGTH, SPLIT_LENGTH = 12, 4  # in time steps
 
 
 class Recurrent(TrainingModule):
-    """A recurrent cell over a sequence of numbers, cut into splits."""
+    """A recurrent network for truncated backpropagation through time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,23 +98,23 @@ class Recurrent(TrainingModule):
         self.out = nn.Linear(FEATURES, 1)
 
     def forward(self, x: Tensor, hiddens: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Predictions and hiddens, from x of (batch, time, features)."""
-        found, hiddens = self.cell(x, hiddens)
-        return self.out(found), hiddens
+        """Return predictions and hiddens, from x of shape (batch, time, features)."""
+        output, hiddens = self.cell(x, hiddens)
+        return self.out(output), hiddens
 
     def training_step(self, batch: Any, batch_nb: int, hiddens: Any) -> Any:
-        """The loss of a split, and the hiddens for the next."""
+        """Return the loss of a split, and the hiddens for the next one."""
         x, y = batch
-        found, hiddens = self(x, hiddens)
-        return {"loss": mse_loss(found, y), "hiddens": hiddens}
+        prediction, hiddens = self(x, hiddens)
+        return {"loss": mse_loss(prediction, y), "hiddens": hiddens}
 
     def configure_optimizers(self) -> Any:
-        """Plain descent."""
-        return optim.SGD(self.parameters(), lr=RATE)
+        """Return plain SGD."""
+        return optim.SGD(self.parameters(), lr=LEARNING_RATE)
 
 
-class Wide(TrainingModule):
-    """2.5 million parameters, trained by Adam: a model of which there is something to save. Its batches take about 20 ms."""
+class WideModel(TrainingModule):
+    """2.5 million parameters, trained by Adam, so that there is something to save. A batch takes about 20 ms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,9 +125,9 @@ class Wide(TrainingModule):
         self.layers = nn.Sequential(*layers, nn.Linear(WIDTH, 10))
 
     def training_step(self, batch: Any, batch_nb: int) -> Any:
-        """The loss."""
+        """Return the loss."""
         return self.layers(batch).square().mean()
 
     def configure_optimizers(self) -> Any:
-        """Adam."""
+        """Return Adam."""
         return optim.Adam(self.parameters())

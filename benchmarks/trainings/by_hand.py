@@ -1,4 +1,4 @@
-"""The loops that a person would write, one for each scenario. They are what everything else is measured against."""
+"""Training loops as a person would write them, one for each scenario: the baseline of all comparisons."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import nn, optim
 from torch.nn.functional import mse_loss
 from torch.nn.utils import clip_grad_norm_
 
-from benchmarks.models import RATE, SPLIT, Pair, Recurrent, Regression
+from benchmarks.trainings.models import LEARNING_RATE, SPLIT_LENGTH, Recurrent, Regression, TwoLayers
 
-WINDOW = 4  # batches of a window, where gradients are accumulated
-EVERY = 10  # batches from one check to the next, where there are checks
-CLIP = 1.0  # the largest norm of the gradients, where they are clipped
+WINDOW = 4  # batches, with gradient accumulation
+VALIDATION_INTERVAL = 10  # batches
+MAX_GRAD_NORM = 1.0  # with gradient clipping
 
 
 def plain(loader: Any) -> nn.Module:
-    """A step for each batch."""
+    """Step at each batch."""
     model = Regression()
-    optimizer = optim.SGD(model.parameters(), lr=RATE)
+    optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE)
     model.train()
     for x, y in loader:
         loss = mse_loss(model.layer(x), y)
@@ -30,9 +30,9 @@ def plain(loader: Any) -> nn.Module:
 
 
 def without_zero_grad(loader: Any) -> nn.Module:
-    """A step for each batch, and the gradients dropped without ``optimizer.zero_grad()``, which few would write."""
+    """Step at each batch, and drop the gradients without ``optimizer.zero_grad()``, as few people would write it."""
     model = Regression()
-    optimizer = optim.SGD(model.parameters(), lr=RATE)
+    optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE)
     parameters = list(model.parameters())
     model.train()
     for x, y in loader:
@@ -45,23 +45,23 @@ def without_zero_grad(loader: Any) -> nn.Module:
 
 
 def clipped(loader: Any) -> nn.Module:
-    """A step for each batch, with the gradients clipped before it."""
+    """Clip the gradients and step at each batch."""
     model = Regression()
-    optimizer = optim.SGD(model.parameters(), lr=RATE)
+    optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE)
     model.train()
     for x, y in loader:
         loss = mse_loss(model.layer(x), y)
         loss.backward()  # type: ignore[no-untyped-call]
-        clip_grad_norm_(model.parameters(), CLIP)
+        clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimizer.step()
         optimizer.zero_grad()
     return model
 
 
 def accumulated(loader: Any) -> nn.Module:
-    """A step for each window of batches; the last window of the epoch may be shorter."""
+    """Step once per accumulation window; the last window of an epoch may be shorter."""
     model = Regression()
-    optimizer = optim.SGD(model.parameters(), lr=RATE)
+    optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE)
     model.train()
     count = len(loader)
     whole = count - count % WINDOW
@@ -76,10 +76,10 @@ def accumulated(loader: Any) -> nn.Module:
 
 
 def two_optimizers(loader: Any) -> nn.Module:
-    """Two optimizers take turns at each batch; while one does, only its parameters require grad."""
-    model = Pair()
+    """Step two optimizers at each batch, in turns; meanwhile only the parameters of the current one require grad."""
+    model = TwoLayers()
     first, second = list(model.first.parameters()), list(model.second.parameters())
-    optimizers = [optim.SGD(first, lr=RATE), optim.SGD(second, lr=RATE)]
+    optimizers = [optim.SGD(first, lr=LEARNING_RATE), optim.SGD(second, lr=LEARNING_RATE)]
     model.train()
     for x, y in loader:
         for optimizer, others in zip(optimizers, (second, first), strict=True):
@@ -95,15 +95,15 @@ def two_optimizers(loader: Any) -> nn.Module:
 
 
 def truncated(loader: Any) -> nn.Module:
-    """A step for each split of a sequence; the hiddens go from one to the next, without their graph."""
+    """Step at each split of a sequence, and pass the detached hiddens from one split to the next."""
     model = Recurrent()
-    optimizer = optim.SGD(model.parameters(), lr=RATE)
+    optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE)
     model.train()
     for x, y in loader:
         hiddens = None
-        for at in range(0, x.shape[1], SPLIT):
-            found, hiddens = model(x[:, at : at + SPLIT], hiddens)
-            loss = mse_loss(found, y[:, at : at + SPLIT])
+        for start in range(0, x.shape[1], SPLIT_LENGTH):
+            prediction, hiddens = model(x[:, start : start + SPLIT_LENGTH], hiddens)
+            loss = mse_loss(prediction, y[:, start : start + SPLIT_LENGTH])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
@@ -112,16 +112,16 @@ def truncated(loader: Any) -> nn.Module:
 
 
 def validated(loader: Any, val_loader: Any) -> nn.Module:
-    """A step for each batch, and the mean loss of the val batches after every few of them."""
+    """Step at each batch, and compute the mean loss of the val batches at an interval."""
     model = Regression()
-    optimizer = optim.SGD(model.parameters(), lr=RATE)
+    optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE)
     model.train()
     for number, (x, y) in enumerate(loader):
         loss = mse_loss(model.layer(x), y)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
-        if (number + 1) % EVERY == 0:
+        if (number + 1) % VALIDATION_INTERVAL == 0:
             model.eval()
             with torch.no_grad():
                 losses = [mse_loss(model.layer(x), y) for x, y in val_loader]

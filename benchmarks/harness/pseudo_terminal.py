@@ -1,4 +1,4 @@
-"""A terminal that is not there: whatever a program would show a person is shown, and nobody looks."""
+"""A pseudo-terminal as standard output and error, so that progress bars are drawn as for a person."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ ROWS, COLUMNS = 40, 120
 
 @contextlib.contextmanager
 def terminal() -> Iterator[Callable[[], int]]:
-    """Standard output and error are a terminal meanwhile. Gives a function that says how many bytes have come out at its end.
+    """Make standard output and error a terminal. Yields a function that returns how many bytes have reached its other end.
 
-    Its other end is read by another process, so that the terminal is somebody else's work, as it always is.
+    Another process reads the other end, as a real terminal would.
     """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    with tempfile.NamedTemporaryFile() as shown:
-        reader = subprocess.Popen(["cat"], stdin=master, stdout=shown, stderr=subprocess.DEVNULL)
+    with tempfile.NamedTemporaryFile() as output:
+        reader = subprocess.Popen(["cat"], stdin=master, stdout=output, stderr=subprocess.DEVNULL)
         os.close(master)
         before = sys.stdout, sys.stderr
         try:
             with os.fdopen(slave, "w", buffering=1) as stream:
                 sys.stdout = sys.stderr = stream
-                yield lambda: os.fstat(shown.fileno()).st_size
+                yield lambda: os.fstat(output.fileno()).st_size
         finally:
             sys.stdout, sys.stderr = before
             reader.wait(10)
