@@ -122,7 +122,7 @@ def test_a_loader_resumes_to_the_same_bits_without_a_warning(kind: str, share: i
 def test_a_loader_that_must_be_replayed_warns_of_the_cost(kind: str) -> None:
     messages = told(lambda: assert_resumes_exactly(TOLD[kind]))
     assert messages
-    assert all("must be loaded again, about" in message for message in messages)
+    assert all("must be loaded again, which takes" in message for message in messages)
 
 
 # ---- workers

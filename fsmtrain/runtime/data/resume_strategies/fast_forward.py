@@ -43,7 +43,7 @@ class FastForwardStrategy(ResumeStrategy):
 
     def fetch(self, progress: LoaderProgress) -> Any:
         """Return the next batch, of a pass in which the workers have drawn what they had drawn."""
-        batch = super().fetch(progress)
+        batch = next(self.iterator)
         if self._detects_draws:
             has_drawn, batch = batch
             if has_drawn:

@@ -81,7 +81,7 @@ def load_again(batches: Iterator[Any], count: int, name: str) -> None:
         if not has_warned and (seconds > _WARN_AFTER_SECONDS or i + 1 == count):
             has_warned, estimate = True, _duration(seconds / (i + 1) * count)
             warn(
-                f"{name}: to resume, {plural(count, 'batch')} must be loaded again, about {estimate}. "
+                f"{name}: to resume, {plural(count, 'batch')} must be loaded again, which takes {estimate}. "
                 f"SeededDataLoader, or any loader with state_dict and load_state_dict, avoids this."
             )
     if states is not None and not global_states_are(states):
@@ -92,9 +92,9 @@ def load_again(batches: Iterator[Any], count: int, name: str) -> None:
 
 
 def _duration(seconds: float) -> str:
-    """Return a duration in words.
+    """Return an estimated duration in words.
 
     >>> _duration(0.00008), _duration(4.26)
-    ('less than 0.1 s', '4.3 s')
+    ('less than 0.1 s', 'about 4.3 s')
     """
-    return f"{seconds:.1f} s" if seconds >= 0.1 else "less than 0.1 s"
+    return f"about {seconds:.1f} s" if seconds >= 0.1 else "less than 0.1 s"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from attrs import define, frozen
@@ -57,7 +56,7 @@ class ResumeStrategy(ABC):
 
     def __init__(self, loader: Any, name: str) -> None:
         self.loader, self.name = loader, name
-        self.iterator: Iterator[Any] | None = None  # of the pass under way
+        self.iterator: Any = None  # of the pass under way
 
     @classmethod
     @abstractmethod
@@ -85,7 +84,6 @@ class ResumeStrategy(ABC):
         Raises:
             StopIteration: There is none.
         """
-        assert self.iterator is not None
         return next(self.iterator)
 
     def end(self) -> None:
