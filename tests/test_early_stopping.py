@@ -1,4 +1,4 @@
-"""Patience: what counts as better, how long it lasts, and that nothing is shared."""
+"""Early stopping: what counts as an improvement, how long patience lasts; runs share nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Early stopping in real runs: which checks count, when the run ends, and what it does before."""
+"""Early stopping in real runs: which validations count, when the run ends, and what it does before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``self.log``: where what is logged goes, by the place in which it is logged."""
+"""``self.log``: where a metric goes, by the method in which it is logged."""
 
 from __future__ import annotations
 

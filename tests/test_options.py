@@ -1,4 +1,4 @@
-"""Each flag by itself: its default, what it takes, what it refuses, and how it says so."""
+"""Each flag alone: its default, accepted values, rejected values, and the error messages."""
 
 from __future__ import annotations
 

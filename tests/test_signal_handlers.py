@@ -1,4 +1,4 @@
-"""The first signal is a request; the second one does what it did before. Handlers are put back."""
+"""The first signal requests a stop, the second has its default effect; handlers are restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documented facade and the machine: fitting, testing, stepping through, and what is left behind."""
+"""`Trainer` and `Machine`: fit, test, step through, and what a run leaves behind."""
 
 from __future__ import annotations
 

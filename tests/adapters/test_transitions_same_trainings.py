@@ -1,4 +1,4 @@
-"""Law 7 on real trainings: both engines train the same bits, whatever is trained and wherever it is interrupted."""
+"""Law 7 on real trainings: both engines train the same bits, also if interrupted anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command line that is run in this process, and a module to run with it."""
+"""A fixture that runs the command line in this process, and a module to train with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a process of its own: in a terminal, in a pipe, and with Ctrl-C."""
+"""The command line as a child process: in a terminal, in a pipe, and with Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documented flags: a test for each heading of the page, in its order, then every code block of the page as it stands.
+"""The documented flags: one test per heading of the page, in its order, then every code block of the page.
 
 The page is ``data/documented_flags.rst``. Its code is completed by imports, a model and data, and by what its ellipses leave
 out. It is run statement by statement, so that each of the alternatives in a block is seen.
@@ -119,7 +119,7 @@ class Model(Validated):
         return {"val_loss": self.val_losses[min(self.validations_done, len(self.val_losses) - 1)]}
 
     def on_validation_end(self, metrics: Any) -> None:
-        """Count the check."""
+        """Count the validation."""
         self.validations_done += 1
 
     def train_dataloader(self) -> Any:
@@ -152,7 +152,7 @@ class Watch(TransitionRecorder):
 
 
 def quiet_trainer(*left_out: Any, **flags: Any) -> Trainer:
-    """A trainer with these flags, for one epoch if they do not say how many, and a `NonFiniteMonitor` on it."""
+    """A trainer with these flags, for one epoch by default, and the recorder of its calls."""
     assert left_out in ((), (...,))
     return Trainer(**{"max_nb_epochs": 1, "progress_bar": False, "device": "cpu", "callbacks": [Watch()], **flags})
 
@@ -249,7 +249,7 @@ def configured(code: str) -> Iterator[Any]:
 
 
 def test_training_loop() -> None:
-    """One batch after the other, checks in between, early stopping asked at the epoch's end, then the test."""
+    """One batch after the other, validations in between, early stopping at the epoch's end, then the test."""
     visits = TransitionRecorder()
     flags: dict[str, Any] = {"max_nb_epochs": 1, "accumulate_grad_batches": 2, "val_check_interval": 1.0}
     trained(Validated(), batches(4), batches(2), batches(2), callbacks=[visits], **flags)
@@ -391,7 +391,7 @@ def test_force_training_for_min_or_max_epochs() -> None:
 
 
 def test_early_stopping_callback() -> None:
-    """The best is the third check's, so the sixth ends the run: at once, in the middle of its epoch."""
+    """The third validation is the best, so the sixth ends the run: at once, in the middle of its epoch."""
     by_flag, by_callback = trainers_under(
         "Early stopping callback", Trainer=lambda **flags: quiet_trainer(max_nb_epochs=99, **flags)
     )
@@ -620,7 +620,7 @@ def test_step_optimizers_at_arbitrary_intervals() -> None:
 
 
 def test_validation_loop() -> None:
-    """In eval mode and without gradients; a check in mid-window leaves the gathered gradients and every mode alone."""
+    """In eval mode and without gradients; a validation in mid-window changes no gathered gradient and no mode."""
 
     class Watched(Validated):
         def __init__(self) -> None:
@@ -675,7 +675,7 @@ def test_validation_loop_ends_with_all_outputs(loaders: list[int], expected: lis
 
 
 def epochs_with_checks(trainer: Trainer) -> list[int]:
-    """The epochs in which a trainer checks."""
+    """Return the epochs in which a trainer validates."""
     trainer.fit(Model(), batches(4), batches(1))
     return [visit.current_epoch for visit in watch_of(trainer).seen if visit.source is State.VAL_CHECK]
 
@@ -913,7 +913,7 @@ def test_every_code_block_runs_and_what_it_makes_trains_a_model(nth: int, tmp_pa
 
 
 class Stopping(Model):
-    """Asks for an end after its second epoch."""
+    """Requests a stop after its second epoch."""
 
     def on_epoch_end(self) -> None:
         """Ask."""

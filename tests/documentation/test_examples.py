@@ -1,4 +1,4 @@
-"""Every example, in its short form, does what it says: losses fall, accuracies beat chance, the schedule is the one told."""
+"""Every example in its short form: losses fall, accuracies beat chance, the printed schedule is right."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXAMPLES = ROOT / "examples"
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Imports an example by its name."""
+    """Import an example by its name."""
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module
 
@@ -78,7 +78,7 @@ def test_char_rnn_has_less_perplexity_from_validation_to_validation(example: Exa
 
 
 def counts(text: str) -> list[int]:
-    """How often each letter occurs."""
+    """Return how often each letter occurs."""
     return list(Counter(text).values())
 
 

@@ -1,4 +1,4 @@
-"""The page about the proofs lists each claim, and no other."""
+"""docs/proofs.md lists each claim, and no other."""
 
 from __future__ import annotations
 

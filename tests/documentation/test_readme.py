@@ -1,4 +1,4 @@
-"""The README is true: its code runs, its picture is the drawing, its commands are there."""
+"""The README: its code runs, its picture is the current drawing, its commands exist."""
 
 from __future__ import annotations
 

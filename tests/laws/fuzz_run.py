@@ -1,4 +1,4 @@
-"""Real runs whose surroundings change: a model, loaders, hooks and guards that do as an `Surroundings` says.
+"""Real runs whose surroundings change: a model, loaders, hooks and guards that follow a `Surroundings` object.
 
 The configurations are small, so that a run meets its beginning and its end often. Nothing here knows what a test expects.
 """
@@ -26,12 +26,12 @@ from tests.models import flags
 
 
 class PlannedFailure(Exception):
-    """What a hook or a forward raises here."""
+    """The error that a hook or a forward raises."""
 
 
 @define
 class Surroundings:
-    """Everything around a run that may change while it goes on."""
+    """Everything around a run that may change during the run."""
 
     improves: bool = True  # whether the next check finds a better metric
     overflows: bool = False  # whether losses are infinite
@@ -40,14 +40,14 @@ class Surroundings:
     switches: list[bool] = field(factory=lambda: [True, False, False, True])  # what the guards answer
 
     def fail_if_due(self, where: str) -> None:
-        """Raise here, once, if that was asked for."""
+        """Raise once, if the failure is planned for this place."""
         if self.fails_in in (where, "any hook") and (self.fails_in == where or where in HOOKS):
             self.fails_in = None
             raise PlannedFailure(where)
 
 
 class SwitchGuard:
-    """A guard whose answer is kept in an object."""
+    """A guard whose return value is an attribute of another object."""
 
     def __init__(self, outside: Surroundings, index: int) -> None:
         self.outside, self.index = outside, index
@@ -57,7 +57,7 @@ class SwitchGuard:
 
 
 def closure_guard(outside: Surroundings, index: int) -> Guard:
-    """A guard whose answer is kept in what it closes over: it looks like a constant to whoever reads the guard alone."""
+    """Return a guard whose return value is in a variable that it closes over: its source looks like a constant."""
     switches = outside.switches
 
     def guard(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -67,12 +67,12 @@ def closure_guard(outside: Surroundings, index: int) -> Guard:
 
 
 def patience_guard(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """A guard that can be read, and follows a signal."""
+    """A guard with readable source that follows a signal."""
     return signals.patience_exhausted and counters.batch_nb >= 1
 
 
 class ScriptedModel(TrainingModule):
-    """A model of any number of optimizers that does as the outside says."""
+    """A model with any number of optimizers that follows its surroundings."""
 
     def __init__(self, outside: Surroundings, optimizers: int = 1) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class ScriptedModel(TrainingModule):
         return {"loss": loss, "hiddens": loss.detach()}
 
     def evaluate(self, batch: Any) -> Tensor:
-        """One batch of a check or of the test."""
+        """Return the loss of one batch of a validation or test."""
         assert not self.training
         assert not torch.is_grad_enabled()
         return self.loss(batch, 0)
@@ -113,7 +113,7 @@ class ScriptedModel(TrainingModule):
 
 
 class FailingCallback(Callback):
-    """Raises in its hooks when it is asked to."""
+    """Raises in its hooks if a failure is planned."""
 
     def __init__(self, outside: Surroundings) -> None:
         for name in HOOKS:
@@ -121,7 +121,7 @@ class FailingCallback(Callback):
 
 
 class ChangingStream:
-    """A train stream, as long as the outside wants it when an epoch begins."""
+    """A train stream whose length is set when an epoch begins."""
 
     def __init__(self, outside: Surroundings) -> None:
         self.outside = outside
@@ -150,7 +150,7 @@ class Configuration:
     runs: Any = "fit"
 
     def machine(self, outside: Surroundings) -> Machine:
-        """A machine that has not run."""
+        """Return a machine that has not run."""
         given = {"max_nb_epochs": 1, "nb_sanity_val_steps": 0, **self.flags}
         model, guards = ScriptedModel(outside, self.optimizers), self.guards(outside)
         return Machine(
@@ -159,7 +159,7 @@ class Configuration:
 
 
 def all_loaders(outside: Surroundings) -> Loaders:
-    """Something for each loop."""
+    """Return loaders for all loops."""
     return Loaders(train=sequence_batches(3), val=[sequence_batches(2)], test=[sequence_batches(2)])
 
 

@@ -1,4 +1,4 @@
-"""Real runs against what is written down of them in ``data/conformance.jsonl``: every call in order, and the final weights.
+"""Real runs against the cases of ``data/conformance.jsonl``: every call in order, and the final weights.
 
 Each line is a case: options, sizes, a tiny float64 model, what is called in which order (`mode`), and what is expected: a run
 that is refused, or tokens, weights, learning rates and the global step. The tokens are
@@ -50,7 +50,7 @@ CALLS = {
 
 
 class LoggedSGD(SGD):
-    """SGD that writes its calls down."""
+    """SGD that records its calls."""
 
     def __init__(self, parameters: Iterable[Any], rate: float, index: int, tokens: list[str]) -> None:
         self.index, self.tokens = index, tokens
@@ -66,7 +66,7 @@ class LoggedSGD(SGD):
 
 
 def scheduler_of(settings: Case, optimizer: LoggedSGD) -> Any:
-    """A scheduler that writes its steps down, but for the one with which it is made."""
+    """A scheduler that records its steps, except the one of its constructor."""
     made: Any = None
     if settings["type"] == "steplr":
         made = StepLR(optimizer, settings.get("step_size", 1), gamma=settings.get("gamma", 0.5))
@@ -235,7 +235,7 @@ class Tiny(LightningModule):
 
 
 def trainer_of(options: Case) -> Trainer:
-    """The trainer that a case means."""
+    """Return the trainer of a case."""
     flags = {**options, "progress_bar": False, "device": "cpu"}
     if isinstance(flags.get("early_stop_callback"), dict):
         flags["early_stop_callback"] = EarlyStopping(**flags["early_stop_callback"])

@@ -1,4 +1,4 @@
-"""What comes from outside, in any order, to real runs that are driven transition by transition.
+"""Real runs, driven transition by transition, with stops, errors, streams and metrics in any order.
 
 Somebody asks for a stop, a hook or a forward raises, a guard of the user's changes its mind, a metric gets better or worse, a
 stream grows or dries up, gradients overflow, the other engine takes over, somebody looks. After each of these the laws hold,
@@ -36,7 +36,7 @@ TAKES_REQUESTS = {State.START, State.SANITY_VAL, State.ROUND_END, State.VAL_CHEC
 
 
 class Account:
-    """What a run has done so far, counted by its transitions alone."""
+    """What a run has done so far, counted from its transitions alone."""
 
     def __init__(self, limits: Limits, guards: Guards) -> None:
         self.limits, self.guards = limits, guards
@@ -195,7 +195,7 @@ class FromOutside(RuleBasedStateMachine):
         assert counters == machine.counters
 
     def has_failed(self, error: PlannedFailure) -> None:
-        """An error has ended the run: it says where, everything has been put back, and nothing goes on from there."""
+        """An error has ended the run: it names the place, everything is restored, and the run cannot go on."""
         machine = self.machine
         self.failed = True
         ENDINGS[str(error)] += 1
@@ -249,7 +249,7 @@ class FromOutside(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        """To look changes nothing."""
+        """Reading attributes changes nothing."""
         machine = self.machine
         before = machine.counters.copy(), machine.signals.copy(), machine.state, torch.get_rng_state()
         str(machine.loop), str(machine.times)
@@ -308,7 +308,7 @@ SETTINGS = settings(
 def test_the_laws_hold_whatever_comes_from_outside_and_each_state_takes_a_share_of_the_visits(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At least one visit of a hundred is to each state: what is seldom met is seldom tested.
+    """At least one visit in a hundred is to each state: rare states would be tested rarely.
 
     A run that goes back to a checkpoint stands in `rolled_back` for no caller to see: `test_nonfinite` has those runs.
     """

@@ -1,4 +1,4 @@
-"""What a batch costs does not grow with those that are done, and nothing is kept of them. Counted, never timed."""
+"""The cost of a batch does not grow during a run, and no batch is kept in memory. Counted, not timed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host never waits for the device between two checks: it reads no number of it there, whatever the flags.
+"""The host never waits for the device between two validations: it reads no number from it, for all flags.
 
 On the CPU a read is counted where torch makes it. On a GPU torch itself refuses each call that waits.
 """
@@ -21,7 +21,7 @@ from tests.models import Adversaries, Linear, Recurrent, Validated, batches, mac
 
 
 class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down the state of a machine each time the host reads a number of a tensor."""
+    """Records the state of a machine each time the host reads a number from a tensor."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -49,7 +49,7 @@ class Descending(Adversaries):
 
 
 def scheduled(parameters: Any) -> Any:
-    """A scheduler that follows steps, and one that follows the checks' metric."""
+    """One scheduler by step, and one that follows the metric of validations."""
     optimizer = SGD(parameters, lr=0.01)
     plateau = {"scheduler": ReduceLROnPlateau(optimizer), "monitor": "val_loss"}
     return [optimizer], [plateau, {"scheduler": StepLR(optimizer, 2), "interval": "step"}]
@@ -115,7 +115,7 @@ class Wide(TrainingModule):
 
 
 class NoWaiting(Callback):
-    """Lets torch refuse whatever waits for the GPU, from a batch's beginning to the next check."""
+    """Makes torch raise at every wait for the GPU, from a batch's beginning to the next validation."""
 
     def on_batch_start(self, machine: Any, batch: Any) -> None:
         torch.cuda.set_sync_debug_mode("error")

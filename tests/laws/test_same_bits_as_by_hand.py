@@ -1,4 +1,4 @@
-"""Law 9: a run trains the same bits as the loop that a person would write. Each test has that loop written out.
+"""Law 9: a run trains the same bits as a loop written by hand. Each test has that loop written out.
 
 Compared are parameters, buffers, gradients, the optimizers' states and the state of torch's generator, all bit for bit.
 """
@@ -34,7 +34,7 @@ from tests.models import (
 
 
 def left_by(model: nn.Module, *optimizers: Optimizer) -> list[Any]:
-    """All that a run leaves behind. The next one begins with the same random state as this one did."""
+    """Return everything that a run leaves behind; restores the random state that it began with."""
     left = [
         [p.detach() for p in model.parameters()],
         [p.grad for p in model.parameters()],
@@ -243,7 +243,7 @@ def test_dropout_and_shuffling_draw_the_same_random_numbers(length: int) -> None
 
 
 def test_loaders_with_generators_of_their_own_draw_the_same_orders() -> None:
-    """A loop that goes through a loader to its end lets the sampler end too, which may draw once more."""
+    """A ``for`` loop exhausts the sampler too, which may draw once more."""
     model, ours = twins(Perceptron)
 
     of_train, of_val = torch.Generator().manual_seed(2), torch.Generator().manual_seed(3)
@@ -601,7 +601,7 @@ def test_two_optimizers_with_windows_of_four() -> None:
 
 
 def test_two_optimizers_one_of_them_with_a_guard_of_its_own() -> None:
-    """The windows of the guard are 2, 2, 1, and their gradients are divided at the step; those of the other are all 5."""
+    """The guard's windows are 2, 2, 1, and their gradients are divided at the step; the other optimizer's windows are 5."""
     model, ours = twins(Adversaries)
     loader = batches(10)
 
@@ -858,7 +858,7 @@ def test_lbfgs_evaluates_each_split_with_the_hiddens_that_it_began_with() -> Non
 
 @pytest.mark.parametrize(("n", "last"), [(16, 4), (18, 1), (20, 2), (22, 3)])
 def test_a_stream_in_windows_of_four_and_a_last_one_that_may_be_shorter(n: int, last: int) -> None:
-    """A person cannot know the last window's length before its end either: its gradients are rescaled at its step."""
+    """A loop by hand cannot know the last window's length before its end either: it rescales the gradients at the step."""
     model, ours = twins(Linear)
     loader = stream(n)
     total = n // 2

@@ -1,4 +1,4 @@
-"""The order of visits of an iterated loop: held against the reference, the laws, and the documented examples."""
+"""The order of visits of a loop, compared with the nested loops of the reference, and documented examples."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def event(visit: Visit) -> Event:
 
 
 def visits_of(loop: Loop) -> list[Visit]:
-    """The visits of a run of this loop to which nothing is said."""
+    """Return the visits of a run of this loop without any signal."""
     return list(assert_ends(loop))
 
 
@@ -63,14 +63,14 @@ def exact(scale: float) -> Fraction:
 @given(cases())
 @settings(max_examples=300, deadline=None)
 def test_the_visits_of_a_loop_are_those_of_the_nested_loops(case: Case) -> None:
-    """State, position, global step and factor of every visit, whatever the flags, guards, stream ends, metrics and requests."""
+    """State, position, global step and factor of every visit, for all flags, guards, stream ends, metrics and stop requests."""
     assert [event(visit) for visit in case.visits()] == case.schedule().events
 
 
 @given(cases(skips_steps=True))
 @settings(max_examples=60, deadline=None)
 def test_in_each_visited_state_exactly_one_row_holds_and_every_run_ends(case: Case) -> None:
-    """Asked of every row of the full table, and of the folded one, afresh and without the dispatcher."""
+    """For every row of the full and the folded table, evaluated without the dispatcher."""
     schedule = case.schedule()
     for table in (case.full_table, case.folded_table):
         states = walk(case, table)
@@ -179,7 +179,7 @@ def test_steps_are_counted_for_each_optimizer_less_those_that_were_skipped(case:
 @given(cases(skips_steps=True))
 @settings(max_examples=60, deadline=None)
 def test_the_counters_count_what_was_done(case: Case) -> None:
-    """Batches begun, checks that came to their end, steps that were skipped, and the batches of each pass from 0."""
+    """Batches begun, validations done, steps skipped, and the batches of each pass from 0."""
     length = case.limits.val_batches
     seen: Counter[str] = Counter()
     in_pass: list[State] = []
@@ -210,7 +210,7 @@ def test_two_iterations_of_one_loop_share_nothing() -> None:
 
 @pytest.mark.parametrize("epochs", [0, 2])
 def test_signals_of_one_visit_do_not_last_into_the_next(epochs: int) -> None:
-    """Whoever drives an iterated loop says what has happened, and need not take it back."""
+    """The caller of an iterated loop sets signals and need not reset them."""
     told = {State.FETCH: "stream_ended", State.STEP: "step_skipped", **dict.fromkeys(EVALUATIONS, "pass_ended")}
     sizes = Sizes(train=None, val=[None], test=[None])
     options = Options(max_nb_epochs=epochs, min_nb_epochs=0, precision=16, val_check_interval=1)
@@ -301,7 +301,7 @@ def test_every_small_configuration_visits_what_the_nested_loops_visit(validation
 
 
 def run(train: int | None, *, guards: Guards | None = None, epochs: int = 1, splits: int = 1, **flags: object) -> list[Visit]:
-    """The visits of a run without validation."""
+    """Return the visits of a run without validation."""
     options = Options(max_nb_epochs=epochs, **flags)  # type: ignore[arg-type]
     optimizers = 1 if guards is None else 1 + max(guards.step, default=0)
     return visits_of(Loop(options, Sizes(train=train, splits=splits, optimizers=optimizers), guards=guards or Guards()))
@@ -313,14 +313,14 @@ def batches(visits: list[Visit], state: State, optimizer: int | None = None) -> 
 
 
 def checks(train: int, *, epochs: int = 1, **flags: object) -> list[tuple[int, int]]:
-    """Epoch and batch of each check."""
+    """Return epoch and batch of each validation."""
     options = Options(max_nb_epochs=epochs, nb_sanity_val_steps=0, **flags)  # type: ignore[arg-type]
     visits = visits_of(Loop(options, Sizes(train=train, val=(1,))))
     return [(v.current_epoch, v.batch_nb) for v in visits if v.state is State.VAL_CHECK]
 
 
 def names(visits: list[Visit]) -> str:
-    """The states in order."""
+    """Return the visited states in order."""
     return " ".join(visit.state.value for visit in visits)
 
 
@@ -504,7 +504,7 @@ def test_after_the_last_batch_early_stop_is_visited_once_and_after_the_end_of_th
 
 
 def stopping(train: int, improved: list[bool], *, patience: int = 1, stop: int | None = None, **flags: object) -> Case:
-    """A run with early stopping and one answer for each check."""
+    """Return a run with early stopping and one given metric result per validation."""
     options = Options(
         early_stop_callback=EarlyStopping(patience=patience),
         nb_sanity_val_steps=0,
@@ -612,7 +612,7 @@ def test_splits_without_truncated_bptt_are_no_splits() -> None:
 
 
 def test_a_validate_guard_replaces_the_flags_also_if_they_would_never_fire() -> None:
-    """Neither an epoch without checks nor an interval that does not fit is of interest to a run with a guard of its own."""
+    """With a validate guard, neither epochs without validation nor an interval that does not fit matter."""
     checked = Options(max_nb_epochs=2, nb_sanity_val_steps=0, check_val_every_n_epoch=5)
     loop = Loop(checked, Sizes(train=2, val=(1,)), guards=Guards(validate=every_n_batches(2)))
     assert batches(visits_of(loop), State.VAL_CHECK) == [1, 1]

@@ -1,4 +1,4 @@
-"""Small grids explored whole: each configuration, each moment, and whatever may come from outside in each of them.
+"""Small grids of configurations, explored completely: every moment, with every signal from outside.
 
 The numbers of moments are pinned in ``data/moments.json``, by grid and by the row that holds in them. They change where a
 rule changes, and say where. ``python -m tests.laws.test_small_grids`` writes them anew.
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 
 def product(**values: Any) -> Iterator[dict[str, Any]]:
-    """Each combination of the values, by their names."""
+    """Yield each combination of the values, by name."""
     for combination in itertools.product(*values.values()):
         yield dict(zip(values, combination, strict=True))
 
@@ -54,7 +54,7 @@ def splits() -> Iterator[Configuration]:
 
 
 def checks() -> Iterator[Configuration]:
-    """Every interval and number of epochs between checks, over val loaders of 1 and 2 batches and one without a length."""
+    """Every interval and number of epochs between validations, with val loaders of 1 and 2 batches and one without a length."""
     for p in product(
         train=(1, 2, 3, 4),
         interval=(1, 2, 0.5, 1.0),
@@ -78,7 +78,7 @@ def checks() -> Iterator[Configuration]:
 
 
 def stopping() -> Iterator[Configuration]:
-    """Patience that gives out, or not, or is regained, at any check, under every minimum of epochs and with open windows."""
+    """Patience exhausted, kept or regained at any validation, with every minimum of epochs and with open windows."""
     for p in product(train=(1, 2, 3, 4), k=(1, 2, 3), interval=(1, 2, 1.0), least=(0, 1, 2), most=(1, 2, 3), test=((), (1,))):
         if p["least"] > p["most"] or (p["interval"] == 2 and p["train"] == 1):
             continue
@@ -127,7 +127,7 @@ def rollbacks() -> Iterator[Configuration]:
 
 
 def replaced() -> Iterator[Configuration]:
-    """Guards of the user's in any of the places, which may answer either way whenever they are asked."""
+    """User guards in every place, which may return either value at any time."""
     for p in product(step=range(5), check=BOTH, save=BOTH, stop=BOTH, train=(1, 2, 3)):
         steps: dict[int, Guard] = [
             {},

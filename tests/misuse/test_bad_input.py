@@ -1,4 +1,4 @@
-"""What is wrong with models, loaders and hooks, and what a run leaves behind where an exception or a request ends it."""
+"""Errors for wrong models, loaders and hooks; and what a run leaves behind if an exception or a stop ends it."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class Trap(Callback):
 
 
 class TrapForTransitions(Trap):
-    """The same with the hook that is called after every transition."""
+    """The same, with the hook that is called after every transition."""
 
     def on_transition(self, machine: Any, transition: Any) -> None:
         self.passes("callback on_transition")
@@ -308,7 +308,7 @@ class TrappedLoader:
 
 
 def trapped(model: Trapped, **options: Any) -> Machine:
-    """A run of 2 epochs of 4 batches in windows of 2: a sanity pass of 1 batch, checks after batches 1 and 3, and a test."""
+    """2 epochs of 4 batches in windows of 2: a sanity pass of 1 batch, validations after batches 1 and 3, and a test."""
     common = {"max_nb_epochs": 2, "accumulate_grad_batches": 2, "val_check_interval": 2, "nb_sanity_val_steps": 1}
     return machine_of(model, callbacks=[model.trap], **{**common, **options})
 
@@ -333,7 +333,7 @@ def in_steps(machine: Machine) -> None:
 
 
 class OurError(Exception):
-    """What somebody's hook raises."""
+    """An error of the user's."""
 
 
 # Each place with a number n, and where the run stands when it is passed for the n-th time: state, epoch, batch, optimizer.
@@ -517,7 +517,7 @@ def test_the_same_exception_in_two_runs_names_both_places_once_each() -> None:
 
 
 def test_a_run_that_failed_cannot_be_gone_on_with() -> None:
-    """Its batches and windows are gone: going on would train something else than was asked for."""
+    """Its batches and windows are lost: continuing would train something else."""
     machine = trapped(Trapped(Trap("training_step", 5, raising(OurError))))
     with pytest.raises(OurError):
         machine.run()

@@ -1,4 +1,4 @@
-"""An error that ends a run tells how the run came to where it stood: readable, and once."""
+"""An error that ends a run has its recent transitions as a note: readable, and once."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class Failing(Validated):
 
 
 def in_one_go(machine: Machine) -> None:
-    """One engine."""
+    """Run with our engine."""
     machine.run()
 
 
 def in_steps(machine: Machine) -> None:
-    """The same, a transition at a time."""
+    """Run one transition at a time."""
     for _ in machine:
         pass
 
 
 def by_the_library(machine: Machine) -> None:
-    """The other engine."""
+    """Run with the second engine."""
     machine.as_transitions().model.run()
 
 
 def told(go: Callable[[], object]) -> str:
-    """The error as Python prints it."""
+    """Return the error as Python prints it."""
     with pytest.raises(ValueError, match="no more") as caught:
         go()
     return "".join(traceback.format_exception(caught.value))

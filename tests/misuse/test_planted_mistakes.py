@@ -1,4 +1,4 @@
-"""Mistakes as users make them, each with the finding that it must produce."""
+"""Typical mistakes of users, each with the finding of the static check that it must produce."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ Change = Callable[[list[Row]], list[Row]]
 
 
 def the_one(report: Report) -> Finding:
-    """The only finding of a report."""
+    """Return the only finding of a report."""
     [finding] = report.findings
     return finding
 
 
 def of_three_epochs(**given: Any) -> Report:
-    """The report on three epochs of five batches, unless told otherwise."""
+    """Return the report on a run, by default of three epochs of five batches."""
     given = {"train": 5, **given}
     sizes = {name: given.pop(name) for name in ("train", "val", "optimizers", "guards") if name in given}
     return check(Options(**{"max_nb_epochs": 3, "nb_sanity_val_steps": 0, **given}), **sizes)
 
 
 def warned_by_build(model: nn.Module, *loaders: Any, **given: Any) -> list[str]:
-    """What `build` warns of."""
+    """Return the warnings of `build`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         machine_of(model, *loaders, **given)

@@ -175,7 +175,7 @@ def test_only_the_adapters_import_the_package_transitions(module: str) -> None:
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[0] not in ("cli", "__main__")])
 def test_nothing_but_the_command_line_imports_it_or_its_library(module: str) -> None:
-    """Who imports fsmtrain in a script of their own does not wait for it."""
+    """A script that imports fsmtrain does not wait for the command line's packages."""
     imported = imports_of(module)
     assert not outsiders(imported) & {"cyclopts", "docstring_parser"}
     assert not {other for other in of_ours(imported) if other.split(".")[0] == "cli"}

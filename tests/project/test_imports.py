@@ -1,4 +1,4 @@
-"""What is imported, and when: what a run does not use is not there."""
+"""Import time: a run imports nothing that it does not use."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print("brought:", *(set({optional!r}) & set(sys.modules) - before))
 
 
 def told(code: str, folder: Path) -> list[str]:
-    """The words that a fresh process prints in its last line."""
+    """Return the words that a new process prints in its last line."""
     command = [sys.executable, "-c", code]
     environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder, env=environment)
@@ -60,12 +60,12 @@ print("and", *sorted(tops - set(sys.stdlib_module_names)))
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", ["quiet=True, runs_dir=None", ""])
 def test_a_plain_run_brings_in_nothing_that_it_does_not_use(flags: str, tmp_path: Path) -> None:
-    """By default too: where there is no terminal, no bar is drawn."""
+    """Also by default: without a terminal no bar is drawn."""
     assert told(TRAINS.format(flags=flags, optional=OPTIONAL), tmp_path) == ["brought:"]
 
 
 def test_the_optional_parts_are_there_when_they_are_asked_for(tmp_path: Path) -> None:
-    """So that their names above are those that they have."""
+    """So the names above are the real ones."""
     code = f"""
 import sys, fsmtrain, fsmtrain.adapters.transitions, fsmtrain.cli.app, fsmtrain.prove
 import fsmtrain.views.console.progress_bar, fsmtrain.views.diagrams.formats, fsmtrain.views.recording.report.page

@@ -1,4 +1,4 @@
-"""Whether each field of a checkpoint is needed: ``python -m tests.resuming.checkpoint_fields [SCENARIO ...]``.
+"""Drop each field of a checkpoint and see what changes: ``python -m tests.resuming.checkpoint_fields [SCENARIO ...]``.
 
 A field is dropped by making it what it is in a run that has not begun. It is needed if some run that goes on from such a
 checkpoint ends otherwise than the whole run, or is refused. Prints how many fields are, and names each that is not.
@@ -154,7 +154,7 @@ def field_at(tree: Any, path: tuple[Any, ...]) -> Any:
 
 
 def main(arguments: list[str]) -> int:
-    """Drop each; returns the exit code."""
+    """Drop each field; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "scenarios", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)}; by default {len(MOMENT_STEPS)}"

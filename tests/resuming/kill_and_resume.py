@@ -1,4 +1,4 @@
-"""Real processes that kill themselves at one moment of a run, others that resume it, and what is compared of them.
+"""Runs in child processes that kill themselves at a given moment, are resumed, and compared.
 
 All of them are forked from one process that has imported torch and computed nothing, so that hundreds cost seconds.
 """
@@ -32,7 +32,7 @@ Moment = tuple[int, str]  # the visit, from 0, and the stage of it; or the opera
 
 
 def import_torch_modules() -> None:
-    """Import what torch imports when it is first used: here once, and not in each child. No gradient is computed.
+    """Import what torch imports lazily, once here and not in each child. No gradient is computed.
 
     A process that has computed one cannot be forked and compute others.
     """
@@ -45,7 +45,7 @@ def import_torch_modules() -> None:
 
 
 class UnexpectedExit(Exception):
-    """A child ended in a way that nobody expected."""
+    """A child process ended in an unexpected way."""
 
 
 def run_in_child(act: Callable[[], Any], folder: Path, *, kill_after: float | None = None) -> Any:
@@ -84,7 +84,7 @@ def run_in_child(act: Callable[[], Any], folder: Path, *, kill_after: float | No
 
 
 def outcome(machine: Machine, visits: TransitionRecorder) -> dict[str, Any]:
-    """All that two runs must have in common at their ends."""
+    """Return everything that two runs must have in common at their ends."""
     memory = machine._run
     return {
         "weights": weights(machine.model),
@@ -102,7 +102,7 @@ def outcome(machine: Machine, visits: TransitionRecorder) -> dict[str, Any]:
 
 
 def uninterrupted_run(scenario: Scenario) -> dict[str, Any]:
-    """The run that nobody kills."""
+    """Run without being killed; returns the outcome."""
     visits = TransitionRecorder()
     machine = scenario([visits])
     machine.run()
@@ -110,7 +110,7 @@ def uninterrupted_run(scenario: Scenario) -> dict[str, Any]:
 
 
 def resumed_run(scenario: Scenario, *, must: bool) -> dict[str, Any]:
-    """A run that goes on where the one before was killed; from the start, where that had saved nothing."""
+    """Resume the run that was killed, from the start if it had saved nothing; returns the outcome."""
     visits = TransitionRecorder()
     machine = scenario([visits])
     if must or any(Path("checkpoints").glob("0*")):
@@ -128,7 +128,7 @@ def run_until_killed(scenario: Scenario, moment: Moment) -> int:
 
 
 class _KillAtMoment:
-    """Counts the visits of a run, and kills its process at one stage of one."""
+    """Counts the visits of a run and kills its process at a given stage of one."""
 
     def __init__(self, machine: Machine, moment: Moment) -> None:
         self.machine, self.moment = machine, moment
@@ -153,7 +153,7 @@ class _KillAtMoment:
         self.visit += 1
 
     def come_to(self, stage: str) -> None:
-        """Die here, if it is the moment."""
+        """Kill this process if this is the moment."""
         if (self.visit, stage) == self.moment:
             if self.machine._checkpoints._open_folder is not None:
                 self.machine._checkpoints._open_folder._writer.wait()
@@ -161,21 +161,21 @@ class _KillAtMoment:
 
 
 def differences(whole: dict[str, Any], resumed: dict[str, Any]) -> list[str]:
-    """What is not the same of two runs; of the events of the second one, that they are the first one's last."""
+    """Return the names of what differs between two runs; the events of the second must be the last ones of the first."""
     found = [name for name in whole if name != "events" and not same_bits(whole[name], resumed[name])]
     events = resumed["events"]
     return found + (["events"] if whole["events"][len(whole["events"]) - len(events) :] != events else [])
 
 
 def empty_folder(folder: Path) -> Path:
-    """An empty folder."""
+    """Empty a folder; returns it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
 class KillMatrix:
-    """One scenario's row of the matrix: the run that nobody kills, and those that are killed."""
+    """One scenario's row of the matrix: the uninterrupted run, and the killed ones."""
 
     counted = "visit"
 
@@ -188,15 +188,15 @@ class KillMatrix:
         self.wrong: list[str] = []
 
     def moments(self) -> list[Moment]:
-        """Every stage of every visit."""
+        """Return every stage of every visit."""
         return [(visit, stage) for visit in range(self.visits) for stage in STAGES]
 
     def run_to(self, moment: Moment) -> Any:
-        """Run in a process that kills itself at a moment."""
+        """Run until this process kills itself at a moment."""
         return run_until_killed(self.scenario, moment)
 
     def kill(self, moment: Moment) -> None:
-        """Kill a run at a moment, resume it, and compare."""
+        """Kill a run at a moment, resume it, and compare the outcomes."""
         folder = empty_folder(self.folder)
         if run_in_child(lambda: self.run_to(moment), folder) is not None:
             raise UnexpectedExit(f"{self.name}: nothing was killed at {moment}")

@@ -1,4 +1,4 @@
-"""The kill matrix: ``python -m tests.resuming.kill_matrix [--every N] [SCENARIO ...]``.
+"""The kill matrix, every kill of every scenario: ``python -m tests.resuming.kill_matrix [--every N] [SCENARIO ...]``.
 
 Each run is killed at every stage of every visit (or at every N-th), resumed, and compared with the run that nobody kills; those
 of `writing` at every operation on files. Prints how many of how many came out the same, bit for bit.
@@ -21,7 +21,7 @@ MEMORY = Path("/dev/shm")  # a folder in memory, where there is one: what is syn
 
 
 def main(arguments: list[str]) -> int:
-    """Kill everywhere; returns the exit code."""
+    """Run the matrix; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     rows = {**dict.fromkeys(SCENARIOS, KillMatrix), **dict.fromkeys(WRITING_SCENARIOS, WritingKillMatrix)}
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {'; '.join(rows)}; by default all")

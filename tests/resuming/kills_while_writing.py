@@ -1,4 +1,4 @@
-"""Kills while a checkpoint is being written: at each operation on files that the background writer of a run makes.
+"""Kills during the writing of a checkpoint: at each file operation of the background writer.
 
 The run goes on meanwhile, so that the newest checkpoint may be of any moment before.
 """

@@ -1,4 +1,4 @@
-"""Killed at random moments: ``python -m tests.resuming.random_kills [--kills N] [--seed N] [LOADER ...]``.
+"""Kill runs at random moments: ``python -m tests.resuming.random_kills [--kills N] [--seed N] [LOADER ...]``.
 
 A small model with dropout trains on shuffled data by Adam under a schedule for each step, with windows of 4 batches and four
 checks an epoch, and is saved in the background every few batches. It is killed from outside at ten random moments, a run each,

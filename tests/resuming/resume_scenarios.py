@@ -1,4 +1,4 @@
-"""Runs that are killed and resumed: each small, with a part of its own that a checkpoint must not forget."""
+"""Scenarios for killing and resuming: small runs, each with one part that a checkpoint must restore."""
 
 from __future__ import annotations
 

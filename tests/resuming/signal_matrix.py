@@ -1,4 +1,4 @@
-"""Signals to whole groups of processes: ``python -m tests.resuming.signal_matrix [--random N]``.
+"""Send signals to whole process groups: ``python -m tests.resuming.signal_matrix [--random N]``.
 
 A run with two workers gets SIGINT, SIGTERM or SIGUSR1, its group and all. It must end with the signal's exit code, and go on
 from where it was stopped to the same bits as the run to which nobody sends anything. Each signal is tried with workers that are
@@ -33,7 +33,7 @@ MOMENTS = {"between": (24, 16, 31), "fetched": (20, 40, 65), "starting": (4, 2, 
 
 @frozen
 class Case:
-    """A signal, how workers are made, and when it comes."""
+    """A signal, how workers are started, and when it is sent."""
 
     name: str
     context: str
@@ -45,7 +45,7 @@ class Case:
 
 
 def all_cases() -> list[Case]:
-    """The combinations."""
+    """Return all combinations."""
     return [
         Case(name, context, when, ats[(number + row) % len(ats)])
         for when, ats in MOMENTS.items()
@@ -55,7 +55,7 @@ def all_cases() -> list[Case]:
 
 
 def start_run(folder: Path, *how: str) -> tuple[int, str]:
-    """A run in a group of its own: its exit code, and what it said."""
+    """Run in a process group of its own; returns the exit code and the output."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.resuming.signalled_run", *how]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     # Signals that are ignored here, as in what a shell runs in the background, would be ignored there.
@@ -78,7 +78,7 @@ def start_run(folder: Path, *how: str) -> tuple[int, str]:
 
 
 def uninterrupted_outcome(folder: Path) -> Any:
-    """The outcome of the run to which nobody sends anything. It does not depend on how workers are made."""
+    """Return the outcome of a run without a signal. It does not depend on how workers are started."""
     return _outcome(folder, "fork")
 
 
@@ -90,14 +90,14 @@ def _outcome(folder: Path, *how: str) -> Any:
 
 
 class TooLate(Exception):
-    """The run ended before the signal came."""
+    """The run ended before the signal was sent."""
 
 
 def stop_and_resume(folder: Path, reference: Any, case: Case) -> list[str]:
-    """Stop a run, and go on: what is wrong with it.
+    """Stop a run and resume it; returns what is wrong, in words.
 
     Raises:
-        TooLate: There was nothing to stop any more.
+        TooLate: The run had ended already.
     """
     code, said = start_run(folder, case.context, case.name, case.when, str(case.at))
     if code == 0 and case.when == "any":
@@ -115,7 +115,7 @@ def stop_and_resume(folder: Path, reference: Any, case: Case) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Try all; returns the exit code."""
+    """Run all combinations; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--random", type=int, default=0, metavar="N", help="so many more, at random times")
     parser.add_argument("--only", choices=tuple(MOMENTS), help="only this kind of moment")

@@ -1,4 +1,4 @@
-"""A run with two workers whose whole group gets a signal: ``python -m tests.resuming.signalled_run CONTEXT [SIGNAL WHEN AT]``.
+"""A run with two workers that signals its process group: ``python -m tests.resuming.signalled_run CONTEXT [SIGNAL WHEN AT]``.
 
 The signal comes *between* two visits, after transition AT; while a batch after that is being *fetched*; right before the AT-th
 start of a worker, when others are *starting*; or at *any* time, AT milliseconds after the run's beginning. The state in which
@@ -31,7 +31,7 @@ HOLD_FILE = Path("held")  # while there is such a file, no item comes
 
 
 class HeldSamples(NoisySamples):
-    """Samples that can be held back."""
+    """Samples that wait while a file exists."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         while HOLD_FILE.exists():
@@ -66,7 +66,7 @@ CONTEXTS = {"fork": _Fork, "forkserver": _ForkServer}
 
 
 class SignalSender(TransitionRecorder):
-    """Sends the signal, and says where the run was."""
+    """Sends the signal and prints the state of the run."""
 
     def __init__(self, number: signal.Signals, when: str, at: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`ModelCheckpoint`: when it saves, what it keeps, and that a check ranks the weights that it looked at."""
+"""`ModelCheckpoint` in runs: when it saves, what it keeps, and that a validation ranks the weights that it evaluated."""
 
 from __future__ import annotations
 

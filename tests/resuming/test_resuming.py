@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: what is in it is needed, what does not fit is refused, and what differs is told."""
+"""Resuming from a checkpoint: its fields are needed, what does not fit is refused, harmless differences are warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A signal to the whole group, workers included: the run stops, is saved, and goes on as if nothing had been.
+"""A signal to the whole process group, workers included: the run stops, saves, and resumes to the same bits.
 
 All combinations are one command, see `signals`; here are some of them.
 """

@@ -1,4 +1,4 @@
-"""Stopped while it holds what no checkpoint can: a pass begins again, a batch comes to its end, and the bits are the same."""
+"""Stops in a pass or batch whose state cannot be saved: the pass restarts, the batch is finished, the bits are the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every optimizer and every scheduler of torch: a run that goes on from a checkpoint trains the same bits."""
+"""Every optimizer and scheduler of torch: a run resumed from a checkpoint trains the same bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fit`` and ``test``: a user's module, by its name."""
+"""The commands ``fit`` and ``test`` on a user's module, named as ``file.py:Class``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``plan``, ``check`` and ``draw``, as they are typed."""
+"""The commands ``plan``, ``check`` and ``draw``."""
 
 from __future__ import annotations
 

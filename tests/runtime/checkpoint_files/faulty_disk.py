@@ -1,4 +1,4 @@
-"""A disk that fails when it is told to, and forgets at a power cut what was not synced. All in memory."""
+"""A disk in memory that fails on request, and loses at a power cut what was not synced."""
 
 from __future__ import annotations
 

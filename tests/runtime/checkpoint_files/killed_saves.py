@@ -1,4 +1,4 @@
-"""A process that saves and is killed, over and over: ``python -m tests.runtime.checkpoint_files.killed_saves FOLDER``.
+"""Saves in a process that is killed, repeatedly: ``python -m tests.runtime.checkpoint_files.killed_saves FOLDER``.
 
 It forks a child for each operation on files that a save has. The child kills itself with SIGKILL as it comes to that
 operation, in the middle of it where it is a write; the parent then looks at what is there, and prints a line of JSON.

@@ -1,4 +1,4 @@
-"""States of all kinds for the codec, and what it means that one came back."""
+"""State trees of all kinds for the codec, and how two are compared."""
 
 from __future__ import annotations
 

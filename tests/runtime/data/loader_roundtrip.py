@@ -1,4 +1,4 @@
-"""A run through a loader that can be saved anywhere, and gone on with by a new loader: what the tests of positions compare."""
+"""Runs through a loader that is saved at every place and continued by a new loader, and their comparison."""
 
 from __future__ import annotations
 

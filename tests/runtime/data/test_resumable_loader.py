@@ -1,4 +1,4 @@
-"""A run is saved at every place in a loader of every kind, and a new loader goes on from there to the same bits."""
+"""A loader of every kind is saved at every place, and a new loader continues from there to the same bits."""
 
 from __future__ import annotations
 

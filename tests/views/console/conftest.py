@@ -1,4 +1,4 @@
-"""Terminals for the tests of what is drawn on them."""
+"""Fixtures: terminals and progress bars."""
 
 from __future__ import annotations
 

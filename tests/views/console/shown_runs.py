@@ -1,4 +1,4 @@
-"""Runs to look at, and stand-ins for parts of them. Nothing here knows what a test expects."""
+"""Runs with a progress display, and stand-ins for their parts."""
 
 from __future__ import annotations
 

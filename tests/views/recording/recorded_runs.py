@@ -1,4 +1,4 @@
-"""Runs that are recorded, and what their folders hold. Nothing here knows what a test expects."""
+"""Recorded runs, and functions that read their folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chromium without a window, driven over two pipes: what a page looks like, what it says, and what it asks the network for."""
+"""Headless Chromium, driven over two pipes: screenshots, console messages and network requests of a page."""
 
 from __future__ import annotations
 

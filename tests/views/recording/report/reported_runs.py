@@ -1,4 +1,4 @@
-"""Folders of runs that a report is made of, and the pages that come of them. Nothing here knows what a test expects."""
+"""Run folders to report, and the parsed pages of their reports."""
 
 from __future__ import annotations
 
