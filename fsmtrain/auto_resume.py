@@ -17,7 +17,7 @@ from attrs import frozen
 from fsmtrain.core.states import State
 from fsmtrain.errors import UsageError
 from fsmtrain.options import Options
-from fsmtrain.runtime.checkpointing.selection import FOLDER, has_checkpoints
+from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, has_checkpoints
 from fsmtrain.views.recording.files.json_files import read_json
 from fsmtrain.views.recording.folder_lock import FolderLock, lock_folder
 from fsmtrain.views.recording.folder_names import runs_newest_first

@@ -35,15 +35,10 @@ from fsmtrain.renamed import renamed_attributes
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
+from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, has_checkpoints, load_checkpoint
 from fsmtrain.runtime.checkpointing.manager import CheckpointManager
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
-from fsmtrain.runtime.checkpointing.selection import (
-    FOLDER,
-    MetricRanking,
-    has_checkpoints,
-    load_checkpoint,
-    split_callbacks,
-)
+from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking, split_callbacks
 from fsmtrain.runtime.data.worker_exit import is_worker_exit
 from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingMetrics
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue

@@ -1,4 +1,4 @@
-"""Which arguments a step method of the user's gets: matched by name once, when the machine is built."""
+"""Match the arguments of a step method by name or position, once, when the machine is built."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fsmtrain.errors import ModelError
 
 Step = Callable[..., Any]
 
-# The names under which an argument may be asked for.
+# The parameter names for each argument.
 NAMES: dict[str, tuple[str, ...]] = {
     "batch": ("batch",),
     "batch_nb": ("batch_nb", "batch_idx"),
@@ -24,18 +24,18 @@ _ARGUMENT = {name: argument for argument, names in NAMES.items() for name in nam
 class StepSignature:
     """A step method with its arguments matched.
 
-    A call is ``method(*arguments[:count])``, of all arguments in the caller's order. Where the method takes the first of them
-    as they come, and most do, it is the user's own, with nothing in between.
+    A call is ``method(*arguments[:count])``, with all arguments in the caller's order. If the user's method takes the first of
+    them in this order, as most do, `method` is the user's own, without a wrapper.
 
     Args:
         method: The bound method.
         name: Its name, for errors.
-        given: The arguments that there are, in the documented order. Parameters with other names get, by position, those
-            that no parameter asks for by name.
+        available: The arguments that exist in this run, in the documented order. Parameters with other names get, by
+            position, those that no parameter takes by name.
         order: The arguments of a call, in the caller's order.
 
     Raises:
-        ModelError: A parameter that nothing is given to.
+        ModelError: A parameter for which there is no argument.
     """
 
     def __init__(self, method: Step, name: str, *, available: Sequence[str], order: Sequence[str]) -> None:
@@ -49,14 +49,14 @@ class StepSignature:
             self.method, self.count = _caller(method, places, named), len(order)
 
 
-def _match(method: Step, name: str, given: Sequence[str], order: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The arguments for the positional parameters in their order, and those for the keyword-only ones."""
+def _match(method: Step, name: str, available: Sequence[str], order: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the arguments for the positional parameters in their order, and those for keyword-only ones."""
     parameters = list(inspect.signature(method).parameters.values())
     by_name = {_ARGUMENT[p.name] for p in parameters if p.name in _ARGUMENT}
-    rest = [argument for argument in given if argument not in by_name]
+    rest = [argument for argument in available if argument not in by_name]
     positional: list[str] = []
     keywords: dict[str, str] = {}
-    skipped = False  # once a parameter keeps its default, the later ones can only be given by name
+    skipped = False  # after a parameter that keeps its default, the others can only be passed by name
     for p in parameters:
         if p.kind is p.VAR_POSITIONAL:
             positional += [] if skipped else rest
@@ -66,14 +66,14 @@ def _match(method: Step, name: str, given: Sequence[str], order: Sequence[str]) 
             continue
         if p.name in _ARGUMENT:
             argument: str | None = _ARGUMENT[p.name]
-            if argument not in order or (argument not in given and p.default is not p.empty):
+            if argument not in order or (argument not in available and p.default is not p.empty):
                 argument = None
         else:
             argument = rest.pop(0) if rest else None
         if argument is None:
             if p.default is p.empty:
                 raise ModelError(
-                    f"{name}: nothing is given to its parameter {p.name!r}. It can take {', '.join(given)}, matched by name."
+                    f"{name}: there is no argument for its parameter {p.name!r}. It can take {', '.join(available)}, matched by name."
                 )
             skipped = True
         elif p.kind is p.KEYWORD_ONLY or (skipped and p.kind is not p.POSITIONAL_ONLY):
@@ -84,7 +84,7 @@ def _match(method: Step, name: str, given: Sequence[str], order: Sequence[str]) 
 
 
 def _caller(method: Step, places: list[int], named: dict[str, int]) -> Step:
-    """A function of all arguments in the caller's order that hands on those that the method takes."""
+    """Return a function of all arguments in the caller's order that passes on those that the method takes."""
     if named:
         return lambda *args: method(*[args[i] for i in places], **{key: args[i] for key, i in named.items()})
     return lambda *args: method(*[args[i] for i in places])

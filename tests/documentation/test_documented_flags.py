@@ -415,7 +415,7 @@ def test_early_stopping_callback() -> None:
     assert stops_after(1.0, math.nan, math.nan, 0.5) == 3
     assert stops_after(1.0, 2.0, 2.0, patience=0) == 2
 
-    with pytest.raises(MetricError, match=r"'accuracy', which the check did not return. It returned 'val_loss'"):
+    with pytest.raises(MetricError, match=r"'accuracy', which the validation did not return. It returned 'val_loss'"):
         quiet_trainer(early_stop_callback=EarlyStopping(monitor="accuracy")).fit(Model())
 
 

@@ -9,15 +9,9 @@ from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import FsmtrainError, NonFiniteError, ResumeError
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
+from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, CheckpointFolder, load_checkpoint
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, load_run_snapshot, take_run_snapshot
-from fsmtrain.runtime.checkpointing.selection import (
-    BATCH,
-    FOLDER,
-    CheckpointFolder,
-    MetricRanking,
-    load_checkpoint,
-    retention_policy,
-)
+from fsmtrain.runtime.checkpointing.save_top_k import BATCH, MetricRanking, retention_policy
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.nonfinite_policy import validate_rollback

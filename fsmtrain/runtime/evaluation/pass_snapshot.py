@@ -1,4 +1,4 @@
-"""Where a pass over val or test loaders began: saved in its place where its outputs are no data that a checkpoint can hold."""
+"""A snapshot of the beginning of a val or test pass, to save instead if no checkpoint can hold the pass's outputs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _Version = tuple[Tensor, int | None]
 
 @frozen(eq=False)
 class PassSnapshot:
-    """The moment before a pass fetched its first batch.
+    """Loader positions and random states before a pass fetched its first batch.
 
-    The model is not copied: what has been changed of it since is known by the versions that torch counts of each tensor.
+    The model is not copied: changes of it are detected by the version that torch counts for each tensor.
     """
 
     positions: Mapping[ResumableLoader, Position]
@@ -28,13 +28,13 @@ class PassSnapshot:
 
     @property
     def changed(self) -> list[str]:
-        """The names of the parameters and buffers that are not what they were."""
+        """The names of the parameters and buffers that have changed since."""
         now = dict(_versions(self._model))
         return sorted(name for name in {*now, *self._versions} if not _same(now.get(name), self._versions.get(name)))
 
 
 def take_pass_snapshot(cursors: Iterable[ResumableLoader], model: nn.Module) -> PassSnapshot:
-    """This moment."""
+    """Take a snapshot now."""
     positions = {cursor: cursor.state_dict() for cursor in cursors}
     return PassSnapshot(positions, get_rng_state(), model, dict(_versions(model)))
 

@@ -1,7 +1,7 @@
-"""`MetricQueue`: the metrics that a run leaves behind as it goes on, for whoever writes them down. Training only appends.
+"""Queue of metric records: the training thread appends, the recorder thread pops. Neither waits for the other.
 
-A number of the CPU is read at once, which takes less than a microsecond. One on another device stays there: it is sent to the
-host by whoever takes the notes, many in one copy, and is read when it has come.
+A number on the CPU is read at once, which takes less than a microsecond. One on another device stays there until the record is
+popped; then many are copied to the host at once, and read when they have arrived.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from fsmtrain.core.metric_record import Kind, MetricRecord
 from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingScalars
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
 
-MAX_PENDING_RECORDS = 1 << 16  # notes that wait to be taken; beyond these the oldest are lost, and counted
+MAX_PENDING_RECORDS = 1 << 16  # beyond these the oldest are dropped, and counted
 LOSS = "loss"
 
-# Of a note: kind, time, epoch, batch, step, optimizer, learning rate, and the names and values of its metrics.
+# A queued record: kind, seconds, epoch, batch, step, optimizer, learning rate, metrics by name.
 _Pending = tuple[Kind, float, int, int, int, int | None, Any, Metrics]
 
 
 @frozen(eq=False)
 class PendingRecords:
-    """Notes that have been taken, their numbers on the way to the host."""
+    """Popped records, whose numbers may still be on their way to the host."""
 
     pending: list[_Pending]
-    numbers: PendingScalars | None  # None where nothing had to be sent
+    numbers: PendingScalars | None  # None if nothing has to be copied
 
     @property
     def arrived(self) -> bool:
-        """Whether all numbers are there. Asking waits for nothing."""
+        """Whether all numbers have arrived. Never blocks."""
         return self.numbers is None or self.numbers.arrived
 
     def records(self) -> list[MetricRecord]:
-        """The notes, once they have arrived."""
+        """Return the records. Call it once they have arrived."""
         if self.numbers is None:
             return [MetricRecord(k, s, e, b, n, values, o, lr) for k, s, e, b, n, o, lr, values in self.pending]  # type: ignore[arg-type]
         numbers = iter(self.numbers.numbers())
-        notes = []
+        records = []
         for kind, seconds, epoch, batch, step, optimizer, lr, values in self.pending:
             rate = None if lr is None else next(numbers)
-            here = dict(zip(values, numbers, strict=False))
-            notes.append(MetricRecord(kind, seconds, epoch, batch, step, here, optimizer, rate))
-        return notes
+            metrics = dict(zip(values, numbers, strict=False))
+            records.append(MetricRecord(kind, seconds, epoch, batch, step, metrics, optimizer, rate))
+        return records
 
 
 class MetricQueue:
-    """What the training thread notes and another thread takes. Neither waits for the other.
+    """The metric records of a run that wait to be recorded.
 
     Args:
-        counters: The run's.
-        optimizers: The run's.
+        counters: The counters of the run.
+        optimizers: Its optimizers.
     """
 
     def __init__(self, counters: Counters, optimizers: Iterable[Any]) -> None:
@@ -65,20 +65,22 @@ class MetricQueue:
         several = len(self._optimizers) > 1
         self._losses = [f"{LOSS}/{i}" if several else LOSS for i in range(len(self._optimizers))]
         self._waiting: deque[_Pending] = deque(maxlen=MAX_PENDING_RECORDS)
-        self._noted = self._taken = 0
-        self._begun = perf_counter()
-        self._is_elsewhere = False  # whether any number has been left on a device
-        self.windows: list[dict[int, int]] = [{} for _ in self._optimizers]  # of each optimizer: how many of each length closed
+        self._appended_count = self._popped_count = 0
+        self._began_at = perf_counter()
+        self._needs_copy = False  # whether any number is on a device
+        self.windows: list[dict[int, int]] = [
+            {} for _ in self._optimizers
+        ]  # for each optimizer: window length -> windows closed
         self.host_transfer = HostTransfer()
 
     def begin(self) -> None:
-        """The run begins now, in this thread."""
-        self._begun, self.host_transfer = perf_counter(), HostTransfer()
+        """Start the clock of the records. Call it in the training thread."""
+        self._began_at, self.host_transfer = perf_counter(), HostTransfer()
 
-    # ---- by the thread that trains
+    # ---- in the training thread
 
     def forward(self, index: int, loss: Tensor, metrics: Metrics | None) -> None:
-        """Note a train batch's forward, for the optimizer with this index. A metric may have the loss's name: it counts."""
+        """Append the loss and metrics of a forward. A metric with the loss's name replaces it."""
         counters = self._counters
         values: Metrics = {self._losses[index]: loss.item() if loss.is_cpu else self._left_on_device(loss)}
         if metrics:
@@ -87,11 +89,11 @@ class MetricQueue:
         lr = self._optimizers[index].param_groups[0]["lr"]
         if isinstance(lr, Tensor):
             lr = self._copied(lr)
-        self._noted += 1
+        self._appended_count += 1
         self._waiting.append(
             (
                 "train",
-                perf_counter() - self._begun,
+                perf_counter() - self._began_at,
                 counters.current_epoch,
                 counters.batch_nb,
                 counters.global_step,
@@ -102,53 +104,53 @@ class MetricQueue:
         )
 
     def window(self, index: int, length: int) -> None:
-        """Note that a window of this many backwards is closed."""
+        """Count a closed window of this many backwards."""
         lengths = self.windows[index]
-        lengths[max(1, length)] = lengths.get(max(1, length), 0) + 1  # where all are single nobody counts
+        lengths[max(1, length)] = lengths.get(max(1, length), 0) + 1  # if all windows are single, their length is not counted
 
     def metrics(self, kind: Kind, metrics: Metrics) -> None:
-        """Note the metrics of a pass, or of a hook."""
+        """Append the metrics of a pass, or of a hook."""
         counters = self._counters
         at = counters.current_epoch, counters.batch_nb, counters.global_step
         values = {name: self._copied(value) if isinstance(value, Tensor) else value for name, value in metrics.items()}
-        self._noted += 1
-        self._waiting.append((kind, perf_counter() - self._begun, *at, None, None, values))
+        self._appended_count += 1
+        self._waiting.append((kind, perf_counter() - self._began_at, *at, None, None, values))
 
     def _copied(self, value: Tensor) -> Scalar:
-        """A metric as it is now, whatever is written into it later."""
+        """Return the present value of a metric, whatever is written into its tensor later."""
         return float(value.item()) if value.is_cpu else self._left_on_device(value.clone())
 
     def _left_on_device(self, value: Tensor) -> Tensor:
-        """A number that stays on its device for now."""
-        self._is_elsewhere = True
+        """Return a number that stays on its device for now."""
+        self._needs_copy = True
         return value.detach()
 
-    # ---- by the thread that writes
+    # ---- in the recorder thread
 
     def pop(self, max_records: int = 8192) -> PendingRecords:
-        """Take the notes that wait, the oldest first, and send their numbers to the host."""
-        noted = [self._waiting.popleft() for _ in range(min(max_records, len(self._waiting)))]
-        self._taken += len(noted)
-        if not self._is_elsewhere:
-            return PendingRecords(noted, None)
+        """Remove and return the oldest records, and start copying their numbers to the host."""
+        records = [self._waiting.popleft() for _ in range(min(max_records, len(self._waiting)))]
+        self._popped_count += len(records)
+        if not self._needs_copy:
+            return PendingRecords(records, None)
         numbers: list[Scalar] = []
-        for *_, lr, values in noted:
+        for *_, lr, values in records:
             if lr is not None:
                 numbers.append(lr)
             numbers += values.values()
-        return PendingRecords(noted, self.host_transfer.copy_batch_async(numbers))
+        return PendingRecords(records, self.host_transfer.copy_batch_async(numbers))
 
     @property
     def seconds(self) -> float:
-        """What the clock of the notes shows now."""
-        return perf_counter() - self._begun
+        """Seconds since the run began, on the clock of the records."""
+        return perf_counter() - self._began_at
 
     @property
     def pending(self) -> int:
-        """The notes that wait."""
+        """How many records wait."""
         return len(self._waiting)
 
     @property
     def dropped(self) -> int:
-        """The notes that were pushed out before they could be taken. Exact once the run has ended."""
-        return max(0, self._noted - self._taken - len(self._waiting))
+        """How many records were dropped because the queue was full. Exact once the run has ended."""
+        return max(0, self._appended_count - self._popped_count - len(self._waiting))

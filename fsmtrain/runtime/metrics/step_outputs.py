@@ -1,4 +1,4 @@
-"""What the user's step methods return: the loss, its weight, hiddens and metrics, checked; and metrics averaged."""
+"""Read what step methods return and log: loss, weight and metrics; average metrics over a pass."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from fsmtrain.errors import MetricError, ModelError
 Scalar = Tensor | float
 Metrics = dict[str, Scalar]
 
-# Keys of training_step's dict that are not metrics.
-_NO_METRICS = frozenset({"loss", "weight", "hiddens", "log", "progress_bar"})
+# Keys of the dict that training_step returns which are not metrics.
+_RESERVED_KEYS = frozenset({"loss", "weight", "hiddens", "log", "progress_bar"})
 _GROUPS = ("log", "progress_bar")
 
 
 def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
-    """Whether a value is a dict, or like one. That a dict is one is said without a look into its classes."""
+    """Return whether a value is a mapping; fast for a plain dict."""
     return type(value) is dict or isinstance(value, Mapping)
 
 
 def loss_of(output: Any) -> Tensor:
-    """The loss in what ``training_step`` returned: the tensor itself, or its ``"loss"``.
+    """Return the loss in what ``training_step`` returned: the tensor itself, or its ``"loss"``.
 
     Raises:
-        ModelError: There is none, it has more than one element, or no gradient can flow from it.
+        ModelError: There is no loss, it has more than one element, or no gradient can flow from it.
     """
     loss = output.get("loss") if _is_mapping(output) else output
     if not isinstance(loss, Tensor):
@@ -44,7 +44,7 @@ def loss_of(output: Any) -> Tensor:
         )
     if loss.numel() != 1:
         raise ModelError(
-            f"training_step returned a loss of shape {tuple(loss.shape)}. A loss is one number: reduce it, with .mean() say."
+            f"training_step returned a loss of shape {tuple(loss.shape)}. A loss is one number: reduce it, for example with .mean()."
         )
     if not loss.requires_grad:
         raise ModelError(
@@ -55,10 +55,10 @@ def loss_of(output: Any) -> Tensor:
 
 
 def weight_of(output: Any) -> Scalar | None:
-    """The weight beside the loss, a positive number or a 0-d tensor; None where there is none.
+    """Return the weight beside the loss, a positive number or a 0-d tensor; None if there is none.
 
     Raises:
-        ModelError: It is neither, or not positive (a tensor on a device is not read, so as not to wait for it).
+        ModelError: It is neither, or not positive. A tensor on another device is not read, to avoid waiting for it.
     """
     weight = output.get("weight") if _is_mapping(output) else None
     if weight is None:
@@ -76,7 +76,7 @@ def weight_of(output: Any) -> Scalar | None:
 
 
 def scalar_of(value: Any) -> Scalar | None:
-    """A metric as it is kept: a tensor with one element, detached and left where it is, or a float; None for anything else."""
+    """Return a metric as a float, or as a detached 0-d tensor on its device; None if it is not one number."""
     if isinstance(value, Tensor):
         if value.dim() == 0:
             return value.detach()
@@ -103,42 +103,42 @@ def logged_scalar(name: object, value: Any) -> Scalar:
 
 
 def metrics_of(output: Any, *, of_training: bool = False) -> Metrics:
-    """The scalars in a step's or an end hook's dict, those under ``"log"`` and ``"progress_bar"`` included."""
-    found: Metrics = {}
+    """Return the scalars in the dict of a step or an end hook, including those under ``"log"`` and ``"progress_bar"``."""
+    metrics: Metrics = {}
     if not _is_mapping(output):
-        return found
+        return metrics
     for group in _GROUPS:
         named = output.get(group)
         if _is_mapping(named):
-            _take(named, (), found)
-    _take(output, _NO_METRICS if of_training else _GROUPS, found)
-    return found
+            _collect(named, (), metrics)
+    _collect(output, _RESERVED_KEYS if of_training else _GROUPS, metrics)
+    return metrics
 
 
-def _take(named: Mapping[Any, Any], left_out: Collection[str], into: Metrics) -> None:
-    """Take the scalars under these names, but for those that are left out."""
+def _collect(named: Mapping[Any, Any], skipped: Collection[str], into: Metrics) -> None:
+    """Add the scalars of a mapping to `into`, except those with skipped names."""
     for name, value in named.items():
-        if name not in left_out:
+        if name not in skipped:
             scalar = scalar_of(value)
             if scalar is not None:
                 into[str(name)] = scalar
 
 
 def group_metrics(output: Any, group: str) -> Metrics:
-    """The scalars under ``"log"`` or ``"progress_bar"``."""
-    found = output.get(group) if _is_mapping(output) else None
-    return {} if found is None else metrics_of(found)
+    """Return the scalars under ``"log"`` or ``"progress_bar"``."""
+    named = output.get(group) if _is_mapping(output) else None
+    return {} if named is None else metrics_of(named)
 
 
 @define
 class Averages:
-    """The mean of each metric over the batches of a pass, all loaders together; nothing else of the outputs is kept."""
+    """The mean of each metric over the batches of a pass, all loaders together."""
 
     sums: Metrics = field(factory=dict)
     counts: dict[str, int] = field(factory=dict)
 
     def add(self, metrics: Metrics) -> None:
-        """Take one batch's metrics."""
+        """Add the metrics of one batch."""
         for name, value in metrics.items():
             if isinstance(value, Tensor) and not value.is_floating_point():
                 value = value.to(torch.get_default_dtype())
@@ -146,24 +146,24 @@ class Averages:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> Metrics:
-        """The means, in the order in which the metrics first came."""
+        """Return the means, in the order in which the metrics first occurred."""
         return {name: total / self.counts[name] for name, total in self.sums.items()}
 
 
 def number(value: Scalar) -> float:
-    """A metric as a number. Waits for the device that it is on."""
+    """Return a metric as a number. Waits for its device."""
     return float(value.item()) if isinstance(value, Tensor) else float(value)
 
 
-def monitored_value(metrics: Metrics, name: str, who: str) -> float:
-    """The metric that somebody watches, as a number.
+def monitored_value(metrics: Metrics, name: str, monitor: str) -> float:
+    """Return the metric that a monitor watches, as a number. Waits for its device.
 
     Raises:
-        MetricError: The check did not return it.
+        MetricError: The validation did not return it.
     """
     if name not in metrics:
         raise MetricError(
-            f"{who} watches {name!r}, which the check did not return. It returned {_listed(metrics)}. Return {name!r} from "
+            f"{monitor} watches {name!r}, which the validation did not return. It returned {_listed(metrics)}. Return {name!r} from "
             f"validation_step or validation_end, or watch another metric with monitor=..."
         )
     return number(metrics[name])

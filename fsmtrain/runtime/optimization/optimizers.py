@@ -1,4 +1,4 @@
-"""What ``configure_optimizers`` returned, in any of its forms, as optimizers with their schedulers. No training here."""
+"""Parse what ``configure_optimizers`` returned, in any of its forms, into optimizers and LR schedulers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ ACCEPTED_FORMS = (
 )
 
 
-_TORCHS_ZERO_GRAD = Optimizer.zero_grad
+_TORCH_ZERO_GRAD = Optimizer.zero_grad
 
 
 def zero_grad(optimizer: Any) -> None:
-    """Do what ``optimizer.zero_grad()`` does, and call it only where it is not torch's own.
+    """Zero the gradients as ``optimizer.zero_grad()`` does; call that only if it is not torch's own.
 
-    That one announces itself to the profiler, which takes it longer than a small model's step.
+    torch's own reports to the profiler, which takes longer than the step of a small model.
     """
-    if getattr(optimizer.zero_grad, "__func__", None) is not _TORCHS_ZERO_GRAD:
+    if getattr(optimizer.zero_grad, "__func__", None) is not _TORCH_ZERO_GRAD:
         optimizer.zero_grad()
         return
     for group in optimizer.param_groups:
@@ -40,16 +40,16 @@ def zero_grad(optimizer: Any) -> None:
 
 @define(eq=False)
 class SchedulerConfig:
-    """A learning-rate scheduler, when it acts, and the metric that it is given."""
+    """A learning-rate scheduler, when it steps, and the metric that it monitors."""
 
     scheduler: LRScheduler
     schedule: Schedule
-    monitor: str | None = None  # of a plateau scheduler; None for the others
+    monitor: str | None = None  # for a plateau scheduler; None for the others
 
 
 @define(eq=False)
 class OptimizerSlot:
-    """One optimizer, and what its turn needs."""
+    """One optimizer, with its index from 0 and the schedulers that follow its steps."""
 
     index: int
     optimizer: Optimizer
@@ -58,28 +58,28 @@ class OptimizerSlot:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The parameters of its groups, as they are now."""
+        """The parameters of its groups; a group may be added during the run."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
 
 @define(eq=False)
 class OptimizerSetup:
-    """All optimizers in their order, and the schedulers that act at the end of an epoch, in theirs."""
+    """All optimizers, and the schedulers that step at the end of an epoch, in the order in which they were returned."""
 
     slots: list[OptimizerSlot]
     epoch_schedulers: list[SchedulerConfig]
 
     @property
     def scheduler_configs(self) -> list[SchedulerConfig]:
-        """All schedulers, whenever they act."""
-        return [*self.epoch_schedulers, *(s for turn in self.slots for s in turn.step_schedulers)]
+        """All schedulers: those of epochs, then those of steps."""
+        return [*self.epoch_schedulers, *(s for slot in self.slots for s in slot.step_schedulers)]
 
 
 def parse_configure_optimizers(returned: Any) -> OptimizerSetup:
-    """What ``configure_optimizers`` returned, understood.
+    """Parse what ``configure_optimizers`` returned.
 
     Raises:
-        ModelError: A form that is not known, a scheduler of an optimizer that was not returned, a wrong interval or frequency.
+        ModelError: An unknown form, a scheduler of an optimizer that was not returned, a wrong interval or frequency.
     """
     optimizers, schedulers = _optimizers_and_schedulers(returned)
     if not optimizers:
@@ -87,19 +87,19 @@ def parse_configure_optimizers(returned: Any) -> OptimizerSetup:
     for i, optimizer in enumerate(optimizers):
         if any(optimizer is other for other in optimizers[:i]):
             raise ModelError("configure_optimizers returned the same optimizer twice.")
-    turns = [OptimizerSlot(i, optimizer, _needs_closure(optimizer)) for i, optimizer in enumerate(optimizers)]
-    result = OptimizerSetup(turns, [])
+    slots = [OptimizerSlot(i, optimizer, _needs_closure(optimizer)) for i, optimizer in enumerate(optimizers)]
+    setup = OptimizerSetup(slots, [])
     for scheduler in schedulers:
-        scheduling = _scheduler_config(scheduler, optimizers)
-        if scheduling.schedule.interval == "epoch":
-            result.epoch_schedulers.append(scheduling)
+        config = _scheduler_config(scheduler, optimizers)
+        if config.schedule.interval == "epoch":
+            setup.epoch_schedulers.append(config)
         else:
-            turns[scheduling.schedule.optimizer_i].step_schedulers.append(scheduling)
-    return result
+            slots[config.schedule.optimizer_i].step_schedulers.append(config)
+    return setup
 
 
 def _needs_closure(optimizer: Optimizer) -> bool:
-    """Whether the optimizer's ``step`` cannot be called without a closure, as that of LBFGS cannot."""
+    """Return whether the optimizer's ``step`` requires a closure, as that of LBFGS does."""
     parameter = inspect.signature(type(optimizer).step).parameters.get("closure")
     return parameter is not None and parameter.default is parameter.empty
 
@@ -123,9 +123,9 @@ def _optimizers_and_schedulers(returned: Any) -> tuple[list[Optimizer], list[Any
         if isinstance(part, Optimizer):
             optimizers.append(part)
         elif isinstance(part, Mapping):
-            more, theirs = _from_dict(part)
-            optimizers += more
-            schedulers += theirs
+            own_optimizers, own_schedulers = _from_dict(part)
+            optimizers += own_optimizers
+            schedulers += own_schedulers
         else:
             raise ModelError(f"configure_optimizers returned {part!r} among its optimizers. {ACCEPTED_FORMS}")
     return optimizers, schedulers
@@ -140,13 +140,13 @@ def _from_dict(returned: Mapping[str, Any]) -> tuple[list[Optimizer], list[Any]]
     if scheduler is None:
         return [returned["optimizer"]], []
     if "monitor" in returned:
-        given = scheduler if isinstance(scheduler, Mapping) else {"scheduler": scheduler}
-        scheduler = {"monitor": returned["monitor"], **given}
+        config = scheduler if isinstance(scheduler, Mapping) else {"scheduler": scheduler}
+        scheduler = {"monitor": returned["monitor"], **config}
     return [returned["optimizer"]], [scheduler]
 
 
-def _scheduler_config(given: Any, optimizers: Sequence[Optimizer]) -> SchedulerConfig:
-    options: Mapping[str, Any] = given if isinstance(given, Mapping) else {"scheduler": given}
+def _scheduler_config(returned: Any, optimizers: Sequence[Optimizer]) -> SchedulerConfig:
+    options: Mapping[str, Any] = returned if isinstance(returned, Mapping) else {"scheduler": returned}
     unknown = sorted(set(options) - {"scheduler", "interval", "frequency", "monitor"})
     if unknown:
         raise ModelError(f"configure_optimizers: a scheduler's dict has the unknown key {unknown[0]!r}. {ACCEPTED_FORMS}")
@@ -168,7 +168,7 @@ def _scheduler_config(given: Any, optimizers: Sequence[Optimizer]) -> SchedulerC
     if isinstance(scheduler, ReduceLROnPlateau):
         if interval == "step":
             raise ModelError(
-                f"configure_optimizers: {name} has interval='step', but its metric comes from checks. Use interval='epoch'."
+                f"configure_optimizers: {name} has interval='step', but its metric comes from validations. Use interval='epoch'."
             )
         monitor = monitor or "val_loss"
     else:
@@ -185,7 +185,7 @@ def _scheduler_config(given: Any, optimizers: Sequence[Optimizer]) -> SchedulerC
 
 
 def _scheduler_length(scheduler: LRScheduler) -> int | None:
-    """The steps of a warm-up up to its end, those of a sequence up to its last part; None where there is no end to come to."""
+    """Return the steps of a scheduler up to its end, or up to its last part; None if it has no end."""
     match scheduler:
         case LinearLR() | ConstantLR():
             return int(scheduler.total_iters)

@@ -1,4 +1,4 @@
-"""Mixed precision: autocast around the user's steps, and for fp16 a gradient scaler for each optimizer."""
+"""Mixed precision: autocast around step methods, and for fp16 one gradient scaler per optimizer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from torch import Tensor
 from fsmtrain.flags.precision_values import Precision
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
 
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 def with_autocast(step: Callable[..., Any], precision: Precision, device: torch.device) -> Callable[..., Any]:
     """Return a user's step method under autocast; the method itself if this precision has none."""
     if precision.autocast_dtype is None:
         return step
-    dtype = getattr(torch, precision.autocast_dtype)
+    dtype = _DTYPES[precision.autocast_dtype]
 
     @functools.wraps(step)
     def autocast_step(*args: Any) -> Any:
@@ -28,58 +30,58 @@ def with_autocast(step: Callable[..., Any], precision: Precision, device: torch.
 
 
 class GradScalers:
-    """The gradient scalers of a run in fp16, one for each optimizer, so that each window has one scale.
+    """The gradient scalers of a run in fp16, one per optimizer, so that each window has one scale.
 
-    A scaler reads once for each step whether the gradients are finite, and waits for the device to do so.
+    For each step a scaler reads once whether the gradients are finite, which waits for the device.
     """
 
-    def __init__(self, turns: Sequence[OptimizerSlot], device: torch.device) -> None:
-        self._scalers = [torch.amp.GradScaler(device.type) for _ in turns]
-        self._steps = [_ScaledStep(turn) for turn in turns]
+    def __init__(self, slots: Sequence[OptimizerSlot], device: torch.device) -> None:
+        self._scalers = [torch.amp.GradScaler(device.type) for _ in slots]
+        self._steps = [_ScaledStep(slot) for slot in slots]
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """What the scalers remember."""
+        """Return the states of the scalers."""
         return [scaler.state_dict() for scaler in self._scalers]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        """Make them what they were."""
+        """Take the states over."""
         for scaler, own in zip(self._scalers, state, strict=True):
             scaler.load_state_dict(own)
 
     def scale(self, index: int, loss: Tensor) -> Tensor:
-        """The loss, scaled up so that its gradients do not vanish in fp16."""
+        """Return the loss scaled up, so that its gradients do not vanish in fp16."""
         scaled: Tensor = self._scalers[index].scale(loss)
         return scaled
 
     def step(self, index: int, body: Callable[[], None]) -> bool:
-        """Scale the gradients back and run `body`, which steps; returns whether it ran.
+        """Unscale the gradients and run `body`, which steps. Returns whether it ran.
 
-        Where a gradient is not finite, they are zeroed instead, and the scale is lowered.
+        If a gradient is not finite, the gradients are zeroed instead, and the scale is lowered.
         """
         scaler, scaled_step = self._scalers[index], self._steps[index]
         scaled_step.body, scaled_step.ran = body, False
         scaler.step(scaled_step)  # type: ignore[arg-type]
         scaler.update()
         if not scaled_step.ran:
-            zero_grad(scaled_step.turn.optimizer)
+            zero_grad(scaled_step.slot.optimizer)
         return scaled_step.ran
 
 
 class _ScaledStep:
-    """What a gradient scaler takes for an optimizer: its parameters, and our whole step in the place of its ``step``."""
+    """Stands in for an optimizer in a gradient scaler: its parameters, and our whole step as ``step``."""
 
-    def __init__(self, turn: OptimizerSlot) -> None:
-        self.turn = turn
+    def __init__(self, slot: OptimizerSlot) -> None:
+        self.slot = slot
         self.body: Callable[[], None] | None = None
         self.ran = False
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The optimizer's groups, as they are now."""
-        return self.turn.optimizer.param_groups
+        """The optimizer's parameter groups."""
+        return self.slot.optimizer.param_groups
 
     def step(self) -> None:
-        """Called by the scaler where all gradients are finite."""
+        """Run the step. The scaler calls this if all gradients are finite."""
         self.ran = True
         if self.body is not None:
             self.body()

@@ -1,0 +1,68 @@
+"""Which checkpoints ``ModelCheckpoint(save_top_k=..., monitor=...)`` keeps: the metric of each, and the retention policy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.model_checkpoint import ModelCheckpoint
+from fsmtrain.errors import OptionsError
+from fsmtrain.runtime.checkpoint_files.store.retention import RetentionPolicy, keep_any, keep_best, keep_newest
+from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored_value
+
+BATCH = "batches_begun"  # the key in a checkpoint's metadata by which a metric finds it: its batch in the whole run, from 1
+
+MetadataByNumber = Mapping[int, Mapping[str, Any]]
+
+
+class MetricRanking:
+    """The monitored metric of each checkpoint, from the validation right after it: a callback whose state is saved."""
+
+    def __init__(self, rule: ModelCheckpoint) -> None:
+        self._rule = rule
+        self.values: dict[int, float] = {}
+
+    def on_validation_end(self, machine: Any, metrics: Metrics) -> None:
+        """Record the metric of the weights that were validated."""
+        assert self._rule.monitor is not None
+        self.values[machine.counters.batches_begun] = monitored_value(metrics, self._rule.monitor, "ModelCheckpoint")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the values so far, by batch."""
+        return {"values": dict(self.values)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the values of the resumed run over."""
+        self.values = dict(state["values"])
+
+    def best(self, metadata: MetadataByNumber, count: int = 1) -> Collection[int]:
+        """Return the numbers of the checkpoints with the best values."""
+        values = self.values
+        ranked = {number: {"value": values.get(own.get(BATCH, -1))} for number, own in metadata.items()}
+        return keep_best(count, "value", self._rule.mode)(ranked)
+
+
+def split_callbacks(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[object, ...], ModelCheckpoint | None]:
+    """Separate the `ModelCheckpoint` from the other callbacks.
+
+    Raises:
+        OptionsError: There are two of them, or one and a save guard.
+    """
+    callbacks = tuple(callbacks)
+    rules = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    if len(rules) > 1:
+        raise OptionsError(f"callbacks: there are {len(rules)} ModelCheckpoints. A run saves by one rule: pass one.")
+    if rules and guards.save is not None:
+        raise OptionsError("callbacks: a ModelCheckpoint and Guards(save=...) both decide when to save. Pass one of them.")
+    return tuple(callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)), rules[0] if rules else None
+
+
+def retention_policy(rule: ModelCheckpoint, ranking: MetricRanking | None) -> RetentionPolicy | None:
+    """Return which checkpoints a rule keeps beside the newest; None for all."""
+    count = rule.save_top_k
+    if count == -1:
+        return None
+    if ranking is None:
+        return keep_newest(count)
+    return keep_any(keep_newest(1), lambda metadata: ranking.best(metadata, count))
