@@ -44,7 +44,7 @@ def loss_of(output: Any) -> Tensor:
         )
     if loss.numel() != 1:
         raise ModelError(
-            f"training_step returned a loss of shape {tuple(loss.shape)}. A loss is one number: reduce it, for example with .mean()."
+            f"training_step returned a loss of shape {tuple(loss.shape)}. A loss is one number: reduce it, say with .mean()."
         )
     if not loss.requires_grad:
         raise ModelError(
@@ -163,8 +163,8 @@ def monitored_value(metrics: Metrics, name: str, monitor: str) -> float:
     """
     if name not in metrics:
         raise MetricError(
-            f"{monitor} watches {name!r}, which the validation did not return. It returned {_listed(metrics)}. Return {name!r} from "
-            f"validation_step or validation_end, or watch another metric with monitor=..."
+            f"{monitor} watches {name!r}, which the validation did not return. It returned {_listed(metrics)}. Return {name!r} "
+            f"from validation_step or validation_end, or watch another metric with monitor=..."
         )
     return number(metrics[name])
 

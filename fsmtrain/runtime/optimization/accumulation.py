@@ -1,6 +1,6 @@
 """Gradient accumulation with sample weights: the factor of each backward, and of the gradients at the step.
 
-The factors that follow from counters alone are in `core.window_scaling`; here are the weights that ``training_step`` may return.
+The factors that follow from counters alone are in `core.window_scaling`; here are the weights that ``training_step`` returns.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def _scheduler_config(returned: Any, optimizers: Sequence[Optimizer]) -> Schedul
     if isinstance(scheduler, ReduceLROnPlateau):
         if interval == "step":
             raise ModelError(
-                f"configure_optimizers: {name} has interval='step', but its metric comes from validations. Use interval='epoch'."
+                f"configure_optimizers: {name} has interval='step'; its metric comes from a validation. Use interval='epoch'."
             )
         monitor = monitor or "val_loss"
     else:
