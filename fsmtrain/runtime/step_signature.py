@@ -73,7 +73,7 @@ def _match(method: Step, name: str, available: Sequence[str], order: Sequence[st
         if argument is None:
             if p.default is p.empty:
                 raise ModelError(
-                    f"{name}: there is no argument for its parameter {p.name!r}. There are {', '.join(available)} (matched by name)."
+                    f"{name}: there is no argument for its parameter {p.name!r}. By name there are {', '.join(available)}."
                 )
             skipped = True
         elif p.kind is p.KEYWORD_ONLY or (skipped and p.kind is not p.POSITIONAL_ONLY):

@@ -121,7 +121,7 @@ def test_it_knows_which_arguments_the_method_takes() -> None:
     "step", [lambda batch, batch_nb, other: None, lambda x, i, other: None, lambda batch, batch_nb, *, other: None]
 )
 def test_a_parameter_that_nothing_is_given_to_is_refused(step: Callable[..., Any]) -> None:
-    with pytest.raises(ModelError, match=r"training_step: nothing is given to its parameter 'other'.*batch, batch_nb"):
+    with pytest.raises(ModelError, match=r"training_step: there is no argument for its parameter 'other'.*batch, batch_nb"):
         given_to(step, ORDER[:2])
 
 

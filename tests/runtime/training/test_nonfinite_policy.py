@@ -716,4 +716,4 @@ def test_rollbacks_and_dropped_windows_are_in_the_summary_the_folder_and_the_rep
     assert "Not finite: 1 step skipped." in summary
     assert (end["rollbacks"], end["steps_skipped"]) == (0, 1)
     assert f"warning: on_nonfinite='skip': {where} was not finite" in log
-    assert "1 step skipped since losses or gradients were no finite numbers." in page
+    assert "1 step skipped by on_nonfinite: losses or gradients were not finite." in page
