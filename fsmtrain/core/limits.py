@@ -167,7 +167,7 @@ def _percentage(options: Options, flag: str) -> tuple[str, float]:
 def _train_batches(options: Options, sizes: Sizes) -> int | None:
     flag, fraction = _percentage(options, "train_percent_check")
     if sizes.train == 0:
-        raise SizesError("train_dataloader: it has no batches, so there is nothing to train on. See its dataset and drop_last.")
+        raise SizesError("train_dataloader: it has no batches. Look at its dataset and at drop_last.")
     return _part(flag, fraction, "train", sizes.train)
 
 
@@ -183,14 +183,14 @@ def _part(flag: str, fraction: float, loop: str, batches: int | None) -> int | N
     if batches is None:
         if flag == "overfit_pct" or fraction != 1:
             raise SizesError(
-                f"{flag}={fraction}: the {loop} loader has no length, so no part of it can be taken. "
+                f"{flag}={fraction}: the {loop} loader has no length, so a fraction of it is not known. "
                 f"Leave {flag} at its default, or give the loader a length."
             )
         return None
     part = fraction_of(batches, fraction)
     if part == 0 < batches:
         raise SizesError(
-            f"{flag}={fraction!r}: of a {loop} loader with {plural(batches, 'batch')} that is less than one batch. "
+            f"{flag}={fraction!r}: of the {plural(batches, 'batch')} of a {loop} loader this is less than one. "
             f"The smallest percentage that works is {flag}={_smallest_fraction(batches)}."
         )
     return part
@@ -218,13 +218,13 @@ def _val_check_batches(options: Options, train: int | None) -> int:
     if is_integer(interval):
         if train is not None and interval > train:
             raise SizesError(
-                f"val_check_interval={interval}: an epoch has {plural(train, 'batch')}, so the check would never be due. "
+                f"val_check_interval={interval}: an epoch has {plural(train, 'batch')}, so validation would never be due. "
                 f"Pass an int <= {train}, or a fraction of the epoch such as val_check_interval=1.0."
             )
         return interval
     if train is None:
         raise SizesError(
             f"val_check_interval={interval!r}: the train loader has no length, so there is no fraction of an epoch. "
-            f"Pass an int, a number of batches, as in val_check_interval=100; val_percent_check=0 validates nothing."
+            f"Pass a number of batches, as in val_check_interval=100. To switch validation off pass val_percent_check=0."
         )
     return max(1, fraction_of(train, interval))

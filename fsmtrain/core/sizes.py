@@ -86,9 +86,7 @@ class Sizes:
         for name, sizes in (("train", (self.train,)), ("val", self.val), ("test", self.test)):
             for size in sizes:
                 if size is not None and (not is_integer(size) or size < 0):
-                    raise SizesError(
-                        f"Sizes({name}={size!r}): a loader's number of batches, an int >= 0, is needed, or None for a stream."
-                    )
+                    raise SizesError(f"Sizes({name}={size!r}): must be a number of batches, an int >= 0, or None for a stream.")
         for name, count in (("optimizers", self.optimizers), ("splits", self.splits)):
             if not is_integer(count) or count < 1:
-                raise SizesError(f"Sizes({name}={count!r}): an int >= 1 is needed.")
+                raise SizesError(f"Sizes({name}={count!r}): must be an int >= 1.")

@@ -87,7 +87,7 @@ class Trace:
         """
         start, rows = (self._start, self.rows) if self.rows else self._older
         if not rows:
-            raise UsageError("there was no transition yet.")
+            raise UsageError("there has been no transition yet.")
         counters = start.copy()
         for row in rows[:-1]:
             for effect in self.table.rows[row].then:

@@ -39,7 +39,7 @@ def test_a_size_is_a_whole_number_in_its_range_or_is_refused_by_its_name(name: s
 
 @pytest.mark.parametrize("value", ["12", b"12"])
 def test_a_text_is_no_list_of_loaders(value: Any) -> None:
-    with pytest.raises(SizesError, match="is needed"):
+    with pytest.raises(SizesError, match="must be a number of batches"):
         Sizes(val=value)
 
 

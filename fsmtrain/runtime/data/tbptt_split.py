@@ -34,13 +34,13 @@ def split_in_time(batch: Any, split_size: int) -> list[Any]:
     lengths = sorted(set(_lengths(batch, is_structure=True)))
     if not lengths:
         raise DataError(
-            f"truncated_bptt_steps={split_size}: the batch has no time dimension: no tensor of 2 dims or more, no list of "
-            f"sequences. Override tbptt_split_batch(batch, split_size) to split it your way."
+            f"truncated_bptt_steps={split_size}: the batch has no time dimension: it contains no tensor with 2 or more "
+            f"dimensions and no list of sequences. Override tbptt_split_batch(batch, split_size) to split it your way."
         )
     if len(lengths) > 1:
         raise DataError(
-            f"truncated_bptt_steps={split_size}: the batch's parts have different lengths in time, {lengths}. Pad them to one "
-            f"length, or override tbptt_split_batch(batch, split_size)."
+            f"truncated_bptt_steps={split_size}: the parts of the batch have different numbers of time steps (dim 1): "
+            f"{', '.join(map(str, lengths))}. Pad them to one length, or override tbptt_split_batch(batch, split_size)."
         )
     starts = range(0, lengths[0], split_size)
     return [_cut(batch, slice(start, start + split_size), is_structure=True) for start in starts]

@@ -165,7 +165,7 @@ def test_any_other_form_is_refused(form: str) -> None:
 def test_the_message_names_what_was_returned_and_what_is_allowed() -> None:
     with pytest.raises(ModelError, match=r"configure_optimizers returned None\. It may return one optimizer; a tuple"):
         parse_configure_optimizers(None)
-    with pytest.raises(ModelError, match=r"StepLR has interval='batch'; 'epoch' and 'step' are the intervals"):
+    with pytest.raises(ModelError, match=r"StepLR has interval='batch'; it must be 'epoch' or 'step'"):
         parse_configure_optimizers(([FIRST], [{"scheduler": StepLR(FIRST, 1), "interval": "batch"}]))
     with pytest.raises(ModelError, match=r"StepLR of an optimizer that it did not return"):
         parse_configure_optimizers(([FIRST], [StepLR(OTHER, 1)]))

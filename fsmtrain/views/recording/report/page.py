@@ -55,7 +55,7 @@ def write_report(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(content, encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}.") from error
 
 
 def render_page(run: RunRecord, now: datetime) -> str:
