@@ -97,7 +97,7 @@ def test_any_metric_can_be_watched() -> None:
 
 
 @pytest.mark.parametrize("group", ["log", "progress_bar"])
-def test_the_metric_may_stand_under_log_or_progress_bar(group: str) -> None:
+def test_the_metric_may_be_nested_under_log_or_progress_bar(group: str) -> None:
     class Grouped(Scripted):
         def validation_end(self, outputs: Any) -> Any:
             return {group: super().validation_end(outputs)}

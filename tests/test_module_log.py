@@ -73,7 +73,7 @@ def test_early_stopping_and_a_plateau_scheduler_find_what_a_step_logged() -> Non
         trained(Logging(), batches(2), batches(6), early_stop_callback=EarlyStopping(monitor="missing"))
 
 
-def test_a_hook_logs_where_the_run_stands(tmp_path: Any) -> None:
+def test_self_log_in_a_hook_logs_at_the_current_step(tmp_path: Any) -> None:
     class Hooks(Callback):
         def on_epoch_end(self, machine: Machine) -> None:
             machine.log("epochs", machine.current_epoch, prog_bar=True)

@@ -217,7 +217,7 @@ def test_a_name_that_is_like_none_is_answered_with_all_flags(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["log_every_n_steps", "min_steps", "gradient_clip_algorithm", "reload_dataloaders_every_n_epochs"]
 )
-def test_a_name_of_another_meaning_is_not_given_out_as_a_flag_of_ours(name: str) -> None:
+def test_a_flag_of_other_trainers_with_another_meaning_is_not_suggested(name: str) -> None:
     """A likeness is a guess, and is told as one."""
     with pytest.raises(OptionsError) as caught:
         Options(**{name: 1})  # type: ignore[arg-type]
@@ -252,7 +252,7 @@ def test_options_are_frozen(flag: str) -> None:
         setattr(Options(), flag, getattr(Options(), flag))
 
 
-def test_options_are_given_by_name_only() -> None:
+def test_options_are_keyword_only() -> None:
     with pytest.raises(TypeError):
         Options(4)  # type: ignore[call-arg]
 

@@ -31,7 +31,7 @@ def handler() -> Iterator[object]:
     signal.signal(signal.SIGINT, before)
 
 
-def test_the_first_signal_asks_to_stop_and_goes_on() -> None:
+def test_the_first_signal_requests_a_stop() -> None:
     stop = Stops()
     with stop_on_signals(stop) as interrupt:
         assert not interrupt
@@ -51,7 +51,7 @@ def test_the_second_signal_stops_at_once() -> None:
 
 
 @pytest.mark.parametrize("times", [0, 1])
-def test_the_handler_is_put_back(times: int) -> None:
+def test_the_handler_is_restored(times: int) -> None:
     with stop_on_signals(Stops()):
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
         for _ in range(times):
@@ -59,13 +59,13 @@ def test_the_handler_is_put_back(times: int) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_the_handler_is_put_back_after_an_error() -> None:
+def test_the_handler_is_restored_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), stop_on_signals(Stops()):
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_handler_that_was_set_meanwhile_is_left_alone() -> None:
+def test_a_handler_that_was_set_during_the_run_is_kept() -> None:
     with stop_on_signals(Stops()):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

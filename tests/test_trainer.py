@@ -93,7 +93,7 @@ def test_test_after_fit_returns_the_metrics_and_leaves_the_weights_alone() -> No
     assert same_bits(weights(model), before)
 
 
-def test_a_given_model_is_tested_as_it_is_without_anything_to_train_on() -> None:
+def test_a_model_passed_to_test_is_tested_without_a_train_loader() -> None:
     model = Plain()
     before = weights(model)
     metrics = trainer_of(test_percent_check=0.5).test(model, batches(8))
@@ -256,7 +256,7 @@ class Watching(Adversaries):
 
 
 @pytest.mark.parametrize("with_trainer", [True, False])
-def test_a_model_finds_its_trainer_and_where_it_stands_in_every_method(with_trainer: bool) -> None:
+def test_a_model_has_its_trainer_epoch_and_step_in_every_method(with_trainer: bool) -> None:
     model = Watching()
     if with_trainer:
         trainer_of(nb_sanity_val_steps=1, val_check_interval=1.0).fit(model, batches(4), batches(2))
@@ -286,7 +286,7 @@ def test_a_model_finds_its_trainer_and_where_it_stands_in_every_method(with_trai
     assert (model.current_epoch, model.global_step) == (1, 4)
 
 
-def test_the_trainer_is_the_object_that_was_asked_to_fit() -> None:
+def test_model_trainer_is_the_trainer_that_fits() -> None:
     class Asking(Linear):
         def training_step(self, batch: Any, batch_nb: int) -> Any:
             seen.append(self.trainer)
@@ -299,7 +299,7 @@ def test_the_trainer_is_the_object_that_was_asked_to_fit() -> None:
     assert seen == [trainer, machine]
 
 
-def test_a_module_without_a_run_stands_at_the_beginning() -> None:
+def test_a_module_without_a_run_has_epoch_and_step_0() -> None:
     model = TrainingModule()
     assert (model.current_epoch, model.global_step, model.trainer, model.hparams) == (0, 0, None, None)
     assert LightningModule is TrainingModule
@@ -493,7 +493,7 @@ def test_two_machines_of_the_same_options_share_nothing() -> None:
     assert one.signals is not two.signals
 
 
-def test_changing_a_dict_that_was_given_changes_no_options() -> None:
+def test_changing_a_dict_after_passing_it_changes_no_options() -> None:
     lengths = {0: 2}
     options = flags(accumulate_grad_batches=lengths)
     lengths[0] = 5
@@ -588,7 +588,7 @@ def test_a_stop_before_the_run_ends_it_at_its_beginning() -> None:
     assert same_bits(weights(model), before)
 
 
-def test_a_trainer_can_be_asked_to_stop_from_a_hook() -> None:
+def test_trainer_stop_works_in_a_hook() -> None:
     class Stops(Linear):
         def training_step(self, batch: Any, batch_nb: int) -> Any:
             if batch_nb == 2:
@@ -601,7 +601,7 @@ def test_a_trainer_can_be_asked_to_stop_from_a_hook() -> None:
     assert result.counters.global_step == 3
 
 
-def test_a_trainer_that_tests_in_a_hook_can_still_be_asked_to_stop_its_fit() -> None:
+def test_trainer_stop_in_a_hook_works_also_after_a_test_in_a_hook() -> None:
     class Tests(WithLoaders):
         def on_epoch_end(self) -> None:
             tested.append(self.trainer.test())
@@ -656,7 +656,7 @@ def test_guards_and_callbacks_of_a_trainer_reach_its_machine() -> None:
     assert trainer.machine.global_step == trainer.global_step == 2
 
 
-def test_callbacks_may_be_given_as_an_iterator() -> None:
+def test_callbacks_may_be_an_iterator() -> None:
     visits = TransitionRecorder()
     trainer = trainer_of(callbacks=iter([visits]))
     trainer.test(Validated(), batches(2))

@@ -122,7 +122,7 @@ def test_a_run_pauses_if_a_callback_handles_the_error() -> None:
 
 
 @pytest.mark.parametrize("hook", ["on_run_start", "on_transition"])
-def test_an_exception_of_the_hook_for_the_runs_end_comes_through_whatever_failed_first(hook: str) -> None:
+def test_an_exception_in_on_run_end_is_raised_also_after_another_failure(hook: str) -> None:
     """As from the other engine: the first exception is its context."""
     fails_first = type("FailsFirst", (), {hook: lambda *_: 1 / 0})
     for run in (Machine.run, lambda machine: machine.as_transitions().model.run()):
@@ -132,7 +132,7 @@ def test_an_exception_of_the_hook_for_the_runs_end_comes_through_whatever_failed
         assert isinstance(raised.value.__context__, ZeroDivisionError)
 
 
-def test_an_exception_in_on_fit_end_is_noted_with_the_finished_state() -> None:
+def test_an_exception_in_on_run_end_is_noted_with_the_finished_state() -> None:
     def one_by_one(machine: Machine) -> None:
         for _ in machine:
             pass
@@ -355,7 +355,7 @@ def test_the_machine_copies_and_pickles_as_none(machine: RunMachine) -> None:
 
 @pytest.mark.parametrize("inner", [Machine.advance, Machine.run, lambda machine: machine.as_transitions().model.advance()])
 @pytest.mark.parametrize("outer", [Machine.run, Machine.advance, lambda machine: machine.as_transitions().model.run()])
-def test_no_visit_takes_place_within_another_whatever_the_engines(
+def test_no_visit_within_a_visit_with_either_engine(
     inner: Callable[[Machine], object], outer: Callable[[Machine], object]
 ) -> None:
     """A hook that catches the error has changed nothing."""

@@ -53,7 +53,7 @@ def test_flags_that_are_typed_are_the_flags_that_are_meant(flags: dict[str, Any]
 
 
 @given(st.builds(EarlyStopping, monitor=st.sampled_from(["3", "true", "a b"]), mode=st.sampled_from(["min", "max"])))
-def test_a_metrics_name_is_a_text_whatever_it_looks_like(rule: EarlyStopping) -> None:
+def test_the_name_of_a_metric_stays_a_string_also_if_it_looks_like_a_number(rule: EarlyStopping) -> None:
     words = ["--early_stop_callback.monitor", rule.monitor, "--early_stop_callback.mode", rule.mode]
     assert parse_flags(words)["early_stop_callback"] == rule
 
@@ -123,7 +123,7 @@ def test_a_switch_of_a_command_s_own_has_the_parts_of_its_class() -> None:
     assert one(typed.split()) == ({}, meant)
 
 
-def test_no_flag_has_what_stands_for_a_dot_in_its_name() -> None:
+def test_no_flag_contains_the_replacement_of_a_dot() -> None:
     assert not any(PART_SEPARATOR in name for name in (*FLAGS, *(f.name for f in attrs.fields(EarlyStopping))))
 
 
@@ -212,5 +212,5 @@ def test_a_number_of_steps_is_a_guard(run: Run) -> None:
 
 
 @pytest.mark.parametrize("typed", ["--progress_bar False", "--progress_bar false", "--progress_bar=false"])
-def test_a_switch_may_be_given_a_value(run: Run, typed: str) -> None:
+def test_a_boolean_flag_may_have_a_value(run: Run, typed: str) -> None:
     assert run(f"plan {typed} --train 9 --max_nb_epochs 1").code == 0

@@ -249,7 +249,7 @@ def test_an_error_in_a_guard_has_one_note_with_state_epoch_and_batch(go: Callabl
 
 
 @pytest.mark.parametrize("go", [by_run, by_advance])
-def test_after_an_error_the_run_goes_on_where_it_stood(go: Callable[[Dispatcher], None]) -> None:
+def test_after_an_error_the_run_continues_at_the_same_state(go: Callable[[Dispatcher], None]) -> None:
     """The visit that failed is made again, and everything else is as if nothing had happened."""
     failures = iter([False] * 5 + [True])
 
@@ -337,7 +337,7 @@ def asked(options: Options, sizes: Sizes, **answers: Guard) -> tuple[dict[str, A
     return counting, run
 
 
-def test_a_step_guard_is_asked_once_after_each_backward_of_its_optimizer() -> None:
+def test_a_step_guard_is_called_once_after_each_backward_of_its_optimizer() -> None:
     """Also at the last batch, where the window closes whatever it answers."""
     guards, run = asked(
         Options(max_nb_epochs=2), Sizes(train=5, optimizers=2), step_0=every_n_batches(2), step_1=every_n_batches(3)
@@ -348,7 +348,7 @@ def test_a_step_guard_is_asked_once_after_each_backward_of_its_optimizer() -> No
         assert len(guards[f"step_{index}"].places) == len(visits) == 10
 
 
-def test_the_guards_of_a_batch_are_asked_once_at_its_end() -> None:
+def test_validate_save_and_stop_guards_are_called_once_at_the_end_of_a_batch() -> None:
     guards, _ = asked(
         Options(min_nb_epochs=0, max_nb_epochs=2, nb_sanity_val_steps=0),
         Sizes(train=5, val=(2,), optimizers=2),
@@ -362,7 +362,7 @@ def test_the_guards_of_a_batch_are_asked_once_at_its_end() -> None:
         assert [(epoch, batch) for _, _, epoch, batch, _ in guards[name].places] == batches
 
 
-def test_a_stop_guard_is_asked_at_most_once_a_visit() -> None:
+def test_a_stop_guard_is_called_at_most_once_a_visit() -> None:
     guards, _ = asked(
         Options(min_nb_epochs=0, max_nb_epochs=3, nb_sanity_val_steps=0, val_check_interval=2),
         Sizes(train=5, val=(2,)),
@@ -373,7 +373,7 @@ def test_a_stop_guard_is_asked_at_most_once_a_visit() -> None:
     assert {state for _, state, *_ in guards["stop"].places} == {State.ROUND_END, State.EARLY_STOP}
 
 
-def test_a_stop_guard_is_asked_at_most_once_a_visit_where_a_test_follows() -> None:
+def test_a_stop_guard_is_called_at_most_once_a_visit_if_a_test_follows() -> None:
     guards, _ = asked(Options(min_nb_epochs=0, max_nb_epochs=3), Sizes(train=2, test=(1,)), stop=ask.never)
     assert guards["stop"].most_often == 1
 
@@ -441,7 +441,7 @@ def changes_a_signal(limits: Limits, counters: Counters, signals: Signals) -> bo
 
 @pytest.mark.parametrize("guard", [changes_a_counter, changes_a_list, changes_a_signal])
 @pytest.mark.parametrize("kind", ["step", "validate", "save", "stop"])
-def test_a_guard_that_changes_what_it_was_given_is_an_error(guard: Guard, kind: str) -> None:
+def test_a_guard_that_changes_its_arguments_is_an_error(guard: Guard, kind: str) -> None:
     guards = Guards(step={0: guard}) if kind == "step" else Guards(**{kind: guard})  # type: ignore[arg-type]
     loop = Loop(Options(min_nb_epochs=0, nb_sanity_val_steps=0), Sizes(train=2, val=(1,)), guards=guards)
     with pytest.raises(GuardError, match="changed the counters or signals"):
@@ -491,8 +491,6 @@ def test_what_can_be_no_guard_is_refused_at_once(guards: dict[str, Any], says: s
         (after_steps, (None,), "after_steps(None)"),
     ],
 )
-def test_the_guards_that_are_made_of_numbers_take_whole_ones(
-    make: Callable[..., Guard], arguments: tuple[Any, ...], says: str
-) -> None:
+def test_guards_made_from_numbers_take_only_ints(make: Callable[..., Guard], arguments: tuple[Any, ...], says: str) -> None:
     with pytest.raises(GuardError, match=re.escape(says)):
         make(*arguments)

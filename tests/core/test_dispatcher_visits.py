@@ -121,7 +121,7 @@ def test_the_row_that_is_taken_is_the_first_that_holds(
 # ---- standing somewhere else
 
 
-def test_a_run_stands_where_it_is_put_and_its_trace_begins_there() -> None:
+def test_set_state_moves_the_run_and_restarts_its_trace() -> None:
     run = dispatcher()
     for _ in range(7):
         run.advance()
@@ -155,7 +155,7 @@ def test_work_that_is_done_is_not_done_again_at_the_first_visit_alone() -> None:
     assert visits == [0]
 
 
-def test_a_run_cannot_stand_in_a_state_that_its_table_has_not_nor_while_one_is_visited() -> None:
+def test_set_state_refuses_states_outside_the_table_and_calls_during_a_visit() -> None:
     run = dispatcher()
     with pytest.raises(UsageError, match="cannot stand in the state test: the states of its table are start, "):
         run.set_state(State.TEST, work_done=False)

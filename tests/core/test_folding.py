@@ -57,7 +57,7 @@ def test_the_folded_table_makes_the_same_run_as_the_whole_one(case: Case) -> Non
 
 @given(cases(skips_steps=True))
 @settings(max_examples=80, deadline=None)
-def test_every_fact_is_true_whenever_a_guard_is_asked(case: Case) -> None:
+def test_every_fact_is_true_whenever_a_guard_is_called(case: Case) -> None:
     """In the whole table, of every state that is visited."""
     limits, guards = case.limits, case.guards
     everywhere = facts(limits, guards)
@@ -179,7 +179,7 @@ def test_a_state_that_is_switched_off_is_not_in_the_table(state: State, with_it:
         ("no_epoch_follows", Loop(Options(max_nb_epochs=1), Sizes(train=4)), None),
     ],
 )  # fmt: skip
-def test_a_guard_that_is_decided_beforehand_is_not_asked(guard: str, with_it: Loop, without_it: Loop | None) -> None:
+def test_a_guard_with_a_constant_value_is_not_called(guard: str, with_it: Loop, without_it: Loop | None) -> None:
     if without_it is None:
         assert guard not in guards_of(with_it)
     else:
@@ -187,7 +187,7 @@ def test_a_guard_that_is_decided_beforehand_is_not_asked(guard: str, with_it: Lo
         assert guard not in guards_of(without_it)
 
 
-def test_a_stop_request_is_asked_for_in_every_configuration() -> None:
+def test_every_configuration_reads_stop_requested() -> None:
     assert "stop_is_requested" in guards_of(PLAIN)
     assert "stop_is_requested" in guards_of(Loop(Options(max_nb_epochs=0), Sizes(train=1)))
 
@@ -251,7 +251,7 @@ def test_a_guard_in_two_lines_without_brackets_decides_as_it_is_written() -> Non
     assert states.count(State.STEP) == 3
 
 
-def test_a_guard_that_reads_a_variable_sees_its_value_at_the_time_when_it_is_asked() -> None:
+def test_a_guard_that_reads_a_variable_sees_its_current_value() -> None:
     """Somebody sets it while the run is under way."""
     enough = False
 

@@ -399,7 +399,7 @@ def test_known_numbers_are_put_in_and_what_they_decide_is_left_out() -> None:
     ) == ("batch_nb >= 3 and (batch_nb - 3) % 4 == 0")
 
 
-def test_a_division_by_a_known_zero_is_left_alone() -> None:
+def test_a_division_by_a_known_zero_is_not_folded() -> None:
     expression = Apply("==", (Apply("%", (Field("counters", "batch_nb"), Field("limits", "epochs"))), Value(0)))
     facts: Facts = {("limits", "epochs"): 0, ("counters", "batch_nb"): 4}
     assert format_expression(fold(expression, facts)) == "4 % 0 == 0"

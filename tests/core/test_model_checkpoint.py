@@ -40,7 +40,7 @@ intervals = st.none() | st.integers(1, 8)
 
 
 @given(st.sampled_from([None, "val_loss"]), intervals, intervals, intervals, st.integers(1, 4))
-def test_a_save_is_made_where_one_of_the_intervals_is_over(
+def test_a_save_is_due_when_one_of_the_intervals_is_over(
     monitor: str | None, by_batches: int | None, by_steps: int | None, by_epochs: int | None, window: int
 ) -> None:
     """Batches count anew in each epoch, steps and epochs in the whole run; an epoch's last batch always ends a window."""
@@ -74,9 +74,7 @@ def test_without_validation_there_is_no_save_before_it() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "saved"), [(0.5, [(0, 3)]), (None, [])])
-def test_time_that_has_gone_by_saves_only_where_an_interval_of_time_is_asked_for(
-    seconds: float | None, saved: list[Batch]
-) -> None:
+def test_elapsed_time_saves_only_with_every_n_seconds(seconds: float | None, saved: list[Batch]) -> None:
     rule = ModelCheckpoint(every_n_batches=1000, every_n_seconds=seconds)
     loop = Loop(Options(max_nb_epochs=1), Sizes(train=6), guards=Guards(save=rule.guard(Guards())))
     found = []

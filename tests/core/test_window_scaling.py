@@ -33,7 +33,7 @@ OWN = Guards(step={0: every_n_batches(1)})
         (2, {}, 9, OWN, False, False),
     ],
 )
-def test_windows_are_foreseen_where_nothing_can_end_them_early(
+def test_window_lengths_are_known_if_nothing_can_end_them_early(
     k: Any, flags: dict[str, Any], train: int | None, guards: Guards, single: bool, foreseen: bool
 ) -> None:
     limits = resolve(Options(accumulate_grad_batches=k, **flags), Sizes(train=train))

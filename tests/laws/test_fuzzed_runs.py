@@ -305,7 +305,7 @@ SETTINGS = settings(
 )
 
 
-def test_the_laws_hold_whatever_comes_from_outside_and_each_state_takes_a_share_of_the_visits(
+def test_the_laws_hold_with_any_outside_signals_and_every_state_is_visited_often(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At least one visit in a hundred is to each state: rare states would be tested rarely.

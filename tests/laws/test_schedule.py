@@ -379,7 +379,7 @@ def test_the_last_split_of_the_last_batch_closes_the_window() -> None:
     assert steps == [(1, 0, 1.0), (1, 2, 2.0)]
 
 
-def test_every_n_batches_fires_after_n_batches_or_from_the_first_that_is_asked_for() -> None:
+def test_every_n_batches_fires_after_n_batches_or_from_first_on() -> None:
     assert batches(run(14, guards=Guards(step={0: every_n_batches(4)})), State.STEP) == [3, 7, 11, 13]
     assert batches(run(14, guards=Guards(step={0: every_n_batches(4, first=0)})), State.STEP) == [0, 4, 8, 12, 13]
 
@@ -540,7 +540,7 @@ def test_a_stop_in_mid_epoch_goes_through_the_end_of_the_epoch_and_does_not_coun
     assert (run.counters.epochs_done, run.counters.current_epoch, run.state) == (0, 0, State.DONE)
 
 
-def test_a_stop_in_mid_epoch_goes_on_to_the_whole_test() -> None:
+def test_early_stopping_in_mid_epoch_is_followed_by_the_whole_test() -> None:
     case = Case(
         options=Options(min_nb_epochs=0, max_nb_epochs=9, early_stop_callback=EarlyStopping(patience=1), val_check_interval=1),
         sizes=Sizes(train=4, val=(2,), test=(3,)),

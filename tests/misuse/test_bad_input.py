@@ -67,7 +67,7 @@ def test_a_training_step_that_returns_no_loss_is_an_error(change: Callable[[Any]
     assert state_notes(caught.value) == ["in state train_batch, epoch 0, batch 1, optimizer 0"]
 
 
-def test_a_loss_with_one_element_will_do_whatever_its_shape() -> None:
+def test_a_loss_with_one_element_is_accepted_in_any_shape() -> None:
     class Shaped(Linear):
         def training_step(self, batch: Any, batch_nb: int) -> Any:
             loss = self.loss(batch)
@@ -139,7 +139,7 @@ def test_what_is_no_module_is_refused(model: Any) -> None:
         Trainer(progress_bar=False).fit(model, batches(2))
 
 
-def test_a_class_that_is_passed_for_a_model_is_refused_and_left_alone() -> None:
+def test_a_class_passed_as_the_model_is_an_error_and_unchanged() -> None:
     class Forgotten(Plain):
         pass
 
@@ -516,7 +516,7 @@ def test_the_same_exception_in_two_runs_names_both_places_once_each() -> None:
     assert state_notes(error) == [f"in state train_batch, epoch 0, batch {b}, optimizer 0" for b in (0, 1)]
 
 
-def test_a_run_that_failed_cannot_be_gone_on_with() -> None:
+def test_a_failed_run_cannot_be_continued() -> None:
     """Its batches and windows are lost: continuing would train something else."""
     machine = trapped(Trapped(Trap("training_step", 5, raising(OurError))))
     with pytest.raises(OurError):

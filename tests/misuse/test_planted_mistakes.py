@@ -181,7 +181,7 @@ class Remembers:
         return self.asked % 3 == 0
 
 
-def test_a_guard_with_a_memory_is_asked_by_the_run_alone() -> None:
+def test_a_stateful_guard_is_called_by_the_run_only() -> None:
     """Neither `build` nor a check asks it; the check tries both its answers, and says so."""
     guards = Guards(step={0: Remembers()}, validate=Remembers(), save=Remembers(), stop=Remembers())
     machine = machine_of(Validated(), batches(10), batches(2), max_nb_epochs=3, guards=guards)
@@ -483,13 +483,13 @@ def without(*to: State) -> Change:
     return change
 
 
-def test_a_run_that_goes_on_beyond_the_epoch_s_last_batch() -> None:
+def test_a_table_that_continues_beyond_the_epoch_s_last_batch() -> None:
     [finding] = errors_of(without(State.EPOCH_END), Loop(LOOP.options, Sizes(train=2)))
     assert finding.text.startswith("the run may never end: it continues after its last batch")
     assert finding.example[-1] == "round_end (epoch 0, batch 1, optimizer 0)"
 
 
-def test_a_save_that_is_not_noted_is_made_for_ever() -> None:
+def test_a_save_without_mark_saved_repeats_forever() -> None:
     loop = Loop(LOOP.options, Sizes(train=2), guards=Guards(save=every_n_batches(2)))
     [finding] = errors_of(lambda old: [evolve(r, then=()) if r.to is State.SAVE else r for r in old], loop)
     assert finding.text.startswith("the run may never end: it can return here with all counters unchanged")
@@ -503,7 +503,7 @@ def test_a_state_that_no_run_comes_to() -> None:
     ]
 
 
-def test_a_row_whose_guard_never_holds_where_it_is_asked() -> None:
+def test_a_row_whose_guard_is_never_true_in_its_state() -> None:
     second = every_n_batches(9)
     rows = (
         row(State.BACKWARD, when=second, to=State.ACCUMULATE),

@@ -64,7 +64,7 @@ def test_a_plain_run_brings_in_nothing_that_it_does_not_use(flags: str, tmp_path
     assert told(TRAINS.format(flags=flags, optional=OPTIONAL), tmp_path) == ["brought:"]
 
 
-def test_the_optional_parts_are_there_when_they_are_asked_for(tmp_path: Path) -> None:
+def test_optional_parts_are_imported_when_they_are_used(tmp_path: Path) -> None:
     """So the names above are the real ones."""
     code = f"""
 import sys, fsmtrain, fsmtrain.adapters.transitions, fsmtrain.cli.app, fsmtrain.prove

@@ -76,7 +76,7 @@ def test_without_any_interval_each_epoch_is_saved_and_the_newest_are_kept() -> N
     assert epochs_kept() == [1, 2]
 
 
-def test_all_are_kept_where_that_is_asked_for() -> None:
+def test_save_top_k_minus_1_keeps_all_checkpoints() -> None:
     of(ModelCheckpoint(monitor="val_loss", save_top_k=-1, dirpath="elsewhere"), 1.0, 2.0, 1.0).run()
     assert len(Store("elsewhere").numbers()) == 3
 

@@ -79,7 +79,7 @@ def test_a_run_that_does_not_save_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_trainer_goes_on_from_its_own_folder_or_begins() -> None:
+def test_trainer_fit_resume_auto_resumes_or_begins() -> None:
     def trainer(**more: Any) -> Trainer:
         torch.manual_seed(0)
         return Trainer(max_nb_epochs=2, progress_bar=False, device="cpu", guards=Guards(save=every_n_batches(2)), **more)

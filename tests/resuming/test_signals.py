@@ -35,7 +35,9 @@ pytestmark = pytest.mark.slow
     ],
     ids=str,
 )
-def test_a_group_s_signal_stops_the_run_and_it_goes_on_in_the_same_bits(tmp_path: Path, reference: Any, case: Case) -> None:
+def test_a_signal_to_the_group_stops_the_run_and_it_resumes_to_the_same_bits(
+    tmp_path: Path, reference: Any, case: Case
+) -> None:
     assert stop_and_resume(tmp_path, reference, case) == []
 
 
@@ -119,7 +121,7 @@ def _unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.mark.filterwarnings("ignore:.*must be loaded again")
 @pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize("make", [sized, streamed, with_a_generator, seeded])
-def test_a_pass_whose_workers_are_dead_at_once_begins_when_the_run_goes_on(make: Any, later: bool) -> None:
+def test_a_pass_whose_workers_died_at_its_beginning_starts_on_resume(make: Any, later: bool) -> None:
     """Where it could not be begun nothing was drawn; in any case no hook is called twice."""
     visits, starts = TransitionRecorder(), StartCounts()
     run = machine(make, [visits, starts])

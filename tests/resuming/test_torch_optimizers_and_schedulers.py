@@ -124,12 +124,12 @@ def check(tmp_path: Path, **names: Any) -> None:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_training_goes_on_with_the_same_bits(tmp_path: Path, optimizer: str) -> None:
+def test_an_optimizer_is_restored_to_the_same_bits(tmp_path: Path, optimizer: str) -> None:
     check(tmp_path, optimizer=optimizer)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_the_rate_goes_on_as_it_would_have(tmp_path: Path, scheduler: str) -> None:
+def test_a_scheduler_is_restored_to_the_same_rates(tmp_path: Path, scheduler: str) -> None:
     check(tmp_path, scheduler=scheduler)
 
 
@@ -144,7 +144,7 @@ def test_no_optimizer_and_no_scheduler_of_torch_is_left_out() -> None:
     assert schedulers - {"LRScheduler"} == SCHEDULERS.keys() - {"SWALR"}
 
 
-def test_a_gradient_scaler_and_averaged_weights_come_back(tmp_path: Path) -> None:
+def test_a_gradient_scaler_and_averaged_weights_are_restored(tmp_path: Path) -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     loss: Any = scaler.scale(torch.ones(1, requires_grad=True).sum())
     loss.backward()

@@ -89,7 +89,7 @@ def test_what_is_no_scalar_is_not_averaged() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
-def test_a_tensor_with_one_element_is_a_number_whatever_its_shape(shape: tuple[int, ...]) -> None:
+def test_a_tensor_with_one_element_is_a_scalar_in_any_shape(shape: tuple[int, ...]) -> None:
     value = torch.ones(shape, requires_grad=True)
     kept = scalar_of(value)
     assert isinstance(kept, Tensor)
@@ -98,7 +98,7 @@ def test_a_tensor_with_one_element_is_a_number_whatever_its_shape(shape: tuple[i
     assert kept.data_ptr() == value.data_ptr()  # where it was
 
 
-def test_metrics_may_stand_under_log_and_progress_bar() -> None:
+def test_metrics_may_be_nested_under_log_and_progress_bar() -> None:
     model = Returning({"log": {"val_loss": 1.0}, "progress_bar": {"accuracy": 2.0}})
     assert checked(model, range(2)) == {"val_loss": 1.0, "accuracy": 2.0}
 
@@ -358,7 +358,7 @@ def test_the_sanity_pass_changes_no_random_state(steps: int) -> None:
     assert same_bits(random_states(own), before)
 
 
-def test_a_sampler_s_own_generator_is_put_back_after_the_sanity_pass() -> None:
+def test_a_sampler_s_own_generator_is_restored_after_the_sanity_pass() -> None:
     own = torch.Generator().manual_seed(5)
     samples = batches(8).dataset
     sampler: torch.utils.data.RandomSampler = torch.utils.data.RandomSampler(range(8), generator=own)

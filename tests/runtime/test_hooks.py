@@ -25,7 +25,7 @@ class Log(Callback):
         raise RuntimeError(self.name)
 
 
-def test_a_hook_that_nobody_has_is_none() -> None:
+def test_a_hook_without_implementations_is_none() -> None:
     hooks = bind_hooks(object(), [Log([], "a")], "machine")
     assert {name for name in HOOKS if getattr(hooks, name) is not None} == {"on_run_start", "on_run_end"}
 

@@ -41,12 +41,12 @@ def test_an_argument_may_be_left_out() -> None:
     assert given_to(lambda: "nothing") == "nothing"
 
 
-def test_a_name_is_served_though_nothing_is_given_for_it_here() -> None:
+def test_a_documented_parameter_name_is_accepted_though_it_is_none_here() -> None:
     """So the same ``training_step`` does with one optimizer as with two."""
     assert given_to(lambda batch, batch_nb, optimizer_i: (batch, batch_nb, optimizer_i), ORDER[:2]) == ("B", 7, 1)
 
 
-def test_a_default_is_kept_where_nothing_is_given() -> None:
+def test_a_default_is_kept_if_no_argument_matches() -> None:
     def step(batch: Any, batch_nb: int, optimizer_i: int = 5, hiddens: Any = None) -> Any:
         return batch, batch_nb, optimizer_i, hiddens
 
@@ -80,12 +80,12 @@ def test_a_star_takes_what_is_left() -> None:
     assert given_to(lambda *args, **more: (args, more), ORDER[:2]) == (("B", 7), {})
 
 
-def test_keyword_only_parameters_are_given_by_name() -> None:
+def test_keyword_only_parameters_are_passed_by_name() -> None:
     assert given_to(lambda batch, *, batch_nb, hiddens=None: (batch, batch_nb, hiddens)) == ("B", 7, "H")
     assert given_to(lambda batch, *, scale=3: (batch, scale), ORDER[:1]) == ("B", 3)
 
 
-def test_positional_only_parameters_are_given_by_position() -> None:
+def test_positional_only_parameters_are_passed_by_position() -> None:
     def step(x: Any, i: int, /, optimizer_i: int) -> Any:
         return x, i, optimizer_i
 
@@ -120,7 +120,7 @@ def test_it_knows_which_arguments_the_method_takes() -> None:
 @pytest.mark.parametrize(
     "step", [lambda batch, batch_nb, other: None, lambda x, i, other: None, lambda batch, batch_nb, *, other: None]
 )
-def test_a_parameter_that_nothing_is_given_to_is_refused(step: Callable[..., Any]) -> None:
+def test_a_required_parameter_without_an_argument_is_an_error(step: Callable[..., Any]) -> None:
     with pytest.raises(ModelError, match=r"training_step: there is no argument for its parameter 'other'.*batch, batch_nb"):
         given_to(step, ORDER[:2])
 

@@ -27,7 +27,7 @@ def test_a_module_is_a_class_a_function_or_a_module_in_a_file_or_a_package(run: 
     assert "ended after 1 epoch" in told.err
 
 
-def test_a_fit_goes_on_to_the_test_where_it_is_asked_to(run: Run, folder: Path) -> None:
+def test_fit_with_test_runs_the_test_afterwards(run: Run, folder: Path) -> None:
     assert "test_sum" not in run(f"fit mine.py:Model {ONE}").out
     assert "test_sum" in run(f"fit mine.py:Model {ONE} --test").out
 
@@ -52,7 +52,7 @@ def test_a_quiet_run_prints_nothing_but_what_a_program_reads(run: Run, folder: P
     assert (json.loads(told.out)["state"], told.err) == ("done", "")
 
 
-def test_hyperparameters_are_given_by_their_names_or_whole(run: Run, folder: Path) -> None:
+def test_hyperparameters_are_passed_by_name_or_as_one_object(run: Run, folder: Path) -> None:
     assert run(f"fit mine.py:Model {ONE} --hparams lr=0.0,width=2 --save kept.pt").code == 0
     assert torch.load("kept.pt", weights_only=True)["state_dict"]["layer.weight"].shape == (2, 2)
     assert run(f"fit mine.py:Whole {ONE} --hparams lr=0.5").code == 0
@@ -194,7 +194,7 @@ def test_only_a_name_is_looked_up_and_nothing_is_evaluated(folder: Path) -> None
             import_target.import_target(target)
 
 
-def test_checkpoints_are_asked_for_by_flags_and_the_same_command_goes_on(run: Run, folder: Path) -> None:
+def test_checkpoint_flags_save_and_the_same_command_resumes(run: Run, folder: Path) -> None:
     command = "fit mine.py:Model --max_nb_epochs 2 --seed 1 --checkpoint.every_n_steps 4 --checkpoint.save_top_k 2 --json"
     told = run(f"{command} --resume")
     assert "there is no run with a checkpoint in runs to go on with; a new one begins" in told.err

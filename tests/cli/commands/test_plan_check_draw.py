@@ -49,7 +49,7 @@ def test_the_sizes_are_taken_from_a_module_with_loaders(run: Run, folder: Path) 
     assert told.out == f"{plan(Options(max_nb_epochs=2), train=9, val=[3], test=[3])}\n"
 
 
-def test_a_typed_size_stands_in_for_the_modules_own(run: Run, folder: Path) -> None:
+def test_a_size_on_the_command_line_replaces_the_module_s(run: Run, folder: Path) -> None:
     told = run("plan mine.py:Model --max_nb_epochs 2 --train 20 --test 0")
     assert told.out == f"{plan(Options(max_nb_epochs=2), train=20, val=[3], test=[0])}\n"
 
@@ -107,7 +107,7 @@ def test_a_check_exits_with_0_where_it_found_nothing(run: Run) -> None:
 WARNED = "check --train 9 --val 3 --max_nb_epochs 2 --early_stop_callback.patience 5"
 
 
-def test_a_warning_of_a_check_is_no_failure_unless_it_is_asked_to_be(run: Run) -> None:
+def test_a_warning_of_a_check_is_a_failure_only_on_request(run: Run) -> None:
     told = run(WARNED)
     assert (told.code, told.out.count("warning: early_stop_callback")) == (0, 1)
     assert run(f"{WARNED} --strict").code == 1

@@ -439,7 +439,7 @@ def test_a_batch_does_not_end_with_an_earlier_split() -> None:
     assert explored(loop).held == {}
 
 
-def test_guards_that_cannot_be_read_are_left_out_of_those_that_are_asked() -> None:
+def test_opaque_guards_are_not_called_by_the_exploration() -> None:
     third, fifth = every_n_batches(3), every_n_batches(5)
     assert without_opaque(Guards(step={0: hidden, 1: third}, validate=hidden, save=fifth)) == Guards(
         step={1: third}, save=fifth

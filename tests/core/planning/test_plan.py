@@ -230,7 +230,7 @@ def test_equal_epochs_are_planned_once() -> None:
         (Guards(step={0: every_n_batches(4)}), 10 * 3),
     ],
 )
-def test_guards_of_the_user_s_are_asked(guards: Guards, steps: int) -> None:
+def test_user_guards_are_called_for_a_plan(guards: Guards, steps: int) -> None:
     assert plan(Options(max_nb_epochs=10, min_nb_epochs=0), train=10, guards=guards).optimizer_steps == (steps,)
 
 
@@ -301,7 +301,7 @@ def test_patience_that_watches_nothing_ends_no_run() -> None:
     assert planned.at_least.epochs == planned.nb_epochs
 
 
-def test_the_rows_of_a_plan_are_all_that_happens_unless_some_are_asked_for() -> None:
+def test_the_rows_of_a_plan_are_everything_that_happens_unless_kinds_are_named() -> None:
     planned = plan(Options(max_nb_epochs=1, nb_sanity_val_steps=1), train=2, val=[1], test=[1])
     one_batch = ["step", "val_check"]
     assert [event.kind for event in planned.events()] == ["sanity_val", *one_batch, *one_batch, "epoch_end", "test"]

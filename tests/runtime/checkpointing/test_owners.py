@@ -30,7 +30,7 @@ def test_fields_are_saved_and_loaded_by_name() -> None:
     assert fields_of(counts, ["two"]).state_dict() == {"two": 4}
 
 
-def test_a_field_that_a_checkpoint_lacks_is_an_error_that_names_it_unless_its_value_is_given() -> None:
+def test_a_missing_field_is_an_error_that_names_it_unless_the_owner_has_a_default() -> None:
     counts = Counts(3, 4)
     with pytest.raises(ResumeError, match=r"lacks the key 'Counts\.two': an older fsmtrain"):
         fields_of(counts).load_state_dict({"one": 5})
@@ -49,7 +49,7 @@ def test_lists_are_loaded_in_order() -> None:
     assert counts == [Counts(5, 6), Counts(7, 8)]
 
 
-def test_tensors_of_a_gpu_come_back_to_the_run_s_device_and_others_stay() -> None:
+def test_gpu_tensors_are_restored_to_the_run_s_device_and_others_stay() -> None:
     """On a device that holds no data, so that the law needs no GPU."""
     meta, state = torch.device("meta"), {"here": torch.ones(2, device="meta"), "host": torch.ones(2)}
     loaded: dict[str, Any] = {}

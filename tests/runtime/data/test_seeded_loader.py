@@ -264,7 +264,7 @@ def test_a_seeded_data_loader_is_a_data_loader() -> None:
     assert (made.seed, made.shuffle) == (4, True)
 
 
-def test_training_is_the_same_with_and_without_workers_whatever_the_model_draws() -> None:
+def test_training_is_the_same_with_and_without_workers_also_if_the_model_draws() -> None:
     models = Perceptron(), Perceptron()
     models[1].load_state_dict(models[0].state_dict())
     for model, workers in zip(models, (0, 2), strict=True):

@@ -60,7 +60,7 @@ def fitted(model: LightningModule) -> Trainer:
 
 
 @pytest.mark.parametrize("hparams", [argparse.Namespace(width=4, rate=0.5), Frozen(), Plain()])
-def test_a_saved_model_comes_back_with_its_hyperparameters(tmp_path: Path, hparams: Any) -> None:
+def test_a_saved_model_is_loaded_with_its_hyperparameters(tmp_path: Path, hparams: Any) -> None:
     model = Sized(hparams)
     fitted(model).save_checkpoint(tmp_path / "deep" / "model.ckpt")
     loaded = Sized.load_from_checkpoint(tmp_path / "deep" / "model.ckpt")

@@ -208,7 +208,7 @@ def test_a_guard_of_ones_own_may_close_windows_of_any_lengths() -> None:
     ]
 
 
-def test_a_guard_with_a_memory_is_asked_once_after_each_backward_of_its_optimizer() -> None:
+def test_a_stateful_guard_is_called_once_after_each_backward_of_its_optimizer() -> None:
     asked: list[tuple[int, int]] = []
 
     def every_third_time(limits: Any, counters: Any, signals: Any) -> bool:

@@ -90,7 +90,7 @@ def test_sparse_gradients_and_parameters_without_any_are_understood() -> None:
     assert not found.isfinite()
 
 
-def test_what_is_remembered_comes_back_from_plain_data() -> None:
+def test_the_nonfinite_state_is_restored_from_plain_data() -> None:
     one, two = NonFiniteValue(0, 3, 1, 0, 4, "loss"), NonFiniteValue(2, 0, 0, 1, 11, "gradient")
     remembered, again = NonFiniteState([None, two]), NonFiniteState([None, None])
     remembered.exclude([one, two])

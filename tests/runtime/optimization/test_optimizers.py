@@ -300,7 +300,7 @@ def test_a_missing_metric_of_a_plateau_scheduler_is_an_error_that_lists_those_th
 
 
 @pytest.mark.parametrize("options", [{"early_stop_callback": True}, {}], ids=["early stopping", "plateau"])
-def test_what_waits_for_a_metric_that_never_comes_is_warned_of_where_it_was_asked_for(options: dict[str, Any]) -> None:
+def test_a_warning_that_a_metric_never_comes_points_to_the_user_s_line(options: dict[str, Any]) -> None:
     model = Validated() if options else Validated(plateau())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -408,7 +408,7 @@ def test_a_step_guard_of_an_optimizer_that_there_is_not_is_refused() -> None:
         machine_of(Adversaries(), batches(4), guards=Guards(step={2: every_n_batches(2)}))
 
 
-def test_a_step_guard_does_not_stand_in_the_way_of_a_run_without_epochs() -> None:
+def test_a_step_guard_is_ignored_in_a_run_without_epochs() -> None:
     machine = machine_of(Adversaries(), batches(4), max_nb_epochs=0, guards=Guards(step={1: every_n_batches(2)}))
     machine.run()
     assert machine.state is State.DONE
@@ -450,7 +450,7 @@ def test_a_window_of_an_epoch_that_is_never_reached_does_not_count() -> None:
     assert trained(Linear(configure), batches(4), max_nb_epochs=3, accumulate_grad_batches={3: 2}) is not None
 
 
-def test_the_closure_is_given_to_the_hook_only_where_one_is_required() -> None:
+def test_the_hook_gets_the_closure_only_if_the_optimizer_requires_one() -> None:
     class Watching(Linear):
         def optimizer_step(
             self, current_epoch: int, batch_nb: int, optimizer: Any, optimizer_i: int, second_order_closure: Any = None

@@ -462,7 +462,7 @@ def test_the_transition_to_rolled_back_is_reported_and_the_next_one_begins_at_th
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", range(20, 90, 3))
-def test_a_run_that_is_killed_after_a_rollback_goes_on_to_the_same_end(n: int) -> None:
+def test_a_run_killed_after_a_rollback_resumes_to_the_same_bits(n: int) -> None:
     """With all that it remembered of it, wherever it is left alone."""
 
     def machine() -> Machine:
@@ -544,7 +544,7 @@ def test_a_stop_in_a_spoiled_window_is_not_saved_there() -> None:
     assert same_bits(weights(again.model), weights(whole.model))
 
 
-def test_a_stop_that_was_asked_for_before_a_rollback_is_not_forgotten() -> None:
+def test_a_stop_request_before_a_rollback_is_kept() -> None:
     class StopAtStep(Callback):
         def on_transition(self, machine: Any, t: Any) -> None:
             if t.to is State.STEP and t.batch_nb == 2:

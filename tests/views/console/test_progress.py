@@ -200,7 +200,7 @@ def test_an_error_of_the_drawing_ends_the_bar_and_not_the_run(terminal: Terminal
     assert "(progress bar disabled after an error: RuntimeError('no such device'))" in terminal.settled()
 
 
-def test_what_is_printed_meanwhile_stands_whole_above_the_bar(terminal: Terminal) -> None:
+def test_prints_during_a_run_appear_whole_above_the_bar(terminal: Terminal) -> None:
     """``print``, to either stream, in one piece or in two, and a logger that got the stream before the run."""
     terminal.take_over()
     logger = logging.getLogger("tests.progress")

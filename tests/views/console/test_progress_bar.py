@@ -160,7 +160,7 @@ def test_the_cursor_waits_at_the_end_of_the_text_with_room_for_what_a_key_leaves
     assert "^" not in "".join(terminal.rows)
 
 
-def test_half_a_line_is_left_alone_until_it_is_finished(terminal: Terminal, by_hand: ManualBars) -> None:
+def test_an_unfinished_line_is_not_overwritten(terminal: Terminal, by_hand: ManualBars) -> None:
     terminal.take_over()
     run = FrozenRun()
     bar = by_hand(terminal, run)
@@ -214,7 +214,7 @@ def test_a_run_that_ends_before_one_that_began_later_leaves_it_its_line(terminal
     assert terminal.text.count("backward") == 1  # never but as what stays
 
 
-def test_the_last_metrics_are_given_time_to_come(
+def test_the_bar_waits_briefly_for_the_last_metrics(
     terminal: Terminal, by_hand: ManualBars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal.take_over()

@@ -124,7 +124,7 @@ def test_mermaid_shows_the_same_numbers() -> None:
     assert "    train_batch --> backward : 18×\n" in text
 
 
-def test_a_stop_that_was_asked_for_is_counted_in_its_note() -> None:
+def test_a_stop_request_is_counted_in_its_note() -> None:
     machine = machine_of(Validated(), batches(18), batches(6), max_nb_epochs=2)
     machine.stop()
     machine.run()

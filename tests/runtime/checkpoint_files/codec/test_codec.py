@@ -119,7 +119,7 @@ def test_a_state_dict_keeps_the_versions_of_its_modules() -> None:
     assert list(copy) == list(state)
 
 
-def test_random_states_come_back() -> None:
+def test_random_states_are_restored() -> None:
     states = [random.getstate(), np.random.get_state(), np.random.default_rng(1).bit_generator.state, torch.get_rng_state()]
     copy = through_json(states)
     assert list(differences(states, copy)) == []

@@ -133,7 +133,7 @@ def test_a_state_that_cannot_be_saved_is_an_error_at_the_call(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_reported_once_and_training_goes_on() -> None:
+def test_a_full_disk_is_reported_once_and_training_continues() -> None:
     disk = FaultyDisk()
     told: list[str] = []
     writer = BackgroundWriter(Store("/checkpoints", disk), report=told.append)

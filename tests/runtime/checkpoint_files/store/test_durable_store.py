@@ -64,7 +64,7 @@ def test_the_newest_checkpoint_is_loaded_with_its_metadata(tmp_path: Path) -> No
 @given(state_trees())
 @example({"__metadata__": torch.ones(2), "a": {"__metadata__": torch.ones(3)}})
 @example(torch.zeros(2, dtype=torch.int16)[::2])
-def test_any_state_comes_back_through_the_files(tree: Any) -> None:
+def test_any_state_is_restored_from_the_files(tree: Any) -> None:
     store = Store("/checkpoints", FaultyDisk())
     copy = store.load(store.save({"model": tree, "other": [tree]}, {})).tree
     assert list(differences(tree, copy["model"])) == []
@@ -108,7 +108,7 @@ def test_numbers_continue_after_those_of_the_last_process(tmp_path: Path) -> Non
     assert Store(tmp_path).numbers()[-1] == 1000001
 
 
-def test_other_files_in_a_checkpoint_are_left_alone(tmp_path: Path) -> None:
+def test_other_files_in_a_checkpoint_are_ignored(tmp_path: Path) -> None:
     store = Store(tmp_path)
     path = store.save(state(0), {})
     (path / "notes.txt").write_text("good one")
@@ -212,7 +212,7 @@ def test_the_leftovers_of_a_dead_writer_are_removed(tmp_path: Path) -> None:
     assert names(tmp_path) == [".other", ".writing-link"]
 
 
-def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(tmp_path: Path) -> None:
+def test_a_folder_removed_before_it_is_locked_is_created_again(tmp_path: Path) -> None:
     class Unlucky(Files):
         turn = 0
 
