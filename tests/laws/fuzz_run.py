@@ -77,7 +77,7 @@ class ScriptedModel(TrainingModule):
     def __init__(self, outside: Surroundings, optimizers: int = 1) -> None:
         super().__init__()
         self.parts = nn.ModuleList(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.1), nn.Linear(2, 1)) for _ in range(optimizers))
-        self.outside, self.checks = outside, 0
+        self.outside, self.validations = outside, 0
 
     def loss(self, batch: Any, part: int) -> Tensor:
         """The mean squared error of one part."""
@@ -105,8 +105,8 @@ class ScriptedModel(TrainingModule):
         return {"test_loss": self.evaluate(batch)}
 
     def validation_end(self, outputs: Any) -> Any:
-        self.checks += 1
-        return {"val_loss": -float(self.checks) if self.outside.improves else float(self.checks)}
+        self.validations += 1
+        return {"val_loss": -float(self.validations) if self.outside.improves else float(self.validations)}
 
     def configure_optimizers(self) -> Any:
         return [SGD(part.parameters(), lr=0.01) for part in self.parts]
@@ -171,7 +171,7 @@ CONFIGURATIONS = {
         all_loaders,
         lambda outside: Guards(save=SwitchGuard(outside, 0), stop=closure_guard(outside, 1)),
     ),
-    "guards for two optimizers and for checks": Configuration(
+    "guards for two optimizers and for validations": Configuration(
         {"max_nb_epochs": 1, "accumulate_grad_batches": 2, "nb_sanity_val_steps": 1},
         lambda outside: Loaders(train=sequence_batches(2), val=[sequence_batches(1)], test=[]),
         lambda outside: Guards(

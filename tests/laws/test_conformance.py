@@ -117,7 +117,7 @@ class Tiny(LightningModule):
         self.settings, self.sizes, self.tokens = case["model"], case["sizes"], tokens
         self.splits = case["options"].get("truncated_bptt_steps") is not None
         self.optimizers: list[LoggedSGD] = []
-        self.checks = 0
+        self.validations = 0
         self.call: tuple[int, int, int] | None = None
         self.calls: dict[tuple[int, int, int], int] = {}
         for name in ("validation_end", "test_step", "test_end"):
@@ -205,8 +205,8 @@ class Tiny(LightningModule):
             return metrics
         if not self.calls:  # the sanity pass
             return {"val_loss": 1000.0}
-        self.checks += 1
-        return {"val_loss": script[min(self.checks, len(script)) - 1]}
+        self.validations += 1
+        return {"val_loss": script[min(self.validations, len(script)) - 1]}
 
     def test_end(self, outputs: Any) -> Any:
         return self.end("test", outputs)

@@ -43,7 +43,7 @@ class Account:
         self.seen: list[Transition] = []
         self.windows = [0] * limits.optimizers  # backwards in the open window of each optimizer
         self.steps = [0] * limits.optimizers
-        self.rounds = self.epochs = self.batches = self.checks = self.skipped = 0
+        self.rounds = self.epochs = self.batches = self.validations = self.skipped = 0
         self.has_stepped = False
 
     def count(self, taken: Transition, after: Counters, signals: Signals) -> None:
@@ -65,7 +65,7 @@ class Account:
             assert not any(self.windows), "a window crosses the epoch's end"
             self.epochs += not after.epoch_ended_early
         elif source is State.VAL_CHECK and to is not State.VAL_CHECK:
-            self.checks += after.eval_nb + 1 == self.limits.val_batches
+            self.validations += after.eval_nb + 1 == self.limits.val_batches
         if to is State.ROUND_END and source is not State.SAVE and turn + 1 == self.limits.optimizers:
             self.rounds += self.has_stepped
             self.has_stepped = False
@@ -88,7 +88,7 @@ class Account:
         if to is State.DONE:
             assert not any(self.windows)
             assert min(limits.min_epochs, limits.epochs) <= self.epochs <= limits.epochs
-        assert (after.batches_begun, after.epochs_done, after.validations_done) == (self.batches, self.epochs, self.checks)
+        assert (after.batches_begun, after.epochs_done, after.validations_done) == (self.batches, self.epochs, self.validations)
         assert (after.optimizer_steps, after.global_step) == (self.steps, self.rounds)
         assert after.steps_skipped == self.skipped
         assert after.open_windows == sum(window > 0 for window in self.windows)

@@ -303,7 +303,7 @@ class Alive(Callback):
 def test_outputs_that_are_averaged_are_gone_before_the_next_batch() -> None:
     model, alive = Returning(), Alive()
     machine_of(model, batches(4), batches(6), batches(6), callbacks=[alive], max_nb_epochs=2, val_check_interval=1.0).run()
-    assert model.there == [0] * (3 + 3 + 3 + 3)  # the sanity pass, two checks, the test
+    assert model.there == [0] * (3 + 3 + 3 + 3)  # the sanity pass, two validations, the test
     assert alive.seen == [0, 0]
 
 

@@ -138,11 +138,11 @@ def test_a_validation_happens_exactly_when_it_is_due(case: Case) -> None:
             checked[visit.current_epoch].append(visit.batch_nb)
     last = max(fetched, default=0)
     for epoch, batches in fetched.items():
-        has_checks = limits.validates and (epoch + 1) % case.options.check_val_every_n_epoch == 0
+        has_validation = limits.validates and (epoch + 1) % case.options.check_val_every_n_epoch == 0
         if case.replaced.validate is not None:
             due = [b for b in range(batches) if limits.validates and case.replaced.validate.fires(b)]
         else:
-            due = [b for b in range(batches) if has_checks and (b + 1) % limits.val_check_batches == 0]
+            due = [b for b in range(batches) if has_validation and (b + 1) % limits.val_check_batches == 0]
         if case.schedule().stopped and epoch == last and due != checked[epoch]:
             due.pop()  # the request came before the check
         assert checked[epoch] == due
@@ -191,14 +191,14 @@ def test_the_counters_count_what_was_done(case: Case) -> None:
             assert counters.eval_nb == len(in_pass)
             in_pass.append(state)
         if state is State.VAL_CHECK:
-            seen["checks"] += signals.pass_ended if length == 0 else len(in_pass) == length
+            seen["validations"] += signals.pass_ended if length == 0 else len(in_pass) == length
         seen["batches"] += state is State.FETCH
         seen["skipped"] += state is State.STEP and signals.step_skipped
         assert counters.batches_begun == seen["batches"] - (state is State.FETCH)
 
     run = case.dispatcher(case.folded_table, look)
     run.run()
-    assert (run.counters.validations_done, run.counters.steps_skipped) == (seen["checks"], seen["skipped"])
+    assert (run.counters.validations_done, run.counters.steps_skipped) == (seen["validations"], seen["skipped"])
 
 
 def test_two_iterations_of_one_loop_share_nothing() -> None:
@@ -244,7 +244,7 @@ def test_signals_of_one_visit_do_not_last_into_the_next(epochs: int) -> None:
         Case(options=Options(min_nb_epochs=0, max_nb_epochs=2), sizes=Sizes(train=3), replaced=Replaced(stop=2)),
         Case(options=Options(max_nb_epochs=0), sizes=Sizes(train=3, val=(2,), test=(2,))),
     ],
-    ids=["checks and saves", "cut short, then tested", "cut short", "no epoch"],
+    ids=["validations and saves", "cut short, then tested", "cut short", "no epoch"],
 )
 def test_a_request_is_taken_where_the_nested_loops_take_it_whenever_it_comes(case: Case) -> None:
     """The run ends in `stopped`, unless it had nothing left to do but to end. What had come to its end by then is counted."""
@@ -312,7 +312,7 @@ def batches(visits: list[Visit], state: State, optimizer: int | None = None) -> 
     return [v.batch_nb for v in visits if v.state is state and optimizer in (None, v.optimizer_i)]
 
 
-def checks(train: int, *, epochs: int = 1, **flags: object) -> list[tuple[int, int]]:
+def validations(train: int, *, epochs: int = 1, **flags: object) -> list[tuple[int, int]]:
     """Return epoch and batch of each validation."""
     options = Options(max_nb_epochs=epochs, nb_sanity_val_steps=0, **flags)  # type: ignore[arg-type]
     visits = visits_of(Loop(options, Sizes(train=train, val=(1,))))
@@ -436,20 +436,20 @@ def test_a_guard_for_an_optimizer_that_there_is_not_is_refused() -> None:
     Loop(Options(max_nb_epochs=0), Sizes(train=1), guards=Guards(step={2: every_n_batches(1)}))  # nobody's turn comes
 
 
-def test_checks_of_ten_batches_at_a_quarter_come_after_2_4_6_8_10() -> None:
-    assert [batch + 1 for _, batch in checks(10, val_check_interval=0.25)] == [2, 4, 6, 8, 10]
+def test_validations_of_ten_batches_at_a_quarter_come_after_2_4_6_8_10() -> None:
+    assert [batch + 1 for _, batch in validations(10, val_check_interval=0.25)] == [2, 4, 6, 8, 10]
 
 
 def test_the_default_val_check_interval_validates_after_nine_of_ten_batches() -> None:
-    assert [batch + 1 for _, batch in checks(10)] == [9]
+    assert [batch + 1 for _, batch in validations(10)] == [9]
 
 
-def test_checks_of_seven_batches_at_a_half_come_after_3_and_6_in_every_epoch() -> None:
-    assert checks(7, epochs=2, val_check_interval=0.5) == [(0, 2), (0, 5), (1, 2), (1, 5)]
+def test_validations_of_seven_batches_at_a_half_come_after_3_and_6_in_every_epoch() -> None:
+    assert validations(7, epochs=2, val_check_interval=0.5) == [(0, 2), (0, 5), (1, 2), (1, 5)]
 
 
-def test_checks_happen_only_in_every_nth_epoch() -> None:
-    assert checks(4, epochs=7, val_check_interval=0.5, check_val_every_n_epoch=3) == [(2, 1), (2, 3), (5, 1), (5, 3)]
+def test_validations_happen_only_in_every_nth_epoch() -> None:
+    assert validations(4, epochs=7, val_check_interval=0.5, check_val_every_n_epoch=3) == [(2, 1), (2, 3), (5, 1), (5, 3)]
 
 
 def test_a_validation_in_mid_window_leaves_the_window_open() -> None:

@@ -171,6 +171,7 @@ class Remembering:
 memories = st.tuples(st.integers(1, 12), st.frozensets(st.integers(0, 11), max_size=4), st.sampled_from([50, 333, 10**6]))
 
 
+@pytest.mark.slow
 @given(loops(), memories, st.sampled_from(["step", "validate", "save", "stop"]))
 def test_a_guard_with_a_memory_is_shown_in_a_plan_what_the_loop_shows_it(
     loop: LoopSpec, memory: tuple[int, frozenset[int], int], field: str
