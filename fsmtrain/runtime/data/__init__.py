@@ -1,4 +1,5 @@
-"""Batches and the loaders that give them: lengths, positions, nested batches, copies to the device.
+"""Loaders and their batches: lengths, resuming, seeded order, splitting in time, copies to the device.
 
-What a batch is used for belongs to `training` and `evaluation`, which import this folder.
+What a batch is used for belongs to `training` and `evaluation`, which import this folder. Walks over nested values are in
+`runtime.nested`, the global random generators in `runtime.rng`.
 """

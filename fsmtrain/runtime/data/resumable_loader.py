@@ -199,6 +199,7 @@ class ResumableLoader:
             else:
                 if start is not None:
                     self._strategy.restore_between_passes(progress, position["strategy_state"])
+                    progress.is_exhausted = False  # a torchdata loader has left its end by now
                 set_loader_rng_state(self.loader, position["rng"], self.name)
         self.is_under_way, self.is_pending = position["is_under_way"], position["is_pending"]
 

@@ -161,6 +161,11 @@ def serialized(value: Any) -> bytes:
     return buffer.getvalue()
 
 
+def unserialized(value: bytes) -> Any:
+    """Return a value that was serialized."""
+    return torch.load(io.BytesIO(value), weights_only=True)
+
+
 def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, share: int | None = None) -> LoaderRun:
     """Go through `EPOCHS` epochs, with draws between the batches as a training step makes them.
 
@@ -175,7 +180,7 @@ def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, s
     cursor, journey, epoch = make_resumable(loader, "train_dataloader"), LoaderRun(), 0
     if start is not None:
         random_draws()
-        position = torch.load(io.BytesIO(start), weights_only=True)
+        position = unserialized(start)
         set_global_states(position["generators"])
         before = to_plain(get_global_states())
         cursor.load_state_dict(position["cursor"])

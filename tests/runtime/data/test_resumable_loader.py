@@ -24,6 +24,7 @@ from torch.utils.data.distributed import DistributedSampler
 from fsmtrain import SeededDataLoader
 from fsmtrain.errors import PositionError
 from fsmtrain.runtime.data.loaders import EvaluationBatches, SizedBatches, StreamedBatches, make_resumable
+from fsmtrain.runtime.data.resumable_loader import STRATEGIES
 from fsmtrain.runtime.rng import get_global_states, seed_all, to_plain
 from tests.runtime.data.loader_roundtrip import (
     ITEMS,
@@ -43,6 +44,7 @@ from tests.runtime.data.loader_roundtrip import (
     run_loader,
     same_bytes,
     serialized,
+    unserialized,
 )
 
 Loader = functools.partial(DataLoader[Any], batch_size=2)
@@ -354,3 +356,22 @@ def test_the_batches_of_these_runs_differ() -> None:
     assert len({float(value) for batch in whole.batches for value in batch[:, 1:].flatten()}) == 2 * ITEMS * 3
     assert not same_bytes(whole.batches[:6], whole.batches[6:])
     assert len(whole.saves) == 1 + 2 * 6 + 2
+
+
+@pytest.mark.parametrize("kind", ["shuffled", "seeded", "torchdata's", "stream", "list"])
+def test_a_position_between_two_epochs_can_be_loaded_and_saved_again(kind: str) -> None:
+    make = {**SILENT, **TOLD}[kind]
+    whole = run_loader(make, saves=True)
+    index = next(i for i, save in enumerate(whole.saves) if i and not unserialized(save)["cursor"]["is_under_way"])
+    loader, save = make_resumable(make(), "train_dataloader"), unserialized(whole.saves[index])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loader.load_state_dict(save["cursor"])
+        rest = run_loader(make, serialized({**save, "cursor": loader.state_dict()}))
+    assert same_bytes((rest.batches, rest.end), (whole.batches[index - 1 :], whole.end))
+
+
+def test_each_way_to_resume_has_its_own_name_and_the_last_one_supports_any_loader() -> None:
+    kinds = [strategy.kind for strategy in STRATEGIES]
+    assert len(set(kinds)) == len(kinds)
+    assert STRATEGIES[-1].supports(object())

@@ -1,4 +1,4 @@
-"""Turn a state tree into a JSON skeleton with named tensors, and back. No file is opened here.
+"""Encode a state tree as a JSON skeleton with named tensors, and decode it. No file is opened here.
 
 `store` imports this folder.
 """
