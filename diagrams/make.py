@@ -1,6 +1,6 @@
-"""Draws the diagrams in this folder: `python diagrams/make.py`, or with `--check` to see whether they are up to date.
+"""Draw the diagrams in this folder: `python diagrams/make.py`, or with `--check` only compare them.
 
-The configurations that are shown belong here; how they are drawn is `fsmtrain.views.diagrams.formats`.
+This file says which configurations are drawn; `fsmtrain.views.diagrams.formats` draws them.
 """
 
 from __future__ import annotations
@@ -49,46 +49,48 @@ CONFIGURATIONS: dict[str, Loop] = {
 }
 
 
-def drawings() -> dict[Path, str]:
-    """Each file that belongs into this folder, and its text."""
+def expected_files() -> dict[Path, str]:
+    """Return each file that belongs in this folder, and its text."""
     formats = {".mmd": mermaid, ".dot": dot, ".svg": svg}
     return {
-        FOLDER / f"{name}{suffix}": draw(loop.spec)
-        for name, loop in CONFIGURATIONS.items()
-        for suffix, draw in formats.items()
+        FOLDER / f"{name}{suffix}": draw(loop.spec) for name, loop in CONFIGURATIONS.items() for suffix, draw in formats.items()
     }
 
 
-def outdated() -> dict[Path, str]:
-    """The files that are missing or differ, and what should be in them."""
-    return {path: text for path, text in drawings().items() if not path.exists() or not same(path.read_bytes(), text.encode())}
+def outdated_files() -> dict[Path, str]:
+    """Return the files that are missing or differ, and their expected text."""
+    return {
+        path: text
+        for path, text in expected_files().items()
+        if not path.exists() or not shows_the_same(path.read_bytes(), text.encode())
+    }
 
 
-def same(old: bytes, new: bytes) -> bool:
-    """Whether two files show the same. In a picture it does not count where things stand: other versions lay out otherwise."""
-    return old == new or (b"<svg" in old and b"<svg" in new and shown(old) == shown(new))
+def shows_the_same(old: bytes, new: bytes) -> bool:
+    """Return whether two files show the same. Positions in a picture do not count: other versions have another layout."""
+    return old == new or (b"<svg" in old and b"<svg" in new and words_by_id(old) == words_by_id(new))
 
 
-def shown(picture: bytes) -> dict[str, str]:
-    """What a picture shows, by the id of each state, arrow and note: its words."""
+def words_by_id(picture: bytes) -> dict[str, str]:
+    """Return the words of a picture, by the id of each state, edge and note."""
     groups = ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}g")
-    return {group.attrib["id"]: " ".join(words(group)) for group in groups}
+    return {group.attrib["id"]: " ".join(text_lines(group)) for group in groups}
 
 
-def words(group: ElementTree.Element) -> list[str]:
-    """The lines of text in a group of a picture."""
+def text_lines(group: ElementTree.Element) -> list[str]:
+    """Return the lines of text in a group of a picture."""
     return [(text.text or "").strip() for text in group.findall("{http://www.w3.org/2000/svg}text")]
 
 
 def main() -> int:
-    """Write the files that differ, or with ``--check`` only name them; returns the exit status."""
+    """Write the files that differ, or with ``--check`` only print their names; return the exit status."""
     parser = argparse.ArgumentParser(description="Draw the diagrams in this folder.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file is not up to date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if a file is not up to date")
     check: bool = parser.parse_args().check
-    files = outdated()
+    files = outdated_files()
     for path, text in files.items():
         if check:
-            print(f"{path.name} is not up to date: run diagrams/make.py")
+            print(f"{path.name} is not up to date: run python diagrams/make.py")
         else:
             path.write_bytes(text.encode())
             print(f"wrote {path.name}")

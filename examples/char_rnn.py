@@ -1,10 +1,10 @@
-"""A language model, letter by letter: truncated backpropagation through time on text that comes with every Python.
+"""Truncated backpropagation through time: a character-level language model on text that comes with every Python.
 
     python examples/char_rnn.py [--short]
 
 The text is Python's language reference, as ``help()`` shows it. Each batch is 32 passages of 512 letters, which
 ``truncated_bptt_steps=64`` cuts into 8 splits. Each split has a forward, a backward and a step of its own, and hands the LSTM's
-state on to the next under ``"hiddens"``. At the end the model writes some reference of its own.
+state on to the next under ``"hiddens"``. At the end the model generates some text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Hiddens = tuple[Tensor, Tensor]
 
 
 class Writer(TrainingModule):
-    """An LSTM that says of each letter which one is next."""
+    """An LSTM that predicts the next letter."""
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()
@@ -40,34 +40,34 @@ class Writer(TrainingModule):
         self.perplexities: list[float] = []
 
     def forward(self, x: Tensor, hiddens: Hiddens | None = None) -> tuple[Tensor, Hiddens]:
-        """Letters (batch, time) to scores (batch, time, letters) of the letter that follows each, and the state at the end."""
+        """Return scores (batch, time, letters) of the letter after each of x (batch, time), and the final state."""
         out, hiddens = self.lstm(self.embedding(x), hiddens)
         return self.head(out), hiddens
 
     def training_step(self, batch: list[Tensor], batch_nb: int, hiddens: Hiddens | None) -> dict[str, Any]:
-        """The loss of one split. `hiddens` is None on a batch's first one, then what the split before returned, detached."""
+        """Return the loss of a split. `hiddens` is None in a batch's first split, then that of the split before, detached."""
         x, y = batch
         scores, hiddens = self(x, hiddens)
         return {"loss": cross_entropy(scores.flatten(0, 1), y.flatten()), "hiddens": hiddens}
 
     def validation_step(self, batch: list[Tensor], batch_nb: int) -> dict[str, Tensor]:
-        """The loss of whole passages."""
+        """Return the loss of whole passages."""
         x, y = batch
         scores, _ = self(x)
         return {"val_loss": cross_entropy(scores.flatten(0, 1), y.flatten())}
 
     def on_validation_end(self, metrics: dict[str, Any]) -> None:
-        """Tell how many letters the model wavers between, on text that it has not seen."""
+        """Print the perplexity on unseen text: the number of equally likely letters with the same uncertainty."""
         self.perplexities.append(math.exp(metrics["val_loss"]))
         print(f"epoch {self.current_epoch}, step {self.global_step:4}: perplexity {self.perplexities[-1]:.2f}")
 
     def configure_optimizers(self) -> torch.optim.Adam:
-        """Adam."""
+        """Return Adam."""
         return torch.optim.Adam(self.parameters(), lr=6e-3)
 
     @torch.no_grad()
     def write(self, beginning: str, n: int, temperature: float = 0.6) -> str:
-        """Go on with a text by n letters; a lower temperature is more cautious."""
+        """Continue a text by n letters; a lower temperature is more cautious."""
         x, hiddens, text = encoded(beginning)[None], None, beginning
         for _ in range(n):
             scores, hiddens = self(x, hiddens)
@@ -77,20 +77,20 @@ class Writer(TrainingModule):
 
 
 def encoded(text: str) -> Tensor:
-    """The index of each letter."""
+    """Return the index of each letter."""
     place = {letter: i for i, letter in enumerate(LETTERS)}
     return torch.tensor([place[letter] for letter in text])
 
 
 def passages(text: str) -> TensorDataset:
-    """Passages side by side, (n, PASSAGE) each: the letters, and the letter that follows each."""
+    """Return passages and the letter that follows each of their letters, both of shape (n, PASSAGE)."""
     letters = encoded(text)
     n = (len(letters) - 1) // PASSAGE
     return TensorDataset(letters[: n * PASSAGE].view(n, PASSAGE), letters[1 : n * PASSAGE + 1].view(n, PASSAGE))
 
 
 def main(short: bool = False) -> tuple[list[float], str]:
-    """Train, then write; returns the perplexity after each epoch, and the text."""
+    """Train, then generate text; return the perplexity of each epoch, and the text."""
     cut = len(TEXT) * 9 // 10
     torch.manual_seed(0)
     writer = Writer(width=32 if short else 128)
@@ -108,7 +108,7 @@ def main(short: bool = False) -> tuple[list[float], str]:
         train_dataloader=DataLoader(passages(TEXT[:cut]), batch_size=32, shuffle=True, drop_last=True),
         val_dataloaders=DataLoader(passages(TEXT[cut:]), batch_size=32),
     )
-    print(f"{len(TEXT):,} letters, {len(LETTERS)} different ones: by chance the perplexity is {len(LETTERS)}")
+    print(f"{len(TEXT):,} letters, {len(LETTERS)} different: guessing has a perplexity of {len(LETTERS)}")
     machine.run()
     text = writer.write("The ", 100 if short else 600)
     print(f"\n{text}")

@@ -1,9 +1,9 @@
-"""Reading handwritten digits: the whole loop on real data, and what its machine says of itself.
+"""Recognize handwritten digits: the whole loop on real data, its diagram and its report.
 
     python examples/digits.py
 
-Accumulated gradients, four checks an epoch, early stopping, a learning-rate schedule, then the test set: the run visits all
-eight documented states. It ends with the time in each state, the accuracy on the test set, the machine's diagram, and
+Gradient accumulation, four validations an epoch, early stopping, a learning-rate schedule, then the test set: the run visits
+all eight documented states. It ends with the time in each state, the accuracy on the test set, the machine's diagram, and
 a report of the run.
 """
 
@@ -43,52 +43,52 @@ class Digits(TrainingModule):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (batch, 64) to scores (batch, 10)."""
+        """Return scores (batch, 10) of images (batch, 64)."""
         scores: Tensor = self.net(x)
         return scores
 
     def training_step(self, batch: list[Tensor], batch_nb: int) -> dict[str, Any]:
-        """The loss of a batch, weighted by its size: the last one of an epoch is smaller."""
+        """Return the loss of a batch, weighted by its size: the last batch of an epoch is smaller."""
         x, y = batch
         loss = cross_entropy(self(x), y)
         return {"loss": loss, "weight": len(y), "progress_bar": {"loss": loss}}
 
     def validation_step(self, batch: list[Tensor], batch_nb: int) -> dict[str, Tensor]:
-        """What early stopping watches."""
+        """Return the metric that early stopping monitors, and the accuracy."""
         x, y = batch
         scores = self(x)
         return {"val_loss": cross_entropy(scores, y), "val_acc": (scores.argmax(1) == y).float().mean()}
 
     def test_step(self, batch: list[Tensor], batch_nb: int) -> dict[str, Tensor]:
-        """How many of a batch's digits are read right."""
+        """Return the accuracy."""
         x, y = batch
         return {"test_acc": (self(x).argmax(1) == y).float().mean()}
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[CosineAnnealingLR]]:
-        """Adam, whose learning rate falls along a cosine."""
+        """Return Adam with a cosine schedule."""
         adam = torch.optim.Adam(self.parameters(), lr=4e-3)
         return [adam], [CosineAnnealingLR(adam, T_max=self.max_nb_epochs)]
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """75 batches of 16, the last one smaller."""
+        """Return 75 batches of 16 images, the last one smaller."""
         return DataLoader(self.train_data, batch_size=16, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """3 batches of 100."""
+        """Return 3 batches of 100 images."""
         return DataLoader(self.val_data, batch_size=100)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """3 batches of 100."""
+        """Return 3 batches of 100 images."""
         return DataLoader(self.test_data, batch_size=100)
 
 
 def main() -> float:
-    """Train, test, and tell; returns the accuracy on the test set."""
+    """Train, test, and write diagram and report; return the accuracy on the test set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out"), help="the folder for diagram and report (default: out)")
     args = parser.parse_args()
 
-    torch.set_num_threads(1)  # batches this small are slower on several
+    torch.set_num_threads(1)  # faster than several for batches this small
     options = Options(
         max_nb_epochs=30,
         accumulate_grad_batches=2,
@@ -97,7 +97,7 @@ def main() -> float:
         gradient_clip_val=1.0,
         seed=1,
     )
-    torch.manual_seed(1)  # the weights with which the model begins
+    torch.manual_seed(1)  # for the initial weights
     machine = build(options, Digits(options.max_nb_epochs))
     result = machine.run()
 

@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 
 def digits() -> tuple[TensorDataset, TensorDataset, TensorDataset]:
-    """1,197 images to train on, 300 to validate with, 300 to test with: (n, 64) floats in [0, 1] and (n,) labels."""
+    """Return 1,197 training, 300 validation and 300 test images, (n, 64) floats in [0, 1], with labels (n,)."""
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images / 16.0, dtype=torch.float32)
     y = torch.tensor(labels)

@@ -3,8 +3,8 @@
     python examples/gan.py [--short]
 
 The discriminator steps at every batch. The generator steps at every second one, with the mean of both batches' gradients: that
-is one guard, ``Guards(step={1: every_n_batches(2)})``. While one of the two has its turn, only its own parameters require grad,
-so neither step needs a ``detach()`` for the other's sake.
+is one guard, ``Guards(step={1: every_n_batches(2)})``. While one of the two trains, only its own parameters require grad, so no
+``detach()`` is needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHADES = " ░▒▓█"
 
 
 class Gan(TrainingModule):
-    """The generator turns noise and a label into an 8 x 8 image; the discriminator tells real images from such drawings."""
+    """A generator that turns noise and a label into an 8 x 8 image, and a discriminator of real and generated images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,19 +42,19 @@ class Gan(TrainingModule):
         )
 
     def draw(self, labels: Tensor) -> Tensor:
-        """A new image (n, 64) for each label (n,)."""
+        """Generate an image (n, 64) for each label (n,)."""
         noise = torch.randn(len(labels), NOISE, device=labels.device)
         images: Tensor = self.generator(torch.cat([noise, one_hot(labels, 10)], dim=1))
         return images
 
     def judge(self, images: Tensor, labels: Tensor, *, as_real: bool) -> Tensor:
-        """The discriminator's loss where these images ought to pass as real, or as fake."""
+        """Return the discriminator's loss if these images should be classified as real, or as fake."""
         scores = self.discriminator(torch.cat([images, one_hot(labels, 10)], dim=1))
         # 0.9 instead of 1: a discriminator that is never quite sure leaves the generator a gradient.
         return binary_cross_entropy_with_logits(scores, torch.full_like(scores, 0.9 if as_real else 0.0))
 
     def training_step(self, batch: list[Tensor], batch_nb: int, optimizer_i: int) -> dict[str, Any]:
-        """The loss of the one whose turn it is."""
+        """Return the loss of the optimizer that trains now."""
         images, labels = batch
         drawn = self.draw(labels)
         if optimizer_i == 0:
@@ -64,28 +64,28 @@ class Gan(TrainingModule):
         return {"loss": loss, "progress_bar": {"generator": loss}}
 
     def configure_optimizers(self) -> tuple[Adam, Adam]:
-        """They take turns in this order."""
+        """Return the optimizers of discriminator and generator, which take turns in this order."""
         return (
             Adam(self.discriminator.parameters(), lr=1e-3, betas=(0.5, 0.999)),
             Adam(self.generator.parameters(), lr=2e-3, betas=(0.5, 0.999)),
         )
 
 
-def shaded(images: Tensor) -> str:
-    """Images (n, 64) side by side as text, a pixel two characters wide."""
+def as_text(images: Tensor) -> str:
+    """Return images (n, 64) side by side as text, with two characters per pixel."""
     rows = (images.cpu().clamp(0, 1) * (len(SHADES) - 1)).round().int().view(-1, 8, 8).transpose(0, 1).tolist()
     return "\n".join("  ".join("".join(2 * SHADES[pixel] for pixel in line) for line in row) for row in rows)
 
 
-def share_read_right(images: Tensor, wanted: Tensor, known: TensorDataset) -> float:
-    """How many images are read right by somebody who reads each as the label of the most similar known one."""
+def fraction_recognized(images: Tensor, wanted: Tensor, known: TensorDataset) -> float:
+    """Return the fraction of images whose nearest neighbour among known images has the wanted label."""
     known_images, labels = known.tensors
-    read = labels[torch.cdist(images, known_images).argmin(dim=1)]
-    return (read == wanted).float().mean().item()
+    nearest = labels[torch.cdist(images, known_images).argmin(dim=1)]
+    return (nearest == wanted).float().mean().item()
 
 
 def main(short: bool = False) -> tuple[Tensor, float]:
-    """Train, draw every digit once; returns the drawings (10, 64), and how many of 500 others are read as meant."""
+    """Train; return a drawing of each digit (10, 64), and the fraction of 500 others that are recognized."""
     data, _, others = digits()
     torch.manual_seed(0)
     gan = Gan()
@@ -102,13 +102,13 @@ def main(short: bool = False) -> tuple[Tensor, float]:
     with torch.no_grad():
         drawn = gan.draw(torch.arange(10))
         wanted = torch.arange(500) % 10
-        read_right = share_read_right(gan.draw(wanted), wanted, data)
+        recognized = fraction_recognized(gan.draw(wanted), wanted, data)
     print(f"\n{of_discriminator} steps of the discriminator, {of_generator} of the generator; then it drew 0 to 9:\n")
-    print(shaded(drawn[:5]), shaded(drawn[5:]), sep="\n\n")
-    print(f"\n{read_right:.1%} of 500 drawings look most like a real image of the digit that was meant")
+    print(as_text(drawn[:5]), as_text(drawn[5:]), sep="\n\n")
+    print(f"\n{recognized:.1%} of 500 drawings look most like a real image of the digit that was meant")
     images, labels = others.tensors
-    print(f"(of real images that it has not seen, {share_read_right(images, labels, data):.1%} do)")
-    return drawn, read_right
+    print(f"(of real images that it has not seen, {fraction_recognized(images, labels, data):.1%} do)")
+    return drawn, recognized
 
 
 if __name__ == "__main__":

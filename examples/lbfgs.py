@@ -1,10 +1,10 @@
-"""An optimizer that needs a closure: LBFGS finds the best linear reader of handwritten digits in a few steps.
+"""An optimizer with a closure: LBFGS finds the best linear classifier of handwritten digits in a few steps.
 
     python examples/lbfgs.py [--short]
 
 All the training images are one batch, so an epoch is a step. LBFGS evaluates the loss several times in it, by the closure that
-the machine hands to ``optimizer_step``; the first evaluation is the forward that has been done already. The problem is convex,
-so there is a best answer to be compared with: scikit-learn's.
+the machine passes to ``optimizer_step``; the first evaluation is the forward that has already run. The problem is convex, so
+the result can be compared with the optimum, which scikit-learn finds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fsmtrain import Options, TrainingModule, build
 
-DECAY = 1e-3  # of the weights, for a loss that has one minimum
+DECAY = 1e-3  # of the weights, so that the loss has one minimum
 
 
 class Linear(TrainingModule):
@@ -35,11 +35,11 @@ class Linear(TrainingModule):
         self.losses: list[float] = []
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The mean of the cross entropies, plus the weights' decay."""
+        """Return the mean cross entropy, plus weight decay."""
         return cross_entropy(self.layer(images), labels) + DECAY / 2 * self.layer.weight.square().sum()
 
     def training_step(self, batch: list[Tensor], batch_nb: int) -> Tensor:
-        """Called several times a step."""
+        """Return the loss; called several times a step."""
         self.evaluations += 1
         return self.loss(*batch)
 
@@ -51,35 +51,35 @@ class Linear(TrainingModule):
         optimizer_i: int,
         second_order_closure: Any = None,
     ) -> None:
-        """What happens by default; the loss from before the step is kept."""
+        """Step as by default, and record the loss before the step."""
         loss = optimizer.step(second_order_closure)
         optimizer.zero_grad()
         assert loss is not None
         self.losses.append(float(loss))
 
     def test_step(self, batch: list[Tensor], batch_nb: int) -> dict[str, Tensor]:
-        """How many images are read right."""
+        """Return the accuracy."""
         images, labels = batch
         return {"test_acc": (self.layer(images).argmax(dim=1) == labels).float().mean()}
 
     def configure_optimizers(self) -> torch.optim.LBFGS:
-        """At most ten iterations, and a line search in each, make a step."""
+        """Return LBFGS with at most ten iterations a step, each with a line search."""
         return torch.optim.LBFGS(self.parameters(), max_iter=10, history_size=20, line_search_fn="strong_wolfe")
 
 
-def best_possible(data: TensorDataset) -> float:
-    """The smallest loss that there is, as scikit-learn finds it."""
+def minimum_loss(data: TensorDataset) -> float:
+    """Return the smallest possible loss, found by scikit-learn."""
     images, labels = (tensor.double() for tensor in data.tensors)
-    found = LogisticRegression(C=1 / (DECAY * len(images)), tol=1e-8, max_iter=10_000).fit(images.numpy(), labels.numpy())
+    optimum = LogisticRegression(C=1 / (DECAY * len(images)), tol=1e-8, max_iter=10_000).fit(images.numpy(), labels.numpy())
     model = Linear().double()
     with torch.no_grad():
-        model.layer.weight.copy_(torch.from_numpy(found.coef_))
-        model.layer.bias.copy_(torch.from_numpy(found.intercept_))
+        model.layer.weight.copy_(torch.from_numpy(optimum.coef_))
+        model.layer.bias.copy_(torch.from_numpy(optimum.intercept_))
         return float(model.loss(images, labels.long()))
 
 
 def main(short: bool = False) -> tuple[list[float], float]:
-    """Train and test; returns the loss before each step and after the last, and the smallest possible one."""
+    """Train and test; return the loss before each step and after the last, and the smallest possible loss."""
     data, _, test_data = digits()
     torch.manual_seed(0)
     model = Linear()
@@ -91,11 +91,11 @@ def main(short: bool = False) -> tuple[list[float], float]:
     )
     result = machine.run()
     with torch.no_grad():
-        losses, best = [*model.losses, float(model.loss(*data.tensors))], best_possible(data)
+        losses, best = [*model.losses, float(model.loss(*data.tensors))], minimum_loss(data)
 
-    print(f"steps   loss       above the best, {best:.6f}, that scikit-learn finds")
+    print(f"steps   loss       above the minimum, {best:.6f}, found by scikit-learn")
     for steps, loss in enumerate(losses):
-        gap = max(loss - best, 1e-7)  # about what 32 bits can tell
+        gap = max(loss - best, 1e-7)  # about the precision of 32 bits
         print(f"{steps:5}   {loss:.6f}   {'█' * round(5 * math.log10(gap / 1e-7))} {gap:.0e}")
     print(f"\n{model.evaluations} evaluations of the loss in {result.counters.global_step} steps")
     print(f"test accuracy {result.metrics['test_acc']:.3f}")

@@ -1,9 +1,9 @@
-"""A training loop of your own, driven by the state machine: it says what is next, you do the work.
+"""A training loop of your own, driven by the state machine: it yields what is next, you do the work.
 
     python examples/own_loop.py
 
-Nothing of fsmtrain's runtime is used: no base class, no trainer. The options are the documented ones all the same, and the
-weights come out the same, bit for bit, as those of a machine that trains this model.
+This uses nothing of fsmtrain's runtime: no base class, no trainer. The options are the documented ones, and the final weights
+are the same, bit for bit, as those of a machine that trains this model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fsmtrain import Loop, Options, Sizes, State
 
 
 def train(max_nb_epochs: int = 3) -> tuple[nn.Module, float]:
-    """Train on the digits; returns the model and its last accuracy on the validation images."""
+    """Train on the digits; return the model and its last validation accuracy."""
     train_data, val_data, _ = digits()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
@@ -33,7 +33,7 @@ def train(max_nb_epochs: int = 3) -> tuple[nn.Module, float]:
     batches: Iterator[Any] = iter(())
     loss, right = torch.zeros(()), 0
 
-    for visit in Loop(options, Sizes(train=len(train_loader), val=[1])):  # a whole check is one visit here
+    for visit in Loop(options, Sizes(train=len(train_loader), val=[1])):  # here one visit runs a whole validation
         match visit.state:
             case State.FETCH:
                 if visit.batch_nb == 0:
@@ -47,22 +47,22 @@ def train(max_nb_epochs: int = 3) -> tuple[nn.Module, float]:
                 optimizer.step()
                 optimizer.zero_grad()
             case State.VAL_CHECK:
-                right = correct(model, val_loader)
+                right = count_correct(model, val_loader)
             case State.EPOCH_END:
-                print(f"epoch {visit.current_epoch}: {visit.global_step} steps, {right / len(val_data):.3f} right")
+                print(f"epoch {visit.current_epoch}: {visit.global_step} steps, {right / len(val_data):.3f} correct")
     return model, right / len(val_data)
 
 
-def correct(model: nn.Module, loader: DataLoader[Any]) -> int:
-    """How many images of a loader are read right."""
+def count_correct(model: nn.Module, loader: DataLoader[Any]) -> int:
+    """Return how many images of a loader are classified correctly."""
     model.eval()
     with torch.no_grad():
-        right = sum(int(_hits(model(x), y)) for x, y in loader)
+        right = sum(int(_count_hits(model(x), y)) for x, y in loader)
     model.train()
     return right
 
 
-def _hits(scores: Tensor, y: Tensor) -> Tensor:
+def _count_hits(scores: Tensor, y: Tensor) -> Tensor:
     return (scores.argmax(1) == y).sum()
 
 

@@ -1,10 +1,10 @@
-"""Is it a name in Python, or an English word? Sequences of any length, packed, and an answer that grows letter by letter.
+"""Packed sequences of any length: classify words as Python names or English, with an answer after each letter.
 
     python examples/packed_words.py [--short]
 
 The names are keywords, builtins and their methods, modules and functions of the standard library; the words are those in the
-prose of Python's language reference. All are of lower-case letters, and what is both ("list") is left out, so only their
-sound tells them apart. ``collate_fn`` returns lists of tensors of different lengths, and the steps pack them, as documented.
+prose of Python's language reference. All consist of lower-case letters, and words that are both ("list") are excluded.
+``collate_fn`` returns lists of tensors of different lengths, and the steps pack them, as documented.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from fsmtrain import EarlyStopping, Options, TrainingModule, build
 
 MODULES = "functools itertools json locale math operator os random re shutil socket statistics string subprocess threading time"
 
-Sample = tuple[Tensor, Tensor]  # a word's letters, 0 to 25, and beside each of them the answer: 1 is a name
+Sample = tuple[Tensor, Tensor]  # a word's letters, 0 to 25, and for each of them the label: 1 is a name
 Batch = tuple[list[Tensor], list[Tensor]]
 
 
 def vocabulary() -> list[tuple[str, int]]:
-    """All words, shuffled: names are 1, English words 0."""
-    found = {*keyword.kwlist, *sys.stdlib_module_names, *dir(builtins)}
+    """Return all words with their labels, shuffled."""
+    identifiers = {*keyword.kwlist, *sys.stdlib_module_names, *dir(builtins)}
     for owner in (*vars(builtins).values(), *map(importlib.import_module, MODULES.split())):
-        found.update(dir(owner))
-    names = {name for name in found if re.fullmatch("[a-z]{3,}", name)}
+        identifiers.update(dir(owner))
+    names = {name for name in identifiers if re.fullmatch("[a-z]{3,}", name)}
     prose = "\n".join(line for line in "\n".join(topics.values()).splitlines() if re.match("[A-Z]?[a-z]", line))
     counts = Counter(re.findall(r"(?<![^\s(])[a-z]{3,}(?=[,;:.)]?\s)", prose))
     english = {word for word, n in counts.items() if n > 1}
@@ -48,25 +48,25 @@ def vocabulary() -> list[tuple[str, int]]:
 
 
 def sample(word: str, is_name: int) -> Sample:
-    """A word as tensors."""
+    """Return a word as tensors."""
     return torch.tensor([ord(letter) - ord("a") for letter in word]), torch.full((len(word),), is_name)
 
 
 def collate_fn(batch: list[Sample]) -> Batch:
-    """Lists of tensors of different lengths."""
+    """Return lists of tensors of different lengths."""
     x = [item[0] for item in batch]
     y = [item[1] for item in batch]
     return x, y
 
 
 def loader(words: list[tuple[str, int]], *, shuffle: bool = False) -> DataLoader[Any]:
-    """Batches of 32 words."""
+    """Return batches of 32 words."""
     samples: Any = [sample(word, is_name) for word, is_name in words]  # a list is a dataset
     return DataLoader(samples, batch_size=32, shuffle=shuffle, collate_fn=collate_fn)
 
 
 class Reader(TrainingModule):
-    """A GRU that answers anew after each letter."""
+    """A GRU that classifies a word after each of its letters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,48 +75,48 @@ class Reader(TrainingModule):
         self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(96, 2))
 
     def forward(self, x: rnn.PackedSequence) -> tuple[Tensor, Tensor]:
-        """Packed letters to the scores after each letter (letters, 2), and to those after each word's last one (words, 2)."""
+        """Return scores after each letter (letters, 2), and after the last letter of each word (words, 2)."""
         out, last = self.gru(x._replace(data=self.embedding(x.data)))
         return self.head(out.data), self.head(last[0])
 
     def training_step(self, batch: Batch, batch_nb: int) -> dict[str, Any]:
-        """The loss after each letter, weighted by how many letters there are."""
+        """Return the mean loss over all letters, weighted by their number."""
         x = rnn.pack_sequence(batch[0], enforce_sorted=False)
         y = rnn.pack_sequence(batch[1], enforce_sorted=False)
         scores, _ = self(x)
         return {"loss": cross_entropy(scores, y.data), "weight": len(y.data)}
 
     def validation_step(self, batch: Batch, batch_nb: int) -> dict[str, Tensor]:
-        """What early stopping watches: the loss after each letter."""
+        """Return the metric that early stopping monitors: the mean loss over all letters."""
         x = rnn.pack_sequence(batch[0], enforce_sorted=False)
         y = rnn.pack_sequence(batch[1], enforce_sorted=False)
         scores, _ = self(x)
         return {"val_loss": cross_entropy(scores, y.data)}
 
     def test_step(self, batch: Batch, batch_nb: int) -> dict[str, int]:
-        """How many of the words are told right after their last letter, and how many there are."""
+        """Return how many words are classified correctly after their last letter, and how many there are."""
         _, scores = self(rnn.pack_sequence(batch[0], enforce_sorted=False))
         answers = torch.stack([labels[-1] for labels in batch[1]])
         return {"right": int((scores.argmax(dim=1) == answers).sum()), "words": len(answers)}
 
     def test_end(self, outputs: list[dict[str, int]]) -> dict[str, float]:
-        """The accuracy over all test words: the last batch may be smaller."""
+        """Return the accuracy over all test words: the last batch may be smaller."""
         return {"test_acc": sum(output["right"] for output in outputs) / sum(output["words"] for output in outputs)}
 
     def configure_optimizers(self) -> torch.optim.Adam:
-        """Adam."""
+        """Return Adam."""
         return torch.optim.Adam(self.parameters(), lr=5e-3)
 
     @torch.no_grad()
-    def sureness(self, word: str) -> list[float]:
-        """How sure it is after each letter that the word is a name."""
+    def name_probabilities(self, word: str) -> list[float]:
+        """Return the probability after each letter that the word is a name."""
         scores, _ = self(rnn.pack_sequence([sample(word, 0)[0]]))
-        sureness: list[float] = scores.softmax(dim=1)[:, 1].tolist()
-        return sureness
+        probabilities: list[float] = scores.softmax(dim=1)[:, 1].tolist()
+        return probabilities
 
 
 def main(short: bool = False) -> tuple[float, float]:
-    """Train, test, show some answers; returns the accuracy on the test words, and that of always saying the same."""
+    """Train, test, print some answers; return the accuracy on the test words, and that of a constant answer."""
     words = vocabulary()
     n = len(words) // 5
     test_words = words[:n]
@@ -137,14 +137,14 @@ def main(short: bool = False) -> tuple[float, float]:
     )
     result = machine.run()
 
-    print("\nHow sure it is, after each letter, that this is a name:")
+    print("\nProbability of a name, after each letter:")
     reader.eval()
     for word, is_name in test_words[:12]:
-        letters = (f"{letter} {p:<4.0%}" for letter, p in zip(word, reader.sureness(word), strict=True))
+        letters = (f"{letter} {p:<4.0%}" for letter, p in zip(word, reader.name_probabilities(word), strict=True))
         print(f"{word:>16} ({'name' if is_name else 'word'})  {' '.join(letters)}".rstrip())
     accuracy = result.metrics["test_acc"]
     base = max(Counter(is_name for _, is_name in test_words).values()) / n
-    print(f"\nof {n} words that it has not seen, {accuracy:.1%} right; always saying the same: {base:.1%}")
+    print(f"\naccuracy on {n} unseen words: {accuracy:.1%}; of a constant answer: {base:.1%}")
     return accuracy, base
 
 

@@ -1,9 +1,9 @@
-"""A learning rate that warms up: the documented override of ``optimizer_step``, and what it does to a run.
+"""Learning-rate warm-up: the documented override of ``optimizer_step``, and its effect.
 
     python examples/warmup.py [--short]
 
-The same model is trained twice at a high learning rate, with the warm-up and without it. The override reads the machine's own
-count of steps, ``self.trainer.global_step``, and the model's hyperparameters, ``self.hparams``.
+The same model is trained twice at a high learning rate, with and without warm-up. The override reads the machine's count of
+steps, ``self.trainer.global_step``, and the model's hyperparameters, ``self.hparams``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fsmtrain import Options, TrainingModule, build
 
 
 class Digits(TrainingModule):
-    """Six hidden layers on 8 x 8 images, deep enough for a long first step to do lasting harm."""
+    """Six hidden layers on 8 x 8 images: deep enough that a large first step does lasting harm."""
 
     def __init__(self, learning_rate: float, warmup_steps: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Digits(TrainingModule):
         self.losses: list[float] = []
 
     def training_step(self, batch: list[Tensor], batch_nb: int) -> Tensor:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         images, labels = batch
         loss = cross_entropy(self.net(images), labels)
         self.losses.append(loss.item())
@@ -53,17 +53,17 @@ class Digits(TrainingModule):
         optimizer.zero_grad()
 
     def test_step(self, batch: list[Tensor], batch_nb: int) -> dict[str, Tensor]:
-        """How many images are read right."""
+        """Return the accuracy."""
         images, labels = batch
         return {"test_acc": (self.net(images).argmax(dim=1) == labels).float().mean()}
 
     def configure_optimizers(self) -> Adam:
-        """Adam."""
+        """Return Adam."""
         return Adam(self.parameters(), lr=self.hparams.learning_rate)
 
 
 def train(learning_rate: float, warmup_steps: int, max_nb_epochs: int) -> tuple[Digits, float]:
-    """One run; returns the model and its accuracy on the test set."""
+    """Train and test once; return the model and its accuracy on the test set."""
     data, _, test_data = digits()
     torch.manual_seed(0)
     model = Digits(learning_rate, warmup_steps)
@@ -77,17 +77,17 @@ def train(learning_rate: float, warmup_steps: int, max_nb_epochs: int) -> tuple[
 
 
 def main(short: bool = False) -> tuple[list[float], float, float]:
-    """Train with and without; returns the learning rate of each step with it, and both accuracies."""
+    """Train with and without warm-up; return the learning rates with warm-up, and both accuracies."""
     epochs, steps = (6, 100) if short else (16, 300)
-    warm, with_it = train(learning_rate=0.02, warmup_steps=steps, max_nb_epochs=epochs)
-    cold, without = train(learning_rate=0.02, warmup_steps=0, max_nb_epochs=epochs)
+    warm, warm_accuracy = train(learning_rate=0.02, warmup_steps=steps, max_nb_epochs=epochs)
+    cold, cold_accuracy = train(learning_rate=0.02, warmup_steps=0, max_nb_epochs=epochs)
 
     print(f"step   learning rate{'':24} loss, with warm-up and without")
     for step in range(0, len(warm.rates), len(warm.rates) // 15):
         bar = "█" * round(1500 * warm.rates[step])
         print(f"{step:4}   {warm.rates[step]:.5f} {bar:<30} {warm.losses[step]:6.3f} {cold.losses[step]:6.3f}")
-    print(f"\ntest accuracy with a warm-up over {steps} steps: {with_it:.3f}; without: {without:.3f}")
-    return warm.rates, with_it, without
+    print(f"\ntest accuracy with a warm-up over {steps} steps: {warm_accuracy:.3f}; without: {cold_accuracy:.3f}")
+    return warm.rates, warm_accuracy, cold_accuracy
 
 
 if __name__ == "__main__":

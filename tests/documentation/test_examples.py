@@ -56,7 +56,7 @@ def test_gan_draws_digits_that_can_be_read(example: Example, capsys: Printed) ->
 def test_gan_shades_a_pixel_by_its_brightness(example: Example) -> None:
     image = torch.zeros(1, 64)
     image[0, :3], image[0, 63] = torch.tensor([1.0, 0.5, 0.25]), 1.0
-    [first, *between, last] = example("gan").shaded(image).splitlines()
+    [first, *between, last] = example("gan").as_text(image).splitlines()
     assert first == "██▒▒░░" + 10 * " "
     assert between == 6 * [16 * " "]
     assert last == 14 * " " + "██"
@@ -86,7 +86,7 @@ def test_packed_words_separates_names_from_words(example: Example, capsys: Print
     packed_words = example("packed_words")
     accuracy, base = packed_words.main(short=True)
     assert 0.5 < base < accuracy - 0.05
-    assert f"{accuracy:.1%} right" in capsys.readouterr().out
+    assert f"unseen words: {accuracy:.1%}" in capsys.readouterr().out
 
 
 def test_packed_words_label_names_with_1_and_words_with_0(example: Example) -> None:
@@ -188,7 +188,7 @@ def test_an_example_runs_as_a_script_with_its_flag(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "stream.py"), "--short"]
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8", check=True)
-    assert "batches in a window: 4 in 59 of them, 3 in 1 of them" in done.stdout
+    assert "windows: 59 of 4 batches, 1 of 3 batches" in done.stdout
 
 
 def test_each_example_has_a_test_and_its_command_in_the_docstring() -> None:

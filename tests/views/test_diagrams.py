@@ -15,7 +15,7 @@ import pytest
 from attrs import asdict, evolve, frozen
 from hypothesis import given, settings
 
-from diagrams.make import CONFIGURATIONS, drawings, outdated, same
+from diagrams.make import CONFIGURATIONS, expected_files, outdated_files, shows_the_same
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.guard_ast.expressions import Expression, Fact, Value, is_opaque
@@ -230,25 +230,25 @@ def test_another_process_draws_the_same_bytes(seed: str) -> None:
     code = "from tests.views.test_diagrams import *; print(digest(drawings().values()))"
     environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
-    assert told.stdout.strip() == digest(drawings().values())
+    assert told.stdout.strip() == digest(expected_files().values())
 
 
 def test_the_drawings_in_the_folder_are_up_to_date() -> None:
-    assert outdated() == {}, "run python diagrams/make.py"
+    assert outdated_files() == {}, "run python diagrams/make.py"
 
 
 def test_a_picture_that_shows_something_else_is_out_of_date() -> None:
     now = svg(CONFIGURATIONS["plain"].spec)
     moved = re.sub(r' x="[^"]*"', ' x="0"', now)
     assert now != moved
-    assert same(now.encode(), moved.encode())
+    assert shows_the_same(now.encode(), moved.encode())
     for shown_otherwise in (
         now.replace("last batch of 45", "last batch of 46"),
         now.replace('id="edge&#45;7"', 'id="edge-70"'),
         svg(CONFIGURATIONS["accumulation"].spec),
     ):
         assert shown_otherwise != now
-        assert not same(now.encode(), shown_otherwise.encode())
+        assert not shows_the_same(now.encode(), shown_otherwise.encode())
 
 
 # ---- labels

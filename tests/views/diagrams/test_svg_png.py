@@ -16,7 +16,7 @@ import pytest
 from attrs import frozen
 from hypothesis import given, settings
 
-from diagrams.make import CONFIGURATIONS, shown
+from diagrams.make import CONFIGURATIONS, words_by_id
 from fsmtrain import Guards, Machine, Options, Sizes, State, build
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
@@ -47,7 +47,7 @@ def expected(loop: Loop) -> dict[str, str]:
 
 def words_of(loop: Loop) -> dict[str, str]:
     """The words in a loop's picture, but for its title."""
-    return {name: " ".join(text.split()) for name, text in shown(svg(loop.spec).encode()).items() if name != "graph0"}
+    return {name: " ".join(text.split()) for name, text in words_by_id(svg(loop.spec).encode()).items() if name != "graph0"}
 
 
 # ---- complete
@@ -236,7 +236,7 @@ def test_a_notebook_shows_a_loop_and_a_machine_as_a_picture() -> None:
 def test_a_notebook_shows_what_a_run_has_done_so_far() -> None:
     run = machine()
     run.run()
-    assert shown(run._repr_mimebundle_()["image/svg+xml"].encode())["state-step"].startswith(f"step {run.global_step}×")
+    assert words_by_id(run._repr_mimebundle_()["image/svg+xml"].encode())["state-step"].startswith(f"step {run.global_step}×")
 
 
 # ---- without the extra

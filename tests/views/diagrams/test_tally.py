@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from diagrams.make import CONFIGURATIONS, shown
+from diagrams.make import CONFIGURATIONS, words_by_id
 from fsmtrain import Loop, Options, Sizes, State, draw
 from fsmtrain.core.trace import BLOCK
 from fsmtrain.errors import SizesError, UsageError
@@ -76,7 +76,7 @@ def test_without_a_length_there_is_nothing_to_foretell(tmp_path: Path) -> None:
 
 def told(tally: Tally) -> dict[str, str]:
     """The words in the picture of `LOOP`, by their ids."""
-    return {name: " ".join(text.split()) for name, text in shown(svg(LOOP.spec, tally).encode()).items()}
+    return {name: " ".join(text.split()) for name, text in words_by_id(svg(LOOP.spec, tally).encode()).items()}
 
 
 def test_each_state_and_each_arrow_shows_its_count() -> None:
@@ -128,7 +128,7 @@ def test_a_stop_request_is_counted_in_its_note() -> None:
     machine = machine_of(Validated(), batches(18), batches(6), max_nb_epochs=2)
     machine.stop()
     machine.run()
-    assert shown(svg(machine.loop.spec, machine.tally).encode())["stop-request"].endswith(" 1×")
+    assert words_by_id(svg(machine.loop.spec, machine.tally).encode())["stop-request"].endswith(" 1×")
 
 
 def test_counts_are_drawn_only_on_request(tmp_path: Path) -> None:
@@ -149,6 +149,6 @@ def test_counts_are_drawn_only_on_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_counting_changes_no_condition(name: str) -> None:
     loop = CONFIGURATIONS[name]
-    plain, counted = shown(svg(loop.spec).encode()), shown(svg(loop.spec, planned_tally(loop.plan())).encode())
+    plain, counted = words_by_id(svg(loop.spec).encode()), words_by_id(svg(loop.spec, planned_tally(loop.plan())).encode())
     assert plain.keys() == counted.keys()
     assert all(counted[name].startswith(plain[name].strip()) for name in plain)
