@@ -96,13 +96,13 @@ def _is_a_users(guard: Checked) -> bool:
 
 def _fold_row(case: Row, known: Known) -> Row | None:
     """The row with the guards left that are not decided; None where it can never be taken."""
-    asked = TRUE if case.when is None else fold(parse_guard(case.when, whole=_is_a_users), known)
+    asked = TRUE if case.when is None else fold(parse_guard(case.when, keep_opaque=_is_a_users), known)
     if asked == FALSE:
         return None
     unless: list[Guard] = []
     settled: list[Expression] = [FALSE]  # what need not be asked, or not again
     for guard in case.unless:
-        decided = fold(parse_guard(guard, whole=_is_a_users), known)
+        decided = fold(parse_guard(guard, keep_opaque=_is_a_users), known)
         if decided in (TRUE, asked):  # what must not hold is the very thing that must
             return None
         if decided not in settled:

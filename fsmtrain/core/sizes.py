@@ -28,7 +28,7 @@ class Schedule:
         frequency: How many of these from one step of the scheduler to the next.
         needs_validation: Whether it acts only where the epoch had a check (a plateau scheduler).
         length: Its steps up to its end (a warm-up's); None where it has no end.
-        is_over_then: Whether one more step than these is an error.
+        raises_after_end: Whether one more step raises an error.
     """
 
     optimizer_i: int = 0
@@ -36,7 +36,7 @@ class Schedule:
     frequency: int = 1
     needs_validation: bool = False
     length: int | None = None
-    is_over_then: bool = False
+    raises_after_end: bool = False
 
     def is_due(self, done: int) -> bool:
         """Whether it acts, now that so many epochs, or steps of its optimizer, are done.

@@ -63,7 +63,7 @@ def test_a_schedule_acts_as_often_as_it_is_due(frequency: int, steps: int, epoch
 def test_a_default_schedule_follows_the_first_optimizer_after_each_epoch_without_end() -> None:
     schedule = Schedule()
     assert schedule.steps([7, 8], 3, []) == 3
-    assert (schedule.optimizer_i, schedule.length, schedule.is_over_then) == (0, None, False)
+    assert (schedule.optimizer_i, schedule.length, schedule.raises_after_end) == (0, None, False)
 
 
 def test_an_epoch_that_ends_early_counts_for_no_scheduler_though_it_had_a_validation() -> None:

@@ -1,1 +1,1 @@
-"""What is wrong with a run, or probably not meant, before it begins: the same table explored."""
+"""The static check of a run: explores its table and looks at its plan. May import `planning` and `guard_ast`."""

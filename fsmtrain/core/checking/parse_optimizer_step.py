@@ -1,4 +1,4 @@
-"""Reads a model's own ``optimizer_step``: when it steps its optimizer. Nothing of it is executed."""
+"""Parse an overridden ``optimizer_step``: the condition under which it steps its optimizer. Nothing is executed."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from fsmtrain.core.guard_ast.parse import ExpressionParser, make_parser
 from fsmtrain.core.guard_ast.simplify import fold, negate
 from fsmtrain.core.guard_ast.source import UnreadableError, find_source
 
-# What the hook is called with, by position, as far as a counter has it.
+# The positions of the hook's arguments that are counters.
 _COUNTERS = {0: "current_epoch", 1: "batch_nb", 3: "optimizer_i"}
 _OPTIMIZER = 2
 _STEPS = ("step", "optimizer_step")
 
 
 def parse_optimizer_step(hook: object) -> Expression:
-    """When a hook steps the optimizer that it is given, over `current_epoch`, `batch_nb` and `optimizer_i`.
+    """Return when a hook steps its optimizer, as an expression of `current_epoch`, `batch_nb` and `optimizer_i`.
 
-    `Opaque`, with the reason, where that cannot be told: the optimizer goes elsewhere, or what is asked is no counter.
+    It is `Opaque`, with the reason, if the hook passes the optimizer on, or if the condition reads anything else.
     """
     try:
-        return fold(_read(hook), {})
+        return fold(_parse(hook), {})
     except UnreadableError as error:
         return Opaque("optimizer_step", str(error), hook)
 
 
-def _read(hook: object) -> Expression:
+def _parse(hook: object) -> Expression:
     function = hook.__func__ if isinstance(hook, MethodType) else hook
     if not isinstance(function, FunctionType):
         raise UnreadableError("it is not a plain method")
@@ -39,24 +39,24 @@ def _read(hook: object) -> Expression:
         raise UnreadableError("it is wrapped in a decorator")
     names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)][1 if isinstance(hook, MethodType) else 0 :]
     if len(names) <= _OPTIMIZER:
-        raise UnreadableError("its parameters are not those that are documented")
+        raise UnreadableError("its parameters are not the documented ones")
     values: dict[str, Expression] = {names[i]: Field("counters", name) for i, name in _COUNTERS.items() if i < len(names)}
     body = _Body(names[_OPTIMIZER], frozenset(names), make_parser(function, {}, values=values))
-    return body.steps(node.body, is_last=True)
+    return body.condition(node.body, is_last=True)
 
 
 @frozen
 class _Body:
     optimizer: str  # the parameter's name
     parameters: frozenset[str]
-    reader: ExpressionParser
+    parser: ExpressionParser
 
-    def steps(self, statements: Sequence[ast.stmt], *, is_last: bool = False) -> Expression:
-        """When one of the statements steps. `is_last`: a return at their end leaves nothing out."""
-        ways = list(self._ways(statements, is_last))
-        return Apply("or", tuple(ways)) if len(ways) > 1 else ways[0] if ways else FALSE
+    def condition(self, statements: Sequence[ast.stmt], *, is_last: bool = False) -> Expression:
+        """Return when one of the statements steps. `is_last`: nothing comes after them, so a final return is allowed."""
+        conditions = tuple(self._conditions(statements, is_last))
+        return Apply("or", conditions) if len(conditions) > 1 else conditions[0] if conditions else FALSE
 
-    def _ways(self, statements: Sequence[ast.stmt], is_last: bool) -> Iterator[Expression]:
+    def _conditions(self, statements: Sequence[ast.stmt], is_last: bool) -> Iterator[Expression]:
         for statement in statements:
             at_end = is_last and statement is statements[-1]
             match statement:
@@ -66,17 +66,17 @@ class _Body:
                     pass
                 case ast.Return(value=ast.Call() as call) if at_end and self._is_step(call):
                     yield TRUE
-                case ast.If(test=test, body=body, orelse=orelse) if not self._is_quiet(statement):
-                    asked = self.reader.parse_condition(test)
-                    yield Apply("and", (asked, self.steps(body, is_last=at_end)))
-                    yield Apply("and", (negate(asked), self.steps(orelse, is_last=at_end)))
-                case ast.With(items=items, body=body) if all(self._is_quiet(item) for item in items):
-                    yield self.steps(body)
-                case _ if not self._is_quiet(statement):
-                    raise UnreadableError(f"`{ast.unparse(statement).splitlines()[0]}` is outside what can be read")
+                case ast.If(test=test, body=body, orelse=orelse) if not self._is_irrelevant(statement):
+                    test_holds = self.parser.parse_condition(test)
+                    yield Apply("and", (test_holds, self.condition(body, is_last=at_end)))
+                    yield Apply("and", (negate(test_holds), self.condition(orelse, is_last=at_end)))
+                case ast.With(items=items, body=body) if all(self._is_irrelevant(item) for item in items):
+                    yield self.condition(body)
+                case _ if not self._is_irrelevant(statement):
+                    raise UnreadableError(f"`{ast.unparse(statement).splitlines()[0]}` is not supported")
 
     def _is_step(self, call: ast.Call) -> bool:
-        """Whether the call is ``optimizer.step(...)``, or the default's ``super().optimizer_step(...)``."""
+        """Return whether the call is ``optimizer.step(...)`` or ``super().optimizer_step(...)``."""
         match call.func:
             case ast.Attribute(value=ast.Name(id=name), attr="step"):
                 return name == self.optimizer
@@ -84,9 +84,9 @@ class _Body:
                 return True
         return False
 
-    def _is_quiet(self, statement: ast.AST) -> bool:
-        """Whether the statement neither steps, nor ends the hook, nor changes what is asked, nor hands the optimizer on."""
-        looked_into = {id(node.value) for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
+    def _is_irrelevant(self, statement: ast.AST) -> bool:
+        """Return whether the statement neither steps, returns, changes a parameter, nor passes the optimizer on."""
+        accessed = {id(node.value) for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
         for node in ast.walk(statement):
             match node:
                 case ast.Return():
@@ -95,6 +95,6 @@ class _Body:
                     return False
                 case ast.Name(id=name, ctx=ast.Store() | ast.Del()) if name in self.parameters:
                     return False
-                case ast.Name(id=name) if name == self.optimizer and id(node) not in looked_into:
+                case ast.Name(id=name) if name == self.optimizer and id(node) not in accessed:
                     return False
         return True

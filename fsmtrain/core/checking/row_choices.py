@@ -98,7 +98,7 @@ class RowChoices:
         """Return the guard's index among those of the state. Each is called once for a moment."""
         guards, indices = self._guards.setdefault(state, []), self._indices[state]
         if id(guard) not in indices:
-            expression = parse_guard(guard, whole=_is_opaque)
+            expression = parse_guard(guard, keep_opaque=_is_opaque)
             indices[id(guard)] = len(guards)
             guards.append(_CompiledGuard(guard, compile_expression(expression, self._assume), is_opaque(expression)))
         return indices[id(guard)]

@@ -166,7 +166,7 @@ class _ScheduleChecks:
                 way_out = "Shorten it, or count optimizer steps: {'scheduler': ..., 'interval': 'step'}."
             length = f"it takes {plural(schedule.length, 'step')} to reach its end or last milestone"
             yield warning(name, f"{length}, but the run makes only {steps:,}. {way_out}")
-        elif schedule.is_over_then and schedule.length is not None and schedule.length < steps:
+        elif schedule.raises_after_end and schedule.length is not None and schedule.length < steps:
             yield warning(
                 name,
                 f"it raises an error after {plural(schedule.length, 'step')}, but the run makes {steps:,}. "

@@ -1,1 +1,1 @@
-"""Guards as text: their source read as expressions, and these turned back into something that can be asked."""
+"""Guards as syntax: parse a guard's source as an expression, and simplify, format or evaluate it. Nothing is executed."""

@@ -1,6 +1,6 @@
-"""Turns what was read of a guard back into something that can be asked, so that the two can be compared.
+"""Compile an expression to a function, so that a guard can be compared with its parsed source.
 
-It is put together from the expression alone. Nothing of the source is executed.
+The function is built from the expression alone. The source is not executed.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Evaluator = Callable[[Limits, Counters, Signals], Any]
 
 
 def call_guard(part: Opaque) -> Evaluator:
-    """A part that cannot be read answers for itself."""
+    """Evaluate a part that cannot be read by calling it."""
     assert callable(part.guard)
     return part.guard
 
 
 def compile_expression(expression: Expression, opaque: Callable[[Opaque], Evaluator] = call_guard) -> Evaluator:
-    """What the expression comes to in a moment, as a function of the three records; parts are asked in Python's order.
+    """Return the expression as a function of the three records. Its parts are evaluated in Python's order.
 
     Args:
-        expression: What was read.
-        opaque: What answers in the place of a part that cannot be read.
+        expression: The expression.
+        opaque: Returns the function for a part that cannot be read.
 
     >>> from fsmtrain.core.guards import stop_is_requested
     >>> from fsmtrain.core.guard_ast.parse import parse_guard
@@ -38,20 +38,20 @@ def compile_expression(expression: Expression, opaque: Callable[[Opaque], Evalua
         case Value(value=value):
             return lambda limits, counters, signals: value
         case Field(record=record, name=name):
-            return _field(RECORDS.index(record), name)
+            return _evaluate_field(RECORDS.index(record), name)
         case Opaque():
             return opaque(expression)
         case Apply(op=("and" | "or") as op, args=args):
-            return _junction([compile_expression(arg, opaque) for arg in args], ends=op == "or")
+            return _evaluate_junction([compile_expression(arg, opaque) for arg in args], ends=op == "or")
         case Apply(op="not", args=(arg,)):
-            asked = compile_expression(arg, opaque)
-            return lambda limits, counters, signals: not asked(limits, counters, signals)
+            operand = compile_expression(arg, opaque)
+            return lambda limits, counters, signals: not operand(limits, counters, signals)
         case Apply(op=op, args=(left, right)):
-            return _operation(OPERATORS[op], compile_expression(left, opaque), compile_expression(right, opaque))
+            return _evaluate_operation(OPERATORS[op], compile_expression(left, opaque), compile_expression(right, opaque))
     raise TypeError(expression)
 
 
-def _field(record: int, name: str) -> Evaluator:
+def _evaluate_field(record: int, name: str) -> Evaluator:
     plain, _, index = name.removesuffix("]").partition("[")
     of = operator.attrgetter(plain)
     if not index:
@@ -60,10 +60,10 @@ def _field(record: int, name: str) -> Evaluator:
     return lambda *records: of(records[record])[at]
 
 
-def _junction(parts: list[Evaluator], *, ends: bool) -> Evaluator:
-    """Part by part up to the first whose truth is `ends`."""
+def _evaluate_junction(parts: list[Evaluator], *, ends: bool) -> Evaluator:
+    """Evaluate part by part, up to the first whose truth value is `ends`."""
 
-    def ask(limits: Limits, counters: Counters, signals: Signals) -> Any:
+    def evaluate(limits: Limits, counters: Counters, signals: Signals) -> Any:
         answer: Any = not ends
         for part in parts:
             answer = part(limits, counters, signals)
@@ -71,8 +71,8 @@ def _junction(parts: list[Evaluator], *, ends: bool) -> Evaluator:
                 break
         return answer
 
-    return ask
+    return evaluate
 
 
-def _operation(compute: Callable[[Any, Any], Any], left: Evaluator, right: Evaluator) -> Evaluator:
+def _evaluate_operation(compute: Callable[[Any, Any], Any], left: Evaluator, right: Evaluator) -> Evaluator:
     return lambda limits, counters, signals: compute(left(limits, counters, signals), right(limits, counters, signals))

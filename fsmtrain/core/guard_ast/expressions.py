@@ -1,4 +1,4 @@
-"""What a guard says, as data: fields of the three records that it is given, numbers, and operators between them."""
+"""Expressions: a guard as data, made of fields of its three records, numbers, and operators."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ RECORDS = ("limits", "counters", "signals")
 
 @frozen
 class Value:
-    """A number or a truth value, which are never the same: 1 is not True."""
+    """An int or a bool. They are never equal: 1 is not True."""
 
     value: int | bool = field(eq=lambda value: (type(value), value))
 
 
 @frozen
 class Field:
-    """A field of one of the three records that a guard is given; `name` may end in an index, as in ``optimizer_steps[0]``."""
+    """A field of one of a guard's three records. `name` may end in an index, as in ``optimizer_steps[0]``."""
 
     record: str
     name: str
@@ -31,7 +31,7 @@ class Field:
 
 @frozen
 class Apply:
-    """An operator and its operands: ``and or not``, comparisons, arithmetic."""
+    """An operator and its operands: ``and or not``, a comparison, or arithmetic."""
 
     op: str
     args: tuple[Expression, ...]
@@ -39,7 +39,7 @@ class Apply:
 
 @frozen
 class Opaque:
-    """A guard, or a part of one, that cannot be read, and why."""
+    """A guard, or a part of one, that cannot be read; `reason` says why."""
 
     name: str
     reason: str
@@ -56,26 +56,28 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 NEGATED_COMPARISONS = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 
-# The fields that are flags; a name means one field among the three records.
-_TRUTHS = frozenset(f.name for record in (Limits, Counters, Signals) for f in fields(record) if f.type in (bool, "bool"))
+# The fields that are bools. A name is unique among the three records.
+_BOOLEAN_FIELDS = frozenset(
+    f.name for record in (Limits, Counters, Signals) for f in fields(record) if f.type in (bool, "bool")
+)
 
 TRUE, FALSE = Value(True), Value(False)
 
 
 def is_boolean(expression: Expression) -> bool:
-    """Whether the expression is True or False, and not a number."""
+    """Return whether the expression is a bool, and not a number."""
     match expression:
         case Value(value=value):
             return isinstance(value, bool)
         case Field(name=name):
-            return name in _TRUTHS
+            return name in _BOOLEAN_FIELDS
         case Apply(op=op):
             return op not in OPERATORS or op in NEGATED_COMPARISONS
     return True
 
 
 def iter_parts(expression: Expression) -> Iterator[Expression]:
-    """The expression, and all the expressions in it."""
+    """Yield the expression and all expressions in it."""
     yield expression
     if isinstance(expression, Apply):
         for arg in expression.args:
@@ -83,10 +85,10 @@ def iter_parts(expression: Expression) -> Iterator[Expression]:
 
 
 def fields_in(expression: Expression) -> frozenset[Field]:
-    """The fields that the expression looks at."""
+    """Return the fields that the expression reads."""
     return frozenset(part for part in iter_parts(expression) if isinstance(part, Field))
 
 
 def is_opaque(expression: Expression) -> bool:
-    """Whether a part of the expression could not be read."""
+    """Return whether a part of the expression cannot be read."""
     return any(isinstance(part, Opaque) for part in iter_parts(expression))

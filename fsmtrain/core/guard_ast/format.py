@@ -1,14 +1,14 @@
-"""An expression as text, for a person."""
+"""Format an expression as text, for diagrams and messages."""
 
 from __future__ import annotations
 
 from fsmtrain.core.guard_ast.expressions import NEGATED_COMPARISONS, Apply, Expression, Field, Opaque, Value
 
-_BINDING = {"or": 1, "and": 2, "not": 3, **dict.fromkeys(NEGATED_COMPARISONS, 4), "+": 5, "-": 5, "*": 6, "//": 6, "%": 6}
+_PRECEDENCE = {"or": 1, "and": 2, "not": 3, **dict.fromkeys(NEGATED_COMPARISONS, 4), "+": 5, "-": 5, "*": 6, "//": 6, "%": 6}
 
 
 def format_expression(expression: Expression) -> str:
-    """The expression for a person: fields by their names alone, which are unique among the three records.
+    """Return the expression as text. Fields appear by name alone, which is unique among the three records.
 
     >>> few = Apply("<", (Field("counters", "gathered"), Value(4)))
     >>> format_expression(Apply("not", (Apply("or", (Field("signals", "stop_requested"), few)),)))
@@ -22,20 +22,20 @@ def format_expression(expression: Expression) -> str:
         case Opaque(name=name):
             return name
         case Apply(op="not", args=(arg,)):
-            return f"not {_operand(arg, _BINDING['not'])}"
+            return f"not {_format_operand(arg, _PRECEDENCE['not'])}"
         case Apply(op=op, args=args):
             first, *others = args
-            binding = _BINDING[op]
+            binding = _PRECEDENCE[op]
             after = binding if op in ("and", "or") else binding + 1
             return f" {op} ".join(
                 [
-                    _operand(first, binding + 1 if op in NEGATED_COMPARISONS else binding),
-                    *(_operand(arg, after) for arg in others),
+                    _format_operand(first, binding + 1 if op in NEGATED_COMPARISONS else binding),
+                    *(_format_operand(arg, after) for arg in others),
                 ]
             )
     raise TypeError(expression)
 
 
-def _operand(expression: Expression, binding: int) -> str:
-    inner = _BINDING[expression.op] if isinstance(expression, Apply) else 9
+def _format_operand(expression: Expression, binding: int) -> str:
+    inner = _PRECEDENCE[expression.op] if isinstance(expression, Apply) else 9
     return format_expression(expression) if inner >= binding else f"({format_expression(expression)})"

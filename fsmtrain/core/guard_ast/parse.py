@@ -1,8 +1,7 @@
-"""Reads a guard's source as an expression.
+"""Parse a guard: from the source of a function to an expression, without executing anything.
 
-The subset is what `guards` describes: a docstring, then one ``return`` of comparisons, arithmetic, ``and/or/not`` and
-other guards; closures over whole numbers and over guards included. A guard outside it is *opaque*: it runs all the same.
-Nothing is executed here.
+The subset that can be read is described in `core.guards`: a docstring, then one ``return`` of comparisons, arithmetic,
+``and/or/not`` and other guards, and closures over ints and guards. Any other guard is *opaque*: it runs, but is not analysed.
 """
 
 from __future__ import annotations
@@ -28,65 +27,65 @@ _ARITHMETIC: dict[type[ast.operator], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%",
 }  # fmt: skip
 
-# Functions that were seen to answer otherwise than their source says, and how they did.
-_MISREAD: WeakKeyDictionary[FunctionType, str] = WeakKeyDictionary()
+# Functions that contradicted their source, and how.
+_OPAQUE_REASONS: WeakKeyDictionary[FunctionType, str] = WeakKeyDictionary()
 
 
 def mark_opaque(guard: Guard, reason: str) -> None:
-    """From now on this guard, and every part of another that calls it, is opaque for this reason, whatever its source says."""
+    """Make a guard opaque for this reason from now on, also where another guard calls it."""
     if isinstance(guard, FunctionType):
-        _MISREAD[guard] = reason
+        _OPAQUE_REASONS[guard] = reason
 
 
-def parse_guard(guard: Guard, *, whole: Callable[[Checked], bool] = lambda guard: False) -> Expression:
-    """The guard as an expression over ``limits``, ``counters`` and ``signals``; `Opaque`, with the reason, where it has none.
+def parse_guard(guard: Guard, *, keep_opaque: Callable[[Checked], bool] = lambda guard: False) -> Expression:
+    """Return the guard as an expression over ``limits``, ``counters`` and ``signals``; `Opaque` if it cannot be read.
 
     Args:
         guard: Any guard.
-        whole: Which of the user's guards inside it are kept as one opaque part each, whatever could be read of them.
+        keep_opaque: Returns whether a user's guard in it is to stay one opaque part, even if it can be read.
 
     >>> from fsmtrain.core.guards import window_is_full
     >>> parse_guard(window_is_full)
     Apply(op='==', args=(Field(record='counters', name='gathered'), Field(record='counters', name='window_length')))
     """
     try:
-        return _read(guard, (), whole)
+        return _parse(guard, (), keep_opaque)
     except UnreadableError as error:
         return Opaque(guard_name(guard), str(error), guard)
 
 
 def guard_name(guard: object) -> str:
-    """The name by which a guard is drawn and named in errors."""
+    """Return the name of a guard in diagrams and errors."""
     if isinstance(guard, Checked):
         return guard_name(guard.guard)
     name = getattr(guard, "__name__", None) or type(guard).__name__
     return "lambda" if name == "<lambda>" else str(name)
 
 
-def _read(guard: object, under_way: tuple[object, ...], whole: Callable[[Checked], bool]) -> Expression:
+def _parse(guard: object, active: tuple[object, ...], keep_opaque: Callable[[Checked], bool]) -> Expression:
     while isinstance(guard, Checked):
-        if whole(guard):
-            return Opaque(guard_name(guard), "it is the user's", guard.guard)
+        if keep_opaque(guard):
+            return Opaque(guard_name(guard), "it is a user's guard", guard.guard)
         guard = guard.guard
     if not isinstance(guard, FunctionType):
         raise UnreadableError("it is not a plain function")
-    if guard in _MISREAD:
-        raise UnreadableError(_MISREAD[guard])
-    if guard in under_way:
+    if guard in _OPAQUE_REASONS:
+        raise UnreadableError(_OPAQUE_REASONS[guard])
+    if guard in active:
         raise UnreadableError("it calls itself")
     if getattr(guard, "__wrapped__", None) is not None:
         raise UnreadableError("it is wrapped in a decorator")
     source = find_source(guard.__code__)
-    given = source.function.args
-    parameters = [a.arg for a in (*given.posonlyargs, *given.args)]
-    if len(parameters) != len(RECORDS) or given.vararg or given.kwarg or given.kwonlyargs:
+    arguments = source.function.args
+    parameters = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
+    if len(parameters) != len(RECORDS) or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
         raise UnreadableError("its parameters are not (limits, counters, signals)")
-    reader = make_parser(guard, dict(zip(parameters, RECORDS, strict=True)), under_way=(*under_way, guard), whole=whole)
-    return reader.parse(_returned(source.function))
+    parser = make_parser(guard, dict(zip(parameters, RECORDS, strict=True)), active=(*active, guard), keep_opaque=keep_opaque)
+    return parser.parse(_returned_expression(source.function))
 
 
-def _returned(function: Function) -> ast.expr:
-    """The expression that a function returns."""
+def _returned_expression(function: Function) -> ast.expr:
+    """Return the expression that a function returns."""
     if isinstance(function, ast.Lambda):
         return function.body
     if function.decorator_list:
@@ -95,7 +94,7 @@ def _returned(function: Function) -> ast.expr:
     if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
         body = body[1:]
     if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
-        raise UnreadableError("its body is more than one return")
+        raise UnreadableError("its body is more than one return statement")
     return body[0].value
 
 
@@ -104,37 +103,37 @@ def make_parser(
     records: Mapping[str, str],
     *,
     values: Mapping[str, Expression] | None = None,
-    under_way: tuple[object, ...] = (),
-    whole: Callable[[Checked], bool] = lambda guard: False,
+    active: tuple[object, ...] = (),
+    keep_opaque: Callable[[Checked], bool] = lambda guard: False,
 ) -> ExpressionParser:
-    """What reads the expressions in a function's body.
+    """Return a parser for the expressions in a function's body.
 
     Args:
         function: The function.
-        records: The parameters that are records, with the record's name.
-        values: The parameters that are numbers, with what they stand for.
-        under_way: The guards that are being read.
-        whole: As for `read`.
+        records: The record of each parameter that is one.
+        values: The expression of each other parameter.
+        active: The guards that are being parsed; one that calls itself cannot be read.
+        keep_opaque: As in `parse_guard`.
     """
     source, closure = find_source(function.__code__), function.__code__.co_freevars
-    return ExpressionParser(source, _names(function), closure, records, values or {}, under_way, whole)
+    return ExpressionParser(source, _free_names(function), closure, records, values or {}, active, keep_opaque)
 
 
 @frozen
 class ExpressionParser:
-    """Reads the expressions in the body of one function.
+    """Parses the expressions in the body of one function.
 
     Raises:
-        Unreadable: From each method, where what is to be read is outside the subset.
+        UnreadableError: Each method raises it for a node outside the subset.
     """
 
     source: Source
-    names: Mapping[str, object]  # what the guard's free names stand for
-    closure: tuple[str, ...]  # those that it closes over; the rest belong to its module
-    records: Mapping[str, str]  # the parameter's name -> the record that it is
-    values: Mapping[str, Expression]  # the parameter's name -> the number that it is
-    under_way: tuple[object, ...]
-    whole: Callable[[Checked], bool]
+    names: Mapping[str, object]  # the values of the function's free names
+    closure_names: tuple[str, ...]  # the free names that it closes over; the others belong to its module
+    records: Mapping[str, str]  # from a parameter's name to its record
+    values: Mapping[str, Expression]  # from a parameter's name to its expression
+    active: tuple[object, ...]
+    keep_opaque: Callable[[Checked], bool]
 
     def parse(self, node: ast.expr) -> Expression:
         match node:
@@ -153,42 +152,44 @@ class ExpressionParser:
             case ast.Attribute(value=ast.Name(id=name), attr=field) if name in self.records:
                 return Field(self.records[name], field)
             case ast.Subscript(value=ast.Attribute() as whole, slice=index):
-                found, at = self.parse(whole), self.parse(index)
-                if isinstance(found, Field) and isinstance(at, Value):
-                    return Field(found.record, f"{found.name}[{at.value}]")
+                base, at = self.parse(whole), self.parse(index)
+                if isinstance(base, Field) and isinstance(at, Value):
+                    return Field(base.record, f"{base.name}[{at.value}]")
             case ast.Name(id=name) if name in self.values:
                 return self.values[name]
             case ast.Name(id=name):
                 named = self._value_of_name(name)
                 if isinstance(named, (bool, int)):
-                    return Value(named if isinstance(named, bool) else int(named))  # a plain one, whatever it calls itself
+                    return Value(
+                        named if isinstance(named, bool) else int(named)
+                    )  # an IntEnum member, for example, becomes a plain int
             case ast.Call(func=(ast.Name() | ast.Attribute()) as called, args=args, keywords=[]):
-                given = [self.records.get(a.id) if isinstance(a, ast.Name) else None for a in args]
-                if given == list(RECORDS):
+                passed = [self.records.get(a.id) if isinstance(a, ast.Name) else None for a in args]
+                if passed == list(RECORDS):
                     return self._parse_call(self._called_guard(called))
-        raise UnreadableError(f"`{ast.unparse(node)}` is outside what can be read")
+        raise UnreadableError(f"`{ast.unparse(node)}` is not supported")
 
     def parse_condition(self, node: ast.expr) -> Expression:
-        """An operand of ``and/or/not``, which must be a truth value: ``2 and True`` is no plain answer."""
+        """Parse an operand of ``and/or/not``, which must be a bool: ``2 and True`` is not one."""
         expression = self.parse(node)
         if not is_boolean(expression):
-            raise UnreadableError(f"`{ast.unparse(node)}` is a number where a truth value is needed")
+            raise UnreadableError(f"`{ast.unparse(node)}` is a number, but a bool is needed")
         return expression
 
     def _parse_call(self, guard: object) -> Expression:
-        """Another guard inside this one; where it cannot be read, it alone is opaque."""
+        """Parse a call of another guard. If that one cannot be read, it alone is opaque."""
         try:
-            return _read(guard, self.under_way, self.whole)
+            return _parse(guard, self.active, self.keep_opaque)
         except UnreadableError as error:
             return Opaque(guard_name(guard), str(error), guard)
 
     def _called_guard(self, node: ast.Name | ast.Attribute) -> object:
-        """The function that a call names: a name of the guard's, or a member of a module that it imports."""
+        """Return the function that is called: a free name, or a member of an imported module."""
         if isinstance(node, ast.Name):
             return self._value_of_name(node.id)
         module = self._value_of_name(node.value.id) if isinstance(node.value, ast.Name) else None
         if not isinstance(module, ModuleType) or node.attr not in vars(module):
-            raise UnreadableError(f"`{ast.unparse(node)}` is outside what can be read")
+            raise UnreadableError(f"`{ast.unparse(node)}` is not supported")
         return vars(module)[node.attr]
 
     def _parse_comparison(self, left: ast.expr, ops: list[ast.cmpop], others: list[ast.expr]) -> Expression:
@@ -196,25 +197,27 @@ class ExpressionParser:
         operands = [self.parse(node) for node in (left, *others)]
         for op, a, b in zip(ops, operands, operands[1:], strict=False):
             if type(op) not in _COMPARISONS:
-                raise UnreadableError(f"`{type(op).__name__}` is outside what can be read")
+                raise UnreadableError(f"`{type(op).__name__}` is not supported")
             parts.append(Apply(_COMPARISONS[type(op)], (a, b)))
         return parts[0] if len(parts) == 1 else Apply("and", tuple(parts))
 
     def _value_of_name(self, name: str) -> object:
-        """What a free name of the guard stands for."""
+        """Return the value of a free name."""
         if name not in self.names:
             raise UnreadableError(f"`{name}` is unknown")
         if not self.source.is_constant(name):
             raise UnreadableError(f"`{name}` may change")
         value = self.names[name]
-        is_constant = name in self.closure or name.isupper()  # by convention
+        is_constant = name in self.closure_names or name.isupper()  # by convention
         if isinstance(value, int) and not is_constant:
-            raise UnreadableError(f"`{name}` is a variable of a module, which others may set")
+            raise UnreadableError(
+                f"`{name}` is a module variable, which other code may set. Write it in capitals if it is constant"
+            )
         return value
 
 
-def _names(guard: FunctionType) -> Mapping[str, object]:
-    """The variables that a function closes over, as far as they have a value yet, and its module's globals."""
+def _free_names(guard: FunctionType) -> Mapping[str, object]:
+    """Return the variables that a function closes over, if they have a value yet, and its module's globals."""
     closure: dict[str, object] = {}
     for name, cell in zip(guard.__code__.co_freevars, guard.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""What is left of an expression where some of its fields are known, and its opposite."""
+"""Simplify expressions: fold in fields with known values, and negate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fsmtrain.core.guard_ast.expressions import (
 
 
 def fold(expression: Expression, facts: Facts) -> Expression:
-    """The expression with what is known put in, and everything that this decides worked out.
+    """Return the expression with known fields replaced by their values, and constants folded.
 
     >>> fold(Apply("and", (Field("limits", "tests"), Field("signals", "stop_requested"))), {("limits", "tests"): True})
     Field(record='signals', name='stop_requested')
@@ -28,7 +28,7 @@ def fold(expression: Expression, facts: Facts) -> Expression:
         case Apply(op=("and" | "or") as op, args=args):
             return _fold_junction(op, args, facts)
         case Apply(op="not", args=(arg,)):
-            return _negated(fold(arg, facts))
+            return _negate(fold(arg, facts))
         case Apply(op=op, args=args):
             left, right = (fold(arg, facts) for arg in args)
             if isinstance(left, Value) and isinstance(right, Value) and not (op in ("//", "%") and right.value == 0):
@@ -51,7 +51,7 @@ def _fold_junction(op: str, args: tuple[Expression, ...], facts: Facts) -> Expre
     return left[0] if len(left) == 1 else Apply(op, tuple(left))
 
 
-def _negated(expression: Expression) -> Expression:
+def _negate(expression: Expression) -> Expression:
     match expression:
         case Value(value=value):
             return Value(not value)
@@ -60,10 +60,10 @@ def _negated(expression: Expression) -> Expression:
         case Apply(op=op, args=args) if op in NEGATED_COMPARISONS:
             return Apply(NEGATED_COMPARISONS[op], args)
         case Apply(op=("and" | "or") as op, args=args):
-            return Apply("or" if op == "and" else "and", tuple(_negated(arg) for arg in args))
+            return Apply("or" if op == "and" else "and", tuple(_negate(arg) for arg in args))
     return Apply("not", (expression,))
 
 
 def negate(expression: Expression) -> Expression:
-    """The opposite, with the ``not`` moved inwards as far as it goes."""
-    return _negated(expression)
+    """Return the negation, with each ``not`` moved inwards as far as possible."""
+    return _negate(expression)

@@ -1,7 +1,7 @@
-"""Finds the source of a function, and trusts it only where it is the function's beyond doubt.
+"""Find the source of a function, and make sure that it is this function's.
 
-A file may have been edited since it was imported, and a line may hold two lambdas. So the whole file is compiled, never
-executed: a source is taken for a function's only if the very code of that function comes out.
+A file may have been edited since it was imported, and a line may contain two lambdas. So the whole file is compiled, but
+not executed: a source is accepted only if it compiles to the very code of the function.
 """
 
 from __future__ import annotations
@@ -22,70 +22,70 @@ _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictC
 
 
 class UnreadableError(Exception):
-    """Why a function, or a part of it, cannot be read."""
+    """A function, or a part of it, cannot be read; the message says why."""
 
 
 @frozen(eq=False)
 class Source:
-    """A function's syntax tree, and what encloses it, from the module inwards."""
+    """A function's syntax tree, and the scopes around it, from the module inwards."""
 
     function: Function
     enclosing: tuple[ast.AST, ...]
 
     def is_constant(self, name: str) -> bool:
-        """Whether a free name of the function, once it has a value, keeps it: it is bound once, and not in a loop."""
+        """Return whether a free name of the function keeps its first value: it is bound once, and not in a loop."""
         for scope in reversed(self.enclosing):
             if isinstance(scope, ast.ClassDef):
                 continue
-            times = _bindings(scope).get(name, 0)
+            times = _count_bindings(scope).get(name, 0)
             if times:
                 return times == 1
         return False
 
 
 @frozen(eq=False)
-class _File:
-    """A compiled file: all code in it, and each function with what encloses it."""
+class _CompiledFile:
+    """All code objects of a file, and its functions."""
 
     codes: frozenset[CodeType]
     functions: tuple[Source, ...]
 
 
 def find_source(code: CodeType) -> Source:
-    """The source of the function that has this code.
+    """Return the source of the function with this code object.
 
     Raises:
-        Unreadable: There is none, it is another, or it cannot be told which.
+        UnreadableError: There is none, it has changed, or it is ambiguous.
     """
-    return _source_in(code.co_filename, code)  # the same code in two files is equal, and what is around it may not be
+    return _find_source(code.co_filename, code)  # equal code in two files may have different scopes around it
 
 
 @functools.lru_cache(maxsize=1024)
-def _source_in(name: str, code: CodeType) -> Source:
+def _find_source(name: str, code: CodeType) -> Source:
     text = "".join(linecache.getlines(name))
     if not text:
         raise UnreadableError("its source cannot be found")
-    file = _file(name, text)
+    file = _compile_file(name, text)
     if file is None or code not in file.codes:
-        raise UnreadableError("its source has changed since it was loaded")
-    found = [source for source in file.functions if _is_of(source.function, code)]
-    if not found:
+        raise UnreadableError("its source has changed since it was imported")
+    candidates = [source for source in file.functions if _may_have_code(source.function, code)]
+    if not candidates:
         raise UnreadableError("its source is not one function")
-    if len(found) > 1 and not any(p[2] for p in code.co_positions()):
-        raise UnreadableError("more than one lambda stands in its line")
-    return max(found, key=lambda source: source.function.col_offset)  # of lambdas within each other the innermost
+    if len(candidates) > 1 and not any(p[2] for p in code.co_positions()):
+        raise UnreadableError("its line contains more than one lambda")
+    return max(candidates, key=lambda source: source.function.col_offset)  # the innermost of nested lambdas
 
 
 @functools.lru_cache(maxsize=64)
-def _file(name: str, text: str) -> _File | None:
+def _compile_file(name: str, text: str) -> _CompiledFile | None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Python thinks of the user's code it has said before
+            warnings.simplefilter("ignore")  # Python has already warned about the user's code
             tree = ast.parse(text)
             code = compile(tree, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return None
-    return _File(frozenset(_codes(code)), tuple(_functions(tree, (tree,))))
+    return _CompiledFile(frozenset(_codes(code)), tuple(_functions(tree, (tree,))))
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -102,8 +102,8 @@ def _functions(node: ast.AST, enclosing: tuple[ast.AST, ...]) -> Iterator[Source
         yield from _functions(child, (*enclosing, child) if isinstance(child, _SCOPES) else enclosing)
 
 
-def _is_of(function: Function, code: CodeType) -> bool:
-    """Whether a function in the file can be the one with this code, by its name, its parameters and where it stands."""
+def _may_have_code(function: Function, code: CodeType) -> bool:
+    """Return whether a function may have this code, by its name, its parameters and its place."""
     parameters = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
     if list(code.co_varnames[: code.co_argcount]) != parameters:
         return False
@@ -123,34 +123,34 @@ def _is_of(function: Function, code: CodeType) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _bindings(scope: ast.AST) -> dict[str, int]:
-    """How often a scope binds each of its names; 2 where once may be several times."""
-    found: dict[str, int] = {}
+def _count_bindings(scope: ast.AST) -> dict[str, int]:
+    """Return how many times a scope binds each of its names; 2 if once may mean several times."""
+    counts: dict[str, int] = {}
     if isinstance(scope, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
         arguments = scope.args
         for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
             if a is not None:
-                found[a.arg] = 1
+                counts[a.arg] = 1
     for child in ast.iter_child_nodes(scope):
         if not isinstance(child, ast.arguments):
-            _collect(child, found, times=1, nested=False)
-    return found
+            _collect(child, counts, times=1, nested=False)
+    return counts
 
 
-def _collect(node: ast.AST, found: dict[str, int], *, times: int, nested: bool) -> None:
-    """Add what a part of a scope binds, `times` over; in a `nested` scope only what it declares to be another's."""
+def _collect(node: ast.AST, counts: dict[str, int], *, times: int, nested: bool) -> None:
+    """Add the bindings of a part of a scope, each counted `times`; of a `nested` scope only ``nonlocal`` and ``global``."""
     if isinstance(node, (ast.Nonlocal, ast.Global)):
-        for name in node.names:  # some function may bind it anew at any time
-            found[name] = found.get(name, 0) + 2
+        for name in node.names:  # a function may bind it again at any time
+            counts[name] = counts.get(name, 0) + 2
     if not nested:
-        for name in _bound_by(node):
-            found[name] = found.get(name, 0) + times
+        for name in _bound_names(node):
+            counts[name] = counts.get(name, 0) + times
     deeper = nested or isinstance(node, _SCOPES)
     for child in ast.iter_child_nodes(node):
-        _collect(child, found, times=2 if isinstance(node, _LOOPS) else times, nested=deeper)
+        _collect(child, counts, times=2 if isinstance(node, _LOOPS) else times, nested=deeper)
 
 
-def _bound_by(node: ast.AST) -> Iterator[str]:
+def _bound_names(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
         yield node.id
     elif isinstance(node, _NAMED) and node.name:

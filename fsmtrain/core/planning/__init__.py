@@ -1,1 +1,1 @@
-"""The schedule of a run before it begins: the same table run with no actions."""
+"""The exact schedule of a run before it begins: its table run without actions. docs/planning.md explains how."""

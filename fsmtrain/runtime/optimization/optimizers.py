@@ -179,7 +179,7 @@ def _scheduler_config(returned: Any, optimizers: Sequence[Optimizer]) -> Schedul
         frequency=frequency,
         needs_validation=monitor is not None,
         length=_scheduler_length(scheduler),
-        is_over_then=isinstance(scheduler, OneCycleLR),
+        raises_after_end=isinstance(scheduler, OneCycleLR),
     )
     return SchedulerConfig(scheduler, schedule, monitor)
 

@@ -154,7 +154,7 @@ def reads_the_stream(limits: Limits, counters: Counters, signals: Signals) -> bo
         ),
         (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(frequency=7)])), "scheduler 0", "acts every 7 epochs"),
         (
-            Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(interval="step", length=9, is_over_then=True)])),
+            Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(interval="step", length=9, raises_after_end=True)])),
             "scheduler 0",
             "it raises an error after 9 steps, but the run makes 10",
         ),

@@ -75,10 +75,14 @@ def test_validations_that_never_take_place_or_too_late_for_patience(given: dict[
             {},
             "16 steps to reach its end or last milestone, but the run makes only 15. Shorten it",
         ),
-        (Schedule(interval="step", length=15, is_over_then=True), {}, None),
-        (Schedule(interval="step", length=14, is_over_then=True), {}, "raises an error after 14 steps, but the run makes 15."),
+        (Schedule(interval="step", length=15, raises_after_end=True), {}, None),
+        (
+            Schedule(interval="step", length=14, raises_after_end=True),
+            {},
+            "an error after 14 steps, but the run makes 15.",
+        ),
         (Schedule(interval="step", length=14), {}, None),
-        (Schedule(interval="step", is_over_then=True), {}, None),  # nobody said how long it is
+        (Schedule(interval="step", raises_after_end=True), {}, None),  # nobody said how long it is
         (Schedule(frequency=3), {}, None),
         (Schedule(frequency=4), {}, "acts every 4 epochs, and the run has fewer"),
         (Schedule(interval="step", frequency=16), {}, "acts every 16 steps, and the run has fewer"),

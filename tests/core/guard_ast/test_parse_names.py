@@ -295,14 +295,14 @@ def test_a_name_that_may_be_bound_again_is_not_read(make: Make) -> None:
 def test_a_variable_of_a_module_is_not_read_since_others_may_set_it() -> None:
     expression = parse_guard(lambda limits, counters, signals: counters.batch_nb == lower)
     assert isinstance(expression, Opaque)
-    assert expression.reason == "`lower` is a variable of a module, which others may set"
+    assert expression.reason == "`lower` is a module variable, which other code may set. Write it in capitals if it is constant"
 
 
 def test_a_name_without_a_visible_binding_is_not_read() -> None:
     globals()["UNSEEN"] = 3
     expression = parse_guard(lambda limits, counters, signals: counters.batch_nb == UNSEEN)  # type: ignore[name-defined] # noqa: F821
     assert isinstance(expression, Opaque)
-    assert expression.reason == "`IGNORED` may change"
+    assert expression.reason == "`UNSEEN` may change"
 
 
 def test_a_name_without_a_value_yet_is_unknown() -> None:
@@ -319,10 +319,10 @@ def test_a_name_without_a_value_yet_is_unknown() -> None:
     ("guard", "reason"),
     [
         (lambda a, b, c: numbers_of.isqrt(a, b, c), "it is not a plain function"),  # type: ignore[call-arg]
-        (lambda a, b, c: numbers_of.no_such_name(a, b, c), "outside what can be read"),  # type: ignore[attr-defined]
-        (lambda a, b, c: product.no_such_name(a, b, c), "outside what can be read"),  # type: ignore[attr-defined]
+        (lambda a, b, c: numbers_of.no_such_name(a, b, c), "is not supported"),  # type: ignore[attr-defined]
+        (lambda a, b, c: product.no_such_name(a, b, c), "is not supported"),  # type: ignore[attr-defined]
         (lambda limits, counters, signals: limits.epochs(limits, counters, signals), "`limits` is unknown"),
-        (lambda limits, counters, signals: counters.x.y(limits, counters, signals), "outside what can be read"),
+        (lambda limits, counters, signals: counters.x.y(limits, counters, signals), "is not supported"),
     ],
     ids=["no guard", "no member", "no module", "a field", "a field of a field"],
 )

@@ -1,4 +1,4 @@
-"""A source is trusted only where it is the function's beyond doubt: not where the file has been edited since it was loaded."""
+"""A source is accepted only if it is the function's: not if the file has been edited since it was imported."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def loaded(path: Path, written: str) -> Guard:
 @pytest.mark.parametrize(
     ("now", "reason"),
     [
-        (WRITTEN.replace("> 1", "> 2"), "its source has changed since it was loaded"),
-        (f"\n{WRITTEN}", "its source has changed since it was loaded"),
-        (WRITTEN.replace("signals)", "signals"), "its source has changed since it was loaded"),
+        (WRITTEN.replace("> 1", "> 2"), "its source has changed since it was imported"),
+        (f"\n{WRITTEN}", "its source has changed since it was imported"),
+        (WRITTEN.replace("signals)", "signals"), "its source has changed since it was imported"),
         ("", "its source cannot be found"),
         (f"{WRITTEN}\n\nx = 1\n", None),
         (WRITTEN.replace("\n", "  # a remark\n"), None),
@@ -88,10 +88,10 @@ def test_syntax_warnings_of_a_file_are_not_repeated(tmp_path: Path) -> None:
 
 
 IN_LINES = """
-from fsmtrain.core.guard_ast.parse import read
+from fsmtrain.core.guard_ast.parse import parse_guard
 alone = lambda limits, counters, signals: counters.batch_nb > 1
 one, other = lambda limits, counters, signals: counters.batch_nb > 1, lambda limits, counters, signals: counters.batch_nb > 2
-said = [getattr(read(guard), "reason", "read") for guard in (alone, one, other)]
+said = [getattr(parse_guard(guard), "reason", "read") for guard in (alone, one, other)]
 if __name__ == "__main__":
     print(said)
 """
@@ -104,5 +104,5 @@ def test_without_columns_a_lambda_is_read_only_where_it_has_its_line_to_itself(t
     command = [sys.executable, "-X", "no_debug_ranges", str(script)]
     env = {**os.environ, "PYTHONPATH": str(Path(fsmtrain.__file__).parent.parent)}
     ran = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    several = "more than one lambda stands in its line"
+    several = "its line contains more than one lambda"
     assert ran.stdout.strip() == str(["read", several, several])
