@@ -36,7 +36,7 @@ def encode(tree: Any) -> Encoded:
         CodecError: A value cannot be saved. The message begins with its path.
     """
     encoder = Encoder()
-    skeleton = encoder.value(tree, TreePath(), 0)
+    skeleton = encoder.encode(tree, TreePath(), 0)
     return Encoded(skeleton, encoder.collector.tensors_to_store())
 
 
@@ -57,4 +57,4 @@ def decode(encoded: Encoded) -> Any:
     Raises:
         CodecError: No encoder wrote this. The message begins with the path of the error.
     """
-    return Decoder(TensorResolver(encoded.tensors)).value(encoded.skeleton, TreePath(), 0)
+    return Decoder(TensorResolver(encoded.tensors)).decode(encoded.skeleton, TreePath(), 0)

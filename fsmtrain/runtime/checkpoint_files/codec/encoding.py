@@ -37,7 +37,7 @@ class Encoder:
         self._inside: set[int] = set()  # the containers that are being encoded
         self._in_key = False
 
-    def value(self, value: Any, path: TreePath, depth: int) -> Any:
+    def encode(self, value: Any, path: TreePath, depth: int) -> Any:
         """Encode any value. `depth` is how many containers it is in."""
         kind = type(value)
         if kind is str:
@@ -49,9 +49,9 @@ class Encoder:
         if kind in _UNCHANGED_TYPES:
             return value
         if kind in _CONTAINERS:
-            return self._container(value, path, depth)
+            return self._encode_container(value, path, depth)
         if kind is Tensor or kind is nn.Parameter or isinstance(value, (Tensor, np.ndarray)):
-            return self._tensor(value, path)
+            return self._encode_tensor(value, path)
         if kind in _SCALARS:
             tag, write = _SCALARS[kind]
             return {tag: self._call(write, value, path)}
@@ -59,7 +59,7 @@ class Encoder:
             return {"$scalar": self._call(numpy_arrays.scalar_to_json, value, path)}
         raise CodecError(f"{path}: {describe_type(value)} cannot be saved. {_advice(value)}")
 
-    def _tensor(self, value: Any, path: TreePath) -> Any:
+    def _encode_tensor(self, value: Any, path: TreePath) -> Any:
         if self._in_key:
             raise CodecError(f"{path}: {describe_type(value)} as a key of a dict, or in a set, cannot be saved.")
         if isinstance(value, Tensor):
@@ -75,7 +75,7 @@ class Encoder:
         except ValueError as error:
             raise CodecError(f"{path}: {error}.") from None
 
-    def _container(self, value: Any, path: TreePath, depth: int) -> Any:
+    def _encode_container(self, value: Any, path: TreePath, depth: int) -> Any:
         if id(value) in self._inside:
             raise CodecError(f"{path}: a {type(value).__name__} that contains itself cannot be saved.")
         if depth == MAX_DEPTH:
@@ -86,36 +86,36 @@ class Encoder:
         finally:
             self._inside.discard(id(value))
 
-    def items(self, values: Iterable[Any], path: TreePath, depth: int) -> list[Any]:
+    def encode_items(self, values: Iterable[Any], path: TreePath, depth: int) -> list[Any]:
         """Encode the items of a sequence."""
         values = list(values)
         if set(map(type, values)) == {int} and -MAX_JSON_INT < min(values) <= max(values) < MAX_JSON_INT:
             return values  # a shortcut: orders of data sets are long
-        return [self.value(value, path.at(position), depth) for position, value in enumerate(values)]
+        return [self.encode(value, path.at(position), depth) for position, value in enumerate(values)]
 
-    def members(self, values: Iterable[Any], path: TreePath, depth: int) -> list[Any]:
+    def encode_set(self, values: Iterable[Any], path: TreePath, depth: int) -> list[Any]:
         """Encode the items of a set, in an order that does not depend on their hashes."""
-        return sorted((self.key(value, path, depth) for value in values), key=strict_json.dump)
+        return sorted((self.encode_key(value, path, depth) for value in values), key=strict_json.dump)
 
-    def mapping(self, values: dict[Any, Any], path: TreePath, depth: int) -> Any:
+    def encode_dict(self, values: dict[Any, Any], path: TreePath, depth: int) -> Any:
         """Encode a dict, as a JSON object if its keys allow that."""
         if all(type(key) is str and not key.startswith("$") and _is_text(key) for key in values):
-            return {key: self.value(value, path.key(key), depth) for key, value in values.items()}
-        return {"$dict": self.pairs(values, path, depth)}
+            return {key: self.encode(value, path.key(key), depth) for key, value in values.items()}
+        return {"$dict": self.encode_pairs(values, path, depth)}
 
-    def pairs(self, values: dict[Any, Any], path: TreePath, depth: int) -> list[Any]:
+    def encode_pairs(self, values: dict[Any, Any], path: TreePath, depth: int) -> list[Any]:
         """Encode the keys and values of a mapping, in order."""
-        return [[self.key(key, path, depth), self.value(value, path.key(key), depth)] for key, value in values.items()]
+        return [[self.encode_key(key, path, depth), self.encode(value, path.key(key), depth)] for key, value in values.items()]
 
-    def key(self, key: Any, path: TreePath, depth: int) -> Any:
+    def encode_key(self, key: Any, path: TreePath, depth: int) -> Any:
         """Encode a dict's key or a set's item. It cannot be a tensor, which is hashed by identity."""
         before, self._in_key = self._in_key, True
         try:
-            return self.value(key, path.key(key), depth)
+            return self.encode(key, path.key(key), depth)
         finally:
             self._in_key = before
 
-    def ordered_dict(self, values: OrderedDict[Any, Any], path: TreePath, depth: int) -> Any:
+    def encode_ordered_dict(self, values: OrderedDict[Any, Any], path: TreePath, depth: int) -> Any:
         """Encode an OrderedDict.
 
         A module's ``state_dict`` has the versions of its submodules in the attribute `_metadata`.
@@ -123,12 +123,12 @@ class Encoder:
         attributes = vars(values)
         if attributes.keys() - {"_metadata"}:
             raise CodecError(f"{path}: an OrderedDict with the attributes {sorted(attributes)} cannot be saved.")
-        pairs = self.pairs(values, path, depth)
+        pairs = self.encode_pairs(values, path, depth)
         if not attributes:
             return {"$ordered": pairs}
-        return {"$state_dict": [pairs, self.value(attributes["_metadata"], path.key("_metadata"), depth)]}
+        return {"$state_dict": [pairs, self.encode(attributes["_metadata"], path.key("_metadata"), depth)]}
 
-    def default_dict(self, values: defaultdict[Any, Any], path: TreePath, depth: int) -> Any:
+    def encode_default_dict(self, values: defaultdict[Any, Any], path: TreePath, depth: int) -> Any:
         """Encode a defaultdict, its factory by a name in a fixed table."""
         name = next((name for name, factory in FACTORIES.items() if values.default_factory is factory), None)
         if name is None:
@@ -136,19 +136,19 @@ class Encoder:
                 f"{path}: a defaultdict whose default_factory is {describe_type(values.default_factory)} cannot be saved. "
                 f"Save dict(value)."
             )
-        return {"$default": [name, self.pairs(values, path, depth)]}
+        return {"$default": [name, self.encode_pairs(values, path, depth)]}
 
 
 _CONTAINERS: dict[type, Callable[[Encoder, Any, TreePath, int], Any]] = {
-    list: Encoder.items,
-    dict: Encoder.mapping,
-    tuple: lambda encoder, value, path, depth: {"$tuple": encoder.items(value, path, depth)},
-    set: lambda encoder, value, path, depth: {"$set": encoder.members(value, path, depth)},
-    frozenset: lambda encoder, value, path, depth: {"$frozenset": encoder.members(value, path, depth)},
-    OrderedDict: Encoder.ordered_dict,
-    defaultdict: Encoder.default_dict,
-    Counter: lambda encoder, value, path, depth: {"$counter": encoder.pairs(value, path, depth)},
-    deque: lambda encoder, value, path, depth: {"$deque": [value.maxlen, encoder.items(value, path, depth)]},
+    list: Encoder.encode_items,
+    dict: Encoder.encode_dict,
+    tuple: lambda encoder, value, path, depth: {"$tuple": encoder.encode_items(value, path, depth)},
+    set: lambda encoder, value, path, depth: {"$set": encoder.encode_set(value, path, depth)},
+    frozenset: lambda encoder, value, path, depth: {"$frozenset": encoder.encode_set(value, path, depth)},
+    OrderedDict: Encoder.encode_ordered_dict,
+    defaultdict: Encoder.encode_default_dict,
+    Counter: lambda encoder, value, path, depth: {"$counter": encoder.encode_pairs(value, path, depth)},
+    deque: lambda encoder, value, path, depth: {"$deque": [value.maxlen, encoder.encode_items(value, path, depth)]},
 }
 
 _SCALARS: dict[type, tuple[str, Callable[[Any], Any]]] = {

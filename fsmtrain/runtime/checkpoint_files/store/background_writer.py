@@ -96,8 +96,8 @@ class BackgroundWriter:
     def poll(self) -> None:
         """Report new errors. Does not wait."""
         with self._changed:
-            untold, self._unreported = self._unreported, []
-        for error in untold:
+            unreported, self._unreported = self._unreported, []
+        for error in unreported:
             known = isinstance(error, FsmtrainError)
             self._report(str(error) if known else f"{self.store.folder}: the checkpoint was not saved: {error!r}")
 

@@ -86,16 +86,16 @@ class TensorCollector:
         """Return the tensors to store by name, each memory once, and fill in the references."""
         stored: dict[str, Tensor] = {}
         by_place: dict[tuple[Any, ...], list[_Collected]] = {}
-        for met in self._collected:
-            by_place.setdefault(met.place, []).append(met)
+        for item in self._collected:
+            by_place.setdefault(item.place, []).append(item)
         for group in _overlap_groups([same[0] for same in by_place.values()]):
             path, tensor, start = _stored_tensor(group)
             name = _free_name(path.name, stored)
             stored[name] = tensor
             for first in group:
                 where = _stride_field(tensor) if first.tensor is tensor else _view_fields(first, start)
-                for met in by_place[first.place]:
-                    met.reference.update(name=name, **where)
+                for item in by_place[first.place]:
+                    item.reference.update(name=name, **where)
         for tensor, path, reference in self._unshared:
             reference["name"] = _free_name(path.name, stored)
             stored[reference["name"]] = tensor
@@ -146,11 +146,11 @@ def _stored_tensor(group: list[_Collected]) -> tuple[TreePath, Tensor, int]:
     """
     if len(group) == 1:
         return group[0].path, group[0].tensor, group[0].start
-    start, end = min(met.start for met in group), max(met.end for met in group)
-    for met in group:
-        whole = met.tensor.stride() == contiguous_stride(met.tensor.shape)
-        if whole and (met.start, met.end) == (start, end) and start % _ALIGNMENT == 0:
-            return met.path, met.tensor, start
+    start, end = min(item.start for item in group), max(item.end for item in group)
+    for item in group:
+        whole = item.tensor.stride() == contiguous_stride(item.tensor.shape)
+        if whole and (item.start, item.end) == (start, end) and start % _ALIGNMENT == 0:
+            return item.path, item.tensor, start
     start -= start % _ALIGNMENT
     storage = group[0].tensor.untyped_storage()
     memory = torch.empty(0, dtype=torch.uint8, device=group[0].tensor.device).set_(storage, start, (end - start,), (1,))
@@ -165,13 +165,13 @@ def _stride_field(tensor: Tensor) -> dict[str, Any]:
     return {"stride": list(stride)}
 
 
-def _view_fields(met: _Collected, start: int) -> dict[str, Any]:
-    tensor = met.tensor
+def _view_fields(item: _Collected, start: int) -> dict[str, Any]:
+    tensor = item.tensor
     return {
         "dtype": dtype_name(tensor.dtype),
         "shape": list(tensor.shape),
         "stride": list(tensor.stride()),
-        "offset": (met.start - start) // tensor.element_size(),
+        "offset": (item.start - start) // tensor.element_size(),
     }
 
 

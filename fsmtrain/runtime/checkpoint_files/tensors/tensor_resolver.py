@@ -27,7 +27,7 @@ class TensorResolver:
         self._restrided: dict[str, Tensor] = {}
         self._resolved: dict[str, Tensor] = {}
 
-    def tensor(self, reference: Any) -> Tensor:
+    def resolve(self, reference: Any) -> Tensor:
         """Return the tensor of a reference. Equal references give the same object.
 
         Raises:
@@ -40,7 +40,7 @@ class TensorResolver:
             self._resolved[key] = self._resolve(reference)
         return self._resolved[key]
 
-    def stored(self, name: Any) -> Tensor:
+    def stored_tensor(self, name: Any) -> Tensor:
         """Return the stored tensor of this name."""
         if type(name) is not str or name not in self._stored:
             raise ValueError(f"there is no tensor {name!r}")
@@ -48,7 +48,7 @@ class TensorResolver:
 
     def _resolve(self, reference: dict[str, Any]) -> Tensor:
         name = reference.get("name")
-        tensor = self.stored(name)
+        tensor = self.stored_tensor(name)
         if "offset" in reference:
             tensor = _view(tensor, reference)
         elif "stride" in reference:
