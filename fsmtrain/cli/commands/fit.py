@@ -63,7 +63,7 @@ def fit(
         weights: Start with these weights: a file or a checkpoint. Without --hparams the saved hyperparameters are used.
         test: Test the model at the end.
         save: Write the weights and hyperparameters to this file at the end, also after Ctrl-C.
-        checkpoint: Save checkpoints: at the end of each epoch, or as the options below say.
+        checkpoint: Save checkpoints, by default at the end of each epoch.
         resume: Continue the newest run that this same command began, from its newest checkpoint; if there is none, begin one.
         resume_from: Continue the run in this run folder. Or begin a new run from this checkpoint, or from the newest valid one
             in this folder of checkpoints.
