@@ -33,7 +33,7 @@ PARTS = [
     *[(wrapped, "state") for wrapped in ("batch", "metrics", "eval_passes")],
 ]
 INFORMATIONAL = {
-    *("version", "hparams", "fingerprint"),  # for people, and to be compared
+    *("version", "hparams", "fingerprint", "table"),  # for people, and to be compared
     *("rng.cuda", *(f"{wrapped}.is_on_device" for wrapped in ("windows", "batch", "metrics", "eval_passes"))),  # of a GPU
     "work_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these
     "signals.save_wanted",  # by the clock, which is another one in each process

@@ -9,15 +9,20 @@ import hashlib
 import inspect
 import platform
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from attrs import fields
+from attrs import asdict, evolve, fields
 
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
+from fsmtrain.core.folding import folded
 from fsmtrain.core.guard_ast.parse import guard_name
-from fsmtrain.core.table import full_table
+from fsmtrain.core.guards import never
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop_spec import LoopSpec
+from fsmtrain.core.table import Table, full_table
 from fsmtrain.errors import ResumeError
 from fsmtrain.flags.metadata import OnResume, flag_info
 from fsmtrain.options import Options
@@ -36,12 +41,13 @@ _MAY_DIFFER = frozenset(
     }
 )  # fmt: skip
 _WAY_OUT = "pass strict=False"
-_DIGESTS = frozenset({"the transition table", "the model's code"})  # only known to differ: their values say nothing
+_DIGESTS = frozenset({"the model's code"})  # only known to differ: its value says nothing
+_REPLACEABLE = ("validate", "save", "stop")
 
 
-def fingerprint(parts: RunComponents) -> Facts:
+def fingerprint(components: RunComponents) -> Facts:
     """Return the facts of a run that are stored and compared."""
-    return dict(_facts(parts))
+    return dict(_facts(components))
 
 
 def check_compatible(saved: Facts, now: Facts, *, strict: bool) -> None:
@@ -73,39 +79,70 @@ def _difference(name: str, saved: Facts, now: Facts) -> str:
     return f"{name}{'=' if name in _FLAGS else ': '}{now.get(name, 'none')}, checkpoint has {saved.get(name, 'none')}"
 
 
-def _facts(parts: RunComponents) -> Iterator[tuple[str, str]]:
-    loop = parts.spec
+def _facts(components: RunComponents) -> Iterator[tuple[str, str]]:
+    spec = components.spec
     for name, on_resume in _FLAGS.items():
         if on_resume in (OnResume.REFUSE, OnResume.WARN):
-            yield name, repr(getattr(loop.options, name))
-    guards = loop.guards
+            yield name, repr(getattr(spec.options, name))
+    guards = spec.guards
     for i, guard in sorted(guards.step.items()):
         yield f"Guards(step={{{i}}})", guard_name(guard)
-    for name in ("validate", "save", "stop"):
+    for name in _REPLACEABLE:
         own = getattr(guards, name)
         if own is not None:
             yield f"Guards({name})", guard_name(own)
-    yield "train batches", str(loop.sizes.train)
-    yield "val loaders", str(loop.sizes.val)
-    yield "test loaders", str(loop.sizes.test)
-    yield "optimizers", ", ".join(type(optimizer).__name__ for optimizer in parts.optimizers)
-    yield "schedulers", ", ".join(type(scheduler).__name__ for scheduler in parts.schedulers)
-    yield "device type", parts.device.type
+    yield "train batches", str(spec.sizes.train)
+    yield "val loaders", str(spec.sizes.val)
+    yield "test loaders", str(spec.sizes.test)
+    yield "optimizers", ", ".join(type(optimizer).__name__ for optimizer in components.optimizers)
+    yield "schedulers", ", ".join(type(scheduler).__name__ for scheduler in components.schedulers)
+    yield "device type", components.device.type
     yield "torch threads", str(torch.get_num_threads())
     yield "python", platform.python_version()
     yield "torch", str(torch.__version__)
     yield "numpy", np.__version__
-    yield "the transition table", _digest(_rows)
-    yield "the model's code", _digest(lambda: inspect.getsource(type(parts.model)))
+    yield "the model's code", _digest(lambda: inspect.getsource(type(components.model)))
 
 
-def _rows() -> str:
-    """Return the full table as text."""
-    rows = [(r.source, r.when, r.unless, [e.__name__ for e in r.then], r.to) for r in full_table(decisions(Guards()))]
-    named = [
-        (source, when and guard_name(when), list(map(guard_name, unless)), then, to) for source, when, unless, then, to in rows
+# ---- the transition table
+
+
+def saved_table(spec: LoopSpec) -> dict[str, Any]:
+    """Return the rows of a run's own table, and what it was folded for: its limits, and which guards the user replaced.
+
+    Rows that this configuration folds away are not in it, so that a later version may add such rows.
+    """
+    guards = spec.guards
+    replaced = [f"step {i}" for i in sorted(guards.step)]
+    replaced += [name for name in _REPLACEABLE if getattr(guards, name) is not None]
+    return {"rows": _rows(spec.table), "limits": asdict(spec.limits, recurse=False), "replaced": replaced}
+
+
+def check_table(saved: dict[str, Any], spec: LoopSpec) -> None:
+    """Fold today's table for the saved configuration, and compare its rows with the saved ones.
+
+    Raises:
+        ResumeError: They differ, so this version of fsmtrain would run another loop.
+    """
+    steps = {int(name.removeprefix("step ")): never for name in saved["replaced"] if name.startswith("step ")}
+    guards = Guards(step=steps, **{name: never for name in saved["replaced"] if name in _REPLACEABLE})
+    known = {f.name for f in fields(Limits)}
+    limits = evolve(spec.limits, **{name: value for name, value in saved["limits"].items() if name in known})
+    rows = _rows(folded(full_table(decisions(guards)), limits, guards))
+    if rows != saved["rows"]:
+        changed = sorted({*rows}.symmetric_difference(saved["rows"]))
+        raise ResumeError(
+            f"cannot resume: the transition table has changed since the checkpoint was saved, for example in {changed[0]!r}. "
+            f"Resume with the version of fsmtrain that saved it, or {_WAY_OUT}."
+        )
+
+
+def _rows(table: Table) -> list[str]:
+    return [
+        f"{row.source} -> {row.to} when {guard_name(row.when) if row.when else 'else'} "
+        f"unless {', '.join(map(guard_name, row.unless)) or 'never'} then {', '.join(e.__name__ for e in row.then) or 'nothing'}"
+        for row in table
     ]
-    return "\n".join(map(str, named))
 
 
 def _digest(text: Callable[[], str]) -> str:

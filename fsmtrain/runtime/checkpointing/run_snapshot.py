@@ -15,7 +15,7 @@ from fsmtrain.core.states import State
 from fsmtrain.errors import ModelError, ResumeError
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
-from fsmtrain.runtime.checkpointing.compatibility import check_compatible, fingerprint
+from fsmtrain.runtime.checkpointing.compatibility import check_compatible, check_table, fingerprint, saved_table
 from fsmtrain.runtime.checkpointing.model_state import model_owners
 from fsmtrain.runtime.checkpointing.owners import (
     REQUIRED,
@@ -36,7 +36,7 @@ from fsmtrain.runtime.training.deferred_stop import batch_has_more_rounds
 VERSION = 2  # of the tree
 
 # What the tree holds beside the states of the owners.
-_ABOUT = ("version", "state", "work_done", "fingerprint", "hparams", "rng")
+_ABOUT = ("version", "state", "work_done", "fingerprint", "table", "hparams", "rng")
 
 Tree = dict[str, Any]
 
@@ -118,6 +118,7 @@ def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions
         "state": at.state.value,
         "work_done": at.work_done,
         "fingerprint": fingerprint(components),
+        "table": saved_table(components.spec),
         "hparams": _plain_hparams_or_none(components),
         "rng": random.state_dict(),
         **states,
@@ -146,10 +147,12 @@ def load_run_snapshot(
             f"its state has version {tree.get('version')!r} and this fsmtrain reads version {VERSION}: resume it with the "
             f"fsmtrain that saved it, or begin a run with its weights (Model.load_from_checkpoint(path))."
         )
-    check_compatible(tree["fingerprint"], fingerprint(components), strict=strict)
     owners = owners_of(components, run, actions)
     known = dict.fromkeys(_ABOUT, REQUIRED) | {name: owner.if_missing for name, owner in owners.items()}
     states = merged(tree, known)
+    check_compatible(states["fingerprint"], fingerprint(components), strict=strict)
+    if strict:
+        check_table(states["table"], components.spec)
     for name, owner in owners.items():
         owner.load_state_dict(states[name])
     at = ResumePoint(state=State(tree["state"]), work_done=tree["work_done"], counters=run.counters.copy())
