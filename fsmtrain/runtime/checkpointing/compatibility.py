@@ -138,11 +138,12 @@ def check_table(saved: dict[str, Any], spec: LoopSpec) -> None:
 
 
 def _rows(table: Table) -> list[str]:
-    return [
-        f"{row.source} -> {row.to} when {guard_name(row.when) if row.when else 'else'} "
-        f"unless {', '.join(map(guard_name, row.unless)) or 'never'} then {', '.join(e.__name__ for e in row.then) or 'nothing'}"
-        for row in table
-    ]
+    rows = []
+    for row in table:
+        when = guard_name(row.when) if row.when is not None else "else"
+        unless, then = map(guard_name, row.unless), (effect.__name__ for effect in row.then)
+        rows.append(f"{row.source} -> {row.to} when {when} unless {', '.join(unless)} then {', '.join(then)}")
+    return rows
 
 
 def _digest(text: Callable[[], str]) -> str:
