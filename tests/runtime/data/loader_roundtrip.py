@@ -145,7 +145,7 @@ def collate_with_draws(items: list[Tensor]) -> Tensor:
 
 @define
 class LoaderRun:
-    """What came of a run: its batches, what was saved on the way, and the generators' states at its end."""
+    """The result of a run: its batches, its saves, and the states of the global generators at its end."""
 
     batches: list[Any] = field(factory=list)
     saves: list[bytes] = field(factory=list)  # the first before the first epoch, then after each batch and each epoch
@@ -171,13 +171,13 @@ def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, s
 
     Args:
         make: Makes the loader.
-        start: What was saved by another journey; None for the beginning.
-        saves: Whether this journey is saved at each place.
+        start: A save of another run, from which this one continues; None for the beginning.
+        saves: Whether this run is saved after each batch and each epoch.
         share: The batches taken from an epoch; None for all.
     """
     seed_all(7)
     loader = make()
-    cursor, journey, epoch = make_resumable(loader, "train_dataloader"), LoaderRun(), 0
+    cursor, run, epoch = make_resumable(loader, "train_dataloader"), LoaderRun(), 0
     if start is not None:
         random_draws()
         position = unserialized(start)
@@ -189,7 +189,7 @@ def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, s
 
     def save() -> None:
         if saves:
-            journey.saves.append(
+            run.saves.append(
                 serialized({"cursor": cursor.state_dict(), "generators": to_plain(get_global_states()), "epoch": epoch})
             )
 
@@ -205,14 +205,14 @@ def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, s
             return cursor.yielded > 0 and batches.has_ended if isinstance(batches, StreamedBatches) else cursor.yielded == last
 
         while not is_over():
-            journey.batches.append(batches.next())
+            run.batches.append(batches.next())
             random_draws()
             save()
         batches.finish()
         epoch += 1
         save()
-    journey.end = to_plain(get_global_states())
-    return journey
+    run.end = to_plain(get_global_states())
+    return run
 
 
 def same_bytes(first: Any, second: Any) -> bool:
@@ -221,7 +221,7 @@ def same_bytes(first: Any, second: Any) -> bool:
 
 
 def assert_resumes_exactly(make: Make, share: int | None = None, every: int = 1) -> LoaderRun:
-    """Whatever place a journey was saved at, a new loader goes on from there as if nothing had happened."""
+    """Assert that from every save of a run a new loader yields the same batches and draws the same numbers."""
     whole = run_loader(make, saves=True, share=share)
     bare = run_loader(make, share=share)
     assert same_bytes((whole.batches, whole.end), (bare.batches, bare.end))  # to be saved changes nothing

@@ -89,7 +89,7 @@ SILENT: dict[str, Make] = {
     "torchdata's augmented stream": lambda: Stateful(ItemStream(RandomItems())),
     "list": lambda: [torch.tensor([i]) for i in range(4)],
 }
-TOLD: dict[str, Make] = {
+REPLAYED: dict[str, Make] = {
     "stream": lambda: Loader(ItemStream(RecordedItems())),
     "iterable": ShuffledIterable,
     "iterator that goes on over epochs": EndlessIterator,
@@ -104,8 +104,8 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def told(run: Callable[[], object]) -> list[str]:
-    """What warnings it gives."""
+def warnings_of(run: Callable[[], object]) -> list[str]:
+    """Return the messages of the warnings that a call gives."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warnings.filterwarnings("ignore", message="'set_vital'")
@@ -117,12 +117,12 @@ def told(run: Callable[[], object]) -> list[str]:
 @pytest.mark.parametrize("kind", list(SILENT))
 def test_a_loader_resumes_to_the_same_bits_without_a_warning(kind: str, share: int | None) -> None:
     if share is None or "stream" not in kind:
-        assert told(lambda: assert_resumes_exactly(SILENT[kind], share)) == []
+        assert warnings_of(lambda: assert_resumes_exactly(SILENT[kind], share)) == []
 
 
-@pytest.mark.parametrize("kind", TOLD)
+@pytest.mark.parametrize("kind", REPLAYED)
 def test_a_loader_that_must_be_replayed_warns_of_the_cost(kind: str) -> None:
-    messages = told(lambda: assert_resumes_exactly(TOLD[kind]))
+    messages = warnings_of(lambda: assert_resumes_exactly(REPLAYED[kind]))
     assert messages
     assert all("must be loaded again, which takes" in message for message in messages)
 
@@ -152,7 +152,7 @@ WORKERS: dict[str, tuple[Callable[..., Any], str]] = {
 def test_a_loader_with_two_workers_resumes_to_the_same_bits(kind: str) -> None:
     """Items that draw in the workers are found out as they draw, and then the workers load everything again."""
     make, message = WORKERS[kind]
-    messages = told(lambda: assert_resumes_exactly(lambda: make(num_workers=2), every=3))
+    messages = warnings_of(lambda: assert_resumes_exactly(lambda: make(num_workers=2), every=3))
     assert any(message in m for m in messages) if message else messages == []
 
 
@@ -160,14 +160,14 @@ def test_a_loader_with_two_workers_resumes_to_the_same_bits(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["shuffled", "seeded", "torchdata's"])
 def test_a_loader_with_persistent_workers_resumes_to_the_same_bits(kind: str) -> None:
     make, _ = WORKERS[kind]
-    messages = told(lambda: assert_resumes_exactly(lambda: make(num_workers=2, persistent_workers=True), every=3))
+    messages = warnings_of(lambda: assert_resumes_exactly(lambda: make(num_workers=2, persistent_workers=True), every=3))
     assert messages == [] if kind != "shuffled" else "persistent_workers=True, and new workers do not have" in messages[0]
 
 
 def test_another_number_of_workers_keeps_the_order_and_warns_on_what_condition() -> None:
     whole = run_loader(lambda: Loader(RecordedItems(), shuffle=True), saves=True)
     rests: list[LoaderRun] = []
-    messages = told(
+    messages = warnings_of(
         lambda: rests.append(run_loader(lambda: Loader(RecordedItems(), shuffle=True, num_workers=1), whole.saves[2]))
     )
     assert "num_workers=1, checkpoint has 0" in messages[0]
@@ -212,7 +212,7 @@ def test_a_subclass_that_does_not_use_its_sampler_is_replayed() -> None:
         def __iter__(self) -> Any:
             return iter(DataLoader(self.dataset, batch_size=self.batch_size, sampler=self.sampler))
 
-    messages = told(lambda: assert_resumes_exactly(lambda: Own(RecordedItems(), batch_size=2, shuffle=True)))
+    messages = warnings_of(lambda: assert_resumes_exactly(lambda: Own(RecordedItems(), batch_size=2, shuffle=True)))
     assert all("must be loaded again" in message for message in messages)
     assert messages
 
@@ -222,19 +222,19 @@ def test_a_subclass_that_does_not_use_its_sampler_is_replayed() -> None:
 
 def test_a_warning_for_a_sampler_that_shares_the_generator_of_the_training() -> None:
     whole = run_loader(lambda: Loader(RecordedItems(), sampler=DrawingSampler()), saves=True)
-    messages = told(lambda: run_loader(lambda: Loader(RecordedItems(), sampler=DrawingSampler()), whole.saves[3]))
+    messages = warnings_of(lambda: run_loader(lambda: Loader(RecordedItems(), sampler=DrawingSampler()), whole.saves[3]))
     assert "its sampler draws from a global random generator during the epoch" in messages[0]
 
 
 def test_a_warning_for_a_stream_that_shares_the_generator_of_the_training() -> None:
     whole = run_loader(lambda: Loader(ItemStream(RandomItems())), saves=True)
-    messages = told(lambda: run_loader(lambda: Loader(ItemStream(RandomItems())), whole.saves[3]))
+    messages = warnings_of(lambda: run_loader(lambda: Loader(ItemStream(RandomItems())), whole.saves[3]))
     assert any("the loader draws from a global random generator during the epoch" in message for message in messages)
 
 
 def test_a_warning_for_a_sampler_that_torchdata_restarts() -> None:
     whole = run_loader(lambda: Stateful(RecordedItems(), sampler=EagerSampler()), saves=True)
-    messages = told(lambda: run_loader(lambda: Stateful(RecordedItems(), sampler=EagerSampler()), whole.saves[3]))
+    messages = warnings_of(lambda: run_loader(lambda: Stateful(RecordedItems(), sampler=EagerSampler()), whole.saves[3]))
     assert "EagerSampler has no state_dict and load_state_dict" in messages[0]
 
 
@@ -360,7 +360,7 @@ def test_the_batches_of_these_runs_differ() -> None:
 
 @pytest.mark.parametrize("kind", ["shuffled", "seeded", "torchdata's", "stream", "list"])
 def test_a_position_between_two_epochs_can_be_loaded_and_saved_again(kind: str) -> None:
-    make = {**SILENT, **TOLD}[kind]
+    make = {**SILENT, **REPLAYED}[kind]
     whole = run_loader(make, saves=True)
     index = next(i for i, save in enumerate(whole.saves) if i and not unserialized(save)["cursor"]["is_under_way"])
     loader, save = make_resumable(make(), "train_dataloader"), unserialized(whole.saves[index])
