@@ -183,7 +183,7 @@ class FromOutside(RuleBasedStateMachine):
         """In the folded table, the one that was taken, and in the full one, the same by its source, target and effects."""
         machine = self.machine
         moment = machine.loop.limits, before, machine.signals
-        [row] = [row for row in machine.loop.table.leaving(taken.source) if row.holds(*moment)]
+        [row] = [row for row in machine.spec.table.leaving(taken.source) if row.holds(*moment)]
         assert row is machine.spec.table.rows[taken.row]
         [of_full] = [row for row in self.full.leaving(taken.source) if row.holds(*moment)]
         assert of_full.to is row.to
