@@ -29,7 +29,8 @@ class Screen:
 
     def feed(self, text: str) -> None:
         """Show a text."""
-        for sequence, character in re.findall(r"(\x1b\[[?0-9;]*[A-Za-z])|(.)", text, flags=re.DOTALL):
+        complete = re.sub(r"\x1b(\[[?0-9;]*)?$", "", text)  # the end of a sequence may not have arrived yet
+        for sequence, character in re.findall(r"(\x1b\[[?0-9;]*[A-Za-z])|(.)", complete, flags=re.DOTALL):
             if sequence:
                 self._control(sequence)
             elif character == "\r":
