@@ -120,28 +120,28 @@ def _plain(function: Callable[..., object]) -> FunctionType:
 
 @functools.cache
 def _parse_effect(function: FunctionType) -> Changes:
-    definition, reader = _definition(function)
+    definition, parser = _definition(function)
     with _naming(function):
-        return reader.block(definition.body[1:] if ast.get_docstring(definition) is not None else definition.body)
+        return parser.block(definition.body[1:] if ast.get_docstring(definition) is not None else definition.body)
 
 
 @functools.cache
 def _parse_predicate(function: FunctionType) -> Expression:
-    definition, reader = _definition(function)
+    definition, parser = _definition(function)
     match definition.body:
         case [ast.Return(value=ast.expr() as value)] | [ast.Expr(), ast.Return(value=ast.expr() as value)]:
             with _naming(function):
-                return reader.expression(value)
+                return parser.parse(value)
     raise UsageError(f"{function.__name__} cannot be read: its body is more than one return.")
 
 
-def _definition(function: FunctionType) -> tuple[ast.FunctionDef, _Reader]:
+def _definition(function: FunctionType) -> tuple[ast.FunctionDef, _EffectParser]:
     with _naming(function):
-        guard_reader = make_parser(function, {name: name for name in inspect.signature(function).parameters})
-    definition = guard_reader.source.function
+        guard_parser = make_parser(function, {name: name for name in inspect.signature(function).parameters})
+    definition = guard_parser.source.function
     if not isinstance(definition, ast.FunctionDef):
         raise UsageError(f"{function.__name__} cannot be read: it is a lambda. Write it as a def.")
-    return definition, _Reader(**{f.name: getattr(guard_reader, f.name) for f in fields(ExpressionParser)})
+    return definition, _EffectParser(**{f.name: getattr(guard_parser, f.name) for f in fields(ExpressionParser)})
 
 
 @contextlib.contextmanager
@@ -154,8 +154,8 @@ def _naming(function: FunctionType) -> Iterator[None]:
 
 
 @frozen
-class _Reader(ExpressionParser):
-    """Reads statements too, and two expressions that only effects have: an index that is a field, and a call with a field."""
+class _EffectParser(ExpressionParser):
+    """Parses statements too, and two expressions that only effects have: an index that is a field, and a call with a field."""
 
     def block(self, body: list[ast.stmt]) -> Changes:
         return tuple(self.change(node) for node in body if not isinstance(node, ast.Pass))
@@ -163,21 +163,21 @@ class _Reader(ExpressionParser):
     def change(self, node: ast.stmt) -> Change:
         match node:
             case ast.Assign(targets=[target], value=value):
-                return Assign(self.field(target), self.expression(value))
+                return Assign(self.field(target), self.parse(value))
             case ast.AugAssign(target=target, op=(ast.Add() | ast.Sub()) as op, value=value):
                 field = self.field(target)
-                return Assign(field, Apply("+" if isinstance(op, ast.Add) else "-", (field, self.expression(value))))
+                return Assign(field, Apply("+" if isinstance(op, ast.Add) else "-", (field, self.parse(value))))
             case ast.If(test=test, body=body, orelse=orelse):
-                return Branch(self.expression(test), self.block(body), self.block(orelse))
+                return Branch(self.parse(test), self.block(body), self.block(orelse))
         raise UnreadableError(f"`{ast.unparse(node)}` is outside what can be read")
 
     def field(self, node: ast.expr) -> Field:
-        field = self.expression(node)
+        field = self.parse(node)
         if not isinstance(field, Field):
             raise UnreadableError(f"`{ast.unparse(node)}` is not a field")
         return field
 
-    def expression(self, node: ast.expr) -> Expression:
+    def parse(self, node: ast.expr) -> Expression:
         match node:
             case ast.Subscript(value=ast.Attribute() as list_node, slice=ast.Attribute() as index):
                 field = self.field(list_node)
@@ -187,5 +187,5 @@ class _Reader(ExpressionParser):
                 return Field(field.record, f"{field.name}({self.field(argument).name})")
         return super().parse(node)
 
-    def truth(self, node: ast.expr) -> Expression:
-        return self.expression(node)  # mypy has checked the types of these functions
+    def parse_condition(self, node: ast.expr) -> Expression:
+        return self.parse(node)  # mypy has checked the types of these functions
