@@ -214,6 +214,32 @@ def test_a_run_that_ends_before_one_that_began_later_leaves_it_its_line(terminal
     assert terminal.text.count("backward") == 1  # never but as what stays
 
 
+class DeviceRun(FrozenRun):
+    """A run whose metrics arrive when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[LateMetrics] = []
+
+    def progress_bar_metrics_async(self, *, with_loss: bool = False) -> LateMetrics:
+        self.copies.append(LateMetrics({"loss": float(len(self.copies))}))
+        return self.copies[-1]
+
+
+def test_metrics_that_arrive_after_a_redraw_are_shown_by_the_next_one(terminal: Terminal, by_hand: ManualBars) -> None:
+    terminal.take_over()
+    run = DeviceRun()
+    bar = by_hand(terminal, run)
+    bar.redraw()
+    assert (len(run.copies), "loss=" in terminal.text) == (1, False)
+    run.copies[0].here = True
+    bar.redraw()
+    terminal.wait_for("loss=0")
+    assert len(run.copies) == 2  # the next copy has begun
+    run.copies[1].here = True
+    bar.close("the end")
+
+
 def test_the_bar_waits_briefly_for_the_last_metrics(
     terminal: Terminal, by_hand: ManualBars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
