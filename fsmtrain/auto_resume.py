@@ -92,7 +92,7 @@ def find_resumable(options: Options, model: object) -> tuple[LockedRun | None, l
 
 
 def _candidates(options: Options, model: object) -> Iterator[tuple[Path, bool]]:
-    """Yield the runs with this name, this model class and checkpoints, newest first; and whether this command started each."""
+    """Yield runs of this name and model class, newest first, and whether this command started them."""
     assert options.runs_dir is not None
     command, model_class = comparable_command(sys.argv), type(model).__qualname__
     for folder in runs_newest_first(Path(options.runs_dir)):

@@ -1,4 +1,4 @@
-"""Loggers: `TensorBoardLogger`. Any object with ``log_metrics(metrics, step)`` can be passed as ``Trainer(logger=...)``."""
+"""`TensorBoardLogger`. Any object with ``log_metrics(metrics, step)`` is a logger: ``Trainer(logger=...)``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`RunView`: what the views read of a running machine. They change nothing, and import nothing of the runtime."""
+"""`RunView`: what the views read of a running machine. They import nothing of the runtime."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ class PendingMetrics(Protocol):
     @property
     def arrived(self) -> bool:
         """Whether all of them are on the host. Never blocks."""
-        ...
 
     def values(self) -> dict[str, float]:
         """Return those that have arrived."""
-        ...
 
 
 class PendingRecords(Protocol):
@@ -34,11 +32,9 @@ class PendingRecords(Protocol):
     @property
     def arrived(self) -> bool:
         """Whether all values are on the host. Never blocks."""
-        ...
 
     def records(self) -> list[MetricRecord]:
         """Return the records. Call it only once they have arrived."""
-        ...
 
 
 class MetricQueue(Protocol):
@@ -49,21 +45,17 @@ class MetricQueue(Protocol):
     @property
     def seconds(self) -> float:
         """Seconds since the run began, on the clock of the records."""
-        ...
 
     @property
     def pending(self) -> int:
         """How many records wait in the queue."""
-        ...
 
     @property
     def dropped(self) -> int:
         """How many records were dropped because the queue was full."""
-        ...
 
     def pop(self, max_records: int = ...) -> PendingRecords:
         """Remove and return the oldest records."""
-        ...
 
 
 class RunView(Protocol):
@@ -72,78 +64,62 @@ class RunView(Protocol):
     @property
     def spec(self) -> LoopSpec:
         """Options, sizes, guards, limits and table."""
-        ...
 
     @property
     def model(self) -> Any:
         """The model."""
-        ...
 
     @property
     def optimizers(self) -> list[Any]:
         """The optimizers, in the order in which they take their turns."""
-        ...
 
     @property
     def device(self) -> Any:
         """The device that the model is on."""
-        ...
 
     @property
     def run_dir(self) -> Path | None:
         """The run folder; None if there is none, or not yet."""
-        ...
 
     @property
     def state(self) -> State:
         """The state of the next visit, or of the current one; the final state after the run."""
-        ...
 
     @property
     def counters(self) -> Counters:
         """The counters, which change while the run goes on."""
-        ...
 
     @property
     def trace(self) -> Trace:
         """The transitions so far."""
-        ...
 
     @property
     def stop_reason(self) -> StopReason | None:
         """Why the run ended; None before its end, and if an error ended it."""
-        ...
 
     @property
     def rollbacks(self) -> Sequence[object]:
         """The batches that rollbacks excluded."""
-        ...
 
     @property
     def times(self) -> dict[State, Timing]:
         """Visits and wall time of each state so far."""
-        ...
 
     @property
     def device_times(self) -> dict[State, Timing]:
         """Visits and GPU time of each state so far; empty on a CPU."""
-        ...
 
     @property
     def data_wait(self) -> Timing:
         """Batches fetched from loaders, and the time spent waiting for them."""
-        ...
 
     @property
     def wall_seconds(self) -> float:
         """Wall time since the run began, up to its end."""
-        ...
 
     @property
     def metric_queue(self) -> MetricQueue | None:
         """The queue of metric records; None if the run is not recorded."""
-        ...
 
     def progress_bar_metrics_async(self, *, with_loss: bool = False) -> PendingMetrics:
         """Start copying the progress-bar metrics to the host, with a recent loss if asked for. Never blocks."""
-        ...

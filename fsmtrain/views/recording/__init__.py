@@ -1,5 +1,5 @@
-"""The run folder: `recorder` writes it while a run goes on, `report` makes an HTML page of it. Format: docs/run-folder.md.
+"""The run folder: the recorder that writes it during a run, and the HTML report made from it.
 
-Files of the folder, one module each, are in `files`. `fsmtrain.machine` and the command line import this package. Nothing here
-imports the runtime.
+The format is described in docs/run-folder.md; `files` has a module per file of the folder. `fsmtrain.machine` and the command
+line import this package; nothing here imports the runtime.
 """

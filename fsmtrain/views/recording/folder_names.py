@@ -1,4 +1,4 @@
-"""Names of run folders: create ``runs/0``, ``runs/1``, ... or ``runs/<run_name>``, also if processes start at the same time."""
+"""Names of run folders: create ``runs/0``, ``runs/1``, ... or ``runs/<run_name>`` without races."""
 
 from __future__ import annotations
 

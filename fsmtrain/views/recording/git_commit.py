@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_git_commit(folder: Path) -> str | None:
-    """Return the hash of the commit checked out in a folder; None if there is no repository in it or above it.
+    """Return the hash of the commit checked out in a folder, or None if it is in no repository.
 
     Uncommitted changes are not detected.
     """

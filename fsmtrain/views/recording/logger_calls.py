@@ -1,4 +1,4 @@
-"""Calls to the user's loggers: objects with ``log_metrics(metrics, step)``, such as `TensorBoardLogger`."""
+"""Calls to the user's loggers, which are objects with ``log_metrics(metrics, step)``."""
 
 from __future__ import annotations
 

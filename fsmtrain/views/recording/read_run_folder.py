@@ -1,4 +1,4 @@
-"""Read a run folder for a report: of a run that has ended, is still running, or was killed while it was writing.
+"""Read a run folder for the report, also if the run is still running or was killed while writing.
 
 What cannot be read is left out and listed in `RunRecord.damage`. Unknown fields are ignored.
 """
@@ -52,12 +52,12 @@ class RunRecord:
     @property
     def model_class(self) -> str:
         """The name of the model's class."""
-        return str(_dict_in(self.run, "model").get("class") or "unknown model")
+        return str(as_dict(self.run.get("model")).get("class") or "unknown model")
 
     @property
     def options(self) -> Row:
         """The flags of the run."""
-        return _dict_in(self.run, "options")
+        return as_dict(self.run.get("options"))
 
     @property
     def has_ended(self) -> bool:
@@ -70,8 +70,8 @@ class RunRecord:
         return self.end or self.status or (self.timeline[-1] if self.timeline else {})
 
 
-def _dict_in(document: Row, key: str) -> Row:
-    value = document.get(key)
+def as_dict(value: object) -> Row:
+    """Return a value from a run folder if it is a dict, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 

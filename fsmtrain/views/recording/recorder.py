@@ -1,4 +1,4 @@
-"""`Recorder`: the callback that records a run in its run folder and passes metrics to loggers, from a thread of its own.
+"""`Recorder`: the callback whose thread writes the run folder and passes metrics to loggers.
 
 The training thread only appends to the metric queue. The recorder thread pops records every 0.1 to 0.5 s and hands every write
 to the operating system at once, so a killed process loses only what came after the last flush.

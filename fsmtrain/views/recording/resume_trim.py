@@ -47,7 +47,7 @@ class CheckpointTotals:
         return float(self.totals.get("time", 0.0))
 
     def plus(self, totals: Mapping[str, Any]) -> Row:
-        """Return the run's totals, given those of this process. Counters are part of a checkpoint, so they are not added.
+        """Return the run's totals, given those of this process. Counters already include the checkpoint's.
 
         >>> before = CheckpointTotals(
         ...     totals={"time": 2.0, "states": {"step": [3, 0.5]}, "windows": [{"1": 3}], "row_counts": [3, 0]}
@@ -74,7 +74,7 @@ def _add(before: Any, now: Any) -> Any:
 
 
 def trim_run_folder(folder: Path, totals: CheckpointTotals) -> int:
-    """Remove from a run folder what was recorded after the checkpoint; return how many rows of metrics that were.
+    """Remove what was recorded after the checkpoint; return how many rows of metrics that were.
 
     It may be interrupted and repeated. A row of several batches is removed if any of them came after the checkpoint.
 

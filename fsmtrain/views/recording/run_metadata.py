@@ -1,4 +1,4 @@
-"""Contents of ``run.json``, ``table.json``, ``status.json`` and ``end.json``: what was run, progress so far, why it ended."""
+"""Contents of ``run.json``, ``table.json``, ``status.json`` and ``end.json`` in the run folder."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _IGNORED_ARGUMENTS = ("--resume", "--json", *(f"--{no}{name}" for name in _DISPL
 
 
 def comparable_command(command: Sequence[str]) -> list[str]:
-    """Return what makes two commands the same run: program name and arguments, without those that may differ on resume.
+    """Return program name and arguments without those that may differ when the run is resumed.
 
     >>> comparable_command(["/usr/bin/fsmtrain", "fit", "train.py:Model", "--seed", "3", "--resume", "--quiet"])
     ['fsmtrain', 'fit', 'train.py:Model', '--seed', '3']
@@ -157,7 +157,7 @@ def status_totals(run: RunView, seconds: float) -> dict[str, Any]:
 
 
 def _window_counts(counts: dict[int, int]) -> dict[str, int]:
-    """Return how many windows of each length there were, from a dict that the training thread keeps writing to."""
+    """Return the windows of each length. The training thread keeps writing to `counts`, hence the copy."""
     return {str(length): count for length, count in sorted(counts.copy().items())}
 
 

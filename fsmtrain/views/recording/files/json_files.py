@@ -1,4 +1,4 @@
-"""Files that grow by whole lines and survive a killed process, and readers that tolerate a damaged file."""
+"""Append whole lines to files so that they survive a kill; read files that may be damaged."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def json_number(value: float) -> float | str:
 
 
 def to_json_value(value: object) -> Any:
-    """Return a value as JSON data. Keys become strings, attrs objects dicts, objects of unknown types their ``repr``.
+    """Return a value as JSON data. Attrs objects become dicts, unknown objects their ``repr``.
 
     >>> to_json_value({1: (2.0, None, float("nan")), "x": {3}})
     {'1': [2.0, None, 'NaN'], 'x': '{3}'}
@@ -51,7 +51,7 @@ def json_line(row: Mapping[str, Any]) -> bytes:
 
 
 def json_document(content: Mapping[str, Any]) -> bytes:
-    """Return a JSON file that people can read: one line per dict entry, and per item of a list of dicts or lists.
+    """Return a JSON file for people: a line per dict entry, and per item of a list of dicts or lists.
 
     >>> print(json_document({"a": {"b": [1, 2]}, "c": [{"d": 3}, {"d": 4}]}).decode(), end="")
     {

@@ -1,4 +1,7 @@
-"""``log.txt``: the log of a run for people. Each entry is one line with its time; further lines of it are indented."""
+"""``log.txt``: header, validations, warnings and errors of a run, for people.
+
+An entry begins with its time; its further lines are indented.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of ``metrics.jsonl``: metric records averaged over one batch, or over several if batches are fast.
+"""Rows of ``metrics.jsonl``: metric records of one batch, or averaged over several fast ones.
 
 How many batches a row stands for is decided in `metrics_jsonl`.
 """
@@ -16,7 +16,7 @@ from fsmtrain.views.recording.files.json_values import json_number
 
 @define
 class RowMean:
-    """The row of one or several train batches: means of their metrics, position and learning rates of the last batch.
+    """The row of one or several train batches: mean metrics, position and learning rates of the last.
 
     Attributes:
         time: Seconds since the run began, of the last record.
@@ -83,7 +83,7 @@ class RowMean:
 
 
 class RowBuilder:
-    """Turns metric records into rows of `batches_per_row` batches. Records of other kinds than ``train`` are never averaged."""
+    """Build rows of `batches_per_row` train batches from records. Other kinds are never averaged."""
 
     def __init__(self) -> None:
         self.batches_per_row = 1
@@ -107,7 +107,7 @@ class RowBuilder:
             mean.add(record)
 
     def flush(self, before: float) -> Iterator[Row]:
-        """Yield the unfinished row if it began at this time or earlier: its other batches may be a long time coming."""
+        """Yield the unfinished row if it began at this time or before: more batches may take long to come."""
         if self._open is not None and self._open.first_time <= before:
             yield self._open.row()
             self._open = None

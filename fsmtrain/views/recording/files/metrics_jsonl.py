@@ -1,4 +1,4 @@
-"""``metrics.jsonl`` and ``metrics.csv``: append rows of metrics, merge rows if there are too many, derive the CSV table."""
+"""``metrics.jsonl`` and ``metrics.csv``: append rows of metrics, and merge rows if there are too many."""
 
 from __future__ import annotations
 

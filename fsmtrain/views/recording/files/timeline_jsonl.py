@@ -1,4 +1,4 @@
-"""``timeline.jsonl``: cumulative counters and time of each state, one line every so often while a run goes on."""
+"""``timeline.jsonl``: cumulative counters and time of each state over the course of a run."""
 
 from __future__ import annotations
 

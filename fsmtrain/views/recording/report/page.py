@@ -1,4 +1,4 @@
-"""`write_report`: put the sections of a run's report together into one HTML file that loads nothing else."""
+"""`write_report`: assemble the HTML report of a run, one file that loads nothing else."""
 
 from __future__ import annotations
 

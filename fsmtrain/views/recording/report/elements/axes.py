@@ -1,4 +1,4 @@
-"""Axes of the report's charts: scale, round tick values and their labels, and SVG paths through points.
+"""Axes of the report's charts: scales, round tick values and their labels, SVG paths.
 
 An SVG picture is `WIDTH` by `HEIGHT` units, stretched to the room on the page. ``page.js`` computes ticks by the same rule when
 a reader zooms in; a browser test compares the two.
@@ -20,7 +20,7 @@ Point = tuple[float, float]  # fractions of width and height, from the lower lef
 
 @frozen
 class Axis:
-    """A range of values, linear or logarithmic. `low` and `high` of a logarithmic axis are powers of ten: -3 is 0.001."""
+    """A range of values. On a logarithmic axis, `low` and `high` are powers of ten: -3 is 0.001."""
 
     low: float
     high: float

@@ -1,4 +1,4 @@
-"""Charts of the report: a frame with ticks, a legend, and an SVG picture that stretches to the room on the page.
+"""Charts of the report: a frame with ticks, a legend, and an SVG picture that stretches.
 
 Everything is in the page without scripts; ``page.js`` only zooms, and shows the values under the pointer. Labels are HTML text,
 so that they keep their size however wide the picture is.
@@ -42,7 +42,7 @@ class ChartData:
 
 
 def state_css_class(state: State) -> str:
-    """Return the CSS classes that colour a state: the kind of the state, and a shade per state of that kind.
+    """Return the CSS classes that colour a state: a hue per kind of state, a shade per state.
 
     >>> state_css_class(State.TRAIN_BATCH), state_css_class(State.BACKWARD), state_css_class(State.SAVE)
     ('training shade0', 'training shade1', 'saving shade0')
@@ -95,7 +95,7 @@ def figure(
 
 
 def svg_picture(title: str, layers: Iterable[Markup], *, class_: str) -> Markup:
-    """Return a picture that is stretched to its frame. Without a title it is decoration, hidden from screen readers."""
+    """Return a picture that stretches to its frame. Without a title it is hidden from screen readers."""
     role = {"role": "img"} if title else {"aria_hidden": "true"}
     content = join([*([tag("title", title)] if title else []), *layers])
     return tag("svg", content, class_=class_, viewBox=f"0 0 {WIDTH} {HEIGHT}", preserveAspectRatio="none", **role)

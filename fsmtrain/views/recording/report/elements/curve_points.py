@@ -107,7 +107,7 @@ def metric_curves(rows: list[Row]) -> list[Curve]:
 
 
 def x_positions(rows: Iterable[Row]) -> Iterator[float]:
-    """Yield the position of each row in steps. The batches of one step are spread evenly up to the next step.
+    """Yield the position of each row in steps. Batches of one step are spread evenly up to the next.
 
     >>> list(x_positions([{"kind": "train", "step": step} for step in (0, 0, 1, 1)] + [{"kind": "validation", "step": 2}]))
     [0.0, 0.5, 1.0, 1.5, 2.0]
@@ -171,7 +171,9 @@ SPLIT_PREFIXES = ("train", "val", "validation", "test", "valid")
 
 
 def family(name: str) -> str:
-    """Return what a metric measures, without split and optimizer: ``loss``, ``val_loss`` and ``loss/1`` are one family.
+    """Return what a metric measures, without its split and its optimizer.
+
+    ``loss``, ``val_loss`` and ``loss/1`` are one family.
 
     >>> [family(name) for name in ("val_loss", "train/loss", "loss/1", "value", "val_")]
     ['loss', 'loss', 'loss', 'value', 'val_']

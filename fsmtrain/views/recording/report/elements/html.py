@@ -1,4 +1,7 @@
-"""HTML elements as text. All that is not `Markup` is escaped, so nothing from a run folder can become part of the page."""
+"""HTML elements as text. Everything except `Markup` is escaped.
+
+So nothing from a run folder can become part of the page's structure.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,9 @@ def join(parts: Content, separator: str = "") -> Markup:
 
 
 def tag(name: str, /, *content: Content, **attributes: object) -> Markup:
-    """Return an element. ``class_`` is the attribute ``class``, underscores are dashes; False and None omit an attribute.
+    """Return an element. Underscores in attribute names become dashes, ``class_`` is ``class``.
+
+    An attribute that is False or None is omitted.
 
     >>> tag("p", "a < b", class_="sum", data_of=3, hidden=True, title=None)
     '<p class="sum" data-of="3" hidden>a &lt; b</p>'

@@ -1,1 +1,1 @@
-"""Sections of the report, one module each. They read a `RunRecord` and return `Markup`, or None if there is nothing to show."""
+"""Sections of the report: functions from a `RunRecord` to `Markup`, None if there is nothing to show."""

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from fsmtrain.views.recording.files.json_files import Row
-from fsmtrain.views.recording.read_run_folder import RunRecord
+from fsmtrain.views.recording.read_run_folder import RunRecord, as_dict
 from fsmtrain.views.recording.report.elements.html import Content, Markup, join, table, tag
 from fsmtrain.wording import plural
 
@@ -19,25 +19,21 @@ def config_section(run: RunRecord) -> Markup:
         ("model", _model(run)),
         ("optimizers", ", ".join(map(str, content.get("optimizers") or ()))),
         ("not default", join((tag("code", str(flag), class_="chip") for flag in content.get("non_defaults") or ()), " ")),
-        ("own guards", _guards(_dict(content.get("guards")))),
+        ("own guards", _guards(as_dict(content.get("guards")))),
         ("device", f"{content.get('device', '?')}, precision {options.get('precision', '?')}"),
         ("seed", str(options["seed"]) if options.get("seed") is not None else "none"),
         ("command", _code(_command(content.get("command")))),
         ("working directory", _code(content.get("cwd"))),
         ("git commit", _code(content.get("git_commit")) or "none"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in _dict(content.get("versions")).items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in as_dict(content.get("versions")).items())),
         ("system", f"Python {content.get('python', '?')} on {content.get('platform', '?')}, host {content.get('host', '?')}"),
         ("started", str(content.get("started", "?"))),
-        ("resumed", join(tag("div", _resume(resume)) for resume in map(_dict, _list(content.get("resumed"))))),
+        ("resumed", join(tag("div", _resume(resume)) for resume in map(as_dict, _list(content.get("resumed"))))),
     ]
     definitions = [tag("div", tag("dt", name), tag("dd", value)) for name, value in items if value]
     rows = [tag("tr", tag("th", name, scope="row"), tag("td", tag("code", _json(value)))) for name, value in options.items()]
     all_flags = tag("details", tag("summary", "all flags"), table((), rows))
     return tag("section", tag("h2", "Configuration"), tag("dl", join(definitions), class_="config"), all_flags)
-
-
-def _dict(value: Any) -> Row:
-    return value if isinstance(value, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:
@@ -59,7 +55,7 @@ def _code(value: Any) -> Content:
 
 
 def _model(run: RunRecord) -> str:
-    sizes = _dict(run.run.get("model"))
+    sizes = as_dict(run.run.get("model"))
     parameters = sizes.get("parameters")
     if not isinstance(parameters, int):
         return run.model_class
@@ -68,7 +64,7 @@ def _model(run: RunRecord) -> str:
 
 
 def _guards(guards: Row) -> str:
-    steps = (f"step of optimizer {index}: {name}" for index, name in _dict(guards.get("step")).items())
+    steps = (f"step of optimizer {index}: {name}" for index, name in as_dict(guards.get("step")).items())
     return ", ".join([*steps, *(f"{decision}: {name}" for decision, name in guards.items() if decision != "step")])
 
 

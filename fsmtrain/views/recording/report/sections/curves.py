@@ -1,4 +1,4 @@
-"""Section "Curves": a chart per family of metrics, and one of the learning rates, over the steps of the run."""
+"""Section "Curves": metrics and learning rates over steps, one chart per family of metrics."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _step_axis(rows: list[Row]) -> StepAxis:
 
 
 def _chart(title: str, curves: Sequence[Curve], steps: StepAxis, data: ChartData, last: dict[str, float]) -> Markup:
-    """Return a chart of curves that measure the same. `last` has the last value of each metric, as the run reported it."""
+    """Return a chart of curves that measure the same. `last` has the run's last value of each metric."""
     sides = [side for curve in curves for side in (curve.means, curve.lows, curve.highs)]
     values = [value for side in sides for value in side if value is not None]
     means = [value for curve in curves for value in curve.finite]

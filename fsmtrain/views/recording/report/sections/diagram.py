@@ -1,4 +1,4 @@
-"""Section "State machine": the state diagram, with how often each transition was taken, and the same as a table."""
+"""Section "State machine": the state diagram and the table of transitions, with counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fsmtrain.views.recording.report.sections.time import state_times
 
 
 def diagram_section(run: RunRecord) -> Markup | None:
-    """Return the section; without the diagram if the extra ``draw`` is missing, None if the run recorded no table."""
+    """Return the section, without the picture if the extra ``draw`` is missing; None without a table."""
     try:
         diagram = _diagram_data(run)
     except (KeyError, TypeError, ValueError):

@@ -38,7 +38,7 @@ def metrics_section(run: RunRecord) -> Markup | None:
 
 
 def last_metrics(run: RunRecord) -> dict[str, float]:
-    """Return the last value of each metric: that of the run's end, or of a later `trainer.test` or `trainer.validate`."""
+    """Return the last value of each metric, including those of a later test or validation."""
     rows = {name: value for row in run.metrics for name, value in row["values"].items()}
     end = run.end.get("metrics") or {}
     later = {name: value for row in run.metrics if row["kind"] in ("test", "validate") for name, value in row["values"].items()}

@@ -1,4 +1,4 @@
-"""Sections "Error" and "Warnings": the error that ended the run, logged warnings, damaged files, NaN metrics."""
+"""Sections "Error" and "Warnings": the run's error, logged warnings, damaged files, NaN metrics."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def steps_section(run: RunRecord) -> Markup | None:
 
 
 def _windows(counts: dict[str, int]) -> str:
-    """Return how many windows of each length there were, the most frequent first. A length is a number of backwards.
+    """Return the number of windows of each length (in backwards), the most frequent first.
 
     >>> _windows({"1": 18, "2": 702})
     '702 of 2 backwards, 18 of 1'

@@ -17,7 +17,7 @@ MIN_BETWEEN_FRACTION = 0.001  # of the wall time spent between visits, from whic
 
 
 def state_times(run: RunRecord, key: str = "states") -> dict[State, Timing]:
-    """Return visits and seconds of each state that this version knows. The key ``device_states`` has GPU time."""
+    """Return visits and seconds of each known state. The key ``device_states`` has GPU time."""
     states = {state.value: state for state in State}
     return {states[name]: _timing(pair) for name, pair in (run.last.get(key) or {}).items() if name in states}
 

@@ -1,4 +1,4 @@
-"""Section "States over time": which share of the time each state took, from the beginning of the run to its end."""
+"""Section "States over time": the share of each state in the time, over the course of the run."""
 
 from __future__ import annotations
 
