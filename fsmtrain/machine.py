@@ -413,7 +413,7 @@ class Machine:
         if run is not None:
             return self._resume_in(run.checkpoints, run, strict=strict)
         runs = self.spec.options.runs_dir
-        self._say("; ".join((f"there is no run with a checkpoint in {runs} to go on with", *notes, "a new one begins")))
+        self._say("; ".join((f"there is no run to resume in {runs}", *notes, "a new run begins")))
         return None
 
     @property

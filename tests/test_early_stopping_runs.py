@@ -123,7 +123,7 @@ def test_the_sanity_pass_does_not_count() -> None:
 
 
 def test_a_missing_metric_is_an_error_that_lists_those_there_are() -> None:
-    message = r"early_stop_callback watches 'val_loss', which the validation did not return\. It returned 'accuracy'"
+    message = r"early_stop_callback monitors 'val_loss', which the validation did not return\. It returned 'accuracy'"
     with pytest.raises(MetricError, match=message) as caught:
         stopped(FLAT, True, "accuracy")
     assert state_notes(caught.value) == ["in state val_check, epoch 0, batch 3, optimizer 0"]

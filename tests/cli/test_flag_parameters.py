@@ -177,28 +177,28 @@ def test_a_flag_can_be_spelled_so(typed: str, meant: dict[str, Any]) -> None:
     ],
 )
 def test_a_wrong_flag_is_one_message_and_exit_code_2(run: Run, typed: str, says: str) -> None:
-    told = run(f"plan --train 9 {typed}")
-    assert (told.code, told.out) == (2, "")
-    assert says in told.err
-    assert told.err.startswith("error: ")
-    assert told.err.count("\n") == 1
-    assert "Traceback" not in told.err
+    result = run(f"plan --train 9 {typed}")
+    assert (result.code, result.out) == (2, "")
+    assert says in result.err
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize("name", OTHER_NAMES)
 def test_a_name_from_elsewhere_is_answered_in_the_spelling_of_the_command_line(run: Run, name: str) -> None:
     for typed in (f"--{name} 3", f"--{name.replace('_', '-')}=3"):
-        told = run(f"plan --train 9 {typed}")
+        result = run(f"plan --train 9 {typed}")
         option = typed.replace("=", " ").split()[0]
         here = f"error: {option}: there is no such flag. Its name here is --{OTHER_NAMES[name]}.\n"
-        assert (told.code, told.err) == (2, here)
+        assert (result.code, result.err) == (2, here)
 
 
 def test_resume_anyway_is_answered_with_no_resume_strict(run: Run) -> None:
     for typed in ("--resume_anyway", "--resume-anyway", "--resume_anyway=true"):
-        told = run(f"fit mine.py:Model {typed}")
-        assert told.code == 2
-        assert told.err.endswith(": there is no such flag. Its name here is --no-resume-strict.\n")
+        result = run(f"fit mine.py:Model {typed}")
+        assert result.code == 2
+        assert result.err.endswith(": there is no such flag. Its name here is --no-resume-strict.\n")
 
 
 def test_a_slip_of_the_pen_is_answered_with_the_nearest_flag(run: Run) -> None:

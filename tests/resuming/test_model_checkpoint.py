@@ -107,5 +107,5 @@ def test_only_one_of_model_checkpoint_and_save_guard_is_allowed() -> None:
 
 
 def test_a_metric_that_no_validation_returns_is_an_error() -> None:
-    with pytest.raises(FsmtrainError, match="ModelCheckpoint watches 'accuracy', which the validation did not return"):
+    with pytest.raises(FsmtrainError, match="ModelCheckpoint monitors 'accuracy', which the validation did not return"):
         of(ModelCheckpoint(monitor="accuracy"), 1.0).run()

@@ -369,7 +369,7 @@ def test_a_running_run_is_skipped_by_auto_and_an_error_if_named(capsys: pytest.C
     first.resume()
     assert second.resume_from("auto") is None
     said = capsys.readouterr().err
-    assert "to go on with; runs/0 is still running, and was skipped; a new one begins" in said
+    assert "there is no run to resume in runs; runs/0 is still running, and was skipped; a new run begins" in said
     with pytest.raises(UsageError, match="runs/0: this run is still running"):
         second.resume("runs/0")
     first.run()

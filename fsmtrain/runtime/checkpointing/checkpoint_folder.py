@@ -72,7 +72,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> LoadedCheckpoint:
         return Store(where.parent).load(where)
     loaded = Store(where).load_newest()
     if loaded is None:
-        raise CheckpointError(f"{where}: there is no checkpoint. Save some first, with ModelCheckpoint() among the callbacks.")
+        raise CheckpointError(f"{where}: there is no checkpoint. To save some, pass callbacks=[ModelCheckpoint()].")
     for skipped in loaded.skipped:
         warn(f"skipped a checkpoint that cannot be read: {skipped}")
     return loaded

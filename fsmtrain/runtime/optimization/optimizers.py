@@ -162,7 +162,7 @@ def _scheduler_config(returned: Any, optimizers: Sequence[Optimizer]) -> Schedul
         raise ModelError(f"configure_optimizers: {name} has interval={interval!r}; 'epoch' and 'step' are the intervals.")
     if not is_integer(frequency) or frequency < 1:
         raise ModelError(
-            f"configure_optimizers: {name} has frequency={frequency!r}; a number of {interval}s is needed, an int >= 1."
+            f"configure_optimizers: {name} has frequency={frequency!r}; it must be a number of {interval}s, an int >= 1."
         )
     monitor = options.get("monitor")
     if isinstance(scheduler, ReduceLROnPlateau):

@@ -22,9 +22,9 @@ ONE = "--max_nb_epochs 1"
 
 @pytest.mark.parametrize("target", ["mine.py:Model", "mine:Model", "./mine.py:Model", "mine.py:made", "mine.py:ready"])
 def test_a_module_is_a_class_a_function_or_a_module_in_a_file_or_a_package(run: Run, folder: Path, target: str) -> None:
-    told = run(f"fit {target} {ONE}")
-    assert (told.code, told.out.splitlines()[-1].split("=")[0]) == (0, "val_loss")
-    assert "ended after 1 epoch" in told.err
+    result = run(f"fit {target} {ONE}")
+    assert (result.code, result.out.splitlines()[-1].split("=")[0]) == (0, "val_loss")
+    assert "ended after 1 epoch" in result.err
 
 
 def test_fit_with_test_runs_the_test_afterwards(run: Run, folder: Path) -> None:
@@ -33,23 +33,23 @@ def test_fit_with_test_runs_the_test_afterwards(run: Run, folder: Path) -> None:
 
 
 def test_a_result_as_json_is_all_there_is_on_standard_output(run: Run, folder: Path) -> None:
-    told = run("fit mine.py:Model --max_nb_epochs 2 --accumulate_grad_batches 4 --json")
-    found = json.loads(told.out)
+    result = run("fit mine.py:Model --max_nb_epochs 2 --accumulate_grad_batches 4 --json")
+    found = json.loads(result.out)
     assert found["stop_reason"] == "max_epochs"
     assert (found["state"], found["epochs_done"], found["current_epoch"], found["global_step"]) == ("done", 2, 1, 6)
     assert 0 <= found["metrics"]["val_loss"] < 10
 
 
 def test_json_has_no_other_numbers_than_finite_ones(run: Run, folder: Path) -> None:
-    told = run(f"fit mine.py:Nan {ONE} --json")
-    assert json.loads(told.out, parse_constant=pytest.fail)["metrics"]["val_loss"] is None
+    result = run(f"fit mine.py:Nan {ONE} --json")
+    assert json.loads(result.out, parse_constant=pytest.fail)["metrics"]["val_loss"] is None
 
 
 def test_a_quiet_run_prints_nothing_but_what_a_program_reads(run: Run, folder: Path) -> None:
-    told = run(f"fit mine.py:Model {ONE} --quiet")
-    assert (told.code, told.out, told.err) == (0, "", "")
-    told = run(f"fit mine.py:Model {ONE} --quiet --json")
-    assert (json.loads(told.out)["state"], told.err) == ("done", "")
+    result = run(f"fit mine.py:Model {ONE} --quiet")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    result = run(f"fit mine.py:Model {ONE} --quiet --json")
+    assert (json.loads(result.out)["state"], result.err) == ("done", "")
 
 
 def test_hyperparameters_are_passed_by_name_or_as_one_object(run: Run, folder: Path) -> None:
@@ -100,40 +100,40 @@ def test_a_seed_is_that_of_the_first_weights_too(run: Run, folder: Path) -> None
     ],
 )
 def test_what_cannot_be_run_is_one_message_and_exit_code_2(run: Run, folder: Path, typed: str, says: str) -> None:
-    told = run(typed)
-    assert (told.code, told.out) == (2, "")
-    assert says in told.err
-    assert told.err.startswith("error: ")
-    assert "Traceback" not in told.err
+    result = run(typed)
+    assert (result.code, result.out) == (2, "")
+    assert says in result.err
+    assert result.err.startswith("error: ")
+    assert "Traceback" not in result.err
 
 
 def test_a_checkpoint_of_another_trainer_is_imported_and_begun_with(run: Run, folder: Path) -> None:
     weights = {"layer.weight": torch.full((4, 2), 0.5), "layer.bias": torch.zeros(4)}
     torch.save({"state_dict": weights, "hyper_parameters": {"width": 4}, "epoch": 3, "callbacks": {}}, "theirs.ckpt")
-    told = run("import theirs.ckpt")
-    assert (told.code, told.out) == (0, "theirs/000000\n")
-    assert "imported: weights: 2 tensors with 12 numbers\nimported: hyperparameters: width\nimported: epoch 3\n" in told.err
-    assert "ignored: callbacks\nA new run can start with these weights: fit --weights. " in told.err
+    result = run("import theirs.ckpt")
+    assert (result.code, result.out) == (0, "theirs/000000\n")
+    assert "imported: weights: 2 tensors with 12 numbers\nimported: hyperparameters: width\nimported: epoch 3\n" in result.err
+    assert "ignored: callbacks\nA new run can start with these weights: fit --weights. " in result.err
     assert json.loads(run("test mine.py:Model --weights theirs/000000 --json").out)["metrics"] == {"test_sum": 4.0}
     begun = run(f"fit mine.py:Model {ONE} --weights theirs/000000 --hparams width=4,lr=0.0 --test --json")
     assert json.loads(begun.out)["metrics"]["test_sum"] == 4.0
     for wrong, says in (("import nothing.ckpt", "nothing.ckpt: cannot be read"), ("import theirs", "theirs is a folder")):
-        told = run(wrong)
-        assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
-        assert says in told.err
+        result = run(wrong)
+        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+        assert says in result.err
 
 
 def test_weights_of_another_model_are_refused(run: Run, folder: Path) -> None:
     run(f"fit mine.py:made {ONE} --save wide.pt --quiet")
-    told = run("test mine.py:Model --weights wide.pt")
-    assert told.code == 2
-    assert "the weights do not fit this Model" in told.err
+    result = run("test mine.py:Model --weights wide.pt")
+    assert result.code == 2
+    assert "the weights do not fit this Model" in result.err
 
 
 def test_a_failure_of_the_run_names_the_place_and_exits_with_1(run: Run, folder: Path) -> None:
-    told = run(f"fit mine.py:NoLoss {ONE} --quiet --save never.pt")
-    assert told.code == 1
-    message, place, *way = told.err.splitlines()
+    result = run(f"fit mine.py:NoLoss {ONE} --quiet --save never.pt")
+    assert result.code == 1
+    message, place, *way = result.err.splitlines()
     assert message.startswith("error: training_step returned a str")
     assert place == "in state train_batch, epoch 0, batch 0, optimizer 0"
     assert way[0].startswith("the way here")
@@ -141,10 +141,10 @@ def test_a_failure_of_the_run_names_the_place_and_exits_with_1(run: Run, folder:
 
 
 def test_a_mistake_of_the_users_is_shown_from_their_own_first_line_on(run: Run, folder: Path) -> None:
-    told = run(f"fit mine.py:Raising {ONE} --quiet")
-    assert told.code == 1
-    assert re.findall(r"in (\w+)\n", told.err) == ["training_step", "mistake"]
-    assert "a mistake of the user's\nin state train_batch, epoch 0, batch 0" in told.err
+    result = run(f"fit mine.py:Raising {ONE} --quiet")
+    assert result.code == 1
+    assert re.findall(r"in (\w+)\n", result.err) == ["training_step", "mistake"]
+    assert "a mistake of the user's\nin state train_batch, epoch 0, batch 0" in result.err
 
 
 @pytest.mark.parametrize(
@@ -160,17 +160,17 @@ def test_a_module_that_cannot_be_imported_shows_its_own_lines_alone(
     run: Run, folder: Path, source: str, shows: str, target: str
 ) -> None:
     Path("broken.py").write_text(source)
-    told = run(f"fit {target}")
-    assert told.code == 1
-    assert shows in told.err
-    assert "fsmtrain" not in told.err
-    assert source in told.err
+    result = run(f"fit {target}")
+    assert result.code == 1
+    assert shows in result.err
+    assert "fsmtrain" not in result.err
+    assert source in result.err
 
 
 def test_a_type_error_of_the_users_own_is_no_wrong_call(run: Run, folder: Path) -> None:
-    told = run("fit mine.py:Unmakeable")
-    assert told.code == 1
-    assert "in the user's own code" in told.err
+    result = run("fit mine.py:Unmakeable")
+    assert result.code == 1
+    assert "in the user's own code" in result.err
 
 
 def test_a_file_does_not_take_the_place_of_a_module_of_its_name(run: Run, folder: Path) -> None:
@@ -196,12 +196,12 @@ def test_only_a_name_is_looked_up_and_nothing_is_evaluated(folder: Path) -> None
 
 def test_checkpoint_flags_save_and_the_same_command_resumes(run: Run, folder: Path) -> None:
     command = "fit mine.py:Model --max_nb_epochs 2 --seed 1 --checkpoint.every_n_steps 4 --checkpoint.save_top_k 2 --json"
-    told = run(f"{command} --resume")
-    assert "there is no run with a checkpoint in runs to go on with; a new one begins" in told.err
+    result = run(f"{command} --resume")
+    assert "there is no run to resume in runs; a new run begins" in result.err
     assert sorted(path.name for path in Path("runs/0/checkpoints").iterdir()) == ["000002", "000003"]
     again = run(f"{command} --resume")
     assert "resumed from runs/0/checkpoints/000003 (epoch 1, batch 6, optimizer 0), at global_step 16\n" in again.err
-    assert again.out == told.out
+    assert again.out == result.out
     assert sorted(path.name for path in Path("runs").iterdir()) == ["0"]
     changed = run(f"{command} --resume_from runs/0 --accumulate_grad_batches 2")
     assert (changed.code, changed.out) == (2, "")
@@ -212,9 +212,9 @@ def test_checkpoint_flags_save_and_the_same_command_resumes(run: Run, folder: Pa
 
 
 def test_a_wrong_way_to_save_is_one_message(run: Run, folder: Path) -> None:
-    told = run("fit mine.py:Model --checkpoint.every_n_steps 0")
-    assert (told.code, told.err.count("\n")) == (2, 1)
-    assert "ModelCheckpoint(every_n_steps=0): must be an int >= 1, or None" in told.err
+    result = run("fit mine.py:Model --checkpoint.every_n_steps 0")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "ModelCheckpoint(every_n_steps=0): must be an int >= 1, or None" in result.err
 
 
 def test_a_signal_stops_the_run_at_the_place_it_names_and_saves(
@@ -231,10 +231,10 @@ def test_a_signal_stops_the_run_at_the_place_it_names_and_saves(
 
     monkeypatch.setattr(Machine, "run", interrupted)
     before = signal.getsignal(signal.SIGINT)
-    told = run(f"fit mine.py:Model {ONE} --save cut.pt --json")
-    assert told.code == 130
-    assert "stopped after round_end (epoch 0, batch 5, optimizer 0), at global_step 6\n" in told.err
-    assert json.loads(told.out)["stop_reason"] == "requested"
+    result = run(f"fit mine.py:Model {ONE} --save cut.pt --json")
+    assert result.code == 130
+    assert "stopped after round_end (epoch 0, batch 5, optimizer 0), at global_step 6\n" in result.err
+    assert json.loads(result.out)["stop_reason"] == "requested"
     assert torch.load("cut.pt", weights_only=True)["global_step"] == 6
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -244,7 +244,7 @@ def test_an_error_after_a_signal_is_printed_on_its_own_line(run: Run, folder: Pa
         "import signal\nfrom mine import Model\n\n\nclass Killed(Model):\n    def training_step(self, batch, batch_nb):\n"
         "        signal.raise_signal(signal.SIGINT)\n        raise RuntimeError('a worker has gone')\n"
     )
-    told = run(f"fit killed.py:Killed {ONE} --quiet")
-    assert told.code == 130
-    assert "stopped by RuntimeError: a worker has gone\nin state train_batch, epoch 0, batch 0, optimizer 0\n" in told.err
-    assert "Traceback" not in told.err
+    result = run(f"fit killed.py:Killed {ONE} --quiet")
+    assert result.code == 130
+    assert "stopped by RuntimeError: a worker has gone\nin state train_batch, epoch 0, batch 0, optimizer 0\n" in result.err
+    assert "Traceback" not in result.err

@@ -13,30 +13,30 @@ from tests.cli.conftest import Run
 
 
 def test_a_plan_is_that_of_the_same_flags_in_python(run: Run) -> None:
-    told = run("plan --train 9 --val 3 --val 2 --test 4 --max_nb_epochs 2 --accumulate_grad_batches 4 --early_stop_callback")
+    result = run("plan --train 9 --val 3 --val 2 --test 4 --max_nb_epochs 2 --accumulate_grad_batches 4 --early_stop_callback")
     options = Options(max_nb_epochs=2, accumulate_grad_batches=4, early_stop_callback=True)
-    assert told.out == f"{plan(options, train=9, val=[3, 2], test=4)}\n"
-    assert (told.code, told.err) == (0, "")
+    assert result.out == f"{plan(options, train=9, val=[3, 2], test=4)}\n"
+    assert (result.code, result.err) == (0, "")
 
 
 @pytest.mark.parametrize("policy", ["raise", "skip", "rollback"])
 def test_a_policy_for_numbers_that_are_not_finite_is_typed_by_its_name(
     run: Run, policy: Literal["raise", "skip", "rollback"]
 ) -> None:
-    told = run(f"plan --train 9 --max_nb_epochs 2 --on_nonfinite {policy} --max_nb_rollbacks 2")
-    assert told.out == f"{plan(Options(max_nb_epochs=2, on_nonfinite=policy, max_nb_rollbacks=2), train=9)}\n"
+    result = run(f"plan --train 9 --max_nb_epochs 2 --on_nonfinite {policy} --max_nb_rollbacks 2")
+    assert result.out == f"{plan(Options(max_nb_epochs=2, on_nonfinite=policy, max_nb_rollbacks=2), train=9)}\n"
     assert "on_nonfinite='ignore'" in run("plan --train 9 --on_nonfinite ignore").err
 
 
 @pytest.mark.parametrize("typed", ["--val 3 --val 2", "--val 3,2", "--val=3,2"])
 def test_several_loaders_are_a_list_or_the_flag_again(run: Run, typed: str) -> None:
-    told = run(f"plan --train 9 --max_nb_epochs 1 --json {typed}")
-    assert json.loads(told.out) == json.loads(plan(Options(max_nb_epochs=1), train=9, val=[3, 2]).to_json())
+    result = run(f"plan --train 9 --max_nb_epochs 1 --json {typed}")
+    assert json.loads(result.out) == json.loads(plan(Options(max_nb_epochs=1), train=9, val=[3, 2]).to_json())
 
 
 def test_optimizers_and_splits_are_sizes(run: Run) -> None:
-    told = run("plan --train 9 --max_nb_epochs 1 --optimizers 2 --splits 3 --truncated_bptt_steps 5")
-    assert told.out == f"{plan(Options(max_nb_epochs=1, truncated_bptt_steps=5), train=9, optimizers=2, splits=3)}\n"
+    result = run("plan --train 9 --max_nb_epochs 1 --optimizers 2 --splits 3 --truncated_bptt_steps 5")
+    assert result.out == f"{plan(Options(max_nb_epochs=1, truncated_bptt_steps=5), train=9, optimizers=2, splits=3)}\n"
 
 
 def test_an_int_interval_counts_batches_and_a_float_is_a_fraction(run: Run) -> None:
@@ -45,13 +45,13 @@ def test_an_int_interval_counts_batches_and_a_float_is_a_fraction(run: Run) -> N
 
 
 def test_the_sizes_are_taken_from_a_module_with_loaders(run: Run, folder: Path) -> None:
-    told = run("plan mine.py:Model --max_nb_epochs 2")
-    assert told.out == f"{plan(Options(max_nb_epochs=2), train=9, val=[3], test=[3])}\n"
+    result = run("plan mine.py:Model --max_nb_epochs 2")
+    assert result.out == f"{plan(Options(max_nb_epochs=2), train=9, val=[3], test=[3])}\n"
 
 
 def test_a_size_on_the_command_line_replaces_the_module_s(run: Run, folder: Path) -> None:
-    told = run("plan mine.py:Model --max_nb_epochs 2 --train 20 --test 0")
-    assert told.out == f"{plan(Options(max_nb_epochs=2), train=20, val=[3], test=[0])}\n"
+    result = run("plan mine.py:Model --max_nb_epochs 2 --train 20 --test 0")
+    assert result.out == f"{plan(Options(max_nb_epochs=2), train=20, val=[3], test=[0])}\n"
 
 
 def test_guards_are_named_like_a_module(run: Run, folder: Path) -> None:
@@ -60,17 +60,17 @@ def test_guards_are_named_like_a_module(run: Run, folder: Path) -> None:
 
 
 def test_against_prints_what_other_flags_change(run: Run) -> None:
-    told = run('plan --train 9 --max_nb_epochs 1 --accumulate_grad_batches 4 --against "--accumulate_grad_batches 3"')
+    result = run('plan --train 9 --max_nb_epochs 1 --accumulate_grad_batches 4 --against "--accumulate_grad_batches 3"')
     here, there = (plan(Options(max_nb_epochs=1, accumulate_grad_batches=k), train=9) for k in (4, 3))
-    assert told.out == f"{here.diff(there)}\n"
-    assert "windows: 2 of 4, 1 of 1 -> 3 of 3" in told.out
+    assert result.out == f"{here.diff(there)}\n"
+    assert "windows: 2 of 4, 1 of 1 -> 3 of 3" in result.out
     assert run("plan --train 9 --max_nb_epochs 1 --against=--max_nb_epochs=1").out == "no difference\n"
 
 
 @pytest.mark.parametrize("flags", ["--max_epochs 3", "--max_nb_epochs x", "--nothing", '\\"'])
 def test_wrong_flags_in_against_are_one_message(run: Run, flags: str) -> None:
-    told = run(f'plan --train 9 --against "{flags}"')
-    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
+    result = run(f'plan --train 9 --against "{flags}"')
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
 
 
 @pytest.mark.parametrize(
@@ -93,23 +93,23 @@ def test_wrong_flags_in_against_are_one_message(run: Run, flags: str) -> None:
     ],
 )
 def test_what_cannot_be_planned_is_one_message_and_exit_code_2(run: Run, folder: Path, typed: str, says: str) -> None:
-    told = run(typed)
-    assert (told.code, told.out) == (2, "")
-    assert says in told.err
-    assert told.err.count("\n") == 1
+    result = run(typed)
+    assert (result.code, result.out) == (2, "")
+    assert says in result.err
+    assert result.err.count("\n") == 1
 
 
 def test_a_check_exits_with_0_where_it_found_nothing(run: Run) -> None:
-    told = run("check --train 9 --val 3 --max_nb_epochs 2")
-    assert (told.code, told.out.splitlines()[0]) == (0, "nothing found")
+    result = run("check --train 9 --val 3 --max_nb_epochs 2")
+    assert (result.code, result.out.splitlines()[0]) == (0, "nothing found")
 
 
 WARNED = "check --train 9 --val 3 --max_nb_epochs 2 --early_stop_callback.patience 5"
 
 
 def test_a_warning_of_a_check_is_a_failure_only_on_request(run: Run) -> None:
-    told = run(WARNED)
-    assert (told.code, told.out.count("warning: early_stop_callback")) == (0, 1)
+    result = run(WARNED)
+    assert (result.code, result.out.count("warning: early_stop_callback")) == (0, 1)
     assert run(f"{WARNED} --strict").code == 1
 
 
@@ -130,19 +130,19 @@ def test_a_check_as_json_is_the_report(run: Run) -> None:
 
 
 def test_a_quiet_check_only_sets_its_exit_code(run: Run) -> None:
-    told = run(f"{WARNED} --strict --quiet")
-    assert (told.code, told.out, told.err) == (1, "", "")
+    result = run(f"{WARNED} --strict --quiet")
+    assert (result.code, result.out, result.err) == (1, "", "")
 
 
 def test_a_check_of_a_module_prints_a_finding_once(run: Run, folder: Path) -> None:
-    told = run("check mine.py:Model --max_nb_epochs 1 --early_stop_callback")
-    assert (told.out + told.err).count("patience=3") == 1
+    result = run("check mine.py:Model --max_nb_epochs 1 --early_stop_callback")
+    assert (result.out + result.err).count("patience=3") == 1
 
 
 def test_what_building_warns_of_is_among_the_findings_once(run: Run, folder: Path) -> None:
-    told = run("check mine.py:Model --max_nb_epochs 1 --early_stop_callback --val_percent_check 0")
-    assert told.out.count("early_stop_callback: it will never act") == 1
-    assert told.err == ""
+    result = run("check mine.py:Model --max_nb_epochs 1 --early_stop_callback --val_percent_check 0")
+    assert result.out.count("early_stop_callback: it will never act") == 1
+    assert result.err == ""
 
 
 def test_a_drawing_is_that_of_the_same_flags_in_python(run: Run, folder: Path) -> None:

@@ -17,8 +17,8 @@ def test_the_newest_run_is_reported_where_none_is_named(run: Run, folder: Path) 
     run(f"{FIT} --run_name zero")
     run(f"{FIT} --run_name another")
     os.utime(folder / "runs/zero/run.json", (1, 1))
-    told = run("report")
-    assert (told.code, told.out, told.err) == (0, f"{Path('runs/another/report.html')}\n", "")
+    result = run("report")
+    assert (result.code, result.out, result.err) == (0, f"{Path('runs/another/report.html')}\n", "")
     assert "run another" in (folder / "runs/another/report.html").read_text(encoding="utf-8")
 
 
@@ -38,8 +38,8 @@ def test_what_is_no_run_is_one_message_and_exit_code_two(run: Run, folder: Path)
         (".", "error: . is not a run folder: it has no run.json.\n"),
         ("0 --runs_dir none", "error: there is no run 0: it is neither a run folder nor a run in none; none has no runs.\n"),
     ):
-        told = run(f"report {typed}")
-        assert (told.code, told.out, told.err) == (2, "", said)
+        result = run(f"report {typed}")
+        assert (result.code, result.out, result.err) == (2, "", said)
     (folder / "file").write_text("")
     assert run("report 0 --out file/page.html").code == 2
 
