@@ -183,8 +183,8 @@ class Dispatcher:
         """
         if self.is_visiting:
             raise UsageError(
-                f"The run was to go on while the state {self.state} was being visited: a hook, a guard or the model itself "
-                f"called advance() or run(). Call them from outside of the run."
+                f"advance() or run() was called while the state {self.state} was being visited, by a hook, a guard or the model. "
+                f"Call it outside of the run."
             )
 
     def run(self) -> None:

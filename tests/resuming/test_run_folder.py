@@ -305,7 +305,7 @@ def test_auto_skips_runs_of_another_command_name_or_model(
     capsys.readouterr()
     assert auto(quiet=False) is None
     said = capsys.readouterr().err
-    assert "runs/0 was started by another command; resume_from runs/0 continues it; a new one begins" in said
+    assert "runs/0 was started by another command; resume_from runs/0 continues it; a new run begins" in said
 
 
 def test_resuming_a_finished_run_is_a_warning() -> None:

@@ -163,8 +163,8 @@ def monitored_value(metrics: Metrics, name: str, monitor: str) -> float:
     """
     if name not in metrics:
         raise MetricError(
-            f"{monitor} monitors {name!r}, which the validation did not return. It returned {_listed(metrics)}. Return {name!r} "
-            f"from validation_step or validation_end, or monitor another metric with monitor=..."
+            f"{monitor} monitors {name!r}, which the validation did not return. It returned {_listed(metrics)}. Return "
+            f"{name!r} from validation_step or validation_end, or monitor another metric with monitor=..."
         )
     return number(metrics[name])
 
