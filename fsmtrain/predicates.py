@@ -1,4 +1,4 @@
-"""Predicates on the types of numbers: is it an int, is it real? Shared by all that validates a value."""
+"""Predicates on single values: integer, real number, object with a state_dict. Shared by all validation."""
 
 from __future__ import annotations
 

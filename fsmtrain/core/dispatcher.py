@@ -183,8 +183,8 @@ class Dispatcher:
         """
         if self.is_visiting:
             raise UsageError(
-                f"advance() or run() was called while the state {self.state} was being visited, by a hook, a guard or the model. "
-                f"Call it outside of the run."
+                f"advance() or run() was called while the state {self.state} was being visited, by a hook, a guard or the "
+                f"model. Call it outside of the run."
             )
 
     def run(self) -> None:

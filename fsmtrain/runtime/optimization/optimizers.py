@@ -159,7 +159,7 @@ def _scheduler_config(returned: Any, optimizers: Sequence[Optimizer]) -> Schedul
         raise ModelError(f"configure_optimizers returned a {name} of an optimizer that it did not return. Return that one too.")
     interval, frequency = options.get("interval", "epoch"), options.get("frequency", 1)
     if interval not in ("epoch", "step"):
-        raise ModelError(f"configure_optimizers: {name} has interval={interval!r}; 'epoch' and 'step' are the intervals.")
+        raise ModelError(f"configure_optimizers: {name} has interval={interval!r}; it must be 'epoch' or 'step'.")
     if not is_integer(frequency) or frequency < 1:
         raise ModelError(
             f"configure_optimizers: {name} has frequency={frequency!r}; it must be a number of {interval}s, an int >= 1."
