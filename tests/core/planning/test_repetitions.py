@@ -116,6 +116,17 @@ def outcome(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool) -
     return epochs, run.counters.values(), run.sanity_batches, run.test_batches
 
 
+def on_patience(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return signals.patience_exhausted
+
+
+def test_a_trial_in_which_a_signal_changes_is_not_repeated() -> None:
+    """Patience is exhausted at the end of epoch 3, which is tried after three equal ones."""
+    options = Options(max_nb_epochs=40, min_nb_epochs=40, early_stop_callback=True, val_check_interval=1.0)
+    loop = LoopSpec(options, Sizes(train=4, val=[1]), guards=Guards(save=on_patience))
+    assert outcome(loop, 4, skip=True) == outcome(loop, 4, skip=False)
+
+
 @given(loops(), st.none() | st.integers(1, 60), st.sampled_from([32, 1]))
 @example(LoopSpec(Options(max_nb_epochs=3), Sizes(train=300), guards=Guards(save=at_one_moment(777))), None, 1)
 @example(patient(least=21, every=2), 3, 32)
