@@ -15,7 +15,7 @@ from transitions import EventData
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.effects import Effect
+from fsmtrain.core.effects import AnyEffect
 from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
@@ -144,9 +144,11 @@ class RunModel:
         condition.__doc__ = guard.__doc__
         return condition
 
-    def _effect(self, effect: Effect) -> Callback:
+    def _effect(self, effect: AnyEffect) -> Callback:
+        applied = self._dispatcher.bind(effect)
+
         def apply(event: EventData) -> None:
-            effect(self.limits, self.counters)
+            applied(self.limits, self.counters)
 
         apply.__name__ = apply.__qualname__ = guard_name(effect)
         apply.__doc__ = effect.__doc__

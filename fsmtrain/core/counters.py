@@ -1,13 +1,13 @@
 """The extended state of a run: `Counters`, which effects change, and `Signals`, which come from outside.
 
-Both are plain whole numbers and flags, so that they can be saved, compared and reasoned about.
+Both hold only ints, bools and lists of ints, so they can be saved, compared and proved about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import define, field, fields, frozen
 
@@ -23,50 +23,51 @@ from fsmtrain.renamed import renamed_attributes
 )
 @define
 class Counters:
-    """Where a run stands, in numbers. Everything counts from 0; only the effects of the table's rows write here.
+    """The position of a run in numbers, all from 0. Only the effects of the table's rows write here.
 
-    ``*_nb`` and ``*_i`` are indices of what is under way, ``*_done`` count what has finished, ``*_since_*`` start again.
+    ``*_nb`` and ``*_i`` are the index of the current one, ``*_done`` count what has finished, ``*_since_*`` restart.
     """
 
     current_epoch: int = 0
     epochs_done: int = 0
     batch_nb: int = 0  # in its epoch
-    batches_begun: int = 0  # in the whole run, the one under way included
+    batches_begun: int = 0  # in the whole run, the current one included
     split_nb: int = 0  # in its batch
+    batch_splits: int = 1  # of the current batch
     optimizer_i: int = 0  # whose turn it is
 
     window_length: int = 1  # K of this epoch: the backwards in a full window
-    gathered: int = 0  # backwards in the window of the optimizer whose turn it is, the one under way included
+    gathered: int = 0  # backwards in the window of the optimizer whose turn it is, the current one included
     open_windows: int = 0  # optimizers that have gathered gradients and not stepped
-    stepped: int = 0  # 1 where an optimizer has visited `step` in this round
+    stepped: int = 0  # 1 if an optimizer has visited `step` in this round
     global_step: int = 0  # rounds with a visit to `step`
     steps_skipped: int = 0  # visits to `step` that left the weights alone, of all optimizers
 
-    batches_since_validation: int = 0  # begun since the epoch or the last check began
-    epochs_since_validation: int = 0  # begun since the last epoch with checks; `val_check_epochs` in one
+    batches_since_validation: int = 0  # begun since the epoch or the last validation began
+    epochs_since_validation: int = 0  # begun since the last epoch with validations; `val_check_epochs` in such an epoch
     validations_done: int = 0
     eval_nb: int = 0  # batches done before this one in the pass over the val or test loaders, all loaders together
     epoch_ended_early: bool = False  # whether the epoch ends before its last batch
     saved: bool = False  # whether this batch's checkpoint has been written
 
-    gathered_by: list[int] = field(factory=lambda: [0])  # `gathered` of each optimizer while others take their turn
-    optimizer_steps: list[int] = field(factory=lambda: [0])  # of each optimizer, skipped ones left out
+    gathered_by: list[int] = field(factory=lambda: [0])  # `gathered` of each optimizer during the turns of others
+    optimizer_steps: list[int] = field(factory=lambda: [0])  # of each optimizer, without skipped ones
 
-    # Kept only where a guard of the user's may look at them.
-    round_nb: int = 0  # of the round under way in the whole run, from 1
+    # Updated only if there are guards of the user's, which may read them.
+    round_nb: int = 0  # of the current round in the whole run, from 1
     stepped_in: list[int] = field(factory=lambda: [-1])  # the round of each optimizer's last step; -1 before its first
 
     @classmethod
     def begin(cls, optimizers: int) -> Counters:
-        """The counters of a run with this many optimizers before its first state."""
+        """Return the counters of a run with this many optimizers before its first state."""
         return cls(gathered_by=[0] * optimizers, optimizer_steps=[0] * optimizers, stepped_in=[-1] * optimizers)
 
     def values(self) -> tuple[object, ...]:
-        """All values, to compare two moments of a run."""
+        """Return all values, to compare two moments of a run."""
         return _NUMBERS(self), tuple(self.gathered_by), tuple(self.optimizer_steps), tuple(self.stepped_in)
 
     def copy(self) -> Counters:
-        """The counters as they are now; later effects leave the copy alone."""
+        """Return a copy that later effects do not change."""
         return Counters(*[list(value) if type(value) is list else value for value in _ALL(self)])  # type: ignore[arg-type]
 
 
@@ -81,19 +82,25 @@ SeenBy = Literal["every rank", "one rank"]
 class SignalInfo:
     """The facts about one signal, the metadata of its field.
 
+    A counted signal is an int >= 0 that no guard reads: one `CountedEffect` makes it a counter, and guards read that.
+
     Attributes:
         seen_by: ``"every rank"``: all ranks see the same value; ``"one rank"``: each its own, so the ranks must agree first.
         needs: The flag of `Limits` without which the signal always keeps its default; empty for none.
         lasts: Whether the value stays until an action writes another; if not, it is that of the last visit that can write it.
+        counter: The counter that a counted signal becomes; empty for every other signal.
+        tried: The values of a counted signal that the check tries.
     """
 
     seen_by: SeenBy
     needs: str = ""
     lasts: bool = True
+    counter: str = ""
+    tried: tuple[int, ...] = ()
 
 
-def _signal(seen_by: SeenBy, *, needs: str = "", lasts: bool = True) -> dict[str, SignalInfo]:
-    return {"info": SignalInfo(seen_by=seen_by, needs=needs, lasts=lasts)}
+def _signal(seen_by: SeenBy, **facts: Any) -> dict[str, SignalInfo]:
+    return {"info": SignalInfo(seen_by=seen_by, **facts)}
 
 
 @define
@@ -103,10 +110,12 @@ class Signals:
     The metadata of each field is its `SignalInfo`; which actions write it stands in the row of their state in `states`.
     """
 
-    # the batch in hand is its stream's last
+    # the fetched batch is its stream's last
     stream_ended: bool = field(default=False, metadata=_signal("one rank", needs="train_is_stream", lasts=False))
-    # of the batch in hand
-    splits: int = field(default=1, metadata=_signal("one rank", needs="splits_batches"))
+    # of the fetched batch; guards read `Counters.batch_splits`
+    splits: int = field(
+        default=1, metadata=_signal("one rank", needs="splits_batches", counter="batch_splits", tried=(1, 2, 3))
+    )
     # the last val or test batch is done
     pass_ended: bool = field(default=False, metadata=_signal("one rank", needs="evaluates_stream", lasts=False))
     # until an improvement
@@ -121,7 +130,7 @@ class Signals:
     save_wanted: bool = field(default=False, metadata=_signal("one rank"))
 
     def copy(self) -> Signals:
-        """The signals as they are now."""
+        """Return a copy."""
         return Signals(*signal_values(self))
 
 

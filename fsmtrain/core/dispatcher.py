@@ -1,6 +1,6 @@
 """The flat dispatcher: runs a table. It visits a state, asks its guards, takes a row, and enters the next state.
 
-It knows nothing of what the states do: the actions are handed in, one for each state that has something to do.
+It knows nothing of what the states do: it is given the actions, one for each state that has work.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from time import perf_counter_ns
 from attrs import frozen
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.effects import Effect
+from fsmtrain.core.effects import AnyEffect, CountedEffect, Effect
 from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
@@ -22,10 +22,11 @@ from fsmtrain.errors import GuardError, UsageError
 
 Action = Callable[[], None]
 Observer = Callable[[Transition], None]
+Bind = Callable[[AnyEffect], Effect]
 
 
 class Case:
-    """A row as the dispatcher takes it: the guard that is still to be asked when its turn comes, and where it leads."""
+    """A row as the dispatcher takes it: the guard that is still to be asked, the effects, and the next node."""
 
     __slots__ = ("effects", "guard", "row", "target")
 
@@ -35,7 +36,7 @@ class Case:
 
 
 class Node:
-    """A state with its action and its cases, in the order in which they are asked."""
+    """A state with its action, and its cases in the order in which they are asked."""
 
     __slots__ = ("action", "cases", "is_final", "nanoseconds", "state", "visits")
 
@@ -46,7 +47,7 @@ class Node:
 
 @frozen
 class Timing:
-    """How often a state was visited, and the wall time that all its visits took together, in seconds."""
+    """The number of visits to a state, and the wall time of all of them together, in seconds."""
 
     count: int
     seconds: float
@@ -58,14 +59,14 @@ class Dispatcher:
     Args:
         table: A configuration's table.
         limits: What its guards see as ``limits``.
-        counters: Where the run begins; changed as it goes on.
+        counters: The position at the beginning; changed as the run goes on.
         signals: What its guards see as ``signals``; the actions write here.
-        actions: What is done at a visit to a state. A state without an action is passed through.
+        actions: The work of a visit to each state. A state without an action has none.
         observer: Called with every transition after it has been taken.
         state: The state that is visited first.
 
     A guard is asked at most once a visit. Rows are asked in order and the first that holds is taken: the rows of a table
-    exclude each other by their ``unless``, so that no other could hold.
+    exclude each other by their ``unless``, so no other could hold.
     """
 
     def __init__(
@@ -82,29 +83,29 @@ class Dispatcher:
         self.table, self.limits, self.counters, self.signals, self.actions = table, limits, counters, signals, actions
         self.trace = Trace(table, limits, counters)
         self.observer = observer
-        self.is_visiting = False  # while a state's work is done and its guards are asked
-        self._nodes = nodes_of(table, actions)
+        self.is_visiting = False  # while the action and the guards of a state run
+        self._nodes = nodes_of(table, actions, self.bind)
         self._node = self._nodes[state]
 
     @property
     def state(self) -> State:
-        """The state that is visited next, or under way; the final one when the run has ended."""
+        """The state of the next visit, or of the current one; the final state once the run has ended."""
         return self._node.state
 
     def set_state(self, state: State, *, work_done: bool, keep_trace: bool = False) -> None:
-        """Stand in a state, with the counters and signals as they are now; the trace begins here.
+        """Move to a state, with the counters and signals unchanged; the trace restarts here.
 
         Args:
             state: One of the table's.
             work_done: Whether its work is done already, so that its next visit only asks its guards.
-            keep_trace: Whether the run has gone back to where it was before, so that the trace goes on from here.
+            keep_trace: Whether the run has returned to an earlier position, so that the trace continues.
 
         Raises:
-            UsageError: The table has no such state, or a visit is under way.
+            UsageError: The table has no such state, or this is called during a visit.
         """
         self.forbid_reentry()
         if state not in self._nodes:
-            raise UsageError(f"The run cannot stand in the state {state}: the states of its table are {_listed(self.table)}.")
+            raise UsageError(f"The run cannot go to the state {state}: its table has only {_listed(self.table)}.")
         if keep_trace:
             self.trace.turn(self.counters)
         else:
@@ -112,9 +113,28 @@ class Dispatcher:
         node = self._nodes[state]
         self._node = Node(state, None, node.cases) if work_done else node
 
+    def bind(self, effect: AnyEffect) -> Effect:
+        """Return an effect as this run applies it; one that counts a signal leaves the value in the trace.
+
+        Raises:
+            UsageError: Later, when it is applied: the signal is not an int >= 0.
+        """
+        if not isinstance(effect, CountedEffect):
+            return effect
+        function, name, signals = effect.function, effect.signal, self.signals
+
+        def count(limits: Limits, counters: Counters) -> None:
+            value = getattr(signals, name)
+            if type(value) is not int or value < 0:
+                raise UsageError(f"signals.{name}={value!r}: it counts, so it must be an int >= 0.")
+            self.trace.counted.append(value)
+            function(limits, counters, signals)
+
+        return count
+
     @property
     def work(self) -> Action | None:
-        """What the next visit does before it asks its guards; None where there is nothing to do, or it is done already."""
+        """The action that the next visit runs before it asks its guards; None if there is none, or its work is done."""
         return self._node.action
 
     @property
@@ -124,14 +144,14 @@ class Dispatcher:
 
     @property
     def times(self) -> dict[State, Timing]:
-        """What each state has taken so far, in the order of `State`, a visit that failed included; the others are left out."""
+        """The visits and time of each state so far, in the order of `State`, failed visits included. Others are left out."""
         return {s: Timing(n.visits, n.nanoseconds / 1e9) for s, n in self._nodes.items() if n.visits or n.nanoseconds}
 
     def advance(self) -> Transition:
-        """One visit: the state's action, its guards, the effect of the row that holds.
+        """Make one visit: the state's action, its guards, the effects of the row that holds.
 
         Raises:
-            UsageError: The run has ended, or a visit is under way.
+            UsageError: The run has ended, or this is called during a visit.
         """
         if self._node.is_final:
             raise UsageError(
@@ -147,24 +167,28 @@ class Dispatcher:
             if node.action is not None:
                 node.action()
             case = choose(node, self.limits, self.counters, self.signals)
+            taken = transition(self.table, case.row, self.counters)
+            for effect in case.effects:
+                effect(self.limits, self.counters)
         except BaseException as error:
             self.record_failure(perf_counter_ns() - begun)
             self.annotate_error(error)
             raise
         finally:
             self.is_visiting = False
-        taken = transition(self.table, case.row, self.counters)
-        for effect in case.effects:
-            effect(self.limits, self.counters)
         self.record(case.row, perf_counter_ns() - begun)
         if self.observer is not None:
             self.observer(taken)
         return taken
 
     def record(self, row: int, nanoseconds: int) -> None:
-        """Write down that a row of the present state has been taken, its effects included, and enter its target.
+        """Record that a row of the current state has been taken, its effects included, and enter its target.
 
-        For an engine that takes the rows of this run in its own way. `nanoseconds` is what the visit took.
+        For an engine that takes the rows of this run in its own way.
+
+        Args:
+            row: The index of the row in the table.
+            nanoseconds: The duration of the visit.
         """
         self.trace.rows.append(row)
         self._node.visits += 1
@@ -172,14 +196,14 @@ class Dispatcher:
         self._node = self._nodes[self.table.rows[row].to]
 
     def record_failure(self, nanoseconds: int) -> None:
-        """Write down that a visit to the present state took so long and failed."""
+        """Record the duration of a visit to the current state that failed."""
         self._node.nanoseconds += nanoseconds
 
     def forbid_reentry(self) -> None:
-        """See to it that no visit is under way: none can take place within another.
+        """Raise if a visit is under way: no other can take place within it.
 
         Raises:
-            UsageError: One is. A hook, a guard or the model asked for the next transition.
+            UsageError: A hook, a guard or the model asked for the next transition.
         """
         if self.is_visiting:
             raise UsageError(
@@ -191,7 +215,7 @@ class Dispatcher:
         """Visit one state after the other up to a final one.
 
         Raises:
-            UsageError: A visit is under way.
+            UsageError: This is called during a visit.
         """
         self.forbid_reentry()
         if self.observer is not None:
@@ -231,7 +255,7 @@ class Dispatcher:
             self.is_visiting = False
 
     def annotate_error(self, error: BaseException) -> None:
-        """Note on an error where the run stood, once."""
+        """Add the position of the run to an error, once, as a note."""
         note = f"in state {self.state}, {where(self.counters)}"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
@@ -242,7 +266,7 @@ def _listed(table: Table) -> str:
 
 
 def choose(node: Node, limits: Limits, counters: Counters, signals: Signals) -> Case:
-    """The case of this state that holds.
+    """Return the case of this state that holds.
 
     Raises:
         GuardError: None does.
@@ -254,17 +278,23 @@ def choose(node: Node, limits: Limits, counters: Counters, signals: Signals) -> 
 
 
 def none_holds(node: Node) -> GuardError:
-    """The error for a state that no row leaves now."""
+    """Return the error for a state that no row leaves now."""
     asked = ", ".join(f"{guard_name(case.guard)}: False" for case in node.cases)
-    return GuardError(f"no transition leaves the state {node.state}: none of its guards holds ({asked or 'there is none'}).")
+    return GuardError(f"no transition leaves the state {node.state}: none of its guards holds ({asked or 'it has none'}).")
 
 
-def nodes_of(table: Table, actions: Mapping[State, Action]) -> dict[State, Node]:
-    """The table as a graph to walk along: each state with its action, its cases in order, and where they lead."""
+def nodes_of(table: Table, actions: Mapping[State, Action], bind: Bind) -> dict[State, Node]:
+    """Return the table as a graph: each state with its action, its cases in order, and the nodes that they lead to.
+
+    Args:
+        table: The table.
+        actions: The work of a visit to each state.
+        bind: Makes an effect of two arguments of each effect in the table.
+    """
     rows = list(table)
     nodes = {}
     for state in table.states:
-        cases = _cases([(index, row) for index, row in enumerate(rows) if row.source is state])
+        cases = _cases([(index, row) for index, row in enumerate(rows) if row.source is state], bind)
         nodes[state] = Node(state, actions.get(state), cases)
     for node in nodes.values():
         for case in node.cases:
@@ -272,14 +302,14 @@ def nodes_of(table: Table, actions: Mapping[State, Action]) -> dict[State, Node]
     return nodes
 
 
-def _cases(rows: list[tuple[int, Row]]) -> tuple[Case, ...]:
-    """The rows of one state in order, without the guards that have been asked, and have failed, when a row's turn comes."""
+def _cases(rows: list[tuple[int, Row]], bind: Bind) -> tuple[Case, ...]:
+    """Return the rows of one state in order, without the guards that have already failed when a row is reached."""
     failed: list[Guard] = []
     cases = []
     for index, row in rows:
-        left = tuple(guard for guard in row.unless if guard not in failed)
-        cases.append(Case(index, _both(row.when, left), row.then))
-        if row.when is not None and not left:
+        remaining = tuple(guard for guard in row.unless if guard not in failed)
+        cases.append(Case(index, _both(row.when, remaining), tuple(map(bind, row.then))))
+        if row.when is not None and not remaining:
             failed.append(row.when)
     return tuple(cases)
 

@@ -1,41 +1,83 @@
-"""What a transition changes: plain functions ``(limits, counters) -> None`` that do nothing but assign to counters.
+"""Effects: what a transition changes, as plain functions ``(limits, counters) -> None`` that only assign to counters.
 
-An effect reads no signal: the trace replays the counters of past transitions from their rows alone.
+An effect reads no signal, so the trace can replay the counters of past transitions from their rows. The one exception is a
+`CountedEffect`, which reads one counted signal: the trace keeps the value beside the row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from fsmtrain.core.counters import Counters
+from attrs import frozen
+
+from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 
 Effect = Callable[[Limits, Counters], None]
 
 
+@frozen
+class CountedEffect:
+    """The one effect that reads a counted signal: a number from outside becomes a counter here, and nowhere else.
+
+    Attributes:
+        function: The effect itself; it reads no other signal.
+        signal: The name of the signal.
+    """
+
+    function: Callable[[Limits, Counters, Signals], None]
+    signal: str
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self.function, "__name__", self.signal)
+
+
+AnyEffect = Effect | CountedEffect
+
+
+def counts(signal: str) -> Callable[[Callable[[Limits, Counters, Signals], None]], CountedEffect]:
+    """Decorate the effect that reads this counted signal."""
+    return lambda function: CountedEffect(function, signal)
+
+
+def bind(effect: AnyEffect, signals: Signals) -> Effect:
+    """Return an effect of two arguments; one that counts a signal finds it in this record."""
+    if not isinstance(effect, CountedEffect):
+        return effect
+    function = effect.function
+    return lambda limits, counters: function(limits, counters, signals)
+
+
+def apply_effects(effects: Iterable[AnyEffect], limits: Limits, counters: Counters, signals: Signals) -> None:
+    """Apply the effects of one row in their order."""
+    for effect in effects:
+        bind(effect, signals)(limits, counters)
+
+
 def begin_pass(limits: Limits, counters: Counters) -> None:
-    """A pass over the val or test loaders begins."""
+    """Begin a pass over the val or test loaders."""
     counters.eval_nb = 0
 
 
 def next_eval_batch(limits: Limits, counters: Counters) -> None:
-    """The pass goes on to its next batch, which may be the next loader's first."""
+    """Go on to the next batch of the pass, which may be the first one of the next loader."""
     counters.eval_nb += 1
 
 
 def begin_validation(limits: Limits, counters: Counters) -> None:
-    """A check begins: the count of batches up to the next one starts again."""
+    """Begin a validation: the count of batches up to the next one restarts."""
     counters.eval_nb = 0
     counters.batches_since_validation = 0
 
 
 def end_validation(limits: Limits, counters: Counters) -> None:
-    """A check has seen all its batches."""
+    """Count a finished validation."""
     counters.validations_done += 1
 
 
 def begin_epoch(limits: Limits, counters: Counters) -> None:
-    """The next epoch begins, with its own K and a fresh count up to its first check."""
+    """Begin the next epoch, with its own K and a new count of batches up to its first validation."""
     counters.current_epoch = counters.epochs_done
     counters.window_length = limits.window_of(counters.current_epoch)
     counters.batch_nb = 0
@@ -45,55 +87,61 @@ def begin_epoch(limits: Limits, counters: Counters) -> None:
     counters.epochs_since_validation += 1
 
 
+@counts("splits")
+def count_splits(limits: Limits, counters: Counters, signals: Signals) -> None:
+    """Set the number of splits of the fetched batch."""
+    counters.batch_splits = signals.splits
+
+
 def begin_batch(limits: Limits, counters: Counters) -> None:
-    """A fetched batch begins with its first split."""
+    """Begin a fetched batch."""
     counters.batches_begun += 1
     counters.batches_since_validation += 1
 
 
 def next_batch(limits: Limits, counters: Counters) -> None:
-    """The epoch goes on to its next batch."""
+    """Go on to the next batch of the epoch."""
     counters.batch_nb += 1
 
 
 def begin_rounds(limits: Limits, counters: Counters) -> None:
-    """The batch's first split."""
+    """Begin with the first split of the batch."""
     counters.split_nb = 0
 
 
 def next_split(limits: Limits, counters: Counters) -> None:
-    """The batch goes on to its next split."""
+    """Go on to the next split of the batch."""
     counters.split_nb += 1
 
 
 def begin_round(limits: Limits, counters: Counters) -> None:
-    """A pass over the optimizers begins."""
+    """Begin a pass over the optimizers."""
     counters.round_nb += 1
 
 
 def first_turn(limits: Limits, counters: Counters) -> None:
-    """The turn goes to the first optimizer, which finds its window as it left it."""
+    """Give the turn to the first optimizer, and put back its window."""
     counters.gathered_by[counters.optimizer_i] = counters.gathered
     counters.optimizer_i = 0
     counters.gathered = counters.gathered_by[0]
 
 
 def next_turn(limits: Limits, counters: Counters) -> None:
-    """The turn goes to the next optimizer, which finds its window as it left it."""
+    """Give the turn to the next optimizer, and put back its window."""
     counters.gathered_by[counters.optimizer_i] = counters.gathered
     counters.optimizer_i += 1
     counters.gathered = counters.gathered_by[counters.optimizer_i]
 
 
 def gather(limits: Limits, counters: Counters) -> None:
-    """The backward that comes now joins its optimizer's window, and opens it where none is open."""
+    """Add the backward that comes now to its optimizer's window, and open the window if none is open."""
     if counters.gathered == 0:
         counters.open_windows += 1
     counters.gathered += 1
 
 
 def close_window(limits: Limits, counters: Counters) -> None:
-    """The optimizer has stepped: its window is closed."""
+    """Close the window of an optimizer that has stepped."""
     counters.gathered = 0
     counters.open_windows -= 1
     counters.optimizer_steps[counters.optimizer_i] += 1
@@ -101,12 +149,12 @@ def close_window(limits: Limits, counters: Counters) -> None:
 
 
 def note_step(limits: Limits, counters: Counters) -> None:
-    """The optimizer has stepped in this round."""
+    """Note that the optimizer has stepped in this round."""
     counters.stepped_in[counters.optimizer_i] = counters.round_nb
 
 
 def drop_window(limits: Limits, counters: Counters) -> None:
-    """The optimizer's step was skipped: its window is closed, and no step is counted."""
+    """Close the window of an optimizer whose step was skipped, without counting a step of it."""
     counters.gathered = 0
     counters.open_windows -= 1
     counters.steps_skipped += 1
@@ -114,27 +162,27 @@ def drop_window(limits: Limits, counters: Counters) -> None:
 
 
 def end_turn(limits: Limits, counters: Counters) -> None:
-    """With the last optimizer's turn the round ends: it counts once, however many optimizers stepped in it."""
+    """End an optimizer's turn; the last one ends the round, which counts once, however many optimizers stepped in it."""
     if counters.optimizer_i + 1 == limits.optimizers:
         counters.global_step += counters.stepped
         counters.stepped = 0
 
 
 def mark_saved(limits: Limits, counters: Counters) -> None:
-    """This batch's checkpoint is being written."""
+    """Note that this batch's checkpoint is being written."""
     counters.saved = True
 
 
 def reset_saved(limits: Limits, counters: Counters) -> None:
-    """The batch has no checkpoint yet."""
+    """Note that the batch has no checkpoint yet."""
     counters.saved = False
 
 
 def end_epoch_early(limits: Limits, counters: Counters) -> None:
-    """The epoch ends before its last batch."""
+    """Note that the epoch ends before its last batch."""
     counters.epoch_ended_early = True
 
 
 def finish_epoch(limits: Limits, counters: Counters) -> None:
-    """The epoch has seen all its batches."""
+    """Count a complete epoch."""
     counters.epochs_done += 1

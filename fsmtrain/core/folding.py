@@ -11,7 +11,7 @@ from attrs import evolve, fields
 from fsmtrain.core import effects as do
 from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS
 from fsmtrain.core.custom_guards import Checked, Guards
-from fsmtrain.core.effects import Effect
+from fsmtrain.core.effects import AnyEffect
 from fsmtrain.core.guard_ast.expressions import FALSE, TRUE, Expression, Fact
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.guard_ast.simplify import fold
@@ -39,6 +39,7 @@ def facts(limits: Limits, guards: Guards) -> Known:
         known["counters", "optimizer_i"] = 0
     if not limits.splits_batches:  # a batch is one split
         known["counters", "split_nb"] = 0
+        known["counters", "batch_splits"] = 1
     known |= {("signals", name): SIGNAL_DEFAULTS[name] for name in SIGNALS if not may_change(name, limits)}
     if not limits.stops_early and guards.stop is None:
         known["counters", "epoch_ended_early"] = False
@@ -62,13 +63,13 @@ def facts_at(state: State, limits: Limits, guards: Guards) -> Known:
     return known
 
 
-def _idle(limits: Limits, guards: Guards) -> frozenset[Effect]:
+def _idle(limits: Limits, guards: Guards) -> frozenset[AnyEffect]:
     """The effects that change nothing here."""
-    idle: set[Effect] = set()
+    idle: set[AnyEffect] = set()
     if limits.optimizers == 1:
         idle.add(do.first_turn)
     if not limits.splits_batches:
-        idle.add(do.begin_rounds)
+        idle |= {do.begin_rounds, do.count_splits}
     if guards.save is None:
         idle.add(do.reset_saved)
     if guards == Guards():  # nobody looks at what is kept for users' guards alone

@@ -109,7 +109,7 @@ def another_optimizer_follows(limits: Limits, counters: Counters, signals: Signa
 
 def another_split_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether this batch has another split, under truncated BPTT."""
-    return counters.split_nb + 1 < signals.splits
+    return counters.split_nb + 1 < counters.batch_splits
 
 
 def epoch_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:

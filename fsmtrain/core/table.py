@@ -14,7 +14,7 @@ from fsmtrain.core import effects as do
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import Decisions
-from fsmtrain.core.effects import Effect
+from fsmtrain.core.effects import AnyEffect
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
@@ -35,7 +35,7 @@ class Row:
     source: State
     when: Guard | None = None
     unless: tuple[Guard, ...] = field(default=(), converter=_tuple)
-    then: tuple[Effect, ...] = field(default=(), converter=_tuple)
+    then: tuple[AnyEffect, ...] = field(default=(), converter=_tuple)
     to: State
 
     def holds(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -51,7 +51,7 @@ def row(
     to: State,
     when: Guard | None = None,
     unless: Guard | tuple[Guard, ...] = (),
-    then: Effect | tuple[Effect, ...] = (),
+    then: AnyEffect | tuple[AnyEffect, ...] = (),
 ) -> Row:
     """A `Row`, with a single guard or effect as it is."""
     return Row(source=source, when=when, unless=unless, then=then, to=to)
@@ -121,7 +121,7 @@ def full_table(decide: Decisions) -> Table:
             # One batch: for each split, for each optimizer, a forward, a backward, and a step where its window closes.
             row(
                 State.FETCH,
-                then=(do.begin_batch, do.begin_rounds, do.begin_round, do.first_turn, do.reset_saved),
+                then=(do.count_splits, do.begin_batch, do.begin_rounds, do.begin_round, do.first_turn, do.reset_saved),
                 to=State.TRAIN_BATCH,
             ),
             row(State.TRAIN_BATCH, then=do.gather, to=State.BACKWARD),

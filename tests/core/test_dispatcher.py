@@ -14,6 +14,7 @@ from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Dispatcher
+from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
@@ -25,7 +26,7 @@ from fsmtrain.errors import FsmtrainError, GuardError, UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 from tests.reference import Every, Replaced, Script
-from tests.strategies import MAX_VISITS, Case, cases
+from tests.strategies import MAX_VISITS, Case, cases, nth
 
 Place = tuple[State, int, int, int, int, int]
 
@@ -127,8 +128,8 @@ def test_the_trace_replays_every_counter(case: Case) -> None:
     assume(run.trace.total == len(run.trace))  # a longer run's trace does not go back to its beginning
     for transition in run.trace:
         assert left(transition) == place(transition.source, begin)
-        for effect in run.table.rows[transition.row].then:
-            effect(run.limits, begin)
+        heard = Signals(splits=nth(case.script.splits, begin.batches_begun))
+        apply_effects(run.table.rows[transition.row].then, run.limits, begin, heard)
     assert begin == run.counters
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter, sleep
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher, choose, nodes_of
+from fsmtrain.core.effects import bind
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -110,7 +112,7 @@ def test_the_row_that_is_taken_is_the_first_that_holds(
     moment = LOOP.limits, Counters.begin(1), Signals(**now)
     held = [(when is None or when(*moment)) and not any(guard(*moment) for guard in unless) for when, unless in rows]
     assert [case.holds(*moment) for case in table] == held
-    start = nodes_of(table, {})[State.START]
+    start = nodes_of(table, {}, partial(bind, signals=Signals()))[State.START]
     if any(held):
         assert choose(start, *moment).row == held.index(True)
     else:
@@ -157,7 +159,7 @@ def test_work_that_is_done_is_not_done_again_at_the_first_visit_alone() -> None:
 
 def test_set_state_refuses_states_outside_the_table_and_calls_during_a_visit() -> None:
     run = dispatcher()
-    with pytest.raises(UsageError, match="cannot stand in the state test: the states of its table are start, "):
+    with pytest.raises(UsageError, match="cannot go to the state test: its table has only start, "):
         run.set_state(State.TEST, work_done=False)
     inside = dispatcher(lambda run: run.set_state(State.FETCH, work_done=False))
     with pytest.raises(UsageError, match="while the state step was being visited"):

@@ -281,6 +281,7 @@ CLOSED: dict[str, Any] = {"options": {}, "sizes": {"train": 4, "val": [2]}, "gua
 KNOWN = {
     ("counters", "optimizer_i"),
     ("counters", "split_nb"),
+    ("counters", "batch_splits"),
     ("signals", "splits"),
     ("signals", "stream_ended"),
     ("signals", "pass_ended"),
@@ -297,7 +298,7 @@ KNOWN = {
     [
         ({}, set()),
         ({"sizes": {"train": 4, "val": [2], "optimizers": 2}}, {"optimizer_i"}),
-        ({"options": {"truncated_bptt_steps": 5}}, {"split_nb", "splits"}),
+        ({"options": {"truncated_bptt_steps": 5}}, {"split_nb", "batch_splits", "splits"}),
         ({"sizes": {"train": None, "val": []}}, {"stream_ended"}),
         ({"sizes": {"train": 4, "val": [2, None]}}, {"pass_ended"}),
         ({"options": {"early_stop_callback": True}}, {"patience_exhausted", "epoch_ended_early"}),

@@ -380,7 +380,7 @@ def _is_another(bare: str, whole: str) -> bool:
     [
         (ask.window_is_full, "gathered == window_length"),
         (ask.epoch_is_over, "batch_nb + 1 == train_batches or stream_ended"),
-        (every_n_batches(4), "batch_nb >= 3 and (batch_nb - 3) % 4 == 0 and not split_nb + 1 < splits"),
+        (every_n_batches(4), "batch_nb >= 3 and (batch_nb - 3) % 4 == 0 and not split_nb + 1 < batch_splits"),
         (enough_steps(5), "global_step >= 5"),
         (chained, "0 < batch_nb + 1 and batch_nb + 1 <= train_batches and train_batches != 3"),
         (by_index, "optimizer_steps[1] > gathered_by[0] or optimizer_steps[2] == 0"),
@@ -395,7 +395,7 @@ def test_known_numbers_are_put_in_and_what_they_decide_is_left_out() -> None:
     facts: Facts = {("limits", "train_batches"): 10, ("signals", "stream_ended"): False, ("signals", "splits"): 1}
     assert format_expression(fold(parse_guard(ask.epoch_is_over), facts)) == "batch_nb + 1 == 10"
     assert format_expression(
-        fold(parse_guard(every_n_batches(4)), {("signals", "splits"): 1, ("counters", "split_nb"): 0})
+        fold(parse_guard(every_n_batches(4)), {("counters", "batch_splits"): 1, ("counters", "split_nb"): 0})
     ) == ("batch_nb >= 3 and (batch_nb - 3) % 4 == 0")
 
 

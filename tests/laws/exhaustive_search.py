@@ -17,6 +17,7 @@ from attrs import evolve, field, frozen
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
+from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.limits import Limits, resolve
@@ -175,10 +176,8 @@ class Search:
         assert len(holding) == len(mine) == 1, (state, counters, signals, holding, mine)
         assert holding[0].to is mine[0].to
         after, mine_after = counters.copy(), counters.copy()
-        for effect in holding[0].then:
-            effect(limits, after)
-        for effect in mine[0].then:
-            effect(limits, mine_after)
+        apply_effects(holding[0].then, limits, after, signals)
+        apply_effects(mine[0].then, limits, mine_after, signals)
         if limits.optimizers == 1:  # no other optimizer has a turn
             mine_after.gathered_by = after.gathered_by
         if self.guards == Guards():  # no guard reads them
@@ -198,7 +197,9 @@ class Search:
             assert not any(windows), "a window crosses the end of an epoch, or is left open at that of the run"
         if state is State.BACKWARD and to is State.ACCUMULATE:
             is_last = before.batch_nb + 1 == limits.train_batches or signals.stream_ended
-            assert not (is_last and before.split_nb + 1 == signals.splits), "the epoch's last backward leaves a window open"
+            assert not (is_last and before.split_nb + 1 == before.batch_splits), (
+                "the epoch's last backward leaves a window open"
+            )
         if state is State.FETCH:
             assert before.batch_nb < (limits.train_batches or MAX_STREAM_BATCHES)
             assert before.current_epoch == before.epochs_done < limits.epochs

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from fsmtrain import Guards, State
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
+from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.table import full_table
 from fsmtrain.core.trace import Transition
@@ -188,8 +189,7 @@ class FromOutside(RuleBasedStateMachine):
         [of_full] = [row for row in self.full.leaving(taken.source) if row.holds(*moment)]
         assert of_full.to is row.to
         counters = before.copy()
-        for effect in of_full.then:
-            effect(machine.loop.limits, counters)
+        apply_effects(of_full.then, machine.loop.limits, counters, machine.signals)
         for name in ("round_nb", "stepped_in", "gathered_by"):  # kept only where somebody asks for them
             setattr(counters, name, getattr(machine.counters, name))
         assert counters == machine.counters

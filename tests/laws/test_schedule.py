@@ -13,6 +13,7 @@ from hypothesis import given, settings
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -87,8 +88,7 @@ def walk(case: Case, table: Table) -> list[State]:
         world.play(states[-1], signals)
         holding = [row for row in table.leaving(states[-1]) if row.holds(limits, counters, signals)]
         assert len(holding) == 1, (states[-1], counters, signals)
-        for effect in holding[0].then:
-            effect(limits, counters)
+        apply_effects(holding[0].then, limits, counters, signals)
         states.append(holding[0].to)
         assert len(states) < MAX_VISITS
     return states

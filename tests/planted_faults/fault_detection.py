@@ -16,6 +16,7 @@ from fsmtrain.core.checking.exploration import Explorer
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
+from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -177,8 +178,7 @@ def trace(table: Table, case: Case) -> tuple[list[tuple[object, ...]], State]:
         row = next((row for row in table.leaving(state) if row.holds(limits, counters, signals)), None)
         if row is None:
             break
-        for effect in row.then:
-            effect(limits, counters)
+        apply_effects(row.then, limits, counters, signals)
         state = row.to
     return visits, state
 

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.effects import Effect
+from fsmtrain.core.effects import AnyEffect, CountedEffect
 from fsmtrain.core.guard_ast.expressions import OPERATORS, Apply, Expression, Field, Opaque, Value
 from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.guard_ast.simplify import negate
@@ -45,8 +45,14 @@ class PlantedEffect:
     changes: Changes
     name: str
 
-    def __call__(self, limits: Limits, counters: Counters) -> None:
-        apply_changes(self.changes, {"limits": limits, "counters": counters})
+    def __call__(self, limits: Limits, counters: Counters, signals: Signals | None = None) -> None:
+        apply_changes(self.changes, {"limits": limits, "counters": counters, "signals": signals})
+
+
+def planted_effect(effect: AnyEffect, changes: Changes) -> AnyEffect:
+    """Other changes in the place of an effect's own; one that counts a signal still does."""
+    planted = PlantedEffect(changes, effect.__name__)
+    return CountedEffect(planted, effect.signal) if isinstance(effect, CountedEffect) else planted
 
 
 def evaluate(expression: Expression, records: Records) -> Any:
@@ -161,8 +167,7 @@ def _of_effects(row: Row) -> Iterator[tuple[str, Row]]:
             yield "swap effects", evolve(row, then=(*before, after[0], effect, *after[1:]))
         changes = read_effect(effect)
         for operator, changed in _of_changes(changes):
-            planted: Effect = PlantedEffect(changed, effect.__name__)
-            yield f"effect: {operator}", evolve(row, then=(*before, planted, *after))
+            yield f"effect: {operator}", evolve(row, then=(*before, planted_effect(effect, changed), *after))
 
 
 def _of_changes(changes: Changes) -> Iterator[tuple[str, Changes]]:

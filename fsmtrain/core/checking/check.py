@@ -224,10 +224,13 @@ def _rank_findings(loop: LoopSpec) -> Iterator[Finding]:
     known = facts(loop.limits, loop.guards)
     for guard in user_guards(loop.guards):
         fields = fields_in(fold(guard.expression, known))
-        # Under truncated BPTT every step depends on the number of splits, whoever reads it.
-        local = sorted(
-            f.name for f in fields if f.record == "signals" and SIGNALS[f.name].seen_by == "one rank" and f.name != "splits"
-        )
+        signals = {field.name: SIGNALS[field.name] for field in fields if field.record == "signals"}
+        for name, signal in signals.items():
+            if signal.counter:
+                yield warning(
+                    guard.place, f"it reads signals.{name}. Read counters.{signal.counter} instead, which it becomes."
+                )
+        local = sorted(name for name, signal in signals.items() if signal.seen_by == "one rank" and not signal.counter)
         if local:
             yield warning(
                 guard.place,

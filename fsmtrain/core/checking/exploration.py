@@ -16,8 +16,9 @@ from attrs import define, field, fields, frozen
 from fsmtrain.core.checking.cycles import nodes_on_cycles
 from fsmtrain.core.checking.row_choices import Disagreement, RowChoices, compare_with_source
 from fsmtrain.core.checking.user_guards import RUN_TOTALS, user_guards
-from fsmtrain.core.counters import SIGNAL_DEFAULTS, Counters, Signals
+from fsmtrain.core.counters import SIGNALS, Counters, Signals
 from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.folding import may_change
 from fsmtrain.core.guard_ast.evaluate import compile_expression
 from fsmtrain.core.limits import Limits
@@ -175,8 +176,8 @@ class Explorer:
 
     def _values(self, signal: str, counters: Counters) -> tuple[int, ...]:
         """Return the values that an action may write to a signal."""
-        if type(SIGNAL_DEFAULTS[signal]) is int:
-            return 1, 2, 3
+        if SIGNALS[signal].counter:
+            return SIGNALS[signal].tried
         is_last = {"stream_ended": counters.batch_nb, "pass_ended": counters.eval_nb}.get(signal, -1) + 1 >= self.longest_stream
         return (True,) if is_last else (False, True)
 
@@ -208,8 +209,7 @@ class Explorer:
                 found.taken.add(index)
                 if not stop_requested:
                     row, after = self._table.rows[index], counters.copy()
-                    for effect in row.then:
-                        effect(self._limits, after)
+                    apply_effects(row.then, self._limits, after, signals)
                     yield row.to, after
 
     def _call_user_guards(self, moment: Moment) -> None:
@@ -249,7 +249,7 @@ class Explorer:
 
     def _key(self, state: State, counters: Counters, signals: Signals) -> tuple[object, ...]:
         values = counters.values() if self._distinguish_totals else (*_epoch_counters(counters), *counters.gathered_by)
-        return state, values, signals.splits, signals.patience_exhausted, signals.stream_ended, signals.pass_ended
+        return state, values, signals.patience_exhausted, signals.stream_ended, signals.pass_ended
 
 
 def _with_values(combinations: list[Signals], name: str, values: tuple[bool | int, ...]) -> list[Signals]:

@@ -27,7 +27,9 @@ from fsmtrain.errors import GuardError
 from fsmtrain.wording import plural
 
 # Counters and signals that have the same values wherever windows close and validations take place.
-_INDEPENDENT = frozenset({"batch_nb", "current_epoch", "epochs_done", "batches_begun", "split_nb", "optimizer_i", "splits"})
+_INDEPENDENT = frozenset(
+    {"batch_nb", "current_epoch", "epochs_done", "batches_begun", "split_nb", "optimizer_i", "batch_splits"}
+)
 
 
 def nb_schedule_batches(loop: LoopSpec) -> int:

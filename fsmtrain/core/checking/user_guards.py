@@ -65,7 +65,7 @@ class UserGuard:
         if self.optimizer_i is not None:
             return state is State.BACKWARD and counters.optimizer_i == self.optimizer_i
         if state is State.ROUND_END:
-            return counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 == signals.splits
+            return counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 >= counters.batch_splits
         return state is State.EARLY_STOP and self.field == "stop"
 
 

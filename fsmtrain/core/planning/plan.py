@@ -167,6 +167,9 @@ class Plan:
             batch = f"{plural(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
             yield "early stopping", f"may end the training, at the earliest after {batch}"
         if self.epochs:
+            if self.loop.limits.splits_batches:
+                splits = plural(self.loop.splits, "split")
+                yield "truncated_bptt_steps", f"this plan assumes {splits} in each batch; a batch may have any number"
             assumption = "if a guard counts steps, this plan assumes that none is skipped"
             if self.loop.options.mixed_precision.uses_scaler:
                 yield "fp16", f"may skip steps; {assumption}"

@@ -6,11 +6,13 @@ The loop's own table is run without actions (`simulation`), epoch by epoch, and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from attrs import evolve
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import nodes_of
+from fsmtrain.core.effects import bind
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.loop_spec import LoopSpec
@@ -118,8 +120,9 @@ def simulate(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool =
             it may have a memory, and is called at each of its moments.
     """
     skip = skip and not _has_opaque_guard(loop.table)
-    start, counters = nodes_of(loop.table, {})[State.START], Counters.begin(loop.limits.optimizers)
-    run = Simulation(loop.limits, start, counters, Signals(splits=loop.splits), exhausted_after)
+    counters, signals = Counters.begin(loop.limits.optimizers), Signals(splits=loop.splits)
+    start = nodes_of(loop.table, {}, partial(bind, signals=signals))[State.START]
+    run = Simulation(loop.limits, start, counters, signals, exhausted_after)
     run.run_batch()
     stretch: list[Skip | None] = []
     lengths: list[int] = []  # of the stretch, for each epoch

@@ -71,10 +71,10 @@ def no_window_is_open_between_epochs(ghost: GhostState) -> bool:
     return ghost.fetched_in_epoch >= 1 or ghost.pending == 0
 
 
-def the_last_round_closes_the_window(counters: Counters, signals: Signals, ghost: GhostState) -> bool:
+def the_last_round_closes_the_window(counters: Counters, ghost: GhostState) -> bool:
     return (
         ghost.batches_left >= 1
-        or counters.split_nb + 1 < signals.splits
+        or counters.split_nb + 1 < counters.batch_splits
         or counters.optimizer_i < ghost.watched_i
         or ghost.pending == 0
     )
@@ -82,7 +82,8 @@ def the_last_round_closes_the_window(counters: Counters, signals: Signals, ghost
 
 def step_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return counters.gathered == counters.window_length or (
-        (counters.batch_nb + 1 == limits.train_batches or signals.stream_ended) and counters.split_nb + 1 == signals.splits
+        (counters.batch_nb + 1 == limits.train_batches or signals.stream_ended)
+        and counters.split_nb + 1 >= counters.batch_splits
     )
 
 
@@ -91,13 +92,13 @@ def step_is_not_due(limits: Limits, counters: Counters, signals: Signals, ghost:
         counters.gathered != counters.window_length
         and (
             (counters.batch_nb + 1 != limits.train_batches and not signals.stream_ended)
-            or counters.split_nb + 1 != signals.splits
+            or counters.split_nb + 1 < counters.batch_splits
         )
     )  # fmt: skip
 
 
-def backwards_are_left(counters: Counters, signals: Signals, ghost: GhostState) -> bool:
-    return ghost.batches_left >= 1 or counters.split_nb + 1 < signals.splits
+def backwards_are_left(counters: Counters, ghost: GhostState) -> bool:
+    return ghost.batches_left >= 1 or counters.split_nb + 1 < counters.batch_splits
 
 
 def steps_are_counted(counters: Counters, ghost: GhostState) -> bool:

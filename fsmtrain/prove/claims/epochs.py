@@ -76,15 +76,15 @@ def batches_begun_counts_batches(counters: Counters, ghost: GhostState) -> bool:
     return counters.batches_begun == ghost.fetched
 
 
-def split_and_optimizer_are_in_range(limits: Limits, counters: Counters, signals: Signals) -> bool:
+def split_and_optimizer_are_in_range(limits: Limits, counters: Counters) -> bool:
     return (
         counters.optimizer_i >= 0 and counters.optimizer_i + 1 <= limits.optimizers
-        and counters.split_nb >= 0 and counters.split_nb + 1 <= signals.splits
+        and counters.split_nb >= 0 and (counters.split_nb == 0 or counters.split_nb + 1 <= counters.batch_splits)
     )  # fmt: skip
 
 
-def the_batch_is_complete(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    return counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 == signals.splits
+def the_batch_is_complete(limits: Limits, counters: Counters) -> bool:
+    return counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 >= counters.batch_splits
 
 
 def round_nb_counts_rounds(counters: Counters, ghost: GhostState) -> bool:

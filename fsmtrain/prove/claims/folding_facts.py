@@ -20,6 +20,10 @@ def without_bptt_splits_is_1(limits: Limits, signals: Signals) -> bool:
     return limits.splits_batches or signals.splits == 1
 
 
+def without_bptt_batch_splits_is_1(limits: Limits, counters: Counters) -> bool:
+    return limits.splits_batches or counters.batch_splits == 1
+
+
 def without_bptt_split_nb_is_0(limits: Limits, counters: Counters) -> bool:
     return limits.splits_batches or counters.split_nb == 0
 
@@ -80,6 +84,7 @@ FIRST_FACTS: tuple[Claim, ...] = (
 )  # fmt: skip
 LAST_FACTS: tuple[Claim, ...] = (
     Claim("without truncated BPTT, splits is 1", without_bptt_splits_is_1),
+    Claim("without truncated BPTT, batch_splits is 1", without_bptt_batch_splits_is_1),
     Claim("without truncated BPTT, split_nb is 0", without_bptt_split_nb_is_0),
     Claim("without a val or test stream, pass_ended is false", only_a_pass_with_a_stream_signals_its_end),
     Claim("without early stopping, patience_exhausted is false", only_early_stopping_has_patience),

@@ -80,7 +80,7 @@ LEGAL_LIMITS: tuple[Callable[[Limits], bool], ...] = (
 def inputs_are_legal(limits: Limits, ghost: GhostState, inputs: Inputs) -> bool:
     """Return whether data is finite, and each loader with a length yields that many batches."""
     return (
-        inputs.splits >= 1
+        inputs.splits >= 0
         and inputs.batches >= 1 and (limits.train_is_stream or limits.epochs == 0 or inputs.batches == limits.train_batches)
         and inputs.sanity_batches >= 1 and (limits.sanity_batches == 0 or inputs.sanity_batches == limits.sanity_batches)
         and inputs.val_check_batches >= 1 and (limits.val_batches == 0 or inputs.val_check_batches == limits.val_batches)

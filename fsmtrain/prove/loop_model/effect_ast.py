@@ -17,6 +17,7 @@ from types import FunctionType
 
 from attrs import fields, frozen
 
+from fsmtrain.core.effects import CountedEffect
 from fsmtrain.core.guard_ast.expressions import Apply, Expression, Field, fields_in
 from fsmtrain.core.guard_ast.parse import ExpressionParser, make_parser, parse_guard
 from fsmtrain.core.guard_ast.source import UnreadableError
@@ -45,7 +46,7 @@ Change = Assign | Branch
 Changes = tuple[Change, ...]
 
 
-def read_effect(function: Callable[..., None]) -> Changes:
+def read_effect(function: Callable[..., None] | CountedEffect) -> Changes:
     """Return the assignments of an effect, in their order.
 
     Raises:
@@ -58,6 +59,8 @@ def read_effect(function: Callable[..., None]) -> Changes:
         Branch Apply(op='==', args=(Read(record='counters', name='gathered'), Value(value=0)))
         Assign Read(record='counters', name='gathered')
     """
+    if isinstance(function, CountedEffect):
+        function = function.function
     attached = getattr(function, "changes", None)  # of a planted fault, which has no source
     return attached if isinstance(attached, tuple) else _parse_effect(_plain(function))
 

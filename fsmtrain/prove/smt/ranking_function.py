@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
-from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.counters import Counters
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.prove.loop_model.effect_ast import read_predicate
@@ -42,9 +42,9 @@ def saves_left(ghost: GhostState) -> int:
     return ghost.saves_left
 
 
-def splits_left(counters: Counters, signals: Signals) -> int:
+def splits_left(counters: Counters) -> int:
     """Return the splits left in this batch, the current one included."""
-    return signals.splits - counters.split_nb
+    return counters.batch_splits - counters.split_nb
 
 
 def optimizers_left(limits: Limits, counters: Counters) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from attrs import define, field, fields
 
 from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.effects import CountedEffect
 from fsmtrain.core.guard_ast.expressions import Apply, Expression, Field, Opaque, Value, fields_in, iter_parts
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
@@ -147,7 +148,7 @@ class _Printer:
         conditions = [] if row.when is None else [self.expression(read_guard(row.when))]
         return " && ".join(conditions + [f"!({self.expression(read_guard(guard))})" for guard in row.unless]) or "true"
 
-    def all_changes(self, functions: Iterable[Callable[..., None]]) -> list[str]:
+    def all_changes(self, functions: Iterable[Callable[..., None] | CountedEffect]) -> list[str]:
         return [line for function in functions for line in self.changes(read_effect(function))]
 
     def changes(self, changes: Changes) -> list[str]:

@@ -143,7 +143,7 @@ def _phrases(limits: Limits, state: State) -> Phrases:
     lasts: dict[tuple[Expression, Expression], str] = {
         (_after(name), Value(bound)): f"last {thing} of {bound}" for name, (thing, bound) in counted.items() if bound
     }
-    lasts[_after("split_nb"), Field("signals", "splits")] = "last split"
+    lasts[_after("split_nb"), Field("counters", "batch_splits")] = "last split"
     steps: Phrases = {}
     for i in range(limits.optimizers):
         steps[Field("counters", f"stepped_in[{i}]"), ROUND_NB] = (f"optimizer {i} stepped", f"optimizer {i} did not step")

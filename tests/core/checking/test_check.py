@@ -71,7 +71,7 @@ def test_two_rows_that_overlap_are_found_with_their_targets() -> None:
 
 def with_splits(n: int) -> Guard:
     def has_so_many_splits(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        return signals.splits == n
+        return counters.batch_splits == n
 
     return has_so_many_splits
 
@@ -292,7 +292,7 @@ def test_a_run_that_gets_stuck_is_not_reported_as_endless() -> None:
 
 
 def looks_at_splits(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    return signals.splits == 2 and counters.split_nb == 1
+    return counters.batch_splits == 2 and counters.split_nb == 1
 
 
 def is_asked_to(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -303,6 +303,15 @@ def is_asked_to(limits: Limits, counters: Counters, signals: Signals) -> bool:
 def test_what_all_ranks_see_alike_may_be_looked_at(guard: Guard) -> None:
     loop = Loop(evolve(PLAIN, truncated_bptt_steps=5), Sizes(train=4), guards=Guards(save=guard))
     assert not any("may differ between ranks" in finding.text for finding in loop.check().findings)
+
+
+def test_a_guard_that_reads_a_counted_signal_is_told_the_counter() -> None:
+    def reads_the_signal(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return signals.splits == 2
+
+    loop = Loop(evolve(PLAIN, truncated_bptt_steps=5), Sizes(train=4), guards=Guards(save=reads_the_signal))
+    [text] = [finding.text for finding in loop.check().findings if "signals.splits" in finding.text]
+    assert "Read counters.batch_splits" in text
 
 
 @pytest.mark.parametrize(

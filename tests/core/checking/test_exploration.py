@@ -428,12 +428,12 @@ def test_a_guard_is_seen_to_hold_where_what_it_decides_is_open(guards: Guards, s
 def test_a_batch_s_end_is_that_of_its_last_split(split_nb: int, is_held: bool) -> None:
     loop = a_loop(truncated_bptt_steps=5, guards=Guards(save=at(split_nb=split_nb)))
     held = list(explored(loop).held.values())
-    assert [moment.signals.splits for moment in held] == ([split_nb + 1] if is_held else [])
+    assert [moment.counters.batch_splits for moment in held] == ([split_nb + 1] if is_held else [])
 
 
 def test_a_batch_does_not_end_with_an_earlier_split() -> None:
     def first_of_two(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        return signals.splits == 2 and counters.split_nb == 0
+        return counters.batch_splits == 2 and counters.split_nb == 0
 
     loop = a_loop(truncated_bptt_steps=5, guards=Guards(save=first_of_two))
     assert explored(loop).held == {}

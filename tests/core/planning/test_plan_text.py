@@ -174,3 +174,9 @@ def test_the_difference_names_equal_epochs_by_the_first_of_them_in_either_plan()
     late, early = (plan(Options(max_nb_epochs=9, accumulate_grad_batches={0: 1, k: 3}), train=9) for k in (5, 2))
     for here, there, change in ((late, early, "5 to 8 -> 2 to 8"), (early, late, "2 to 8 -> 5 to 8")):
         assert f"epochs like epoch 2: {change}" in here.diff(there).splitlines()
+
+
+def test_a_plan_under_truncated_bptt_says_which_number_of_splits_it_assumes_and_that_there_may_be_others() -> None:
+    text = str(plan(Options(max_nb_epochs=1, truncated_bptt_steps=5), train=9, splits=3))
+    assert "assumes 3 splits in each batch; a batch may have any number" in text
+    assert "splits" not in str(plan(Options(max_nb_epochs=1), train=9))

@@ -14,13 +14,15 @@ from attrs import evolve, fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsmtrain.core import effects
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.effects import Effect
+from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.decisions import decisions
+from fsmtrain.core.effects import AnyEffect, apply_effects
 from fsmtrain.core.folding import facts, facts_at
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
+from fsmtrain.core.table import full_table
 from fsmtrain.options import Options
 from fsmtrain.prove.claims import ALL_CLAIMS
 from fsmtrain.prove.claims.claim import Claim
@@ -39,6 +41,7 @@ from fsmtrain.prove.claims.folding_facts import (
     without_accumulation_gathered_is_1,
     without_accumulation_no_window_is_open,
     without_accumulation_window_length_is_1,
+    without_bptt_batch_splits_is_1,
     without_bptt_split_nb_is_0,
     without_bptt_splits_is_1,
 )  # fmt: skip
@@ -53,12 +56,10 @@ from fsmtrain.prove.loop_model.assumptions import (
 )
 from fsmtrain.prove.loop_model.effect_ast import read_effect
 from fsmtrain.prove.loop_model.ghost_state import AFTER_GUARDS, BEFORE_GUARDS, GhostState, Inputs
-from tests.planted_faults.fault_operators import PlantedEffect
+from tests.planted_faults.fault_operators import planted_effect
 from tests.strategies import Case, cases
 
-EFFECTS: list[Effect] = [
-    function for _, function in inspect.getmembers(effects, inspect.isfunction) if function.__module__ == effects.__name__
-]
+EFFECTS: list[AnyEffect] = list(dict.fromkeys(effect for row in full_table(decisions(Guards())) for effect in row.then))
 
 
 @given(cases(skips_steps=True))
@@ -73,7 +74,7 @@ def test_resolve_guarantees_what_proofs_assume_about_limits(case: Case) -> None:
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda effect: effect.__name__)
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
-def test_an_effect_does_what_its_source_was_read_as(effect: Effect, data: st.DataObject) -> None:
+def test_an_effect_does_what_its_source_was_read_as(effect: AnyEffect, data: st.DataObject) -> None:
     values: dict[str, Any] = {}
     number = st.integers(0, 2)
     kinds: dict[str, st.SearchStrategy[Any]] = {
@@ -85,8 +86,9 @@ def test_an_effect_does_what_its_source_was_read_as(effect: Effect, data: st.Dat
         values[f.name] = data.draw(kinds[str(f.type)])
     limits = evolve(_limits(), optimizers=3, val_check_epochs=data.draw(st.integers(1, 3)), windows=((0, 2), (2, 3)))
     expected, actual = Counters(**values).copy(), Counters(**values).copy()
-    effect(limits, expected)
-    PlantedEffect(read_effect(effect), effect.__name__)(limits, actual)
+    signals = Signals(splits=data.draw(number))
+    apply_effects([effect], limits, expected, signals)
+    apply_effects([planted_effect(effect, read_effect(effect))], limits, actual, signals)
     assert actual == expected
 
 
@@ -111,7 +113,7 @@ def test_the_claims_hold_at_every_visit_of_runs_with_random_inputs(case: Case, d
             patience_exhausted=random.random() < 0.3,
             step_skipped=random.random() < 0.3,
             nonfinite=random.random() < 0.1,
-            splits=random.randint(1, 3),
+            splits=random.randint(0, 3),
             batches=random.randint(1, 4) if limits.train_is_stream or limits.epochs == 0 else limits.train_batches,
             sanity_batches=limits.sanity_batches or random.randint(1, 3),
             val_check_batches=limits.val_batches or random.randint(1, 3),
@@ -141,8 +143,7 @@ def test_the_claims_hold_at_every_visit_of_runs_with_random_inputs(case: Case, d
             break
         if state in AFTER_GUARDS:
             call(AFTER_GUARDS[state], records)
-        for effect in possible[0].then:
-            effect(limits, counters)
+        apply_effects(possible[0].then, limits, counters, signals)
         state = possible[0].to
 
 
@@ -172,6 +173,7 @@ PROVED: dict[tuple[str, str], Callable[..., bool]] = {
     ("counters", "optimizer_i"): one_optimizer_is_number_0,
     ("counters", "split_nb"): without_bptt_split_nb_is_0,
     ("signals", "splits"): without_bptt_splits_is_1,
+    ("counters", "batch_splits"): without_bptt_batch_splits_is_1,
     ("signals", "stream_ended"): only_a_stream_signals_its_end,
     ("signals", "pass_ended"): only_a_pass_with_a_stream_signals_its_end,
     ("signals", "patience_exhausted"): only_early_stopping_has_patience,
