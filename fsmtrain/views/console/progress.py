@@ -6,7 +6,7 @@ import builtins
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
@@ -15,17 +15,8 @@ from fsmtrain.views.console.progress_text import closing_line
 from fsmtrain.views.console.stderr import is_terminal
 from fsmtrain.views.run_view import RunView
 
-
-class _ProgressView(Protocol):
-    """Shows one run."""
-
-    def on_epoch_end(self) -> None:
-        """An epoch has ended, perhaps early."""
-        ...
-
-    def close(self, ending: str) -> None:
-        """The run is over; the sentence says why."""
-        ...
+if TYPE_CHECKING:
+    from fsmtrain.views.console.progress_bar import Bar
 
 
 @define(eq=False)
@@ -48,7 +39,7 @@ class Progress:
     """
 
     clock: Callable[[], float] = time.monotonic
-    _views: dict[int, tuple[_ProgressView, float]] = field(factory=dict, init=False, repr=False)  # by id: view, start time
+    _views: dict[int, tuple[Bar | PlainLines, float]] = field(factory=dict, init=False, repr=False)  # by id: view, start time
 
     def on_run_start(self, machine: RunView) -> None:
         """Begin to show a run."""
@@ -64,7 +55,7 @@ class Progress:
             view, start = self._views.pop(id(machine))
             view.close(closing_line(machine, self.clock() - start, sys.exception()))
 
-    def _open_view(self, machine: RunView) -> _ProgressView:
+    def _open_view(self, machine: RunView) -> Bar | PlainLines:
         if is_terminal(sys.stderr) or hasattr(builtins, "get_ipython"):
             from fsmtrain.views.console.progress_bar import open_bar  # only here: rich takes time to import
 

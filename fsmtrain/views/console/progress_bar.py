@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -27,28 +27,7 @@ AVERAGING_SECONDS = 600.0  # the remaining time follows from the speed of this l
 MIN_BAR_COLUMNS, MAX_BAR_COLUMNS = 6, 40
 ELAPSED, REMAINING = TimeElapsedColumn(), TimeRemainingColumn()
 
-
-class LiveOutput(Protocol):
-    """Lines that can be replaced, on a terminal or in a notebook."""
-
-    console: Console
-
-    @property
-    def columns(self) -> int:
-        """The columns that a line may have."""
-        ...
-
-    def draw(self, text: Text, position: object) -> None:
-        """Show a text about a position of the run."""
-        ...
-
-    def erase(self) -> None:
-        """Show nothing."""
-        ...
-
-    def close(self, *texts: Text) -> None:
-        """Leave these texts, each on lines of its own."""
-        ...
+LiveOutput = LiveLines | NotebookLines
 
 
 def open_bar(run: RunView, stream: TextIO | None, clock: Callable[[], float]) -> Bar | None:
@@ -230,10 +209,9 @@ def _append_bar(text: Text, task: Task, columns: int, console: Console) -> None:
     """Append the bar of a task; blanks if its total is not known."""
     if not columns:
         return
-    end = cell_len(text.plain.rpartition("\n")[2]) + 2 + columns
-    text.append("  ")
+    start = text.append("  ").cell_len
     if task.total is not None:
         bar, options = BarColumn(bar_width=columns).render(task), console.options.update_width(columns)
         for segment in console.render(bar, options):
             text.append(segment.text, segment.style)
-    text.append(" " * (end - cell_len(text.plain.rpartition("\n")[2])))
+    text.append(" " * (start + columns - text.cell_len))

@@ -63,7 +63,8 @@ class _SharedStream:
         for name, method in self._methods.items():
             if attributes.get(name) == method:
                 del attributes[name]
-                attributes |= {key: value for key, value in self._replaced.items() if key == name}
+                if name in self._replaced:
+                    attributes[name] = self._replaced[name]
 
 
 class SharedTerminal:
@@ -193,7 +194,10 @@ class LiveLines:
 
 def can_redraw(stream: TextIO | None) -> bool:
     """Return whether a stream is a terminal that can move its cursor."""
-    return is_terminal(stream) and not Console(file=stream).is_dumb_terminal
+    if not is_terminal(stream):
+        return False
+    console = Console(file=stream)
+    return not (console.is_dumb_terminal or console.legacy_windows)
 
 
 def _streams_of_terminal(stream: TextIO) -> list[TextIO]:

@@ -8,16 +8,7 @@ from itertools import pairwise
 
 from fsmtrain.core.states import State
 from fsmtrain.views.diagrams.diagram_data import DiagramData, Drawable, diagram_data
-from fsmtrain.views.diagrams.edges import (
-    FILLS,
-    TITLE,
-    Edge,
-    colour_class,
-    count_legend,
-    drawn_edges,
-    join_in_lines,
-    stop_note,
-)
+from fsmtrain.views.diagrams.edges import FILLS, TITLE, Edge, colour_class, count_legend, drawn_edges, join_in_lines, stop_note
 from fsmtrain.views.diagrams.tally import Tally, state_numbers
 
 LABEL_COLUMNS, HEADING_COLUMNS = 30, 64
