@@ -11,9 +11,9 @@ With fp16 the gradient scaler has its own answer to gradients that are not finit
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Action
@@ -29,30 +29,6 @@ from fsmtrain.runtime.training.train_batch import TrainBatch
 from fsmtrain.user_warnings import warn
 
 HINT = "Look at that batch; a lower learning rate or gradient_clip_val may help"
-
-
-class NonFinitePolicy(Protocol):
-    """A wrapper of the training actions that watches losses and gradients."""
-
-    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
-        """Wrap the actions of a run."""
-        ...
-
-    def raise_if_nonfinite(self) -> None:
-        """Read what is read late, when the run has been stopped.
-
-        Raises:
-            NonFiniteError: Something was not finite, and ``on_nonfinite="raise"``.
-        """
-        ...
-
-    def may_save(self) -> bool:
-        """Return whether a checkpoint of now would hold only finite numbers."""
-        ...
-
-    def release(self) -> None:
-        """Forget what has been recorded."""
-        ...
 
 
 def nonfinite_policy(components: RunComponents, run: RunState, train_batch: TrainBatch) -> NonFinitePolicy | None:
@@ -118,13 +94,35 @@ class _Recorder:
             monitor.reset()
 
 
-class RaisePolicy:
+class NonFinitePolicy(ABC):
+    """A wrapper of the training actions that watches losses and gradients."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        self._recorder = recorder
+
+    @abstractmethod
+    def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
+        """Wrap the actions of a run."""
+
+    @abstractmethod
+    def may_save(self) -> bool:
+        """Return whether a checkpoint of now would be sound. Reads what has been recorded."""
+
+    def raise_if_nonfinite(self) -> None:
+        """Read what is read late, when the run has been stopped. Only `RaisePolicy` raises."""
+
+    def release(self) -> None:
+        """Forget what has been recorded."""
+        self._recorder.reset()
+
+
+class RaisePolicy(NonFinitePolicy):
     """Raise an error that names the first bad batch, the next time that the run waits for the device anyway."""
 
     def __init__(self, components: RunComponents, run: RunState) -> None:
-        self._recorder, self._counters = _Recorder(components, run, is_shared=True), run.counters
+        super().__init__(_Recorder(components, run, is_shared=True))
+        self._counters = run.counters
         self._value: NonFiniteValue | None = None
-        self.release = self._recorder.reset
 
     def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
         """Record at each backward; read before a save, an epoch's end, and a validation's first batch."""
@@ -170,14 +168,13 @@ class RaisePolicy:
         return self._value is None
 
 
-class SkipPolicy:
+class SkipPolicy(NonFinitePolicy):
     """Drop each window with a value that is not finite: zero its gradients and do not step its optimizer."""
 
     def __init__(self, components: RunComponents, run: RunState, train_batch: TrainBatch) -> None:
-        self._recorder = _Recorder(components, run)
+        super().__init__(_Recorder(components, run))
         self._signals, self._train_batch = run.signals, train_batch
         self._has_warned = False
-        self.release = self._recorder.reset
 
     def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
         """Record at each backward; read before each step and save."""
@@ -210,22 +207,18 @@ class SkipPolicy:
                 f"dropped without a warning; steps_skipped counts them."
             )
 
-    def raise_if_nonfinite(self) -> None:
-        """Never raises."""
-
     def may_save(self) -> bool:
         """Always true: a bad window is dropped after resuming, too."""
         self._recorder.sync()
         return True
 
 
-class RollbackPolicy:
+class RollbackPolicy(NonFinitePolicy):
     """End the table's run before a bad window is stepped; the machine then resumes from the last checkpoint."""
 
     def __init__(self, components: RunComponents, run: RunState, train_batch: TrainBatch) -> None:
-        self._recorder = _Recorder(components, run)
+        super().__init__(_Recorder(components, run))
         self._run, self._train_batch = run, train_batch
-        self.release = self._recorder.reset
 
     def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
         """Leave out excluded batches, record at each backward, read before each step; save only what is sound."""
@@ -268,9 +261,6 @@ class RollbackPolicy:
             self._train_batch.drop_window(zero_gradients=False)  # an override may keep gradients of its own there
         else:
             step()
-
-    def raise_if_nonfinite(self) -> None:
-        """Never raises."""
 
     def may_save(self) -> bool:
         """Return whether all values of open windows were finite."""

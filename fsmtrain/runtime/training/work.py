@@ -75,26 +75,20 @@ class TrainWork:
         Returns:
             Whether that was done: a gradient scaler skips it if a gradient is inf or NaN.
         """
-        if self.scalers is None:
-            self._mean_clip_step(slot, mean_scale, current_epoch, batch_nb, closure)
-            return True
-        return self.scalers.step(slot.index, lambda: self._mean_clip_step(slot, mean_scale, current_epoch, batch_nb, closure))
 
-    def _mean_clip_step(
-        self,
-        slot: OptimizerSlot,
-        mean_scale: Scalar | None,
-        current_epoch: int,
-        batch_nb: int,
-        closure: Callable[[], Tensor] | None,
-    ) -> None:
-        if mean_scale is not None:
-            rescale_gradients(slot.parameters, mean_scale)
-        self.clip(slot)
-        if self._optimizer_step is None:
-            step_and_zero(slot.optimizer, closure)
-        else:
-            self._optimizer_step(current_epoch, batch_nb, slot.optimizer, slot.index, closure)
+        def mean_clip_step() -> None:
+            if mean_scale is not None:
+                rescale_gradients(slot.parameters, mean_scale)
+            self.clip(slot)
+            if self._optimizer_step is None:
+                step_and_zero(slot.optimizer, closure)
+            else:
+                self._optimizer_step(current_epoch, batch_nb, slot.optimizer, slot.index, closure)
+
+        if self.scalers is not None:
+            return self.scalers.step(slot.index, mean_clip_step)
+        mean_clip_step()
+        return True
 
     def clip(self, slot: OptimizerSlot) -> None:
         """Clip the norm of this optimizer's gradients to ``gradient_clip_val``, if it is set."""
