@@ -108,7 +108,7 @@ class NonFinitePolicy(ABC):
     def may_save(self) -> bool:
         """Return whether a checkpoint of now would be sound. Reads what has been recorded."""
 
-    def raise_if_nonfinite(self) -> None:
+    def raise_if_nonfinite(self) -> None:  # noqa: B027 - most policies have nothing to raise
         """Read what is read late, when the run has been stopped. Only `RaisePolicy` raises."""
 
     def release(self) -> None:
