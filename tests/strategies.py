@@ -58,7 +58,7 @@ class Case:
     @property
     def limits(self) -> Limits:
         """The configuration's limits."""
-        limits = resolve(self.options, self.sizes, has_own_check=self.replaced.validate is not None)
+        limits = resolve(self.options, self.sizes, has_validation_guard=self.replaced.validate is not None)
         return evolve(limits, skips_steps=self.skips_steps)
 
     @property
@@ -295,7 +295,7 @@ def cases(draw: st.DrawFn, *, skips_steps: bool = False) -> Case:
     options, sizes = draw(configurations(fitting=True))
     replaced = draw(replacements(sizes.optimizers))
     try:
-        resolve(options, sizes, has_own_check=replaced.validate is not None)
+        resolve(options, sizes, has_validation_guard=replaced.validate is not None)
     except SizesError:
         reject()
     skips_steps = skips_steps and draw(st.booleans())

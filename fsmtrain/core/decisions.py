@@ -1,4 +1,4 @@
-"""The guards of the table that have a user's guard in them: what `Guards` replaces, put together with what it cannot."""
+"""The table's guards that contain a user's guard, or its default: `step_is_due`, `validation_is_due`, and so on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fsmtrain.core.limits import Limits
 
 @frozen(kw_only=True)
 class Decisions:
-    """The guards that are made for one configuration."""
+    """The guards of the table with the user's choices filled in."""
 
     step_is_due: Guard
     validation_is_due: Guard
@@ -26,9 +26,9 @@ class Decisions:
 
 
 def decisions(guards: Guards) -> Decisions:
-    """The decisions with a user's guards in the places of the defaults."""
+    """Return the decisions with the user's guards in place of the defaults."""
     window_is_closed = _window_guard(guards)
-    check_is_wanted = (
+    validation_is_wanted = (
         _checked(guards.validate, f"validate={guard_name(guards.validate)}")
         if guards.validate
         else ask.validation_interval_is_over
@@ -37,35 +37,35 @@ def decisions(guards: Guards) -> Decisions:
     another_reason = _checked(guards.stop, f"stop={guard_name(guards.stop)}") if guards.stop else ask.never
 
     def step_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Whether the gathered gradients are to be stepped now: the window is closed, or the epoch has no more for it."""
+        """Return whether to step now: the window is closed, or the epoch has no backward left for it."""
         return window_is_closed(limits, counters, signals) or ask.epoch_has_no_backward_left(limits, counters, signals)
 
     def validation_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Whether there is something to validate, and now."""
-        return limits.validates and check_is_wanted(limits, counters, signals)
+        """Return whether there are val batches and a validation is wanted now."""
+        return limits.validates and validation_is_wanted(limits, counters, signals)
 
     def save_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Whether a checkpoint is wanted at the end of this batch, and not yet written."""
+        """Return whether a checkpoint is wanted at the end of this batch and not yet written."""
         return not counters.saved and save_is_wanted(limits, counters, signals)
 
     def stop_is_wanted(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Whether there is a reason to stop early and ``min_nb_epochs`` allows it."""
+        """Return whether there is a reason to stop early and ``min_nb_epochs`` allows it."""
         return ask.enough_epochs_are_done(limits, counters, signals) and (
             ask.patience_is_exhausted(limits, counters, signals) or another_reason(limits, counters, signals)
         )
 
     def stop_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Whether the epoch is to be cut short here: never while an optimizer has a window open."""
+        """Return whether to end the epoch early, here; never while an optimizer has a window open."""
         return counters.open_windows == 0 and stop_is_wanted(limits, counters, signals)
 
     def training_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Whether the epoch that has just finished was the last."""
+        """Return whether the epoch that has just finished was the last one."""
         return ask.epoch_is_finished(limits, counters, signals) and (
             ask.epochs_are_exhausted(limits, counters, signals) or stop_is_wanted(limits, counters, signals)
         )
 
     def training_is_over_and_test_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Whether the run goes on to the test."""
+        """Return whether training is over and the run goes on to the test."""
         return ask.test_follows(limits, counters, signals) and training_is_over(limits, counters, signals)
 
     return Decisions(
@@ -79,7 +79,7 @@ def decisions(guards: Guards) -> Decisions:
 
 
 def _window_guard(guards: Guards) -> Guard:
-    """Whether the window of the optimizer whose turn it is is closed: by its own guard, or by the default one."""
+    """Return the guard that closes the window of the current optimizer: its own guard, or the default."""
     decision: Guard = ask.window_is_full
     for index, own in sorted(guards.step.items(), reverse=True):
         decision = _own_or_others(index, _checked(own, f"step={{{index}: {guard_name(own)}}}"), decision)
@@ -91,7 +91,7 @@ def _checked(guard: Guard, name: str) -> Guard:
 
 
 def _own_or_others(index: int, own: Guard, others: Guard) -> Guard:
-    """One optimizer's own guard, and for the rest what they had."""
+    """Return a guard that is `own` for one optimizer and `others` for the rest."""
 
     def window_is_closed(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return (counters.optimizer_i == index and own(limits, counters, signals)) or (

@@ -1,4 +1,4 @@
-"""The way on which a run came to where an error ended it: its last transitions, as a note on the error."""
+"""Add the last transitions of a run to an error, as a note."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from operator import itemgetter
 
 from fsmtrain.core.trace import Trace, where
 
-LAST = 10  # transitions that are told
+MAX_NOTED_TRANSITIONS = 10
 _BEGINS = "the way here, batches and epochs counted from 0:"
 
 
 def add_recent_transitions(error: BaseException, trace: Trace) -> None:
-    """Note on an error how the run came to where it stands, unless it has such a note already: that of an inner run."""
-    told = recent_transitions(trace)
-    if told and not any(note.startswith(_BEGINS) for note in getattr(error, "__notes__", ())):
-        error.add_note(told)
+    """Add the last transitions to an error as a note, unless an inner run has already added its own."""
+    note = recent_transitions(trace)
+    if note and not any(other.startswith(_BEGINS) for other in getattr(error, "__notes__", ())):
+        error.add_note(note)
 
 
-def recent_transitions(trace: Trace, last: int = LAST) -> str:
-    """The last transitions, one line for each place; empty where there were none.
+def recent_transitions(trace: Trace, last: int = MAX_NOTED_TRANSITIONS) -> str:
+    """Return the last transitions, one line for each position; empty if there were none.
 
     >>> from fsmtrain.core.dispatcher import Dispatcher
     >>> from fsmtrain.core.counters import Counters, Signals

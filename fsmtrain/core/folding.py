@@ -1,7 +1,7 @@
-"""A configuration's own table: the full one, less the rows that can never be taken in it and the effects that do nothing.
+"""Fold the full table for one configuration: remove the rows that it can never take, and the effects that do nothing.
 
-`facts` lists what is known of every moment of a run with these limits; each fact has its reason beside it. Folding only
-ever removes: what holds for the full table holds for the folded one, as long as the facts are true.
+`facts` lists what is constant in every run with these limits; each fact has its reason beside it. Folding only removes:
+what holds for the full table holds for the folded one, as long as the facts are true.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def may_change(signal: str, limits: Limits) -> bool:
 
 
 def facts(limits: Limits, guards: Guards) -> Known:
-    """What every guard can take for granted in every state of this configuration."""
+    """Return the fields that are constant in every state of this configuration, with their values."""
     known: Known = {
         ("limits", f.name): value for f in fields(Limits) if isinstance(value := getattr(limits, f.name), (bool, int))
     }
@@ -49,9 +49,9 @@ def facts(limits: Limits, guards: Guards) -> Known:
 
 
 def facts_at(state: State, limits: Limits, guards: Guards) -> Known:
-    """What the guards of one state's rows can take for granted besides."""
+    """Return the fields that are constant when the guards of one state are asked, beside `facts`."""
     known: Known = {}
-    if state is State.ROUND_END and limits.val_check_epochs == 1:  # every epoch has checks
+    if state is State.ROUND_END and limits.val_check_epochs == 1:  # every epoch has validations
         known["counters", "epochs_since_validation"] = 1
     if state is State.BACKWARD and len(limits.windows) == 1 and limits.windows[0][0] == 0:  # K is the same in every epoch
         known["counters", "window_length"] = limits.windows[0][1]
@@ -64,7 +64,7 @@ def facts_at(state: State, limits: Limits, guards: Guards) -> Known:
 
 
 def _idle(limits: Limits, guards: Guards) -> frozenset[AnyEffect]:
-    """The effects that change nothing here."""
+    """Return the effects that change nothing in this configuration, or nothing that is read."""
     idle: set[AnyEffect] = set()
     if limits.optimizers == 1:
         idle.add(do.first_turn)
@@ -72,13 +72,13 @@ def _idle(limits: Limits, guards: Guards) -> frozenset[AnyEffect]:
         idle |= {do.begin_rounds, do.count_splits}
     if guards.save is None:
         idle.add(do.reset_saved)
-    if guards == Guards():  # nobody looks at what is kept for users' guards alone
+    if guards == Guards():  # only users' guards read what these count
         idle |= {do.begin_round, do.note_step}
     return frozenset(idle)
 
 
 def folded(table: Table, limits: Limits, guards: Guards) -> Table:
-    """The table of one configuration, without the states that it cannot reach."""
+    """Return the table of one configuration, without the states that it cannot reach."""
     known, idle = facts(limits, guards), _idle(limits, guards)
     rows = []
     for source in table.states:
@@ -90,20 +90,20 @@ def folded(table: Table, limits: Limits, guards: Guards) -> Table:
     return _reachable(Table(tuple(rows)))
 
 
-def _is_a_users(guard: Checked) -> bool:
-    """Every one that a user gave: no row is folded away by what the source of one says, which may mislead."""
+def _is_users_guard(guard: Checked) -> bool:
+    """Return True for every guard of a user's: its source may mislead, so no row is folded away by what it says."""
     return True
 
 
 def _fold_row(case: Row, known: Known) -> Row | None:
-    """The row with the guards left that are not decided; None where it can never be taken."""
-    asked = TRUE if case.when is None else fold(parse_guard(case.when, keep_opaque=_is_a_users), known)
+    """Return the row without the guards that are decided; None if it can never be taken."""
+    asked = TRUE if case.when is None else fold(parse_guard(case.when, keep_opaque=_is_users_guard), known)
     if asked == FALSE:
         return None
     unless: list[Guard] = []
-    settled: list[Expression] = [FALSE]  # what need not be asked, or not again
+    settled: list[Expression] = [FALSE]  # known to be false, or asked already
     for guard in case.unless:
-        decided = fold(parse_guard(guard, keep_opaque=_is_a_users), known)
+        decided = fold(parse_guard(guard, keep_opaque=_is_users_guard), known)
         if decided in (TRUE, asked):  # what must not hold is the very thing that must
             return None
         if decided not in settled:
@@ -113,7 +113,7 @@ def _fold_row(case: Row, known: Known) -> Row | None:
 
 
 def _reachable(table: Table) -> Table:
-    """The rows that can be come by from the start."""
+    """Return the rows that can be reached from the start."""
     met, new = {State.START}, [State.START]
     while new:
         for case in table.leaving(new.pop()):

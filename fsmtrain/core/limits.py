@@ -1,7 +1,7 @@
-"""`Limits`: options and sizes resolved to whole numbers, once, before the first state. Guards see only these.
+"""`Limits`: options and sizes resolved to whole numbers, once, before the first state. Guards read only these.
 
-Percentages and fractions of an epoch are computed on the decimal number as it is written (``0.29`` of 100 batches is 29,
-where binary floating point says 28), and a rule that needs a size is applied only to a loop that will run.
+Percentages and fractions of an epoch are computed from the decimal number as written: ``0.29`` of 100 batches is 29, though
+binary floating point gives 28. A rule that needs a size is applied only to a loop that will run.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from fsmtrain.wording import plural
 @renamed_attributes(check_batches="val_check_batches", check_epochs="val_check_epochs")
 @frozen(kw_only=True)
 class Limits:
-    """What bounds the loops of one run. All counts are of whole batches, epochs or optimizers.
+    """The bounds of the loops of one run, in whole batches, epochs or optimizers.
 
-    A total of 0 batches where the loop runs means "unknown until its loader ends" (a stream).
+    A total of 0 batches of a loop that runs means "unknown until its loader ends" (a stream).
     """
 
     fits: bool  # whether the run was asked to train
@@ -35,29 +35,29 @@ class Limits:
     min_epochs: int
     train_batches: int  # of one epoch; 0: a stream
     train_is_stream: bool
-    validates: bool  # whether a check has anything to do
-    val_batches: int  # of one check, all loaders together; 0: a stream among them
-    sanity_batches: int  # of the sanity pass, all loaders together; 0: none, or a stream among them
+    validates: bool  # whether any epoch has a validation
+    val_batches: int  # of one validation, all loaders together; 0: one of them is a stream
+    sanity_batches: int  # of the sanity pass, all loaders together; 0: none, or one of them is a stream
     has_sanity: bool
     tests: bool  # whether the run goes on to the test state
-    test_batches: int  # all loaders together; 0: a stream among them
+    test_batches: int  # all loaders together; 0: one of them is a stream
     evaluates_stream: bool  # whether any val or test loader is a stream
-    val_check_batches: int  # train batches from one check to the next
-    val_check_epochs: int  # epochs from one epoch with checks to the next
+    val_check_batches: int  # train batches from one validation to the next
+    val_check_epochs: int  # epochs from one epoch with validations to the next
     optimizers: int
     splits_batches: bool  # whether truncated BPTT is on
     windows: tuple[tuple[int, int], ...]  # (first epoch, K), in the order of the epochs
-    stops_early: bool  # whether early stopping is on and has checks to watch
-    skips_steps: bool  # whether a step can be skipped (fp16's gradient scaler, numbers that are not finite)
-    rolls_back: bool  # whether numbers that are not finite end the run, so that it can go back to a checkpoint
+    stops_early: bool  # whether early stopping is on and there are validations
+    skips_steps: bool  # whether a step may be skipped: by fp16's gradient scaler, or on_nonfinite
+    rolls_back: bool  # whether a loss or gradient that is not finite ends the run, to load a checkpoint
 
-    # For the runtime, which takes the batches: how many of each loader, None for a stream's whole length.
+    # For the runtime: batches to take from each loader, None for the whole of a stream.
     val_loaders: tuple[int | None, ...]
     sanity_loaders: tuple[int | None, ...]  # an upper bound for a stream
     test_loaders: tuple[int | None, ...]
 
     def window_of(self, epoch: int) -> int:
-        """K, the backwards in a full window of the epoch with this index, from 0.
+        """Return K, the backwards in a full window, for the epoch with this index, from 0.
 
         >>> from fsmtrain.core.sizes import Sizes
         >>> limits = resolve(Options(accumulate_grad_batches={2: 4, 5: 1}), Sizes(train=8))
@@ -85,7 +85,7 @@ class Limits:
 
 
 def fraction_of(batches: int, fraction: float) -> int:
-    """The whole batches in a fraction of `batches`, of the decimal number as written.
+    """Return the whole batches in a fraction of `batches`, computed from the decimal number as written.
 
     >>> fraction_of(100, 0.29), fraction_of(45, 0.1), fraction_of(10, 0.95)
     (29, 4, 9)
@@ -93,13 +93,13 @@ def fraction_of(batches: int, fraction: float) -> int:
     return math.floor(batches * Fraction(str(fraction)))
 
 
-def resolve(options: Options, sizes: Sizes, *, has_own_check: bool = False) -> Limits:
-    """The limits of a run with these options on data of these sizes.
+def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = False) -> Limits:
+    """Return the limits of a run with these options on data of these sizes.
 
     Args:
         options: The flags.
-        sizes: Of data and model.
-        has_own_check: Whether a guard of the user's decides when to check, so that the flags that do are not asked.
+        sizes: The sizes of data and model.
+        has_validation_guard: Whether the user has replaced the rule for validation, so that the two flags for it do not matter.
 
     Raises:
         SizesError: The options do not fit the sizes: an empty train loader, a percentage that rounds to no batch, a
@@ -109,14 +109,16 @@ def resolve(options: Options, sizes: Sizes, *, has_own_check: bool = False) -> L
     """
     epochs = options.max_nb_epochs if sizes.fits else 0
     train = _train_batches(options, sizes) if epochs else 0
-    checks = epochs > 0 and (has_own_check or epochs >= options.check_val_every_n_epoch)  # else no epoch has a check
+    has_validations = epochs > 0 and (
+        has_validation_guard or epochs >= options.check_val_every_n_epoch
+    )
     sanity = _sanity_loaders(options, sizes) if sizes.fits else ()
     val: tuple[int | None, ...] = ()
-    if checks or any(n != 0 for n in sanity):
+    if has_validations or any(n != 0 for n in sanity):
         val = _evaluated(options, "val_percent_check", sizes.val)
     if not any(n != 0 for n in val):  # nothing to validate, so nothing to try out beforehand either
         val = sanity = ()
-    validates = checks and val != ()
+    validates = has_validations and val != ()
     test = _evaluated(options, "test_percent_check", sizes.test)
     tests = any(n != 0 for n in test)
     return Limits(
@@ -132,7 +134,7 @@ def resolve(options: Options, sizes: Sizes, *, has_own_check: bool = False) -> L
         tests=tests,
         test_batches=_total(test),
         evaluates_stream=any(n is None for n in (*(sizes.val if val else ()), *test)),
-        val_check_batches=_val_check_batches(options, train) if validates and not has_own_check else 0,
+        val_check_batches=_val_check_batches(options, train) if validates and not has_validation_guard else 0,
         val_check_epochs=options.check_val_every_n_epoch,
         optimizers=sizes.optimizers,
         splits_batches=options.truncated_bptt_steps is not None,
@@ -152,12 +154,12 @@ def _windows(options: Options) -> tuple[tuple[int, int], ...]:
 
 
 def _total(loaders: Sequence[int | None]) -> int:
-    """The batches of all loaders together; 0 where a stream is among them."""
+    """Return the batches of all loaders together; 0 if one of them is a stream."""
     return 0 if any(n is None for n in loaders) else sum(n for n in loaders if n is not None)
 
 
 def _percentage(options: Options, flag: str) -> tuple[str, float]:
-    """The flag that decides, and its value: ``overfit_pct`` replaces the three percentages."""
+    """Return the flag that applies, and its value: ``overfit_pct`` replaces the three percentages."""
     if options.overfit_pct > 0:
         return "overfit_pct", options.overfit_pct
     value: float = getattr(options, flag)
@@ -179,7 +181,7 @@ def _evaluated(options: Options, own_flag: str, loaders: tuple[int | None, ...])
 
 
 def _part(flag: str, fraction: float, loop: str, batches: int | None) -> int | None:
-    """The batches that a percentage > 0 leaves of one loader's; an empty loader stays empty."""
+    """Return the batches of one loader under a percentage > 0; an empty loader stays empty."""
     if batches is None:
         if flag == "overfit_pct" or fraction != 1:
             raise SizesError(
@@ -197,7 +199,7 @@ def _part(flag: str, fraction: float, loop: str, batches: int | None) -> int | N
 
 
 def _smallest_fraction(batches: int) -> float:
-    """A fraction with few decimals that gives one batch.
+    """Return a fraction with few decimals that gives one batch.
 
     >>> [_smallest_fraction(n) for n in (1, 2, 3, 7, 10, 45)]
     [1.0, 0.5, 0.34, 0.15, 0.1, 0.023]
@@ -207,13 +209,13 @@ def _smallest_fraction(batches: int) -> float:
 
 
 def _sanity_loaders(options: Options, sizes: Sizes) -> tuple[int | None, ...]:
-    """Batches of each val loader before the first epoch, as far as it has them."""
+    """Return the batches of each val loader before the first epoch, as far as it has them."""
     steps = max(0, options.nb_sanity_val_steps)
     return tuple(steps if n is None else min(n, steps) for n in sizes.val)
 
 
 def _val_check_batches(options: Options, train: int | None) -> int:
-    """The train batches from one check to the next. `train` is None for a stream."""
+    """Return the train batches from one validation to the next. `train` is None for a stream."""
     interval = options.val_check_interval
     if is_integer(interval):
         if train is not None and interval > train:

@@ -48,7 +48,7 @@ class LoopSpec:
 
     @limits.default
     def _resolve(self) -> Limits:
-        return resolve(self.options, self.sizes, has_own_check=self.guards.validate is not None)
+        return resolve(self.options, self.sizes, has_validation_guard=self.guards.validate is not None)
 
     @table.default
     def _fold(self) -> Table:

@@ -6,22 +6,25 @@ from typing import Literal
 
 from attrs import define
 
-Kind = Literal["train", "validation", "test", "validate"]  # a batch or a hook, a check, the test, a validation by itself
+# "validation" is a validation within a run that trains, "validate" a run that only validates.
+Kind = Literal[
+    "train", "validation", "test", "validate"
+]
 
 
 @define(eq=False)  # not frozen: one is made for each batch, which takes twice as long
 class MetricRecord:
-    """The metrics of one forward, of one pass over val or test loaders, or those that a hook logged.
+    """The metrics of one forward, of one pass over val or test loaders, or of one hook that logged.
 
     Attributes:
-        kind: Where they come from.
+        kind: What they are the metrics of.
         seconds: Since the run began.
         epoch: The index of the epoch, from 0.
         batch: The index of the batch in the epoch, from 0.
-        step: ``global_step`` when the metrics were computed: the steps that the weights had behind them.
+        step: ``global_step`` when the metrics were computed: the steps that the weights had taken.
         values: The metrics by name.
-        optimizer: The index of the optimizer whose turn it was; None in a note that is of no forward.
-        lr: The learning rate of that optimizer's first group; None where there is no such optimizer.
+        optimizer: The index of the optimizer whose turn it was; None if the record is not of a forward.
+        lr: The learning rate of that optimizer's first group; None if there is no such optimizer.
     """
 
     kind: Kind

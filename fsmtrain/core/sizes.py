@@ -1,4 +1,4 @@
-"""`Sizes`: all that the loop must know of the data and the model."""
+"""`Sizes`: the batches of each loader, the optimizers, splits and learning-rate schedules of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsmtrain.predicates import is_integer
 
 
 def _loaders(value: int | Iterable[int | None] | None) -> object:
-    """One loader's size as well as a list of them; `()` where there is none."""
+    """Make a tuple of one loader's size or of several."""
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         return tuple(value)
     return (value,)
@@ -26,8 +26,8 @@ class Schedule:
         optimizer_i: The index of its optimizer, from 0.
         interval: ``"epoch"``: after each finished epoch; ``"step"``: after each step of its optimizer.
         frequency: How many of these from one step of the scheduler to the next.
-        needs_validation: Whether it acts only where the epoch had a check (a plateau scheduler).
-        length: Its steps up to its end (a warm-up's); None where it has no end.
+        needs_validation: Whether it acts only if the epoch had a validation (a plateau scheduler).
+        length: Its steps up to its end (a warm-up's); None if it has no end.
         raises_after_end: Whether one more step raises an error.
     """
 
@@ -39,17 +39,17 @@ class Schedule:
     raises_after_end: bool = False
 
     def is_due(self, done: int) -> bool:
-        """Whether it acts, now that so many epochs, or steps of its optimizer, are done.
+        """Return whether it acts once this many epochs, or steps of its optimizer, are done.
 
         >>> [done for done in range(1, 8) if Schedule(frequency=3).is_due(done)]
         [3, 6]
         """
         return done % self.frequency == 0
 
-    def steps(self, optimizer_steps: Sequence[int], epochs_done: int, epochs_with_checks: Sequence[int]) -> int:
-        """How often it acts in a run with so many steps of each optimizer, and epochs, and checks in these epochs."""
+    def steps(self, optimizer_steps: Sequence[int], epochs_done: int, epochs_with_validations: Sequence[int]) -> int:
+        """Return how often it acts in a run with these steps of each optimizer, epochs, and epochs with a validation."""
         if self.needs_validation:
-            return sum(self.is_due(epoch + 1) for epoch in epochs_with_checks)
+            return sum(self.is_due(epoch + 1) for epoch in epochs_with_validations)
         return (optimizer_steps[self.optimizer_i] if self.interval == "step" else epochs_done) // self.frequency
 
 
@@ -66,12 +66,12 @@ class Sizes:
         val: Batches of each val loader, None for a stream. A bare number is one loader. Empty: nothing to validate.
         test: The same for the test loaders. Empty: the run ends without a test.
         optimizers: Optimizers that take turns at each batch.
-        splits: Splits of each batch under ``truncated_bptt_steps``. A machine counts each batch's own splits instead.
-        schedulers: When each learning-rate scheduler acts; only a plan asks.
+        splits: Splits of each batch under ``truncated_bptt_steps``. A machine counts the splits of each batch instead.
+        schedulers: When each learning-rate scheduler acts; only plan and check use it.
         fits: Whether the run trains. A run that only tests has no train loader.
 
     Raises:
-        SizesError: A size that is not a whole number in its range.
+        SizesError: A size is not an int in its range.
     """
 
     train: int | None = 0

@@ -1,4 +1,4 @@
-"""Why a run ended: an enum of sentences, each with its way out."""
+"""`StopReason`: why a run ended, as an enum of sentences, each with its way out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fsmtrain.core.states import State
 
 
 class StopReason(Enum):
-    """Why a run ended. The value is a sentence for a person."""
+    """Why a run ended. The value is a sentence for the user."""
 
     MAX_EPOCHS = "all epochs are done; raise max_nb_epochs to train longer"
     EARLY_STOPPING = "the monitored metric stopped improving; raise the patience, or min_nb_epochs, to go on regardless"
@@ -24,7 +24,7 @@ class StopReason(Enum):
 
 
 def stop_reason(state: State, limits: Limits, counters: Counters, signals: Signals) -> StopReason | None:
-    """Why the run ended that is in this state; None where it has not, or where numbers that were not finite broke it off."""
+    """Return why the run has ended; None if it has not, or if a loss or gradient that was not finite ended it."""
     if not state.is_final or state is State.ROLLED_BACK:
         return None
     if state is State.STOPPED:

@@ -1,7 +1,7 @@
-"""THE table: what a training loop does after what, one row a transition.
+"""The transition table: what a training loop does after what, one row for each transition.
 
-It is the whole loop with everything on. A configuration's table is this one with the rows folded away whose guard is
-constantly false for it (`folding`); nothing else in the project builds a table.
+`full_table` is the loop with every feature on. A configuration's table is this one without the rows whose guard is always
+false for it (`folding`); nothing else in the package builds a table.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def _tuple(value: object) -> tuple[object, ...]:
 class Row:
     """One transition: from `source` to `to` if `when` holds and none of `unless` does, changing counters by `then`.
 
-    `when` is None where nothing needs to hold. `unless` is the complement by construction: two rows of which one has a guard
-    as `when` and the other has it as `unless` can neither both hold nor both fail.
+    `when` is None if nothing needs to hold. `unless` is the complement by construction: if one row has a guard as `when` and
+    another has it as `unless`, the two can neither both hold nor both fail.
     """
 
     source: State
@@ -39,7 +39,7 @@ class Row:
     to: State
 
     def holds(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Whether this row is to be taken, asked of every guard afresh."""
+        """Return whether to take this row. Every guard is called."""
         return (self.when is None or self.when(limits, counters, signals)) and not any(
             guard(limits, counters, signals) for guard in self.unless
         )
@@ -53,12 +53,12 @@ def row(
     unless: Guard | tuple[Guard, ...] = (),
     then: AnyEffect | tuple[AnyEffect, ...] = (),
 ) -> Row:
-    """A `Row`, with a single guard or effect as it is."""
+    """Return a `Row`; a single guard or effect needs no tuple."""
     return Row(source=source, when=when, unless=unless, then=then, to=to)
 
 
 def in_order(*rows: Row) -> tuple[Row, ...]:
-    """The rows of one state as a list of cases: each holds only where none before it does.
+    """Return the rows of one state as a list of cases: each holds only if none before it does.
 
     >>> first, second, last = in_order(
     ...     row(State.START, when=ask.stop_is_requested, to=State.STOPPED),
@@ -90,7 +90,7 @@ class Table:
         return len(self.rows)
 
     def leaving(self, state: State) -> tuple[Row, ...]:
-        """The rows whose source is this state."""
+        """Return the rows whose source is this state."""
         return tuple(row for row in self.rows if row.source is state)
 
     @property
@@ -101,7 +101,7 @@ class Table:
 
 
 def full_table(decide: Decisions) -> Table:
-    """The table of the whole loop, with these decisions in it."""
+    """Return the table of the whole loop, with these decisions in it."""
     return Table(
         (
             *in_order(
@@ -118,7 +118,7 @@ def full_table(decide: Decisions) -> Table:
                 row(State.SANITY_VAL, when=ask.no_epoch_follows, to=State.DONE),
                 row(State.SANITY_VAL, then=do.begin_epoch, to=State.FETCH),
             ),
-            # One batch: for each split, for each optimizer, a forward, a backward, and a step where its window closes.
+            # One batch: for each split, for each optimizer, a forward, a backward, and a step if its window closes.
             row(
                 State.FETCH,
                 then=(do.count_splits, do.begin_batch, do.begin_rounds, do.begin_round, do.first_turn, do.reset_saved),

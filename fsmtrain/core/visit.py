@@ -1,4 +1,4 @@
-"""`Visit`: what whoever iterates over a loop is told at each state."""
+"""`Visit`: one step of iterating over a loop: what to do now, with the position and scale factors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from fsmtrain.renamed import renamed_attributes
 @renamed_attributes(window="gathered")
 @frozen(kw_only=True)
 class Visit:
-    """What is to be done now, and where the run stands. All positions count from 0.
+    """What to do now, and the position of the run. All positions count from 0.
 
-    `window` is how many backwards the window of this optimizer holds so far.
-
-    `loss_scale`, in `backward`, is what the loss is multiplied by; `gradient_scale`, in `step`, what the gradients are
-    multiplied by before it. Together they make a window's gradient the mean over its backwards. `signals` is where the
-    code that does the work says what it found: ``visit.signals.stream_ended = True``.
+    Attributes:
+        state: The work to do.
+        current_epoch, batch_nb, split_nb, optimizer_i, global_step: The position.
+        gathered: Backwards in the window of this optimizer so far.
+        loss_scale: In `backward`: multiply the loss by it.
+        gradient_scale: In `step`: multiply the gradients by it first. Both together make a window's gradient the mean over
+            its backwards.
+        signals: Write here what the work found: ``visit.signals.stream_ended = True``.
     """
 
     state: State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.error_notes import LAST, add_recent_transitions, recent_transitions
+from fsmtrain.core.error_notes import MAX_NOTED_TRANSITIONS, add_recent_transitions, recent_transitions
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.trace import Trace
 from fsmtrain.loop import Loop
@@ -32,8 +32,8 @@ def test_recent_transitions_are_listed_and_dots_mark_earlier_ones() -> None:
     """A transition more is a visit more, since each leaves one and the last comes to one."""
     for made in range(1, 40):
         way = recent_transitions(after(made))
-        assert states(way) == min(made, LAST) + 1
-        assert way.splitlines()[0] == (BEGINS if made <= LAST else f"{BEGINS} ...")
+        assert states(way) == min(made, MAX_NOTED_TRANSITIONS) + 1
+        assert way.splitlines()[0] == (BEGINS if made <= MAX_NOTED_TRANSITIONS else f"{BEGINS} ...")
     assert recent_transitions(after(5), last=5) == recent_transitions(after(5))
     assert states(recent_transitions(after(9), last=4)) == 5
 

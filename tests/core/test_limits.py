@@ -162,14 +162,14 @@ def test_what_is_not_gone_through_sets_no_limit() -> None:
     streamed = {"val": [None], "val_check_interval": 2}
     assert limits(4, **streamed).evaluates_stream is True
     assert limits(4, **streamed, val_percent_check=0).evaluates_stream is False
-    own = resolve(Options(val_check_interval=2), Sizes(train=4, val=[1]), has_own_check=True)
+    own = resolve(Options(val_check_interval=2), Sizes(train=4, val=[1]), has_validation_guard=True)
     assert (own.val_check_batches, limits(4, val=[]).val_check_batches, limits(4, **streamed).val_check_batches) == (0, 0, 2)
     assert (limits(4).splits_batches, limits(4, truncated_bptt_steps=5).splits_batches) == (False, True)
 
 
 def test_a_validate_guard_causes_no_validation_without_epochs() -> None:
     options = Options(max_nb_epochs=0, nb_sanity_val_steps=0, val_percent_check=0.01)
-    found = resolve(options, Sizes(train=4, val=[3]), has_own_check=True)  # so too small a percentage is not refused
+    found = resolve(options, Sizes(train=4, val=[3]), has_validation_guard=True)  # so too small a percentage is not refused
     assert (found.validates, found.val_batches) == (False, 0)
 
 
@@ -192,15 +192,15 @@ def test_early_stopping_is_on_only_if_there_is_a_validation() -> None:
 
 @given(configurations(), st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_the_limits_are_those_of_the_reference(configuration: tuple[Options, Sizes], has_own_check: bool) -> None:
+def test_the_limits_are_those_of_the_reference(configuration: tuple[Options, Sizes], has_validation_guard: bool) -> None:
     """What is refused there is refused here, and the rest has the same whole numbers."""
     options, sizes = configuration
-    replaced = Replaced(validate=Every(n=2)) if has_own_check else Replaced()
+    replaced = Replaced(validate=Every(n=2)) if has_validation_guard else Replaced()
     if is_refused(options, sizes, replaced):
         with pytest.raises(SizesError):
-            resolve(options, sizes, has_own_check=has_own_check)
+            resolve(options, sizes, has_validation_guard=has_validation_guard)
         return
-    found = resolve(options, sizes, has_own_check=has_own_check)
+    found = resolve(options, sizes, has_validation_guard=has_validation_guard)
     assert found.epochs == (options.max_nb_epochs if sizes.fits else 0)
     assert [found.window_of(epoch) for epoch in range(6)] == [windows_of(options, epoch) for epoch in range(6)]
     if found.epochs and sizes.train is not None:

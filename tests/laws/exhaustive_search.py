@@ -58,7 +58,7 @@ class Configuration:
     @property
     def limits(self) -> Limits:
         """Its limits."""
-        limits = resolve(self.options, self.sizes, has_own_check=self.guards.validate is not None)
+        limits = resolve(self.options, self.sizes, has_validation_guard=self.guards.validate is not None)
         return evolve(limits, skips_steps=self.skips_steps, rolls_back=self.rolls_back)
 
 

@@ -65,7 +65,7 @@ EFFECTS: list[AnyEffect] = list(dict.fromkeys(effect for row in full_table(decis
 @given(cases(skips_steps=True))
 @settings(max_examples=300, deadline=None)
 def test_resolve_guarantees_what_proofs_assume_about_limits(case: Case) -> None:
-    limits = resolve(case.options, case.sizes, has_own_check=case.replaced.validate is not None)
+    limits = resolve(case.options, case.sizes, has_validation_guard=case.replaced.validate is not None)
     assert all(legal(limits) for legal in LEGAL_LIMITS)
     if case.replaced.validate is None:
         assert validation_interval_fits(limits)
