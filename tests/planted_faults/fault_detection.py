@@ -148,7 +148,7 @@ def configurations() -> tuple[tuple[Case, Loop], ...]:
 
 def check_finding(table: Table) -> str | None:
     """Return the first error that the check reports about a table, in any configuration of the grid; None if there is none."""
-    with patch.object(row_choices, "read", lambda guard, whole: read_guard(guard)):  # a planted guard has no source
+    with patch.object(row_choices, "parse_guard", lambda guard, keep_opaque: read_guard(guard)):  # a planted guard has none
         for case, loop in configurations():
             changed = copy.copy(loop.spec)
             object.__setattr__(changed, "table", table)

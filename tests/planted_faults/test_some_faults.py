@@ -20,7 +20,7 @@ def test_a_fault_loses_a_claim_or_changes_nothing(number: int) -> None:
     assert lost_claim(fault.table) is not None or is_equivalent(fault.table), (fault.operator, fault.place)
 
 
-def test_nothing_dropped_action_is_noticed_in_the_table_without_a_fault() -> None:
+def test_nothing_is_detected_in_the_table_without_a_fault() -> None:
     assert lost_claim(whole_table()) is None
     assert check_finding(whole_table()) is None
     assert case_with_another_trace(whole_table()) is None
