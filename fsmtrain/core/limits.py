@@ -109,9 +109,7 @@ def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = Fals
     """
     epochs = options.max_nb_epochs if sizes.fits else 0
     train = _train_batches(options, sizes) if epochs else 0
-    has_validations = epochs > 0 and (
-        has_validation_guard or epochs >= options.check_val_every_n_epoch
-    )
+    has_validations = epochs > 0 and (has_validation_guard or epochs >= options.check_val_every_n_epoch)
     sanity = _sanity_loaders(options, sizes) if sizes.fits else ()
     val: tuple[int | None, ...] = ()
     if has_validations or any(n != 0 for n in sanity):

@@ -7,9 +7,7 @@ from typing import Literal
 from attrs import define
 
 # "validation" is a validation within a run that trains, "validate" a run that only validates.
-Kind = Literal[
-    "train", "validation", "test", "validate"
-]
+Kind = Literal["train", "validation", "test", "validate"]
 
 
 @define(eq=False)  # not frozen: one is made for each batch, which takes twice as long
