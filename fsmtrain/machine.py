@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from attrs import evolve
@@ -41,8 +41,9 @@ from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
 from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking, split_callbacks
 from fsmtrain.runtime.data.worker_exit import is_worker_exit
 from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingMetrics
+from fsmtrain.runtime.metrics.logged_metrics import LogOptions, logged_scalar
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
-from fsmtrain.runtime.metrics.step_outputs import Metrics, logged_scalar, number
+from fsmtrain.runtime.metrics.step_outputs import Metrics, number
 from fsmtrain.runtime.oom import add_resume_note, free_batch
 from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteValue
 from fsmtrain.runtime.result import Result
@@ -224,7 +225,7 @@ class Machine:
         """
         self._run.signals.stop_requested = True
 
-    def log(self, name: str, value: Any, *, prog_bar: bool = False) -> None:
+    def log(self, name: str, value: Any, **options: Unpack[LogOptions]) -> None:
         """Log a metric.
 
         In a step method it counts as if it stood under ``"log"`` in what the method returns: that of ``training_step`` belongs
@@ -234,13 +235,13 @@ class Machine:
         Args:
             name: The metric's name.
             value: A number, or a tensor with one element.
-            prog_bar: Whether the progress bar shows it.
+            options: ``prog_bar=True`` shows it in the progress bar.
 
         Raises:
             ModelError: The value is neither, or the name is not a non-empty string.
         """
         scalar = logged_scalar(name, value)
-        if self._begun and not self._run.log(name, scalar, for_bar=prog_bar) and self._metric_queue is not None:
+        if self._begun and not self._run.log(name, scalar, **options) and self._metric_queue is not None:
             self._metric_queue.metrics("train", {name: scalar})
 
     @contextlib.contextmanager

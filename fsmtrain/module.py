@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from fsmtrain.runtime.data.tbptt_split import split_in_time
+from fsmtrain.runtime.metrics.logged_metrics import LogOptions
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, read_tags_csv
 from fsmtrain.runtime.model_files.weights import build_model, load_weights
 from fsmtrain.runtime.optimization.optimizer_step import step_and_zero
@@ -41,7 +42,7 @@ class TrainingModule(nn.Module):
         """Optimizer steps so far; those of several optimizers in one round count once. 0 outside of a run."""
         return self.trainer.global_step if self.trainer is not None else 0
 
-    def log(self, name: str, value: Any, *, prog_bar: bool = False) -> None:
+    def log(self, name: str, value: Any, **options: Unpack[LogOptions]) -> None:
         """Log a metric in a step method or hook: it is recorded, and early stopping can monitor it.
 
         In ``training_step`` it belongs to the batch; in ``validation_step`` and ``test_step`` it is averaged over all batches.
@@ -50,13 +51,13 @@ class TrainingModule(nn.Module):
         Args:
             name: The metric's name.
             value: A number, or a tensor with one element.
-            prog_bar: If true, show it in the progress bar.
+            options: ``prog_bar=True`` shows it in the progress bar.
 
         Raises:
             ModelError: The value is neither.
         """
         if self.trainer is not None:
-            self.trainer.log(name, value, prog_bar=prog_bar)
+            self.trainer.log(name, value, **options)
 
     def optimizer_step(
         self,

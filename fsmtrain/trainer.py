@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from attrs import define, field, frozen
 from torch import nn
@@ -16,6 +16,7 @@ from fsmtrain.machine import Machine
 from fsmtrain.options import Options
 from fsmtrain.runtime.build import Loaders
 from fsmtrain.runtime.checkpointing.compatibility import with_way_out
+from fsmtrain.runtime.metrics.logged_metrics import LogOptions
 from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.runtime.result import Result
 from fsmtrain.user_warnings import warn
@@ -134,10 +135,10 @@ class Trainer(Options):
             raise UsageError("save_checkpoint: there is no model yet. Call fit(model) first.")
         save_weights(path, machine.model, {"epoch": machine.current_epoch, "global_step": machine.global_step})
 
-    def log(self, name: str, value: Any, *, prog_bar: bool = False) -> None:
+    def log(self, name: str, value: Any, **options: Unpack[LogOptions]) -> None:
         """Log a metric of the current run, as ``self.log`` of a `TrainingModule` does."""
         if self._runs.active is not None:
-            self._runs.active.log(name, value, prog_bar=prog_bar)
+            self._runs.active.log(name, value, **options)
 
     def stop(self) -> None:
         """Request that the current run stops at the next transition, even before ``min_nb_epochs``."""

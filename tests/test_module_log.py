@@ -125,7 +125,7 @@ def test_a_name_that_is_no_text_is_an_error(name: Any) -> None:
         def training_step(self, batch: Any, batch_nb: int) -> Any:
             self.log(name, 1.0)
 
-    with pytest.raises(ModelError, match="a metric's name is needed"):
+    with pytest.raises(ModelError, match="a metric needs a name"):
         trained(Wrong(), batches(2))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from attrs import define, field, frozen
@@ -15,6 +15,7 @@ from fsmtrain.early_stopping import Patience
 from fsmtrain.runtime.data.loaders import Loader
 from fsmtrain.runtime.data.resumable_loader import ResumableLoader
 from fsmtrain.runtime.hooks import Hooks
+from fsmtrain.runtime.metrics.logged_metrics import LoggedMetrics, LogOptions
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
 from fsmtrain.runtime.optimization.accumulation import Window
 from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteState
@@ -103,28 +104,24 @@ class RunState:
     recent_loss: Tensor | None = None  # detached
     closure_result: Any = None  # what the closure's first call returns: the loss, without its graph
     collects_logs: bool = False  # while a step method runs, which gets what is logged with `log`
-    logged: Metrics = field(factory=dict)  # what it has logged so far
-    logged_for_bar: set[str] = field(factory=set)  # the names among these for the progress bar
+    logged: LoggedMetrics = field(factory=LoggedMetrics)  # what it has logged so far
 
     @property
     def split(self) -> Any:
         """The split that is trained on now; None before the batch has been split."""
         return self.splits[self.counters.split_nb] if self.counters.split_nb < len(self.splits) else None
 
-    def log(self, name: str, value: Scalar, *, for_bar: bool) -> bool:
+    def log(self, name: str, value: Scalar, **options: Unpack[LogOptions]) -> bool:
         """Log a metric; return whether it belongs to the step method that is running."""
         if self.collects_logs:
-            self.logged[name] = value
-            if for_bar:
-                self.logged_for_bar.add(name)
+            self.logged.add(name, value, **options)
             return True
         self.metrics[name] = value
-        if for_bar:
+        if options.get("prog_bar"):
             self.progress_bar_metrics[name] = value
         return False
 
-    def pop_logged(self) -> tuple[Metrics, set[str]]:
-        """Return what the step method has logged, and the names for the progress bar, and clear both."""
-        logged = self.logged, self.logged_for_bar
-        self.logged, self.logged_for_bar = {}, set()
+    def pop_logged(self) -> LoggedMetrics:
+        """Return what the step method has logged, and forget it."""
+        logged, self.logged = self.logged, LoggedMetrics()
         return logged

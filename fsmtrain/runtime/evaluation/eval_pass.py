@@ -14,7 +14,8 @@ from fsmtrain.runtime.checkpoint_files.codec.codec import encoding_error
 from fsmtrain.runtime.data.loaders import EvaluationBatches, length_of
 from fsmtrain.runtime.data.resumable_loader import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
-from fsmtrain.runtime.metrics.step_outputs import Averages, Metrics, group_metrics, metrics_of
+from fsmtrain.runtime.metrics.averages import Averages
+from fsmtrain.runtime.metrics.step_outputs import Metrics, group_metrics, metrics_of
 from fsmtrain.runtime.oom import is_out_of_memory, oom_error
 from fsmtrain.runtime.optimization.precision import with_autocast
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -118,16 +119,17 @@ class EvalPass:
 
     def _record_output(self, loader_i: int, output: Any) -> None:
         """Keep what a step returned for the end hook, or add its metrics to the averages."""
-        logged, for_bar = self._run.pop_logged() if self._run.logged else ({}, set())
+        logged = self._run.pop_logged()
+        metrics = logged.values
         if self._end_hook is not None:
             self._outputs[loader_i].append(output)
         elif isinstance(output, Tensor):
-            logged = {**metrics_of({f"{self._kind}_loss": output}), **logged}
+            metrics = {**metrics_of({f"{self._kind}_loss": output}), **metrics}
         else:
-            logged = {**metrics_of(output), **logged}
+            metrics = {**metrics_of(output), **metrics}
             self._bar_names.update(group_metrics(output, "progress_bar"))
-        self._averages.add(logged)
-        self._bar_names |= for_bar
+        self._averages.add(metrics)
+        self._bar_names |= logged.bar_names
 
     def _finish(self) -> Metrics:
         metrics = self._averages.means()
@@ -135,9 +137,9 @@ class EvalPass:
             self._run.collects_logs = True
             output = self._end_hook(self._outputs if self._has_several_loaders else self._outputs[0])
             self._run.collects_logs = False
-            logged, for_bar = self._run.pop_logged()
-            metrics |= {**metrics_of(output), **logged}
-            self._bar_names |= for_bar | group_metrics(output, "progress_bar").keys()
+            logged = self._run.pop_logged()
+            metrics |= {**metrics_of(output), **logged.values}
+            self._bar_names |= logged.bar_names | group_metrics(output, "progress_bar").keys()
         self.bar_metrics = {name: metrics[name] for name in metrics if name in self._bar_names}
         self.release()
         return metrics

@@ -1,4 +1,4 @@
-"""Read what step methods return and log: loss, weight and metrics; average metrics over a pass."""
+"""Read what step methods return: the loss, its weight, and metrics."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, TypeGuard
 
-import torch
-from attrs import define, field
 from torch import Tensor
 
 from fsmtrain.errors import MetricError, ModelError
@@ -84,24 +82,6 @@ def scalar_of(value: Any) -> Scalar | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def logged_scalar(name: object, value: Any) -> Scalar:
-    """Return the value of a metric that is logged under a name.
-
-    Raises:
-        ModelError: The name is not a non-empty string, or the value neither a number nor a tensor with one element.
-    """
-    if not isinstance(name, str) or not name:
-        raise ModelError(f"log({name!r}, ...): a metric needs a name, as in log('accuracy', value).")
-    scalar = scalar_of(value)
-    if scalar is None:
-        shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-        raise ModelError(
-            f"log({name!r}, ...): the value is a {type(value).__name__}{shape}. A metric is a number, or a tensor with one "
-            f"element: reduce it, say with .mean()."
-        )
-    return scalar
-
-
 def metrics_of(output: Any, *, of_training: bool = False) -> Metrics:
     """Return the scalars in the dict of a step or an end hook, including those under ``"log"`` and ``"progress_bar"``."""
     metrics: Metrics = {}
@@ -128,26 +108,6 @@ def group_metrics(output: Any, group: str) -> Metrics:
     """Return the scalars under ``"log"`` or ``"progress_bar"``."""
     named = output.get(group) if _is_mapping(output) else None
     return {} if named is None else metrics_of(named)
-
-
-@define
-class Averages:
-    """The mean of each metric over the batches of a pass, all loaders together."""
-
-    sums: Metrics = field(factory=dict)
-    counts: dict[str, int] = field(factory=dict)
-
-    def add(self, metrics: Metrics) -> None:
-        """Add the metrics of one batch."""
-        for name, value in metrics.items():
-            if isinstance(value, Tensor) and not value.is_floating_point():
-                value = value.to(torch.get_default_dtype())
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def means(self) -> Metrics:
-        """Return the means, in the order in which the metrics first occurred."""
-        return {name: total / self.counts[name] for name, total in self.sums.items()}
 
 
 def number(value: Scalar) -> float:

@@ -150,11 +150,10 @@ class TrainBatch:
             metrics = metrics_of(output, of_training=True)
             run.progress_bar_metrics.update(group_metrics(output, "progress_bar"))
         run.loss = loss
-        if run.logged:
-            logged, for_bar = run.pop_logged()
-            metrics = {**metrics, **logged} if metrics else logged
-            if for_bar:
-                run.progress_bar_metrics.update((name, logged[name]) for name in for_bar)
+        if run.logged.values:
+            logged = run.pop_logged()
+            metrics = {**metrics, **logged.values} if metrics else logged.values
+            run.progress_bar_metrics.update((name, logged.values[name]) for name in logged.bar_names)
         if metrics:
             run.metrics.update(metrics)
         return loss, metrics
