@@ -11,7 +11,7 @@ from functools import partial
 from attrs import evolve
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.dispatcher import nodes_of
+from fsmtrain.core.dispatcher import Dispatcher, nodes_of
 from fsmtrain.core.effects import bind
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import parse_guard
@@ -19,7 +19,7 @@ from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.epoch_builder import Epoch
 from fsmtrain.core.planning.plan import EarliestEnd, EpochGroup, Plan, Totals
 from fsmtrain.core.planning.repetitions import RepetitionFinder, Skip, skip_repetitions
-from fsmtrain.core.planning.simulation import Simulation
+from fsmtrain.core.planning.simulation import RECORDED, Simulation
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Table
 from fsmtrain.errors import SizesError
@@ -119,18 +119,20 @@ def simulate(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool =
         skip: Whether to skip repetitions. The result is the same without. If a guard cannot be read, none are skipped:
             it may have a memory, and is called at each of its moments.
     """
-    skip = skip and not _has_opaque_guard(loop.table)
     counters, signals = Counters.begin(loop.limits.optimizers), Signals(splits=loop.splits)
     start = nodes_of(loop.table, {}, partial(bind, signals=signals))[State.START]
     run = Simulation(loop.limits, start, counters, signals, exhausted_after)
+    if not skip or _has_opaque_guard(loop.table):
+        actions = {state: partial(run.record, state) for state in RECORDED} | {State.FETCH: run.close_epoch}
+        Dispatcher(loop.table, loop.limits, counters, signals, actions).run()
+        run.close_epoch()
+        return run
     run.run_batch()
     stretch: list[Skip | None] = []
     lengths: list[int] = []  # of the stretch, for each epoch
     finder = RepetitionFinder()
     while not run.node.is_final:
-        epoch = _run_epoch(run, skip=skip)
-        if not skip:
-            continue
+        epoch = _run_epoch(run)
         stretch += epoch
         lengths.append(len(epoch))
         repeated = finder.feed(run.epochs[-1][1], run.counters)
@@ -141,7 +143,7 @@ def simulate(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool =
     return run
 
 
-def _run_epoch(run: Simulation, *, skip: bool) -> list[Skip | None]:
+def _run_epoch(run: Simulation) -> list[Skip | None]:
     """Run to the end of the epoch, and return how it went."""
     stretch: list[Skip | None] = []
     epochs = len(run.epochs)
@@ -151,8 +153,6 @@ def _run_epoch(run: Simulation, *, skip: bool) -> list[Skip | None]:
         stretch.append(None)
         if len(run.epochs) > epochs:
             return stretch
-        if not skip:
-            continue
         repeated, repeated_far = near.feed(rows, run.counters), far.feed(rows, run.counters)
         if repeated is not None:
             skipped = _skip(run, stretch, repeated)

@@ -10,6 +10,8 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning.epoch_builder import Epoch, EpochBuilder
 from fsmtrain.core.states import State
 
+RECORDED = (State.STEP, State.SAVE, State.EPOCH_END, State.SANITY_VAL, State.VAL_CHECK, State.TEST)
+
 Rows = tuple[int, ...]  # the table rows taken from one fetch to the next, by their index
 
 
@@ -48,15 +50,30 @@ class Simulation:
         rows = [self._visit()]
         while not (self.node.state is State.FETCH or self.node.is_final):
             rows.append(self._visit())
+        self.close_epoch()
+        return tuple(rows)
+
+    def close_epoch(self) -> None:
+        """Begin another epoch if the one under way is complete. The run stands at its first fetch, or at the end."""
         if self.epoch.is_complete:
             self.epochs.append((1, self.epoch.build()))
             self.epoch = EpochBuilder(self.counters)
-        return tuple(rows)
 
     def _visit(self) -> int:
         """Visit a state: ask its guards and apply the effects of the row that holds. Return the row's index."""
-        node, counters, limits = self.node, self.counters, self.limits
-        match node.state:
+        node = self.node
+        if node.state in RECORDED:
+            self.record(node.state)
+        case = choose(node, self.limits, self.counters, self.signals)
+        for effect in case.effects:
+            effect(self.limits, self.counters)
+        self.node = case.target
+        return case.row
+
+    def record(self, state: State) -> None:
+        """Record a visit to one of the `RECORDED` states, before its guards are asked."""
+        counters, limits = self.counters, self.limits
+        match state:
             case State.STEP:
                 self.epoch.add_window(counters.optimizer_i, counters.gathered)
             case State.SAVE:
@@ -70,13 +87,8 @@ class Simulation:
             case State.VAL_CHECK:
                 self.epoch.validations.add(counters.batch_nb)
                 counters.eval_nb = limits.val_batches - 1
+                if self.exhausted_after is not None:
+                    self.signals.patience_exhausted |= counters.validations_done + 1 >= self.exhausted_after
             case State.TEST:
                 self.test_batches = limits.test_batches
                 counters.eval_nb = limits.test_batches - 1
-        case = choose(node, limits, counters, self.signals)
-        for effect in case.effects:
-            effect(limits, counters)
-        self.node = case.target
-        if node.state is State.VAL_CHECK and self.exhausted_after is not None:
-            self.signals.patience_exhausted |= counters.validations_done >= self.exhausted_after
-        return case.row
