@@ -273,7 +273,7 @@ class TrainBatch:
     def end_round(self) -> None:
         """Call ``on_batch_end`` after the batch's last round. Only an action if somebody has that hook."""
         counters, limits = self._counters, self._limits
-        is_last = counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 == self._signals.splits
+        is_last = counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 == counters.batch_splits
         if self._on_batch_end is not None and is_last and not counters.saved:
             self._on_batch_end()
 
