@@ -1,25 +1,25 @@
 """`Limits`: options and sizes resolved to whole numbers, once, before the first state. Guards read only these.
 
-Percentages and fractions of an epoch are computed from the decimal number as written: ``0.29`` of 100 batches is 29, though
-binary floating point gives 28. A rule that needs a size is applied only to a loop that will run.
+A rule that needs a size is applied only to a loop that will run.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import assert_never
 
 from attrs import frozen
 
+from fsmtrain.core.fractions_to_batches import (
+    batches_between_validations,
+    eval_loader_batches,
+    sanity_loader_batches,
+    train_batches_of,
+)
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import EvalPass
-from fsmtrain.errors import SizesError
 from fsmtrain.options import Options
-from fsmtrain.predicates import is_integer
 from fsmtrain.renamed import renamed_attributes
-from fsmtrain.wording import plural
 
 
 @renamed_attributes(check_batches="val_check_batches", check_epochs="val_check_epochs")
@@ -84,15 +84,6 @@ class Limits:
                 assert_never(eval_pass)
 
 
-def fraction_of(batches: int, fraction: float) -> int:
-    """Return the whole batches in a fraction of `batches`, computed from the decimal number as written.
-
-    >>> fraction_of(100, 0.29), fraction_of(45, 0.1), fraction_of(10, 0.95)
-    (29, 4, 9)
-    """
-    return math.floor(batches * Fraction(str(fraction)))
-
-
 def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = False) -> Limits:
     """Return the limits of a run with these options on data of these sizes.
 
@@ -108,16 +99,16 @@ def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = Fals
     Source: semantics, "Sizes".
     """
     epochs = options.max_nb_epochs if sizes.fits else 0
-    train = _train_batches(options, sizes) if epochs else 0
+    train = train_batches_of(options, sizes) if epochs else 0
     has_validations = epochs > 0 and (has_validation_guard or epochs >= options.check_val_every_n_epoch)
-    sanity = _sanity_loaders(options, sizes) if sizes.fits else ()
+    sanity = sanity_loader_batches(options, sizes) if sizes.fits else ()
     val: tuple[int | None, ...] = ()
     if has_validations or any(n != 0 for n in sanity):
-        val = _evaluated(options, "val_percent_check", sizes.val)
+        val = eval_loader_batches(options, "val_percent_check", sizes.val)
     if not any(n != 0 for n in val):  # nothing to validate, so nothing to try out beforehand either
         val = sanity = ()
     validates = has_validations and val != ()
-    test = _evaluated(options, "test_percent_check", sizes.test)
+    test = eval_loader_batches(options, "test_percent_check", sizes.test)
     tests = any(n != 0 for n in test)
     return Limits(
         fits=sizes.fits,
@@ -132,7 +123,7 @@ def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = Fals
         tests=tests,
         test_batches=_total(test),
         evaluates_stream=any(n is None for n in (*(sizes.val if val else ()), *test)),
-        val_check_batches=_val_check_batches(options, train) if validates and not has_validation_guard else 0,
+        val_check_batches=batches_between_validations(options, train) if validates and not has_validation_guard else 0,
         val_check_epochs=options.check_val_every_n_epoch,
         optimizers=sizes.optimizers,
         splits_batches=options.truncated_bptt_steps is not None,
@@ -154,77 +145,3 @@ def _windows(options: Options) -> tuple[tuple[int, int], ...]:
 def _total(loaders: Sequence[int | None]) -> int:
     """Return the batches of all loaders together; 0 if one of them is a stream."""
     return 0 if any(n is None for n in loaders) else sum(n for n in loaders if n is not None)
-
-
-def _percentage(options: Options, flag: str) -> tuple[str, float]:
-    """Return the flag that applies, and its value: ``overfit_pct`` replaces the three percentages."""
-    if options.overfit_pct > 0:
-        return "overfit_pct", options.overfit_pct
-    value: float = getattr(options, flag)
-    return flag, value
-
-
-def _train_batches(options: Options, sizes: Sizes) -> int | None:
-    flag, fraction = _percentage(options, "train_percent_check")
-    if sizes.train == 0:
-        raise SizesError("train_dataloader: it has no batches. Look at its dataset and at drop_last.")
-    return _part(flag, fraction, "train", sizes.train)
-
-
-def _evaluated(options: Options, own_flag: str, loaders: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    flag, fraction = _percentage(options, own_flag)
-    if fraction == 0:
-        return (0,) * len(loaders)
-    return tuple(_part(flag, fraction, own_flag.split("_")[0], n) for n in loaders)
-
-
-def _part(flag: str, fraction: float, loop: str, batches: int | None) -> int | None:
-    """Return the batches of one loader under a percentage > 0; an empty loader stays empty."""
-    if batches is None:
-        if flag == "overfit_pct" or fraction != 1:
-            raise SizesError(
-                f"{flag}={fraction}: the {loop} loader has no length, so a fraction of it is not known. "
-                f"Leave {flag} at its default, or give the loader a length."
-            )
-        return None
-    part = fraction_of(batches, fraction)
-    if part == 0 < batches:
-        raise SizesError(
-            f"{flag}={fraction!r}: of the {plural(batches, 'batch')} of a {loop} loader this is less than one. "
-            f"The smallest percentage that works is {flag}={_smallest_fraction(batches)}."
-        )
-    return part
-
-
-def _smallest_fraction(batches: int) -> float:
-    """Return a fraction with few decimals that gives one batch.
-
-    >>> [_smallest_fraction(n) for n in (1, 2, 3, 7, 10, 45)]
-    [1.0, 0.5, 0.34, 0.15, 0.1, 0.023]
-    """
-    scale: int = 10 ** (len(str(batches)) + 1)
-    return math.ceil(scale / batches) / scale
-
-
-def _sanity_loaders(options: Options, sizes: Sizes) -> tuple[int | None, ...]:
-    """Return the batches of each val loader before the first epoch, as far as it has them."""
-    steps = max(0, options.nb_sanity_val_steps)
-    return tuple(steps if n is None else min(n, steps) for n in sizes.val)
-
-
-def _val_check_batches(options: Options, train: int | None) -> int:
-    """Return the train batches from one validation to the next. `train` is None for a stream."""
-    interval = options.val_check_interval
-    if is_integer(interval):
-        if train is not None and interval > train:
-            raise SizesError(
-                f"val_check_interval={interval}: an epoch has {plural(train, 'batch')}, so validation would never be due. "
-                f"Pass an int <= {train}, or a fraction of the epoch such as val_check_interval=1.0."
-            )
-        return interval
-    if train is None:
-        raise SizesError(
-            f"val_check_interval={interval!r}: the train loader has no length, so there is no fraction of an epoch. "
-            f"Pass a number of batches, as in val_check_interval=100. To switch validation off pass val_percent_check=0."
-        )
-    return max(1, fraction_of(train, interval))

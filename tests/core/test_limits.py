@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsmtrain.core.limits import Limits, fraction_of, resolve
+from fsmtrain.core.fractions_to_batches import fraction_of
+from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.errors import FsmtrainError, SizesError
 from fsmtrain.options import Options
