@@ -56,8 +56,8 @@ def read_effect(function: Callable[..., None] | CountedEffect) -> Changes:
         >>> from fsmtrain.core.effects import gather
         >>> for change in read_effect(gather):
         ...     print(type(change).__name__, change.condition if isinstance(change, Branch) else change.target)
-        Branch Apply(op='==', args=(Read(record='counters', name='gathered'), Value(value=0)))
-        Assign Read(record='counters', name='gathered')
+        Branch Apply(op='==', args=(Field(record='counters', name='gathered'), Value(value=0)))
+        Assign Field(record='counters', name='gathered')
     """
     if isinstance(function, CountedEffect):
         function = function.function
