@@ -25,17 +25,8 @@ from fsmtrain.views.recording.report.sections.timeline import timeline_section
 
 HERE = Path(__file__).parent
 
-# Colours of the diagram that are replaced by the page's own, so that it is dark on a dark page: selector -> (property, value).
-DIAGRAM_COLORS = {
-    f'polygon[fill="{BACKGROUND}"]': ("fill", "none"),
-    f'[fill="{NODE["fillcolor"]}"]': ("fill", "var(--card)"),
-    f'[fill="{INK}"]': ("fill", "var(--ink)"),
-    f'[stroke="{INK}"]': ("stroke", "var(--ink)"),
-    f'[fill="{LINE}"]': ("fill", "var(--dim)"),
-    f'[stroke="{LINE}"]': ("stroke", "var(--dim)"),
-    f'[fill="{ACCENT}"]': ("fill", "var(--blue)"),
-    f'[stroke="{ACCENT}"]': ("stroke", "var(--blue)"),
-}
+# Colours of the diagram's text and lines -> the page's own, which replace them, so that it is dark on a dark page.
+PAGE_COLORS = {INK: "var(--ink)", LINE: "var(--dim)", ACCENT: "var(--blue)"}
 
 
 def write_report(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
@@ -76,7 +67,8 @@ def render_page(run: RunRecord, now: datetime) -> str:
     ]
     style = (HERE / "page.css").read_text(encoding="utf-8") + _diagram_css()
     script = (HERE / "page.js").read_text(encoding="utf-8")
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_sha256(script)}'; img-src data:"
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -96,9 +88,7 @@ def render_page(run: RunRecord, now: datetime) -> str:
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _sha256(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
 def _diagram_css() -> str:
-    return "".join(f".diagram {selector} {{ {name}: {value} }}\n" for selector, (name, value) in DIAGRAM_COLORS.items())
+    rules = [f'polygon[fill="{BACKGROUND}"] {{ fill: none }}', f'[fill="{NODE["fillcolor"]}"] {{ fill: var(--card) }}']
+    rules += [f'[{name}="{ours}"] {{ {name}: {new} }}' for ours, new in PAGE_COLORS.items() for name in ("fill", "stroke")]
+    return "".join(f".diagram {rule}\n" for rule in rules)

@@ -58,10 +58,10 @@ def figure(
     title: str,
     legend: Iterable[Markup],
     picture: Markup,
-    ticks: Iterable[Markup],
-    button: Markup | None = None,
+    y_labels: Iterable[Markup],
+    x_axis: Axis,
     notes: Iterable[str] = (),
-    is_log: bool = False,
+    is_log: bool | None = None,
 ) -> Markup:
     """Return a chart with its frame.
 
@@ -70,11 +70,13 @@ def figure(
         title: The heading.
         legend: The entries of the legend.
         picture: The SVG picture.
-        ticks: The ticks of each axis.
-        button: The button that switches to a logarithmic axis.
+        y_labels: The ticks of the linear axis, and of the logarithmic one.
+        x_axis: The axis below.
         notes: Sentences below the chart.
-        is_log: Whether the logarithmic axis is shown first.
+        is_log: Whether the logarithmic axis is shown first; None if the chart has none.
     """
+    x_labels = [tag("span", format_tick(value), style=f"left:{x_axis.fraction(value):.3%}") for value in x_axis.ticks()]
+    log_button = tag("button", "log", type="button", class_="log", aria_pressed=str(is_log).lower(), hidden=True)
     cursor = tag("i", class_="cursor", hidden=True)
     plot = tag("div", picture, cursor, class_="plot", tabindex="0", role="group", aria_label=title)
     return tag(
@@ -83,11 +85,11 @@ def figure(
             "figcaption",
             tag("h3", title),
             tag("output", class_="readout"),
-            *([button] if button else []),
+            "" if is_log is None else log_button,
             tag("button", "reset zoom", type="button", class_="reset", hidden=True),
             tag("div", join(legend), class_="legend"),
         ),
-        tag("div", join(ticks), plot, class_="frame"),
+        tag("div", join(y_labels), tag("div", join(x_labels), class_="ticks x"), plot, class_="frame"),
         paragraphs(notes, class_="note"),
         class_="chart is-log" if is_log else "chart",
         data_chart=index,
@@ -104,12 +106,6 @@ def svg_picture(title: str, layers: Iterable[Markup], *, class_: str) -> Markup:
 def legend_entry(index: int, css_class: str, name: str, value: str = "") -> Markup:
     """Return a legend entry. ``page.js`` replaces its value by the one under the pointer."""
     return tag("span", tag("i", class_=css_class), tag("span", name), " ", tag("b", value), data_series=index)
-
-
-def x_ticks(axis: Axis) -> Markup:
-    """Return the ticks below a chart."""
-    labels = [tag("span", format_tick(value), style=f"left:{axis.fraction(value):.3%}") for value in axis.ticks()]
-    return tag("div", join(labels), class_="ticks x")
 
 
 def y_ticks(scale: str, axis: Axis) -> Markup:

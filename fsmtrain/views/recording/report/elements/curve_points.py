@@ -7,10 +7,11 @@ their maximum. Nothing is cut off. The last row is always a point of its own, so
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from attrs import define, evolve, field, frozen
+from attrs import frozen
 
 from fsmtrain.views.recording.files.json_files import Row
 
@@ -64,15 +65,6 @@ class Curve:
         """Whether a point stands for several rows."""
         return self.lows != self.highs
 
-    def renamed(self, name: str) -> Curve:
-        """Return this curve under another name."""
-        return evolve(self, name=name)
-
-    @property
-    def finite(self) -> list[float]:
-        """The finite points."""
-        return [mean for mean in self.means if mean is not None]
-
 
 class _RawPoint(NamedTuple):
     x: float
@@ -82,16 +74,9 @@ class _RawPoint(NamedTuple):
     value: float
 
 
-@define
-class _RawCurve:
-    name: str
-    kind: str
-    points: list[_RawPoint] = field(factory=list)
-
-
 def metric_curves(rows: list[Row]) -> list[Curve]:
     """Return the curves of all metrics and learning rates, in the order in which they first appear."""
-    raw: dict[tuple[str, str], _RawCurve] = {}
+    raw: dict[tuple[str, str], list[_RawPoint]] = {}  # by kind and name
     for row, x in zip(rows, x_positions(rows), strict=True):
         row_kind = row["kind"]
         if row_kind not in ("train", "validation"):
@@ -99,32 +84,28 @@ def metric_curves(rows: list[Row]) -> list[Curve]:
         values = [(row_kind, name, value) for name, value in row["values"].items()]
         values += [("lr", str(index), rate) for index, rate in enumerate(row.get("lr", ())) if rate is not None]
         for kind, name, value in values:
-            curve = raw.setdefault((kind, name), _RawCurve(name, kind))
             batches = row.get("counts", {}).get(name, row.get("batches") or 1) if kind == "train" else 1
-            curve.points.append(_RawPoint(x, row["step"], row.get("epoch", 0), batches, to_float(value)))
+            point = _RawPoint(x, row["step"], row.get("epoch", 0), batches, to_float(value))
+            raw.setdefault((kind, name), []).append(point)
     max_points = max(MIN_POINTS, min(MAX_POINTS, MAX_PAGE_POINTS // max(1, len(raw))))
-    return [_downsample(curve, max_points) for curve in raw.values()]
+    return [_downsample(kind, name, points, max_points) for (kind, name), points in raw.items()]
 
 
-def x_positions(rows: Iterable[Row]) -> Iterator[float]:
+def x_positions(rows: Sequence[Row]) -> Iterator[float]:
     """Yield the position of each row in steps. Batches of one step are spread evenly up to the next.
 
     >>> list(x_positions([{"kind": "train", "step": step} for step in (0, 0, 1, 1)] + [{"kind": "validation", "step": 2}]))
     [0.0, 0.5, 1.0, 1.5, 2.0]
     """
-    rows = list(rows)
-    rows_of_step: dict[int, int] = {}
-    for row in rows:
-        if row["kind"] == "train":
-            rows_of_step[row["step"]] = rows_of_step.get(row["step"], 0) + 1
-    seen: dict[int, int] = {}
+    rows_of_step = Counter(row["step"] for row in rows if row["kind"] == "train")
+    seen = Counter[int]()
     for row in rows:
         step = row["step"]
-        if row["kind"] != "train":
+        if row["kind"] == "train":
+            yield step + seen[step] / rows_of_step[step]
+            seen[step] += 1
+        else:
             yield float(step)
-            continue
-        yield step + seen.get(step, 0) / rows_of_step[step]
-        seen[step] = seen.get(step, 0) + 1
 
 
 def to_float(value: object) -> float:
@@ -135,15 +116,15 @@ def to_float(value: object) -> float:
         return math.nan
 
 
-def _downsample(raw: _RawCurve, max_points: int) -> Curve:
-    *rows, last = raw.points
+def _downsample(kind: str, name: str, points: list[_RawPoint], max_points: int) -> Curve:
+    *rows, last = points
     size = -(-len(rows) // (max_points - 1)) if rows else 1
     bins = [rows[start : start + size] for start in range(0, len(rows), size)] + [[last]]
     finite = [[point.value for point in bin_ if math.isfinite(point.value)] for bin_ in bins]
-    nonfinite_steps = [point.step for point in raw.points if not math.isfinite(point.value)]
+    nonfinite_steps = [point.step for point in points if not math.isfinite(point.value)]
     return Curve(
-        raw.name,
-        raw.kind,
+        name,
+        kind,
         Grid(
             x=tuple(round(bin_[-1].x, 3) for bin_ in bins),
             steps=tuple(bin_[-1].step for bin_ in bins),
@@ -184,11 +165,3 @@ def family(name: str) -> str:
                 name = name[len(prefix) + 1 :]
     head, _, tail = name.rpartition("/")
     return head if head and tail.isdecimal() else name
-
-
-def group_by_family(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
-    """Return the curves of each family."""
-    families: dict[str, list[Curve]] = {}
-    for curve in curves:
-        families.setdefault(family(curve.name), []).append(curve)
-    return families

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import cycle, groupby
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.axes import HEIGHT, WIDTH, Axis, Point, band_path, dots_path, line_path, round_up
-from fsmtrain.views.recording.report.elements.charts import ChartData, figure, legend_entry, svg_picture, x_ticks, y_ticks
-from fsmtrain.views.recording.report.elements.curve_points import Curve, group_by_family, metric_curves, x_positions
+from fsmtrain.views.recording.report.elements.charts import ChartData, figure, legend_entry, svg_picture, y_ticks
+from fsmtrain.views.recording.report.elements.curve_points import Curve, family, metric_curves, x_positions
 from fsmtrain.views.recording.report.elements.html import Markup, join, tag
 from fsmtrain.views.recording.report.sections.metrics import last_metrics
 from fsmtrain.wording import plural
@@ -47,12 +47,16 @@ def curves_section(run: RunRecord, data: ChartData) -> Markup | None:
         return None
     steps, last = _step_axis(run.metrics), last_metrics(run)
     charts = []
-    for title, members in group_by_family(curve for curve in all_curves if curve.kind != "lr").items():
+    rates = [curve for curve in all_curves if curve.kind == "lr"]
+    families: dict[str, list[Curve]] = {}
+    for curve in all_curves:
+        if curve.kind != "lr":
+            families.setdefault(family(curve.name), []).append(curve)
+    for title, members in families.items():
         for first in range(0, len(members), MAX_CHART_CURVES):
             charts.append(_chart(title, members[first : first + MAX_CHART_CURVES], steps, data, last))
-    rates = [curve for curve in all_curves if curve.kind == "lr"]
     if rates:
-        named = [curve.renamed(f"optimizer {curve.name}" if len(rates) > 1 else "lr") for curve in rates]
+        named = [evolve(curve, name=f"optimizer {curve.name}" if len(rates) > 1 else "lr") for curve in rates]
         charts.append(_chart("learning rate", named, steps, data, {}))
     note = "The x axis is global_step. Ticks at its edge are validations, faint vertical lines are epochs. "
     if any(curve.is_binned for curve in all_curves):
@@ -84,9 +88,8 @@ def _chart(title: str, curves: Sequence[Curve], steps: StepAxis, data: ChartData
     """Return a chart of curves that measure the same. `last` has the run's last value of each metric."""
     sides = [side for curve in curves for side in (curve.means, curve.lows, curve.highs)]
     values = [value for side in sides for value in side if value is not None]
-    means = [value for curve in curves for value in curve.finite]
+    means = [value for curve in curves for value in curve.means if value is not None]
     ratio = max(means) / min(means) if values and min(values) > 0 else 1.0
-    is_log = ratio > MIN_LOG_RATIO
     linear, log = Axis.over(values), Axis.over(values, is_log=True) if ratio > MIN_LOG_BUTTON_RATIO else None
     styles = _styles(curves)
     index = data.add_chart(
@@ -102,37 +105,25 @@ def _chart(title: str, curves: Sequence[Curve], steps: StepAxis, data: ChartData
         tag("path", class_="epoch", d="".join(f"M{round(x * WIDTH)} 0v{HEIGHT}" for x in steps.epochs)),
         tag("path", class_="validation", d="".join(f"M{round(x * WIDTH)} {HEIGHT}v-{HEIGHT // 30}" for x in steps.validations)),
     ]
-    layers, ticks = [_layer("lin", curves, styles, steps.axis, linear)], [y_ticks("lin", linear)]
-    button = None
-    if log:
-        layers.append(_layer("log", curves, styles, steps.axis, log))
-        ticks.append(y_ticks("log", log))
-        button = tag("button", "log", type="button", class_="log", aria_pressed=str(is_log).lower(), hidden=True)
-    pictures = [
-        svg_picture("", marks, class_="marks"),
-        svg_picture(f"{title} over the steps", layers, class_="curves"),
-    ]
+    axes = {"lin": linear} | ({"log": log} if log else {})
+    layers = [_layer(scale, curves, styles, steps.axis, axis) for scale, axis in axes.items()]
+    pictures = [svg_picture("", marks, class_="marks"), svg_picture(f"{title} over the steps", layers, class_="curves")]
     return figure(
         index,
         title=title,
         legend=[legend_entry(i, styles[i], curve.name, _last_value(curve, last)) for i, curve in enumerate(curves)],
         picture=join(pictures),
-        ticks=[*ticks, x_ticks(steps.axis)],
-        button=button,
+        y_labels=[y_ticks(scale, axis) for scale, axis in axes.items()],
+        x_axis=steps.axis,
         notes=[_nonfinite_note(curve) for curve in curves],
-        is_log=is_log,
+        is_log=ratio > MIN_LOG_RATIO if log else None,
     )
 
 
 def _styles(curves: Sequence[Curve]) -> list[str]:
     """Return the CSS class of each curve: lines for training and learning rates, dots for validations."""
-    counts = {"line": 0, "dot": 0}
-    styles = []
-    for curve in curves:
-        kind, available = ("dot", DOT_STYLES) if curve.kind == "validation" else ("line", LINE_STYLES)
-        styles.append(f"{kind}{counts[kind] % available}")
-        counts[kind] += 1
-    return styles
+    lines, dots = cycle(range(LINE_STYLES)), cycle(range(DOT_STYLES))
+    return [f"dot{next(dots)}" if curve.kind == "validation" else f"line{next(lines)}" for curve in curves]
 
 
 def _layer(scale: str, curves: Sequence[Curve], styles: Sequence[str], x_axis: Axis, y_axis: Axis) -> Markup:
@@ -172,10 +163,8 @@ def smoothed(curve: Curve) -> list[float | None]:
 
 
 def _series(curve: Curve, data: ChartData) -> dict[str, Any]:
-    series: dict[str, Any] = {"name": curve.name, "grid": data.grid_index(curve.grid), "y": _rounded(curve.means)}
-    if curve.is_binned:
-        series |= {"low": _rounded(curve.lows, 4), "high": _rounded(curve.highs, 4)}
-    return series
+    band = {"low": _rounded(curve.lows, 4), "high": _rounded(curve.highs, 4)} if curve.is_binned else {}
+    return {"name": curve.name, "grid": data.grid_index(curve.grid), "y": _rounded(curve.means), **band}
 
 
 def _rounded(values: Sequence[float | None], digits: int = 6) -> list[float | None]:

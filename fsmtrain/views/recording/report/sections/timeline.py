@@ -10,14 +10,7 @@ from fsmtrain.core.states import State
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.axes import HEIGHT, WIDTH, Axis
-from fsmtrain.views.recording.report.elements.charts import (
-    ChartData,
-    figure,
-    legend_entry,
-    state_css_class,
-    svg_picture,
-    x_ticks,
-)
+from fsmtrain.views.recording.report.elements.charts import ChartData, figure, legend_entry, state_css_class, svg_picture
 from fsmtrain.views.recording.report.elements.curve_points import Grid, to_float
 from fsmtrain.views.recording.report.elements.html import Markup, join, tag
 
@@ -102,17 +95,12 @@ def _move_to_earlier_spans(seconds: list[list[float]], lengths: Sequence[float],
 
 def timeline_section(run: RunRecord, data: ChartData) -> Markup | None:
     """Return the section; None if the timeline has too few lines."""
-    chart = _chart(run.timeline, data)
-    return None if chart is None else tag("section", tag("h2", "States over time"), chart)
-
-
-def _chart(rows: Sequence[Row], data: ChartData) -> Markup | None:
-    states = [state for state in State if any(state.value in row["states"] for row in rows)]
-    spans = time_spans(rows, [state.value for state in states])
+    states = [state for state in State if any(state.value in row["states"] for row in run.timeline)]
+    spans = time_spans(run.timeline, [state.value for state in states])
     if not spans:
         return None
     states = [state for i, state in enumerate(states) if any(span.shares[i] >= MIN_SHARE for span in spans)]
-    spans = time_spans(rows, [state.value for state in states])
+    spans = time_spans(run.timeline, [state.value for state in states])
     wall_seconds = spans[-1].end
     unit, unit_name = next((unit, name) for min_seconds, unit, name in UNITS if wall_seconds >= min_seconds)
     axis = Axis(0.0, wall_seconds / unit)
@@ -123,22 +111,22 @@ def _chart(rows: Sequence[Row], data: ChartData) -> Markup | None:
         batches=(),
     )
     grid_index = data.grid_index(grid)
-    series = [
-        {"name": state.value, "grid": grid_index, "y": [round(span.shares[i], 4) for span in spans]}
-        for i, state in enumerate(states)
-    ]
-    chart = {"group": "time", "x": [0.0, axis.high], "lin": [0.0, 1.0], "log": None, "series": series, "unit": unit_name}
+    shares = {state.value: [round(span.shares[i], 4) for span in spans] for i, state in enumerate(states)}
+    series = [{"name": name, "grid": grid_index, "y": values} for name, values in shares.items()]
+    data_chart = {"group": "time", "x": [0.0, axis.high], "lin": [0.0, 1.0], "log": None, "series": series, "unit": unit_name}
     classes = [state_css_class(state) for state in states]
     percent_ticks = [tag("span", f"{n} %", style=f"top:{100 - n}%") for n in (0, 25, 50, 75, 100)]
     areas = tag("g", join(_areas(spans, classes)), class_="lin")
-    return figure(
-        data.add_chart(chart),
+    chart = figure(
+        data.add_chart(data_chart),
         title=f"share of each state, over {unit_name}",
         legend=[legend_entry(i, f"area {classes[i]}", states[i].value) for i in reversed(range(len(states)))],
         picture=svg_picture("Share of the time by state", [areas], class_="curves"),
-        ticks=[tag("div", *percent_ticks, class_="ticks y lin"), x_ticks(axis)],
+        y_labels=[tag("div", *percent_ticks, class_="ticks y lin")],
+        x_axis=axis,
         notes=[BLANK_NOTE],
     )
+    return tag("section", tag("h2", "States over time"), chart)
 
 
 def _areas(spans: Sequence[TimeSpan], classes: Sequence[str]) -> list[Markup]:
