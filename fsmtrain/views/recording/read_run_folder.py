@@ -29,7 +29,7 @@ class RunRecord:
         metrics: The rows of ``metrics.jsonl``.
         timeline: The lines of ``timeline.jsonl``.
         status: ``status.json``.
-        end: ``end.json``.
+        end: ``end.json``; empty if the run has not ended.
         log: ``log.txt``.
         damage: A sentence for each file that could not be read completely.
     """
@@ -58,11 +58,6 @@ class RunRecord:
     def options(self) -> Row:
         """The flags of the run."""
         return as_dict(self.run.get("options"))
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether ``end.json`` exists."""
-        return bool(self.end)
 
     @property
     def last(self) -> Row:

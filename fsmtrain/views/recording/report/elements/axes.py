@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
 
 from attrs import frozen
 
@@ -81,15 +82,9 @@ def format_tick(value: float) -> str:
 
 def segments(points: Iterable[Point | None]) -> Iterator[list[Point]]:
     """Yield the stretches of points between gaps. A gap is None."""
-    segment: list[Point] = []
-    for point in points:
-        if point is not None:
-            segment.append(point)
-        elif segment:
+    for _, group in groupby(points, key=lambda point: point is None):
+        if segment := [point for point in group if point is not None]:
             yield segment
-            segment = []
-    if segment:
-        yield segment
 
 
 def line_path(points: Iterable[Point | None]) -> str:
@@ -109,21 +104,10 @@ def band_path(lows: Sequence[Point | None], highs: Sequence[Point | None]) -> st
 
 def dots_path(points: Iterable[Point | None]) -> str:
     """Return a path of zero-length lines, which round line caps turn into dots."""
-    return "".join(f"M{_x(point)} {_y(point)}h0" for point in points if point is not None)
+    return "".join(f"{_segment_path([point])}h0" for point in points if point is not None)
 
 
 def _segment_path(points: Sequence[Point]) -> str:
-    x, y = _x(points[0]), _y(points[0])
-    steps = []
-    for point in points[1:]:
-        steps.append(f"{_x(point) - x} {_y(point) - y}")
-        x, y = _x(point), _y(point)
-    return f"M{_x(points[0])} {_y(points[0])}" + (f"l{' '.join(steps)}" if steps else "")
-
-
-def _x(point: Point) -> int:
-    return round(point[0] * WIDTH)
-
-
-def _y(point: Point) -> int:
-    return round((1 - point[1]) * HEIGHT)
+    units = [(round(x * WIDTH), round((1 - y) * HEIGHT)) for x, y in points]
+    steps = [f"{x - x_before} {y - y_before}" for (x_before, y_before), (x, y) in pairwise(units)]
+    return f"M{units[0][0]} {units[0][1]}" + (f"l{' '.join(steps)}" if steps else "")

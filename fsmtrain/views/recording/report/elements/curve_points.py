@@ -47,8 +47,7 @@ class Curve:
         means: The value of each point.
         lows: The minimum of its rows.
         highs: The maximum of its rows.
-        nonfinite_rows: How many rows were NaN or infinite.
-        first_nonfinite_step: The step of the first of these.
+        nonfinite_steps: The step of each row that was NaN or infinite.
     """
 
     name: str
@@ -57,8 +56,7 @@ class Curve:
     means: tuple[float | None, ...]
     lows: tuple[float | None, ...]
     highs: tuple[float | None, ...]
-    nonfinite_rows: int = 0
-    first_nonfinite_step: int | None = None
+    nonfinite_steps: tuple[int, ...]
 
     @property
     def is_binned(self) -> bool:
@@ -121,7 +119,6 @@ def _downsample(kind: str, name: str, points: list[_RawPoint], max_points: int) 
     size = -(-len(rows) // (max_points - 1)) if rows else 1
     bins = [rows[start : start + size] for start in range(0, len(rows), size)] + [[last]]
     finite = [[point.value for point in bin_ if math.isfinite(point.value)] for bin_ in bins]
-    nonfinite_steps = [point.step for point in points if not math.isfinite(point.value)]
     return Curve(
         name,
         kind,
@@ -134,8 +131,7 @@ def _downsample(kind: str, name: str, points: list[_RawPoint], max_points: int) 
         means=tuple(map(_weighted_mean, bins)),
         lows=tuple(min(values, default=None) for values in finite),
         highs=tuple(max(values, default=None) for values in finite),
-        nonfinite_rows=len(nonfinite_steps),
-        first_nonfinite_step=nonfinite_steps[0] if nonfinite_steps else None,
+        nonfinite_steps=tuple(point.step for point in points if not math.isfinite(point.value)),
     )
 
 

@@ -178,6 +178,5 @@ def _last_value(curve: Curve, last: dict[str, float]) -> str:
 
 
 def _nonfinite_note(curve: Curve) -> str:
-    if not curve.nonfinite_rows:
-        return ""
-    return f"{curve.name}: {plural(curve.nonfinite_rows, 'row')} not finite, first at step {curve.first_nonfinite_step:,}."
+    steps = curve.nonfinite_steps
+    return f"{curve.name}: {plural(len(steps), 'row')} not finite, first at step {steps[0]:,}." if steps else ""

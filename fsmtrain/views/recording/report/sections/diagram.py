@@ -28,9 +28,10 @@ def diagram_section(run: RunRecord) -> Markup | None:
         picture = Markup(svg(diagram, tally))
     except MissingExtraError:
         note = "The diagram is missing, since graphics support is not installed: pip install 'fsmtrain[draw]'."
+    counts = [""] * len(diagram.table) if tally is None else map(repeat_count, tally.row_counts)
     rows = [
-        _transition(row, label, tally, index)
-        for index, (row, label) in enumerate(zip(diagram.table, diagram.labels, strict=True))
+        tag("tr", *(tag("td", text) for text in (str(row.source), str(row.to), label)), tag("td", count, class_="number"))
+        for row, label, count in zip(diagram.table, diagram.labels, counts, strict=True)
     ]
     transitions = table(column_heads("from", "to", "if", "taken"), rows)
     return tag(
@@ -56,8 +57,3 @@ def _tally(run: RunRecord, diagram: DiagramData) -> Tally | None:
         return None
     seconds = {state: timing.seconds for state, timing in state_times(run).items()}
     return Tally(diagram.table, tuple(map(int, counts)), seconds)
-
-
-def _transition(row: Row, label: str, tally: Tally | None, index: int) -> Markup:
-    count = "" if tally is None else repeat_count(tally.row_counts[index])
-    return tag("tr", tag("td", str(row.source)), tag("td", str(row.to)), tag("td", label), tag("td", count, class_="number"))

@@ -42,7 +42,7 @@ def _count(last: Row, name: str) -> str:
 
 def run_outcome(run: RunRecord, now: datetime) -> tuple[Literal["good", "bad", "open"], str, str]:
     """Return how the run ended: a CSS class, a word and a sentence."""
-    if run.has_ended:
+    if run.end:
         sentence = f"{_capitalized(str(run.end.get('sentence', '')))}."
         if run.end.get("reason") == "error":
             return "bad", "failed", sentence

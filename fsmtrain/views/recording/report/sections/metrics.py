@@ -12,15 +12,13 @@ from fsmtrain.wording import plural
 
 def metrics_section(run: RunRecord) -> Markup | None:
     """Return the section; None if no metric was recorded."""
-    recorded: dict[str, list[tuple[float, int]]] = {}  # name -> (value, step)
+    last = last_metrics(run)
+    if not last:
+        return None
+    recorded: dict[str, list[tuple[float, int]]] = {name: [] for name in last}  # name -> (value, step)
     for row in run.metrics:
         for name, value in row["values"].items():
-            recorded.setdefault(name, []).append((to_float(value), row["step"]))
-    last = last_metrics(run)
-    for name in last:
-        recorded.setdefault(name, [])
-    if not recorded:
-        return None
+            recorded[name].append((to_float(value), row["step"]))
     early_stopping = run.options.get("early_stop_callback")
     rule = early_stopping if isinstance(early_stopping, dict) and run.end.get("reason") != "tested" else {}
     rows = []

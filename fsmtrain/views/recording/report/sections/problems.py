@@ -11,8 +11,8 @@ from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.curve_points import to_float
 from fsmtrain.views.recording.report.elements.html import Markup, join, tag
 
-LOG_ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ")
-LOG_WARNING = re.compile(LOG_ENTRY.pattern + "(?:warning|error|critical): ")
+LOG_ENTRY = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "
+LOG_WARNING = re.compile(LOG_ENTRY + "(?:warning|error|critical): ")
 MAX_WARNINGS, MAX_WARNING_CHARACTERS = 100, 4_000
 
 
@@ -50,17 +50,10 @@ def parse_warnings(log: str) -> Iterator[str]:
     >>> list(parse_warnings("2026-01-01 00:00:00  warning: a\\n    b\\n2026-01-01 00:00:01  epoch 3\\n"))
     ['a\\nb']
     """
-    entry: list[str] | None = None
-    for line in log.split("\n"):
-        if LOG_ENTRY.match(line):
-            if entry:
-                yield "\n".join(entry)
-            prefix = LOG_WARNING.match(line)
-            entry = [line[prefix.end() :]] if prefix else None
-        elif entry is not None and line.startswith("    "):
-            entry.append(line[4:])
-    if entry:
-        yield "\n".join(entry)
+    for entry in re.split(f"^(?={LOG_ENTRY})", log, flags=re.MULTILINE):
+        if prefix := LOG_WARNING.match(entry):
+            first, *more = entry[prefix.end() :].split("\n")
+            yield "\n".join([first, *(line[4:] for line in more if line.startswith("    "))])
 
 
 def _nonfinite_metrics(run: RunRecord) -> list[str]:

@@ -18,8 +18,8 @@ MIN_BETWEEN_FRACTION = 0.001  # of the wall time spent between visits, from whic
 
 def state_times(run: RunRecord, key: str = "states") -> dict[State, Timing]:
     """Return visits and seconds of each known state. The key ``device_states`` has GPU time."""
-    states = {state.value: state for state in State}
-    return {states[name]: _timing(pair) for name, pair in (run.last.get(key) or {}).items() if name in states}
+    pairs = run.last.get(key) or {}
+    return {state: _timing(pairs[state.value]) for state in State if state.value in pairs}
 
 
 def _timing(pair: Any) -> Timing:
@@ -39,9 +39,7 @@ def time_section(run: RunRecord) -> Markup | None:
         return None
     wall = max(inside, to_float(run.end.get("wall_seconds", run.last.get("time", 0.0))))
     rows = [
-        _row(str(state), state_css_class(state), times[state], wall, gpu_times.get(state), has_gpu)
-        for state in State
-        if state in times
+        _row(str(state), state_css_class(state), timing, wall, gpu_times.get(state), has_gpu) for state, timing in times.items()
     ]
     between = Timing(0, wall - inside)
     if between.seconds / wall >= MIN_BETWEEN_FRACTION:

@@ -53,7 +53,7 @@ def test_nan_rows_are_left_out_of_means_and_counted() -> None:
     curve = curve_of([1.0, math.nan] * MAX_POINTS)
     assert curve.means[0] == 1.0
     assert curve.means[-1] is None
-    assert (curve.nonfinite_rows, curve.first_nonfinite_step) == (MAX_POINTS, 1)
+    assert (len(curve.nonfinite_steps), curve.nonfinite_steps[0]) == (MAX_POINTS, 1)
 
 
 def test_a_mean_is_weighted_by_the_batches_that_have_the_metric() -> None:
