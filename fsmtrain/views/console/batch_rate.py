@@ -38,7 +38,4 @@ class BatchRates:
 
     def restart(self) -> None:
         """Drop all samples but the last: the next rate is that of the time from now on."""
-        for samples in self._samples.values():
-            last = samples[-1]
-            samples.clear()
-            samples.append(last)
+        self._samples = {kind: deque([samples[-1]], maxlen=MAX_SAMPLES) for kind, samples in self._samples.items()}

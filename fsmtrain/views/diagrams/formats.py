@@ -17,20 +17,8 @@ from fsmtrain.views.diagrams.tally import Counts, Tally, tally_of
 
 __all__ = ["FORMATS", "dot", "mermaid", "mime_bundle", "png", "resolve_counts", "svg", "write_diagram"]
 
-Draw = Callable[[Drawable, Tally | None], bytes]
-
-
-def _encoded(draw: Callable[[Drawable, Tally | None], str]) -> Draw:
-    return lambda loop, tally: draw(loop, tally).encode()
-
-
-# Suffix -> what draws it. A new format is one module, and one line here.
-FORMATS: dict[str, Draw] = {
-    ".svg": _encoded(svg),
-    ".png": png,
-    ".mmd": _encoded(mermaid),
-    ".dot": _encoded(dot),
-}
+# Suffix -> what draws it. A new format is one module, and one entry here.
+FORMATS: dict[str, Callable[[Drawable, Tally | None], bytes | str]] = {".svg": svg, ".png": png, ".mmd": mermaid, ".dot": dot}
 
 
 def write_diagram(loop: LoopSpec, path: str | PathLike[str], *, counts: Counts | None = None) -> None:
@@ -47,7 +35,8 @@ def write_diagram(loop: LoopSpec, path: str | PathLike[str], *, counts: Counts |
             f"path={str(path)!r}: the suffix selects the format, and must be one of {', '.join(FORMATS)}. "
             f"For a picture pass {str(path.with_suffix('.svg'))!r}."
         )
-    path.write_bytes(FORMATS[path.suffix](loop, None if counts is None else tally_of(counts, loop)))
+    content = FORMATS[path.suffix](loop, None if counts is None else tally_of(counts, loop))
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def mime_bundle(loop: LoopSpec, text: str, *, counts: Counts | None = None) -> dict[str, Any]:

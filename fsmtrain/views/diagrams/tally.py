@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-from attrs import define, field
+from attrs import field, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
@@ -18,7 +18,7 @@ from fsmtrain.errors import UsageError
 from fsmtrain.views.number_format import duration, percent, repeat_count
 
 
-@define(frozen=True, slots=False)
+@frozen(slots=False)
 class Tally:
     """What a run has done, or would do, in numbers.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -19,14 +20,10 @@ def create_run_folder(runs: Path, name: str | None) -> Path:
         OSError: `runs` is not writable.
     """
     runs.mkdir(parents=True, exist_ok=True)
-    names = _next_numbers(runs) if name is None else _name_variants(name)
-    for candidate in names:
-        folder = runs / candidate
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
+    for candidate in _next_numbers(runs) if name is None else _name_variants(name):
+        with suppress(FileExistsError):
+            (runs / candidate).mkdir()
+            return runs / candidate
     raise AssertionError("names never run out")
 
 

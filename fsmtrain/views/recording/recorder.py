@@ -48,13 +48,7 @@ class Recorder:
     """
 
     def __init__(
-        self,
-        runs: str | None,
-        name: str | None,
-        loggers: Iterable[Any],
-        *,
-        into: Path | None = None,
-        warnings: Sequence[str] = (),
+        self, runs: str | None, name: str | None, loggers: Iterable[Any], *, into: Path | None, warnings: Sequence[str]
     ) -> None:
         self._runs, self._name, self._into, self._warnings = runs, name, into, warnings
         self._loggers = LoggerCalls(loggers)
@@ -144,7 +138,11 @@ class Recorder:
         except OSError as failure:
             self._stop_recording(failure)
         finally:
-            self._close()
+            atexit.unregister(self._at_exit)
+            if self._folder is not None:
+                self._folder.close()
+            self._loggers.close()
+            self._run, self._folder = None, None
             self._write_lock.release()
 
     # ---- writing
@@ -211,13 +209,6 @@ class Recorder:
         folder, self._folder = self._folder, None
         if folder is not None:
             folder.close()
-
-    def _close(self) -> None:
-        atexit.unregister(self._at_exit)
-        if self._folder is not None:
-            self._folder.close()
-        self._loggers.close()
-        self._run, self._folder = None, None
 
 
 def create_recorder(options: Options, *, trains: bool, into: Path | None, warnings: Sequence[str]) -> Recorder | None:

@@ -163,7 +163,7 @@ class RunFolder:
         return {"folder": str(self.path), "metric_seconds": round(self._before.metric_seconds + seconds, 6), "totals": totals}
 
     def _totals(self, run: RunView) -> dict[str, Any]:
-        return self._before.plus(run_metadata.status_totals(run, run.wall_seconds))
+        return self._before.plus(run_metadata.status_totals(run))
 
     def close(self) -> None:
         """Close all files, and release the lock."""

@@ -125,16 +125,11 @@ def _planned_totals(loop: LoopSpec) -> dict[str, Any] | None:
 # ---- while the run goes on
 
 
-def timeline_row(run: RunView, seconds: float) -> dict[str, Any]:
-    """Return a line of ``timeline.jsonl``: the run's position, and its totals so far.
-
-    Args:
-        run: The run.
-        seconds: Its wall time.
-    """
+def status_totals(run: RunView) -> dict[str, Any]:
+    """Return the run's position and its totals so far: a line of ``timeline.jsonl``, and how often each row was taken."""
     counters, queue = run.counters, run.metric_queue
     return {
-        "time": round(seconds, 6),
+        "time": round(run.wall_seconds, 6),
         "state": run.state.value,
         "epoch": counters.current_epoch,
         "batch": counters.batch_nb,
@@ -148,12 +143,8 @@ def timeline_row(run: RunView, seconds: float) -> dict[str, Any]:
         "states": _state_times(run.times),
         "data_wait": _timing(run.data_wait),
         **({"device_states": _state_times(device)} if (device := run.device_times) else {}),
+        "row_counts": list(run.trace.taken),
     }
-
-
-def status_totals(run: RunView, seconds: float) -> dict[str, Any]:
-    """Return a timeline row and ``row_counts``: how often each row of the table was taken."""
-    return {**timeline_row(run, seconds), "row_counts": list(run.trace.taken)}
 
 
 def _window_counts(counts: dict[int, int]) -> dict[str, int]:
