@@ -142,12 +142,9 @@ def bottleneck(times: Mapping[State, Timing], data_wait: Timing | None, wall_sec
     if wall_seconds < MIN_WALL_SECONDS:
         return ""
     seconds = {state: times[state].seconds if state in times else 0.0 for state in State}
+    waiting = data_wait.seconds if data_wait else 0.0
     candidates = [  # seconds, the least share that is unexpected, and what to do about it
-        (
-            data_wait.seconds if data_wait else 0.0,
-            0.2,
-            "waiting for the loader; DataLoader(num_workers=...) with more workers may help.",
-        ),
+        (waiting, 0.2, "waiting for the loader; DataLoader(num_workers=...) with more workers may help."),
         (seconds[State.VAL_CHECK], 0.5, "validating; a larger val_check_interval or a smaller val_percent_check reduces it."),
         (seconds[State.SAVE], 0.2, "saving checkpoints; Guards(save=...) can ask for fewer."),
         (wall_seconds - sum(seconds.values()), 0.2, "between visits: in callbacks, or in the code that advances the machine."),

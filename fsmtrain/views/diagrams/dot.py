@@ -17,25 +17,12 @@ LABEL_COLUMNS, HEADING_COLUMNS = 30, 64
 BACKGROUND, INK, LINE, ACCENT, HEAT = "#ffffff", "#24292f", "#6e7781", "#3b82d0", "#e8590c"
 FONT = {"fontname": "Helvetica", "fontcolor": INK}
 GRAPH = {
-    **FONT,
-    "bgcolor": BACKGROUND,
-    "pad": "0.25",
-    "labelloc": "t",
-    "fontsize": "13",
-    "rankdir": "TB",
+    **FONT, "bgcolor": BACKGROUND, "pad": "0.25", "labelloc": "t", "fontsize": "13", "rankdir": "TB",
     "newrank": "true",  # lets the edge that is written later be the one that points up
-    "nodesep": "0.3",
-    "ranksep": "0.4",
-}
-NODE = {
-    **FONT,
-    "shape": "box",
-    "style": "rounded,filled",
-    "fillcolor": "#f6f8fa",
-    "color": LINE,
-    "fontsize": "13",
-    "height": "0.42",
-}
+    "nodesep": "0.3", "ranksep": "0.4",
+}  # fmt: skip
+BOX = {"shape": "box", "style": "rounded,filled", "fillcolor": "#f6f8fa"}
+NODE = {**FONT, **BOX, "color": LINE, "fontsize": "13", "height": "0.42"}
 EDGE = {**FONT, "color": LINE, "fontsize": "11", "arrowsize": "0.8"}
 FINAL = {"shape": "doublecircle", "style": "filled", "fontsize": "11", "margin": "0.04"}
 NOTE = {"shape": "note", "style": "filled", "fontsize": "11"}

@@ -6,10 +6,8 @@ reader takes for granted, such as that no count is negative.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fsmtrain.core.folding import Known, facts, facts_at
-from fsmtrain.core.guard_ast.expressions import TRUE, Apply, Expression, Field, Opaque, Value
+from fsmtrain.core.guard_ast.expressions import TRUE, Apply, Expression, Field, Opaque, Value, iter_parts
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.guard_ast.simplify import fold, negate
 from fsmtrain.core.guards import Guard
@@ -76,7 +74,7 @@ def _label(loop: LoopSpec, row: Row) -> str:
         other = condition(loop, row.source, others[0].when)
         opposite = _spell(negate(other), phrases)
         is_short = len(opposite) <= MAX_OPPOSITE_CHARACTERS
-        if is_short and not _contains(other, lambda part: part == OPTIMIZER_I or bool(_period(part))):
+        if is_short and not any(part == OPTIMIZER_I or _period(part) for part in iter_parts(other)):
             return opposite
     return "else"
 
@@ -118,11 +116,6 @@ def _replaced(expression: Expression, old: Expression, new: Expression) -> Expre
     if isinstance(expression, Apply):
         return Apply(expression.op, tuple(_replaced(arg, old, new) for arg in expression.args))
     return expression
-
-
-def _contains(expression: Expression, matches: Callable[[Expression], bool]) -> bool:
-    """Return whether the expression or a part of it matches."""
-    return matches(expression) or (isinstance(expression, Apply) and any(_contains(arg, matches) for arg in expression.args))
 
 
 # ---- spelling
@@ -226,7 +219,7 @@ def _period(expression: Expression) -> tuple[str, int] | None:
 def _by_optimizer(condition: Expression, limits: Limits, phrases: Phrases) -> list[str]:
     """Return a line for each optimizer whose condition differs from the others'; empty if all have the same condition."""
     cases = [fold(condition, {("counters", "optimizer_i"): index}) for index in range(limits.optimizers)]
-    if cases.count(cases[0]) == len(cases) or _contains(condition, lambda part: part == _after("optimizer_i")):
+    if cases.count(cases[0]) == len(cases) or _after("optimizer_i") in iter_parts(condition):
         return []
     reasons = [case.args if isinstance(case, Apply) and case.op == "or" else (case,) for case in cases]
     shared = tuple(reason for reason in reasons[0] if all(reason in others for others in reasons))

@@ -60,22 +60,17 @@ def tag(name: str, /, *content: Content, **attributes: object) -> Markup:
     return Markup(f"<{name}{attribute_text}>{inside}" + ("" if name in VOID_ELEMENTS else f"</{name}>"))
 
 
-def table(headings: Iterable[Markup], rows: Iterable[Markup], *, class_: str | None = None) -> Markup:
+def table(headings: Iterable[str], rows: Iterable[Markup], *, class_: str | None = None) -> Markup:
     """Return a table that scrolls sideways if it is wider than the page.
 
     Args:
-        headings: The cells of the head row; none for a table without one.
+        headings: The names of the columns, or cells of the head row; none for a table without one.
         rows: The rows.
         class_: The class of the table.
     """
-    head = join(headings)
+    head = join(name if isinstance(name, Markup) else tag("th", name, scope="col") for name in headings)
     parts = [tag("thead", tag("tr", head))] if head else []
     return tag("div", tag("table", *parts, tag("tbody", join(rows)), class_=class_), class_="scroll")
-
-
-def column_heads(*names: str) -> list[Markup]:
-    """Return the cells of a head row."""
-    return [tag("th", name, scope="col") for name in names]
 
 
 def paragraphs(sentences: Iterable[str], *, class_: str | None = None) -> Markup:

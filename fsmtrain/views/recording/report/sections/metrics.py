@@ -6,7 +6,7 @@ import math
 
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.curve_points import to_float
-from fsmtrain.views.recording.report.elements.html import Markup, column_heads, paragraphs, table, tag
+from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table, tag
 from fsmtrain.wording import plural
 
 
@@ -31,7 +31,7 @@ def metrics_section(run: RunRecord) -> Markup | None:
         rows.append(tag("tr", tag("th", name, *([tag("small", " monitored")] if is_monitored else []), scope="row"), *cells))
     batches = max((row.get("batches", 1) for row in run.metrics), default=1)
     note = f"Training values are means over up to {plural(batches, 'batch')}." if batches > 1 else ""
-    heads = column_heads("metric", "last", "minimum", "maximum")
+    heads = ("metric", "last", "minimum", "maximum")
     return tag("section", tag("h2", "Metrics"), table(heads, rows, class_="numbers"), paragraphs([note], class_="note"))
 
 

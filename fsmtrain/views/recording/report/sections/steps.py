@@ -5,7 +5,7 @@ from __future__ import annotations
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.curve_points import to_float
-from fsmtrain.views.recording.report.elements.html import Markup, column_heads, paragraphs, table, tag
+from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table, tag
 from fsmtrain.wording import plural
 
 MAX_WINDOW_LENGTHS = 6  # listed one by one
@@ -25,8 +25,8 @@ def steps_section(run: RunRecord) -> Markup | None:
             cells.append(tag("td", f"{planned[i]:,}" if i < len(planned) else ""))
         cells.append(tag("td", _windows(windows[i] if i < len(windows) else {}), class_="words"))
         rows.append(tag("tr", tag("th", f"{i}  {classes[i]}" if i < len(classes) else str(i), scope="row"), *cells))
-    heads = column_heads("optimizer", "steps", *(("planned",) if plan else ()))
-    heads.append(tag("th", "windows", scope="col", class_="words"))
+    windows_head = tag("th", "windows", scope="col", class_="words")
+    heads = ("optimizer", "steps", *(["planned"] if plan else []), windows_head)
     sentences = [_compare_with_plan(last, plan)]
     if skipped := last.get("steps_skipped"):
         by_scaler = run.options.get("on_nonfinite") is None

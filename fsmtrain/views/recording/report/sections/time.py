@@ -11,7 +11,7 @@ from fsmtrain.views.number_format import duration, percent
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.charts import state_css_class
 from fsmtrain.views.recording.report.elements.curve_points import to_float
-from fsmtrain.views.recording.report.elements.html import Content, Markup, column_heads, paragraphs, table, tag
+from fsmtrain.views.recording.report.elements.html import Content, Markup, paragraphs, table, tag
 
 MIN_BETWEEN_FRACTION = 0.001  # of the wall time spent between visits, from which on it has a row
 
@@ -50,7 +50,7 @@ def time_section(run: RunRecord) -> Markup | None:
         sentences.append(
             f"Waited {duration(data_wait.seconds)} for data loaders, {percent(data_wait.seconds / wall)} of the time."
         )
-    heads = column_heads("state", "share", "time", "visits", "per visit", *(("GPU",) if has_gpu else ()))
+    heads = ("state", "share", "time", "visits", "per visit", *(["GPU"] if has_gpu else []))
     return tag("section", tag("h2", "Time by state"), paragraphs(sentences), table(heads, rows, class_="numbers bars"))
 
 
