@@ -29,20 +29,16 @@ class RunSummary:
     def on_run_end(self, machine: RunView) -> None:
         """Print the table."""
         if machine.stop_reason is not None and State.FETCH in machine.times:
-            print_stderr("\n" + run_table(machine, shows_stop_reason=self._shows_stop_reason))
-
-
-def run_table(run: RunView, *, shows_stop_reason: bool = True) -> str:
-    """Return the table of a run, with everything that is known of its time."""
-    return states_table(
-        run.times,
-        run.stop_reason,
-        shows_stop_reason=shows_stop_reason,
-        data_wait=run.data_wait,
-        wall_seconds=run.wall_seconds,
-        device_times=run.device_times,
-        remark=nonfinite_remark(run.counters.steps_skipped, run.rollbacks),
-    )
+            table = states_table(
+                machine.times,
+                machine.stop_reason,
+                shows_stop_reason=self._shows_stop_reason,
+                data_wait=machine.data_wait,
+                wall_seconds=machine.wall_seconds,
+                device_times=machine.device_times,
+                remark=nonfinite_remark(machine.counters.steps_skipped, machine.rollbacks),
+            )
+            print_stderr("\n" + table)
 
 
 def states_table(

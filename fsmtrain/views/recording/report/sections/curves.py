@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import cycle, groupby
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord
@@ -25,28 +25,13 @@ MAX_DOTS = 400  # validations; more dots would cover each other
 MIN_SMOOTHED_POINTS, SMOOTHING_WINDOWS = 200, 60  # a curve from this length on gets a moving mean over 1/60 of its points
 
 
-@frozen(kw_only=True)
-class StepAxis:
-    """The x axis that all charts over steps share.
-
-    Attributes:
-        axis: The steps.
-        epochs: Where marked epochs begin, as fractions of the width.
-        validations: Where validations were, as fractions of the width.
-    """
-
-    axis: Axis
-    epochs: tuple[float, ...] = ()
-    validations: tuple[float, ...] = ()
-
-
 def curves_section(run: RunRecord, data: ChartData) -> Markup | None:
     """Return the section; None if no metric was recorded."""
     all_curves = metric_curves(run.metrics)
     if not all_curves:
         return None
-    steps, last = _step_axis(run.metrics), last_metrics(run)
-    charts = []
+    charts, last = [], last_metrics(run)
+    axis, marks = _step_axis(run.metrics)
     rates = [curve for curve in all_curves if curve.kind == "lr"]
     families: dict[str, list[Curve]] = {}
     for curve in all_curves:
@@ -54,10 +39,10 @@ def curves_section(run: RunRecord, data: ChartData) -> Markup | None:
             families.setdefault(family(curve.name), []).append(curve)
     for title, members in families.items():
         for first in range(0, len(members), MAX_CHART_CURVES):
-            charts.append(_chart(title, members[first : first + MAX_CHART_CURVES], steps, data, last))
+            charts.append(_chart(title, members[first : first + MAX_CHART_CURVES], axis, marks, data, last))
     if rates:
         named = [evolve(curve, name=f"optimizer {curve.name}" if len(rates) > 1 else "lr") for curve in rates]
-        charts.append(_chart("learning rate", named, steps, data, {}))
+        charts.append(_chart("learning rate", named, axis, marks, data, {}))
     note = "The x axis is global_step. Ticks at its edge are validations, faint vertical lines are epochs. "
     if any(curve.is_binned for curve in all_curves):
         note += "A point is the mean of several batches; the band shows their minimum and maximum. "
@@ -68,23 +53,23 @@ def curves_section(run: RunRecord, data: ChartData) -> Markup | None:
     return tag("section", tag("h2", "Curves"), *content)
 
 
-def _step_axis(rows: list[Row]) -> StepAxis:
+def _step_axis(rows: list[Row]) -> tuple[Axis, Markup]:
+    """Return the x axis that all charts share, and the picture of its epochs and validations, which lies below the curves."""
     places = [(row, x) for row, x in zip(rows, x_positions(rows), strict=True) if row["kind"] in ("train", "validation")]
     axis = Axis(0.0, max([1e-9, *(x for _, x in places)]))
     starts = [(epoch, next(group)[1]) for epoch, group in groupby(places, key=lambda place: int(place[0].get("epoch", 0)))]
     spacing = max(1, int(round_up(len(starts) / MAX_EPOCH_LINES)))
     validations = sorted({round(axis.fraction(x), 4) for row, x in places if row["kind"] == "validation"})
-    return StepAxis(
-        axis=axis,
-        epochs=tuple(axis.fraction(x) for epoch, x in starts if epoch and epoch % spacing == 0),
-        validations=tuple(validations) if len(validations) <= MAX_VALIDATION_TICKS else (),
-    )
+    epoch_lines = (f"M{round(axis.fraction(x) * WIDTH)} 0v{HEIGHT}" for epoch, x in starts if epoch and epoch % spacing == 0)
+    ticks = (f"M{round(x * WIDTH)} {HEIGHT}v-{HEIGHT // 30}" for x in validations if len(validations) <= MAX_VALIDATION_TICKS)
+    paths = [tag("path", class_="epoch", d="".join(epoch_lines)), tag("path", class_="validation", d="".join(ticks))]
+    return axis, svg_picture("", paths, class_="marks")
 
 
 # ---- one chart
 
 
-def _chart(title: str, curves: Sequence[Curve], steps: StepAxis, data: ChartData, last: dict[str, float]) -> Markup:
+def _chart(title: str, curves: Sequence[Curve], x_axis: Axis, marks: Markup, data: ChartData, last: dict[str, float]) -> Markup:
     """Return a chart of curves that measure the same. `last` has the run's last value of each metric."""
     sides = [side for curve in curves for side in (curve.means, curve.lows, curve.highs)]
     values = [value for side in sides for value in side if value is not None]
@@ -95,26 +80,21 @@ def _chart(title: str, curves: Sequence[Curve], steps: StepAxis, data: ChartData
     index = data.add_chart(
         {
             "group": "step",
-            "x": [steps.axis.low, steps.axis.high],
+            "x": [x_axis.low, x_axis.high],
             "lin": [linear.low, linear.high],
             "log": [log.low, log.high] if log else None,
             "series": [_series(curve, data) for curve in curves],
         }
     )
-    marks = [
-        tag("path", class_="epoch", d="".join(f"M{round(x * WIDTH)} 0v{HEIGHT}" for x in steps.epochs)),
-        tag("path", class_="validation", d="".join(f"M{round(x * WIDTH)} {HEIGHT}v-{HEIGHT // 30}" for x in steps.validations)),
-    ]
     axes = {"lin": linear} | ({"log": log} if log else {})
-    layers = [_layer(scale, curves, styles, steps.axis, axis) for scale, axis in axes.items()]
-    pictures = [svg_picture("", marks, class_="marks"), svg_picture(f"{title} over the steps", layers, class_="curves")]
+    layers = [_layer(scale, curves, styles, x_axis, axis) for scale, axis in axes.items()]
     return figure(
         index,
         title=title,
         legend=[legend_entry(i, styles[i], curve.name, _last_value(curve, last)) for i, curve in enumerate(curves)],
-        picture=join(pictures),
+        picture=join([marks, svg_picture(f"{title} over the steps", layers, class_="curves")]),
         y_labels=[y_ticks(scale, axis) for scale, axis in axes.items()],
-        x_axis=steps.axis,
+        x_axis=x_axis,
         notes=[_nonfinite_note(curve) for curve in curves],
         is_log=ratio > MIN_LOG_RATIO if log else None,
     )
