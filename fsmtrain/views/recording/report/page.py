@@ -13,15 +13,7 @@ from fsmtrain.views.diagrams.dot import ACCENT, BACKGROUND, INK, LINE, NODE
 from fsmtrain.views.recording.read_run_folder import RunRecord, read_run_folder
 from fsmtrain.views.recording.report.elements.charts import ChartData
 from fsmtrain.views.recording.report.elements.html import Markup, embed_json, join, tag
-from fsmtrain.views.recording.report.sections.config import config_section
-from fsmtrain.views.recording.report.sections.curves import curves_section
-from fsmtrain.views.recording.report.sections.diagram import diagram_section
-from fsmtrain.views.recording.report.sections.header import header_section
-from fsmtrain.views.recording.report.sections.metrics import metrics_section
-from fsmtrain.views.recording.report.sections.problems import error_section, warnings_section
-from fsmtrain.views.recording.report.sections.steps import steps_section
-from fsmtrain.views.recording.report.sections.time import time_section
-from fsmtrain.views.recording.report.sections.timeline import timeline_section
+from fsmtrain.views.recording.report.sections import config, curves, diagram, header, metrics, problems, steps, time, timeline
 
 HERE = Path(__file__).parent
 
@@ -53,16 +45,16 @@ def render_page(run: RunRecord, now: datetime) -> str:
     """Return the page. `now` is when the report is made."""
     data = ChartData()
     sections = [
-        header_section(run, now),
-        error_section(run),
-        warnings_section(run),
-        metrics_section(run),
-        config_section(run),
-        diagram_section(run),
-        time_section(run),
-        curves_section(run, data),
-        steps_section(run),
-        timeline_section(run, data),
+        header.header_section(run, now),
+        problems.error_section(run),
+        problems.warnings_section(run),
+        metrics.metrics_section(run),
+        config.config_section(run),
+        diagram.diagram_section(run),
+        time.time_section(run),
+        curves.curves_section(run, data),
+        steps.steps_section(run),
+        timeline.timeline_section(run, data),
         tag("footer", f"Made by fsmtrain from {run.path.resolve()}, {now:%Y-%m-%d %H:%M:%S %z}."),
     ]
     style = (HERE / "page.css").read_text(encoding="utf-8") + _diagram_css()

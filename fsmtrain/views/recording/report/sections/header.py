@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Literal
 
 from fsmtrain.views.number_format import duration
-from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.curve_points import to_float
 from fsmtrain.views.recording.report.elements.html import Markup, tag
@@ -23,10 +22,9 @@ def header_section(run: RunRecord, now: datetime) -> Markup:
     numbers = [
         ("time", duration(seconds) if math.isfinite(seconds) else "unknown"),
         ("epoch", f"{last['epoch'] + 1:,} of {epochs:,}" if "epoch" in last and isinstance(epochs, int) and epochs else ""),
-        ("batches", _count(last, "batches")),
-        ("steps", _count(last, "step")),
-        ("validations", _count(last, "validations")),
     ]
+    counts = (("batches", "batches"), ("steps", "step"), ("validations", "validations"))
+    numbers += [(title, f"{last[name]:,}") for title, name in counts if isinstance(last.get(name), int)]
     return tag(
         "header",
         tag("p", tag("span", "run ", run.name), class_="run-name"),
@@ -34,10 +32,6 @@ def header_section(run: RunRecord, now: datetime) -> Markup:
         tag("p", tag("b", badge, class_=f"badge {badge_class}"), " ", sentence, class_="outcome"),
         tag("dl", *(tag("div", tag("dt", name), tag("dd", number)) for name, number in numbers if number), class_="tiles"),
     )
-
-
-def _count(last: Row, name: str) -> str:
-    return f"{last[name]:,}" if isinstance(last.get(name), int) else ""
 
 
 def run_outcome(run: RunRecord, now: datetime) -> tuple[Literal["good", "bad", "open"], str, str]:
