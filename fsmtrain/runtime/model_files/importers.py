@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,9 @@ def import_checkpoint(path: str | os.PathLike[str], to: str | os.PathLike[str] |
             raise
         raise CheckpointError(f"{source}: cannot be read: {error_text(error)}.") from error
     parsed = parse_checkpoint(source, content)
+    counters = parsed.counters
     tree = {
-        IMPORTED: {"file": source.name, "ignored": list(parsed.ignored), **parsed.counters},
+        IMPORTED: {"file": source.name, "ignored": list(parsed.ignored), **counters},
         "hparams": parsed.hparams,
         "model": parsed.weights,
         "optimizers": parsed.optimizers,
@@ -80,8 +81,7 @@ def import_checkpoint(path: str | os.PathLike[str], to: str | os.PathLike[str] |
     }
     beside = source.with_suffix("") if source.suffix else source.with_name(f"{source.name}.imported")
     folder = beside if to is None else Path(to)
-    names = zip(("current_epoch", "global_step"), COUNTERS, strict=True)
-    metadata = {IMPORTED: source.name, **{ours: parsed.counters.get(theirs) for ours, theirs in names}}
+    metadata = {IMPORTED: source.name, "current_epoch": counters.get("epoch"), "global_step": counters.get("global_step")}
     try:
         checkpoint = Store(folder).save(tree, metadata)
     except CodecError as error:
@@ -111,12 +111,12 @@ def parse_checkpoint(source: Path, content: Any) -> ParsedCheckpoint:
         raise CheckpointError(f"{source}: contains a {type(content).__name__}, not a dict with a state_dict.")
     name, weights = _weights(source, content)
     rest = {} if name is None else {key: value for key, value in content.items() if key != name}
-    hparams, unsupported = _hparams(_pop_first(rest, HPARAMS, lambda value: isinstance(value, Mapping)))
+    hparams, unsupported = _pop_hparams(rest)
     return ParsedCheckpoint(
         weights=weights,
         hparams=hparams,
-        optimizers=_as_list(_pop_first(rest, OPTIMIZERS, _is_optimizers), _is_optimizer),
-        schedulers=_as_list(_pop_first(rest, SCHEDULERS, _is_states), _is_state),
+        optimizers=_pop_states(rest, OPTIMIZERS, {"state", "param_groups"}),
+        schedulers=_pop_states(rest, SCHEDULERS, set()),
         counters={key: rest.pop(key) for key in COUNTERS if type(rest.get(key)) is int},
         ignored=(*(f"hyperparameter {key}" for key in unsupported), *map(str, rest)),
     )
@@ -140,10 +140,8 @@ def _is_weights(value: Any) -> bool:
     """Return whether this is a ``state_dict``: tensors by name, and the extra state of modules."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         return False
-    are_tensors = [isinstance(item, Tensor) for item in value.values()]
-    return any(are_tensors) and all(
-        is_tensor or key.endswith("_extra_state") for key, is_tensor in zip(value, are_tensors, strict=True)
-    )
+    others = [key for key, item in value.items() if not isinstance(item, Tensor)]
+    return len(others) < len(value) and all(key.endswith("_extra_state") for key in others)
 
 
 def _ordered(weights: Mapping[str, Any]) -> OrderedDict[str, Any]:
@@ -155,39 +153,22 @@ def _ordered(weights: Mapping[str, Any]) -> OrderedDict[str, Any]:
     return ordered
 
 
-def _pop_first(rest: dict[Any, Any], names: tuple[str, ...], fits: Callable[[Any], bool]) -> Any:
-    """Remove and return the first of these keys whose value fits; None if there is none."""
+def _pop_states(rest: dict[Any, Any], names: tuple[str, ...], keys: set[str]) -> list[Any]:
+    """Remove the first of these names that has a state, or several, each with these keys; return the states."""
     for name in names:
-        if name in rest and fits(rest[name]):
-            return rest.pop(name)
-    return None
+        value = rest.get(name)
+        states = [value] if isinstance(value, dict) else value
+        if isinstance(states, (list, tuple)) and all(isinstance(state, dict) and keys <= state.keys() for state in states):
+            del rest[name]
+            return list(states)
+    return []
 
 
-def _as_list(value: Any, is_single: Callable[[Any], bool]) -> list[Any]:
-    """Return one state, or several, as a list."""
-    return [] if value is None else [value] if is_single(value) else list(value)
-
-
-def _is_state(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_states(value: Any) -> bool:
-    return _is_state(value) or (isinstance(value, (list, tuple)) and all(map(_is_state, value)))
-
-
-def _is_optimizer(value: Any) -> bool:
-    return isinstance(value, dict) and {"state", "param_groups"} <= value.keys()
-
-
-def _is_optimizers(value: Any) -> bool:
-    return _is_optimizer(value) or (isinstance(value, (list, tuple)) and all(map(_is_optimizer, value)))
-
-
-def _hparams(values: Mapping[Any, Any] | None) -> tuple[dict[str, Any], list[str]]:
-    """Return the hyperparameters that are plain data, and the names of the others."""
+def _pop_hparams(rest: dict[Any, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Remove the hyperparameters; return those that are plain data, and the names of the others."""
+    found = next((name for name in HPARAMS if isinstance(rest.get(name), Mapping)), None)
     plain, unsupported = dict[str, Any](), list[str]()
-    for name, value in (values or {}).items():
+    for name, value in ({} if found is None else rest.pop(found)).items():
         try:
             plain |= hparams_to_dict({name: value})
         except ModelError:
@@ -203,7 +184,7 @@ def _describe(parsed: ParsedCheckpoint) -> Iterator[str]:
         yield f"hyperparameters: {', '.join(parsed.hparams)}"
     for what, states in (("optimizer state", parsed.optimizers), ("scheduler state", parsed.schedulers)):
         if states:
-            yield f"{plural(len(states), what)}"
+            yield plural(len(states), what)
     if parsed.counters:
         yield ", ".join(f"{name} {number}" for name, number in parsed.counters.items())
     unknown = [name for name in COUNTERS if name not in parsed.counters]

@@ -24,9 +24,7 @@ MAX_PICKLE_BYTES = 2**28  # without the tensors
 MAX_VALUES = 5_000_000  # in containers; each counts as often as it is referred to
 SLACK_BYTES = 2**26  # that tensors may have beyond a multiple of the file's size
 
-_REFUSED_CLASS = re.compile(
-    r"(?:unsupported|GLOBAL)\b.*?\b(?:GLOBAL|class|global)?:?\s*([A-Za-z_]\w*(?:\.\w+)+)", re.IGNORECASE
-)
+_REFUSED_CLASS = re.compile(r"(?i)(?:unsupported|GLOBAL)\b.*?\b(?:GLOBAL|class|global)?:?\s*([A-Za-z_]\w*(?:\.\w+)+)")
 
 
 def read_torch_file(path: Path, map_location: Any = None) -> Any:
@@ -39,10 +37,8 @@ def read_torch_file(path: Path, map_location: Any = None) -> Any:
     """
     if path.is_dir():
         ours = (path / MANIFEST).exists()
-        raise CheckpointError(
-            f"{path} is a folder, not a file of torch.save. "
-            + ("It is a checkpoint of fsmtrain already: use load_from_checkpoint." if ours else _SHARDED_HINT)
-        )
+        hint = "It is a checkpoint of fsmtrain already: use load_from_checkpoint." if ours else _SHARDED_HINT
+        raise CheckpointError(f"{path} is a folder, not a file of torch.save. {hint}")
     size = path.stat().st_size
     _check_header(path, size)
     try:
@@ -50,12 +46,16 @@ def read_torch_file(path: Path, map_location: Any = None) -> Any:
             warnings.simplefilter("ignore")  # about other pickle protocols: they can be read, or raise an error
             content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
-        raise CheckpointError(_explain(path, error)) from error
+        raise _unreadable(path, _explain(error)) from error
     _check_expansion(path, content, size)
     return content
 
 
 _SHARDED_HINT = "If it is a sharded checkpoint, of FSDP or DeepSpeed, consolidate it first with that library's tool."
+
+
+def _unreadable(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be read as weights: {reason}")
 
 
 def _check_header(path: Path, size: int) -> None:
@@ -66,49 +66,43 @@ def _check_header(path: Path, size: int) -> None:
     with path.open("rb") as file:
         head = file.read(9)
     if not head:
-        raise CheckpointError(f"{path} cannot be read as weights: it is empty.")
+        raise _unreadable(path, "it is empty.")
     if head[8:9] == b"{":  # a safetensors file begins with the length of its header
-        raise CheckpointError(
-            f"{path} seems to be a safetensors file, not a file of torch.save. Load it with "
-            f"safetensors.torch.load_model(model, path)."
-        )
+        raise _unreadable(path, "it seems to be a safetensors file. Load it with safetensors.torch.load_model(model, path).")
     if not head.startswith(b"PK\x03\x04"):
         return
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} cannot be read as weights: it is cut off or damaged ({error}).") from error
+        raise _unreadable(path, f"it is cut off or damaged ({error}).") from error
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(e.file_size for e in entries) > size:
-        raise CheckpointError(
-            f"{path} cannot be read as weights: it is compressed, and may have any size when unpacked. torch.save does not "
-            f"compress: if you trust its source, unpack it first."
-        )
+        hint = "torch.save does not compress: if you trust its source, unpack it first."
+        raise _unreadable(path, f"it is compressed, and may have any size when unpacked. {hint}")
     largest = max((entry.file_size for entry in entries if entry.filename.endswith("data.pkl")), default=0)
     if largest > MAX_PICKLE_BYTES:
-        raise CheckpointError(
-            f"{path} cannot be read as weights: without its tensors it has {largest} bytes, more than {MAX_PICKLE_BYTES}."
-        )
+        raise _unreadable(path, f"without its tensors it has {largest} bytes, more than {MAX_PICKLE_BYTES}.")
 
 
-def _explain(path: Path, error: Exception) -> str:
+def _explain(error: Exception) -> str:
+    """Return in words why torch could not read a file."""
     name = _refused_class(error)
     if name is not None:
         return (
-            f"{path} cannot be read as weights and plain data: it refers to {name}, and unpickling it would run code. In the "
-            f"program that wrote the file, leave the object out, or save it as numbers and text: "
-            f"torch.save({{'state_dict': model.state_dict(), 'hyper_parameters': {{...}}}}, path)."
+            f"it refers to {name}, and unpickling it would run code. In the program that wrote the file, leave the object out, "
+            f"or save it as numbers and text: torch.save({{'state_dict': model.state_dict(), 'hyper_parameters': {{...}}}}, "
+            f"path)."
         )
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        return f"{path} cannot be read as weights: it claims more memory than is available."
+        return "it claims more memory than is available."
     if "legacy .tar format" in str(error):
         return (
-            f"{path} cannot be read as weights: it is a tar archive of torch before 0.1.10, which cannot be read safely. "
-            f"Convert it with an old torch: load it and save it again."
+            "it is a tar archive of torch before 0.1.10, which cannot be read safely. Convert it with an old torch: load it "
+            "and save it again."
         )
     message = "" if isinstance(error, (EOFError, KeyError)) else (str(error).splitlines() or [""])[0]
     reason = "" if not message or "Weights only" in message else f" ({message[:200]})"
-    return f"{path} cannot be read as weights: it is cut off, damaged, or not a file of torch.save{reason}."
+    return f"it is cut off, damaged, or not a file of torch.save{reason}."
 
 
 def _refused_class(error: Exception) -> str | None:
@@ -128,10 +122,8 @@ def _check_expansion(path: Path, content: Any, size: int) -> None:
         if isinstance(value, Tensor):
             tensor_bytes += value.numel() * value.element_size()
         if number > MAX_VALUES or tensor_bytes > max_bytes:
-            raise CheckpointError(
-                f"{path} cannot be read as weights: it has {size} bytes, but its content would take many times as much memory, "
-                f"since it refers to the same values many times."
-            )
+            reason = "its content would take many times as much memory, since it refers to the same values many times"
+            raise _unreadable(path, f"it has {size} bytes, but {reason}.")
 
 
 def _iter_values(content: Any) -> Iterator[Any]:

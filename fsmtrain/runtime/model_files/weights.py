@@ -68,17 +68,14 @@ def build_model(cls: type[M], hparams: HParams | None, state_dict: Mapping[str, 
         ModelError: The class cannot be called like this, or the weights belong to another model.
     """
     try:
-        model = cls() if hparams is None else cls(**vars(hparams)) if _takes_each(cls, hparams) else cls(hparams)
+        names = inspect.signature(cls).parameters
+        takes_each = hparams is not None and "hparams" not in names and vars(hparams).keys() <= names.keys()
+        model = cls() if hparams is None else cls(**vars(hparams)) if takes_each else cls(hparams)
     except TypeError as error:
         arguments = "no argument" if hparams is None else "the saved hparams"
         raise ModelError(f"{cls.__name__} cannot be made with {arguments}: {error}.") from error
     load_model_weights(model, state_dict)
     return model.eval()
-
-
-def _takes_each(cls: type[nn.Module], hparams: HParams) -> bool:
-    names = inspect.signature(cls).parameters
-    return "hparams" not in names and vars(hparams).keys() <= names.keys()
 
 
 def load_model_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
