@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,30 +23,18 @@ from torch.nn.utils.rnn import PackedSequence
 from fsmtrain.runtime.nested import children, iter_tensors, map_nested
 
 
-class CopyStream(Protocol):
-    """A queue of copies beside the queue in which a device computes."""
-
-    def copying(self) -> AbstractContextManager[Any]:
-        """Return a context in which the device's operations go into this queue."""
-        ...
-
-    def synchronize_with(self, tensors: Iterable[Tensor]) -> None:
-        """Make the device wait for these copies, and keep their memory until it has used them."""
-        ...
-
-
-class CudaCopyStream:
-    """A second stream of a GPU, for copies."""
+class CopyStream:
+    """A second CUDA stream of a GPU, for copies beside its computation."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._stream = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def copying(self) -> AbstractContextManager[Any]:
-        """Return a context in which copies run beside the GPU's computation."""
+        """Return a context in which the GPU's operations go into this stream."""
         return torch.cuda.stream(self._stream)
 
     def synchronize_with(self, tensors: Iterable[Tensor]) -> None:
-        """Make the GPU wait, not the host."""
+        """Make the GPU, not the host, wait for these copies, and keep their memory until it has used them."""
         computing = torch.cuda.current_stream(self._device)
         computing.wait_stream(self._stream)
         for tensor in tensors:
@@ -59,12 +47,12 @@ def batch_mover(device: torch.device, stream: CopyStream | None = None) -> Calla
 
     Args:
         device: The device that trains.
-        stream: The queue for the copies. None: a second stream if the device is a CUDA GPU, no separate queue otherwise.
+        stream: The stream for the copies. None: a new one if the device is a CUDA GPU, else none.
     """
     if device.type == "cpu":
         return None
     if stream is None and device.type == "cuda":
-        stream = CudaCopyStream(device)
+        stream = CopyStream(device)
     if stream is None:
         return lambda batch: move_to(batch, device)
 
@@ -109,11 +97,7 @@ def move_to(batch: Any, device: torch.device) -> Any:
             return item.to(device, non_blocking=True)
         return item.to(device)
 
-    return map_nested(move, batch, _is_movable)
-
-
-def _is_movable(value: Any) -> bool:
-    return callable(getattr(value, "to", None))
+    return map_nested(move, batch, lambda value: callable(getattr(value, "to", None)))
 
 
 @lru_cache(maxsize=256)

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from fsmtrain.errors import DataError, ModelError, PositionError
-from fsmtrain.runtime.data.resumable_loader import Position, ResumableLoader
+from fsmtrain.errors import DataError, ModelError
+from fsmtrain.runtime.data.resumable_loader import ResumableLoader
 
 Loader = Iterable[Any]
 
@@ -49,34 +49,31 @@ def as_loader(value: Any, name: str) -> Loader:
     return loader
 
 
-def make_resumable(loader: Loader | ResumableLoader, name: str) -> ResumableLoader:
-    """Return a `ResumableLoader` at the beginning of a loader; one that is passed is returned unchanged.
-
-    To save its position in the data, a run keeps one per loader and passes it in place of the loader.
-    """
-    return loader if isinstance(loader, ResumableLoader) else ResumableLoader(loader, name, length_of(loader))
+def make_resumable(loader: Loader, name: str) -> ResumableLoader:
+    """Return a `ResumableLoader` at the beginning of a loader. A run keeps one per loader."""
+    return ResumableLoader(loader, name, length_of(loader))
 
 
-def make_all_resumable(loaders: Sequence[Loader | ResumableLoader], name: str) -> list[ResumableLoader]:
+def make_all_resumable(loaders: Sequence[Loader], name: str) -> list[ResumableLoader]:
     """Return a `ResumableLoader` for each loader.
 
     If there are several, their names have their index, from 0.
     """
     names = [f"{name}[{index}]" if len(loaders) > 1 else name for index in range(len(loaders))]
-    return [make_resumable(loader, its_name) for loader, its_name in zip(loaders, names, strict=True)]
+    return list(map(make_resumable, loaders, names))
 
 
 class SizedBatches:
     """The batches of one epoch of a loader with a length. None is fetched before it is asked for.
 
-    A `ResumableLoader` with a pass under way continues that pass.
+    A loader with a pass under way continues that pass.
     """
 
-    def __init__(self, loader: Loader | ResumableLoader, name: str, length: int) -> None:
-        self._loader, self._length = make_resumable(loader, name), length
-        self.next = self._loader.next
-        if not self._loader.is_under_way:
-            self._loader.begin()
+    def __init__(self, loader: ResumableLoader, length: int) -> None:
+        self._loader, self._length = loader, length
+        self.next = loader.next
+        if not loader.is_under_way:
+            loader.begin()
 
     def finish(self) -> None:
         """Exhaust a fully consumed torch DataLoader, as a ``for`` loop would.
@@ -89,31 +86,27 @@ class SizedBatches:
             self._loader.exhaust()
         self._loader.end()
 
-    def state_dict(self) -> Position:
-        """Return the loader's position, as of the batches yielded."""
-        return self._loader.state_dict()
-
 
 class StreamedBatches:
     """The batches of one epoch of a stream.
 
     One batch is fetched ahead, so that the last one is known to be the last.
 
-    A `ResumableLoader` with a pass under way continues that pass.
+    A loader with a pass under way continues that pass.
     """
 
-    def __init__(self, loader: Loader | ResumableLoader, name: str) -> None:
-        self._loader, self._name = make_resumable(loader, name), name
-        if not self._loader.is_under_way:
-            self._loader.begin()
-        if not self._loader.is_pending:
+    def __init__(self, loader: ResumableLoader) -> None:
+        self._loader = loader
+        if not loader.is_under_way:
+            loader.begin()
+        if not loader.is_pending:
             self._look_ahead()
 
     def _look_ahead(self) -> None:
         loader = self._loader
         if not loader.has_next() and loader.yielded == 0:
             hint = " It is an iterator, which can be used only once: pass an iterable." if is_iterator(loader.loader) else ""
-            raise DataError(f"{self._name}: the stream ended without any batch.{hint}")
+            raise DataError(f"{loader.name}: the stream ended without any batch.{hint}")
 
     def next(self) -> Any:
         """Return the next batch.
@@ -127,10 +120,6 @@ class StreamedBatches:
     def finish(self) -> None:
         """End the pass. The stream is exhausted already, by the look-ahead."""
         self._loader.end()
-
-    def state_dict(self) -> Position:
-        """Return the loader's position, as of the batches yielded, not of the batch fetched ahead."""
-        return self._loader.state_dict()
 
     @property
     def has_ended(self) -> bool:
@@ -146,7 +135,6 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
     Args:
         loaders: The loaders. Each begins a new pass.
         limits: How many batches to take from each; None takes a stream to its end.
-        name: What the loaders are called in errors.
         place: To continue a pass, its `place`; the loaders are at their positions of then.
 
     Raises:
@@ -154,17 +142,12 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
     """
 
     def __init__(
-        self,
-        loaders: Sequence[Loader | ResumableLoader],
-        limits: Sequence[int | None],
-        name: str,
-        place: tuple[int, int] | None = None,
+        self, loaders: Sequence[ResumableLoader], limits: Sequence[int | None], place: tuple[int, int] | None = None
     ) -> None:
-        self._loaders = make_all_resumable(loaders, name)
-        self._limits = limits
+        self._loaders, self._limits = loaders, limits
         self._index, self._yielded = place or (0, 0)
         if place is None:
-            for loader in self._loaders:
+            for loader in loaders:
                 loader.end()
         self._batches: SizedBatches | StreamedBatches | None = None  # of the present loader
 
@@ -184,7 +167,7 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
         loader = self._loaders[self._index]
         length = length_of(loader.loader)
         is_stream = length is None or self._limits[self._index] is None
-        self._batches = StreamedBatches(loader, loader.name) if is_stream else SizedBatches(loader, loader.name, length or 0)
+        self._batches = StreamedBatches(loader) if is_stream else SizedBatches(loader, length or 0)
         return self._batches
 
     def _loader_is_finished(self) -> bool:
@@ -203,23 +186,3 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
     def place(self) -> tuple[int, int]:
         """The index of the present loader, and the index of the next batch in it, both from 0."""
         return self._index, self._yielded
-
-    def state_dict(self) -> Position:
-        """Return the position of the pass, as of the batches yielded."""
-        loader = self._loaders[min(self._index, len(self._loaders) - 1)]
-        return {"place": self.place, "loader": loader.state_dict()}
-
-    def load_state_dict(self, position: Position) -> None:
-        """Continue a saved pass.
-
-        Raises:
-            PositionError: The pass was over other loaders.
-        """
-        (self._index, self._yielded), self._batches = position["place"], None
-        if self._index > len(self._loaders):
-            raise PositionError(
-                f"cannot resume: the saved pass is in loader {self._index}, counted from 0, and there are only "
-                f"{len(self._loaders)}. Pass the loaders that were saved."
-            )
-        if self._index < len(self._loaders):
-            self._loaders[self._index].load_state_dict(position["loader"])

@@ -65,9 +65,9 @@ class ResumableLoader:
         If that fails, the pass is pending, and nothing has been drawn.
         """
         progress, before = self._progress, evolve(self._progress)
-        self._reset()
+        self.end()
         self.is_under_way = self.is_pending = True
-        progress.start = PassStart.now(self.loader)
+        progress.yielded, progress.is_exhausted, progress.start = 0, False, PassStart.now(self.loader)
         try:
             self._strategy.begin(progress)
         except BaseException:
@@ -135,10 +135,6 @@ class ResumableLoader:
         self.is_under_way = self.is_pending = False
         self._ahead, self._has_looked_ahead, self._state_before = _NOTHING, False, None
 
-    def _reset(self) -> None:
-        self.end()
-        self._progress.yielded, self._progress.is_exhausted = 0, False
-
     def _fetch(self) -> Any:
         progress = self._progress
         try:
@@ -158,7 +154,7 @@ class ResumableLoader:
 
     def state_dict(self) -> Position:
         """Return the position as of the batches yielded. A batch that was fetched ahead does not count."""
-        progress = self._progress
+        progress, is_iterator = self._progress, isinstance(self.loader, Iterator)
         state = self._state_before
         if state is None:
             is_under_way = self.is_under_way and not self.is_pending
@@ -174,7 +170,7 @@ class ResumableLoader:
             "is_exhausted": progress.is_exhausted,
             "has_looked_ahead": self._has_looked_ahead,
             "start": progress.start and progress.start.state_dict(),
-            "first_start": progress.first_start.state_dict() if progress.first_start and self._is_iterator() else None,
+            "first_start": progress.first_start.state_dict() if progress.first_start and is_iterator else None,
             "rng": get_loader_rng_state(self.loader),
         }
 
@@ -185,12 +181,10 @@ class ResumableLoader:
             PositionError: The position was saved with another kind of loader, or another length.
         """
         self._validate(position)
-        self._reset()
+        self.end()
         start, first_start = (position[key] and PassStart(**position[key]) for key in ("start", "first_start"))
-        names = ("yielded", "fetched", "is_exhausted")
-        self._progress = progress = LoaderProgress(
-            **{name: position[name] for name in names}, start=start, first_start=first_start
-        )
+        counts = {name: position[name] for name in ("yielded", "fetched", "is_exhausted")}
+        self._progress = progress = LoaderProgress(**counts, start=start, first_start=first_start)
         with preserve_global_states():
             if position["is_under_way"] and not position["is_pending"]:
                 self._strategy.resume_pass(progress, position["strategy_state"])
@@ -202,9 +196,6 @@ class ResumableLoader:
                     progress.is_exhausted = False  # a torchdata loader has left its end by now
                 set_loader_rng_state(self.loader, position["rng"], self.name)
         self.is_under_way, self.is_pending = position["is_under_way"], position["is_pending"]
-
-    def _is_iterator(self) -> bool:
-        return isinstance(self.loader, Iterator)
 
     def _signature(self) -> dict[str, Any]:
         """Return what another loader must have in common with this one to resume at its positions."""

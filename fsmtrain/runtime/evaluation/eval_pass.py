@@ -106,7 +106,7 @@ class EvalPass:
         self._outputs = [[] for _ in self._loaders]
         self._averages, self._bar_names = Averages(), set()
         self._signals.pass_ended = False
-        self._batches = EvaluationBatches(self._loaders, self._limits, f"{self._kind}_dataloader")
+        self._batches = EvaluationBatches(self._loaders, self._limits)
         return self._batches
 
     def _fetch(self, batches: EvaluationBatches) -> tuple[int, int, Any]:
@@ -189,7 +189,7 @@ class EvalPass:
         if state is None:
             return
         loader_i, batch_nb = state["place"]
-        self._batches = EvaluationBatches(self._loaders, self._limits, f"{self._kind}_dataloader", (loader_i, batch_nb))
+        self._batches = EvaluationBatches(self._loaders, self._limits, (loader_i, batch_nb))
         self._modes = list(zip(self._model.modules(), state["modes"], strict=True))
         self._averages = Averages(state["sums"], state["counts"])
         self._outputs = state["outputs"]

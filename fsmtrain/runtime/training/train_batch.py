@@ -92,9 +92,9 @@ class TrainBatch:
         return list(splits)
 
     def _begin_epoch(self) -> SizedBatches | StreamedBatches:
-        loader, name = self._run.loaders.train, "train_dataloader"
+        loader = self._run.loaders.train
         length = length_of(loader.loader)
-        self._batches = StreamedBatches(loader, name) if length is None else SizedBatches(loader, name, length)
+        self._batches = StreamedBatches(loader) if length is None else SizedBatches(loader, length)
         return self._batches
 
     def resume_epoch(self) -> None:

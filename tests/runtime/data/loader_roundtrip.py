@@ -199,7 +199,7 @@ def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, s
         if not cursor.is_under_way and hasattr(getattr(loader, "sampler", None), "set_epoch"):
             loader.sampler.set_epoch(epoch)
         length = length_of(loader)
-        batches = StreamedBatches(cursor, "train") if length is None else SizedBatches(cursor, "train", length)
+        batches = StreamedBatches(cursor) if length is None else SizedBatches(cursor, length)
 
         def is_over(batches: SizedBatches | StreamedBatches = batches, last: int | None = share or length) -> bool:
             return cursor.yielded > 0 and batches.has_ended if isinstance(batches, StreamedBatches) else cursor.yielded == last

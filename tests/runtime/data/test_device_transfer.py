@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
-from fsmtrain.runtime.data.device_transfer import CudaCopyStream, batch_mover, move_to
+from fsmtrain.runtime.data.device_transfer import CopyStream, batch_mover, move_to
 from fsmtrain.runtime.nested import iter_tensors
 
 META = torch.device("meta")
 
 
-class RecordedStream:
+class RecordedStream(CopyStream):
     """A copy stream that records what happens in which order."""
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ def test_a_batch_on_a_device_already_is_not_copied_in_the_copy_stream() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_batch_on_the_gpu_equals_the_batch_on_the_host() -> None:
     device = torch.device("cuda")
-    move = batch_mover(device, CudaCopyStream(device))
+    move = batch_mover(device, CopyStream(device))
     assert move is not None
     for _ in range(50):
         batch = torch.randn(1 << 16).pin_memory()

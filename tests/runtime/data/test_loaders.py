@@ -17,6 +17,8 @@ from fsmtrain.runtime.data.loaders import (
     as_loader,
     as_loaders,
     length_of,
+    make_all_resumable,
+    make_resumable,
 )
 from tests.models import Linear, Samples, Validated, batches, machine_of, state_notes, stream, trained
 
@@ -285,7 +287,7 @@ def test_an_empty_val_loader_is_nothing_to_validate() -> None:
 
 def test_a_stream_is_fetched_one_batch_ahead_so_that_its_last_batch_is_known() -> None:
     source = Unsized(3)
-    ahead = StreamedBatches(source, "train_dataloader")
+    ahead = StreamedBatches(make_resumable(source, "train_dataloader"))
     assert source.inner.taken == [0]
     assert [(ahead.next(), ahead.has_ended) for _ in range(3)] == [(0, False), (1, False), (2, True)]
 
@@ -355,7 +357,7 @@ def test_a_fraction_of_an_epoch_is_unknown_for_a_stream() -> None:
 
 def test_a_pass_takes_its_loaders_in_order_up_to_their_limits() -> None:
     loaders: list[Any] = [Listed(3), Listed(2), Unsized(4), Unsized(3)]
-    taken = list(EvaluationBatches(loaders, [2, 0, None, 2], "val_dataloader"))
+    taken = list(EvaluationBatches(make_all_resumable(loaders, "val_dataloader"), [2, 0, None, 2]))
     assert taken == [(0, 0, 0), (0, 1, 1), (2, 0, 0), (2, 1, 1), (2, 2, 2), (2, 3, 3), (3, 0, 0), (3, 1, 1)]
 
 

@@ -23,8 +23,8 @@ from torch.utils.data.distributed import DistributedSampler
 
 from fsmtrain import SeededDataLoader
 from fsmtrain.errors import PositionError
-from fsmtrain.runtime.data.loaders import EvaluationBatches, SizedBatches, StreamedBatches, make_resumable
-from fsmtrain.runtime.data.resumable_loader import STRATEGIES
+from fsmtrain.runtime.data.loaders import EvaluationBatches, SizedBatches, StreamedBatches, make_all_resumable, make_resumable
+from fsmtrain.runtime.data.resumable_loader import STRATEGIES, ResumableLoader
 from fsmtrain.runtime.rng import get_global_states, seed_all, to_plain
 from tests.runtime.data.loader_roundtrip import (
     ITEMS,
@@ -279,9 +279,9 @@ def test_a_loader_that_ends_before_the_position_is_an_error() -> None:
 
 
 def test_the_position_of_a_stream_does_not_count_the_look_ahead() -> None:
-    batches = StreamedBatches(ItemStream(RecordedItems()), "train_dataloader")
-    batches.next()
-    assert batches.state_dict()["yielded"] == batches.state_dict()["fetched"] == 1
+    loader = make_resumable(ItemStream(RecordedItems()), "train_dataloader")
+    StreamedBatches(loader).next()
+    assert loader.state_dict()["yielded"] == loader.state_dict()["fetched"] == 1
 
 
 def test_a_new_pass_draws_what_a_for_loop_draws() -> None:
@@ -289,45 +289,45 @@ def test_a_new_pass_draws_what_a_for_loop_draws() -> None:
     seed_all(1)
     expected = [*loader], to_plain(get_global_states())
     seed_all(1)
-    batches = SizedBatches(loader, "train_dataloader", len(loader))
+    batches = SizedBatches(make_resumable(loader, "train_dataloader"), len(loader))
     taken = [batches.next() for _ in range(len(loader))]
     batches.finish()
     assert same_bytes((taken, to_plain(get_global_states())), expected)
 
 
 def test_a_pass_over_several_loaders_resumes_in_its_loader_at_its_batch() -> None:
-    def begin() -> EvaluationBatches:
+    def new_loaders() -> list[ResumableLoader]:
         loaders: list[Any] = [
             Loader(RecordedItems(), shuffle=True),
             RecordedItems(0),
             Loader(ItemStream(RecordedItems(5))),
             SeededDataLoader(RecordedItems(), 4),
         ]
-        return EvaluationBatches([make_resumable(loader, "val") for loader in loaders], [3, 0, None, 2], "val_dataloader")
+        return make_all_resumable(loaders, "val_dataloader")
 
     torch.manual_seed(3)
-    batches, given, positions = begin(), [], []
-    positions.append((batches.state_dict(), batches.has_ended))
+    limits, loaders, given = [3, 0, None, 2], new_loaders(), []
+    batches = EvaluationBatches(loaders, limits)
+    positions = [(batches.place, loaders[0].state_dict(), batches.has_ended)]
     for item in batches:
         given.append(item)
-        positions.append((batches.state_dict(), batches.has_ended))
+        positions.append((batches.place, loaders[batches.place[0]].state_dict(), batches.has_ended))
     assert [index for index, _, _ in given] == [0, 0, 0, 2, 2, 2, 3, 3]
     assert [batch_nb for _, batch_nb, _ in given] == [0, 1, 2, 0, 1, 2, 0, 1]
-    assert [ended for _, ended in positions] == [False] * 8 + [True]
-    for i, (position, _) in enumerate(positions):
+    assert [ended for _, _, ended in positions] == [False] * 8 + [True]
+    for i, (place, position, _) in enumerate(positions):
         if i:  # before its first batch a pass is begun, not gone on with
-            rest = begin()
+            loaders = new_loaders()
             with warnings.catch_warnings(record=True):
-                rest.load_state_dict(position)
-            assert same_bytes([*rest], given[i:])
+                loaders[place[0]].load_state_dict(position)
+            assert same_bytes([*EvaluationBatches(loaders, limits, place)], given[i:])
 
 
 def test_a_pass_after_an_unfinished_one_begins_at_the_first_batch() -> None:
     cursors = [make_resumable(Loader(RecordedItems()), "val")]
-    next(EvaluationBatches(cursors, [2], "val_dataloader"))
-    assert same_bytes(
-        [*EvaluationBatches(cursors, [2], "val_dataloader")], [*EvaluationBatches([Loader(RecordedItems())], [2], "val")]
-    )
+    next(EvaluationBatches(cursors, [2]))
+    others = [make_resumable(Loader(RecordedItems()), "val")]
+    assert same_bytes([*EvaluationBatches(cursors, [2])], [*EvaluationBatches(others, [2])])
 
 
 SCRIPT = """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
 from fsmtrain.runtime.data.loader_rng import get_loader_rng_state, set_loader_rng_state
-from fsmtrain.runtime.data.resume_strategies.replay import load_again, replay_from
+from fsmtrain.runtime.data.resume_strategies.replay import load_again, replay
 from fsmtrain.runtime.data.resume_strategies.resume_strategy import LoaderProgress, ResumeStrategy
 from fsmtrain.runtime.data.resume_strategies.skip_batches import iter_from, swapped
 from fsmtrain.runtime.rng import GlobalStates, get_global_states, global_states_are, preserve_global_states
@@ -78,16 +79,14 @@ class FastForwardStrategy(ResumeStrategy):
 
         A subclass that does not use its sampler has to load them again.
         """
-        loader, start = self.loader, progress.start
-        assert start is not None
+        loader = self.loader
         self._detects_draws = skipped > 0 and loader.num_workers > 0 and not loader.persistent_workers
         with _DrawDetector(loader).attached() if self._detects_draws else contextlib.nullcontext():
-            self.iterator = iter_from(
-                loader, skipped, self.name, lambda: start.restore(loader, self.name), workers_live=self._workers_had_lived
-            )
+            rewind = partial(self.rewind, progress)
+            self.iterator = iter_from(loader, skipped, self.name, rewind, workers_live=self._workers_had_lived)
         if self.iterator is None:
             self._detects_draws = False
-            self.iterator = replay_from(loader, self.name, start, skipped)
+            self.iterator = replay(self, progress, skipped)
 
     def _load_again(self, progress: LoaderProgress) -> Any:
         """Return the next batch, from new workers that have loaded all batches before it as well."""
@@ -97,10 +96,9 @@ class FastForwardStrategy(ResumeStrategy):
         )
         self.end()
         own_states = get_loader_rng_state(self.loader)
-        assert progress.start is not None
         try:
             with preserve_global_states():
-                progress.start.restore(self.loader, self.name)
+                self.rewind(progress)
                 self.iterator = iter(self.loader)
                 load_again(self.iterator, progress.yielded, self.name)
                 return next(self.iterator)

@@ -46,8 +46,7 @@ class StateDictStrategy(ResumeStrategy):
             iter(self.loader)  # the pass that was left early; the next call begins another
 
     def _load(self, progress: LoaderProgress, state: dict[str, Any]) -> None:
-        assert progress.start is not None
-        progress.start.restore(self.loader, self.name)
+        self.rewind(progress)
         self.loader.load_state_dict(state["loader"])
 
     def _warn_of_samplers(self) -> None:

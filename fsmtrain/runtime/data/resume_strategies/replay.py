@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fsmtrain.errors import PositionError
-from fsmtrain.runtime.data.resume_strategies.resume_strategy import LoaderProgress, PassStart, ResumeStrategy
+from fsmtrain.runtime.data.resume_strategies.resume_strategy import LoaderProgress, ResumeStrategy
 from fsmtrain.runtime.rng import get_global_states, global_states_are
 from fsmtrain.user_warnings import warn
 from fsmtrain.wording import plural
@@ -30,36 +30,27 @@ class ReplayStrategy(ResumeStrategy):
         return True
 
     def resume_pass(self, progress: LoaderProgress, state: dict[str, Any]) -> None:
-        """Load the batches of the pass again."""
-        self.iterator = replay(self.loader, self.name, progress)
+        """Load the batches of the pass again. An iterator has one pass, which lasts all epochs."""
+        count = progress.yielded
+        if isinstance(self.loader, Iterator):
+            progress.start, count = progress.first_start, progress.fetched
+        self.iterator = replay(self, progress, count)
 
     def restore_between_passes(self, progress: LoaderProgress, state: dict[str, Any]) -> None:
         """Load the batches of an iterator again: its next epoch goes on where the last one ended."""
         if isinstance(self.loader, Iterator):
-            self.iterator = replay(self.loader, self.name, progress)
+            self.resume_pass(progress, state)
 
 
-def replay(loader: Any, name: str, progress: LoaderProgress) -> Iterator[Any]:
-    """Begin a pass and take the batches that it has yielded.
-
-    An iterator has one pass, which lasts all epochs.
-    """
-    count = progress.yielded
-    if isinstance(loader, Iterator):
-        progress.start, count = progress.first_start, progress.fetched
-    assert progress.start is not None
-    return replay_from(loader, name, progress.start, count)
-
-
-def replay_from(loader: Any, name: str, start: PassStart, count: int) -> Iterator[Any]:
-    """Begin a pass in these random states and take its first batches."""
-    start.restore(loader, name)
-    iterator: Iterator[Any] = iter(loader)
-    if isinstance(loader, (list, tuple)):
+def replay(strategy: ResumeStrategy, progress: LoaderProgress, count: int) -> Iterator[Any]:
+    """Begin the last pass again, in the random states of its start, and take its first batches."""
+    strategy.rewind(progress)
+    iterator: Iterator[Any] = iter(strategy.loader)
+    if isinstance(strategy.loader, (list, tuple)):
         for _ in range(count):
             next(iterator)
     elif count:
-        load_again(iterator, count, name)
+        load_again(iterator, count, strategy.name)
     return iterator
 
 

@@ -74,6 +74,11 @@ class ResumeStrategy(ABC):
     def restore_between_passes(self, progress: LoaderProgress, state: dict[str, Any]) -> None:
         """Bring the loader to where it was between two passes. The caller restores its own generators."""
 
+    def rewind(self, progress: LoaderProgress) -> None:
+        """Set every generator to its state just before the last pass began."""
+        assert progress.start is not None
+        progress.start.restore(self.loader, self.name)
+
     def begin(self, progress: LoaderProgress) -> None:
         """Begin a pass, as a ``for`` loop does."""
         self.iterator = iter(self.loader)
