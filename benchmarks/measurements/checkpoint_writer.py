@@ -12,6 +12,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -68,9 +69,9 @@ def print_parts(training: Training, folder: Path) -> None:
         state = training.state()
         encode(state)
         marks.append(time.process_time())
-        fresh = take_snapshot(state, {})
+        fresh = take_snapshot(encode(state), {})
         marks.append(time.process_time())
-        taken = take_snapshot(state, {}, reuse=taken)
+        taken = take_snapshot(encode(state), {}, reuse=taken)
         marks.append(time.process_time())
         store.write(fresh.encoded, fresh.metadata)
         marks.append(time.process_time())
@@ -99,7 +100,7 @@ def main() -> None:
         print_parts(training, Path(folder) / "parts")
         for _ in range(options.rounds):
             wall, thread, _ = timed(training, options.batches, None)
-            with BackgroundWriter(Store(Path(folder) / "runs"), keep_newest(2)) as writer:
+            with closing(BackgroundWriter(Store(Path(folder) / "runs"), keep_newest(2))) as writer:
                 saving_wall, saving_thread, submitting = timed(training, options.batches, writer)
             wall_ratios.append(saving_wall / wall)
             thread_ratios.append(saving_thread / thread)

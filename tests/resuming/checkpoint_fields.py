@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from fsmtrain import Machine
-from fsmtrain.runtime.checkpoint_files.codec.codec import decode
+from fsmtrain.runtime.checkpoint_files.codec.codec import decode, encode
 from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, take_run_snapshot
@@ -106,7 +106,7 @@ def state_trees(scenario: Scenario, every: int) -> Iterator[Any]:
     machine = scenario([])
     for number, _ in enumerate(machine):
         if number % every == every - 1 or machine.state.is_final:
-            taken = take_snapshot({"tree": state_tree(machine)}, {})
+            taken = take_snapshot(encode({"tree": state_tree(machine)}), {})
             yield decode(taken.encoded)["tree"]
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import frozen
 
 from fsmtrain.runtime.checkpoint_files.files import Files, close_quietly
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _CHUNK_BYTES = 2**20  # smaller parts are joined into one write
 
@@ -90,13 +87,13 @@ class Reader:
         if len(target) > self.remaining:
             raise ValueError("it is cut off")
         self.remaining -= len(target)
-        whole = target
-        while target:
-            count = self._files.read(self._handle, target)
+        missing = target
+        while missing:
+            count = self._files.read(self._handle, missing)
             if count <= 0:
                 raise ValueError("it is cut off")
-            target = target[count:]
-        self._digest.update(whole)
+            missing = missing[count:]
+        self._digest.update(target)
 
     def read(self, count: int) -> bytes:
         """Return the next bytes.
@@ -104,8 +101,6 @@ class Reader:
         Raises:
             ValueError: The file has fewer.
         """
-        if count > self.remaining:
-            raise ValueError("it is cut off")
         data = bytearray(count)
         self.read_into(memoryview(data))
         return bytes(data)

@@ -129,10 +129,11 @@ class Files:
         return None
 
 
-def close_quietly(files: Files, handle: int) -> None:
-    """Close a file, and ignore errors."""
-    with contextlib.suppress(OSError):
-        files.close(handle)
+def close_quietly(files: Files, handle: int | None) -> None:
+    """Close a file, if there is one, and ignore errors."""
+    if handle is not None:
+        with contextlib.suppress(OSError):
+            files.close(handle)
 
 
 def _read(handle: int, into: memoryview) -> int:

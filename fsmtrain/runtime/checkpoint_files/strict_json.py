@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import accumulate
 from typing import Any
 
 MAX_DEPTH = 400  # levels of brackets; more than the codec ever writes
@@ -16,7 +17,7 @@ def dump(value: Any, *, indent: int | None = None) -> bytes:
     Raises:
         ValueError: A float is not finite.
     """
-    separators = (",", ":") if indent is None else (",", ": ")
+    separators = (",", ":") if indent is None else None
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators, indent=indent).encode()
 
 
@@ -44,16 +45,9 @@ def _depth(text: bytes) -> int:
     >>> _depth(b'{"a": [1, "]["]}')
     2
     """
-    depth = deepest = 0
-    for match in _STRINGS_AND_BRACKETS.finditer(text):
-        if match[0] in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-            if deepest > MAX_DEPTH:
-                break
-        elif match[0] in b"]}":
-            depth -= 1
-    return deepest
+    matches = (match[0] for match in _STRINGS_AND_BRACKETS.finditer(text))
+    steps = (1 if match in b"[{" else -1 for match in matches if match in b"[]{}")
+    return max(accumulate(steps), default=0)
 
 
 def _reject_constant(constant: str) -> Any:

@@ -11,7 +11,7 @@ from attrs import frozen
 class TreePath:
     """The steps from the root of a tree to a value: keys and positions.
 
-    >>> path = TreePath().key("optimizers").at(0).key("state").key(3).key("exp_avg")
+    >>> path = TreePath().key("optimizers").key(0).key("state").key(3).key("exp_avg")
     >>> str(path), path.name
     ("optimizers[0]['state'][3]['exp_avg']", 'optimizers.0.state.3.exp_avg')
     >>> str(TreePath())
@@ -22,22 +22,13 @@ class TreePath:
     step: Any = None
 
     def key(self, key: Any) -> TreePath:
-        """Return the path of a mapping's value."""
+        """Return the path of a mapping's value, or of a sequence's item by its position, from 0."""
         return TreePath(self, key)
-
-    def at(self, position: int) -> TreePath:
-        """Return the path of a sequence's item, counted from 0."""
-        return TreePath(self, position)
 
     @property
     def steps(self) -> list[Any]:
         """The keys and positions, from the root."""
-        steps = []
-        path = self
-        while path.parent is not None:
-            steps.append(path.step)
-            path = path.parent
-        return steps[::-1]
+        return [] if self.parent is None else [*self.parent.steps, self.step]
 
     @property
     def name(self) -> str:
@@ -49,9 +40,8 @@ class TreePath:
         steps = self.steps
         if not steps:
             return "the value"
-        first, *others = steps
-        bare = isinstance(first, str) and first.isidentifier()
-        return "".join([first if bare else f"[{_step_text(first)}]", *(f"[{_step_text(step)}]" for step in others)])
+        first = steps.pop(0) if isinstance(steps[0], str) and steps[0].isidentifier() else ""
+        return first + "".join(f"[{_step_text(step)}]" for step in steps)
 
 
 def _step_text(step: Any) -> str:

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def kill_at_operation(folder: Path, at: int) -> bool:
 
 def keep_saving(folder: Path) -> None:
     """A run that saves in the background as fast as it can."""
-    with BackgroundWriter(Store(folder), keep_newest(2)) as writer:
+    with closing(BackgroundWriter(Store(folder), keep_newest(2))) as writer:
         for number in range(1, 1000):
             writer.submit(sample_state(number, 100_000), {})
             time.sleep(0.001)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 MAX_DEPTH = 64  # nested containers in a state tree
-MAX_JSON_INT = 2**53  # ints from here on are written as text: many JSON readers convert them to floats
 
 FACTORIES: dict[str, Callable[[], Any] | None] = {
     "none": None, "int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict, "set": set, "tuple": tuple,
@@ -28,12 +27,21 @@ def float_to_text(value: float) -> str:
 
 def text_to_float(text: Any) -> float:
     """Parse the text of a float."""
-    if type(text) is not str:
-        raise TypeError("it must be text")
-    if len(text) == 16 and text[:3] in ("7ff", "fff"):
+    if len(expect_text(text)) == 16 and text[:3] in ("7ff", "fff"):
         value: float = struct.unpack(">d", bytes.fromhex(text))[0]
         return value
     return float(text)
+
+
+def expect_text(value: Any) -> str:
+    """Return a value that must be text.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if type(value) is not str:
+        raise TypeError("it must be text")
+    return value
 
 
 def describe_type(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fsmtrain.errors import CodecError
-from fsmtrain.runtime.checkpoint_files.codec.codec_common import FACTORIES, MAX_DEPTH, describe_type, text_to_float
+from fsmtrain.runtime.checkpoint_files.codec.codec_common import FACTORIES, MAX_DEPTH, describe_type, expect_text, text_to_float
 from fsmtrain.runtime.checkpoint_files.tensors import numpy_arrays
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_NAME
 from fsmtrain.runtime.checkpoint_files.tensors.tensor_resolver import TensorResolver
@@ -24,8 +24,8 @@ from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 class Decoder:
     """Decodes one state tree. Anything invalid raises a `CodecError` with its path."""
 
-    def __init__(self, restoring: TensorResolver) -> None:
-        self.resolver = restoring
+    def __init__(self, resolver: TensorResolver) -> None:
+        self.resolver = resolver
 
     def decode(self, value: Any, path: TreePath, depth: int) -> Any:
         """Decode a JSON value. `depth` is how many containers it is in."""
@@ -61,7 +61,7 @@ class Decoder:
             raise TypeError("its items must be a list")
         if set(map(type, values)) == {int}:
             return list(values)
-        return [self.decode(value, path.at(position), depth) for position, value in enumerate(values)]
+        return [self.decode(value, path.key(position), depth) for position, value in enumerate(values)]
 
     def decode_pairs(self, pairs: Any, path: TreePath, depth: int) -> list[tuple[Any, Any]]:
         """Decode the keys and values of a mapping."""
@@ -123,7 +123,7 @@ TAGS: dict[str, Callable[[Decoder, Any, TreePath, int], Any]] = {
     "$complex": lambda decoder, value, path, depth: complex(*map(text_to_float, _expect_list(value, path, 2))),
     "$range": lambda decoder, value, path, depth: range(*(int(part, 16) for part in _expect_list(value, path, 3))),
     "$size": lambda decoder, value, path, depth: torch.Size(_expect_list(value, path)),
-    "$device": lambda decoder, value, path, depth: torch.device(_expect_text(value)),
+    "$device": lambda decoder, value, path, depth: torch.device(expect_text(value)),
     "$dtype": lambda decoder, value, path, depth: DTYPE_OF_NAME[value],
 }
 
@@ -131,10 +131,4 @@ TAGS: dict[str, Callable[[Decoder, Any, TreePath, int], Any]] = {
 def _expect_list(value: Any, path: TreePath, length: int | None = None) -> list[Any]:
     if type(value) is not list or length not in (None, len(value)):
         raise CodecError(f"{path}: it must be a list{'' if length is None else f' of {length}'}.")
-    return value
-
-
-def _expect_text(value: Any) -> str:
-    if type(value) is not str:
-        raise TypeError("it must be text")
     return value

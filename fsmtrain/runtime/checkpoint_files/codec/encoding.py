@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,18 +15,14 @@ from torch import Tensor, nn
 
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files import strict_json
-from fsmtrain.runtime.checkpoint_files.codec.codec_common import (
-    FACTORIES,
-    MAX_DEPTH,
-    MAX_JSON_INT,
-    describe_type,
-    float_to_text,
-)
+from fsmtrain.runtime.checkpoint_files.codec.codec_common import FACTORIES, MAX_DEPTH, describe_type, float_to_text
 from fsmtrain.runtime.checkpoint_files.tensors import numpy_arrays
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_NAME, dtype_name
 from fsmtrain.runtime.checkpoint_files.tensors.tensor_collector import TensorCollector
 from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
+MAX_JSON_INT = 2**53  # ints from here on are written as text: many JSON readers convert them to floats
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNCHANGED_TYPES = {bool, type(None)}
 
 
@@ -91,7 +88,7 @@ class Encoder:
         values = list(values)
         if set(map(type, values)) == {int} and -MAX_JSON_INT < min(values) <= max(values) < MAX_JSON_INT:
             return values  # a shortcut: orders of data sets are long
-        return [self.encode(value, path.at(position), depth) for position, value in enumerate(values)]
+        return [self.encode(value, path.key(position), depth) for position, value in enumerate(values)]
 
     def encode_set(self, values: Iterable[Any], path: TreePath, depth: int) -> list[Any]:
         """Encode the items of a set, in an order that does not depend on their hashes."""
@@ -170,13 +167,7 @@ def _supported_dtype_name(name: str) -> str:
 
 def _is_text(value: str) -> bool:
     """Return whether a text can be encoded as UTF-8: it has no lone surrogates."""
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return value.isascii() or not _LONE_SURROGATE.search(value)
 
 
 def _advice(value: Any) -> str:

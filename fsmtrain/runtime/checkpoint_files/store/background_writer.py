@@ -11,10 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
-
-from attrs import frozen
+from typing import Any
 
 from fsmtrain.errors import CheckpointError, FsmtrainError
 from fsmtrain.runtime.checkpoint_files.checked_io import error_text
@@ -22,23 +19,15 @@ from fsmtrain.runtime.checkpoint_files.codec.codec import encode
 from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import encode_metadata
 from fsmtrain.runtime.checkpoint_files.store.retention import RetentionPolicy
-from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, copy_encoded
+from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, take_snapshot
 from fsmtrain.user_warnings import warn
-
-MAX_KEPT_ERRORS = 100
-
-
-@frozen(eq=False)
-class _Job:
-    snapshot: Snapshot
-    must_keep: bool
 
 
 class BackgroundWriter:
     """Writes checkpoints in a thread of its own, which lives only while there is something to write.
 
-    The process does not end before the last checkpoint is written, not even after an exception. Use it as a context manager, or
-    call `close`, so that the last errors are reported too.
+    The process does not end before the last checkpoint is written, not even after an exception. Call `close` at the end, which
+    reports the last errors.
 
     Args:
         store: Where to save.
@@ -48,20 +37,16 @@ class BackgroundWriter:
 
     Attributes:
         last_saved: The last checkpoint that was saved and is durable.
-        states_replaced: How many states were never written because a newer one came.
-        errors: The first errors, at most `MAX_KEPT_ERRORS`.
     """
 
     def __init__(self, store: Store, policy: RetentionPolicy | None = None, report: Callable[[str], None] = warn) -> None:
         self.store = store
         self.last_saved: Path | None = None
-        self.states_replaced = 0
-        self.errors: list[BaseException] = []
         self._policy = policy
         self._report = report
         self._changed = threading.Condition()
-        self._waiting: _Job | None = None
-        self._is_writing = False
+        self._waiting: Snapshot | None = None
+        self._must_keep_waiting = self._is_writing = False
         self._spare: Snapshot | None = None
         self._unreported: list[BaseException] = []
         self._error_counts: Counter[tuple[Any, ...]] = Counter()
@@ -80,18 +65,20 @@ class BackgroundWriter:
         self.poll()
         encoded, encoded_metadata = encode(tree), encode_metadata(metadata)
         try:
-            job = _Job(copy_encoded(encoded, encoded_metadata, self._reusable_snapshot()), must_keep)
+            snapshot = take_snapshot(encoded, encoded_metadata, self._reusable_snapshot())
         except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError
             message = f"{self.store.folder}: the checkpoint was not saved: the state could not be copied: {error_text(error)}"
             self._record_error(CheckpointError(message))
             self.poll()
             return
         with self._changed:
-            self._waiting = job
-            starts = not self._is_writing
-            self._is_writing = True
+            self._waiting, self._must_keep_waiting = snapshot, must_keep
+            starts, self._is_writing = not self._is_writing, True
         if starts:
-            self._start_thread()
+            try:
+                threading.Thread(target=self._write_all, name="fsmtrain saving").start()
+            except RuntimeError:  # no thread can be started, for example at interpreter exit
+                self._write_all()
 
     def poll(self) -> None:
         """Report new errors. Does not wait."""
@@ -116,46 +103,33 @@ class BackgroundWriter:
                 self._report(f"{self.store.folder}: {count} checkpoints were not saved, for the same reason: {reason}.")
         self._error_counts.clear()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
     def _reusable_snapshot(self) -> Snapshot | None:
         """Return a snapshot to reuse: the one waiting, which is dropped, or one that has been written."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting is None or not self._waiting.must_keep)
+            self._changed.wait_for(lambda: self._waiting is None or not self._must_keep_waiting)
             if self._waiting is not None:
-                dropped, self._waiting = self._waiting.snapshot, None
-                self.states_replaced += 1
+                dropped, self._waiting = self._waiting, None
                 return dropped
             spare, self._spare = self._spare, None
             return spare
 
-    def _start_thread(self) -> None:
-        try:
-            threading.Thread(target=self._write_all, name="fsmtrain saving").start()
-        except RuntimeError:  # no thread can be started, for example at interpreter exit
-            self._write_all()
-
     def _write_all(self) -> None:
         while True:
             with self._changed:
-                job, self._waiting = self._waiting, None
-                self._is_writing = job is not None
+                snapshot, self._waiting = self._waiting, None
+                self._is_writing = snapshot is not None
                 self._changed.notify_all()
-            if job is None:
+            if snapshot is None:
                 return
             try:
-                job.snapshot.wait()
-                self.last_saved = self.store.write(job.snapshot.encoded, job.snapshot.metadata)
+                snapshot.wait()
+                self.last_saved = self.store.write(snapshot.encoded, snapshot.metadata)
                 if self._policy is not None:
                     self.store.prune(self._policy)
             except BaseException as error:
                 self._record_error(error)
             with self._changed:
-                self._spare = job.snapshot
+                self._spare = snapshot
 
     def _record_error(self, error: BaseException) -> None:
         cause = error.__cause__ or error
@@ -164,5 +138,3 @@ class BackgroundWriter:
             self._error_counts[kind] += 1
             if self._error_counts[kind] == 1:
                 self._unreported.append(error)
-            if len(self.errors) < MAX_KEPT_ERRORS:
-                self.errors.append(error)

@@ -33,25 +33,14 @@ MAX_STATE_BYTES = 2**28  # bytes of JSON
 _MODEL_KEY = "model."
 
 
-@frozen
-class SkippedCheckpoint:
-    """A checkpoint that cannot be loaded, and the reason."""
-
-    path: Path
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
 @frozen(eq=False)
 class LoadedCheckpoint:
-    """A checkpoint's content, and newer checkpoints that were skipped. All tensors are in host memory."""
+    """A checkpoint's content. All tensors are in host memory."""
 
     path: Path
     tree: Any
     metadata: dict[str, Any]
-    skipped: tuple[SkippedCheckpoint, ...] = ()
+    skipped: tuple[str, ...] = ()  # newer checkpoints that cannot be loaded: their paths, with the reason
 
 
 def write_checkpoint(files: Files, folder: str, encoded: Encoded, metadata: dict[str, Any]) -> None:
@@ -67,15 +56,14 @@ def write_checkpoint(files: Files, folder: str, encoded: Encoded, metadata: dict
             f"without its tensors the state has {len(text)} bytes, more than {MAX_STATE_BYTES}. "
             f"Keep long lists of numbers as tensors or arrays"
         )
-    model = {name: tensor for name, tensor in encoded.tensors.items() if name.startswith(_MODEL_KEY)}
-    others = {name: tensor for name, tensor in encoded.tensors.items() if name not in model}
+    model = {name.removeprefix(_MODEL_KEY): tensor for name, tensor in encoded.tensors.items() if name.startswith(_MODEL_KEY)}
+    others = {name: tensor for name, tensor in encoded.tensors.items() if not name.startswith(_MODEL_KEY)}
     contents = {
         STATE: write_file(files, os.path.join(folder, STATE), [text]),
         TENSORS: write_tensors(files, os.path.join(folder, TENSORS), others),
     }
     if model:
-        named = {name.removeprefix(_MODEL_KEY): tensor for name, tensor in model.items()}
-        contents[MODEL] = write_tensors(files, os.path.join(folder, MODEL), named)
+        contents[MODEL] = write_tensors(files, os.path.join(folder, MODEL), model)
     write_manifest(files, os.path.join(folder, MANIFEST), metadata, contents)
     files.sync_folder(folder)
 

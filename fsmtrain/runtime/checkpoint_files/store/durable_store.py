@@ -16,13 +16,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
+
 from fsmtrain.errors import CheckpointError
 from fsmtrain.runtime.checkpoint_files.checked_io import error_text
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, encode
 from fsmtrain.runtime.checkpoint_files.files import Files, close_quietly
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import (
     LoadedCheckpoint,
-    SkippedCheckpoint,
     load_manifest,
     read_checkpoint,
     write_checkpoint,
@@ -94,17 +95,14 @@ class Store:
         Raises:
             CheckpointError: There are checkpoints, but none is valid.
         """
-        skipped: list[SkippedCheckpoint] = []
+        skipped: list[str] = []
         for number in reversed(self.numbers()):
             try:
-                loaded = self.load(number)
+                return evolve(self.load(number), skipped=tuple(skipped))
             except CheckpointError as error:
-                path = self._path(number)
-                skipped.append(SkippedCheckpoint(path, str(error).removeprefix(f"{path}: ")))
-            else:
-                return LoadedCheckpoint(loaded.path, loaded.tree, loaded.metadata, tuple(skipped))
+                skipped.append(str(error))
         if skipped:
-            reasons = "".join(f"\n  {checkpoint}" for checkpoint in skipped)
+            reasons = "".join(f"\n  {reason}" for reason in skipped)
             raise CheckpointError(
                 f"{self.folder}: none of the {len(skipped)} checkpoints can be loaded. To start anew, move them away.{reasons}"
             )
@@ -135,11 +133,9 @@ class Store:
             CheckpointError: A checkpoint could not be removed.
         """
         metadata = self.metadata()
-        kept = set(policy(metadata))
-        to_remove = [number for number in sorted(metadata) if number not in kept]
-        if to_remove:
-            newest = self._newest_valid()
-            to_remove = [number for number in to_remove if number != newest]
+        to_remove = sorted(metadata.keys() - policy(metadata))
+        newest = self._newest_valid() if to_remove else None
+        to_remove = [number for number in to_remove if number != newest]
         for number in to_remove:
             try:
                 self._remove(number)
@@ -198,8 +194,7 @@ class Store:
                 self._remove_folder(temporary)
             raise
         finally:
-            if lock is not None:
-                close_quietly(self._files, lock)
+            close_quietly(self._files, lock)
 
     def _commit(self, temporary: str) -> int:
         """Rename the written folder to the next free number."""
@@ -207,12 +202,11 @@ class Store:
         while True:
             try:
                 self._files.rename(temporary, str(self._path(number)))
+                return number
             except OSError:
                 if not self._files.exists(str(self._path(number))):
                     raise
                 number += 1  # another process was faster
-            else:
-                return number
 
     # ---- finding
 
@@ -242,21 +236,16 @@ class Store:
 
     def _remove_leftover(self, name: str) -> bool:
         path = os.path.join(self.folder, name)
-        lock = None
+        lock: int | None = None
         try:
-            if not self._files.is_folder(path):
+            if not self._files.is_folder(path) or (name.startswith(_WRITING) and (lock := self._files.lock(path)) is None):
                 return False
-            if name.startswith(_WRITING):
-                lock = self._files.lock(path)
-                if lock is None:
-                    return False
             self._remove_folder(path)
+            return True
         except OSError:
             return False
         finally:
-            if lock is not None:
-                close_quietly(self._files, lock)
-        return True
+            close_quietly(self._files, lock)
 
     def _remove_folder(self, folder: str) -> None:
         for name in self._files.names(folder):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files import strict_json
@@ -32,7 +32,6 @@ class Manifest:
     """What a checkpoint says about itself."""
 
     metadata: dict[str, Any]
-    created: str  # in UTC, in ISO 8601
     files: Mapping[str, FileDigest]
 
 
@@ -61,7 +60,7 @@ def write_manifest(files: Files, path: str, metadata: dict[str, Any], contents: 
         "version": VERSION,
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "about": metadata,
-        "files": {name: {"size": written.size, "sha256": written.sha256} for name, written in contents.items()},
+        "files": {name: asdict(digest) for name, digest in contents.items()},
     }
     text = strict_json.dump({**content, "sha256": _own_checksum(content)}, indent=2) + b"\n"
     if len(text) > MAX_MANIFEST_BYTES:
@@ -88,7 +87,7 @@ def read_manifest(files: Files, path: str) -> Manifest:
     about = decode(Encoded(content.get("about"), {}))
     if type(about) is not dict:
         raise ValueError("its 'about' is not a dict")
-    return Manifest(about, str(content.get("created")), _parse_files(content.get("files")))
+    return Manifest(about, _parse_files(content.get("files")))
 
 
 def _parse_files(entries: Any) -> dict[str, FileDigest]:

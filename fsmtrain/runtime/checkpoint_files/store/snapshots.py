@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from attrs import frozen
 from torch import Tensor
 
-from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, encode
-from fsmtrain.runtime.checkpoint_files.store.manifest import encode_metadata
+from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded
 
 MIN_MAPPED_BYTES = 2**16  # of a tensor; its copy has a memory mapping of its own
 
@@ -33,38 +31,25 @@ class Snapshot:
             event.synchronize()
 
 
-def take_snapshot(tree: Any, metadata: Mapping[str, Any], reuse: Snapshot | None = None) -> Snapshot:
-    """Copy a state.
+def take_snapshot(encoded: Encoded, metadata: dict[str, Any], reuse: Snapshot | None = None) -> Snapshot:
+    """Copy an encoded state to host memory.
 
     Copies from CUDA go to pinned memory, in the current stream; the host does not wait for them.
 
     Args:
-        tree: The state.
-        metadata: What the manifest will say about it.
+        encoded: The state.
+        metadata: What the manifest will say about it, encoded.
         reuse: A snapshot that is no longer needed, whose memory is reused: fresh memory costs several times more.
-
-    Raises:
-        CodecError: The state or the metadata has a value that cannot be saved.
     """
-    return copy_encoded(encode(tree), encode_metadata(metadata), reuse)
-
-
-def copy_encoded(encoded: Encoded, metadata: dict[str, Any], reuse: Snapshot | None = None) -> Snapshot:
-    """Copy a state that is encoded already."""
-    spare = reuse.encoded.tensors if reuse is not None else {}
+    spare: dict[str, Tensor] = {}
     if reuse is not None:
         reuse.wait()
-    devices: set[torch.device] = set()
-    tensors = {}
+        spare = reuse.encoded.tensors
+    tensors = {name: _host_memory(spare.get(name), tensor) for name, tensor in encoded.tensors.items()}
     with torch.no_grad():
         for name, tensor in encoded.tensors.items():
-            target = _host_memory(spare.get(name), tensor)
-            if tensor.is_cuda:
-                target.copy_(tensor.contiguous(), non_blocking=True)
-                devices.add(tensor.device)
-            else:
-                target.copy_(tensor)
-            tensors[name] = target
+            tensors[name].copy_(tensor.contiguous() if tensor.is_cuda else tensor, non_blocking=tensor.is_cuda)
+    devices = {tensor.device for tensor in encoded.tensors.values() if tensor.is_cuda}
     events = tuple(torch.cuda.current_stream(device).record_event() for device in devices)
     return Snapshot(Encoded(encoded.skeleton, tensors), metadata, events)
 

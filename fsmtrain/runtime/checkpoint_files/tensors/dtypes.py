@@ -9,34 +9,16 @@ import torch
 from torch import Tensor
 
 SAFETENSORS_NAMES = {
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.uint16: "U16",
-    torch.int16: "I16",
-    torch.uint32: "U32",
-    torch.int32: "I32",
-    torch.uint64: "U64",
-    torch.int64: "I64",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.complex64: "C64",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
-    torch.float8_e8m0fnu: "F8_E8M0",
-}
+    torch.bool: "BOOL", torch.uint8: "U8", torch.uint16: "U16", torch.uint32: "U32", torch.uint64: "U64",
+    torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64", torch.complex64: "C64",
+    torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64",
+    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e4m3fnuz: "F8_E4M3FNUZ", torch.float8_e8m0fnu: "F8_E8M0",
+    torch.float8_e5m2: "F8_E5M2", torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+}  # fmt: skip
 DTYPE_OF_SAFETENSORS_NAME = {code: dtype for dtype, code in SAFETENSORS_NAMES.items()}
 
 # safetensors has no name for these: the same bits are stored with another dtype, complex numbers with a last dimension of 2.
-STORED_AS = {
-    torch.complex32: torch.float16,
-    torch.complex128: torch.float64,
-    torch.float4_e2m1fn_x2: torch.uint8,
-}
+STORED_AS = {torch.complex32: torch.float16, torch.complex128: torch.float64, torch.float4_e2m1fn_x2: torch.uint8}
 
 
 def dtype_name(dtype: torch.dtype) -> str:

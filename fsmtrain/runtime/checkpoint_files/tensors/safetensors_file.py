@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from attrs import frozen
 from torch import Tensor
 
 from fsmtrain.runtime.checkpoint_files import strict_json
@@ -69,15 +68,6 @@ def read_tensors(files: Files, path: str, written: FileDigest) -> dict[str, Tens
     return tensors
 
 
-@frozen
-class _Entry:
-    name: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-
 def _read(reader: Reader) -> Iterator[tuple[str, Tensor]]:
     length = int.from_bytes(reader.read(8), "little")
     if length > MAX_HEADER_BYTES:
@@ -87,19 +77,20 @@ def _read(reader: Reader) -> Iterator[tuple[str, Tensor]]:
         raise ValueError("its header is not a JSON object")
     entries = [_parse_entry(name, value) for name, value in header.items() if name != "__metadata__"]
     position = 0
-    for entry in sorted(entries, key=lambda entry: (entry.start, entry.end)):
-        if entry.start != position:
-            raise ValueError(f"the tensor {entry.name!r} begins at byte {entry.start}, but the one before ends at {position}")
-        position = entry.end
-        if entry.end - entry.start > reader.remaining:
-            raise ValueError(f"the tensor {entry.name!r} ends after the end of the file")
-        data = torch.empty(entry.end - entry.start, dtype=torch.uint8)
+    for start, end, name, dtype, shape in sorted(entries, key=lambda entry: entry[:2]):
+        if start != position:
+            raise ValueError(f"the tensor {name!r} begins at byte {start}, but the one before ends at {position}")
+        position = end
+        if end - start > reader.remaining:
+            raise ValueError(f"the tensor {name!r} ends after the end of the file")
+        data = torch.empty(end - start, dtype=torch.uint8)
         if data.numel():
             reader.read_into(_byte_view(data))
-        yield entry.name, data.view(entry.dtype).reshape(entry.shape)
+        yield name, data.view(dtype).reshape(shape)
 
 
-def _parse_entry(name: str, value: Any) -> _Entry:
+def _parse_entry(name: str, value: Any) -> tuple[int, int, str, torch.dtype, list[int]]:
+    """Return a tensor's first byte, the byte after its last one, its name, dtype and shape."""
     problem = f"its header has an invalid entry for the tensor {name!r}"
     if type(value) is not dict or not {"dtype", "shape", "data_offsets"} <= value.keys():
         raise ValueError(problem)
@@ -111,9 +102,10 @@ def _parse_entry(name: str, value: Any) -> _Entry:
         raise ValueError(f"the tensor {name!r} has the unknown dtype {code!r}")
     if math.prod(size for size in shape if size) >= 2**62:
         raise ValueError(problem)
-    if math.prod(shape) * DTYPE_OF_SAFETENSORS_NAME[code].itemsize != offsets[1] - offsets[0]:
-        raise ValueError(f"the shape {shape} of the tensor {name!r} does not match its {offsets[1] - offsets[0]} bytes")
-    return _Entry(name, DTYPE_OF_SAFETENSORS_NAME[code], tuple(shape), offsets[0], offsets[1])
+    dtype, (start, end) = DTYPE_OF_SAFETENSORS_NAME[code], offsets
+    if math.prod(shape) * dtype.itemsize != end - start:
+        raise ValueError(f"the shape {shape} of the tensor {name!r} does not match its {end - start} bytes")
+    return start, end, name, dtype, shape
 
 
 def _byte_view(data: Tensor) -> memoryview:

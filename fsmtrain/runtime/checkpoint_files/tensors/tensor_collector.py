@@ -50,7 +50,6 @@ class TensorCollector:
 
     def __init__(self) -> None:
         self._collected: list[_Collected] = []
-        self._unshared: list[tuple[Tensor, TreePath, dict[str, Any]]] = []
         self._references: dict[int, dict[str, Any]] = {}
 
     def add(self, tensor: Tensor, path: TreePath) -> dict[str, Any]:
@@ -79,7 +78,7 @@ class TensorCollector:
     def add_unshared(self, tensor: Tensor, path: TreePath) -> dict[str, Any]:
         """Return a reference to a tensor that shares its memory with no other."""
         reference: dict[str, Any] = {}
-        self._unshared.append((tensor, path, reference))
+        self._collected.append(_Collected.of(tensor, path, reference))
         return reference
 
     def tensors_to_store(self) -> dict[str, Tensor]:
@@ -96,9 +95,6 @@ class TensorCollector:
                 where = _stride_field(tensor) if first.tensor is tensor else _view_fields(first, start)
                 for item in by_place[first.place]:
                     item.reference.update(name=name, **where)
-        for tensor, path, reference in self._unshared:
-            reference["name"] = _free_name(path.name, stored)
-            stored[reference["name"]] = tensor
         return stored
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given
 
 from fsmtrain.errors import CodecError
+from fsmtrain.runtime.checkpoint_files.codec.codec import encode
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
@@ -45,7 +47,7 @@ def saved(store: Store) -> list[int]:
 def test_the_state_at_the_call_is_saved_not_a_later_one(tmp_path: Path) -> None:
     gate = Gate()
     tree: Any = {"weight": torch.zeros(3), "items": [1], "array": torch.zeros(3).numpy()}
-    with BackgroundWriter(Store(tmp_path, gate)) as writer:
+    with closing(BackgroundWriter(Store(tmp_path, gate))) as writer:
         writer.submit(tree, {"step": 1})
         tree["weight"] += 1
         tree["items"].append(2)
@@ -60,19 +62,18 @@ def test_the_state_at_the_call_is_saved_not_a_later_one(tmp_path: Path) -> None:
 
 def test_a_newer_state_replaces_the_one_that_waits(tmp_path: Path) -> None:
     gate = Gate()
-    with BackgroundWriter(Store(tmp_path, gate)) as writer:
+    with closing(BackgroundWriter(Store(tmp_path, gate))) as writer:
         writer.submit(state(0), {})
         assert gate.reached.wait(60)
         for number in range(1, 5):
             writer.submit(state(number), {})
         gate.opened.set()
     assert saved(writer.store) == [0, 4]
-    assert writer.states_replaced == 3
 
 
 def test_a_state_that_must_be_kept_is_not_replaced(tmp_path: Path) -> None:
     gate = Gate()
-    with BackgroundWriter(Store(tmp_path, gate)) as writer:
+    with closing(BackgroundWriter(Store(tmp_path, gate))) as writer:
         writer.submit(state(0), {})
         assert gate.reached.wait(60)
         writer.submit(state(1), {}, must_keep=True)
@@ -87,11 +88,11 @@ def test_at_most_two_copies_of_a_state_exist(tmp_path: Path) -> None:
     """Their memory is used again and again."""
     gate = Gate()
     met: list[torch.Tensor] = []  # so that none is freed, and its place taken by a new one
-    with BackgroundWriter(Store(tmp_path, gate), keep_newest(1)) as writer:
+    with closing(BackgroundWriter(Store(tmp_path, gate), keep_newest(1))) as writer:
         for number in range(12):
             writer.submit(state(number), {})
-            if (job := writer._waiting) is not None:
-                met += job.snapshot.encoded.tensors.values()
+            if (waiting := writer._waiting) is not None:
+                met += waiting.encoded.tensors.values()
             if number == 5:
                 gate.opened.set()
                 writer.wait()
@@ -100,7 +101,7 @@ def test_at_most_two_copies_of_a_state_exist(tmp_path: Path) -> None:
 
 def test_the_memory_of_a_written_snapshot_is_reused(tmp_path: Path) -> None:
     used = []
-    with BackgroundWriter(Store(tmp_path)) as writer:
+    with closing(BackgroundWriter(Store(tmp_path))) as writer:
         for number in range(3):
             writer.submit(state(number), {})
             writer.wait()
@@ -110,16 +111,16 @@ def test_the_memory_of_a_written_snapshot_is_reused(tmp_path: Path) -> None:
 
 
 def test_memory_of_another_size_is_not_reused() -> None:
-    first = take_snapshot({"a": torch.zeros(3), "b": torch.zeros(2), "c": torch.zeros(2)}, {})
+    first = take_snapshot(encode({"a": torch.zeros(3), "b": torch.zeros(2), "c": torch.zeros(2)}), {})
     tree = {"a": torch.ones(4), "b": torch.ones(2, dtype=torch.int32), "c": torch.ones(2)}
-    second = take_snapshot(tree, {}, reuse=first)
+    second = take_snapshot(encode(tree), {}, reuse=first)
     assert list(differences(tree, second.encoded.tensors)) == []
     assert second.encoded.tensors["c"] is first.encoded.tensors["c"]
 
 
 @given(state_trees())
 def test_a_snapshot_shares_no_memory_with_its_state(tree: Any) -> None:
-    encoded = take_snapshot(tree, {}).encoded
+    encoded = take_snapshot(encode(tree), {}).encoded
     before = [bits_of(tensor) for tensor in encoded.tensors.values()]
     with torch.no_grad():
         for tensor in tensors_in(tree):
@@ -128,7 +129,7 @@ def test_a_snapshot_shares_no_memory_with_its_state(tree: Any) -> None:
 
 
 def test_a_state_that_cannot_be_saved_is_an_error_at_the_call(tmp_path: Path) -> None:
-    with BackgroundWriter(Store(tmp_path)) as writer, pytest.raises(CodecError, match=r"^hook: a function"):
+    with closing(BackgroundWriter(Store(tmp_path))) as writer, pytest.raises(CodecError, match=r"^hook: a function"):
         writer.submit({"hook": print}, {})
     assert not list(tmp_path.iterdir())
 
@@ -150,7 +151,6 @@ def test_a_full_disk_is_reported_once_and_training_continues() -> None:
     writer.submit(state(4), {})
     writer.close()
     assert told[1:] == ["/checkpoints: 3 checkpoints were not saved, for the same reason: No space left on device."]
-    assert len(writer.errors) == 3
     assert saved(writer.store) == [0, 4]
     assert sorted(disk.names("/checkpoints")) == ["000000", "000001"]
 
@@ -175,7 +175,7 @@ def test_errors_are_raised_in_the_thread_that_submits() -> None:
 
 
 def test_a_policy_is_followed_after_each_save(tmp_path: Path) -> None:
-    with BackgroundWriter(Store(tmp_path), keep_newest(2)) as writer:
+    with closing(BackgroundWriter(Store(tmp_path), keep_newest(2))) as writer:
         for number in range(5):
             writer.submit(state(number), {})
             writer.wait()
@@ -188,7 +188,7 @@ def test_a_policy_that_raises_is_reported_and_the_checkpoint_stays(tmp_path: Pat
     def policy(abouts: Any) -> list[int]:
         raise KeyError("val_loss")
 
-    with BackgroundWriter(Store(tmp_path), policy, report=told.append) as writer:
+    with closing(BackgroundWriter(Store(tmp_path), policy, report=told.append)) as writer:
         writer.submit(state(0), {})
     assert told == [f"{tmp_path}: the checkpoint was not saved: KeyError('val_loss')"]
     assert saved(writer.store) == [0]
@@ -230,7 +230,7 @@ def test_a_state_on_a_gpu_is_copied_as_it_was(tmp_path: Path) -> None:
     weight = torch.arange(1_000_000.0, device="cuda")
     turned = torch.randn(2, 3, 4, 5, device="cuda").to(memory_format=torch.channels_last)
     expected = weight.cpu(), turned.cpu()
-    with BackgroundWriter(Store(tmp_path)) as writer:
+    with closing(BackgroundWriter(Store(tmp_path))) as writer:
         for _ in range(3):
             writer.submit({"weight": weight, "turned": turned, "tied": weight.view(1000, 1000)}, {})
             weight.add_(1)

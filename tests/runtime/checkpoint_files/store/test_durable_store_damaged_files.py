@@ -94,9 +94,10 @@ def looked_at(folder: Path) -> LoadedCheckpoint:
 def refused(folder: Path) -> str:
     """The newest is skipped, and the one before is found; returns the reason."""
     [skipped] = looked_at(folder).skipped
-    assert skipped.path.name == NEWEST
-    assert skipped.reason
-    return skipped.reason
+    path, _, reason = skipped.partition(": ")
+    assert path == str(folder / NEWEST)
+    assert reason
+    return reason
 
 
 # ---- damage
