@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from attrs import frozen
 
@@ -105,39 +104,37 @@ class Reader:
         self.read_into(memoryview(data))
         return bytes(data)
 
-    def verify(self, sha256: Any) -> None:
-        """Check that the file has been read to its end and has this SHA-256.
-
-        Raises:
-            ValueError: It has not.
-        """
-        if self.remaining:
-            raise ValueError(f"it has {self.remaining} bytes too many")
-        if self._digest.hexdigest() != sha256:
-            raise ValueError("it is damaged: its SHA-256 is not the one in the manifest")
+    def sha256(self) -> str:
+        """Return the SHA-256 of what has been read, in hexadecimal digits."""
+        return self._digest.hexdigest()
 
 
 @contextmanager
-def open_reader(files: Files, path: str, size: int | None = None, max_size: int | None = None) -> Iterator[Reader]:
-    """Open a file for reading.
+def open_reader(files: Files, path: str, written: FileDigest | None = None, max_size: int | None = None) -> Iterator[Reader]:
+    """Open a file for reading. When the context ends, the file must have been read to its end.
 
     Args:
         files: The file system.
         path: The file.
-        size: The size that it must have, in bytes; None for any.
-        max_size: The size that it may have at most; None for any.
+        written: The size and SHA-256 that it must have; None for any.
+        max_size: The size that it may have at most, in bytes; None for any.
 
     Raises:
-        ValueError: The file has another size.
+        ValueError: The file has another size or SHA-256, or was not read to its end.
     """
     handle = files.open(path)
     try:
         actual = files.size(handle)
-        if size is not None and actual != size:
-            raise ValueError(f"it has {actual} bytes, but {size} were written")
+        if written is not None and actual != written.size:
+            raise ValueError(f"it has {actual} bytes, but {written.size} were written")
         if max_size is not None and actual > max_size:
             raise ValueError(f"it has {actual} bytes, more than the {max_size} that are read")
-        yield Reader(files, handle, actual)
+        reader = Reader(files, handle, actual)
+        yield reader
+        if reader.remaining:
+            raise ValueError(f"it has {reader.remaining} bytes too many")
+        if written is not None and reader.sha256() != written.sha256:
+            raise ValueError("it is damaged: its SHA-256 is not the one in the manifest")
     finally:
         close_quietly(files, handle)
 

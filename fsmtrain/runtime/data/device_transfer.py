@@ -53,11 +53,9 @@ def batch_mover(device: torch.device, stream: CopyStream | None = None) -> Calla
         return None
     if stream is None and device.type == "cuda":
         stream = CopyStream(device)
-    if stream is None:
-        return lambda batch: move_to(batch, device)
 
     def move(batch: Any) -> Any:
-        if not _is_on_host(batch):
+        if stream is None or not _is_on_host(batch):
             return move_to(batch, device)
         with stream.copying():
             moved = move_to(batch, device)

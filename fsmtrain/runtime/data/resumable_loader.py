@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import evolve
 from torch.utils.data import DataLoader
 
 from fsmtrain.errors import DataError, PositionError
@@ -64,7 +63,7 @@ class ResumableLoader:
 
         If that fails, the pass is pending, and nothing has been drawn.
         """
-        progress, before = self._progress, evolve(self._progress)
+        progress, before = self._progress, (self._progress.start, self._progress.is_exhausted)
         self.end()
         self.is_under_way = self.is_pending = True
         progress.yielded, progress.is_exhausted, progress.start = 0, False, PassStart.now(self.loader)
@@ -73,7 +72,7 @@ class ResumableLoader:
         except BaseException:
             progress.start.restore(self.loader, self.name)
             self._strategy.end()
-            progress.start, progress.is_exhausted = before.start, before.is_exhausted
+            progress.start, progress.is_exhausted = before
             raise
         progress.first_start = progress.first_start or progress.start
         self.is_pending = False

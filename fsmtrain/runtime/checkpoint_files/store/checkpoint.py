@@ -76,10 +76,8 @@ def read_checkpoint(files: Files, path: Path) -> LoadedCheckpoint:
     """
     manifest = load_manifest(files, path)
     with _checkpoint_errors(path, STATE):
-        written = manifest.files[STATE]
-        with open_reader(files, str(path / STATE), size=written.size, max_size=MAX_STATE_BYTES) as reader:
-            text = reader.read(written.size)
-            reader.verify(written.sha256)
+        with open_reader(files, str(path / STATE), manifest.files[STATE], MAX_STATE_BYTES) as reader:
+            text = reader.read(reader.remaining)
         skeleton = strict_json.parse(text)
     with _checkpoint_errors(path, TENSORS):
         tensors = read_tensors(files, str(path / TENSORS), manifest.files[TENSORS])

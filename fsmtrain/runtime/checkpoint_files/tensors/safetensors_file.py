@@ -59,9 +59,8 @@ def read_tensors(files: Files, path: str, written: FileDigest) -> dict[str, Tens
         OSError: The file could not be read.
         ValueError: It is damaged, or not a safetensors file.
     """
-    with open_reader(files, path, size=written.size) as reader:
+    with open_reader(files, path, written) as reader:
         tensors = dict(_read(reader))
-        reader.verify(written.sha256)
     for name, tensor in tensors.items():
         if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
             raise ValueError(f"the bool tensor {name!r} has a value that is neither 0 nor 1")

@@ -163,12 +163,8 @@ def _stride_field(tensor: Tensor) -> dict[str, Any]:
 
 def _view_fields(item: _Collected, start: int) -> dict[str, Any]:
     tensor = item.tensor
-    return {
-        "dtype": dtype_name(tensor.dtype),
-        "shape": list(tensor.shape),
-        "stride": list(tensor.stride()),
-        "offset": (item.start - start) // tensor.element_size(),
-    }
+    shape, stride, offset = list(tensor.shape), list(tensor.stride()), (item.start - start) // tensor.element_size()
+    return {"dtype": dtype_name(tensor.dtype), "shape": shape, "stride": stride, "offset": offset}
 
 
 def _free_name(name: str, taken: Collection[str]) -> str:

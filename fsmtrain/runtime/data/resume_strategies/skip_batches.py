@@ -40,7 +40,10 @@ def iter_from(loader: DataLoader[Any], skipped: int, name: str, rewind: Callable
         vars(loader)["_iterator"] = None  # existing workers would go on with the sampler that they know
     with swapped(loader, **{which: sampler}):
         iterator = iter(loader)
-    return iterator if sampler.skip() else None
+    if not sampler.has_begun:
+        return None
+    sampler.skip()
+    return iterator
 
 
 @contextlib.contextmanager
@@ -54,61 +57,51 @@ def swapped(loader: DataLoader[Any], **attributes: Any) -> Iterator[None]:
         vars(loader).update(own)
 
 
-class _SkippingSampler:
-    """A sampler whose first pass leaves out its first indices."""
+class _SkippingSampler(Iterator[Any]):
+    """A sampler whose first pass leaves out its first indices. It has one pass at a time, as its loader does.
+
+    Attributes:
+        has_begun: Whether the loader has asked for a pass.
+    """
 
     def __init__(self, sampler: Any, skipped: int, name: str, rewind: Callable[[], None] | None) -> None:
-        self.sampler, self.skipped, self.name, self.rewind = sampler, skipped, name, rewind
-        self.last_pass: _Indices | None = None
+        self._sampler, self._skipped, self._name, self._rewind = sampler, skipped, name, rewind
+        self._indices: Any = None  # of the pass under way
+        self.has_begun = False
 
     def __len__(self) -> int:
-        return len(self.sampler)
+        return len(self._sampler)
 
     def __iter__(self) -> Iterator[Any]:
-        self.last_pass = _Indices(self)
-        return self.last_pass
-
-    def skip(self) -> bool:
-        """Skip now, if that has not happened yet; return whether the loader has asked for indices at all."""
-        if self.last_pass is not None:
-            self.last_pass.skip()
-        return self.last_pass is not None
-
-
-class _Indices(Iterator[Any]):
-    """One pass of a `_SkippingSampler`."""
-
-    def __init__(self, owner: _SkippingSampler) -> None:
-        self._owner = owner
-        self._indices = iter(owner.sampler) if owner.rewind is None else None
+        self.has_begun = True
+        self._indices = iter(self._sampler) if self._rewind is None else None
+        return self
 
     def __next__(self) -> Any:
         self.skip()
-        assert self._indices is not None
         return next(self._indices)
 
     def skip(self) -> None:
         """Skip the first indices, in the first call only."""
-        owner = self._owner
-        if owner.rewind is not None:
-            owner.rewind()
-            owner.rewind = None
+        if self._rewind is not None:
+            self._rewind()
+            self._rewind = None
         if self._indices is None:
-            self._indices = iter(owner.sampler)
-        skipped, owner.skipped = owner.skipped, 0
+            self._indices = iter(self._sampler)
+        skipped, self._skipped = self._skipped, 0
         states = None
         for i in range(skipped):
             try:
                 next(self._indices)
             except StopIteration:
                 raise PositionError(
-                    f"{owner.name}: the saved position is after {plural(skipped, 'batch')}, but the sampler ends after {i}. "
+                    f"{self._name}: the saved position is after {plural(skipped, 'batch')}, but the sampler ends after {i}. "
                     f"Pass a loader like the one that was saved."
                 ) from None
             if i == 0:
                 states = get_global_states()
         if states is not None and not global_states_are(states):
             warn(
-                f"{owner.name}: its sampler draws from a global random generator during the epoch, and so does training, so "
+                f"{self._name}: its sampler draws from a global random generator during the epoch, and so does training, so "
                 f"the rest of the epoch may have another order. Give the sampler its own generator."
             )
