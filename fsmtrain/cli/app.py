@@ -13,11 +13,10 @@ from cyclopts import App, CycloptsError
 
 from fsmtrain import __version__
 from fsmtrain.cli import exit_codes
-from fsmtrain.cli.commands.fit import fit
+from fsmtrain.cli.commands.fit_and_test import evaluate, fit
 from fsmtrain.cli.commands.import_checkpoint import import_file
 from fsmtrain.cli.commands.plan_check_draw import check, draw, plan
 from fsmtrain.cli.commands.report import report
-from fsmtrain.cli.commands.test import evaluate
 from fsmtrain.errors import FsmtrainError
 
 COMMANDS: dict[str, Callable[..., int]] = {

@@ -29,6 +29,8 @@ R = TypeVar("R")
 INPUT, SAVING = Group("Input and output", sort_key=0), Group("Saving and resuming", sort_key=1)
 _GROUPS = {group: Group(group.value, sort_key=2 + place) for place, group in enumerate(HelpGroup)}
 
+Switch = Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)]
+
 PYTHON_ONLY = frozenset({"logger"})  # flags whose values are objects, which cannot be typed
 
 PART_SEPARATOR = "__"  # in the name of a Python parameter, in place of the dot in --early_stop_callback.patience
@@ -43,11 +45,7 @@ def with_flags(command: Callable[..., R]) -> Callable[..., R]:
     signature = inspect.signature(command)
     hints = typing.get_type_hints(command, include_extras=True)
     types = typing.get_type_hints(command)
-    with_parts = [
-        name
-        for name in signature.parameters
-        if name != "flags" and bool in union_members(types[name]) and _part_classes(types[name])
-    ]
+    with_parts = [name for name, hint in types.items() if bool in union_members(hint) and _part_classes(hint)]
     texts = _argument_texts(command)
     parts = (_parameters_for(name, types[name], signature.parameters[name].default, texts[name], SAVING) for name in with_parts)
     added = [*itertools.chain(*parts), *_parameters_of(Options)]
@@ -129,18 +127,12 @@ def _cyclopts_parameter(hint: Any, name: str, default: object, text: str, group:
 
 def _metavar(hint: Any) -> str:
     """Return the placeholder of a value, without ``none``, which the help text explains."""
+    members = [member for member in union_members(hint) if member is not NoneType]
+    if any(map(is_path, members)):
+        return "PATH"
     names = {int: "INT", float: "NUMBER", str: "TEXT"}
-    shown: list[str] = []
-    for member in union_members(hint):
-        if member is NoneType:
-            continue
-        if get_origin(member) is Literal:
-            shown += map(str, get_args(member))
-        elif is_path(member):
-            shown = ["PATH"]
-        else:
-            shown.append(names.get(member, "EPOCH:INT,..."))
-    return "|".join(shown)
+    shown = (get_args(m) if get_origin(m) is Literal else (names.get(m, "EPOCH:INT,..."),) for m in members)
+    return "|".join(map(str, itertools.chain.from_iterable(shown)))
 
 
 def _format_switch(default: object) -> str:

@@ -7,14 +7,12 @@ import math
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from attrs import frozen
-from cyclopts import Parameter
 from torch import nn
 
 from fsmtrain.cli.exit_codes import discard_stdout, report_failure
-from fsmtrain.cli.flag_parameters import INPUT
 from fsmtrain.cli.import_target import build_model
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
@@ -26,10 +24,6 @@ from fsmtrain.runtime.result import Result
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
 from fsmtrain.views.console.stderr import print_stderr
 from fsmtrain.views.number_format import metric
-
-Target = Annotated[str, Parameter(name="MODULE:CLASS", group=INPUT)]
-HParamsArguments = Annotated[list[str] | None, Parameter(group=INPUT, metavar="NAME=VALUE", negative=())]
-Switch = Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)]
 
 
 @frozen(kw_only=True)

@@ -13,42 +13,30 @@ from fsmtrain.errors import OptionsError
 
 C = TypeVar("C", bound="type[AttrsInstance]")
 
-# Names in other trainers, and in earlier or later versions of this one, and the flag's name here.
-OTHER_NAMES: dict[str, str] = {
-    "accelerator": "device",
-    "accumulate_grad": "accumulate_grad_batches",
-    "amp_level": "precision",
-    "default_root_dir": "runs_dir",
-    "devices": "device",
-    "early_stopping": "early_stop_callback",
-    "enable_progress_bar": "progress_bar",
-    "epochs": "max_nb_epochs",
-    "gpus": "device",
-    "gradient_accumulation_steps": "accumulate_grad_batches",
-    "gradient_clip": "gradient_clip_val",
-    "limit_test_batches": "test_percent_check",
-    "limit_train_batches": "train_percent_check",
-    "limit_val_batches": "val_percent_check",
-    "log_dir": "runs_dir",
-    "loggers": "logger",
-    "max_epochs": "max_nb_epochs",
-    "max_grad_norm": "gradient_clip_val",
-    "max_num_epochs": "max_nb_epochs",
-    "min_epochs": "min_nb_epochs",
-    "min_num_epochs": "min_nb_epochs",
-    "name": "run_name",
-    "nan_policy": "on_nonfinite",
-    "num_sanity_val_steps": "nb_sanity_val_steps",
-    "num_train_epochs": "max_nb_epochs",
-    "output_dir": "runs_dir",
-    "overfit_batches": "overfit_pct",
-    "run_dir": "runs_dir",
-    "show_progress_bar": "progress_bar",
-    "strategy": "distributed_backend",
-    "tbptt_steps": "truncated_bptt_steps",
-    "use_amp": "precision",
-    "val_check_every_n_epoch": "check_val_every_n_epoch",
+# Names of a flag in other trainers, and in earlier or later versions of this one.
+_NAMES_ELSEWHERE = {
+    "accumulate_grad_batches": ("accumulate_grad", "gradient_accumulation_steps"),
+    "check_val_every_n_epoch": ("val_check_every_n_epoch",),
+    "device": ("accelerator", "devices", "gpus"),
+    "distributed_backend": ("strategy",),
+    "early_stop_callback": ("early_stopping",),
+    "gradient_clip_val": ("gradient_clip", "max_grad_norm"),
+    "logger": ("loggers",),
+    "max_nb_epochs": ("epochs", "max_epochs", "max_num_epochs", "num_train_epochs"),
+    "min_nb_epochs": ("min_epochs", "min_num_epochs"),
+    "nb_sanity_val_steps": ("num_sanity_val_steps",),
+    "on_nonfinite": ("nan_policy",),
+    "overfit_pct": ("overfit_batches",),
+    "precision": ("amp_level", "use_amp"),
+    "progress_bar": ("enable_progress_bar", "show_progress_bar"),
+    "run_name": ("name",),
+    "runs_dir": ("default_root_dir", "log_dir", "output_dir", "run_dir"),
+    "test_percent_check": ("limit_test_batches",),
+    "train_percent_check": ("limit_train_batches",),
+    "truncated_bptt_steps": ("tbptt_steps",),
+    "val_percent_check": ("limit_val_batches",),
 }
+OTHER_NAMES = {other: name for name, others in _NAMES_ELSEWHERE.items() for other in others}
 
 
 def explain_unknown_flags(cls: C) -> C:

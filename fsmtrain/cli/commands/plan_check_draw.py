@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from attrs import evolve, field, frozen
 from cyclopts import Parameter
 
-from fsmtrain.cli.flag_parameters import INPUT, parse_flags, with_flags
+from fsmtrain.cli.flag_parameters import INPUT, Switch, parse_flags, with_flags
 from fsmtrain.cli.import_target import build_model, import_guards
 from fsmtrain.cli.parse_values import parse_hparams, parse_sizes
 from fsmtrain.core.checking.check import quick_findings
@@ -23,12 +23,7 @@ from fsmtrain.options import Options
 
 Batches = Annotated[
     tuple[str, ...] | None,
-    Parameter(
-        converter=lambda _, tokens: parse_sizes([token.value for token in tokens]),
-        n_tokens=1,
-        metavar="INT|stream",
-        negative=(),
-    ),
+    Parameter(converter=lambda _, texts: parse_sizes([t.value for t in texts]), n_tokens=1, metavar="INT|stream", negative=()),
 ]
 Count = Annotated[int | None, Parameter(negative=())]
 
@@ -94,7 +89,6 @@ class LoopArguments:
 
 Target = Annotated[str | None, Parameter(name="MODULE:CLASS", group=INPUT)]
 Arguments = Annotated[LoopArguments, Parameter(name="*", group=INPUT)]
-Json = Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)]
 
 
 @with_flags
@@ -104,7 +98,7 @@ def plan(
     *,
     arguments: Arguments = LoopArguments(),
     against: Annotated[str | None, Parameter(group=INPUT, metavar="FLAGS", allow_leading_hyphen=True)] = None,
-    json: Json = False,
+    json: Switch = False,
     flags: Mapping[str, Any],
 ) -> int:
     """Print the exact schedule of a run: epochs, steps, validations, and where it may end early.
@@ -146,8 +140,8 @@ def check(
     /,
     *,
     arguments: Arguments = LoopArguments(),
-    strict: Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)] = False,
-    json: Json = False,
+    strict: Switch = False,
+    json: Switch = False,
     flags: Mapping[str, Any],
 ) -> int:
     """Report mistakes in a run, and what is probably not intended, before it runs.

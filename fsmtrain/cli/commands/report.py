@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from fsmtrain.cli.flag_parameters import INPUT
+from fsmtrain.cli.flag_parameters import INPUT, Switch
 from fsmtrain.views.recording.read_run_folder import find_run_folder
 from fsmtrain.views.recording.report.page import write_report
 
@@ -19,7 +19,7 @@ def report(
     *,
     out: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
     runs_dir: Annotated[Path, Parameter(name="--runs_dir", group=INPUT, metavar="PATH")] = Path("runs"),
-    open: Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)] = False,
+    open: Switch = False,
 ) -> int:
     """Write a report of a run as one HTML file, and print its path.
 

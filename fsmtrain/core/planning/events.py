@@ -12,14 +12,7 @@ from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 
 EventKind = State | Literal["scheduler"]
-DEFAULT_KINDS: tuple[EventKind, ...] = (
-    State.SANITY_VAL,
-    State.STEP,
-    State.VAL_CHECK,
-    State.EPOCH_END,
-    State.TEST,
-    "scheduler",
-)
+DEFAULT_KINDS: tuple[EventKind, ...] = (State.SANITY_VAL, State.STEP, State.VAL_CHECK, State.EPOCH_END, State.TEST, "scheduler")
 
 
 @frozen(kw_only=True)

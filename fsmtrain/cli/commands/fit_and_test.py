@@ -1,4 +1,4 @@
-"""The command ``fit``: train a user's model from the shell."""
+"""The commands ``fit`` and ``test``: train a user's model from the shell, or test one with saved weights."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from fsmtrain.cli.flag_parameters import INPUT, SAVING, with_flags
+from fsmtrain.cli.flag_parameters import INPUT, SAVING, Switch, with_flags
 from fsmtrain.cli.import_target import build_model, import_guards
 from fsmtrain.cli.parse_values import parse_hparams
-from fsmtrain.cli.run_machine import HParamsArguments, Switch, Target, build_model_with_weights, print_outcome, run_machine
+from fsmtrain.cli.run_machine import build_model_with_weights, print_outcome, run_machine
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import ResumeError, UsageError
 from fsmtrain.machine import Machine
@@ -21,6 +21,8 @@ from fsmtrain.runtime.checkpointing.compatibility import with_way_out
 from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.runtime.rng import seed_all
 
+Target = Annotated[str, Parameter(name="MODULE:CLASS", group=INPUT)]
+HParamsArguments = Annotated[list[str] | None, Parameter(group=INPUT, metavar="NAME=VALUE", negative=())]
 SavingSwitch = Annotated[bool, Parameter(group=SAVING, negative=(), show_default=False)]
 
 
@@ -97,3 +99,30 @@ def fit(
         except OSError as error:
             raise UsageError(f"--save {save}: cannot be written: {error.strerror or error}.") from error
     return print_outcome(outcome, as_json=json, quiet=options.quiet)
+
+
+@with_flags
+def evaluate(
+    target: Target,
+    /,
+    *,
+    weights: Annotated[Path, Parameter(group=INPUT, metavar="PATH")],
+    hparams: HParamsArguments = None,
+    json: Switch = False,
+    flags: Mapping[str, Any],
+) -> int:
+    """Test a model with saved weights, and print the metrics.
+
+    For example:
+
+        fsmtrain test train.py:Model --weights weights.pt
+
+    Args:
+        target: The model: a class, or a function that returns a module, as in train.py:Model or package.models:Model.
+        weights: A file written by fit --save or trainer.save_checkpoint, or a checkpoint. No code in it is executed.
+        hparams: Hyperparameters to build the model with, in place of those in the file.
+        json: Print the result as JSON.
+    """
+    options = Options(**flags)
+    model = build_model_with_weights(target, weights, parse_hparams(hparams) if hparams else None)
+    return print_outcome(run_machine(Machine(options, model, Loaders(), runs="test")), as_json=json, quiet=options.quiet)
