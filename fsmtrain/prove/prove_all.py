@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import process_time
-from typing import Literal, assert_never
 
 from attrs import frozen
 
@@ -18,13 +18,6 @@ from fsmtrain.prove.smt.prove_claim import Method, Proof, facts_from, prove, vio
 from fsmtrain.prove.smt.ranking_function import rank_violations
 from fsmtrain.prove.smt.solvers import cvc5, cvc5_refutes, to_smtlib, z3
 from fsmtrain.prove.smt.transition_system import TransitionSystem
-
-# Two claims about the table that no predicate over records can express. They are proved last.
-TableClaim = Literal["exactly one transition is possible in each reachable state", "every run with finite data ends"]
-TABLE_CLAIMS: tuple[TableClaim, ...] = (
-    "exactly one transition is possible in each reachable state",
-    "every run with finite data ends",
-)
 
 
 @frozen
@@ -78,7 +71,8 @@ def verdict_on(index: int, *, timeout_seconds: float = 60.0, export: Path | None
         export: A folder to which the obligations are written, as SMT-LIB files.
     """
     start = process_time()
-    claim = (*ALL_CLAIMS, *TABLE_CLAIMS)[index]
+    claims: tuple[Claim | str, ...] = (*ALL_CLAIMS, *TABLE_CLAIMS)
+    claim = claims[index]
     statement, built_in = (claim.statement, claim.built_in) if isinstance(claim, Claim) else (claim, None)
     system = loop_system(built_in)
     facts = facts_from(system, ALL_CLAIMS[:index], built_in)
@@ -92,19 +86,6 @@ def verdict_on(index: int, *, timeout_seconds: float = 60.0, export: Path | None
     return Verdict(statement, built_in, proof.method, seconds, len(texts), sum(map(cvc5_refutes, texts)))
 
 
-def all_violations(system: TransitionSystem, claim: Claim | TableClaim) -> Violations:
-    """Return what a claim excludes, be it a predicate or about the table."""
-    if isinstance(claim, Claim):
-        return violations_of(system, claim)
-    match claim:
-        case "exactly one transition is possible in each reachable state":
-            return _not_exactly_one(system)
-        case "every run with finite data ends":
-            return rank_violations(system)
-        case _:
-            assert_never(claim)
-
-
 def _not_exactly_one(system: TransitionSystem) -> Violations:
     """Return, for each state that is not final, that two rows can be taken, or none."""
     violations = {}
@@ -114,6 +95,18 @@ def _not_exactly_one(system: TransitionSystem) -> Violations:
             two = [z3().And(a, b) for i, a in enumerate(conditions) for b in conditions[:i]]
             violations[state] = z3().Or(*two, z3().Not(z3().Or(*conditions)))
     return violations
+
+
+# Two claims about the table that no predicate over records can express: what each excludes. They are proved last.
+TABLE_CLAIMS: Mapping[str, Callable[[TransitionSystem], Violations]] = {
+    "exactly one transition is possible in each reachable state": _not_exactly_one,
+    "every run with finite data ends": rank_violations,
+}
+
+
+def all_violations(system: TransitionSystem, claim: Claim | str) -> Violations:
+    """Return what a claim excludes, be it a predicate or about the table."""
+    return violations_of(system, claim) if isinstance(claim, Claim) else TABLE_CLAIMS[claim](system)
 
 
 def _write(folder: Path, proof: Proof, texts: list[str]) -> None:

@@ -29,7 +29,7 @@ from fsmtrain.prove.claims import ALL_CLAIMS
 from fsmtrain.prove.claims.claim import Claim
 from fsmtrain.prove.loop_model.assumptions import LEGAL_LIMITS, validation_interval_fits
 from fsmtrain.prove.loop_model.effect_ast import read_guard
-from fsmtrain.prove.prove_all import TABLE_CLAIMS, TableClaim, all_violations
+from fsmtrain.prove.prove_all import TABLE_CLAIMS, all_violations
 from fsmtrain.prove.smt.obligations import Invariants, proof_obligations
 from fsmtrain.prove.smt.prove_claim import add_facts, prove
 from fsmtrain.prove.smt.solvers import z3, z3_refutes
@@ -60,7 +60,7 @@ def whole_table() -> Table:
 
 # ---- the proofs
 
-CLAIMS: tuple[Claim | TableClaim, ...] = (*(claim for claim in ALL_CLAIMS if claim.built_in != "save"), *TABLE_CLAIMS)
+CLAIMS: tuple[Claim | str, ...] = (*(claim for claim in ALL_CLAIMS if claim.built_in != "save"), *TABLE_CLAIMS)
 
 
 def system_of(table: Table, states: Collection[State] = tuple(State), *, shares_unknowns: bool = False) -> TransitionSystem:

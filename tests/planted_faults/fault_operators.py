@@ -16,7 +16,8 @@ from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
-from fsmtrain.prove.loop_model.effect_ast import Assign, Branch, Change, Changes, argument_of, index_of, read_effect, read_guard
+from fsmtrain.prove.loop_model.effect_ast import Assign, Branch, Change, Changes, read_effect, read_guard
+from fsmtrain.prove.loop_model.fields import argument_of, index_of
 
 Records = dict[str, Any]
 

@@ -44,11 +44,10 @@ def check_loop(loop: LoopSpec, *, max_moments: int = MAX_EXPLORED_MOMENTS) -> Re
     distinguish_totals = may_tell_epochs_apart(without_opaque(loop.guards))
     explorer = Explorer(loop.table, loop.limits, loop.guards, distinguish_totals=distinguish_totals, max_moments=max_moments)
     explored = explorer.explore()
-    misread = [*_misread_findings(loop, explored)]
-    if _mark_misread_guards(loop, explored):
+    if misread := [*_mark_misread_guards(loop, explored)]:
         again = check_loop(loop, max_moments=max_moments)
         return evolve(again, findings=(*misread, *again.findings))
-    findings = [*misread, *broken_laws(loop, explored)]
+    findings = [*_misread_table_findings(explored), *broken_laws(loop, explored)]
     not_checked = [*explored.not_explored, *_not_checked(loop, explorer)]
     if not findings:
         findings += [*_rank_findings(loop), *_unused_row_findings(loop, explored)]
@@ -113,31 +112,25 @@ def _misread_finding(guard: UserGuard, disagreement: Disagreement, example: tupl
     )
 
 
-def _misread_findings(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
-    """Yield a finding for each user's guard that contradicted its source; if there is none, for a guard of the table's own."""
+def _mark_misread_guards(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
+    """Mark each user's guard that contradicted its source as opaque, and yield a finding for it."""
     guards = {id(guard.guard): guard for guard in user_guards(loop.guards)}
-    first: dict[int, tuple[Disagreement, Moment]] = {}
     for disagreement, moment in explored.disagreements:
-        if id(disagreement.guard) in guards:
-            first.setdefault(id(disagreement.guard), (disagreement, moment))
-    for key, (disagreement, moment) in first.items():
-        yield _misread_finding(guards[key], disagreement, _path_lines(moment))
-    for disagreement, moment in explored.disagreements[:1] if not first else ():
+        guard = guards.pop(id(disagreement.guard), None)
+        if guard is not None:
+            mark_opaque(guard.guard, MISREAD_REASON)
+            yield _misread_finding(guard, disagreement, _path_lines(moment))
+
+
+def _misread_table_findings(explored: Exploration) -> Iterator[Finding]:
+    """Yield a finding if a guard of the table's own contradicted its source."""
+    for disagreement, moment in explored.disagreements[:1]:
         yield error(
             f"the guard {guard_name(disagreement.guard)}",
             f"its source gives {disagreement.source_answer}, but it returned {disagreement.answer}, and the table was built "
             f"from the source. Restart Python, so that source and code are the same.",
             _path_lines(moment),
         )
-
-
-def _mark_misread_guards(loop: LoopSpec, explored: Exploration) -> bool:
-    """Mark the user's guards that contradicted their source as opaque; return whether there were any."""
-    own = {id(guard.guard) for guard in user_guards(loop.guards)}
-    guards = [disagreement.guard for disagreement, _ in explored.disagreements if id(disagreement.guard) in own]
-    for guard in guards:
-        mark_opaque(guard, MISREAD_REASON)
-    return bool(guards)
 
 
 # ---- law 1: at each moment exactly one row holds, and every run ends

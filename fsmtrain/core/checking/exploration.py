@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import product
 from operator import attrgetter
 
 from attrs import define, field, fields, frozen
@@ -139,12 +140,14 @@ class Explorer:
                 found.not_explored.append(f"the exploration stopped after {self._max_moments:,} moments")
                 found.is_complete = False
                 break
-        self._find_cycles()
+        cycle = nodes_on_cycles(self._successors)
+        found.endless = self._first[min(cycle)] if cycle else None
         return found
 
     def _enter(self, state: State, counters: Counters, signals: Signals) -> int:
         """Return the node of a state that is entered. Moments that no guard can tell apart have one node."""
-        key = self._key(state, counters, signals)
+        values = counters.values() if self._distinguish_totals else (*_epoch_counters(counters), *counters.gathered_by)
+        key = state, values, signals.patience_exhausted, signals.stream_ended, signals.pass_ended
         node = self._nodes.setdefault(key, len(self._nodes))
         if node == len(self._first):
             self._first.append(None)
@@ -161,18 +164,14 @@ class Explorer:
             return True
         return False
 
-    def _find_cycles(self) -> None:
-        found = self.found
-        cycle = nodes_on_cycles(self._successors)
-        found.endless = self._first[min(cycle)] if cycle else None
-
     def _visit(self, state: State, counters: Counters, signals: Signals) -> Iterator[Signals]:
         """Yield the signals after a visit, in every combination that its action may write."""
-        combinations = [signals.copy()]
-        for name in state.info.writes:
-            if may_change(name, self._limits):
-                combinations = _with_values(combinations, name, self._values(name, counters))
-        yield from combinations
+        names = [name for name in state.info.writes if may_change(name, self._limits)]
+        for values in product(*(self._values(name, counters) for name in names)):
+            written = signals.copy()
+            for name, value in zip(names, values, strict=True):
+                setattr(written, name, value)
+            yield written
 
     def _values(self, signal: str, counters: Counters) -> tuple[int, ...]:
         """Return the values that an action may write to a signal."""
@@ -246,18 +245,3 @@ class Explorer:
         if counters.epochs_done < last and self._limits.window_of(last) == counters.window_length:
             counters.epochs_done = counters.current_epoch = last
         return counters
-
-    def _key(self, state: State, counters: Counters, signals: Signals) -> tuple[object, ...]:
-        values = counters.values() if self._distinguish_totals else (*_epoch_counters(counters), *counters.gathered_by)
-        return state, values, signals.patience_exhausted, signals.stream_ended, signals.pass_ended
-
-
-def _with_values(combinations: list[Signals], name: str, values: tuple[bool | int, ...]) -> list[Signals]:
-    """Return each combination of signals with each of these values of one more signal."""
-    extended = []
-    for signals in combinations:
-        for value in values:
-            changed = signals.copy()
-            setattr(changed, name, value)
-            extended.append(changed)
-    return extended

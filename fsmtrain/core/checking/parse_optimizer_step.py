@@ -9,7 +9,7 @@ from types import FunctionType, MethodType
 from attrs import frozen
 
 from fsmtrain.core.guard_ast.expressions import FALSE, TRUE, Apply, Expression, Field, Opaque
-from fsmtrain.core.guard_ast.parse import ExpressionParser, make_parser
+from fsmtrain.core.guard_ast.parse import ExpressionParser
 from fsmtrain.core.guard_ast.simplify import fold, negate
 from fsmtrain.core.guard_ast.source import UnreadableError, find_source
 
@@ -41,7 +41,7 @@ def _parse(hook: object) -> Expression:
     if len(names) <= _OPTIMIZER:
         raise UnreadableError("its parameters are not the documented ones")
     values: dict[str, Expression] = {names[i]: Field("counters", name) for i, name in _COUNTERS.items() if i < len(names)}
-    body = _Body(names[_OPTIMIZER], frozenset(names), make_parser(function, {}, values=values))
+    body = _Body(names[_OPTIMIZER], frozenset(names), ExpressionParser(function, {}, values=values))
     return body.condition(node.body, is_last=True)
 
 

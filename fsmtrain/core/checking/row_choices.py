@@ -122,9 +122,8 @@ class RowChoices:
             return answer
 
         for case in self._cases[state]:
-            if any(map(holds, case.unless)) or not (case.when is None or holds(case.when)):
-                continue
-            yield case.index
+            if not any(map(holds, case.unless)) and (case.when is None or holds(case.when)):
+                yield case.index
 
     def _call(self, compiled: _CompiledGuard, counters: Counters, signals: Signals) -> bool:
         if compiled.is_opaque:

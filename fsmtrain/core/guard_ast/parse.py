@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from weakref import WeakKeyDictionary
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from fsmtrain.core.custom_guards import Checked
 from fsmtrain.core.guard_ast.expressions import RECORDS, Apply, Expression, Field, Opaque, Value, is_boolean
@@ -80,7 +80,8 @@ def _parse(guard: object, active: tuple[object, ...], keep_opaque: Callable[[Che
     parameters = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
     if len(parameters) != len(RECORDS) or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
         raise UnreadableError("its parameters are not (limits, counters, signals)")
-    parser = make_parser(guard, dict(zip(parameters, RECORDS, strict=True)), active=(*active, guard), keep_opaque=keep_opaque)
+    records = dict(zip(parameters, RECORDS, strict=True))
+    parser = ExpressionParser(guard, records, active=(*active, guard), keep_opaque=keep_opaque)
     return parser.parse(_returned_expression(source.function))
 
 
@@ -98,15 +99,9 @@ def _returned_expression(function: Function) -> ast.expr:
     return body[0].value
 
 
-def make_parser(
-    function: FunctionType,
-    records: Mapping[str, str],
-    *,
-    values: Mapping[str, Expression] | None = None,
-    active: tuple[object, ...] = (),
-    keep_opaque: Callable[[Checked], bool] = lambda guard: False,
-) -> ExpressionParser:
-    """Return a parser for the expressions in a function's body.
+@frozen
+class ExpressionParser:
+    """Parses the expressions in the body of one function.
 
     Args:
         function: The function.
@@ -114,26 +109,18 @@ def make_parser(
         values: The expression of each other parameter.
         active: The guards that are being parsed; one that calls itself cannot be read.
         keep_opaque: As in `parse_guard`.
-    """
-    source, closure = find_source(function.__code__), function.__code__.co_freevars
-    return ExpressionParser(source, _free_names(function), closure, records, values or {}, active, keep_opaque)
-
-
-@frozen
-class ExpressionParser:
-    """Parses the expressions in the body of one function.
 
     Raises:
         UnreadableError: Each method raises it for a node outside the subset.
     """
 
-    source: Source
-    names: Mapping[str, object]  # the values of the function's free names
-    closure_names: tuple[str, ...]  # the free names that it closes over; the others belong to its module
-    records: Mapping[str, str]  # from a parameter's name to its record
-    values: Mapping[str, Expression]  # from a parameter's name to its expression
-    active: tuple[object, ...]
-    keep_opaque: Callable[[Checked], bool]
+    function: FunctionType
+    records: Mapping[str, str]
+    values: Mapping[str, Expression] = field(factory=dict, kw_only=True)
+    active: tuple[object, ...] = field(default=(), kw_only=True)
+    keep_opaque: Callable[[Checked], bool] = field(default=lambda guard: False, kw_only=True)
+    source: Source = field(init=False, default=Factory(lambda self: find_source(self.function.__code__), takes_self=True))
+    _names: Mapping[str, object] = field(init=False, default=Factory(lambda self: _free_names(self.function), takes_self=True))
 
     def parse(self, node: ast.expr) -> Expression:
         match node:
@@ -149,8 +136,8 @@ class ExpressionParser:
                 return Apply(_ARITHMETIC[type(op)], (self.parse(left), self.parse(right)))
             case ast.Compare(left=left, ops=ops, comparators=others):
                 return self._parse_comparison(left, ops, others)
-            case ast.Attribute(value=ast.Name(id=name), attr=field) if name in self.records:
-                return Field(self.records[name], field)
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name in self.records:
+                return Field(self.records[name], attribute)
             case ast.Subscript(value=ast.Attribute() as whole, slice=index):
                 base, at = self.parse(whole), self.parse(index)
                 if isinstance(base, Field) and isinstance(at, Value):
@@ -160,9 +147,7 @@ class ExpressionParser:
             case ast.Name(id=name):
                 named = self._value_of_name(name)
                 if isinstance(named, (bool, int)):
-                    return Value(
-                        named if isinstance(named, bool) else int(named)
-                    )  # an IntEnum member, for example, becomes a plain int
+                    return Value(named if isinstance(named, bool) else int(named))  # an IntEnum member becomes a plain int
             case ast.Call(func=(ast.Name() | ast.Attribute()) as called, args=args, keywords=[]):
                 passed = [self.records.get(a.id) if isinstance(a, ast.Name) else None for a in args]
                 if passed == list(RECORDS):
@@ -203,12 +188,12 @@ class ExpressionParser:
 
     def _value_of_name(self, name: str) -> object:
         """Return the value of a free name."""
-        if name not in self.names:
+        if name not in self._names:
             raise UnreadableError(f"`{name}` is unknown")
         if not self.source.is_constant(name):
             raise UnreadableError(f"`{name}` may change")
-        value = self.names[name]
-        is_constant = name in self.closure_names or name.isupper()  # by convention
+        value = self._names[name]
+        is_constant = name in self.function.__code__.co_freevars or name.isupper()  # by convention
         if isinstance(value, int) and not is_constant:
             raise UnreadableError(
                 f"`{name}` is a module variable, which other code may set. Write it in capitals if it is constant"
@@ -216,10 +201,10 @@ class ExpressionParser:
         return value
 
 
-def _free_names(guard: FunctionType) -> Mapping[str, object]:
+def _free_names(function: FunctionType) -> Mapping[str, object]:
     """Return the variables that a function closes over, if they have a value yet, and its module's globals."""
     closure: dict[str, object] = {}
-    for name, cell in zip(guard.__code__.co_freevars, guard.__closure__ or (), strict=True):
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):
             closure[name] = cell.cell_contents
-    return ChainMap(closure, guard.__globals__)
+    return ChainMap(closure, function.__globals__)

@@ -28,7 +28,7 @@ def fold(expression: Expression, facts: Facts) -> Expression:
         case Apply(op=("and" | "or") as op, args=args):
             return _fold_junction(op, args, facts)
         case Apply(op="not", args=(arg,)):
-            return _negate(fold(arg, facts))
+            return negate(fold(arg, facts))
         case Apply(op=op, args=args):
             left, right = (fold(arg, facts) for arg in args)
             if isinstance(left, Value) and isinstance(right, Value) and not (op in ("//", "%") and right.value == 0):
@@ -51,7 +51,8 @@ def _fold_junction(op: str, args: tuple[Expression, ...], facts: Facts) -> Expre
     return left[0] if len(left) == 1 else Apply(op, tuple(left))
 
 
-def _negate(expression: Expression) -> Expression:
+def negate(expression: Expression) -> Expression:
+    """Return the negation, with each ``not`` moved inwards as far as possible."""
     match expression:
         case Value(value=value):
             return Value(not value)
@@ -60,10 +61,5 @@ def _negate(expression: Expression) -> Expression:
         case Apply(op=op, args=args) if op in NEGATED_COMPARISONS:
             return Apply(NEGATED_COMPARISONS[op], args)
         case Apply(op=("and" | "or") as op, args=args):
-            return Apply("or" if op == "and" else "and", tuple(_negate(arg) for arg in args))
+            return Apply("or" if op == "and" else "and", tuple(negate(arg) for arg in args))
     return Apply("not", (expression,))
-
-
-def negate(expression: Expression) -> Expression:
-    """Return the negation, with each ``not`` moved inwards as far as possible."""
-    return _negate(expression)

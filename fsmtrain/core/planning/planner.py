@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from attrs import evolve
 
@@ -69,18 +71,12 @@ def make_plan(loop: LoopSpec) -> Plan:
 
 def _grouped(epochs: Iterable[tuple[int, Epoch]]) -> Iterator[EpochGroup]:
     """Group consecutive equal epochs."""
-    group: EpochGroup | None = None
-    for count, epoch in epochs:
-        if group is not None and group.epoch == epoch:
-            group = evolve(group, count=group.count + count)
-            continue
-        if group is not None:
-            yield group
-        first = 0 if group is None else group.first + group.count
-        global_step = 0 if group is None else group.global_step + group.count * group.epoch.global_steps
-        group = EpochGroup(first=first, count=count, global_step=global_step, epoch=epoch)
-    if group is not None:
-        yield group
+    first = global_step = 0
+    for epoch, equal in groupby(epochs, key=itemgetter(1)):
+        count = sum(count for count, _ in equal)
+        yield EpochGroup(first=first, count=count, global_step=global_step, epoch=epoch)
+        first += count
+        global_step += count * epoch.global_steps
 
 
 def _totals(loop: LoopSpec, counters: Counters, groups: Sequence[EpochGroup]) -> Totals:

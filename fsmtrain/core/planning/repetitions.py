@@ -12,14 +12,7 @@ from collections.abc import Hashable, Sequence
 from attrs import frozen
 
 from fsmtrain.core.counters import Counters
-from fsmtrain.core.planning.affine import (
-    NotAffineError,
-    Repetitions,
-    advanced_counters,
-    affine_counters,
-    counter_slopes,
-    identical_counters,
-)
+from fsmtrain.core.planning import affine
 from fsmtrain.core.planning.epoch_builder import EpochBuilder
 from fsmtrain.core.planning.period_detector import PeriodDetector
 from fsmtrain.core.planning.simulation import Simulation
@@ -44,7 +37,7 @@ class _Trial:
 
     run: Simulation
     slopes: Counters
-    repetitions: Repetitions
+    repetitions: affine.Repetitions
 
 
 def skip_repetitions(run: Simulation, stretch: Stretch, before: Counters, min_count: int = 1) -> Skip | None:
@@ -60,8 +53,8 @@ def skip_repetitions(run: Simulation, stretch: Stretch, before: Counters, min_co
         What was skipped; None if nothing was, because the stretch does not repeat itself often enough.
     """
     try:
-        trial = _try_repetitions(run, stretch, counter_slopes(before, run.counters))
-    except (NotAffineError, GuardError, TypeError):  # a guard that fails does so again when the run comes to it
+        trial = _try_repetitions(run, stretch, affine.counter_slopes(before, run.counters))
+    except (affine.NotAffineError, GuardError, TypeError):  # a guard that fails does so again when the run comes to it
         return None
     count = trial.repetitions.max_count()
     if count is None or count < min_count:
@@ -76,17 +69,17 @@ def _try_repetitions(run: Simulation, stretch: Stretch, slopes: Counters) -> _Tr
     Raises:
         NotAffineError: It does not end as the next repetition begins.
     """
-    repetitions = Repetitions(run.depth)
-    start = affine_counters(run.counters, slopes, repetitions)
+    repetitions = affine.Repetitions(run.depth)
+    start = affine.affine_counters(run.counters, slopes, repetitions)
     trial = Simulation(run.limits, run.node, start, run.signals.copy(), run.exhausted_after, run.depth + 1)
     for skip in stretch:
         if skip is None:
             trial.run_batch()
         else:
             _advance(trial, _try_repetitions(trial, skip.stretch, skip.slopes), skip.count)
-    next_start = affine_counters(advanced_counters(run.counters, slopes, 1), slopes, repetitions)
-    if trial.node is not run.node or trial.signals != run.signals or not identical_counters(trial.counters, next_start):
-        raise NotAffineError
+    next_start = affine.affine_counters(affine.advanced_counters(run.counters, slopes, 1), slopes, repetitions)
+    if trial.node is not run.node or trial.signals != run.signals or not affine.identical_counters(trial.counters, next_start):
+        raise affine.NotAffineError
     return _Trial(trial, slopes, repetitions)
 
 
@@ -97,7 +90,7 @@ def _advance(run: Simulation, trial: _Trial, count: int) -> None:
         NotAffineError: In a repetition around these, they are not that many.
     """
     trial.repetitions.confirm(count)
-    run.counters = advanced_counters(run.counters, trial.slopes, count)
+    run.counters = affine.advanced_counters(run.counters, trial.slopes, count)
     epochs = trial.run.epochs
     if epochs:  # the stretch is of whole epochs
         run.epochs += [(count, epochs[0][1])] if len(epochs) == 1 else epochs * count

@@ -87,14 +87,8 @@ def step_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
     )
 
 
-def step_is_not_due(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
-    return (
-        counters.gathered != counters.window_length
-        and (
-            (counters.batch_nb + 1 != limits.train_batches and not signals.stream_ended)
-            or counters.split_nb + 1 < counters.batch_splits
-        )
-    )  # fmt: skip
+def step_is_not_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return not step_is_due(limits, counters, signals)
 
 
 def backwards_are_left(counters: Counters, ghost: GhostState) -> bool:

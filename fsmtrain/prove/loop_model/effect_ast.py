@@ -15,11 +15,11 @@ import inspect
 from collections.abc import Callable, Iterator
 from types import FunctionType
 
-from attrs import fields, frozen
+from attrs import frozen
 
 from fsmtrain.core.effects import CountedEffect
 from fsmtrain.core.guard_ast.expressions import Apply, Expression, Field, fields_in
-from fsmtrain.core.guard_ast.parse import ExpressionParser, make_parser, parse_guard
+from fsmtrain.core.guard_ast.parse import ExpressionParser, parse_guard
 from fsmtrain.core.guard_ast.source import UnreadableError
 from fsmtrain.core.guards import Guard
 from fsmtrain.errors import UsageError
@@ -91,27 +91,6 @@ def fields_read(changes: Changes) -> frozenset[Field]:
     return frozenset(reads)
 
 
-# ---- names of items and calls
-
-
-def index_of(name: str) -> tuple[str, str | int] | None:
-    """Return the list and the index in the name of an item; None for a plain field.
-
-    Example:
-        >>> index_of("gathered_by[optimizer_i]"), index_of("gathered_by[0]"), index_of("gathered")
-        (('gathered_by', 'optimizer_i'), ('gathered_by', 0), None)
-    """
-    if not name.endswith("]"):
-        return None
-    list_name, index = name[:-1].split("[")
-    return list_name, int(index) if index.isdigit() else index
-
-
-def argument_of(name: str) -> str | None:
-    """Return the argument in the name of a call, such as ``window_of(current_epoch)``; None for a plain field."""
-    return name[:-1].split("(")[1] if name.endswith(")") else None
-
-
 # ---- parsing
 
 
@@ -140,11 +119,11 @@ def _parse_predicate(function: FunctionType) -> Expression:
 
 def _definition(function: FunctionType) -> tuple[ast.FunctionDef, _EffectParser]:
     with _naming(function):
-        guard_parser = make_parser(function, {name: name for name in inspect.signature(function).parameters})
-    definition = guard_parser.source.function
+        parser = _EffectParser(function, {name: name for name in inspect.signature(function).parameters})
+    definition = parser.source.function
     if not isinstance(definition, ast.FunctionDef):
         raise UsageError(f"{function.__name__} cannot be read: it is a lambda. Write it as a def.")
-    return definition, _EffectParser(**{f.name: getattr(guard_parser, f.name) for f in fields(ExpressionParser)})
+    return definition, parser
 
 
 @contextlib.contextmanager

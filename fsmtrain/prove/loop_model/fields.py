@@ -1,4 +1,4 @@
-"""The fields that a proof can speak of, and their sorts: limits, counters, signals, ghost state and inputs."""
+"""The fields that a proof can speak of, their sorts, and names of items: limits, counters, signals, ghost state and inputs."""
 
 from __future__ import annotations
 
@@ -26,3 +26,24 @@ SORTS: Mapping[Field, Sort] = {
     for field in fields(cls)
     if str(field.type) in _SORT_OF_TYPE
 }
+
+
+# ---- names of items and calls
+
+
+def index_of(name: str) -> tuple[str, str | int] | None:
+    """Return the list and the index in the name of an item; None for a plain field.
+
+    Example:
+        >>> index_of("gathered_by[optimizer_i]"), index_of("gathered_by[0]"), index_of("gathered")
+        (('gathered_by', 'optimizer_i'), ('gathered_by', 0), None)
+    """
+    if not name.endswith("]"):
+        return None
+    list_name, index = name[:-1].split("[")
+    return list_name, int(index) if index.isdigit() else index
+
+
+def argument_of(name: str) -> str | None:
+    """Return the argument in the name of a call, such as ``window_of(current_epoch)``; None for a plain field."""
+    return name[:-1].split("(")[1] if name.endswith(")") else None

@@ -7,7 +7,6 @@ stops answer, and a claim without a condition holds whatever any of them answers
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 from fsmtrain.core import guards as ask
 from fsmtrain.core.counters import Counters, Signals
@@ -40,14 +39,8 @@ def loop_system(built_in: Decision | None) -> TransitionSystem:
     Any optimizer may have a step guard of its own. So, unless that decision is the built-in one, the built-in rule for the
     other optimizers may answer anything too, which includes its real answer.
     """
-    guards = Guards(
-        step={} if built_in == "step" else {0: ArbitraryGuard("step")},
-        validate=None if built_in == "validate" else ArbitraryGuard("validate"),
-        save=None if built_in == "save" else ArbitraryGuard("save"),
-        stop=None if built_in == "stop" else ArbitraryGuard("stop"),
-    )
-    legal: tuple[Callable[..., bool], ...] = LEGAL_LIMITS
-    if built_in == "validate":
-        legal = (*LEGAL_LIMITS, validation_interval_fits)
+    arbitrary = {name: None if name == built_in else ArbitraryGuard(name) for name in ("validate", "save", "stop")}
+    guards = Guards(step={} if built_in == "step" else {0: ArbitraryGuard("step")}, **arbitrary)
+    legal = (*LEGAL_LIMITS, validation_interval_fits) if built_in == "validate" else LEGAL_LIMITS
     step_rule: frozenset[Expression] = frozenset() if built_in == "step" else frozenset({parse_guard(ask.window_is_full)})
     return transition_system(full_table(decisions(guards)), legal=legal, may_accumulate=built_in != "step", arbitrary=step_rule)

@@ -6,20 +6,19 @@ least, and leaves those before it unchanged. No such list can be lowered for eve
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import assert_never
+from collections.abc import Callable, Mapping
 
 from fsmtrain.core.counters import Counters
+from fsmtrain.core.guard_ast.expressions import Field, Value
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.prove.loop_model.effect_ast import read_predicate
-from fsmtrain.prove.loop_model.ghost_state import GhostState
 from fsmtrain.prove.smt.obligations import Violations
 from fsmtrain.prove.smt.solvers import z3
 from fsmtrain.prove.smt.transition_system import TransitionSystem
 from fsmtrain.prove.smt.z3_terms import Term, Translator, Valuation
 
-Component = int | Callable[..., int]
+Component = int | Field | Callable[..., int]
 
 
 def epochs_left(limits: Limits, counters: Counters) -> int:
@@ -32,16 +31,6 @@ def epoch_is_done(counters: Counters) -> int:
     return counters.epochs_done - counters.current_epoch
 
 
-def batches_left(ghost: GhostState) -> int:
-    """Return the batches of this epoch that are still to be fetched."""
-    return ghost.batches_left
-
-
-def saves_left(ghost: GhostState) -> int:
-    """Return 1 until the batch has been saved."""
-    return ghost.saves_left
-
-
 def splits_left(counters: Counters) -> int:
     """Return the splits left in this batch, the current one included."""
     return counters.batch_splits - counters.split_nb
@@ -52,58 +41,29 @@ def optimizers_left(limits: Limits, counters: Counters) -> int:
     return limits.optimizers - counters.optimizer_i
 
 
-def sanity_left(ghost: GhostState) -> int:
-    """Return the batches left in the sanity pass."""
-    return ghost.sanity_left
-
-
-def validation_left(ghost: GhostState) -> int:
-    """Return the batches left in the validation."""
-    return ghost.validation_left
-
-
-def test_left(ghost: GhostState) -> int:
-    """Return the batches left in the test."""
-    return ghost.test_left
-
-
+_BATCHES_LEFT = Field("ghost", "batches_left")
 _EPOCH: tuple[Component, ...] = (2, epochs_left, epoch_is_done)
-_BATCH: tuple[Component, ...] = (*_EPOCH, batches_left, 3, saves_left)
+_BATCH: tuple[Component, ...] = (*_EPOCH, _BATCHES_LEFT, 3, Field("ghost", "saves_left"))
 _ROUND: tuple[Component, ...] = (*_BATCH, splits_left, optimizers_left)
 RANK_LENGTH = len(_ROUND) + 1
 
-
-def rank(state: State) -> tuple[Component, ...]:
-    """Return the rank with which a state is entered; missing components at its end are 0."""
-    match state:
-        case State.START:
-            return (4,)
-        case State.SANITY_VAL:
-            return (3, sanity_left)
-        case State.FETCH:
-            return (*_EPOCH, batches_left)
-        case State.TRAIN_BATCH:
-            return (*_ROUND, 3)
-        case State.BACKWARD:
-            return (*_ROUND, 2)
-        case State.ACCUMULATE | State.STEP:
-            return (*_ROUND, 1)
-        case State.ROUND_END:
-            return _ROUND
-        case State.SAVE:
-            return _BATCH
-        case State.VAL_CHECK:
-            return (*_EPOCH, batches_left, 2, validation_left)
-        case State.EARLY_STOP:
-            return (*_EPOCH, batches_left, 1)
-        case State.EPOCH_END:
-            return _EPOCH
-        case State.TEST:
-            return (1, test_left)
-        case State.DONE | State.STOPPED | State.ROLLED_BACK:
-            return ()
-        case _:
-            assert_never(state)
+# The rank with which each state is entered; missing components at its end are 0.
+RANKS: Mapping[State, tuple[Component, ...]] = {
+    State.START: (4,),
+    State.SANITY_VAL: (3, Field("ghost", "sanity_left")),
+    State.FETCH: (*_EPOCH, _BATCHES_LEFT),
+    State.TRAIN_BATCH: (*_ROUND, 3),
+    State.BACKWARD: (*_ROUND, 2),
+    State.ACCUMULATE: (*_ROUND, 1),
+    State.STEP: (*_ROUND, 1),
+    State.ROUND_END: _ROUND,
+    State.SAVE: _BATCH,
+    State.VAL_CHECK: (*_EPOCH, _BATCHES_LEFT, 2, Field("ghost", "validation_left")),
+    State.EARLY_STOP: (*_EPOCH, _BATCHES_LEFT, 1),
+    State.EPOCH_END: _EPOCH,
+    State.TEST: (1, Field("ghost", "test_left")),
+    **{state: () for state in State if state.is_final},
+}
 
 
 def rank_violations(system: TransitionSystem) -> Violations:
@@ -121,10 +81,10 @@ def rank_violations(system: TransitionSystem) -> Violations:
 
 
 def _rank_terms(state: State, values: Valuation) -> list[Term]:
-    translator = Translator()
-    terms = [
-        z3().IntVal(part) if isinstance(part, int) else translator.term(read_predicate(part), values) for part in rank(state)
-    ]
+    translator, terms = Translator(), []
+    for part in RANKS[state]:
+        expression = Value(part) if isinstance(part, int) else part if isinstance(part, Field) else read_predicate(part)
+        terms.append(translator.term(expression, values))
     return terms + [z3().IntVal(0)] * (RANK_LENGTH - len(terms))
 
 

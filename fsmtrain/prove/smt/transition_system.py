@@ -15,14 +15,7 @@ from fsmtrain.core.guard_ast.expressions import Expression, Field
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
-from fsmtrain.prove.loop_model.assumptions import (
-    ACTIONS,
-    LEGAL_LIMITS,
-    begin_run,
-    inputs_are_legal,
-    request_stop,
-    window_length_is_legal,
-)
+from fsmtrain.prove.loop_model import assumptions
 from fsmtrain.prove.loop_model.effect_ast import read_effect, read_guard
 from fsmtrain.prove.loop_model.fields import SORTS
 from fsmtrain.prove.loop_model.ghost_state import AFTER_GUARDS, BEFORE_GUARDS, GhostState
@@ -77,7 +70,7 @@ class TransitionSystem:
 def transition_system(
     table: Table,
     *,
-    legal: tuple[Callable[..., bool], ...] = LEGAL_LIMITS,
+    legal: tuple[Callable[..., bool], ...] = assumptions.LEGAL_LIMITS,
     may_accumulate: bool = False,
     arbitrary: frozenset[Expression] = frozenset(),
     states: Collection[State] = tuple(State),
@@ -111,7 +104,7 @@ def transition_system(
 
 def _visit(table: Table, state: State, entry: Valuation, translator: Translator) -> SymbolicVisit:
     now = _with_inputs(entry, translator)
-    for function in (request_stop, ACTIONS.get(state), BEFORE_GUARDS.get(state)):
+    for function in (assumptions.request_stop, assumptions.ACTIONS.get(state), BEFORE_GUARDS.get(state)):
         if function is not None:
             now = translator.after(read_effect(function), now)
     leaving = now if state not in AFTER_GUARDS else translator.after(read_effect(AFTER_GUARDS[state]), now)
@@ -140,13 +133,13 @@ def _start(entry: Valuation) -> tuple[Valuation, tuple[Term, ...]]:
             value = value[0] if isinstance(value, list) else value
             values[Field(name, f.name)] = z3().BoolVal(value) if isinstance(value, bool) else z3().IntVal(value)
     values |= {field: entry[field] for field in (WATCHED_I, NEVER_ACCUMULATES, SAME_WINDOW)}
-    values = translator.after(read_effect(begin_run), _with_inputs(values, translator))
+    values = translator.after(read_effect(assumptions.begin_run), _with_inputs(values, translator))
     return values, tuple(translator.assumed)
 
 
 def _with_inputs(values: Valuation, translator: Translator) -> Valuation:
     """Add fresh inputs, and assume that they are legal."""
     values = {**values, **{field: constant(field) for field in SORTS if field.record == "inputs"}}
-    for predicate in (inputs_are_legal, window_length_is_legal):
+    for predicate in (assumptions.inputs_are_legal, assumptions.window_length_is_legal):
         translator.assumed.extend(translator.predicate(predicate, values).children())
     return values

@@ -9,8 +9,8 @@ from attrs import define, field
 
 from fsmtrain.core.guard_ast.expressions import OPERATORS, Apply, Expression, Field, Opaque, Value
 from fsmtrain.prove.loop_model.assumptions import other_window_is_legal, window_length_is_legal
-from fsmtrain.prove.loop_model.effect_ast import Assign, Changes, argument_of, index_of, read_predicate
-from fsmtrain.prove.loop_model.fields import SORTS
+from fsmtrain.prove.loop_model.effect_ast import Assign, Changes, read_predicate
+from fsmtrain.prove.loop_model.fields import SORTS, argument_of, index_of
 from fsmtrain.prove.smt.solvers import z3
 
 Term = Any  # of Z3, which has no types

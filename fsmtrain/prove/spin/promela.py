@@ -16,26 +16,9 @@ from fsmtrain.core.guard_ast.expressions import Apply, Expression, Field, Opaque
 from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
 from fsmtrain.prove.claims.claim import Claim
-from fsmtrain.prove.loop_model.assumptions import (
-    ACTIONS,
-    LEGAL_LIMITS,
-    begin_run,
-    inputs_are_legal,
-    request_stop,
-    validation_interval_fits,
-    window_length_is_legal,
-)
-from fsmtrain.prove.loop_model.effect_ast import (
-    Assign,
-    Changes,
-    argument_of,
-    fields_read,
-    index_of,
-    read_effect,
-    read_guard,
-    read_predicate,
-)
-from fsmtrain.prove.loop_model.fields import RECORDS, SORTS
+from fsmtrain.prove.loop_model import assumptions
+from fsmtrain.prove.loop_model.effect_ast import Assign, Changes, fields_read, read_effect, read_guard, read_predicate
+from fsmtrain.prove.loop_model.fields import RECORDS, SORTS, argument_of, index_of
 from fsmtrain.prove.loop_model.ghost_state import AFTER_GUARDS, BEFORE_GUARDS, GhostState
 from fsmtrain.prove.spin.bounds import MAX_OPTIMIZERS, Bounds, Range
 
@@ -73,11 +56,10 @@ class _Printer:
 
     def start(self) -> list[str]:
         """Choose legal limits, initialize all records, and choose the first lengths."""
-        lines = []
-        for read in SORTS:
-            if read.record == "limits":
-                lines.append(_choose(f"limits_{read.name}", self.bounds.limits.get(read.name, (0, 0))))
-        lines += [f"({self.expression(read_predicate(legal))});" for legal in (*LEGAL_LIMITS, validation_interval_fits)]
+        limits = [read.name for read in SORTS if read.record == "limits"]
+        lines = [_choose(f"limits_{name}", self.bounds.limits.get(name, (0, 0))) for name in limits]
+        legal_limits = (*assumptions.LEGAL_LIMITS, assumptions.validation_interval_fits)
+        lines += [f"({self.expression(read_predicate(legal))});" for legal in legal_limits]
         for name, record in (("counters", Counters.begin(MAX_OPTIMIZERS)), ("signals", Signals()), ("ghost", GhostState())):
             for f in fields(type(record)):
                 value = getattr(record, f.name)
@@ -86,13 +68,16 @@ class _Printer:
                     lines.append(f"{name}_{f.name}{index} = {int(item)};")
         lines.append(_choose("ghost_watched_i", (0, MAX_OPTIMIZERS - 1)))
         lines.append("(ghost_watched_i < limits_optimizers);")
-        lines += self.choose_inputs({read.name for read in fields_read(read_effect(begin_run))})
-        return [*lines, *self.changes(read_effect(begin_run)), f"at = AT_{State.START.name};"]
+        begin_run = read_effect(assumptions.begin_run)
+        lines += self.choose_inputs({read.name for read in fields_read(begin_run)})
+        return [*lines, *self.changes(begin_run), f"at = AT_{State.START.name};"]
 
     def visit(self, state: State) -> str:
         if state.is_final:
             return f":: at == AT_{state.name} -> d_step {{ {' '.join(self.assertions(state))} }}; break"
-        before = [f for f in (request_stop, ACTIONS.get(state), BEFORE_GUARDS.get(state)) if f is not None]
+        before = [
+            f for f in (assumptions.request_stop, assumptions.ACTIONS.get(state), BEFORE_GUARDS.get(state)) if f is not None
+        ]
         after = [AFTER_GUARDS[state]] if state in AFTER_GUARDS else []
         rows = self.table.leaving(state)
         reads = {read for function in (*before, *after) for read in fields_read(read_effect(function))}
@@ -130,7 +115,7 @@ class _Printer:
         for name in names:
             default = (0, 0) if SORTS[Field("inputs", name)] == "bool" else (1, 1)
             lines.append(_choose(f"inputs_{name}", self.bounds.inputs.get(name, default)))
-        for legal in (inputs_are_legal, window_length_is_legal):
+        for legal in (assumptions.inputs_are_legal, assumptions.window_length_is_legal):
             predicate = read_predicate(legal)
             for part in predicate.args if isinstance(predicate, Apply) and predicate.op == "and" else (predicate,):
                 inputs = {read.name for read in fields_in(part) if read.record == "inputs"}

@@ -28,10 +28,7 @@ class SpinResult:
 
 def missing_program() -> str | None:
     """Return why Spin cannot run here; None if it can."""
-    for program in ("spin", "gcc"):
-        if shutil.which(program) is None:
-            return f"{program} is not installed"
-    return None
+    return next((f"{program} is not installed" for program in ("spin", "gcc") if shutil.which(program) is None), None)
 
 
 def run_spin(model: str, *, timeout_seconds: float = 120.0) -> SpinResult:
