@@ -8,6 +8,7 @@ machine true to the table, whatever users add to it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from transitions import Event
@@ -19,7 +20,7 @@ from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.errors import UsageError
 
 if TYPE_CHECKING:
-    from transitions.core import CallbackList, CallbacksArg
+    from transitions.core import CallbacksArg
 
 
 class Advance(Event):
@@ -35,6 +36,16 @@ class Advance(Event):
         if not was_taken:
             model.raise_if_blocked()
         return was_taken
+
+
+def _own_first(attribute: str, own: str) -> Any:
+    """Return a property, a list of callbacks: the run's own, by its name in `RunModel`, comes first, once."""
+
+    def assign(machine: RunMachine, value: CallbacksArg) -> None:
+        first = getattr(machine.model, own)
+        setattr(machine, attribute, [first, *(callback for callback in listify(value) if callback != first)])
+
+    return property(attrgetter(attribute), assign)
 
 
 class RunMachine(GraphMachine):
@@ -75,34 +86,11 @@ class RunMachine(GraphMachine):
         """The run."""
         return self._run
 
-    # ---- callbacks: those of the run come first
+    # ---- callbacks: those of the run come first, then those added
 
-    @property
-    def prepare_event(self) -> CallbackList:
-        """Callbacks at each trigger: the visit, which does the state's work and chooses the row, then those added."""
-        return self._prepare_event
-
-    @prepare_event.setter
-    def prepare_event(self, value: CallbacksArg) -> None:
-        self._prepare_event = _own_first(self._run.visit, value)
-
-    @property
-    def finalize_event(self) -> CallbackList:
-        """Callbacks after each trigger: the end of the visit, then those added."""
-        return self._finalize_event
-
-    @finalize_event.setter
-    def finalize_event(self, value: CallbacksArg) -> None:
-        self._finalize_event = _own_first(self._run.end_visit, value)
-
-    @property
-    def on_final(self) -> CallbackList:
-        """Callbacks after a final state was entered: the end of the run, then those added."""
-        return self._on_final
-
-    @on_final.setter
-    def on_final(self, value: CallbacksArg) -> None:
-        self._on_final = _own_first(self._run.finish_run, value)
+    prepare_event = _own_first("_prepare_event", "visit")  # at each trigger: do the state's work and choose the row
+    finalize_event = _own_first("_finalize_event", "end_visit")  # after each trigger
+    on_final = _own_first("_on_final", "finish_run")  # after a final state was entered
 
     # ---- rows and model: fixed
 
@@ -134,18 +122,11 @@ class RunMachine(GraphMachine):
             )
 
 
-def _own_first(own: Callable[..., None], value: CallbacksArg) -> CallbackList:
-    """Return the run's own callback, once, then the others."""
-    return [own, *(callback for callback in listify(value) if callback != own)]
-
-
 # Options of the library that the run sets itself.
-_RESERVED_OPTIONS = frozenset(
-    {
-        *("model", "states", "transitions", "initial", "send_event", "queued", "auto_transitions", "ordered_transitions"),
-        *("model_attribute", "model_override"),
-    }
-)
+_RESERVED_OPTIONS = {
+    "model", "states", "transitions", "initial", "send_event", "queued", "auto_transitions", "ordered_transitions",
+    "model_attribute", "model_override",
+}  # fmt: skip
 
 
 def as_transitions(

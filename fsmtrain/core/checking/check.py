@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from attrs import evolve
 
-from fsmtrain.core.checking.exploration import Choice, Exploration, Explorer, Moment
+from fsmtrain.core.checking.exploration import Exploration, Explorer, Moment
 from fsmtrain.core.checking.findings import Finding, Report, error, warning
 from fsmtrain.core.checking.optimizer_step_checks import opaque_hook_findings
 from fsmtrain.core.checking.row_choices import Disagreement
@@ -139,11 +139,11 @@ def _misread_table_findings(explored: Exploration) -> Iterator[Finding]:
 def broken_laws(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
     """Yield the errors of a table: no row or several, a run that never ends, gradients that no step applies."""
     reported: set[tuple[State, bool]] = set()
-    for choice in explored.wrong_choices:
-        kind = (choice.moment.state, bool(choice.rows))
+    for holding, moment in explored.wrong_choices:
+        kind = (moment.state, bool(holding))
         if kind not in reported:
             reported.add(kind)
-            yield _choice_error(loop, choice)
+            yield _choice_error(loop, holding, moment)
     first: dict[str, Moment] = {}
     for message, moment in explored.guard_errors:
         first.setdefault(message, moment)
@@ -166,8 +166,8 @@ def broken_laws(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
                 yield error(f"optimizer {i}", "it never steps: no run reaches its `step`.")
 
 
-def _choice_error(loop: LoopSpec, choice: Choice) -> Finding:
-    rows = [loop.table.rows[index] for index in choice.rows]
+def _choice_error(loop: LoopSpec, holding: tuple[int, ...], moment: Moment) -> Finding:
+    rows = [loop.table.rows[index] for index in holding]
     if not rows:
         text = "no row holds, so the run cannot continue. Add a row for this case, or one with `unless` and no `when`."
     else:
@@ -176,7 +176,7 @@ def _choice_error(loop: LoopSpec, choice: Choice) -> Finding:
         text = (
             f"{len(rows)} rows hold at once, to {targets}. Use one of {guards} as `when` in one row and `unless` in the other."
         )
-    return error(f"state {choice.moment.state}", text, _path_lines(choice.moment))
+    return error(f"state {moment.state}", text, _path_lines(moment))
 
 
 def _path_lines(moment: Moment) -> tuple[str, ...]:

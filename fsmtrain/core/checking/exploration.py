@@ -52,14 +52,6 @@ class Moment:
         return path[::-1]
 
 
-@frozen
-class Choice:
-    """A moment, and the indices of the rows that hold at it: exactly one in a correct table."""
-
-    moment: Moment
-    rows: tuple[int, ...]
-
-
 @define
 class Exploration:
     """What an exploration found. Of each kind, the finding nearest to the beginning of an epoch comes first.
@@ -67,7 +59,7 @@ class Exploration:
     Attributes:
         nb_moments: The number of moments explored.
         taken: The indices of the rows taken.
-        wrong_choices: Moments at which no row holds, or several.
+        wrong_choices: The indices of the rows that hold, where none does or several, each with the moment.
         guard_errors: The messages of guards that raised, each with its moment.
         disagreements: Guards that contradicted their source, each with the moment.
         held: For the name of each user's guard that can be read, a moment at which it held.
@@ -81,7 +73,7 @@ class Exploration:
 
     nb_moments: int = 0
     taken: set[int] = field(factory=set)
-    wrong_choices: list[Choice] = field(factory=list)
+    wrong_choices: list[tuple[tuple[int, ...], Moment]] = field(factory=list)
     guard_errors: list[tuple[str, Moment]] = field(factory=list)
     disagreements: list[tuple[Disagreement, Moment]] = field(factory=list)
     held: dict[str, Moment] = field(factory=dict)
@@ -202,7 +194,7 @@ class Explorer:
             self._row_choices.disagreements.clear()
             for holding in choices:
                 if len(holding) != 1:
-                    found.wrong_choices.append(Choice(moment, holding))
+                    found.wrong_choices.append((holding, moment))
                     return
                 [index] = holding
                 found.taken.add(index)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from attrs import asdict, field, frozen
 
 
-class Severity(Enum):
+class Severity(StrEnum):
     """How bad a finding is: an error stops the run before it begins, a warning is printed."""
 
     ERROR = "error"
     WARNING = "warning"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @frozen(kw_only=True)
@@ -77,8 +74,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as numbers, strings, lists and dicts."""
-        values: dict[str, Any] = asdict(self, value_serializer=lambda _, __, v: v.value if isinstance(v, Enum) else v)
-        return values
+        return asdict(self, value_serializer=lambda _, __, value: str(value) if isinstance(value, Severity) else value)
 
     def to_json(self) -> str:
         """The report as JSON."""

@@ -11,14 +11,13 @@ from typing import Any
 from attrs import define, frozen
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.custom_guards import Checked
 from fsmtrain.core.guard_ast.evaluate import Evaluator, compile_expression
 from fsmtrain.core.guard_ast.expressions import Opaque, is_opaque
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row, Table
+from fsmtrain.core.table import Table
 
 Assumed = dict[int, bool]  # id of a guard that cannot be read -> the answer that is assumed
 
@@ -74,7 +73,9 @@ class RowChoices:
         self._cases: dict[State, list[_Case]] = {state: [] for state in table.states}
         self._indices: dict[State, dict[int, int]] = {state: {} for state in table.states}
         for index, row in enumerate(table):
-            self._add(index, row)
+            when = None if row.when is None else self._index_of(row.source, row.when)
+            unless = tuple(self._index_of(row.source, guard) for guard in row.unless)
+            self._cases[row.source].append(_Case(index, when, unless))
         self.disagreements: list[Disagreement] = []
 
     def holding_rows(self, state: State, counters: Counters, signals: Signals) -> set[tuple[int, ...]]:
@@ -89,16 +90,11 @@ class RowChoices:
                 waiting += [{**self._assumed, id(undecided.guard): answer} for answer in (False, True)]
         return choices
 
-    def _add(self, index: int, row: Row) -> None:
-        when = None if row.when is None else self._index_of(row.source, row.when)
-        unless = tuple(self._index_of(row.source, guard) for guard in row.unless)
-        self._cases[row.source].append(_Case(index, when, unless))
-
     def _index_of(self, state: State, guard: Guard) -> int:
         """Return the guard's index among those of the state. Each is called once for a moment."""
         guards, indices = self._guards.setdefault(state, []), self._indices[state]
         if id(guard) not in indices:
-            expression = parse_guard(guard, keep_opaque=_is_opaque)
+            expression = parse_guard(guard, keep_opaque=lambda own: is_opaque(parse_guard(own.guard)))
             indices[id(guard)] = len(guards)
             guards.append(_CompiledGuard(guard, compile_expression(expression, self._assume), is_opaque(expression)))
         return indices[id(guard)]
@@ -133,10 +129,6 @@ class RowChoices:
         if disagreement is not None:
             self.disagreements.append(disagreement)
         return answer
-
-
-def _is_opaque(guard: Checked) -> bool:
-    return is_opaque(parse_guard(guard.guard))
 
 
 def compare_with_source(

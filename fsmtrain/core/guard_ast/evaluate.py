@@ -5,8 +5,8 @@ The function is built from the expression alone. The source is not executed.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from fsmtrain.core.counters import Counters, Signals
@@ -16,18 +16,12 @@ from fsmtrain.core.limits import Limits
 Evaluator = Callable[[Limits, Counters, Signals], Any]
 
 
-def call_guard(part: Opaque) -> Evaluator:
-    """Evaluate a part that cannot be read by calling it."""
-    assert callable(part.guard)
-    return part.guard
-
-
-def compile_expression(expression: Expression, opaque: Callable[[Opaque], Evaluator] = call_guard) -> Evaluator:
+def compile_expression(expression: Expression, opaque: Callable[[Opaque], Evaluator] = attrgetter("guard")) -> Evaluator:
     """Return the expression as a function of the three records. Its parts are evaluated in Python's order.
 
     Args:
         expression: The expression.
-        opaque: Returns the function for a part that cannot be read.
+        opaque: Returns the function for a part that cannot be read. By default that part is called.
 
     >>> from fsmtrain.core.guards import stop_is_requested
     >>> from fsmtrain.core.guard_ast.parse import parse_guard
@@ -53,7 +47,7 @@ def compile_expression(expression: Expression, opaque: Callable[[Opaque], Evalua
 
 def _evaluate_field(record: int, name: str) -> Evaluator:
     plain, _, index = name.removesuffix("]").partition("[")
-    of = operator.attrgetter(plain)
+    of = attrgetter(plain)
     if not index:
         return lambda *records: of(records[record])
     at = int(index)

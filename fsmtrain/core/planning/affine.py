@@ -124,9 +124,6 @@ class AffineInt:
     def __eq__(self, other: object) -> bool:
         return not self < other and not self > other
 
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
     def __bool__(self) -> bool:
         return self != 0
 

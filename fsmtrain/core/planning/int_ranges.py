@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 from attrs import frozen
@@ -12,20 +12,12 @@ from attrs import frozen
 class IntRanges(Sequence[int]):
     """Ascending ints as consecutive ranges. A million of them at equal distance take no more room than two.
 
-    >>> numbers = IntRanges.of([1, 3, 5, 7, 8])
-    >>> numbers, numbers.ranges, len(numbers), numbers[-1]
-    (IntRanges(1, 3, 5, 7, 8), (range(1, 9, 2), range(8, 9)), 5, 8)
+    >>> numbers = IntRanges((range(1, 9, 2), range(8, 9)))
+    >>> numbers, len(numbers), numbers[-1]
+    (IntRanges(1, 3, 5, 7, 8), 5, 8)
     """
 
     ranges: tuple[range, ...] = ()
-
-    @classmethod
-    def of(cls, numbers: Iterable[int]) -> IntRanges:
-        """Return these numbers, which must be ascending."""
-        builder = IntRangesBuilder()
-        for number in numbers:
-            builder.add(number)
-        return builder.build()
 
     def as_lists(self) -> list[list[int]]:
         """Return each range as ``[first, step, count]``, for JSON."""

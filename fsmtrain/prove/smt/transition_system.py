@@ -42,7 +42,6 @@ class SymbolicVisit:
         assumed: What holds of the inputs, and of the unknowns that stand for other optimizers.
     """
 
-    state: State
     at_guards: Valuation
     transitions: tuple[SymbolicTransition, ...]
     assumed: tuple[Term, ...]
@@ -120,7 +119,7 @@ def _visit(table: Table, state: State, entry: Valuation, translator: Translator)
         for effect in row.then:
             after = translator.after(read_effect(effect), after)
         transitions.append(SymbolicTransition(row, condition, after))
-    return SymbolicVisit(state, now, tuple(transitions), tuple(translator.assumed))
+    return SymbolicVisit(now, tuple(transitions), tuple(translator.assumed))
 
 
 def _start(entry: Valuation) -> tuple[Valuation, tuple[Term, ...]]:

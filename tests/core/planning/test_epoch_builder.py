@@ -11,9 +11,9 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.affine import AffineInt, Repetitions
 from fsmtrain.core.planning.epoch_builder import EpochBuilder
-from fsmtrain.core.planning.int_ranges import IntRanges
 from fsmtrain.core.planning.planner import make_plan
 from fsmtrain.core.states import State
+from tests.core.planning.ascending import ranges_of
 from tests.strategies import Case, cases
 
 
@@ -74,7 +74,7 @@ def test_saves_come_out_the_same_one_by_one_and_in_repetitions_of_repetitions(
     for j in range(widely):
         singly += [nb + wide * j + 12 * k for k in range(times) for nb, wide in marks]
         singly += [nb + 60 * j for nb in ends]
-    assert top.saves.build() == IntRanges.of(singly)
+    assert top.saves.build() == ranges_of(singly)
 
 
 # ---- a stretch and its repetitions
@@ -103,11 +103,11 @@ def test_saves_come_out_the_same_one_by_one_and_repeated(at: set[int], first: in
     for nb in sorted(at):
         one.saves.add(AffineInt(first + nb, 8, within))
     repeated.repeat(one, times)
-    assert repeated.saves.build() == IntRanges.of(first + nb + 8 * k for k in range(times) for nb in sorted(at))
+    assert repeated.saves.build() == ranges_of(first + nb + 8 * k for k in range(times) for nb in sorted(at))
 
 
 def test_saves_that_stand_for_several_are_several_in_each_repetition() -> None:
     repeated, one = an_epoch(), an_epoch()
     one.saves.add(AffineInt(1, 8, Repetitions(0)), step=3, count=2)
     repeated.repeat(one, 3)
-    assert repeated.saves.build() == IntRanges.of([1, 4, 9, 12, 17, 20])
+    assert repeated.saves.build() == ranges_of([1, 4, 9, 12, 17, 20])
