@@ -46,9 +46,8 @@ class RunModel:
         self, dispatcher: Dispatcher, begin: Callable[[], None], end: Callable[[], None], finish: Callable[[], None]
     ) -> None:
         self._dispatcher, self._begin, self._end, self._finish = dispatcher, begin, end, finish
-        self._rows: dict[State, list[tuple[int, Row]]] = {state: [] for state in dispatcher.table.states}
-        for index, row in enumerate(dispatcher.table):
-            self._rows[row.source].append((index, row))
+        table = dispatcher.table
+        self._rows = {state: [(i, row) for i, row in enumerate(table) if row.source is state] for state in table.states}
         # The current visit:
         self._event: EventData | None = None
         self._start = 0  # ns

@@ -21,10 +21,7 @@ class Precision:
 
 
 PRECISIONS: dict[str, Precision] = {
-    precision.name: precision
-    for precision in (
-        Precision(name="32"),
-        Precision(name="bf16", autocast_dtype="bfloat16"),
-        Precision(name="16", autocast_dtype="float16", uses_scaler=True),
-    )
+    "32": Precision(name="32"),
+    "bf16": Precision(name="bf16", autocast_dtype="bfloat16"),
+    "16": Precision(name="16", autocast_dtype="float16", uses_scaler=True),
 }

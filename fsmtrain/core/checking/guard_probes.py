@@ -9,7 +9,6 @@ from fsmtrain.core.checking.user_guards import UserGuard, user_guards
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.guard_ast.evaluate import Evaluator, compile_expression
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 
 
@@ -44,13 +43,7 @@ class _ProbedGuard(Checked):
 def with_probes(guards: Guards) -> tuple[Guards, list[GuardProbe]]:
     """Return the same guards with a probe around each, and the probes."""
     probes = [GuardProbe(guard, compile_expression(guard.expression)) for guard in user_guards(guards)]
-    step: dict[int, Guard] = {}
-    others: dict[str, Guard] = {}
-    for probe in probes:
-        user_guard = probe.user_guard
-        guard = _ProbedGuard(user_guard.guard, user_guard.name, False, probe=probe)
-        if user_guard.optimizer_i is None:
-            others[user_guard.field] = guard
-        else:
-            step[user_guard.optimizer_i] = guard
+    probed = [(p.user_guard, _ProbedGuard(p.user_guard.guard, p.user_guard.name, False, probe=p)) for p in probes]
+    step = {own.optimizer_i: guard for own, guard in probed if own.optimizer_i is not None}
+    others = {own.field: guard for own, guard in probed if own.optimizer_i is None}
     return evolve(guards, step=step, **others), probes

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from fsmtrain.core.checking.findings import Finding, error, warning
 from fsmtrain.core.checking.guard_probes import GuardProbe, with_probes
 from fsmtrain.core.checking.optimizer_step_checks import hook_findings
-from fsmtrain.core.checking.user_guards import UserGuard, may_tell_epochs_apart, user_guards, without_opaque
+from fsmtrain.core.checking.user_guards import UserGuard, may_tell_epochs_apart, opaque_places, without_opaque
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.folding import facts
 from fsmtrain.core.guard_ast.expressions import fields_in
@@ -55,7 +55,7 @@ def schedule_findings(
         plan = make_plan(evolve(loop, guards=guards) if loop.guards != Guards() else loop)
     except GuardError as failure:
         return [error("the run cannot reach its end", str(failure))], []
-    checks = _ScheduleChecks(loop=loop, plan=plan, examples=examples or {})
+    checks = _ScheduleChecks(loop=loop, plan=plan, examples=examples or {}, opaque=opaque_places(loop.guards))
     return list(checks.findings(probes)), [probe for probe in probes if probe.disagreement is not None]
 
 
@@ -64,11 +64,7 @@ class _ScheduleChecks:
     loop: LoopSpec
     plan: Plan
     examples: Mapping[str, tuple[str, ...]]
-    opaque: frozenset[tuple[str, int | None]] = field(init=False)  # field and optimizer of each guard that cannot be read
-
-    @opaque.default
-    def _find_opaque(self) -> frozenset[tuple[str, int | None]]:
-        return frozenset((guard.field, guard.optimizer_i) for guard in user_guards(self.loop.guards) if guard.is_opaque)
+    opaque: frozenset[tuple[str, int | None]]  # field and optimizer of each guard that cannot be read
 
     def findings(self, probes: list[GuardProbe]) -> Iterator[Finding]:
         for probe in probes:

@@ -78,9 +78,14 @@ def user_guards(guards: Guards) -> Iterator[UserGuard]:
             yield UserGuard(field, None, own)
 
 
+def opaque_places(guards: Guards) -> frozenset[tuple[str, int | None]]:
+    """Return the field and the optimizer of each guard that cannot be read."""
+    return frozenset((guard.field, guard.optimizer_i) for guard in user_guards(guards) if guard.is_opaque)
+
+
 def without_opaque(guards: Guards) -> Guards:
     """Return the guards without those that cannot be read: they may have a memory, so only the run calls them."""
-    opaque = {(guard.field, guard.optimizer_i) for guard in user_guards(guards) if guard.is_opaque}
+    opaque = opaque_places(guards)
     removed = {field: None for field, index in opaque if index is None}
     return evolve(guards, step={i: guard for i, guard in guards.step.items() if ("step", i) not in opaque}, **removed)
 

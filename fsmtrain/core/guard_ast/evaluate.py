@@ -41,7 +41,8 @@ def compile_expression(expression: Expression, opaque: Callable[[Opaque], Evalua
             operand = compile_expression(arg, opaque)
             return lambda limits, counters, signals: not operand(limits, counters, signals)
         case Apply(op=op, args=(left, right)):
-            return _evaluate_operation(OPERATORS[op], compile_expression(left, opaque), compile_expression(right, opaque))
+            compute, a, b = OPERATORS[op], compile_expression(left, opaque), compile_expression(right, opaque)
+            return lambda limits, counters, signals: compute(a(limits, counters, signals), b(limits, counters, signals))
     raise TypeError(expression)
 
 
@@ -66,7 +67,3 @@ def _evaluate_junction(parts: list[Evaluator], *, ends: bool) -> Evaluator:
         return answer
 
     return evaluate
-
-
-def _evaluate_operation(compute: Callable[[Any, Any], Any], left: Evaluator, right: Evaluator) -> Evaluator:
-    return lambda limits, counters, signals: compute(left(limits, counters, signals), right(limits, counters, signals))

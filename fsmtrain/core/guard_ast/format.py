@@ -17,9 +17,7 @@ def format_expression(expression: Expression) -> str:
     match expression:
         case Value(value=value):
             return str(value).lower() if isinstance(value, bool) else str(value)
-        case Field(name=name):
-            return name
-        case Opaque(name=name):
+        case Field(name=name) | Opaque(name=name):
             return name
         case Apply(op="not", args=(arg,)):
             return f"not {_format_operand(arg, _PRECEDENCE['not'])}"

@@ -46,9 +46,7 @@ def _fold_junction(op: str, args: tuple[Expression, ...], facts: Facts) -> Expre
             return ends
         if part != passes:
             left.extend(part.args if isinstance(part, Apply) and part.op == op else (part,))
-    if not left:
-        return passes
-    return left[0] if len(left) == 1 else Apply(op, tuple(left))
+    return Apply(op, tuple(left)) if len(left) > 1 else left[0] if left else passes
 
 
 def negate(expression: Expression) -> Expression:

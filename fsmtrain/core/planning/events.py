@@ -80,7 +80,5 @@ class _SchedulerSteps:
         for i, schedule in enumerate(self._schedules):
             if schedule.interval != interval or (schedule.needs_validation and not self._epoch_had_validation):
                 continue
-            if interval == "step" and schedule.optimizer_i != event.optimizer_i:
-                continue
-            if schedule.is_due(count):
+            if (interval == "epoch" or schedule.optimizer_i == event.optimizer_i) and schedule.is_due(count):
                 yield evolve(event, kind="scheduler", optimizer_i=schedule.optimizer_i, gathered=0, scheduler_i=i)

@@ -10,5 +10,3 @@ from fsmtrain.prove.claims.run_end import RUN_END
 from fsmtrain.prove.claims.validation import VALIDATION
 
 ALL_CLAIMS: tuple[Claim, ...] = (*FIRST_FACTS, *EPOCHS, *ACCUMULATION, *VALIDATION, *RUN_END, *LAST_FACTS)
-
-__all__ = ["ALL_CLAIMS"]

@@ -62,7 +62,7 @@ def read_effect(function: Callable[..., None] | CountedEffect) -> Changes:
     if isinstance(function, CountedEffect):
         function = function.function
     attached = getattr(function, "changes", None)  # of a planted fault, which has no source
-    return attached if isinstance(attached, tuple) else _parse_effect(_plain(function))
+    return attached if isinstance(attached, tuple) else _parse_effect(function)
 
 
 def read_predicate(function: Callable[..., object]) -> Expression:
@@ -71,7 +71,7 @@ def read_predicate(function: Callable[..., object]) -> Expression:
     Raises:
         UsageError: The function is outside the subset.
     """
-    return _parse_predicate(_plain(function))
+    return _parse_predicate(function)
 
 
 def read_guard(guard: Guard) -> Expression:
@@ -94,21 +94,15 @@ def fields_read(changes: Changes) -> frozenset[Field]:
 # ---- parsing
 
 
-def _plain(function: Callable[..., object]) -> FunctionType:
-    if not isinstance(function, FunctionType):
-        raise UsageError(f"{function!r} cannot be read: it is not a plain function.")
-    return function
-
-
 @functools.cache
-def _parse_effect(function: FunctionType) -> Changes:
+def _parse_effect(function: Callable[..., None]) -> Changes:
     definition, parser = _definition(function)
     with _naming(function):
         return parser.block(definition.body[1:] if ast.get_docstring(definition) is not None else definition.body)
 
 
 @functools.cache
-def _parse_predicate(function: FunctionType) -> Expression:
+def _parse_predicate(function: Callable[..., object]) -> Expression:
     definition, parser = _definition(function)
     match definition.body:
         case [ast.Return(value=ast.expr() as value)] | [ast.Expr(), ast.Return(value=ast.expr() as value)]:
@@ -117,7 +111,9 @@ def _parse_predicate(function: FunctionType) -> Expression:
     raise UsageError(f"{function.__name__} cannot be read: its body is more than one return.")
 
 
-def _definition(function: FunctionType) -> tuple[ast.FunctionDef, _EffectParser]:
+def _definition(function: Callable[..., object]) -> tuple[ast.FunctionDef, _EffectParser]:
+    if not isinstance(function, FunctionType):
+        raise UsageError(f"{function!r} cannot be read: it is not a plain function.")
     with _naming(function):
         parser = _EffectParser(function, {name: name for name in inspect.signature(function).parameters})
     definition = parser.source.function
@@ -127,7 +123,7 @@ def _definition(function: FunctionType) -> tuple[ast.FunctionDef, _EffectParser]
 
 
 @contextlib.contextmanager
-def _naming(function: FunctionType) -> Iterator[None]:
+def _naming(function: Callable[..., object]) -> Iterator[None]:
     """Name the function in an error."""
     try:
         yield

@@ -33,22 +33,15 @@ class LemmaVerdict:
     seconds: float
 
 
-def _zero_is_a_multiple(n: Term, t: Term, interval: Term, position: Term) -> Term:
-    return z3().IntVal(0) == 0 * interval
-
-
-def _the_next_is_a_multiple(n: Term, t: Term, interval: Term, position: Term) -> Term:
-    return z3().Implies(n == t * interval, n + interval == (t + 1) * interval)
-
-
 def _divisible_at_the_last_position(n: Term, t: Term, interval: Term, position: Term) -> Term:
     known = z3().And(interval >= 1, position >= 1, position <= interval, t >= 0, n == t * interval + position)
     return z3().Implies(known, (position == interval) == (n % interval == 0))
 
 
 LEMMAS = (
-    Lemma("0 is a multiple of interval: 0 == 0 * interval", _zero_is_a_multiple),
-    Lemma("the next multiple: n == t * interval implies n + interval == (t + 1) * interval", _the_next_is_a_multiple),
+    Lemma("0 is a multiple of interval: 0 == 0 * interval", lambda n, t, interval, position: z3().IntVal(0) == 0 * interval),
+    Lemma("the next multiple: n == t * interval implies n + interval == (t + 1) * interval",
+          lambda n, t, interval, position: z3().Implies(n == t * interval, n + interval == (t + 1) * interval)),
     Lemma("n == t * interval + position, 1 <= position <= interval: position == interval iff n % interval == 0",
           _divisible_at_the_last_position),
 )  # fmt: skip

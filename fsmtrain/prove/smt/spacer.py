@@ -43,22 +43,20 @@ def relevant_fields(system: TransitionSystem, violations: Violations, level: int
     """
     field_of_name = {term.decl().name(): field for field, term in system.entry.items()}
     visits = system.visits.values()
+    transitions = [transition for visit in visits for transition in visit.transitions]
     assumptions = [variable_names(term) for visit in visits for term in visit.assumed]
-    atoms = [variable_names(atom) for visit in visits for row in visit.transitions for atom in _atoms(row.condition)]
+    atoms = [variable_names(atom) for transition in transitions for atom in _atoms(transition.condition)]
     relevant: set[str] = set()
     new: set[str] = set().union(*map(variable_names, violations.values()))
     for _ in range(level + 1):
         while new:
             name = new.pop()
             relevant.add(name)
-            depends: set[str] = set()
             if name in field_of_name:
-                for visit in visits:
-                    for transition in visit.transitions:
-                        depends |= variable_names(transition.after[field_of_name[name]])
+                depends = [variable_names(transition.after[field_of_name[name]]) for transition in transitions]
             else:
-                depends = depends.union(*(names for names in assumptions if name in names))
-            new |= depends - relevant
+                depends = [names for names in assumptions if name in names]
+            new |= set().union(*depends) - relevant
         new = set().union(*(atom for atom in atoms if atom & relevant)) - relevant
     return tuple(field for name, field in field_of_name.items() if name in relevant)
 

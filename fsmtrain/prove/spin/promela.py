@@ -86,8 +86,7 @@ class _Printer:
         answers = sorted({self.answer(guard) for row in rows for guard in _opaque_guards(row)})
         lines += [_choose(answer, (0, 1)) for answer in answers]
         lines += [*self.all_changes(before), "holding = 0;"]
-        for number, row in enumerate(rows):
-            lines.append(f"if :: {self.condition(row)} -> holding++; taken = {number} :: else fi;")
+        lines += [f"if :: {self.condition(row)} -> holding++; taken = {n} :: else fi;" for n, row in enumerate(rows)]
         lines += ["assert(holding == 1);", *self.assertions(state), *self.all_changes(after), "if"]
         for number, row in enumerate(rows):
             lines.append(f":: taken == {number} -> {' '.join(self.all_changes(row.then))} at = AT_{row.to.name}")
