@@ -14,6 +14,7 @@ def test_the_flag_precision_offers_exactly_the_known_precisions() -> None:
     assert set(get_args(get_type_hints(Options)["precision"])) == set(PRECISIONS)
     for name, precision in PRECISIONS.items():
         assert Options(precision=name).mixed_precision is precision
+        assert precision.name == name
 
 
 def test_torch_has_every_dtype_of_autocast() -> None:
