@@ -41,11 +41,8 @@ def header_lines(run: RunView) -> list[str]:
 
 
 def _model(run: RunView) -> str:
-    sizes = model_size(run.model)
-    frozen = sizes["parameters"] - sizes["trainable"]
-    size = plural(sizes["parameters"], "parameter") + (f", {frozen:,} of them frozen" if frozen else "")
     optimizers = " and ".join(type(optimizer).__name__ for optimizer in run.optimizers)
-    return f"{type(run.model).__name__}: {size}; {optimizers} on {run.device}, precision {run.spec.options.precision}"
+    return f"{type(run.model).__name__}: {parameter_count(**model_size(run.model))}; {optimizers} on {run.device}, precision {run.spec.options.precision}"
 
 
 def model_size(model: Any) -> dict[str, int]:
@@ -57,6 +54,12 @@ def model_size(model: Any) -> dict[str, int]:
         except ValueError:  # gets its shape from the first batch
             continue
     return {"parameters": sum(sizes.values()), "trainable": sizes[True]}
+
+
+def parameter_count(parameters: int, trainable: int) -> str:
+    """Return how many parameters a model has, and how many of them are frozen if any are."""
+    frozen = parameters - trainable
+    return plural(parameters, "parameter") + (f", {frozen:,} of them frozen" if frozen else "")
 
 
 def planned_work(limits: Limits) -> str:

@@ -123,19 +123,14 @@ def _replaced(expression: Expression, old: Expression, new: Expression) -> Expre
 
 def _phrases(limits: Limits, state: State) -> Phrases:
     """Return the comparisons that have words of their own in one state."""
-    eval_batches = {
-        State.SANITY_VAL: ("val batch", limits.sanity_batches),
-        State.VAL_CHECK: ("val batch", limits.val_batches),
-        State.TEST: ("test batch", limits.test_batches),
-    }
-    counted = {
-        "batch_nb": ("batch", limits.train_batches),
-        "optimizer_i": ("optimizer", limits.optimizers),
-        "eval_nb": eval_batches.get(state, ("batch", 0)),
-    }
-    lasts: dict[tuple[Expression, Expression], str] = {
-        (_after(name), Value(bound)): f"last {thing} of {bound}" for name, (thing, bound) in counted.items() if bound
-    }
+    evals = {State.SANITY_VAL: limits.sanity_batches, State.VAL_CHECK: limits.val_batches, State.TEST: limits.test_batches}
+    counted = (
+        ("batch_nb", "batch", limits.train_batches),
+        ("optimizer_i", "optimizer", limits.optimizers),
+        ("eval_nb", "test batch" if state is State.TEST else "val batch", evals.get(state, 0)),
+    )
+    lasts: dict[tuple[Expression, Expression], str]
+    lasts = {(_after(name), Value(bound)): f"last {thing} of {bound}" for name, thing, bound in counted if bound}
     lasts[_after("split_nb"), Field("counters", "batch_splits")] = "last split"
     steps: Phrases = {}
     for i in range(limits.optimizers):

@@ -125,8 +125,7 @@ class RunFolder:
         self._metrics.append([*self._rows.add(records), *self._rows.flush(unfinished)])
         for record in records:
             if record.kind != "train":
-                where = f"epoch {record.epoch}, batch {record.batch}, step {record.step}"
-                self._log.write_metrics(record.kind, record.seconds, where, record.values)
+                self._log.write_metrics(record)
         if self._timeline is not None:
             totals = self._totals(run)
             self._timeline.append({name: value for name, value in totals.items() if name != "row_counts"}, is_last=is_last)

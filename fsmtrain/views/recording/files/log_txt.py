@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.user_warnings import add_listener, remove_listener
 from fsmtrain.views.number_format import metric
 from fsmtrain.views.recording.files.json_files import AppendFile
@@ -42,21 +42,14 @@ class LogFile(logging.Handler):
         """Append a warning."""
         self.write(f"warning: {message}")
 
-    def write_metrics(self, kind: str, seconds: float, where: str, values: Mapping[str, float]) -> None:
-        """Append the metrics of a pass. Validations that follow another too closely are left out.
-
-        Args:
-            kind: The kind of the metric record.
-            seconds: Its time since the run began.
-            where: Epoch, batch and step, as text.
-            values: The metrics by name.
-        """
-        if kind == "validation":
-            if seconds < self._last_validation + MIN_VALIDATION_SECONDS:
+    def write_metrics(self, record: MetricRecord) -> None:
+        """Append the metrics of a pass. Validations that follow another too closely are left out."""
+        if record.kind == "validation":
+            if record.seconds < self._last_validation + MIN_VALIDATION_SECONDS:
                 return
-            self._last_validation = seconds
-        metrics = ", ".join(metric(name, value) for name, value in values.items())
-        self.write(f"{kind} ({where}): {metrics or 'no metrics'}")
+            self._last_validation = record.seconds
+        metrics = ", ".join(metric(name, value) for name, value in record.values.items()) or "no metrics"
+        self.write(f"{record.kind} (epoch {record.epoch}, batch {record.batch}, step {record.step}): {metrics}")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append a log record of this package."""

@@ -6,10 +6,10 @@ import json
 import shlex
 from typing import Any
 
+from fsmtrain.views.console.run_header import parameter_count
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord, as_dict
 from fsmtrain.views.recording.report.elements.html import Content, Markup, join, table, tag
-from fsmtrain.wording import plural
 
 
 def config_section(run: RunRecord) -> Markup:
@@ -22,7 +22,7 @@ def config_section(run: RunRecord) -> Markup:
         ("own guards", _guards(as_dict(content.get("guards")))),
         ("device", f"{content.get('device', '?')}, precision {options.get('precision', '?')}"),
         ("seed", str(options["seed"]) if options.get("seed") is not None else "none"),
-        ("command", _code(_command(content.get("command")))),
+        ("command", _code(shlex.join(map(str, _list(content.get("command")))))),
         ("working directory", _code(content.get("cwd"))),
         ("git commit", _code(content.get("git_commit")) or "none"),
         ("versions", ", ".join(f"{name} {version}" for name, version in as_dict(content.get("versions")).items())),
@@ -59,17 +59,12 @@ def _model(run: RunRecord) -> str:
     parameters = sizes.get("parameters")
     if not isinstance(parameters, int):
         return run.model_class
-    frozen = parameters - sizes.get("trainable", parameters)
-    return f"{run.model_class}, {plural(parameters, 'parameter')}" + (f", {frozen:,} of them frozen" if frozen else "")
+    return f"{run.model_class}, {parameter_count(parameters, sizes.get('trainable', parameters))}"
 
 
 def _guards(guards: Row) -> str:
     steps = (f"step of optimizer {index}: {name}" for index, name in as_dict(guards.get("step")).items())
     return ", ".join([*steps, *(f"{decision}: {name}" for decision, name in guards.items() if decision != "step")])
-
-
-def _command(command: Any) -> str:
-    return shlex.join(map(str, command)) if isinstance(command, list) else ""
 
 
 def _json(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import cycle, groupby
+from itertools import accumulate, cycle, groupby
 from typing import Any
 
 from attrs import evolve
@@ -133,10 +133,8 @@ def smoothed(curve: Curve) -> list[float | None]:
     if curve.kind != "train" or len(curve.means) < MIN_SMOOTHED_POINTS:
         return []
     half = len(curve.means) // SMOOTHING_WINDOWS // 2 + 1
-    sums, counts = [0.0], [0]
-    for mean in curve.means:
-        sums.append(sums[-1] + (mean or 0.0))
-        counts.append(counts[-1] + (mean is not None))
+    sums = list(accumulate((mean or 0.0 for mean in curve.means), initial=0.0))
+    counts = list(accumulate((mean is not None for mean in curve.means), initial=0))
     windows = [(max(0, n - half), min(len(curve.means), n + half + 1)) for n in range(len(curve.means))]
     means = [(sums[end] - sums[start]) / max(1, counts[end] - counts[start]) for start, end in windows]
     return [None if value is None else mean for value, mean in zip(curve.means, means, strict=True)]
