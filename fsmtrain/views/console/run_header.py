@@ -41,8 +41,9 @@ def header_lines(run: RunView) -> list[str]:
 
 
 def _model(run: RunView) -> str:
+    size = parameter_count(**model_size(run.model))
     optimizers = " and ".join(type(optimizer).__name__ for optimizer in run.optimizers)
-    return f"{type(run.model).__name__}: {parameter_count(**model_size(run.model))}; {optimizers} on {run.device}, precision {run.spec.options.precision}"
+    return f"{type(run.model).__name__}: {size}; {optimizers} on {run.device}, precision {run.spec.options.precision}"
 
 
 def model_size(model: Any) -> dict[str, int]:
