@@ -11,7 +11,7 @@ from fsmtrain.views.number_format import duration, percent
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.charts import state_css_class
 from fsmtrain.views.recording.report.elements.curve_points import to_float
-from fsmtrain.views.recording.report.elements.html import Content, Markup, paragraphs, table, tag
+from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table, tag
 
 MIN_BETWEEN_FRACTION = 0.001  # of the wall time spent between visits, from which on it has a row
 
@@ -57,12 +57,12 @@ def time_section(run: RunRecord) -> Markup | None:
 def _row(name: str, css_class: str, timing: Timing, wall: float, gpu: Timing | None, has_gpu: bool) -> Markup:
     share = timing.seconds / wall
     bar = tag("span", tag("i", class_=css_class, style=f"width:{share:.2%}"), class_="bar")
-    cells: list[Content] = [
+    return tag(
+        "tr",
+        tag("th", name, scope="row"),
         tag("td", bar, " ", percent(share), class_="share"),
         tag("td", duration(timing.seconds)),
         tag("td", f"{timing.count:,}" if timing.count else ""),
         tag("td", duration(timing.seconds / timing.count) if timing.count else ""),
-    ]
-    if has_gpu:
-        cells.append(tag("td", duration(gpu.seconds) if gpu else ""))
-    return tag("tr", tag("th", name, scope="row"), *cells)
+        tag("td", duration(gpu.seconds) if gpu else "") if has_gpu else "",
+    )
