@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
@@ -102,12 +103,10 @@ def _row(name: str, timing: Timing, total_seconds: float) -> tuple[str, ...]:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the rows as lines, names to the left and numbers to the right; missing cells are empty."""
-    columns = len(rows[0])
-    filled = [(*row, *[""] * (columns - len(row))) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     lines = []
-    for name, *numbers in filled:
-        cells = (number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True))
+    for name, *numbers in rows:
+        cells = (number.rjust(width) for number, width in zip(numbers, widths[1:], strict=False))
         lines.append("  ".join((name.ljust(widths[0]), *cells)).rstrip())
     return lines
 

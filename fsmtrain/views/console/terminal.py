@@ -202,8 +202,5 @@ def can_redraw(stream: TextIO | None) -> bool:
 
 def _streams_of_terminal(stream: TextIO) -> list[TextIO]:
     """Return the standard streams that are terminals, each once, if their methods can be replaced."""
-    streams: list[TextIO] = []
-    for each in (stream, sys.stderr, sys.stdout):
-        if is_terminal(each) and hasattr(each, "__dict__") and all(each is not known for known in streams):
-            streams.append(each)
-    return streams
+    terminals = (each for each in (stream, sys.stderr, sys.stdout) if is_terminal(each) and hasattr(each, "__dict__"))
+    return list({id(each): each for each in terminals}.values())
