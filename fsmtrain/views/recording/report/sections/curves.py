@@ -61,7 +61,8 @@ def _step_axis(rows: list[Row]) -> tuple[Axis, Markup]:
     spacing = max(1, int(round_up(len(starts) / MAX_EPOCH_LINES)))
     validations = sorted({round(axis.fraction(x), 4) for row, x in places if row["kind"] == "validation"})
     epoch_lines = (f"M{round(axis.fraction(x) * WIDTH)} 0v{HEIGHT}" for epoch, x in starts if epoch and epoch % spacing == 0)
-    ticks = (f"M{round(x * WIDTH)} {HEIGHT}v-{HEIGHT // 30}" for x in validations if len(validations) <= MAX_VALIDATION_TICKS)
+    shown = validations if len(validations) <= MAX_VALIDATION_TICKS else []
+    ticks = (f"M{round(x * WIDTH)} {HEIGHT}v-{HEIGHT // 30}" for x in shown)
     paths = [tag("path", class_="epoch", d="".join(epoch_lines)), tag("path", class_="validation", d="".join(ticks))]
     return axis, svg_picture("", paths, class_="marks")
 
