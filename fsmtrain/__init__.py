@@ -6,88 +6,61 @@ The public names are imported when they are first used, so that planning, checki
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from fsmtrain.core.custom_guards import Guards
-    from fsmtrain.core.guards import Guard
-    from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
-    from fsmtrain.core.model_checkpoint import ModelCheckpoint
-    from fsmtrain.core.sizes import Sizes
-    from fsmtrain.core.states import State
-    from fsmtrain.early_stopping import EarlyStopping
-    from fsmtrain.errors import CheckpointError, CodecError, FsmtrainError, OptionsError, ResumeError
-    from fsmtrain.loop import Loop, check, draw, plan
-    from fsmtrain.machine import Machine, build
-    from fsmtrain.module import LightningModule, TrainingModule
-    from fsmtrain.options import Options
-    from fsmtrain.runtime.data.seeded_loader import SeededDataLoader
-    from fsmtrain.runtime.hooks import Callback
-    from fsmtrain.runtime.model_files.importers import import_checkpoint
-    from fsmtrain.trainer import Trainer
+if TYPE_CHECKING:  # for type checkers and editors; the same names as in _PUBLIC, which a test compares
+    from fsmtrain.core.custom_guards import Guards as Guards
+    from fsmtrain.core.guards import Guard as Guard
+    from fsmtrain.core.interval_guards import after_batches as after_batches
+    from fsmtrain.core.interval_guards import after_steps as after_steps
+    from fsmtrain.core.interval_guards import every_n_batches as every_n_batches
+    from fsmtrain.core.interval_guards import every_n_steps_of as every_n_steps_of
+    from fsmtrain.core.model_checkpoint import ModelCheckpoint as ModelCheckpoint
+    from fsmtrain.core.sizes import Sizes as Sizes
+    from fsmtrain.core.states import State as State
+    from fsmtrain.core.visit import Visit as Visit
+    from fsmtrain.early_stopping import EarlyStopping as EarlyStopping
+    from fsmtrain.errors import CheckpointError as CheckpointError
+    from fsmtrain.errors import CodecError as CodecError
+    from fsmtrain.errors import FsmtrainError as FsmtrainError
+    from fsmtrain.errors import OptionsError as OptionsError
+    from fsmtrain.errors import ResumeError as ResumeError
+    from fsmtrain.loop import Loop as Loop
+    from fsmtrain.loop import check as check
+    from fsmtrain.loop import draw as draw
+    from fsmtrain.loop import plan as plan
+    from fsmtrain.machine import Machine as Machine
+    from fsmtrain.machine import build as build
+    from fsmtrain.module import LightningModule as LightningModule
+    from fsmtrain.module import TrainingModule as TrainingModule
+    from fsmtrain.options import Options as Options
+    from fsmtrain.runtime.data.seeded_loader import SeededDataLoader as SeededDataLoader
+    from fsmtrain.runtime.hooks import Callback as Callback
+    from fsmtrain.runtime.model_files.importers import import_checkpoint as import_checkpoint
+    from fsmtrain.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Callback",
-    "CheckpointError",
-    "CodecError",
-    "EarlyStopping",
-    "FsmtrainError",
-    "Guard",
-    "Guards",
-    "LightningModule",
-    "Loop",
-    "Machine",
-    "ModelCheckpoint",
-    "Options",
-    "OptionsError",
-    "ResumeError",
-    "SeededDataLoader",
-    "Sizes",
-    "State",
-    "Trainer",
-    "TrainingModule",
-    "after_batches",
-    "after_steps",
-    "build",
-    "check",
-    "draw",
-    "every_n_batches",
-    "every_n_steps_of",
-    "import_checkpoint",
-    "plan",
-]
-
-# The module of each public name.
-_MODULES = {
-    "Callback": "fsmtrain.runtime.hooks",
-    "CheckpointError": "fsmtrain.errors",
-    "CodecError": "fsmtrain.errors",
-    "EarlyStopping": "fsmtrain.early_stopping",
-    "FsmtrainError": "fsmtrain.errors",
-    "Guard": "fsmtrain.core.guards",
-    "Guards": "fsmtrain.core.custom_guards",
-    "LightningModule": "fsmtrain.module",
-    "Loop": "fsmtrain.loop",
-    "Machine": "fsmtrain.machine",
-    "ModelCheckpoint": "fsmtrain.core.model_checkpoint",
-    "Options": "fsmtrain.options",
-    "OptionsError": "fsmtrain.errors",
-    "ResumeError": "fsmtrain.errors",
-    "SeededDataLoader": "fsmtrain.runtime.data.seeded_loader",
-    "Sizes": "fsmtrain.core.sizes",
-    "State": "fsmtrain.core.states",
-    "Trainer": "fsmtrain.trainer",
-    "TrainingModule": "fsmtrain.module",
-    "after_batches": "fsmtrain.core.interval_guards",
-    "after_steps": "fsmtrain.core.interval_guards",
-    "build": "fsmtrain.machine",
-    "check": "fsmtrain.loop",
-    "draw": "fsmtrain.loop",
-    "every_n_batches": "fsmtrain.core.interval_guards",
-    "every_n_steps_of": "fsmtrain.core.interval_guards",
-    "import_checkpoint": "fsmtrain.runtime.model_files.importers",
-    "plan": "fsmtrain.loop",
+# The public names of each module.
+_PUBLIC = {
+    "core.custom_guards": ("Guards",),
+    "core.guards": ("Guard",),
+    "core.interval_guards": ("after_batches", "after_steps", "every_n_batches", "every_n_steps_of"),
+    "core.model_checkpoint": ("ModelCheckpoint",),
+    "core.sizes": ("Sizes",),
+    "core.states": ("State",),
+    "core.visit": ("Visit",),
+    "early_stopping": ("EarlyStopping",),
+    "errors": ("CheckpointError", "CodecError", "FsmtrainError", "OptionsError", "ResumeError"),
+    "loop": ("Loop", "check", "draw", "plan"),
+    "machine": ("Machine", "build"),
+    "module": ("LightningModule", "TrainingModule"),
+    "options": ("Options",),
+    "runtime.data.seeded_loader": ("SeededDataLoader",),
+    "runtime.hooks": ("Callback",),
+    "runtime.model_files.importers": ("import_checkpoint",),
+    "trainer": ("Trainer",),
 }
+_MODULES = {name: f"{__name__}.{module}" for module, names in _PUBLIC.items() for name in names}
+__all__ = sorted(_MODULES)
 
 if not TYPE_CHECKING:  # a type checker would take every name for one of the package's
 
