@@ -28,7 +28,11 @@ class TreePath:
     @property
     def steps(self) -> list[Any]:
         """The keys and positions, from the root."""
-        return [] if self.parent is None else [*self.parent.steps, self.step]
+        steps, path = [], self
+        while path.parent is not None:
+            steps.append(path.step)
+            path = path.parent
+        return steps[::-1]
 
     @property
     def name(self) -> str:

@@ -45,11 +45,16 @@ def take_snapshot(encoded: Encoded, metadata: dict[str, Any], reuse: Snapshot | 
     if reuse is not None:
         reuse.wait()
         spare = reuse.encoded.tensors
-    tensors = {name: _host_memory(spare.get(name), tensor) for name, tensor in encoded.tensors.items()}
+    tensors: dict[str, Tensor] = {}
+    devices: set[torch.device] = set()
     with torch.no_grad():
         for name, tensor in encoded.tensors.items():
-            tensors[name].copy_(tensor.contiguous() if tensor.is_cuda else tensor, non_blocking=tensor.is_cuda)
-    devices = {tensor.device for tensor in encoded.tensors.values() if tensor.is_cuda}
+            target = tensors[name] = _host_memory(spare.get(name), tensor)
+            if tensor.is_cuda:
+                target.copy_(tensor.contiguous(), non_blocking=True)
+                devices.add(tensor.device)
+            else:
+                target.copy_(tensor)
     events = tuple(torch.cuda.current_stream(device).record_event() for device in devices)
     return Snapshot(Encoded(encoded.skeleton, tensors), metadata, events)
 
