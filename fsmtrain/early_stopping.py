@@ -17,7 +17,7 @@ class EarlyStopping:
 
     Args:
         monitor: Name of the metric, which the validation returned (also under ``"log"`` or ``"progress_bar"``) or logged.
-        min_delta: Improvement over the best value so far that must be exceeded to count as one, in the metric's unit.
+        min_delta: A value is an improvement if it is better than the best so far by more than this, in the metric's unit.
         patience: Number of validations in a row without an improvement after which to stop, counted from the first validation.
             0 means the same as 1.
         verbose: Print a line when the patience is exhausted.

@@ -96,7 +96,8 @@ class Machine:
         record_into: Path | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise ModelError(f"{model!r} is not a torch.nn.Module.")
+            what = f"{model.__name__} is a class" if isinstance(model, type) else f"{model!r} is not a torch.nn.Module"
+            raise ModelError(f"model: {what}. Pass an instance of torch.nn.Module, as in Model().")
         self._counters = Counters()  # all zero, for a model that asks while the run is being built
         self._begun = self._ended = False
         self._began_at = self._ended_at = 0  # ns
@@ -256,7 +257,9 @@ class Machine:
 
     def _begin(self) -> None:
         if self._ended and self.stop_reason is None:
-            raise UsageError("The run has ended with an error and cannot go on from there. Build a new machine.")
+            raise UsageError(
+                "This run has ended with an error and cannot continue. Build a new machine; it can resume from a checkpoint."
+            )
         if self._begun:
             return
         self._begun = True

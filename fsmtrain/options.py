@@ -43,7 +43,8 @@ class Options:
         train_percent_check: Fraction of the train batches to use in each epoch, in (0.0, 1.0].
         val_percent_check: Fraction of the batches of each val loader to use, in [0.0, 1.0]. 0: no validation.
         test_percent_check: Fraction of the batches of each test loader to use, in [0.0, 1.0]. 0: no test.
-        overfit_pct: If > 0, replaces ``train_percent_check``, ``val_percent_check`` and ``test_percent_check``.
+        overfit_pct: Fraction in [0.0, 1.0] that replaces ``train_percent_check``, ``val_percent_check`` and
+            ``test_percent_check``, to overfit on a small part of the data. 0: off.
         check_val_every_n_epoch: Validate only in every n-th epoch: with n = 2 in the second, the fourth, ...
         val_check_interval: Train batches between two validations of an epoch: an int is a number of batches, a float in
             (0.0, 1.0] a fraction of the epoch.
@@ -53,9 +54,9 @@ class Options:
             scaler, which may skip steps.
         on_nonfinite: What to do if a loss or gradient is inf or NaN. ``"raise"``: raise an error that names the batch.
             ``"skip"``: discard the accumulation window (counted in ``steps_skipped``). ``"rollback"``: reload the last
-            checkpoint and exclude the batch. None: do not check.
-        max_nb_rollbacks: Rollbacks of ``on_nonfinite="rollback"`` after which the next inf or NaN is an error.
-        distributed_backend: None or ``"dp"``; both use one device.
+            checkpoint and exclude the batch. None: ignore it.
+        max_nb_rollbacks: Most rollbacks of a run with ``on_nonfinite="rollback"``; after them, the next inf or NaN is an error.
+        distributed_backend: None or ``"dp"``. Accepted for compatibility: both train on one device.
         seed: Seed of the random generators of Python, NumPy and torch, set when the run begins. None: do not seed.
         progress_bar: Show progress: a bar on a terminal, a few plain lines elsewhere.
         quiet: If true, print only warnings: no progress bar, no start summary, no final table.

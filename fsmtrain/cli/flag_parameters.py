@@ -106,11 +106,11 @@ def _cyclopts_parameter(hint: Any, name: str, default: object, text: str, group:
     """Return how a flag is spelled, parsed and explained."""
     option = name.replace(PART_SEPARATOR, ".")  # cyclopts accepts dashes for underscores by itself
     if bool in union_members(hint):
-        text += " Any of its parts, below, switches it on, too." * bool(_part_classes(hint))
+        text += f" Any flag --{option}.* switches it on, too." * bool(_part_classes(hint))
         off = f"--no-{option}" if default is True else ()
         return Parameter(name=f"--{option}", negative=off, group=group, help=text, show_default=_format_switch)
     if allows_mapping(hint):
-        text += " Typed as 4, or as 0:1,4:2."
+        text += " Here: 4, or 0:1,4:2."
     parse_value = value_parser(hint)
     return Parameter(
         name=f"--{option}",

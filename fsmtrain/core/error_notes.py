@@ -9,7 +9,7 @@ from operator import itemgetter
 from fsmtrain.core.trace import Trace, where
 
 MAX_NOTED_TRANSITIONS = 10
-_BEGINS = "the way here, batches and epochs counted from 0:"
+_BEGINS = "the last transitions, epochs and batches counted from 0:"
 
 
 def add_recent_transitions(error: BaseException, trace: Trace) -> None:
@@ -32,7 +32,7 @@ def recent_transitions(trace: Trace, last: int = MAX_NOTED_TRANSITIONS) -> str:
     >>> for _ in range(9):
     ...     taken = run.advance()
     >>> print(recent_transitions(run.trace))
-    the way here, batches and epochs counted from 0:
+    the last transitions, epochs and batches counted from 0:
       epoch 0, batch 0, optimizer 0: start -> fetch -> train_batch -> backward -> accumulate -> round_end
       epoch 0, batch 1, optimizer 0: fetch -> train_batch -> backward -> step
     """

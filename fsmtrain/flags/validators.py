@@ -172,7 +172,7 @@ def nonfinite_policy(_: object, flag: Attribute[Any], value: object) -> None:
     if value not in (None, "raise", "skip", "rollback"):
         raise OptionsError(
             f"{flag.name}={value!r}: what to do about an inf or NaN loss or gradient, so it must be 'raise', 'skip' or "
-            f"'rollback'. None: do not check."
+            f"'rollback'. None: ignore it."
         )
 
 

@@ -164,7 +164,8 @@ def device_of(options: Options) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise OptionsError(
-            f"device={options.device!r}: there is no such device here ({reason}). device='auto' takes what there is."
+            f"device={options.device!r}: there is no such device here ({reason}). "
+            f"device='auto' uses a GPU if there is one, else the CPU."
         ) from error
     return device
 

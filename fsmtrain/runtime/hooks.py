@@ -81,9 +81,11 @@ def bind_hooks(model: object, callbacks: Iterable[object], machine: object) -> H
                 raise OptionsError(f"{type(owner).__name__}.{old}: this hook is called {new}. Rename the method.")
     for owner in owners:
         if isinstance(owner, type):
-            raise OptionsError(f"callbacks: {owner.__name__} is a class. Pass an object of it: {owner.__name__}().")
+            raise OptionsError(f"callbacks: {owner.__name__} is a class. Pass an instance: {owner.__name__}().")
         if not any(callable(getattr(owner, name, None)) for name in HOOKS):
-            raise OptionsError(f"callbacks: {owner!r} has none of the hooks {', '.join(HOOKS)}.")
+            raise OptionsError(
+                f"callbacks: {owner!r} has no hook. A callback has at least one of these methods: {', '.join(HOOKS)}."
+            )
     return Hooks(**{name: _bind(name, model, owners, machine) for name in HOOKS})
 
 

@@ -51,10 +51,10 @@ def oom_error(error: BaseException, state: State, batch: Any, components: RunCom
         place += f", split {run.counters.split_nb}"
     if in_evaluation:
         place += f", batch {run.counters.eval_nb} of the pass"
-    shapes = f" on a batch of {describe_shapes(batch)}" if batch is not None else ""
+    shapes = f" The batch: {describe_shapes(batch)}." if batch is not None else ""
     kind = DeviceOutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else OutOfMemoryError
     return kind(
-        f"memory ran out in the state {state}, {place}{shapes}: {reason} {_usage(components.device)}"
+        f"out of memory in state {state}, {place}: {reason.removesuffix('.')}.{shapes} {_usage(components.device)}"
         f"{_way_out(components.spec.options, in_evaluation=in_evaluation)}"
     )
 
@@ -65,7 +65,7 @@ def _usage(device: torch.device) -> str:
         return ""
     allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
     whole = torch.cuda.get_device_properties(device).total_memory
-    return f"torch had {_gib(allocated)} of {device} in use and {_gib(reserved)} reserved, of {_gib(whole)}. "
+    return f"Of the {_gib(whole)} of {device}, torch had allocated {_gib(allocated)} and reserved {_gib(reserved)}. "
 
 
 def _gib(number: int) -> str:
@@ -75,15 +75,15 @@ def _gib(number: int) -> str:
 def _way_out(options: Options, *, in_evaluation: bool) -> str:
     if in_evaluation:
         return (
-            "Pass a loader with smaller batches; with validation_end or test_end all outputs of a pass are kept, so return "
-            "only what they need."
+            "Use smaller batches in this loader. If the model has validation_end or test_end, the outputs of all batches are "
+            "kept until then: return only what it needs."
         )
-    ways = ["take smaller batches, and a larger accumulate_grad_batches for the same steps"]
+    ways = ["smaller batches with a larger accumulate_grad_batches (the same steps)"]
     if options.truncated_bptt_steps is not None:
         ways.append(f"truncated_bptt_steps below {options.truncated_bptt_steps}")
     if options.mixed_precision.autocast_dtype is None:
         ways.append("precision='bf16'")
-    return f"A way out: {', or '.join(ways)}. The batch and all gradients have been released."
+    return f"Use {', or '.join(ways)}. The batch and all gradients have been freed."
 
 
 def describe_shapes(batch: Any) -> str:
@@ -132,7 +132,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def add_resume_note(error: OutOfMemoryError, path: Path | None) -> None:
     """Note on the error from which checkpoint the run can be resumed."""
     error.add_note(
-        "no checkpoint was saved from which the run could be resumed; ModelCheckpoint(every_n_batches=...) saves some"
+        "this run cannot be resumed: no checkpoint was saved. ModelCheckpoint(every_n_batches=...) saves some."
         if path is None
-        else f"the run can be resumed from {path}, its last checkpoint, by a new machine; what came after it is repeated"
+        else f"the run can be resumed from {path}, its last checkpoint, by a new machine; the batches since then are repeated"
     )

@@ -10,7 +10,7 @@ from fsmtrain.core.trace import Trace
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options
 
-BEGINS = "the way here, batches and epochs counted from 0:"
+BEGINS = "the last transitions, epochs and batches counted from 0:"
 
 
 def after(transitions: int) -> Trace:

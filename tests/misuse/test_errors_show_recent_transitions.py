@@ -52,12 +52,12 @@ def test_an_error_ends_with_where_the_run_stood_and_how_it_came_there(drive: Cal
     assert text.endswith(
         "ValueError: no more\n"
         "in state train_batch, epoch 0, batch 2, optimizer 0\n"
-        "the way here, batches and epochs counted from 0: ...\n"
+        "the last transitions, epochs and batches counted from 0: ...\n"
         "  epoch 0, batch 0, optimizer 0: train_batch -> backward -> accumulate -> round_end\n"
         "  epoch 0, batch 1, optimizer 0: fetch -> train_batch -> backward -> step -> round_end\n"
         "  epoch 0, batch 2, optimizer 0: fetch -> train_batch\n"
     )
-    assert text.count("the way here") == 1
+    assert text.count("the last transitions") == 1
 
 
 def test_visits_to_the_same_state_are_noted_once() -> None:
@@ -81,7 +81,7 @@ def test_an_error_in_a_nested_run_has_the_recent_transitions_of_the_inner_run_on
     flags: dict[str, Any] = {"max_nb_epochs": 1, "quiet": True, "device": "cpu", "runs_dir": None}
     trainer = Trainer(**flags, callbacks=[Within()])
     text = told(lambda: trainer.fit(FailingToo(), batches(4), []))
-    assert text.count("the way here") == 1
+    assert text.count("the last transitions") == 1
     assert "in state test" in text
     assert "in state epoch_end" in text
 
@@ -91,7 +91,7 @@ def test_before_the_first_transition_there_is_no_way() -> None:
         def on_run_start(self) -> None:
             raise ValueError("no more")
 
-    assert "the way here" not in told(machine_of(Early(), batches(2)).run)
+    assert "the last transitions" not in told(machine_of(Early(), batches(2)).run)
 
 
 @pytest.mark.parametrize("drive", [in_one_go, in_steps])

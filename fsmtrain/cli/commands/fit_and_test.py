@@ -61,18 +61,20 @@ def fit(
         target: The model: a class, or a function that returns a module, as in train.py:Model or package.models:Model.
         hparams: Hyperparameters to build the model with, as in lr=0.1,hidden=32. They are passed as one argument if it has a
             parameter hparams, else each by its name.
-        guards: A Guards(...), or a function that returns one.
-        weights: Start with these weights: a file or a checkpoint. Without --hparams the saved hyperparameters are used.
+        guards: When to step, validate, save and stop: an object Guards(...), or a function that returns one.
+        weights: Start with these weights: a file written by --save, or a checkpoint. Without --hparams the
+            hyperparameters saved there are used.
         test: Test the model at the end.
         save: Write the weights and hyperparameters to this file at the end, also after Ctrl-C.
         checkpoint: Save checkpoints, by default at the end of each epoch.
-        resume: Continue the newest run that this same command began, from its newest checkpoint; if there is none, begin one.
+        resume: Continue the newest run that this same command began, from its newest checkpoint; if there is none, begin a
+            new run.
         resume_from: Continue the run in this run folder. Or begin a new run from this checkpoint, or from the newest valid one
             in this folder of checkpoints.
-        resume_strict: Refuse to resume if options, guards or sizes differ from those of the checkpoint. With
-            --no-resume-strict, print the differences as a warning and resume.
-        requeue_code: Exit with this code after SIGTERM or SIGUSR1, in place of 143 or 138: the one after which your job
-            scheduler queues the job again.
+        resume_strict: Refuse to resume (the default) if options, guards or loader sizes differ from those of the checkpoint.
+            With --no-resume-strict, print the differences as a warning and resume.
+        requeue_code: Exit code after SIGTERM or SIGUSR1, in place of 143 or 138: the one for which your job scheduler queues
+            the job again.
         json: Print the result as JSON.
     """
     options = Options(**flags)

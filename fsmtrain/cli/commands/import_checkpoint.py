@@ -18,7 +18,7 @@ def import_file(
     *,
     to: Annotated[Path | None, Parameter(group=INPUT, metavar="FOLDER")] = None,
 ) -> int:
-    """Convert a checkpoint of another trainer to one of ours, and print its path.
+    """Convert a checkpoint of another trainer to an fsmtrain checkpoint, and print its path.
 
     The file may be a Lightning checkpoint (.ckpt), or a state_dict written with torch.save, alone or with other data (.pt,
     .pth). No code in it is executed; a file that contains objects of other classes is refused.

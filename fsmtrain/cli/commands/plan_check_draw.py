@@ -38,7 +38,7 @@ class LoopArguments:
         test: Batches of the test loader, or of several, as for --val.
         optimizers: Number of optimizers, which take turns on each batch (default: as many as the model has, or 1).
         splits: Splits of each batch under --truncated_bptt_steps (default: 1).
-        guards: A Guards(...), or a function that returns one.
+        guards: When to step, validate, save and stop: an object Guards(...), or a function that returns one.
         hparams: Hyperparameters to build MODULE:CLASS with, as in lr=0.1,hidden=32.
     """
 
@@ -116,7 +116,7 @@ def plan(
 
     Args:
         target: A model with loaders: train.py:Model, or package.models:Model.
-        against: Print how the schedule would change with these flags, one line for each difference: "--max_nb_epochs 5".
+        against: Print how the schedule would change with these flags, in quotes as in "--max_nb_epochs 5".
         json: Print JSON.
     """
     if against is not None and json:

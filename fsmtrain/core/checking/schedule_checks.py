@@ -157,7 +157,11 @@ class _ScheduleChecks:
         elif schedule.interval == "step" and ("step", schedule.optimizer_i) in self.opaque:
             return
         if steps == 0:
-            yield warning(name, f"it acts every {schedule.frequency} {unit}, and the run has fewer. Lower its frequency.")
+            yield warning(
+                name,
+                f"it will never act: frequency={schedule.frequency} is counted in {unit}, and this run has fewer. "
+                f"Lower the frequency, or train longer.",
+            )
         elif schedule.length is not None and schedule.length > steps:
             way_out = "Shorten it, or train longer."
             if schedule.interval == "epoch":

@@ -136,7 +136,7 @@ def test_a_failure_of_the_run_names_the_place_and_exits_with_1(run: Run, folder:
     message, place, *way = result.err.splitlines()
     assert message.startswith("error: training_step returned a str")
     assert place == "in state train_batch, epoch 0, batch 0, optimizer 0"
-    assert way[0].startswith("the way here")
+    assert way[0].startswith("the last transitions")
     assert not Path("never.pt").exists()
 
 

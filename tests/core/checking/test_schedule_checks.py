@@ -84,10 +84,14 @@ def test_validations_that_never_take_place_or_too_late_for_patience(given: dict[
         (Schedule(interval="step", length=14), {}, None),
         (Schedule(interval="step", raises_after_end=True), {}, None),  # nobody said how long it is
         (Schedule(frequency=3), {}, None),
-        (Schedule(frequency=4), {}, "acts every 4 epochs, and the run has fewer"),
-        (Schedule(interval="step", frequency=16), {}, "acts every 16 steps, and the run has fewer"),
+        (Schedule(frequency=4), {}, "frequency=4 is counted in epochs, and this run has fewer"),
+        (Schedule(interval="step", frequency=16), {}, "frequency=16 is counted in steps, and this run has fewer"),
         (Schedule(needs_validation=True, frequency=2), {"val": [1]}, None),
-        (Schedule(needs_validation=True, frequency=2), {"val": [1], "check_val_every_n_epoch": 3}, "acts every 2 epochs with"),
+        (
+            Schedule(needs_validation=True, frequency=2),
+            {"val": [1], "check_val_every_n_epoch": 3},
+            "frequency=2 is counted in epochs with",
+        ),
         (
             Schedule(needs_validation=True),
             {"val": [1], "check_val_every_n_epoch": 4},

@@ -500,7 +500,7 @@ def test_it_gives_up_after_so_many_rollbacks_and_names_them_all(engine: Callable
     ):  # fmt: skip
         assert said in str(caught.value)
     assert machine.stop_reason is None
-    assert any("the way here" in note for note in caught.value.__notes__)
+    assert any("the last transitions" in note for note in caught.value.__notes__)
     with pytest.raises(UsageError, match="ended with an error"):
         machine.run()
 

@@ -189,7 +189,7 @@ def test_an_error_is_once_in_the_log_and_in_end_json_with_its_last_transitions(t
     assert end["reason"] == "error"
     assert (end["error"]["type"], end["error"]["message"], end["state"]) == ("ValueError", "no more", "train_batch")
     log = (tmp_path / "0" / "log.txt").read_text()
-    assert log.count("the way here") == end["error"]["traceback"].count("the way here") == 1
+    assert log.count("the last transitions") == end["error"]["traceback"].count("the last transitions") == 1
     assert read_json_lines(tmp_path / "0" / "metrics.jsonl")[-1]["batch"] == 3
 
 

@@ -187,7 +187,7 @@ def test_an_error_is_shown_with_its_last_transitions(tmp_path: Path) -> None:
     check_page(page)
     assert "RuntimeError in the state train_batch." in page.text
     assert "RuntimeError : no <luck> & no 'way'" in page.text
-    assert "the way here, batches and epochs counted from 0:" in page.text
+    assert "the last transitions, epochs and batches counted from 0:" in page.text
     assert "in training_step" in page.text  # the traceback
 
 
