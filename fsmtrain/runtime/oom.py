@@ -45,7 +45,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def oom_error(error: BaseException, state: State, batch: Any, components: RunComponents, run: RunState) -> OutOfMemoryError:
     """Return our error for an out-of-memory error in this state and batch, with torch's memory statistics."""
     reason = (str(error).splitlines() or [""])[0].strip() or type(error).__name__
-    in_evaluation = state in (State.SANITY_VAL, State.VAL_CHECK, State.TEST)
+    in_evaluation = state.info.eval_pass is not None
     place = where(run.counters)
     if run.counters.split_nb and not in_evaluation:
         place += f", split {run.counters.split_nb}"

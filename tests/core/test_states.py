@@ -15,6 +15,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.table import full_table
 from fsmtrain.prove.loop_model.assumptions import ACTIONS
+from fsmtrain.prove.smt.ranking_function import RANKS
 
 ROWS = full_table(decisions(Guards())).rows
 
@@ -42,6 +43,10 @@ def test_the_central_states_are_a_path_through_the_table() -> None:
 
 def test_proofs_and_rows_agree_on_the_states_that_write_signals() -> None:
     assert {state for state in State if state.info.writes} == set(ACTIONS)
+
+
+def test_the_ranking_function_has_a_rank_for_every_state() -> None:
+    assert set(RANKS) == set(State)
 
 
 @pytest.mark.parametrize("state", State, ids=str)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import product
 from operator import attrgetter
+from typing import get_args
 
 from attrs import define, field, fields, frozen
 
@@ -23,7 +24,7 @@ from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.folding import may_change
 from fsmtrain.core.guard_ast.evaluate import compile_expression
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.states import State
+from fsmtrain.core.states import EvalPass, State
 from fsmtrain.core.table import Table
 from fsmtrain.errors import GuardError
 
@@ -98,6 +99,7 @@ class Explorer:
         self._table, self._limits, self._distinguish_totals, self._max_moments = table, limits, distinguish_totals, max_moments
         self._row_choices = RowChoices(table, limits)
         self._user_guards = [(own, compile_expression(own.expression)) for own in user_guards(guards) if not own.is_opaque]
+        self._longest_pass = max(map(limits.eval_batches, get_args(EvalPass)))
         self._nodes: dict[tuple[object, ...], int] = {}
         self._first: list[Moment | None] = []  # of each node
         self._successors: list[set[int]] = []  # from each node to others
@@ -150,8 +152,7 @@ class Explorer:
         """Return whether the run continues after its last batch or epoch, where no guard that waits for the last one holds."""
         limits = self._limits
         ended = 0 < limits.train_batches <= after.batch_nb or after.epochs_done > limits.epochs
-        passes = max(limits.sanity_batches, limits.val_batches, limits.test_batches)
-        if ended or (0 < passes <= after.eval_nb and not limits.evaluates_stream):
+        if ended or (0 < self._longest_pass <= after.eval_nb and not limits.evaluates_stream):
             self.found.past_the_end = self.found.past_the_end or moment
             return True
         return False

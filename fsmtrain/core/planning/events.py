@@ -12,7 +12,10 @@ from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 
 EventKind = State | Literal["scheduler"]
-DEFAULT_KINDS: tuple[EventKind, ...] = (State.SANITY_VAL, State.STEP, State.VAL_CHECK, State.EPOCH_END, State.TEST, "scheduler")
+DEFAULT_KINDS: tuple[EventKind, ...] = (
+    *(state for state in State if state.info.eval_pass or state in (State.STEP, State.EPOCH_END)),
+    "scheduler",
+)
 
 
 @frozen(kw_only=True)

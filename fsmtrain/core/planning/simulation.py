@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from attrs import define, field
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Node, choose
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning.epoch_builder import Epoch, EpochBuilder
-from fsmtrain.core.states import State
+from fsmtrain.core.states import EvalPass, State
 
-RECORDED = (State.STEP, State.SAVE, State.EPOCH_END, State.SANITY_VAL, State.VAL_CHECK, State.TEST)
+RECORDED = tuple(s for s in State if s.info.eval_pass or s in (State.STEP, State.SAVE, State.EPOCH_END))
 
 Rows = tuple[int, ...]  # the table rows taken from one fetch to the next, by their index
 
@@ -72,7 +74,7 @@ class Simulation:
 
     def record(self, state: State) -> None:
         """Record a visit to one of the `RECORDED` states, before its guards are asked."""
-        counters, limits = self.counters, self.limits
+        counters = self.counters
         match state:
             case State.STEP:
                 self.epoch.add_window(counters.optimizer_i, counters.gathered)
@@ -80,15 +82,21 @@ class Simulation:
                 self.epoch.saves.add(counters.batch_nb)
             case State.EPOCH_END:
                 self.epoch.end(counters)
-            # A pass only counts its batches: nothing is decided before the last one.
-            case State.SANITY_VAL:
-                self.sanity_batches = limits.sanity_batches
-                counters.eval_nb = limits.sanity_batches - 1
-            case State.VAL_CHECK:
+        if state.info.eval_pass is not None:
+            self._record_pass(state.info.eval_pass)
+
+    def _record_pass(self, eval_pass: EvalPass) -> None:
+        """Record a whole pass and go to its last batch: nothing is decided before that one."""
+        counters, batches = self.counters, self.limits.eval_batches(eval_pass)
+        counters.eval_nb = batches - 1
+        match eval_pass:
+            case "sanity":
+                self.sanity_batches = batches
+            case "val":
                 self.epoch.validations.add(counters.batch_nb)
-                counters.eval_nb = limits.val_batches - 1
                 if self.exhausted_after is not None:
                     self.signals.patience_exhausted |= counters.validations_done + 1 >= self.exhausted_after
-            case State.TEST:
-                self.test_batches = limits.test_batches
-                counters.eval_nb = limits.test_batches - 1
+            case "test":
+                self.test_batches = batches
+            case _:
+                assert_never(eval_pass)

@@ -8,7 +8,7 @@ from fsmtrain.core.states import State
 from fsmtrain.prove.claims.claim import STOPPABLE, Claim, all_except
 from fsmtrain.prove.loop_model.ghost_state import GhostState
 
-AFTER_TRAINING = frozenset({State.DONE, State.TEST})
+AFTER_TRAINING = frozenset(state for state in State if state.info.place == "after training")
 
 
 def no_stop_is_requested(signals: Signals) -> bool:

@@ -133,9 +133,9 @@ class RaisePolicy(NonFinitePolicy):
             self._recorder.gradients()
 
         wrapped = {**actions, State.BACKWARD: backward_and_record}
-        for state in (State.SAVE, State.EPOCH_END, State.VAL_CHECK):
-            if state in actions:
-                wrapped[state] = self._reading_before(actions[state], in_pass=state is State.VAL_CHECK)
+        for state, action in actions.items():
+            if state.info.place == "after a batch":
+                wrapped[state] = self._reading_before(action, in_pass=state.info.eval_pass is not None)
         return wrapped
 
     def _reading_before(self, action: Action, *, in_pass: bool) -> Action:

@@ -45,13 +45,12 @@ def snapshot(run: RunView) -> ProgressSnapshot:
     state, counters, limits = run.state, run.counters, run.spec.limits
     activity, eval_batches = str(state), 0
     if state.info.eval_pass is not None:
-        sizes = {"sanity": limits.sanity_batches, "val": limits.val_batches, "test": limits.test_batches}
-        eval_batches = sizes[state.info.eval_pass]  # 0 if a stream is among them
+        eval_batches = limits.eval_batches(state.info.eval_pass)
         name = state.info.activity if limits.fits else "evaluating"  # the test set, or the validation set
         activity = f"{name} {_of(counters.eval_nb + 1, eval_batches)}"
     train_done = counters.batch_nb + state.info.batch_is_done
     label, done, total = f"batch {_of(counters.batch_nb + 1, limits.train_batches)}", train_done, limits.train_batches
-    if state in (State.SANITY_VAL, State.TEST):
+    if state.info.eval_pass is not None and state.info.place != "after a batch":
         label, done, total = activity, counters.eval_nb, eval_batches
     elif limits.epochs == 0:
         label, done, total = activity, (limits.test_batches if state is State.DONE else 0), limits.test_batches

@@ -123,11 +123,11 @@ def _replaced(expression: Expression, old: Expression, new: Expression) -> Expre
 
 def _phrases(limits: Limits, state: State) -> Phrases:
     """Return the comparisons that have words of their own in one state."""
-    evals = {State.SANITY_VAL: limits.sanity_batches, State.VAL_CHECK: limits.val_batches, State.TEST: limits.test_batches}
+    eval_pass = state.info.eval_pass
     counted = (
         ("batch_nb", "batch", limits.train_batches),
         ("optimizer_i", "optimizer", limits.optimizers),
-        ("eval_nb", "test batch" if state is State.TEST else "val batch", evals.get(state, 0)),
+        ("eval_nb", "test batch" if eval_pass == "test" else "val batch", limits.eval_batches(eval_pass) if eval_pass else 0),
     )
     lasts: dict[tuple[Expression, Expression], str]
     lasts = {(_after(name), Value(bound)): f"last {thing} of {bound}" for name, thing, bound in counted if bound}
