@@ -63,7 +63,12 @@ RECORD = "record"  # in a checkpoint's metadata: where the run is recorded, and 
 
 
 @renamed_attributes(
-    interrupt="received_signal", left="last_state", loading="data_wait", progress_metrics="progress_bar_metrics"
+    arriving_metrics="progress_bar_metrics_async",
+    interrupt="received_signal",
+    left="last_state",
+    loading="data_wait",
+    notes="metric_queue",
+    progress_metrics="progress_bar_metrics",
 )
 class Machine:
     """One run of a model through its loop. Made by `build`; ``run`` it, or ``advance`` one transition at a time.

@@ -9,6 +9,7 @@ import pytest
 
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.errors import FsmtrainError, GuardError, RenamedError
 from fsmtrain.loop import Loop
@@ -28,6 +29,10 @@ LOOP = Loop(Options(), Sizes(train=2))
         (LOOP.limits, "check_batches", "val_check_batches"),
         (LOOP.limits, "check_epochs", "val_check_epochs"),
         (next(iter(LOOP)), "window", "gathered"),
+        (LOOP.plan(), "checks", "validations"),
+        (LOOP.plan(), "check_batches", "validation_batches"),
+        (LOOP.plan(), "most_rollbacks", "max_rollbacks"),
+        (Timing(3, 0.5), "visits", "count"),
     ],
 )
 def test_an_old_attribute_is_an_error_with_the_new_name(record: object, old: str, new: str) -> None:

@@ -19,6 +19,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.table import Row, Table
 from fsmtrain.core.trace import BLOCK, Trace, Transition, transition, where
 from fsmtrain.errors import GuardError, UsageError
+from fsmtrain.renamed import renamed_attributes
 
 Action = Callable[[], None]
 Observer = Callable[[Transition], None]
@@ -45,6 +46,7 @@ class Node:
         self.visits = self.nanoseconds = 0
 
 
+@renamed_attributes(visits="count")
 @frozen
 class Timing:
     """The number of visits to a state, and the wall time of all of them together, in seconds."""

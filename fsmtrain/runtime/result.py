@@ -8,9 +8,11 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.renamed import renamed_attributes
 from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteValue
 
 
+@renamed_attributes(loading="data_wait")
 @frozen(kw_only=True)
 class Result:
     """How a run ended.

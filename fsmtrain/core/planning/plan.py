@@ -13,6 +13,7 @@ from fsmtrain.core.planning.epoch_builder import Epoch
 from fsmtrain.core.planning.events import DEFAULT_KINDS, Event, EventKind, iter_events
 from fsmtrain.core.planning.int_ranges import IntRanges, IntRangesBuilder
 from fsmtrain.core.planning.plan_text import comparable_rows, difference, epoch_rows, or_fewer, schedule_text, table
+from fsmtrain.renamed import renamed_attributes
 from fsmtrain.wording import plural
 
 
@@ -53,6 +54,7 @@ class EarliestEnd:
     global_step: int
 
 
+@renamed_attributes(checks="validations", check_batches="validation_batches", most_rollbacks="max_rollbacks")
 @frozen(kw_only=True)
 class Plan:
     """The schedule of a run. `str` gives a table, `events` every single event, `to_json` everything but the events.
