@@ -81,7 +81,7 @@ class FastForwardStrategy(ResumeStrategy):
         """
         loader = self.loader
         self._detects_draws = skipped > 0 and loader.num_workers > 0 and not loader.persistent_workers
-        with _DrawDetector(loader).attached() if self._detects_draws else contextlib.nullcontext():
+        with _DrawDetector(loader).attached(loader) if self._detects_draws else contextlib.nullcontext():
             rewind = partial(self.rewind, progress)
             self.iterator = iter_from(loader, skipped, self.name, rewind, workers_live=self._workers_had_lived)
         if self.iterator is None:
@@ -128,17 +128,17 @@ class FastForwardStrategy(ResumeStrategy):
 class _DrawDetector:
     """Makes each batch a pair: whether its worker has drawn from a global generator, and the batch.
 
-    Each worker process has its own copy, which keeps the states in which the worker began.
+    Each worker process has its own copy, which keeps the states in which the worker began. So it holds nothing that cannot be
+    sent to a worker, such as the loader, whose sampler may be in the middle of a pass.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        self._loader = loader
         self._init, self._collate = loader.worker_init_fn, loader.collate_fn
         self._states: GlobalStates = {}
 
-    def attached(self) -> contextlib.AbstractContextManager[None]:
+    def attached(self, loader: DataLoader[Any]) -> contextlib.AbstractContextManager[None]:
         """Return a context in which the loader starts its workers with this detector."""
-        return swapped(self._loader, collate_fn=self.collate, worker_init_fn=self.init_worker)
+        return swapped(loader, collate_fn=self.collate, worker_init_fn=self.init_worker)
 
     def init_worker(self, worker: int) -> None:
         """Stand in for ``worker_init_fn``."""
