@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; the same names as in _PUBLIC, which a test compares
     from fsmtrain.core.custom_guards import Guards as Guards
-    from fsmtrain.core.guards import Guard as Guard
     from fsmtrain.core.interval_guards import after_batches as after_batches
     from fsmtrain.core.interval_guards import after_steps as after_steps
     from fsmtrain.core.interval_guards import every_n_batches as every_n_batches
@@ -16,6 +15,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _PUBLIC
     from fsmtrain.core.model_checkpoint import ModelCheckpoint as ModelCheckpoint
     from fsmtrain.core.sizes import Sizes as Sizes
     from fsmtrain.core.states import State as State
+    from fsmtrain.core.transition_guards import Guard as Guard
     from fsmtrain.core.visit import Visit as Visit
     from fsmtrain.early_stopping import EarlyStopping as EarlyStopping
     from fsmtrain.errors import CheckpointError as CheckpointError
@@ -32,9 +32,9 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _PUBLIC
     from fsmtrain.module import LightningModule as LightningModule
     from fsmtrain.module import TrainingModule as TrainingModule
     from fsmtrain.options import Options as Options
+    from fsmtrain.runtime.callback_hooks import Callback as Callback
     from fsmtrain.runtime.data.seeded_loader import SeededDataLoader as SeededDataLoader
-    from fsmtrain.runtime.hooks import Callback as Callback
-    from fsmtrain.runtime.model_files.importers import import_checkpoint as import_checkpoint
+    from fsmtrain.runtime.model_files.lightning_checkpoints import import_checkpoint as import_checkpoint
     from fsmtrain.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
@@ -42,7 +42,7 @@ __version__ = "0.1.0"
 # The public names of each module.
 _PUBLIC = {
     "core.custom_guards": ("Guards",),
-    "core.guards": ("Guard",),
+    "core.transition_guards": ("Guard",),
     "core.interval_guards": ("after_batches", "after_steps", "every_n_batches", "every_n_steps_of"),
     "core.model_checkpoint": ("ModelCheckpoint",),
     "core.sizes": ("Sizes",),
@@ -55,8 +55,8 @@ _PUBLIC = {
     "module": ("LightningModule", "TrainingModule"),
     "options": ("Options",),
     "runtime.data.seeded_loader": ("SeededDataLoader",),
-    "runtime.hooks": ("Callback",),
-    "runtime.model_files.importers": ("import_checkpoint",),
+    "runtime.callback_hooks": ("Callback",),
+    "runtime.model_files.lightning_checkpoints": ("import_checkpoint",),
     "trainer": ("Trainer",),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _PUBLIC.items() for name in names}

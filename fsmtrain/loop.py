@@ -14,10 +14,10 @@ from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.guard_ast.expressions import Expression
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.core.planning.plan import Plan
-from fsmtrain.core.planning.planner import make_plan
+from fsmtrain.core.planning.compute_plan import make_plan
+from fsmtrain.core.planning.plan_values import Plan
 from fsmtrain.core.sizes import Sizes
-from fsmtrain.core.table import Table
+from fsmtrain.core.transition_table import Table
 from fsmtrain.core.visit import Visit
 from fsmtrain.options import Options
 from fsmtrain.views.diagrams.tally import Counts
@@ -136,12 +136,7 @@ def check(options: Options, *, guards: Guards | None = None, **sizes: Any) -> Re
 
 
 def draw(
-    options: Options,
-    path: str | os.PathLike[str],
-    *,
-    guards: Guards | None = None,
-    counts: bool | Counts = False,
-    **sizes: Any,
+    options: Options, path: str | os.PathLike[str], *, guards: Guards | None = None, counts: bool | Counts = False, **sizes: Any
 ) -> None:
     """Draw the state diagram of a run: ``Loop(options, Sizes(**sizes), guards=guards).draw(path, counts=counts)``."""
     Loop(options, Sizes(**sizes), guards=guards or Guards()).draw(path, counts=counts)

@@ -23,15 +23,15 @@ from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Dispatcher, Timing
 from fsmtrain.core.error_notes import add_recent_transitions
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.core.planning.plan import Plan
-from fsmtrain.core.planning.planner import make_plan
+from fsmtrain.core.planning.compute_plan import make_plan
+from fsmtrain.core.planning.plan_values import Plan
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason, stop_reason
 from fsmtrain.core.trace import Trace, Transition, where
 from fsmtrain.errors import CheckpointError, GuardError, ModelError, OutOfMemoryError, RenamedError, ResumeError, UsageError
 from fsmtrain.loop import Loop
+from fsmtrain.old_names import renamed_attributes
 from fsmtrain.options import Options
-from fsmtrain.renamed import renamed_attributes
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
@@ -45,7 +45,7 @@ from fsmtrain.runtime.metrics.logged_metrics import LogOptions, logged_scalar
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, number
 from fsmtrain.runtime.oom import add_resume_note, free_batch
-from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteValue
+from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
 from fsmtrain.runtime.result import Result
 from fsmtrain.runtime.run_state import RunKind
 from fsmtrain.runtime.trainer_attribute import TrainerAttribute

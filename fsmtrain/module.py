@@ -60,12 +60,7 @@ class TrainingModule(nn.Module):
             self.trainer.log(name, value, **options)
 
     def optimizer_step(
-        self,
-        current_epoch: int,
-        batch_nb: int,
-        optimizer: Optimizer,
-        optimizer_i: int,
-        second_order_closure: Any = None,
+        self, current_epoch: int, batch_nb: int, optimizer: Optimizer, optimizer_i: int, second_order_closure: Any = None
     ) -> None:
         """Step an optimizer and zero its gradients. Called at the end of each of its accumulation windows.
 

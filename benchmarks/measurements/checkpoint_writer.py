@@ -20,7 +20,7 @@ import torch
 from benchmarks.trainings.models import WIDTH, WideModel
 from fsmtrain.runtime.checkpoint_files.codec.codec import encode
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
-from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
 from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, take_snapshot
 

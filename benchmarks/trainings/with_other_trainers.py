@@ -41,12 +41,7 @@ def peers() -> Peers:
 
 
 def _ignite() -> Peers:
-    from ignite.engine import (  # type: ignore[import-not-found]
-        Engine,
-        Events,
-        create_supervised_evaluator,
-        create_supervised_trainer,
-    )
+    from ignite.engine import Engine, Events, create_supervised_evaluator, create_supervised_trainer  # type: ignore[import-not-found]
     from ignite.metrics import Loss  # type: ignore[import-not-found]
 
     def train_with_engine(loader: Any) -> nn.Module:

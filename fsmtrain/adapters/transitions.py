@@ -15,7 +15,7 @@ from transitions import Event
 from transitions.core import listify
 from transitions.extensions import GraphMachine
 
-from fsmtrain.adapters.transitions_model import ADVANCE, RunModel
+from fsmtrain.adapters.run_model import ADVANCE, RunModel
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.errors import UsageError
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from attrs import define, field, fields, frozen
 
-from fsmtrain.renamed import renamed_attributes
+from fsmtrain.old_names import renamed_attributes
 
 
 @renamed_attributes(

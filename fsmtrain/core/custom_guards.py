@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from attrs import field, frozen
 
 from fsmtrain.core.counters import Counters, Signals, signal_values
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.transition_guards import Guard
 from fsmtrain.errors import GuardError
+from fsmtrain.old_names import renamed_arguments
 from fsmtrain.predicates import is_integer
-from fsmtrain.renamed import renamed_arguments
 
 
 def _by_optimizer(value: Mapping[int, Guard]) -> Mapping[int, Guard]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from fsmtrain.core import guards as ask
+from fsmtrain.core import transition_guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import guard_name, parse_guard
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.transition_guards import Guard
 
 
 @frozen(kw_only=True)

@@ -13,13 +13,13 @@ from attrs import frozen
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import AnyEffect, CountedEffect, Effect
 from fsmtrain.core.guard_ast.parse import guard_name
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row, Table
 from fsmtrain.core.trace import BLOCK, Trace, Transition, transition, where
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.errors import GuardError, UsageError
-from fsmtrain.renamed import renamed_attributes
+from fsmtrain.old_names import renamed_attributes
 
 Action = Callable[[], None]
 Observer = Callable[[Transition], None]

@@ -9,17 +9,17 @@ from __future__ import annotations
 from attrs import evolve, fields
 
 from fsmtrain.core import effects as do
+from fsmtrain.core.accumulation_scaling import windows_are_single
 from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS
 from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.effects import AnyEffect
 from fsmtrain.core.guard_ast.expressions import FALSE, TRUE, Expression, Fact
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.guard_ast.simplify import fold
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row, Table
-from fsmtrain.core.window_scaling import windows_are_single
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import Row, Table
 
 Known = dict[tuple[str, str], Fact]
 

@@ -11,8 +11,8 @@ from fractions import Fraction
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.errors import SizesError
 from fsmtrain.options import Options
+from fsmtrain.plurals import plural
 from fsmtrain.predicates import is_integer
-from fsmtrain.wording import plural
 
 
 def fraction_of(batches: int, fraction: float) -> int:

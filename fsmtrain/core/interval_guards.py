@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guards import Guard, another_split_follows, epoch_is_over
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.transition_guards import Guard, another_split_follows, epoch_is_over
 from fsmtrain.errors import GuardError
 from fsmtrain.predicates import is_integer
 

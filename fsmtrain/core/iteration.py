@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fsmtrain.core.accumulation_scaling import gradient_scale, loss_divisor
 from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS, Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Table
+from fsmtrain.core.transition_table import Table
 from fsmtrain.core.visit import Visit
-from fsmtrain.core.window_scaling import gradient_scale, loss_divisor
 
 
 def visits(table: Table, limits: Limits, guards: Guards, *, splits: int) -> Iterator[Visit]:

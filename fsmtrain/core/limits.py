@@ -10,16 +10,11 @@ from typing import assert_never
 
 from attrs import frozen
 
-from fsmtrain.core.fractions_to_batches import (
-    batches_between_validations,
-    eval_loader_batches,
-    sanity_loader_batches,
-    train_batches_of,
-)
+from fsmtrain.core import fractions_to_batches as compute
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import EvalPass
+from fsmtrain.old_names import renamed_attributes
 from fsmtrain.options import Options
-from fsmtrain.renamed import renamed_attributes
 
 
 @renamed_attributes(check_batches="val_check_batches", check_epochs="val_check_epochs")
@@ -99,16 +94,16 @@ def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = Fals
     Source: semantics, "Sizes".
     """
     epochs = options.max_nb_epochs if sizes.fits else 0
-    train = train_batches_of(options, sizes) if epochs else 0
+    train = compute.train_batches_of(options, sizes) if epochs else 0
     has_validations = epochs > 0 and (has_validation_guard or epochs >= options.check_val_every_n_epoch)
-    sanity = sanity_loader_batches(options, sizes) if sizes.fits else ()
+    sanity = compute.sanity_loader_batches(options, sizes) if sizes.fits else ()
     val: tuple[int | None, ...] = ()
     if has_validations or any(n != 0 for n in sanity):
-        val = eval_loader_batches(options, "val_percent_check", sizes.val)
+        val = compute.eval_loader_batches(options, "val_percent_check", sizes.val)
     if not any(n != 0 for n in val):  # nothing to validate, so nothing to try out beforehand either
         val = sanity = ()
     validates = has_validations and val != ()
-    test = eval_loader_batches(options, "test_percent_check", sizes.test)
+    test = compute.eval_loader_batches(options, "test_percent_check", sizes.test)
     tests = any(n != 0 for n in test)
     return Limits(
         fits=sizes.fits,
@@ -123,7 +118,7 @@ def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = Fals
         tests=tests,
         test_batches=_total(test),
         evaluates_stream=any(n is None for n in (*(sizes.val if val else ()), *test)),
-        val_check_batches=batches_between_validations(options, train) if validates and not has_validation_guard else 0,
+        val_check_batches=compute.batches_between_validations(options, train) if validates and not has_validation_guard else 0,
         val_check_epochs=options.check_val_every_n_epoch,
         optimizers=sizes.optimizers,
         splits_batches=options.truncated_bptt_steps is not None,

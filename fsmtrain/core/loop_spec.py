@@ -13,7 +13,7 @@ from fsmtrain.core.guard_ast.expressions import Expression
 from fsmtrain.core.iteration import visits
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
-from fsmtrain.core.table import Table, full_table
+from fsmtrain.core.transition_table import Table, full_table
 from fsmtrain.core.visit import Visit
 from fsmtrain.errors import GuardError
 from fsmtrain.options import Options

@@ -7,12 +7,12 @@ from typing import Literal
 
 from attrs import Attribute, field, frozen
 
-from fsmtrain.core import guards as ask
+from fsmtrain.core import transition_guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.interval_guards import every_n_batches, every_n_epochs, every_n_steps
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.transition_guards import Guard
 from fsmtrain.errors import OptionsError
 from fsmtrain.predicates import is_integer, is_real
 

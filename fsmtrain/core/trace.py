@@ -14,7 +14,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import CountedEffect, apply_effects
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Table
+from fsmtrain.core.transition_table import Table
 from fsmtrain.errors import UsageError
 
 BLOCK = 512  # transitions; between one and two blocks are kept

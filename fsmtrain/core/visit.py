@@ -6,7 +6,7 @@ from attrs import field, frozen
 
 from fsmtrain.core.counters import Signals
 from fsmtrain.core.states import State
-from fsmtrain.renamed import renamed_attributes
+from fsmtrain.old_names import renamed_attributes
 
 
 @renamed_attributes(window="gathered")

@@ -13,10 +13,10 @@ from attrs import frozen
 from fsmtrain.prove.claims import ALL_CLAIMS
 from fsmtrain.prove.claims.claim import Claim, Decision
 from fsmtrain.prove.smt.arbitrary_guards import loop_system
+from fsmtrain.prove.smt.call_z3_and_cvc5 import cvc5, cvc5_refutes, to_smtlib, z3
 from fsmtrain.prove.smt.obligations import Violations
 from fsmtrain.prove.smt.prove_claim import Method, Proof, facts_from, prove, violations_of
 from fsmtrain.prove.smt.ranking_function import rank_violations
-from fsmtrain.prove.smt.solvers import cvc5, cvc5_refutes, to_smtlib, z3
 from fsmtrain.prove.smt.transition_system import TransitionSystem
 
 

@@ -11,13 +11,13 @@ from fsmtrain.core.dispatcher import Action, Timing
 from fsmtrain.core.states import State
 from fsmtrain.runtime.device_timer import DeviceTimer, device_timer
 from fsmtrain.runtime.evaluation.eval_pass import EvalPass
-from fsmtrain.runtime.evaluation.passes import SanityPass, TestPass, ValidationPass
+from fsmtrain.runtime.evaluation.sanity_val_test import SanityPass, TestPass, ValidationPass
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.optimization.precision import GradScalers
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.deferred_stop import DeferredStop
 from fsmtrain.runtime.training.epoch_end import EpochEnd
-from fsmtrain.runtime.training.nonfinite_policy import NonFinitePolicy, nonfinite_policy
+from fsmtrain.runtime.training.on_nonfinite_policies import NonFinitePolicy, nonfinite_policy
 from fsmtrain.runtime.training.train_batch import TrainBatch
 
 

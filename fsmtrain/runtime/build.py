@@ -20,6 +20,7 @@ from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
 from fsmtrain.predicates import is_stateful
+from fsmtrain.runtime.callback_hooks import bind_hooks
 from fsmtrain.runtime.data.device_transfer import batch_mover
 from fsmtrain.runtime.data.loaders import (
     Loader,
@@ -30,14 +31,13 @@ from fsmtrain.runtime.data.loaders import (
     make_all_resumable,
     make_resumable,
 )
-from fsmtrain.runtime.hooks import bind_hooks
-from fsmtrain.runtime.optimization.accumulation import Window
+from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners
-from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteState
 from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step, validate_optimizer_step
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, parse_configure_optimizers
+from fsmtrain.runtime.optimization.window_weights import Window
 from fsmtrain.runtime.run_state import LoaderPositions, RunComponents, RunKind, RunState
-from fsmtrain.runtime.training.nonfinite_policy import validate_nonfinite_policy
+from fsmtrain.runtime.training.on_nonfinite_policies import validate_nonfinite_policy
 
 
 @frozen(kw_only=True)

@@ -20,7 +20,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
 from fsmtrain.errors import OutOfMemoryError
 from fsmtrain.options import Options
-from fsmtrain.runtime.nested import named_tensors
+from fsmtrain.runtime.nested_tensors import named_tensors
 from fsmtrain.runtime.run_state import RunComponents, RunState
 
 MAX_LISTED_TENSORS = 12  # tensors of a batch

@@ -8,8 +8,8 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
-from fsmtrain.renamed import renamed_attributes
-from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteValue
+from fsmtrain.old_names import renamed_attributes
+from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
 
 
 @renamed_attributes(loading="data_wait")

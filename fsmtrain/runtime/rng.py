@@ -16,7 +16,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from fsmtrain.runtime.nested import map_nested
+from fsmtrain.runtime.nested_tensors import map_nested
 
 GlobalStates = dict[str, Any]  # of each of GLOBAL_GENERATORS, by name
 
@@ -45,10 +45,7 @@ GLOBAL_GENERATORS = {
         torch.equal,
     ),
     "numpy": GlobalGenerator(
-        np.random.get_state,
-        np.random.set_state,
-        lambda word: np.random.seed(word >> 32),
-        _numpy_states_are_equal,
+        np.random.get_state, np.random.set_state, lambda word: np.random.seed(word >> 32), _numpy_states_are_equal
     ),
     "python": GlobalGenerator(random.getstate, random.setstate, random.seed, operator.eq),
 }

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.early_stopping import Patience
+from fsmtrain.runtime.callback_hooks import Hooks
 from fsmtrain.runtime.data.loaders import Loader
-from fsmtrain.runtime.data.resumable_loader import ResumableLoader
-from fsmtrain.runtime.hooks import Hooks
+from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.metrics.logged_metrics import LoggedMetrics, LogOptions
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
-from fsmtrain.runtime.optimization.accumulation import Window
-from fsmtrain.runtime.optimization.nonfinite_detection import NonFiniteState
+from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, OptimizerSlot
+from fsmtrain.runtime.optimization.window_weights import Window
 
 RunKind = Literal["fit", "val", "test"]
 

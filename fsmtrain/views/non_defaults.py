@@ -7,7 +7,7 @@ import inspect
 import attrs
 
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.wording import plural
+from fsmtrain.plurals import plural
 
 
 def non_defaults(loop: LoopSpec) -> tuple[str, ...]:

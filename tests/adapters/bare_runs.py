@@ -7,7 +7,7 @@ from typing import Any
 from fsmtrain import Loop, Options, Sizes, State
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Action, Dispatcher
-from fsmtrain.core.table import Table
+from fsmtrain.core.transition_table import Table
 
 
 def dispatcher_of(table: Table | None = None, actions: dict[State, Action] | None = None, **flags: Any) -> Dispatcher:

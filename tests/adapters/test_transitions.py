@@ -15,22 +15,12 @@ from transitions.core import Condition
 
 from fsmtrain import Callback, Machine, State
 from fsmtrain.adapters.transitions import RunMachine, as_transitions
-from fsmtrain.core.guards import stop_is_requested
-from fsmtrain.core.table import Table, row
+from fsmtrain.core.transition_guards import stop_is_requested
+from fsmtrain.core.transition_table import Table, row
 from fsmtrain.errors import GuardError, UsageError
 from tests.adapters.bare_runs import dispatcher_of
 from tests.adapters.sample_trainings import HookRecorder
-from tests.models import (
-    Linear,
-    Plain,
-    Validated,
-    batches,
-    machine_of,
-    same_bits,
-    state_notes,
-    twins,
-    weights,
-)
+from tests.models import Linear, Plain, Validated, batches, machine_of, same_bits, state_notes, twins, weights
 
 # ---- exceptions
 

@@ -15,7 +15,7 @@ from fsmtrain.adapters.transitions import as_transitions
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.table import Row, Table, row
+from fsmtrain.core.transition_table import Row, Table, row
 from fsmtrain.errors import GuardError
 from tests.adapters.bare_runs import dispatcher_of
 from tests.models import state_notes

@@ -12,10 +12,10 @@ from fsmtrain import State
 from fsmtrain.adapters.transitions import as_transitions
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.table import Table
 from fsmtrain.core.trace import Transition
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import Table
 from tests.adapters.bare_runs import dispatcher_of
 from tests.strategies import Case, cases
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fsmtrain import Machine, State
 from fsmtrain.errors import UsageError
-from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from tests.adapters.sample_trainings import (
     TRAININGS,
     HookRecorder,

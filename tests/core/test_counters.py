@@ -17,7 +17,7 @@ from fsmtrain.core.effects import CountedEffect
 from fsmtrain.core.guard_ast.expressions import fields_in
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
-from fsmtrain.core.table import full_table
+from fsmtrain.core.transition_table import full_table
 from fsmtrain.errors import UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 
-from fsmtrain.core import guards as ask
+from fsmtrain.core import transition_guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.effects import apply_effects
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Table, row
 from fsmtrain.core.trace import BLOCK, Transition
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import Table, row
 from fsmtrain.errors import FsmtrainError, GuardError, UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fsmtrain.core import guards as ask
+from fsmtrain.core import transition_guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher, choose, nodes_of
 from fsmtrain.core.effects import bind
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Table, row
 from fsmtrain.core.trace import BLOCK, Transition
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import Table, row
 from fsmtrain.errors import GuardError, UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options

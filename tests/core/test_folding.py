@@ -14,12 +14,12 @@ from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.folding import facts, facts_at, folded
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.interval_guards import every_n_batches
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Table, full_table
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import Table, full_table
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import FsmtrainError, GuardError
 from fsmtrain.loop import Loop

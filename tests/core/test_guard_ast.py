@@ -15,7 +15,7 @@ from attrs import fields
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fsmtrain.core import guards as ask
+from fsmtrain.core import transition_guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.decisions import Decisions, decisions
@@ -24,9 +24,9 @@ from fsmtrain.core.guard_ast.expressions import Apply, Expression, Facts, Field,
 from fsmtrain.core.guard_ast.format import format_expression
 from fsmtrain.core.guard_ast.parse import guard_name, mark_opaque, parse_guard
 from fsmtrain.core.guard_ast.simplify import fold, negate
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.transition_guards import Guard
 from tests.strategies import enough_steps, moments
 
 Moment = tuple[Limits, Counters, Signals]

@@ -13,7 +13,7 @@ from fsmtrain.core.decisions import decisions
 from fsmtrain.core.iteration import reset_signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.core.table import full_table
+from fsmtrain.core.transition_table import full_table
 from fsmtrain.prove.loop_model.assumptions import ACTIONS
 from fsmtrain.prove.smt.ranking_function import RANKS
 

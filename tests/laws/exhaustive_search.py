@@ -23,7 +23,7 @@ from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row, Table, full_table
+from fsmtrain.core.transition_table import Row, Table, full_table
 from fsmtrain.options import Options
 
 MAX_STREAM_BATCHES = 6  # train batches of an epoch

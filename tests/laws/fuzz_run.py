@@ -16,10 +16,10 @@ from torch.optim import SGD
 
 from fsmtrain import Callback, EarlyStopping, Guards, Machine, TrainingModule, every_n_batches
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.transition_guards import Guard
 from fsmtrain.runtime.build import Loaders
-from fsmtrain.runtime.hooks import HOOKS
+from fsmtrain.runtime.callback_hooks import HOOKS
 from tests.models import flags
 
 # ---- what can be changed from outside

@@ -22,10 +22,10 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.table import full_table
 from fsmtrain.core.trace import Transition
+from fsmtrain.core.transition_table import full_table
 from fsmtrain.errors import SizesError, UsageError
-from fsmtrain.runtime.hooks import HOOKS
+from fsmtrain.runtime.callback_hooks import HOOKS
 from tests.laws.fuzz_run import CONFIGURATIONS, PlannedFailure, Surroundings
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Table
+from fsmtrain.core.transition_table import Table
 from fsmtrain.core.visit import Visit
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import GuardError, SizesError

@@ -17,10 +17,10 @@ import pytest
 
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.interval_guards import every_n_batches
 from fsmtrain.core.sizes import Sizes
-from fsmtrain.core.table import full_table
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import full_table
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.options import Options
 from tests.laws.exhaustive_search import BOTH, Configuration, Oracle, Search, label

@@ -35,9 +35,9 @@ from fsmtrain.core.guard_ast import parse
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.guard_ast.source import find_source
-from fsmtrain.core.guards import Guard, window_is_full
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.table import Row, Table, row
+from fsmtrain.core.transition_guards import Guard, window_is_full
+from fsmtrain.core.transition_table import Row, Table, row
 from fsmtrain.errors import GuardError
 from tests.models import Adversaries, Linear, Validated, batches, flags, machine_of, slow_descent, trained
 from tests.strategies import Case, cases

@@ -20,7 +20,7 @@ from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Table, full_table
+from fsmtrain.core.transition_table import Table, full_table
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import SizesError
 from fsmtrain.loop import Loop
@@ -30,9 +30,9 @@ from fsmtrain.prove.claims.claim import Claim
 from fsmtrain.prove.loop_model.assumptions import LEGAL_LIMITS, validation_interval_fits
 from fsmtrain.prove.loop_model.effect_ast import read_guard
 from fsmtrain.prove.prove_all import TABLE_CLAIMS, all_violations
+from fsmtrain.prove.smt.call_z3_and_cvc5 import z3, z3_refutes
 from fsmtrain.prove.smt.obligations import Invariants, proof_obligations
 from fsmtrain.prove.smt.prove_claim import add_facts, prove
-from fsmtrain.prove.smt.solvers import z3, z3_refutes
 from fsmtrain.prove.smt.transition_system import TransitionSystem, transition_system
 from fsmtrain.prove.smt.z3_terms import Term
 from tests.reference import Event, Every, Replaced, Script

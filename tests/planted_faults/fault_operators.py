@@ -12,10 +12,10 @@ from fsmtrain.core.effects import AnyEffect, CountedEffect
 from fsmtrain.core.guard_ast.expressions import OPERATORS, Apply, Expression, Field, Opaque, Value
 from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.guard_ast.simplify import negate
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row, Table
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.prove.loop_model.effect_ast import Assign, Branch, Change, Changes, read_effect, read_guard
 from fsmtrain.prove.loop_model.fields import argument_of, index_of
 

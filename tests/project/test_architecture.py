@@ -18,8 +18,8 @@ PACKAGE = Path(__file__).parents[2] / "fsmtrain"
 # needs a place here.
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (
-        ("errors", "predicates", "user_warnings", "wording", "replace_file"),
-        ("early_stopping", "renamed"),
+        ("errors", "predicates", "user_warnings", "plurals", "replace_file"),
+        ("early_stopping", "old_names"),
         ("flags",),
         ("options",),
         ("core",),
@@ -28,7 +28,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "core": (("...",), ("planning",), ("checking",)),
     "runtime": (
-        ("checkpoint_files", "device_timer", "hooks", "metrics", "nested", "step_signature"),
+        ("checkpoint_files", "device_timer", "callback_hooks", "metrics", "nested_tensors", "step_signature"),
         ("rng",),
         ("data", "model_files", "optimization"),
         ("run_state", "result", "trainer_attribute"),
@@ -37,9 +37,9 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("actions", "build"),
         ("checkpointing",),
     ),
-    "runtime.data": (("...",), ("resume_strategies",), ("resumable_loader",), ("loaders",)),
+    "runtime.data": (("...",), ("resume_strategies",), ("restore_loader_position",), ("loaders",)),
     "runtime.data.resume_strategies": (("resume_strategy", "skip_batches"), ("loader_state_dict", "replay"), ("fast_forward",)),
-    "runtime.model_files": (("hparams", "safe_torch_load"), ("importers",), ("weights",)),
+    "runtime.model_files": (("hparams", "safe_torch_load"), ("lightning_checkpoints",), ("weights",)),
     "runtime.checkpoint_files": (("files", "strict_json", "tree_path"), ("checked_io",), ("tensors",), ("codec",), ("store",)),
     "views": (("...",), ("console",), ("diagrams",), ("recording",)),
     "views.recording": (("...",), ("report",)),
@@ -139,7 +139,7 @@ def cycle_in(folder: str) -> list[str]:
 
 
 def test_the_package_is_read() -> None:
-    assert {"", "errors", "predicates", "early_stopping", "options", "core.table", "core.iteration"} <= set(MODULES)
+    assert {"", "errors", "predicates", "early_stopping", "options", "core.transition_table", "core.iteration"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -201,7 +201,7 @@ def test_the_guards_of_the_table_count_and_do_not_divide() -> None:
             for node in ast.walk(outer)
             if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mod, ast.FloorDiv, ast.Div, ast.Mult))
         ]
-        for name in ("core.guards", "core.decisions", "core.effects", "core.interval_guards")
+        for name in ("core.transition_guards", "core.decisions", "core.effects", "core.interval_guards")
     }
     assert dividing.pop("core.interval_guards") == ["every_n_batches", "every_n_steps", "every_n_steps_of", "every_n_epochs"]
     assert not any(dividing.values())
@@ -211,7 +211,7 @@ def test_these_tests_see_every_kind_of_import() -> None:
     """Each arrow below points upwards, or to what is not allowed."""
     assert list(imports("import torch.nn as nn")) == ["torch.nn"]
     assert list(imports("def f():\n    from torch import nn, optim")) == ["torch.nn", "torch.optim"]
-    assert list(imports("from . import table", "core.iteration")) == ["fsmtrain.core.table"]
+    assert list(imports("from . import table", "core.iteration")) == ["fsmtrain.core.transition_table"]
     assert list(imports("from ..runtime.build import Loaders", "core.iteration")) == ["fsmtrain.runtime.build.Loaders"]
     assert list(imports("from .states import State", "core", is_package=True)) == ["fsmtrain.core.states.State"]
     assert of_ours(["fsmtrain.core.states.State", "fsmtrain.options", "torch"]) == {"core.states", "options"}
@@ -222,20 +222,20 @@ def test_these_tests_see_every_kind_of_import() -> None:
         ("options", "core.limits"),
         ("core.iteration", "runtime.build"),
         ("core.iteration", ""),
-        ("core.table", "core.planning.plan"),
-        ("core.planning.plan", "core.checking.check"),
+        ("core.transition_table", "core.planning.plan_values"),
+        ("core.planning.plan_values", "core.checking.check"),
         ("runtime.build", "views.plan"),
         ("runtime.data.loaders", "runtime.optimization.optimizers"),
         ("runtime.data.loaders", "runtime.run_state"),
-        ("runtime.checkpoint_files.codec.decoding", "runtime.checkpoint_files.store.durable_store"),
-        ("views.console.progress", "views.recording.report.page"),
+        ("runtime.checkpoint_files.codec.decoding", "runtime.checkpoint_files.store.crash_safe_store"),
+        ("views.console.progress_callback", "views.recording.report.page"),
         ("adapters.of_a_package", "runtime.build"),
         ("views.plan", "trainer"),
     ]:
         assert not may_import(module, other), (module, other)
     for module, other in [
-        ("core.iteration", "core.table"),
-        ("core.table", "core.guards"),
+        ("core.iteration", "core.transition_table"),
+        ("core.transition_table", "core.transition_guards"),
         ("runtime.run_state", "runtime.data.loaders"),
         ("trainer", "runtime.build"),
         ("trainer", "machine"),

@@ -20,7 +20,7 @@ import torch
 
 from fsmtrain import Machine
 from fsmtrain.runtime.checkpoint_files.codec.codec import decode, encode
-from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, take_run_snapshot
 from tests.models import TransitionRecorder, same_bits

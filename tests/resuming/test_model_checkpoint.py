@@ -11,7 +11,7 @@ import torch
 
 from fsmtrain import FsmtrainError, Guards, ModelCheckpoint, State, every_n_batches
 from fsmtrain.runtime import actions
-from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from tests.models import TransitionRecorder, Validated, batches, machine_of, same_bits, weights
 from tests.resuming.test_resuming import StopAt
 

@@ -14,7 +14,7 @@ import torch
 
 from fsmtrain import Guards, Machine, ModelCheckpoint, Options, State, Trainer, build, every_n_batches
 from fsmtrain.errors import CheckpointError, ResumeError, UsageError
-from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.views.recording.folder_lock import lock_folder
 from tests.models import Linear, batches
 from tests.resuming.test_kill_matrix import ROOT

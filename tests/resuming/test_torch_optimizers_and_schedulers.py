@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler as lr
 from torch.optim.optimizer import Optimizer
 from torch.optim.swa_utils import SWALR, AveragedModel
 
-from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from tests.models import same_bits, weights
 from tests.runtime.checkpoint_files.sample_states import differences
 

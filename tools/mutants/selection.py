@@ -26,7 +26,7 @@ FAR_TESTS = (  # run for mutants that survive those
     "tests/laws/test_conformance.py",
     "tests/documentation/test_documented_flags.py",
     "tests/cli/commands/test_plan_check_draw.py",
-    "tests/runtime/optimization/test_accumulation.py",
+    "tests/runtime/optimization/test_window_weights.py",
 )
 HELPERS = ("strategies.py", "reference.py", "models.py", "laws/exhaustive_search.py", "conftest.py")  # in tests/, used by many
 QUICK_SECONDS = 0.3  # what a test may take to be run before the others

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fsmtrain.cli.flag_parameters import INPUT
-from fsmtrain.runtime.model_files.importers import import_checkpoint
+from fsmtrain.runtime.model_files.lightning_checkpoints import import_checkpoint
 from fsmtrain.views.console.stderr import print_stderr
 
 

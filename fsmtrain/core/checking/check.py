@@ -1,7 +1,7 @@
 """The static check: what is wrong with a run, or probably not intended, found before it begins and without training.
 
 It knows the flags, the sizes, the guards and the source of an overridden ``optimizer_step``, but no tensors. It explores the
-table that the run will take (`exploration`), and looks at the run's plan (`schedule_checks`).
+table that the run will take (`exploration`), and looks at the run's plan (`patience_and_schedule_checks`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from attrs import evolve
 
 from fsmtrain.core.checking.exploration import Exploration, Explorer, Moment
 from fsmtrain.core.checking.findings import Finding, Report, error, warning
+from fsmtrain.core.checking.guards_to_check import UserGuard, may_tell_epochs_apart, user_guards, without_opaque
 from fsmtrain.core.checking.optimizer_step_checks import opaque_hook_findings
+from fsmtrain.core.checking.patience_and_schedule_checks import missing_metric_findings, nb_schedule_batches, schedule_findings
 from fsmtrain.core.checking.row_choices import Disagreement
-from fsmtrain.core.checking.schedule_checks import missing_metric_findings, nb_schedule_batches, schedule_findings
-from fsmtrain.core.checking.user_guards import UserGuard, may_tell_epochs_apart, user_guards, without_opaque
 from fsmtrain.core.counters import SIGNALS
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.folding import facts, folded
@@ -24,8 +24,8 @@ from fsmtrain.core.guard_ast.parse import guard_name, mark_opaque
 from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row, full_table
 from fsmtrain.core.trace import where
+from fsmtrain.core.transition_table import Row, full_table
 
 MAX_EXPLORED_MOMENTS = 100_000
 MAX_SCHEDULE_BATCHES = 500_000  # train batches that may have to be simulated, times optimizers

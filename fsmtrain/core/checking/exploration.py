@@ -16,8 +16,8 @@ from typing import get_args
 from attrs import define, field, fields, frozen
 
 from fsmtrain.core.checking.cycles import nodes_on_cycles
+from fsmtrain.core.checking.guards_to_check import RUN_TOTALS, user_guards
 from fsmtrain.core.checking.row_choices import Disagreement, RowChoices, compare_with_source
-from fsmtrain.core.checking.user_guards import RUN_TOTALS, user_guards
 from fsmtrain.core.counters import SIGNALS, Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.effects import apply_effects
@@ -25,7 +25,7 @@ from fsmtrain.core.folding import may_change
 from fsmtrain.core.guard_ast.evaluate import compile_expression
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import EvalPass, State
-from fsmtrain.core.table import Table
+from fsmtrain.core.transition_table import Table
 from fsmtrain.errors import GuardError
 
 _epoch_counters = attrgetter(*(f.name for f in fields(Counters) if f.name not in RUN_TOTALS | {"gathered_by"}))

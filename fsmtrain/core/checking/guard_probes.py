@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from attrs import define, evolve, field, frozen
 
+from fsmtrain.core.checking.guards_to_check import UserGuard, user_guards
 from fsmtrain.core.checking.row_choices import Disagreement, compare_with_source
-from fsmtrain.core.checking.user_guards import UserGuard, user_guards
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.guard_ast.evaluate import Evaluator, compile_expression

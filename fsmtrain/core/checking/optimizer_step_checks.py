@@ -15,7 +15,7 @@ from fsmtrain.core.guard_ast.format import format_expression
 from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.epoch_builder import Windows
-from fsmtrain.core.planning.plan import Plan
+from fsmtrain.core.planning.plan_values import Plan
 
 MAX_HOOK_CALLS = 100_000  # of a hook that depends on the epoch
 

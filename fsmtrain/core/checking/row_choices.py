@@ -14,10 +14,10 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.evaluate import Evaluator, compile_expression
 from fsmtrain.core.guard_ast.expressions import Opaque, is_opaque
 from fsmtrain.core.guard_ast.parse import parse_guard
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Table
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import Table
 
 Assumed = dict[int, bool]  # id of a guard that cannot be read -> the answer that is assumed
 

@@ -23,7 +23,7 @@ def compile_expression(expression: Expression, opaque: Callable[[Opaque], Evalua
         expression: The expression.
         opaque: Returns the function for a part that cannot be read. By default that part is called.
 
-    >>> from fsmtrain.core.guards import stop_is_requested
+    >>> from fsmtrain.core.transition_guards import stop_is_requested
     >>> from fsmtrain.core.guard_ast.parse import parse_guard
     >>> compile_expression(parse_guard(stop_is_requested))(None, Counters(), Signals(stop_requested=True))
     True

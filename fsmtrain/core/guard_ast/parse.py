@@ -1,6 +1,6 @@
 """Parse a guard: from the source of a function to an expression, without executing anything.
 
-The subset that can be read is described in `core.guards`: a docstring, then one ``return`` of comparisons, arithmetic,
+The subset that can be read is described in `core.transition_guards`: a docstring, then one ``return`` of comparisons,
 ``and/or/not`` and other guards, and closures over ints and guards. Any other guard is *opaque*: it runs, but is not analysed.
 """
 
@@ -18,7 +18,7 @@ from attrs import Factory, field, frozen
 from fsmtrain.core.custom_guards import Checked
 from fsmtrain.core.guard_ast.expressions import RECORDS, Apply, Expression, Field, Opaque, Value, is_boolean
 from fsmtrain.core.guard_ast.source import Function, Source, UnreadableError, find_source
-from fsmtrain.core.guards import Guard
+from fsmtrain.core.transition_guards import Guard
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
@@ -44,7 +44,7 @@ def parse_guard(guard: Guard, *, keep_opaque: Callable[[Checked], bool] = lambda
         guard: Any guard.
         keep_opaque: Returns whether a user's guard in it is to stay one opaque part, even if it can be read.
 
-    >>> from fsmtrain.core.guards import window_is_full
+    >>> from fsmtrain.core.transition_guards import window_is_full
     >>> parse_guard(window_is_full)
     Apply(op='==', args=(Field(record='counters', name='gathered'), Field(record='counters', name='window_length')))
     """

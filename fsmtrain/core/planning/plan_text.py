@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fsmtrain.core.planning.epoch_builder import Epoch, Windows
 from fsmtrain.core.planning.int_ranges import IntRanges
 from fsmtrain.core.sizes import Schedule
-from fsmtrain.wording import plural
+from fsmtrain.plurals import plural
 
 MAX_EPOCH_KINDS = 12  # rows of different epochs in a table; the others are only counted
 

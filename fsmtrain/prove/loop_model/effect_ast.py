@@ -21,7 +21,7 @@ from fsmtrain.core.effects import CountedEffect
 from fsmtrain.core.guard_ast.expressions import Apply, Expression, Field, fields_in
 from fsmtrain.core.guard_ast.parse import ExpressionParser, parse_guard
 from fsmtrain.core.guard_ast.source import UnreadableError
-from fsmtrain.core.guards import Guard
+from fsmtrain.core.transition_guards import Guard
 from fsmtrain.errors import UsageError
 
 

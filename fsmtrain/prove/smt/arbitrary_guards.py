@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 
-from fsmtrain.core import guards as ask
+from fsmtrain.core import transition_guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.guard_ast.expressions import Expression
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.table import full_table
+from fsmtrain.core.transition_table import full_table
 from fsmtrain.prove.claims.claim import Decision
 from fsmtrain.prove.loop_model.assumptions import LEGAL_LIMITS, validation_interval_fits
 from fsmtrain.prove.smt.transition_system import TransitionSystem, transition_system

@@ -11,7 +11,7 @@ from time import process_time
 
 from attrs import frozen
 
-from fsmtrain.prove.smt.solvers import cvc5_refutes, to_smtlib, z3, z3_refutes
+from fsmtrain.prove.smt.call_z3_and_cvc5 import cvc5_refutes, to_smtlib, z3, z3_refutes
 from fsmtrain.prove.smt.z3_terms import Term
 
 

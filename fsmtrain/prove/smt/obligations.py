@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import frozen
 
 from fsmtrain.core.states import State
-from fsmtrain.prove.smt.solvers import z3
+from fsmtrain.prove.smt.call_z3_and_cvc5 import z3
 from fsmtrain.prove.smt.transition_system import TransitionSystem
 from fsmtrain.prove.smt.z3_terms import Term
 

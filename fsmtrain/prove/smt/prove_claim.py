@@ -9,8 +9,8 @@ from attrs import frozen
 
 from fsmtrain.core.states import State
 from fsmtrain.prove.claims.claim import Claim, Decision
+from fsmtrain.prove.smt.call_z3_and_cvc5 import z3, z3_refutes
 from fsmtrain.prove.smt.obligations import Invariants, Obligation, ProvedFacts, Violations, proof_obligations
-from fsmtrain.prove.smt.solvers import z3, z3_refutes
 from fsmtrain.prove.smt.spacer import find_invariants
 from fsmtrain.prove.smt.transition_system import TransitionSystem
 from fsmtrain.prove.smt.z3_terms import Term, Translator, variable_names

@@ -13,8 +13,8 @@ from fsmtrain.core.guard_ast.expressions import Field, Value
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.prove.loop_model.effect_ast import read_predicate
+from fsmtrain.prove.smt.call_z3_and_cvc5 import z3
 from fsmtrain.prove.smt.obligations import Violations
-from fsmtrain.prove.smt.solvers import z3
 from fsmtrain.prove.smt.transition_system import TransitionSystem
 from fsmtrain.prove.smt.z3_terms import Term, Translator, Valuation
 

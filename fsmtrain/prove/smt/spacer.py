@@ -11,8 +11,8 @@ from time import process_time
 from fsmtrain.core.guard_ast.expressions import Field
 from fsmtrain.core.states import State
 from fsmtrain.prove.loop_model.fields import SORTS
+from fsmtrain.prove.smt.call_z3_and_cvc5 import z3
 from fsmtrain.prove.smt.obligations import Invariants, ProvedFacts, Violations
-from fsmtrain.prove.smt.solvers import z3
 from fsmtrain.prove.smt.transition_system import TransitionSystem
 from fsmtrain.prove.smt.z3_terms import Term, free_constants, variable_names
 

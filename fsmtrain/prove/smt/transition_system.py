@@ -12,14 +12,14 @@ from attrs import fields, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.expressions import Expression, Field
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row, Table
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.prove.loop_model import assumptions
 from fsmtrain.prove.loop_model.effect_ast import read_effect, read_guard
 from fsmtrain.prove.loop_model.fields import SORTS
 from fsmtrain.prove.loop_model.ghost_state import AFTER_GUARDS, BEFORE_GUARDS, GhostState
-from fsmtrain.prove.smt.solvers import z3
+from fsmtrain.prove.smt.call_z3_and_cvc5 import z3
 from fsmtrain.prove.smt.z3_terms import NEVER_ACCUMULATES, SAME_WINDOW, WATCHED_I, Term, Translator, Valuation, constant
 
 

@@ -11,7 +11,7 @@ from fsmtrain.core.guard_ast.expressions import OPERATORS, Apply, Expression, Fi
 from fsmtrain.prove.loop_model.assumptions import other_window_is_legal, window_length_is_legal
 from fsmtrain.prove.loop_model.effect_ast import Assign, Changes, read_predicate
 from fsmtrain.prove.loop_model.fields import SORTS, argument_of, index_of
-from fsmtrain.prove.smt.solvers import z3
+from fsmtrain.prove.smt.call_z3_and_cvc5 import z3
 
 Term = Any  # of Z3, which has no types
 Valuation = dict[Field, Term]

@@ -14,7 +14,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import CountedEffect
 from fsmtrain.core.guard_ast.expressions import Apply, Expression, Field, Opaque, Value, fields_in, iter_parts
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row, Table
+from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.prove.claims.claim import Claim
 from fsmtrain.prove.loop_model import assumptions
 from fsmtrain.prove.loop_model.effect_ast import Assign, Changes, fields_read, read_effect, read_guard, read_predicate

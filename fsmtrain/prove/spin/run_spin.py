@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from fsmtrain.core.table import Table
+from fsmtrain.core.transition_table import Table
 from fsmtrain.errors import UsageError
 from fsmtrain.prove.claims.claim import Claim
 from fsmtrain.prove.spin.bounds import ALL_BOUNDS

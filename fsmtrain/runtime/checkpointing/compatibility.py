@@ -19,10 +19,10 @@ from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guard_ast.parse import guard_name
-from fsmtrain.core.guards import never
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.core.table import Table, full_table
+from fsmtrain.core.transition_guards import never
+from fsmtrain.core.transition_table import Table, full_table
 from fsmtrain.errors import ResumeError
 from fsmtrain.flags.metadata import OnResume, flag_info
 from fsmtrain.options import Options

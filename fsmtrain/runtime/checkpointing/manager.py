@@ -14,7 +14,7 @@ from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, load_run_sn
 from fsmtrain.runtime.checkpointing.save_top_k import BATCH, MetricRanking, retention_policy
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.training.nonfinite_policy import validate_rollback
+from fsmtrain.runtime.training.on_nonfinite_policies import validate_rollback
 from fsmtrain.user_warnings import warn
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fsmtrain.errors import ResumeError
-from fsmtrain.runtime.checkpointing.owners import Owner, listed, owner_of
+from fsmtrain.runtime.checkpointing.state_owners import Owner, listed, owner_of
 from fsmtrain.runtime.run_state import RunComponents
 
 Tree = dict[str, Any]

@@ -17,18 +17,10 @@ from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpointing.compatibility import check_compatible, check_table, fingerprint, saved_table
 from fsmtrain.runtime.checkpointing.model_state import model_owners
-from fsmtrain.runtime.checkpointing.owners import (
-    REQUIRED,
-    Owner,
-    fields_of,
-    listed,
-    merged,
-    on_device,
-    owner_of,
-)
+from fsmtrain.runtime.checkpointing.state_owners import REQUIRED, Owner, fields_of, listed, merged, on_device, owner_of
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot
 from fsmtrain.runtime.model_files.hparams import hparams_to_dict
-from fsmtrain.runtime.model_files.importers import IMPORTED
+from fsmtrain.runtime.model_files.lightning_checkpoints import IMPORTED
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.deferred_stop import batch_has_more_rounds

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from fsmtrain.runtime.nested import children, iter_tensors, map_nested
+from fsmtrain.runtime.nested_tensors import children, iter_tensors, map_nested
 
 
 class CopyStream:

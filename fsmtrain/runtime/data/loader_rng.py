@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import Sampler
 
 from fsmtrain.errors import PositionError
+from fsmtrain.plurals import plural
 from fsmtrain.predicates import is_stateful
 from fsmtrain.runtime.rng import to_plain
-from fsmtrain.wording import plural
 
 _GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from fsmtrain.errors import DataError, ModelError
-from fsmtrain.runtime.data.resumable_loader import ResumableLoader
+from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 
 Loader = Iterable[Any]
 

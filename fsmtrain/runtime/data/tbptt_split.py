@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from fsmtrain.errors import DataError
-from fsmtrain.runtime.nested import rebuild_mapping, rebuild_sequence
+from fsmtrain.runtime.nested_tensors import rebuild_mapping, rebuild_sequence
 
 
 def split_in_time(batch: Any, split_size: int) -> list[Any]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fsmtrain.core.states import State
 from fsmtrain.runtime.checkpoint_files.codec.codec import encoding_error
 from fsmtrain.runtime.data.loaders import EvaluationBatches, length_of
-from fsmtrain.runtime.data.resumable_loader import ResumableLoader
+from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
 from fsmtrain.runtime.metrics.averages import Averages
 from fsmtrain.runtime.metrics.step_outputs import Metrics, group_metrics, metrics_of

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 from torch import Tensor, nn
 
-from fsmtrain.runtime.data.resumable_loader import Position, ResumableLoader
+from fsmtrain.runtime.data.restore_loader_position import Position, ResumableLoader
 from fsmtrain.runtime.rng import RngState, get_rng_state
 
 _Version = tuple[Tensor, int | None]

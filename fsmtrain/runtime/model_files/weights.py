@@ -15,9 +15,9 @@ from torch import nn
 
 from fsmtrain.errors import ModelError
 from fsmtrain.replace_file import replace_file
-from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict
-from fsmtrain.runtime.model_files.importers import parse_checkpoint
+from fsmtrain.runtime.model_files.lightning_checkpoints import parse_checkpoint
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
 
 M = TypeVar("M", bound=nn.Module)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Action
-from fsmtrain.core.guards import another_optimizer_follows, another_split_follows
 from fsmtrain.core.states import State
+from fsmtrain.core.transition_guards import another_optimizer_follows, another_split_follows
 from fsmtrain.runtime.checkpoint_files.codec.codec import encoding_error
 from fsmtrain.runtime.run_state import RunComponents, RunState
 

@@ -1,7 +1,7 @@
 """The actions of a train batch: fetch, train_batch (forward), backward, accumulate, step, round_end.
 
-Each action is in two halves: the work on tensors, which `TrainWork` in `work` does, and the bookkeeping around it here:
-windows, metrics, records, schedulers, and whose parameters require grad.
+Each action is in two halves: the work on tensors, which `TrainWork` in `forward_backward_step` does, and the
+bookkeeping around it here: windows, metrics, records, schedulers, and whose parameters require grad.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 
 from torch import Tensor
 
+from fsmtrain.core.accumulation_scaling import gradient_scale, loss_divisor, windows_are_foreseen, windows_are_single
 from fsmtrain.core.states import State
-from fsmtrain.core.window_scaling import gradient_scale, loss_divisor, windows_are_foreseen, windows_are_single
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, length_of
 from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, loss_of, metrics_of, weight_of
-from fsmtrain.runtime.nested import detach
+from fsmtrain.runtime.nested_tensors import detach
 from fsmtrain.runtime.oom import is_out_of_memory, oom_error
 from fsmtrain.runtime.optimization.grad_toggle import GradToggle
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.training.work import TrainWork
+from fsmtrain.runtime.training.forward_backward_step import TrainWork
 
 
 class TrainBatch:

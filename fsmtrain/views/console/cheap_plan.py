@@ -5,8 +5,8 @@ from __future__ import annotations
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.core.planning.plan import Plan
-from fsmtrain.core.planning.planner import make_plan
+from fsmtrain.core.planning.compute_plan import make_plan
+from fsmtrain.core.planning.plan_values import Plan
 from fsmtrain.errors import FsmtrainError
 
 MAX_TRAIN_BATCHES = 5_000  # of an epoch, whose plan takes some hundredths of a second

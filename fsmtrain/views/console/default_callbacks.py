@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fsmtrain.options import Options
-from fsmtrain.views.console.progress import Progress
+from fsmtrain.views.console.progress_callback import Progress
 from fsmtrain.views.console.run_header import RunHeader
 from fsmtrain.views.console.run_summary import RunSummary
 

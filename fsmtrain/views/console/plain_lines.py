@@ -9,7 +9,7 @@ from attrs import frozen
 
 from fsmtrain.core.states import State
 from fsmtrain.views.console.batch_rate import BatchRates
-from fsmtrain.views.console.progress_text import MAX_WAIT_SECONDS, snapshot
+from fsmtrain.views.console.run_position import MAX_WAIT_SECONDS, snapshot
 from fsmtrain.views.console.stderr import print_stderr
 from fsmtrain.views.number_format import duration, metric, rate
 from fsmtrain.views.run_view import PendingMetrics, RunView

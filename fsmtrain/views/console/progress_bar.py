@@ -16,7 +16,7 @@ from rich.text import Text
 
 from fsmtrain.views.console.batch_rate import BatchRates
 from fsmtrain.views.console.notebook import NotebookLines, is_notebook
-from fsmtrain.views.console.progress_text import ProgressSnapshot, snapshot, wait_briefly
+from fsmtrain.views.console.run_position import ProgressSnapshot, snapshot, wait_briefly
 from fsmtrain.views.console.terminal import LiveLines, can_redraw
 from fsmtrain.views.number_format import metric, rate
 from fsmtrain.views.run_view import RunView

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fsmtrain.core.limits import Limits
+from fsmtrain.plurals import plural
 from fsmtrain.views.console.cheap_plan import cheap_plan
 from fsmtrain.views.console.stderr import print_stderr
 from fsmtrain.views.run_view import RunView
-from fsmtrain.wording import plural
 
 
 class RunHeader:

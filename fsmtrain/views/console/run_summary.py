@@ -9,9 +9,9 @@ from itertools import zip_longest
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.plurals import plural
 from fsmtrain.views.console.stderr import print_stderr
 from fsmtrain.views.run_view import RunView
-from fsmtrain.wording import plural
 
 COLUMNS = 80
 HEADINGS = ("state", "visits", "time (s)", "share", "µs per visit")

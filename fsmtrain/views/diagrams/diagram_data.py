@@ -8,7 +8,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.core.table import Table
+from fsmtrain.core.transition_table import Table
 from fsmtrain.views.diagrams.edge_labels import edge_labels
 from fsmtrain.views.non_defaults import non_defaults
 

@@ -10,11 +10,11 @@ from fsmtrain.core.folding import Known, facts, facts_at
 from fsmtrain.core.guard_ast.expressions import TRUE, Apply, Expression, Field, Opaque, Value, iter_parts
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.guard_ast.simplify import fold, negate
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import Row
 
 # Name of a flag -> its words if it is set, and if it is not.
 FLAGS: dict[str, tuple[str, str]] = {

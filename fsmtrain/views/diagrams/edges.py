@@ -14,7 +14,7 @@ from itertools import chain, pairwise
 from attrs import frozen
 
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row
+from fsmtrain.core.transition_table import Row
 from fsmtrain.views.diagrams.diagram_data import Drawable, diagram_data
 from fsmtrain.views.diagrams.tally import Tally
 from fsmtrain.views.number_format import duration, repeat_count

@@ -10,10 +10,10 @@ from attrs import field, frozen
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.core.planning.plan import Plan
+from fsmtrain.core.planning.plan_values import Plan
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Table
 from fsmtrain.core.trace import Trace
+from fsmtrain.core.transition_table import Table
 from fsmtrain.errors import UsageError
 from fsmtrain.views.number_format import duration, percent, repeat_count
 
@@ -86,7 +86,7 @@ def planned_tally(plan: Plan) -> Tally:
 
     >>> from fsmtrain.options import Options
     >>> from fsmtrain.core.sizes import Sizes
-    >>> from fsmtrain.core.planning.planner import make_plan
+    >>> from fsmtrain.core.planning.compute_plan import make_plan
     >>> tally = planned_tally(make_plan(LoopSpec(Options(accumulate_grad_batches=4, max_nb_epochs=2), Sizes(train=9))))
     >>> tally.visits[State.TRAIN_BATCH], tally.visits[State.STEP], tally.visits[State.ACCUMULATE]
     (18, 6, 12)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fsmtrain.core.metric_record import MetricRecord
+from fsmtrain.plurals import plural
 from fsmtrain.replace_file import replace_file
-from fsmtrain.views.console.progress_text import closing_line
 from fsmtrain.views.console.run_header import header_lines
+from fsmtrain.views.console.run_position import closing_line
 from fsmtrain.views.recording import run_metadata
 from fsmtrain.views.recording.files.json_files import read_json
 from fsmtrain.views.recording.files.json_values import json_document
@@ -24,7 +25,6 @@ from fsmtrain.views.recording.folder_lock import FolderLock, lock_folder
 from fsmtrain.views.recording.folder_names import create_run_folder
 from fsmtrain.views.recording.resume_trim import CheckpointTotals, trim_run_folder
 from fsmtrain.views.run_view import RunView
-from fsmtrain.wording import plural
 
 KEPT_ON_RESUME = ("name", "started", "command", "pid")  # keys of run.json
 MAX_ROW_DELAY_SECONDS = 0.3  # for which an unfinished row waits for the rest of its batches

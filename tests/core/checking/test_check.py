@@ -13,10 +13,10 @@ from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, check, 
 from fsmtrain.core.checking.check import MAX_QUICK_BATCHES, MAX_SCHEDULE_BATCHES, check_loop, quick_findings
 from fsmtrain.core.checking.findings import Report, Severity, error, warning
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Schedule
-from fsmtrain.core.table import Row, Table, row
+from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_table import Row, Table, row
 from fsmtrain.early_stopping import EarlyStopping
 from tests.strategies import Case, cases
 

@@ -13,14 +13,14 @@ from fsmtrain.core import effects as do
 from fsmtrain.core.checking.check import check_loop
 from fsmtrain.core.checking.exploration import Exploration, Explorer
 from fsmtrain.core.checking.findings import Finding, Severity
+from fsmtrain.core.checking.guards_to_check import may_tell_epochs_apart, without_opaque
+from fsmtrain.core.checking.patience_and_schedule_checks import nb_schedule_batches
 from fsmtrain.core.checking.row_choices import RowChoices, compare_with_source
-from fsmtrain.core.checking.schedule_checks import nb_schedule_batches
-from fsmtrain.core.checking.user_guards import may_tell_epochs_apart, without_opaque
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
-from fsmtrain.core.guards import Guard, window_is_full
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.table import Row, Table, row
+from fsmtrain.core.transition_guards import Guard, window_is_full
+from fsmtrain.core.transition_table import Row, Table, row
 from tests.strategies import assert_ends
 
 

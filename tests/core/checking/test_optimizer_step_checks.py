@@ -12,7 +12,7 @@ from fsmtrain.core.checking import optimizer_step_checks
 from fsmtrain.core.checking.optimizer_step_checks import hook_findings, opaque_hook_findings
 from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.guard_ast.expressions import Opaque
-from fsmtrain.core.planning.planner import make_plan
+from fsmtrain.core.planning.compute_plan import make_plan
 
 Hook = Callable[..., None]
 

@@ -14,8 +14,8 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.expressions import Opaque, Value, iter_parts
 from fsmtrain.core.guard_ast.format import format_expression
 from fsmtrain.core.guard_ast.parse import parse_guard
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.transition_guards import Guard
 
 Make = Callable[[], Guard]
 LIMIT = 3

@@ -16,7 +16,7 @@ import fsmtrain
 from fsmtrain.core.guard_ast.expressions import Opaque
 from fsmtrain.core.guard_ast.format import format_expression
 from fsmtrain.core.guard_ast.parse import parse_guard
-from fsmtrain.core.guards import Guard
+from fsmtrain.core.transition_guards import Guard
 
 WRITTEN = "def guard(limits, counters, signals):\n    return counters.batch_nb > 1\n"
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.affine import AffineInt, Repetitions
+from fsmtrain.core.planning.compute_plan import make_plan
 from fsmtrain.core.planning.epoch_builder import EpochBuilder
-from fsmtrain.core.planning.planner import make_plan
 from fsmtrain.core.states import State
 from tests.core.planning.ascending import ranges_of
 from tests.strategies import Case, cases

@@ -10,7 +10,7 @@ import pytest
 from fsmtrain import Guards, Options, after_batches, every_n_batches, plan
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.planning.plan import Plan
+from fsmtrain.core.planning.plan_values import Plan
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.early_stopping import EarlyStopping
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from fsmtrain import Guards, Options, Sizes, after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.counters import Counters, Signals, signal_values
-from fsmtrain.core.guards import Guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.core.planning import planner
-from fsmtrain.core.planning.planner import simulate
+from fsmtrain.core.planning import compute_plan
+from fsmtrain.core.planning.compute_plan import simulate
+from fsmtrain.core.transition_guards import Guard
 
 # ---- guards that look at growing counters, in ways that no built-in one does
 
@@ -132,7 +132,7 @@ def test_a_trial_in_which_a_signal_changes_is_not_repeated() -> None:
 @example(patient(least=21, every=2), 3, 32)
 def test_a_run_with_skips_is_the_run_without(loop: LoopSpec, exhausted_after: int | None, min_skipped: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planner, "MIN_SKIPPED_BATCHES", min_skipped)
+        patch.setattr(compute_plan, "MIN_SKIPPED_BATCHES", min_skipped)
         assert outcome(loop, exhausted_after, skip=True) == outcome(loop, exhausted_after, skip=False)
 
 

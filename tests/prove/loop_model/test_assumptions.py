@@ -22,7 +22,7 @@ from fsmtrain.core.folding import facts, facts_at
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
-from fsmtrain.core.table import full_table
+from fsmtrain.core.transition_table import full_table
 from fsmtrain.options import Options
 from fsmtrain.prove.claims import ALL_CLAIMS
 from fsmtrain.prove.claims.claim import Claim

@@ -21,7 +21,7 @@ import torch
 
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
-from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
 
 OPERATIONS = (

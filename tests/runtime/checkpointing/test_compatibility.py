@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from fsmtrain import Guards, Loop, Options, Sizes, every_n_batches
-from fsmtrain.core import effects, guards, table
+from fsmtrain.core import effects, transition_guards, transition_table
 from fsmtrain.core.decisions import Decisions
 from fsmtrain.core.states import State
 from fsmtrain.errors import ResumeError
@@ -38,10 +38,10 @@ def test_the_same_version_has_the_same_table_whatever_the_resumed_run_changes(
 def with_another_row(*, is_folded_away: bool) -> Any:
     """Return `full_table` with one more first row, which a plain configuration folds away or not."""
 
-    def changed(decide: Decisions) -> table.Table:
-        when = guards.test_follows if is_folded_away else guards.epoch_is_over
-        row = table.row(State.SAVE, when=when, then=effects.next_split, to=State.DONE)
-        return table.Table((row, *table.full_table(decide)))
+    def changed(decide: Decisions) -> transition_table.Table:
+        when = transition_guards.test_follows if is_folded_away else transition_guards.epoch_is_over
+        row = transition_table.row(State.SAVE, when=when, then=effects.next_split, to=State.DONE)
+        return transition_table.Table((row, *transition_table.full_table(decide)))
 
     return changed
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from fsmtrain.runtime.data.device_transfer import CopyStream, batch_mover, move_to
-from fsmtrain.runtime.nested import iter_tensors
+from fsmtrain.runtime.nested_tensors import iter_tensors
 
 META = torch.device("meta")
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fsmtrain import FsmtrainError, Guards, LightningModule, Trainer, every_n_batches
-from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.model_files.hparams import read_tags_csv
 from tests.models import batches, same_bits, weights
 

@@ -11,7 +11,7 @@ import pytest
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
-from fsmtrain.views.console.progress import Progress
+from fsmtrain.views.console.progress_callback import Progress
 from fsmtrain.views.console.run_header import planned_work
 from tests.views.console.shown_runs import (
     FrozenRun,

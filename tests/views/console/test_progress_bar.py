@@ -14,7 +14,7 @@ from rich.progress import Progress, Task
 
 from fsmtrain.core.states import State
 from fsmtrain.views.console.progress_bar import Rows, lay_out, open_bar
-from fsmtrain.views.console.progress_text import ProgressSnapshot
+from fsmtrain.views.console.run_position import ProgressSnapshot
 from fsmtrain.views.console.terminal import MARGIN
 from tests.pseudo_terminal import Terminal
 from tests.views.console.conftest import ManualBars

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from fsmtrain.errors import PositionError
+from fsmtrain.plurals import plural
 from fsmtrain.runtime.data.resume_strategies.resume_strategy import LoaderProgress, ResumeStrategy
 from fsmtrain.runtime.rng import get_global_states, global_states_are
 from fsmtrain.user_warnings import warn
-from fsmtrain.wording import plural
 
 _END = object()
 _WARN_AFTER_SECONDS = 1.0  # of loading again

@@ -9,9 +9,9 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from fsmtrain.errors import PositionError
+from fsmtrain.plurals import plural
 from fsmtrain.runtime.rng import get_global_states, global_states_are
 from fsmtrain.user_warnings import warn
-from fsmtrain.wording import plural
 
 
 def iter_from(loader: DataLoader[Any], skipped: int, name: str, rewind: Callable[[], None], *, workers_live: bool) -> Any:

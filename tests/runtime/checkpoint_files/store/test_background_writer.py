@@ -15,7 +15,7 @@ from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files.codec.codec import encode
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
-from fsmtrain.runtime.checkpoint_files.store.durable_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
 from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
 from tests.models import bits_of

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import evolve
 
+from fsmtrain.plurals import plural
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.axes import HEIGHT, WIDTH, Axis, Point, band_path, dots_path, line_path, round_up
@@ -15,7 +16,6 @@ from fsmtrain.views.recording.report.elements.charts import ChartData, figure, l
 from fsmtrain.views.recording.report.elements.curve_points import Curve, family, metric_curves, x_positions
 from fsmtrain.views.recording.report.elements.html import Markup, join, tag
 from fsmtrain.views.recording.report.sections.metrics import last_metrics
-from fsmtrain.wording import plural
 
 MAX_CHART_CURVES = 24
 MAX_EPOCH_LINES, MAX_VALIDATION_TICKS = 24, 400  # in a chart

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fsmtrain.core.states import State
-from fsmtrain.core.table import Row, Table
+from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.errors import MissingExtraError
 from fsmtrain.views.diagrams.diagram_data import DiagramData
 from fsmtrain.views.diagrams.svg_png import svg

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from fsmtrain.plurals import plural
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.curve_points import to_float
 from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table, tag
-from fsmtrain.wording import plural
 
 
 def metrics_section(run: RunRecord) -> Markup | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from fsmtrain.plurals import plural
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.curve_points import to_float
 from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table, tag
-from fsmtrain.wording import plural
 
 MAX_WINDOW_LENGTHS = 6  # listed one by one
 

@@ -1,0 +1,182 @@
+"""`Plan`: the schedule of a run as a value: its steps, validations, windows and epochs, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from attrs import asdict, field, frozen
+
+from fsmtrain.core.loop_spec import LoopSpec
+from fsmtrain.core.planning.epoch_builder import Epoch
+from fsmtrain.core.planning.events import DEFAULT_KINDS, Event, EventKind, iter_events
+from fsmtrain.core.planning.int_ranges import IntRanges, IntRangesBuilder
+from fsmtrain.core.planning.plan_text import comparable_rows, difference, epoch_rows, or_fewer, schedule_text, table
+from fsmtrain.old_names import renamed_attributes
+from fsmtrain.plurals import plural
+
+
+@frozen(kw_only=True)
+class EpochGroup:
+    """Consecutive equal epochs.
+
+    Attributes:
+        first: The index of the first one, from 0.
+        count: How many there are.
+        global_step: Its value when the first one begins.
+        epoch: What each of them is like.
+    """
+
+    first: int
+    count: int
+    global_step: int
+    epoch: Epoch
+
+
+@frozen(kw_only=True)
+class Totals:
+    """The counts of a whole run. An epoch that ends early counts too."""
+
+    epochs: int
+    global_step: int
+    optimizer_steps: tuple[int, ...]
+    validations: int
+    scheduler_steps: tuple[int, ...]
+
+
+@frozen(kw_only=True)
+class EarliestEnd:
+    """The end of the shortest run that early stopping allows: after this batch of this epoch, both from 0."""
+
+    current_epoch: int
+    batch_nb: int
+    global_step: int
+
+
+@renamed_attributes(checks="validations", check_batches="validation_batches", most_rollbacks="max_rollbacks")
+@frozen(kw_only=True)
+class Plan:
+    """The schedule of a run. `str` gives a table, `events` every single event, `to_json` everything but the events.
+
+    It assumes that no stop is requested. Where early stopping may end the run, or steps may be skipped, the text says
+    "may be fewer", and `at_least` has the minimum.
+
+    A guard that cannot be read is called at each moment of the run, in order, as the run will call it. If it keeps a
+    memory of its calls, give the plan one object and the run another.
+
+    Attributes:
+        sanity_batches: Validation batches before the first epoch.
+        epochs: The epochs in order, consecutive equal ones as one group.
+        test_batches: Test batches at the end.
+        optimizer_steps: The steps of each optimizer.
+        global_step: Its value at the end: the number of rounds with a step.
+        validations: Passes over the val loaders.
+        validation_batches: Batches of each validation.
+        scheduler_steps: The steps of each scheduler of ``Sizes(schedulers=...)``.
+        at_least: The totals of the shortest run that early stopping or skipped steps may leave.
+        earliest_end: Where early stopping may end the training at the earliest; None if nothing may end it early.
+        steps_may_be_skipped: Whether fp16's gradient scaler or ``on_nonfinite`` may skip steps.
+        max_rollbacks: How often the run may return to a checkpoint and repeat what came after it.
+    """
+
+    sanity_batches: int
+    epochs: tuple[EpochGroup, ...]
+    test_batches: int
+    optimizer_steps: tuple[int, ...]
+    global_step: int
+    validations: int
+    validation_batches: int
+    scheduler_steps: tuple[int, ...]
+    at_least: Totals
+    earliest_end: EarliestEnd | None
+    steps_may_be_skipped: bool
+    max_rollbacks: int
+    loop: LoopSpec = field(repr=False, eq=False)
+
+    def __str__(self) -> str:
+        return table([*self._total_rows(), *epoch_rows(self.epoch_kinds)])
+
+    @property
+    def nb_epochs(self) -> int:
+        """The number of epochs, one that ends early included."""
+        return sum(group.count for group in self.epochs)
+
+    @property
+    def epoch_kinds(self) -> tuple[tuple[IntRanges, Epoch], ...]:
+        """Each different epoch once, with the indices of all epochs that equal it."""
+        indices: dict[Epoch, IntRangesBuilder] = {}
+        for group in self.epochs:
+            indices.setdefault(group.epoch, IntRangesBuilder()).add_range(group.first, 1, group.count)
+        return tuple((builder.build(), epoch) for epoch, builder in indices.items())
+
+    def events(self, *kinds: EventKind) -> Iterator[Event]:
+        """Yield every event of the run in order. The loop is walked again, without skipping anything.
+
+        Args:
+            kinds: States, and ``"scheduler"`` for scheduler steps. By default: the batches of the sanity pass, of each
+                validation (``val_check``) and of the test, the steps, the epoch ends and the scheduler steps.
+        """
+        return iter_events(self.loop, kinds or DEFAULT_KINDS)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as numbers, strings, lists and dicts.
+
+        Batches and epochs are lists of ``[first, step, count]``, from 0. Equal epochs are given once, with all their indices.
+        """
+        values = asdict(self, filter=lambda attribute, _: attribute.name not in ("loop", "epochs"))
+        values["epochs"] = [
+            {
+                "indices": indices.as_lists(),
+                **asdict(epoch, filter=lambda attribute, _: attribute.name not in ("validations", "saves")),
+                "validations": epoch.validations.as_lists(),
+                "saves": epoch.saves.as_lists(),
+            }
+            for indices, epoch in self.epoch_kinds
+        ]
+        return values
+
+    def to_json(self) -> str:
+        """The plan as JSON, see `as_dict`."""
+        return json.dumps(self.as_dict(), indent=2)
+
+    def diff(self, other: Plan) -> str:
+        """Return what differs in another plan, one line each: ``name: here -> there``. Empty if nothing differs."""
+        kinds, other_kinds = self.epoch_kinds, other.epoch_kinds
+        return difference(
+            {**dict(self._total_rows()), **comparable_rows(kinds, other_kinds)},
+            {**dict(other._total_rows()), **comparable_rows(other_kinds, kinds)},
+        )
+
+    def _total_rows(self) -> Iterator[tuple[str, str]]:
+        """Yield a name and a text for each total of the run."""
+        least = self.at_least
+        yield "sanity pass", plural(self.sanity_batches, "batch") if self.sanity_batches else "none"
+        yield "epochs", or_fewer(f"{self.nb_epochs:,}", self.nb_epochs, least.epochs) if self.epochs else "none"
+        if self.epochs:
+            yield "global_step at the end", or_fewer(f"{self.global_step:,}", self.global_step, least.global_step)
+            for i, (steps, fewest) in enumerate(zip(self.optimizer_steps, least.optimizer_steps, strict=True)):
+                yield f"optimizer {i}", or_fewer(plural(steps, "step"), steps, fewest)
+            schedulers = zip(self.loop.sizes.schedulers, self.scheduler_steps, least.scheduler_steps, strict=True)
+            for i, (schedule, steps, fewest) in enumerate(schedulers):
+                yield f"scheduler {i}", or_fewer(f"{plural(steps, 'step')}, {schedule_text(schedule)}", steps, fewest)
+            validations = f"{self.validations:,} of {plural(self.validation_batches, 'batch')}" if self.validations else "none"
+            yield "validations", or_fewer(validations, self.validations, least.validations)
+        if self.test_batches:
+            yield "test", plural(self.test_batches, "batch")
+        if self.earliest_end is not None:
+            end = self.earliest_end
+            batch = f"{plural(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
+            yield "early stopping", f"may end the training, at the earliest after {batch}"
+        if self.epochs:
+            if self.loop.limits.splits_batches:
+                splits = plural(self.loop.splits, "split")
+                yield "truncated_bptt_steps", f"this plan assumes {splits} in each batch; a batch may have any number"
+            assumption = "if a guard counts steps, this plan assumes that none is skipped"
+            if self.loop.options.mixed_precision.uses_scaler:
+                yield "fp16", f"may skip steps; {assumption}"
+            if self.loop.options.on_nonfinite == "skip":
+                yield "on_nonfinite", f"may skip steps; {assumption}"
+            if self.max_rollbacks:
+                times = plural(self.max_rollbacks, "time")
+                yield "on_nonfinite", f"may return to a checkpoint, at most {times}, and then skip steps; {assumption}"

@@ -1,0 +1,96 @@
+"""The work of a train batch on tensors: forward, backward, and mean, clip and step. No counter, metric or window here.
+
+`TrainBatch` in `train_batch` does the bookkeeping around each of the three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from fsmtrain.errors import ModelError
+from fsmtrain.runtime.metrics.step_outputs import Scalar
+from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step, step_and_zero
+from fsmtrain.runtime.optimization.optimizers import OptimizerSlot
+from fsmtrain.runtime.optimization.precision import GradScalers, with_autocast
+from fsmtrain.runtime.optimization.window_weights import BackwardScales, rescale_gradients
+from fsmtrain.runtime.run_state import RunComponents
+from fsmtrain.runtime.step_signature import StepSignature
+
+# The arguments of training_step, in the order of its call.
+_ARGUMENTS = ("batch", "batch_nb", "optimizer_i", "hiddens")
+
+
+class TrainWork:
+    """Run ``training_step``, backwards and optimizer steps, with the run's precision and clipping.
+
+    Raises:
+        ModelError: ``training_step`` cannot be called as documented.
+    """
+
+    def __init__(self, components: RunComponents) -> None:
+        options, limits = components.spec.options, components.spec.limits
+        available = ["batch", "batch_nb"]
+        available += ["optimizer_i"] if limits.optimizers > 1 else []
+        available += ["hiddens"] if limits.splits_batches else []
+        step: Any = components.model.training_step
+        signature = StepSignature(step, "training_step", available=available, order=_ARGUMENTS)
+        if limits.splits_batches and "hiddens" not in signature.arguments:
+            raise ModelError(
+                f"truncated_bptt_steps={options.truncated_bptt_steps}: training_step has no parameter 'hiddens'. Add it: it is "
+                f"None on a batch's first split, then what the previous split returned under 'hiddens'."
+            )
+        self._training_step = with_autocast(signature.method, options.mixed_precision, components.device)
+        self._argument_count = signature.count
+        self.scalers = GradScalers(components.slots, components.device) if options.mixed_precision.uses_scaler else None
+        self._backward_scales = BackwardScales()
+        self._clip = float(options.gradient_clip_val or 0)
+        self._optimizer_step = own_optimizer_step(components.model)
+
+    def forward(self, split: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:
+        """Call ``training_step``; return what it returned."""
+        return self._training_step(*(split, batch_nb, optimizer_i, hiddens)[: self._argument_count])
+
+    def backward(self, loss: Tensor, optimizer_i: int, scale: Scalar | None) -> None:
+        """Backpropagate `scale` times the loss; None is 1."""
+        root = loss if self.scalers is None else self.scalers.scale(optimizer_i, loss)
+        if scale is None:
+            root.backward()  # type: ignore[no-untyped-call]
+        else:
+            root.backward(self._backward_scales.tensor(root, scale))  # type: ignore[no-untyped-call]
+
+    def step(
+        self,
+        slot: OptimizerSlot,
+        mean_scale: Scalar | None,
+        current_epoch: int,
+        batch_nb: int,
+        closure: Callable[[], Tensor] | None,
+    ) -> bool:
+        """Multiply the gradients by `mean_scale` (None is 1), clip them, and call ``optimizer_step``.
+
+        Returns:
+            Whether that was done: a gradient scaler skips it if a gradient is inf or NaN.
+        """
+
+        def mean_clip_step() -> None:
+            if mean_scale is not None:
+                rescale_gradients(slot.parameters, mean_scale)
+            self.clip(slot)
+            if self._optimizer_step is None:
+                step_and_zero(slot.optimizer, closure)
+            else:
+                self._optimizer_step(current_epoch, batch_nb, slot.optimizer, slot.index, closure)
+
+        if self.scalers is not None:
+            return self.scalers.step(slot.index, mean_clip_step)
+        mean_clip_step()
+        return True
+
+    def clip(self, slot: OptimizerSlot) -> None:
+        """Clip the norm of this optimizer's gradients to ``gradient_clip_val``, if it is set."""
+        if self._clip > 0:
+            clip_grad_norm_(slot.parameters, self._clip)

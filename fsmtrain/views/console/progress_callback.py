@@ -1,0 +1,65 @@
+"""`Progress`: the callback that shows how far a run is, as a bar on a terminal or in a notebook, otherwise as plain lines."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from fsmtrain.views.console.plain_lines import PlainLines
+from fsmtrain.views.console.run_position import closing_line
+from fsmtrain.views.console.stderr import is_terminal
+from fsmtrain.views.run_view import RunView
+
+if TYPE_CHECKING:
+    from fsmtrain.views.console.progress_bar import Bar
+
+
+@define(eq=False)
+class Progress:
+    """Shows runs on standard error: a bar if that is a terminal, else a line for an epoch, at most one per second.
+
+    It has no hook that is called for each batch or transition.
+
+    Epochs and batches count from 1 here: the last of 20 epochs is "epoch 20/20". Counters and hooks count from 0.
+
+    The bar shows a row for the run and one for the epoch, each with its elapsed and remaining time. Below them stand the state;
+    how many batches per second training, the validation or the test has lately done; and the loss and the metrics under the
+    model's ``"progress_bar"``. What does not fit is left out. ``(12 s)`` after a state is the time of the current visit so far.
+    The remaining time of a run assumes that it is not stopped early.
+
+    One object may show several runs, also at the same time. On a terminal only the run that began last is visible.
+
+    Args:
+        clock: Returns the time in seconds.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    _views: dict[int, tuple[Bar | PlainLines, float]] = field(factory=dict, init=False, repr=False)  # by id: view, start time
+
+    def on_run_start(self, machine: RunView) -> None:
+        """Begin to show a run."""
+        self._views[id(machine)] = self._open_view(machine), self.clock()
+
+    def on_epoch_end(self, machine: RunView) -> None:
+        """Show that an epoch has ended."""
+        self._views[id(machine)][0].on_epoch_end()
+
+    def on_run_end(self, machine: RunView) -> None:
+        """Show why the run has ended, and restore the terminal."""
+        if id(machine) in self._views:  # not if another callback's on_run_start failed before
+            view, start = self._views.pop(id(machine))
+            view.close(closing_line(machine, self.clock() - start, sys.exception()))
+
+    def _open_view(self, machine: RunView) -> Bar | PlainLines:
+        if is_terminal(sys.stderr) or hasattr(builtins, "get_ipython"):
+            from fsmtrain.views.console.progress_bar import open_bar  # only here: rich takes time to import
+
+            bar = open_bar(machine, sys.stderr, self.clock)
+            if bar is not None:
+                return bar
+        return PlainLines(machine, self.clock)

@@ -1,0 +1,67 @@
+"""Hooks are bound to the machine once, in their order; one under an earlier name is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fsmtrain.errors import OptionsError
+from fsmtrain.runtime.callback_hooks import HOOKS, Callback, bind_hooks
+from tests.models import Linear, batches, trained
+
+
+class Log(Callback):
+    """Logs its calls of two hooks."""
+
+    def __init__(self, calls: list[Any], name: str) -> None:
+        self.calls, self.name = calls, name
+
+    def on_run_start(self, machine: Any) -> None:
+        self.calls.append((self.name, machine))
+
+    def on_run_end(self, machine: Any) -> None:
+        self.calls.append((self.name, machine))
+        raise RuntimeError(self.name)
+
+
+def test_a_hook_without_implementations_is_none() -> None:
+    hooks = bind_hooks(object(), [Log([], "a")], "machine")
+    assert {name for name in HOOKS if getattr(hooks, name) is not None} == {"on_run_start", "on_run_end"}
+
+
+def test_the_model_is_called_first_then_the_callbacks_in_their_order_with_the_machine() -> None:
+    calls: list[Any] = []
+
+    class Model:
+        def on_run_start(self) -> None:
+            calls.append("model")
+
+    hooks = bind_hooks(Model(), [Log(calls, "a"), Log(calls, "b")], "machine")
+    assert hooks.on_run_start is not None
+    hooks.on_run_start()
+    assert calls == ["model", ("a", "machine"), ("b", "machine")]
+
+
+def test_on_run_end_is_called_for_all_also_after_one_that_raises() -> None:
+    calls: list[Any] = []
+    hooks = bind_hooks(object(), [Log(calls, "a"), Log(calls, "b")], "machine")
+    assert hooks.on_run_end is not None
+    with pytest.raises(RuntimeError, match="a"):
+        hooks.on_run_end()
+    assert [name for name, _ in calls] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("old", "new"), [("on_check_start", "on_validation_start"), ("on_check_end", "on_validation_end")])
+@pytest.mark.parametrize("is_model", [False, True])
+def test_a_hook_under_an_earlier_name_is_refused_with_the_new_one(old: str, new: str, is_model: bool) -> None:
+    class Named(Callback):
+        pass
+
+    class Model(Linear):
+        pass
+
+    setattr(Model if is_model else Named, old, lambda *_: None)
+    model, callbacks = (Model(), []) if is_model else (Linear(), [Named()])
+    with pytest.raises(OptionsError, match=rf"\.{old}: this hook is called {new}"):
+        trained(model, batches(1), callbacks=callbacks)
