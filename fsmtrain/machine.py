@@ -611,7 +611,7 @@ class Machine:
         """
         reason = self.stop_reason
         if reason is None:
-            raise UsageError(f"The run stands in the state {self.state} and has no result yet. Call run() first.")
+            raise UsageError(f"The run is in state {self.state} and has no result yet. Call run() first.")
         return Result(
             stop_reason=reason,
             state=self.state,

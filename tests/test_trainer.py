@@ -207,7 +207,7 @@ def test_the_metrics_of_a_result_are_plain_numbers() -> None:
 def test_there_is_no_result_before_the_end() -> None:
     machine = machine_of(Linear(), batches(4))
     assert machine.stop_reason is None
-    with pytest.raises(UsageError, match="stands in the state start and has no result yet"):
+    with pytest.raises(UsageError, match="is in state start and has no result yet"):
         _ = machine.result
 
 

@@ -130,7 +130,7 @@ def folder(_: object, flag: Attribute[Any], value: object) -> None:
     """Validate a folder's path, or None."""
     if value is not None and (not isinstance(value, str) or not value.strip() or not value.isprintable()):
         raise OptionsError(
-            f"{flag.name}={value!r}: the folder in which runs are recorded, as in {flag.name}='runs'. None records nothing."
+            f"{flag.name}={value!r}: must be the path of a folder for runs, as in {flag.name}='runs'. None: record nothing."
         )
 
 
@@ -139,10 +139,13 @@ def run_name(_: object, flag: Attribute[Any], value: object) -> None:
     if value is None:
         return
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise OptionsError(f"{flag.name}={value!r}: a run's name must be text, as in {flag.name}='baseline'. None: a number.")
+        raise OptionsError(
+            f"{flag.name}={value!r}: a run's name must be printable text, as in {flag.name}='baseline'. None: the next free "
+            f"number."
+        )
     if value in (".", "..") or any(character in value for character in '/\\:*?"<>|') or value != value.strip(" ."):
         raise OptionsError(
-            f'{flag.name}={value!r}: names one folder inside runs_dir, so it must not contain / \\ : * ? " < > | '
+            f'{flag.name}={value!r}: the name of a folder in runs_dir, so it must not contain / \\ : * ? " < > | '
             f"and must not begin or end with a dot or a space. For another place pass runs_dir=..."
         )
     if len(value.encode()) > MAX_NAME_BYTES:
@@ -153,7 +156,7 @@ def logger(_: object, flag: Attribute[Any], value: object) -> None:
     """Validate a logger or a tuple of them."""
     for one in value if isinstance(value, tuple) else () if value is None else (value,):
         if isinstance(one, type):
-            raise OptionsError(f"{flag.name}={value!r}: a class. Pass an object of it: {one.__name__}(...).")
+            raise OptionsError(f"{flag.name}={value!r}: a class. Pass an instance: {one.__name__}(...).")
         if not callable(getattr(one, "log_metrics", None)):
             raise OptionsError(
                 f"{flag.name}={value!r}: a logger must have a method log_metrics(metrics, step). None: metrics are only "
