@@ -226,9 +226,11 @@ def _validate_combinations(spec: LoopSpec, setup: OptimizerSetup) -> None:
                 f"scaler cannot follow. Use precision='bf16' or '32'."
             )
         if slot.needs_closure and (longest > 1 or slot.index in guards.step):
+            accumulation = f"accumulate_grad_batches={spec.options.accumulate_grad_batches}"
+            what = accumulation if longest > 1 else f"Guards(step={{{slot.index}: ...}})"
             raise OptionsError(
-                f"accumulate_grad_batches={spec.options.accumulate_grad_batches}: {type(slot.optimizer).__name__} evaluates "
-                f"its loss several times a step, on one batch. Use accumulate_grad_batches=1 and no step guard with it."
+                f"{what}: {type(slot.optimizer).__name__} evaluates its loss several times a step, on one batch. Use "
+                f"accumulate_grad_batches=1 and no step guard with it."
             )
 
 

@@ -131,7 +131,7 @@ def load_run_snapshot(
     """
     if IMPORTED in tree:
         raise ResumeError(
-            f"it was imported from {tree[IMPORTED]['file']!r}, which does not say where its run stood, so no run can continue "
+            f"it was imported from {tree[IMPORTED]['file']!r}, which lacks the position of its run, so no run can continue "
             f"from it. Begin one with its weights: Model.load_from_checkpoint(path), or fsmtrain fit --weights PATH."
         )
     if tree.get("version") != VERSION:

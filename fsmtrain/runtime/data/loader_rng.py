@@ -41,7 +41,7 @@ def set_loader_rng_state(loader: object, states: list[Any], name: str) -> None:
     parts = list(_parts(loader))
     if len(parts) != len(states):
         raise PositionError(
-            f"{name}: the loader has {plural(len(parts), 'generator')} and samplers with a state, and the saved one had "
+            f"{name}: cannot resume: the loader has {plural(len(parts), 'generator')} or samplers with a state, checkpoint has "
             f"{len(states)}. Pass a loader like the one that was saved."
         )
     for part, state in zip(parts, states, strict=True):

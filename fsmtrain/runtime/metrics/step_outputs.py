@@ -68,8 +68,8 @@ def weight_of(output: Any) -> Scalar | None:
     elif isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 < weight < math.inf:
         return weight
     raise ModelError(
-        f"training_step returned the weight {weight!r}. A weight is a positive number, or a tensor with one: the samples or "
-        f"tokens that the loss is the mean of."
+        f"training_step returned the weight {weight!r}. A weight must be a positive number, or a tensor with one element: "
+        f"the number of samples or tokens over which the loss is the mean."
     )
 
 

@@ -38,6 +38,6 @@ def validate_optimizer_step(model: object) -> None:
         inspect.signature(hook).bind(0, 0, None, 0, None)
     except TypeError as error:
         raise ModelError(
-            f"optimizer_step{inspect.signature(hook)}: it is called with (current_epoch, batch_nb, optimizer, optimizer_i, "
-            f"second_order_closure), positionally: {error}."
+            f"optimizer_step{inspect.signature(hook)}: it must accept five positional arguments (current_epoch, batch_nb, "
+            f"optimizer, optimizer_i, second_order_closure): {error}."
         ) from None

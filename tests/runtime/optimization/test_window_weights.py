@@ -376,7 +376,7 @@ def test_a_weight_that_is_no_positive_number_is_refused(weight: Any) -> None:
         def training_step(self, batch: Any, batch_nb: int) -> Any:
             return {"loss": self.loss(batch), "weight": weight}
 
-    with pytest.raises(ModelError, match="A weight is a positive number"):
+    with pytest.raises(ModelError, match="A weight must be a positive number"):
         trained(Wrong(), batches(8), max_nb_epochs=1)
 
 
