@@ -211,7 +211,7 @@ def test_these_tests_see_every_kind_of_import() -> None:
     """Each arrow below points upwards, or to what is not allowed."""
     assert list(imports("import torch.nn as nn")) == ["torch.nn"]
     assert list(imports("def f():\n    from torch import nn, optim")) == ["torch.nn", "torch.optim"]
-    assert list(imports("from . import table", "core.iteration")) == ["fsmtrain.core.transition_table"]
+    assert list(imports("from . import transition_table", "core.iteration")) == ["fsmtrain.core.transition_table"]
     assert list(imports("from ..runtime.build import Loaders", "core.iteration")) == ["fsmtrain.runtime.build.Loaders"]
     assert list(imports("from .states import State", "core", is_package=True)) == ["fsmtrain.core.states.State"]
     assert of_ours(["fsmtrain.core.states.State", "fsmtrain.options", "torch"]) == {"core.states", "options"}
