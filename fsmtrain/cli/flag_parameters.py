@@ -110,7 +110,7 @@ def _cyclopts_parameter(hint: Any, name: str, default: object, text: str, group:
         off = f"--no-{option}" if default is True else ()
         return Parameter(name=f"--{option}", negative=off, group=group, help=text, show_default=_format_switch)
     if allows_mapping(hint):
-        text += " Here: 4, or 0:1,4:2."
+        text += " On the command line: 4, or 0:1,4:2."
     parse_value = value_parser(hint)
     return Parameter(
         name=f"--{option}",

@@ -33,7 +33,7 @@ class ModelCheckpoint:
     Without `monitor` and without any interval, a checkpoint is saved at the end of each epoch.
 
     Args:
-        monitor: Name of a validation metric. Saves before each validation, and keeps the checkpoints with the best values.
+        monitor: Name of the validation metric that ranks the checkpoints; saves before each validation. None: not ranked.
         mode: ``"min"`` if smaller values are better, ``"max"`` if larger ones are.
         save_top_k: Number of checkpoints to keep: the best ones with `monitor`, else the newest ones. -1: keep all.
         every_n_batches: Save after every n-th batch, counted anew in each epoch.
