@@ -21,8 +21,8 @@ from benchmarks.trainings.models import WIDTH, WideModel
 from fsmtrain.runtime.checkpoint_files.codec.codec import encode
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
-from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
 from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, take_snapshot
+from fsmtrain.runtime.checkpointing.save_top_k import keep_newest
 
 SAVE_INTERVAL = 50  # batches
 

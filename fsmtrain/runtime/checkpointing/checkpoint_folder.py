@@ -10,9 +10,8 @@ from typing import Any
 from fsmtrain.errors import CheckpointError
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
-from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPolicy, Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST
-from fsmtrain.runtime.checkpoint_files.store.retention import RetentionPolicy
 from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking
 from fsmtrain.user_warnings import warn
 

@@ -1,14 +1,17 @@
-"""Which checkpoints ``ModelCheckpoint(save_top_k=..., monitor=...)`` keeps: the metric of each, and the retention policy."""
+"""Choose which checkpoints to keep and which to delete: ``ModelCheckpoint(save_top_k=..., monitor=...)``.
+
+The newest valid one is always kept. The store in `checkpoint_files` deletes the others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import OptionsError
-from fsmtrain.runtime.checkpoint_files.store.retention import RetentionPolicy, keep_any, keep_best, keep_newest
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPolicy
 from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored_value
 
 BATCH = "batches_begun"  # the key in a checkpoint's metadata by which a metric finds it: its batch in the whole run, from 1
@@ -66,3 +69,42 @@ def retention_policy(rule: ModelCheckpoint, ranking: MetricRanking | None) -> Re
     if ranking is None:
         return keep_newest(count)
     return keep_any(keep_newest(1), lambda metadata: ranking.best(metadata, count))
+
+
+# ---- policies
+
+
+def keep_newest(count: int) -> RetentionPolicy:
+    """Keep the last ones.
+
+    >>> keep_newest(2)({1: {}, 2: {}, 5: {}})
+    [2, 5]
+    """
+    return lambda metadata: sorted(metadata)[-count:] if count > 0 else []
+
+
+def keep_best(count: int, metric: str, mode: Literal["min", "max"] = "min") -> RetentionPolicy:
+    """Keep those with the best values of a metric; of equal ones the older.
+
+    A missing value or NaN is never the best.
+
+    >>> keep_best(2, "val_loss")({1: {"val_loss": 0.3}, 2: {"val_loss": 0.1}, 3: {"val_loss": 0.2}, 4: {}})
+    [2, 3]
+    """
+    sign = 1 if mode == "min" else -1
+
+    def policy(metadata: Mapping[int, Mapping[str, Any]]) -> list[int]:
+        values = {number: its_metadata.get(metric) for number, its_metadata in metadata.items()}
+        ranked = sorted((sign * value, number) for number, value in values.items() if value is not None and value == value)
+        return [number for _, number in ranked[: max(count, 0)]]
+
+    return policy
+
+
+def keep_any(*policies: RetentionPolicy) -> RetentionPolicy:
+    """Keep those that any of these policies keeps.
+
+    >>> sorted(keep_any(keep_newest(1), keep_best(1, "val_loss"))({1: {"val_loss": 0.1}, 2: {"val_loss": 0.2}, 3: {}}))
+    [1, 3]
+    """
+    return lambda metadata: {number for policy in policies for number in policy(metadata)}

@@ -22,7 +22,7 @@ import torch
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
-from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
+from fsmtrain.runtime.checkpointing.save_top_k import keep_newest
 
 OPERATIONS = (
     "make_folder", "create", "write", "sync", "close", "names", "sync_folder", "rename", "remove", "remove_folder", "lock"

@@ -1,4 +1,4 @@
-"""Folders of checkpoints on disk: atomic writes, checksums, retention, writing in the background.
+"""Folders of checkpoints on disk: atomic writes, checksums, pruning, writing in the background.
 
 `checkpointing` imports this folder.
 """

@@ -16,9 +16,8 @@ from typing import Any
 from fsmtrain.errors import CheckpointError, FsmtrainError
 from fsmtrain.runtime.checkpoint_files.checked_io import error_text
 from fsmtrain.runtime.checkpoint_files.codec.codec import encode
-from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPolicy, Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import encode_metadata
-from fsmtrain.runtime.checkpoint_files.store.retention import RetentionPolicy
 from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, take_snapshot
 from fsmtrain.user_warnings import warn
 

@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from fsmtrain.runtime.checkpoint_files.store.checkpoint import (
     write_checkpoint,
 )
 from fsmtrain.runtime.checkpoint_files.store.manifest import encode_metadata
-from fsmtrain.runtime.checkpoint_files.store.retention import RetentionPolicy
+
+# Takes the metadata of each checkpoint by its number, and returns the numbers of those to keep.
+RetentionPolicy = Callable[[Mapping[int, Mapping[str, Any]]], Collection[int]]
 
 _NUMBER = re.compile(r"[0-9]{6,15}")
 _WRITING = ".writing-"  # prefix of a checkpoint that is being written

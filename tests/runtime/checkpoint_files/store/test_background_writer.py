@@ -16,8 +16,8 @@ from fsmtrain.runtime.checkpoint_files.codec.codec import encode
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
-from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
 from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
+from fsmtrain.runtime.checkpointing.save_top_k import keep_newest
 from tests.models import bits_of
 from tests.runtime.checkpoint_files.faulty_disk import FaultyDisk
 from tests.runtime.checkpoint_files.sample_states import differences, state_trees, tensors_in

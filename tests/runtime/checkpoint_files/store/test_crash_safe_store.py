@@ -21,8 +21,8 @@ from fsmtrain.runtime.checkpoint_files.checked_io import FileDigest
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import FILE_NAMES
-from fsmtrain.runtime.checkpoint_files.store.retention import keep_any, keep_best, keep_newest
 from fsmtrain.runtime.checkpoint_files.tensors.safetensors_file import read_tensors, write_tensors
+from fsmtrain.runtime.checkpointing.save_top_k import keep_any, keep_best, keep_newest
 from tests.runtime.checkpoint_files.faulty_disk import FaultyDisk
 from tests.runtime.checkpoint_files.sample_states import FLOAT_DTYPES, INTEGER_DTYPES, differences, state_trees
 

@@ -15,7 +15,7 @@ import torch
 
 from fsmtrain.errors import CheckpointError
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
-from fsmtrain.runtime.checkpoint_files.store.retention import keep_newest
+from fsmtrain.runtime.checkpointing.save_top_k import keep_newest
 from tests.runtime.checkpoint_files.faulty_disk import Fault, FaultyDisk, PowerCut
 
 FOLDER = "/runs/checkpoints"
