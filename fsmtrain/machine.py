@@ -234,7 +234,7 @@ class Machine:
     def log(self, name: str, value: Any, **options: Unpack[LogOptions]) -> None:
         """Log a metric.
 
-        In a step method it counts as if it stood under ``"log"`` in what the method returns: that of ``training_step`` belongs
+        In a step method it counts as if it were under ``"log"`` in what the method returns: that of ``training_step`` belongs
         to the batch, those of ``validation_step`` and ``test_step`` are averaged over the pass, and early stopping finds them.
         In a hook it is recorded at the current step. Outside of a run nothing happens.
 
@@ -252,7 +252,7 @@ class Machine:
 
     @contextlib.contextmanager
     def _ending_on_errors(self) -> Iterator[None]:
-        """End the run on an error: note on it where the run stood, undo temporary changes, call the hooks."""
+        """End the run on an error: note on it where the run was, undo temporary changes, call the hooks."""
         try:
             yield
         except BaseException as error:
@@ -516,7 +516,7 @@ class Machine:
 
     @property
     def counters(self) -> Counters:
-        """The counters of the run; they change while it goes on."""
+        """The counters of the run; they change during the run."""
         return self._counters
 
     @property
@@ -674,7 +674,7 @@ class Machine:
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write a report of this run: one HTML file that opens anywhere, without a network.
 
-        It shows what the run has recorded so far, also while it goes on or after an error has ended it. ``fsmtrain report``
+        It shows what the run has recorded so far, also while it continues or after an error has ended it. ``fsmtrain report``
         makes the same from a run folder.
 
         Raises:

@@ -65,7 +65,7 @@ def decisions(guards: Guards) -> Decisions:
         )
 
     def training_is_over_and_test_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Return whether training is over and the run goes on to the test."""
+        """Return whether training is over and the run continues with the test."""
         return ask.test_follows(limits, counters, signals) and training_is_over(limits, counters, signals)
 
     return Decisions(

@@ -61,7 +61,7 @@ class Dispatcher:
     Args:
         table: A configuration's table.
         limits: What its guards see as ``limits``.
-        counters: The position at the beginning; changed as the run goes on.
+        counters: The position at the beginning; changed during the run.
         signals: What its guards see as ``signals``; the actions write here.
         actions: The work of a visit to each state. A state without an action has none.
         observer: Called with every transition after it has been taken.

@@ -61,7 +61,7 @@ def begin_pass(limits: Limits, counters: Counters) -> None:
 
 
 def next_eval_batch(limits: Limits, counters: Counters) -> None:
-    """Go on to the next batch of the pass, which may be the first one of the next loader."""
+    """Continue with the next batch of the pass, which may be the first one of the next loader."""
     counters.eval_nb += 1
 
 
@@ -100,7 +100,7 @@ def begin_batch(limits: Limits, counters: Counters) -> None:
 
 
 def next_batch(limits: Limits, counters: Counters) -> None:
-    """Go on to the next batch of the epoch."""
+    """Continue with the next batch of the epoch."""
     counters.batch_nb += 1
 
 
@@ -110,7 +110,7 @@ def begin_rounds(limits: Limits, counters: Counters) -> None:
 
 
 def next_split(limits: Limits, counters: Counters) -> None:
-    """Go on to the next split of the batch."""
+    """Continue with the next split of the batch."""
     counters.split_nb += 1
 
 

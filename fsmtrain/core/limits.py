@@ -34,7 +34,7 @@ class Limits:
     val_batches: int  # of one validation, all loaders together; 0: one of them is a stream
     sanity_batches: int  # of the sanity pass, all loaders together; 0: none, or one of them is a stream
     has_sanity: bool
-    tests: bool  # whether the run goes on to the test state
+    tests: bool  # whether the run ends with the test state
     test_batches: int  # all loaders together; 0: one of them is a stream
     evaluates_stream: bool  # whether any val or test loader is a stream
     val_check_batches: int  # train batches from one validation to the next

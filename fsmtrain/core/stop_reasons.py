@@ -13,7 +13,7 @@ class StopReason(Enum):
     """Why a run ended. The value is a sentence for the user."""
 
     MAX_EPOCHS = "all epochs are done; raise max_nb_epochs to train longer"
-    EARLY_STOPPING = "the monitored metric stopped improving; raise the patience, or min_nb_epochs, to go on regardless"
+    EARLY_STOPPING = "the monitored metric stopped improving; raise the patience, or min_nb_epochs, to train on regardless"
     STOP_GUARD = "the guard given as Guards(stop=...) ended the training"
     REQUESTED = "a stop was requested"
     NO_EPOCHS = "there was no epoch to train (max_nb_epochs=0)"

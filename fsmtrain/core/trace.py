@@ -1,6 +1,6 @@
 """Trace: the last transitions of a run, kept as row numbers and read as `Transition` values.
 
-While the run goes on, only row numbers are written, and the values of counted signals beside them. The counters at each
+During the run only row numbers are written, and the values of counted signals beside them. The counters at each
 transition are computed when somebody reads: the rows' effects are applied again, from the beginning of the block.
 """
 

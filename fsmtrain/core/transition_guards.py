@@ -40,7 +40,7 @@ def test_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:
 
 
 def no_epoch_but_test_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """Return whether the run goes on to the test without any training."""
+    """Return whether the run continues with the test without any training."""
     return no_epoch_follows(limits, counters, signals) and test_follows(limits, counters, signals)
 
 
@@ -175,7 +175,7 @@ def epoch_ended_early_and_stop_is_requested(limits: Limits, counters: Counters, 
 
 
 def epoch_ended_early_and_test_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """Return whether a stop within an epoch goes on to the test."""
+    """Return whether a stop within an epoch leads to the test."""
     return epoch_ended_early(limits, counters, signals) and test_follows(limits, counters, signals)
 
 

@@ -23,7 +23,7 @@ class OnResume(Enum):
     """What happens if a run is resumed with another value of a flag than its checkpoint has."""
 
     REFUSE = "ResumeError, since the rest of the training would differ; with resume_strict=False a warning"
-    WARN = "a warning: it changes how the run goes on, but not what has been trained so far"
+    WARN = "a warning: it changes the rest of the run, but not what has been trained so far"
     IGNORE = "nothing"
     DISPLAY_ONLY = 'nothing, and resume="auto" takes a command that differs only in this flag for the same command'
 

@@ -87,7 +87,7 @@ class RunView(Protocol):
 
     @property
     def counters(self) -> Counters:
-        """The counters, which change while the run goes on."""
+        """The counters, which change during the run."""
 
     @property
     def trace(self) -> Trace:

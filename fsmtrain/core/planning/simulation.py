@@ -24,7 +24,7 @@ class Simulation:
     Attributes:
         limits: What the guards see as ``limits``.
         node: The state that is visited next.
-        counters, signals: What the guards see as ``counters`` and ``signals``; changed as the run goes on.
+        counters, signals: What the guards see as ``counters`` and ``signals``; changed during the run.
         exhausted_after: The number of validations after which patience is exhausted; None for never.
         depth: The number of repetitions that this is a trial of, one inside the other; 0 for a plain run.
         epochs: The finished epochs in order, and how many times each comes in a row.

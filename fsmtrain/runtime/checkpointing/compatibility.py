@@ -33,7 +33,7 @@ Facts = dict[str, str]  # by name; values are only compared and printed
 
 _FLAGS = {f.name: flag_info(f).on_resume for f in fields(Options)}
 
-# A difference in one of these changes how the run goes on or ends, but not what has been trained so far.
+# A difference in one of these changes how the run continues or ends, but not what has been trained so far.
 _MAY_DIFFER = frozenset(
     {
         "Guards(stop)", "Guards(save)", "val loaders", "test loaders", "device type", "torch threads", "python", "torch",

@@ -45,7 +45,7 @@ class ResumePoint:
 def owners_of(components: RunComponents, run: RunState, actions: Actions, *, within_batch: bool = False) -> dict[str, Owner]:
     """Return the owners of a run's state, in the order in which they are loaded.
 
-    `within_batch` says whether a batch is under way whose splits and hiddens are needed to go on.
+    `within_batch` says whether a batch is under way whose splits and hiddens are needed to continue.
     """
     device, patience = components.device, run.early_stopping
     signals = [name for name in fields_of(run.signals).state_dict() if name != "stop_requested"]  # a request is not saved

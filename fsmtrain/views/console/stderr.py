@@ -16,7 +16,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def print_stderr(text: str) -> None:
-    """Print a line to the current standard error. Does nothing if that is closed: the run goes on."""
+    """Print a line to the current standard error. Does nothing if that is closed, and the run continues."""
     stream: TextIO | None = sys.stderr
     with suppress(OSError, ValueError):
         if stream is not None:

@@ -1,4 +1,4 @@
-"""`RunFolder`: all files of one run folder, written while the run goes on, reopened if it is resumed."""
+"""`RunFolder`: all files of one run folder, written during the run, reopened if it is resumed."""
 
 from __future__ import annotations
 

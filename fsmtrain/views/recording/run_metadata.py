@@ -122,7 +122,7 @@ def _planned_totals(loop: LoopSpec) -> dict[str, Any] | None:
     return {"global_step": plan.global_step, "optimizer_steps": list(plan.optimizer_steps), "validations": plan.validations}
 
 
-# ---- while the run goes on
+# ---- during the run
 
 
 def status_totals(run: RunView) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class ReplayStrategy(ResumeStrategy):
         self.iterator = replay(self, progress, count)
 
     def restore_between_passes(self, progress: LoaderProgress, state: dict[str, Any]) -> None:
-        """Load the batches of an iterator again: its next epoch goes on where the last one ended."""
+        """Load the batches of an iterator again: its next epoch continues where the last one ended."""
         if isinstance(self.loader, Iterator):
             self.resume_pass(progress, state)
 
