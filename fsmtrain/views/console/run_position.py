@@ -41,7 +41,7 @@ class ProgressSnapshot:
 
 
 def snapshot(run: RunView) -> ProgressSnapshot:
-    """Return how far a run is now. It may move on meanwhile: what is read last may be one visit newer than what is read first."""
+    """Return how far a run is now. The run may move on meanwhile, so what is read last may be one visit newer."""
     state, counters, limits = run.state, run.counters, run.spec.limits
     activity, eval_batches = str(state), 0
     if state.info.eval_pass is not None:
