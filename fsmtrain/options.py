@@ -13,7 +13,7 @@ from attrs import field, fields, frozen
 
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import OptionsError
-from fsmtrain.flags import validate_flag_values
+from fsmtrain.flags import validate_flag_values as valid
 from fsmtrain.flags.metadata import HelpGroup, OnResume, flag
 from fsmtrain.flags.precision_values import PRECISIONS, Precision
 from fsmtrain.flags.unknown_flags import explain_unknown_flags
@@ -71,58 +71,48 @@ class Options:
     """
 
     accumulate_grad_batches: int | Mapping[int, int] = field(
-        default=1, converter=validate_flag_values.frozen_copy, validator=validate_flag_values.accumulation, metadata=_TRAINING
+        default=1, converter=valid.frozen_copy, validator=valid.accumulation, metadata=_TRAINING
     )
-    truncated_bptt_steps: int | None = field(default=None, validator=validate_flag_values.time_steps, metadata=_TRAINING)
-    min_nb_epochs: int = field(default=1, validator=validate_flag_values.integer(0, 1, "epochs"), metadata=_STOPPING)
-    max_nb_epochs: int = field(default=1000, validator=validate_flag_values.integer(0, 20, "epochs"), metadata=_STOPPING)
-    early_stop_callback: EarlyStopping | bool | None = field(
-        default=None, validator=validate_flag_values.early_stopping, metadata=_STOPPING
-    )
-    gradient_clip_val: float | None = field(default=0, validator=validate_flag_values.clipping, metadata=_TRAINING)
-    train_percent_check: float = field(default=1.0, validator=validate_flag_values.percentage("("), metadata=_DATA)
-    val_percent_check: float = field(default=1.0, validator=validate_flag_values.percentage("["), metadata=_DATA)
+    truncated_bptt_steps: int | None = field(default=None, validator=valid.time_steps, metadata=_TRAINING)
+    min_nb_epochs: int = field(default=1, validator=valid.integer(0, 1, "epochs"), metadata=_STOPPING)
+    max_nb_epochs: int = field(default=1000, validator=valid.integer(0, 20, "epochs"), metadata=_STOPPING)
+    early_stop_callback: EarlyStopping | bool | None = field(default=None, validator=valid.early_stopping, metadata=_STOPPING)
+    gradient_clip_val: float | None = field(default=0, validator=valid.clipping, metadata=_TRAINING)
+    train_percent_check: float = field(default=1.0, validator=valid.percentage("("), metadata=_DATA)
+    val_percent_check: float = field(default=1.0, validator=valid.percentage("["), metadata=_DATA)
     test_percent_check: float = field(
-        default=1.0, validator=validate_flag_values.percentage("["), metadata=flag(HelpGroup.DATA, OnResume.WARN)
+        default=1.0, validator=valid.percentage("["), metadata=flag(HelpGroup.DATA, OnResume.WARN)
     )
-    overfit_pct: float = field(default=0.0, validator=validate_flag_values.percentage("["), metadata=_DATA)
-    check_val_every_n_epoch: int = field(
-        default=1, validator=validate_flag_values.integer(1, 2, "epochs"), metadata=_VALIDATION
-    )
-    val_check_interval: float = field(default=0.95, validator=validate_flag_values.validation_interval, metadata=_VALIDATION)
+    overfit_pct: float = field(default=0.0, validator=valid.percentage("["), metadata=_DATA)
+    check_val_every_n_epoch: int = field(default=1, validator=valid.integer(1, 2, "epochs"), metadata=_VALIDATION)
+    val_check_interval: float = field(default=0.95, validator=valid.validation_interval, metadata=_VALIDATION)
     nb_sanity_val_steps: int = field(
-        default=5,
-        validator=validate_flag_values.integer(None, 5, "batches"),
-        metadata=flag(HelpGroup.VALIDATION, OnResume.WARN),
+        default=5, validator=valid.integer(None, 5, "batches"), metadata=flag(HelpGroup.VALIDATION, OnResume.WARN)
     )
-    device: str = field(default="auto", validator=validate_flag_values.device, metadata=flag(HelpGroup.RUNNING, OnResume.WARN))
+    device: str = field(default="auto", validator=valid.device, metadata=flag(HelpGroup.RUNNING, OnResume.WARN))
     precision: Literal["32", "bf16", "16"] = field(
         default="32",
-        converter=validate_flag_values.integer_as_text,
-        validator=validate_flag_values.precision,
+        converter=valid.integer_as_text,
+        validator=valid.precision,
         metadata=flag(HelpGroup.RUNNING, OnResume.REFUSE),
     )
     on_nonfinite: Literal["raise", "skip", "rollback"] | None = field(
-        default=None, validator=validate_flag_values.nonfinite_policy, metadata=flag(HelpGroup.TRAINING, OnResume.WARN)
+        default=None, validator=valid.nonfinite_policy, metadata=flag(HelpGroup.TRAINING, OnResume.WARN)
     )
     max_nb_rollbacks: int = field(
-        default=3, validator=validate_flag_values.integer(1, 3, "rollbacks"), metadata=flag(HelpGroup.TRAINING, OnResume.WARN)
+        default=3, validator=valid.integer(1, 3, "rollbacks"), metadata=flag(HelpGroup.TRAINING, OnResume.WARN)
     )
     distributed_backend: str | None = field(
-        default=None, validator=validate_flag_values.backend, metadata=flag(HelpGroup.RUNNING, OnResume.WARN)
+        default=None, validator=valid.backend, metadata=flag(HelpGroup.RUNNING, OnResume.WARN)
     )
-    seed: int | None = field(
-        default=None, validator=validate_flag_values.seed, metadata=flag(HelpGroup.RUNNING, OnResume.REFUSE)
-    )
-    progress_bar: bool = field(default=True, validator=validate_flag_values.switch, metadata=_DISPLAY)
-    quiet: bool = field(default=False, validator=validate_flag_values.switch, metadata=_DISPLAY)
+    seed: int | None = field(default=None, validator=valid.seed, metadata=flag(HelpGroup.RUNNING, OnResume.REFUSE))
+    progress_bar: bool = field(default=True, validator=valid.switch, metadata=_DISPLAY)
+    quiet: bool = field(default=False, validator=valid.switch, metadata=_DISPLAY)
     runs_dir: str | os.PathLike[str] | None = field(
-        default="runs", converter=validate_flag_values.path_as_text, validator=validate_flag_values.folder, metadata=_RECORDING
+        default="runs", converter=valid.path_as_text, validator=valid.folder, metadata=_RECORDING
     )
-    run_name: str | None = field(default=None, validator=validate_flag_values.run_name, metadata=_RECORDING)
-    logger: Any = field(
-        default=None, converter=validate_flag_values.list_as_tuple, validator=validate_flag_values.logger, metadata=_RECORDING
-    )
+    run_name: str | None = field(default=None, validator=valid.run_name, metadata=_RECORDING)
+    logger: Any = field(default=None, converter=valid.list_as_tuple, validator=valid.logger, metadata=_RECORDING)
 
     def __attrs_post_init__(self) -> None:
         if self.min_nb_epochs > self.max_nb_epochs > 0:

@@ -28,13 +28,9 @@ class Decisions:
 def decisions(guards: Guards) -> Decisions:
     """Return the decisions with the user's guards in place of the defaults."""
     window_is_closed = _window_guard(guards)
-    validation_is_wanted = (
-        _checked(guards.validate, f"validate={guard_name(guards.validate)}")
-        if guards.validate
-        else ask.validation_interval_is_over
-    )
-    save_is_wanted = _checked(guards.save, f"save={guard_name(guards.save)}") if guards.save else ask.never
-    another_reason = _checked(guards.stop, f"stop={guard_name(guards.stop)}") if guards.stop else ask.never
+    validation_is_wanted = _checked("validate", guards.validate) if guards.validate else ask.validation_interval_is_over
+    save_is_wanted = _checked("save", guards.save) if guards.save else ask.never
+    another_reason = _checked("stop", guards.stop) if guards.stop else ask.never
 
     def step_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Return whether to step now: the window is closed, or the epoch has no backward left for it."""
@@ -82,12 +78,13 @@ def _window_guard(guards: Guards) -> Guard:
     """Return the guard that closes the window of the current optimizer: its own guard, or the default."""
     decision: Guard = ask.window_is_full
     for index, own in sorted(guards.step.items(), reverse=True):
-        decision = _own_or_others(index, _checked(own, f"step={{{index}: {guard_name(own)}}}"), decision)
+        decision = _own_or_others(index, _checked("step", own, index), decision)
     return decision
 
 
-def _checked(guard: Guard, name: str) -> Guard:
-    return Checked(guard, name, is_opaque(parse_guard(guard)))
+def _checked(field: str, guard: Guard, optimizer_i: int | None = None) -> Guard:
+    name = guard_name(guard) if optimizer_i is None else f"{{{optimizer_i}: {guard_name(guard)}}}"
+    return Checked(guard, f"{field}={name}", is_opaque(parse_guard(guard)))
 
 
 def _own_or_others(index: int, own: Guard, others: Guard) -> Guard:

@@ -107,7 +107,9 @@ class Dispatcher:
         """
         self.forbid_reentry()
         if state not in self._nodes:
-            raise UsageError(f"The run cannot go to the state {state}: its table has only {_listed(self.table)}.")
+            raise UsageError(
+                f"The run cannot go to the state {state}: its table has only {', '.join(map(str, self.table.states))}."
+            )
         if keep_trace:
             self.trace.turn(self.counters)
         else:
@@ -261,10 +263,6 @@ class Dispatcher:
         note = f"in state {self.state}, {where(self.counters)}"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
-
-
-def _listed(table: Table) -> str:
-    return ", ".join(map(str, table.states))
 
 
 def choose(node: Node, limits: Limits, counters: Counters, signals: Signals) -> Case:

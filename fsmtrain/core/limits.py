@@ -6,7 +6,6 @@ A rule that needs a size is applied only to a loop that will run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import assert_never
 
 from attrs import frozen
 
@@ -68,15 +67,7 @@ class Limits:
 
     def eval_batches(self, eval_pass: EvalPass) -> int:
         """Return the batches of one such pass over all its loaders together; 0 if one of them is a stream."""
-        match eval_pass:
-            case "sanity":
-                return self.sanity_batches
-            case "val":
-                return self.val_batches
-            case "test":
-                return self.test_batches
-            case _:
-                assert_never(eval_pass)
+        return {"sanity": self.sanity_batches, "val": self.val_batches, "test": self.test_batches}[eval_pass]
 
 
 def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = False) -> Limits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import partial
 from typing import Literal
 
 from attrs import frozen
@@ -77,22 +78,11 @@ class StateInfo:
         return self.place in ("after a batch", "after training")
 
 
-def _evaluation(
-    eval_pass: EvalPass, activity: str, place: Place, *, is_central: bool = True, also_writes: tuple[str, ...] = ()
-) -> StateInfo:
-    return StateInfo(
-        kind="evaluation",
-        place=place,
-        is_central=is_central,
-        writes=("pass_ended", *also_writes),
-        eval_pass=eval_pass,
-        activity=activity,
-    )
-
+_evaluation = partial(StateInfo, kind="evaluation", writes=("pass_ended",))
 
 _INFO: Mapping[State, StateInfo] = {
     State.START: StateInfo(kind="structural", place="before training", is_central=True),
-    State.SANITY_VAL: _evaluation("sanity", "trying validation", "before training"),
+    State.SANITY_VAL: _evaluation(place="before training", is_central=True, eval_pass="sanity", activity="trying validation"),
     State.FETCH: StateInfo(kind="structural", place="in a batch", is_central=True, writes=("stream_ended", "splits")),
     State.TRAIN_BATCH: StateInfo(kind="training", place="in a batch", is_central=True),
     State.BACKWARD: StateInfo(kind="training", place="in a batch", is_central=True),
@@ -100,10 +90,12 @@ _INFO: Mapping[State, StateInfo] = {
     State.STEP: StateInfo(kind="training", place="in a batch", is_central=True, writes=("step_skipped", "nonfinite")),
     State.ROUND_END: StateInfo(kind="structural", place="in a batch", is_central=True),
     State.SAVE: StateInfo(kind="saving", place="after a batch"),
-    State.VAL_CHECK: _evaluation("val", "validating", "after a batch", is_central=False, also_writes=("patience_exhausted",)),
+    State.VAL_CHECK: _evaluation(
+        place="after a batch", writes=("pass_ended", "patience_exhausted"), eval_pass="val", activity="validating"
+    ),
     State.EPOCH_END: StateInfo(kind="structural", place="after a batch", is_central=True),
     State.EARLY_STOP: StateInfo(kind="decision", place="after a batch", is_central=True),
-    State.TEST: _evaluation("test", "testing", "after training"),
+    State.TEST: _evaluation(place="after training", is_central=True, eval_pass="test", activity="testing"),
     State.DONE: StateInfo(kind="final", place="after training", is_central=True),
     State.STOPPED: StateInfo(kind="final", place="anywhere"),
     State.ROLLED_BACK: StateInfo(kind="final", place="anywhere"),

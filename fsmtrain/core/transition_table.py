@@ -20,23 +20,27 @@ from fsmtrain.core.states import State
 from fsmtrain.core.transition_guards import Guard
 
 
-def _tuple(value: object) -> tuple[object, ...]:
+def _guards(value: Guard | tuple[Guard, ...]) -> tuple[Guard, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-@frozen(kw_only=True)
+def _effects(value: AnyEffect | tuple[AnyEffect, ...]) -> tuple[AnyEffect, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+@frozen
 class Row:
     """One transition: from `source` to `to` if `when` holds and none of `unless` does, changing counters by `then`.
 
     `when` is None if nothing needs to hold. `unless` is the complement by construction: if one row has a guard as `when` and
-    another has it as `unless`, the two can neither both hold nor both fail.
+    another has it as `unless`, the two can neither both hold nor both fail. A single guard or effect needs no tuple.
     """
 
     source: State
-    when: Guard | None = None
-    unless: tuple[Guard, ...] = field(default=(), converter=_tuple)
-    then: tuple[AnyEffect, ...] = field(default=(), converter=_tuple)
-    to: State
+    when: Guard | None = field(default=None, kw_only=True)
+    unless: tuple[Guard, ...] = field(default=(), converter=_guards, kw_only=True)
+    then: tuple[AnyEffect, ...] = field(default=(), converter=_effects, kw_only=True)
+    to: State = field(kw_only=True)
 
     def holds(self, limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Return whether to take this row. Every guard is called."""
@@ -45,25 +49,13 @@ class Row:
         )
 
 
-def row(
-    source: State,
-    *,
-    to: State,
-    when: Guard | None = None,
-    unless: Guard | tuple[Guard, ...] = (),
-    then: AnyEffect | tuple[AnyEffect, ...] = (),
-) -> Row:
-    """Return a `Row`; a single guard or effect needs no tuple."""
-    return Row(source=source, when=when, unless=unless, then=then, to=to)
-
-
 def in_order(*rows: Row) -> tuple[Row, ...]:
     """Return the rows of one state as a list of cases: each holds only if none before it does.
 
     >>> first, second, last = in_order(
-    ...     row(State.START, when=ask.stop_is_requested, to=State.STOPPED),
-    ...     row(State.START, when=ask.sanity_pass_is_due, to=State.SANITY_VAL),
-    ...     row(State.START, to=State.FETCH),
+    ...     Row(State.START, when=ask.stop_is_requested, to=State.STOPPED),
+    ...     Row(State.START, when=ask.sanity_pass_is_due, to=State.SANITY_VAL),
+    ...     Row(State.START, to=State.FETCH),
     ... )
     >>> [guard.__name__ for guard in last.unless]
     ['stop_is_requested', 'sanity_pass_is_due']
@@ -105,75 +97,75 @@ def full_table(decide: Decisions) -> Table:
     return Table(
         (
             *in_order(
-                row(State.START, when=ask.stop_is_requested, to=State.STOPPED),
-                row(State.START, when=ask.sanity_pass_is_due, then=do.begin_pass, to=State.SANITY_VAL),
-                row(State.START, when=ask.no_epoch_but_test_follows, then=do.begin_pass, to=State.TEST),
-                row(State.START, when=ask.no_epoch_follows, to=State.DONE),
-                row(State.START, then=do.begin_epoch, to=State.FETCH),
+                Row(State.START, when=ask.stop_is_requested, to=State.STOPPED),
+                Row(State.START, when=ask.sanity_pass_is_due, then=do.begin_pass, to=State.SANITY_VAL),
+                Row(State.START, when=ask.no_epoch_but_test_follows, then=do.begin_pass, to=State.TEST),
+                Row(State.START, when=ask.no_epoch_follows, to=State.DONE),
+                Row(State.START, then=do.begin_epoch, to=State.FETCH),
             ),
             *in_order(
-                row(State.SANITY_VAL, when=ask.stop_is_requested, to=State.STOPPED),
-                row(State.SANITY_VAL, when=ask.sanity_pass_goes_on, then=do.next_eval_batch, to=State.SANITY_VAL),
-                row(State.SANITY_VAL, when=ask.no_epoch_but_test_follows, then=do.begin_pass, to=State.TEST),
-                row(State.SANITY_VAL, when=ask.no_epoch_follows, to=State.DONE),
-                row(State.SANITY_VAL, then=do.begin_epoch, to=State.FETCH),
+                Row(State.SANITY_VAL, when=ask.stop_is_requested, to=State.STOPPED),
+                Row(State.SANITY_VAL, when=ask.sanity_pass_goes_on, then=do.next_eval_batch, to=State.SANITY_VAL),
+                Row(State.SANITY_VAL, when=ask.no_epoch_but_test_follows, then=do.begin_pass, to=State.TEST),
+                Row(State.SANITY_VAL, when=ask.no_epoch_follows, to=State.DONE),
+                Row(State.SANITY_VAL, then=do.begin_epoch, to=State.FETCH),
             ),
             # One batch: for each split, for each optimizer, a forward, a backward, and a step if its window closes.
-            row(
+            Row(
                 State.FETCH,
                 then=(do.count_splits, do.begin_batch, do.begin_rounds, do.begin_round, do.first_turn, do.reset_saved),
                 to=State.TRAIN_BATCH,
             ),
-            row(State.TRAIN_BATCH, then=do.gather, to=State.BACKWARD),
-            row(State.BACKWARD, when=decide.step_is_due, to=State.STEP),
-            row(State.BACKWARD, unless=decide.step_is_due, to=State.ACCUMULATE),
-            row(State.ACCUMULATE, then=do.end_turn, to=State.ROUND_END),
+            Row(State.TRAIN_BATCH, then=do.gather, to=State.BACKWARD),
+            Row(State.BACKWARD, when=decide.step_is_due, to=State.STEP),
+            Row(State.BACKWARD, unless=decide.step_is_due, to=State.ACCUMULATE),
+            Row(State.ACCUMULATE, then=do.end_turn, to=State.ROUND_END),
             *in_order(
-                row(State.STEP, when=ask.window_is_spoiled, to=State.ROLLED_BACK),
-                row(State.STEP, when=ask.step_was_skipped, then=(do.drop_window, do.end_turn), to=State.ROUND_END),
-                row(State.STEP, then=(do.close_window, do.note_step, do.end_turn), to=State.ROUND_END),
+                Row(State.STEP, when=ask.window_is_spoiled, to=State.ROLLED_BACK),
+                Row(State.STEP, when=ask.step_was_skipped, then=(do.drop_window, do.end_turn), to=State.ROUND_END),
+                Row(State.STEP, then=(do.close_window, do.note_step, do.end_turn), to=State.ROUND_END),
             ),
             *in_order(
-                row(State.ROUND_END, when=ask.stop_is_requested, to=State.STOPPED),
-                row(State.ROUND_END, when=ask.another_optimizer_follows, then=do.next_turn, to=State.TRAIN_BATCH),
-                row(
+                Row(State.ROUND_END, when=ask.stop_is_requested, to=State.STOPPED),
+                Row(State.ROUND_END, when=ask.another_optimizer_follows, then=do.next_turn, to=State.TRAIN_BATCH),
+                Row(
                     State.ROUND_END,
                     when=ask.another_split_follows,
                     then=(do.first_turn, do.begin_round, do.next_split),
                     to=State.TRAIN_BATCH,
                 ),
-                row(State.ROUND_END, when=decide.save_is_due, then=do.mark_saved, to=State.SAVE),
-                row(State.ROUND_END, when=decide.validation_is_due, then=do.begin_validation, to=State.VAL_CHECK),
-                row(State.ROUND_END, when=ask.epoch_is_over, to=State.EPOCH_END),
-                row(State.ROUND_END, when=decide.stop_is_due, to=State.EARLY_STOP),
-                row(State.ROUND_END, then=do.next_batch, to=State.FETCH),
+                Row(State.ROUND_END, when=decide.save_is_due, then=do.mark_saved, to=State.SAVE),
+                Row(State.ROUND_END, when=decide.validation_is_due, then=do.begin_validation, to=State.VAL_CHECK),
+                Row(State.ROUND_END, when=ask.epoch_is_over, to=State.EPOCH_END),
+                Row(State.ROUND_END, when=decide.stop_is_due, to=State.EARLY_STOP),
+                Row(State.ROUND_END, then=do.next_batch, to=State.FETCH),
             ),
-            row(State.SAVE, to=State.ROUND_END),
+            Row(State.SAVE, to=State.ROUND_END),
             *in_order(
-                row(State.VAL_CHECK, when=ask.validation_is_interrupted, to=State.STOPPED),
-                row(State.VAL_CHECK, when=ask.validation_goes_on, then=do.next_eval_batch, to=State.VAL_CHECK),
-                row(State.VAL_CHECK, when=ask.stop_is_requested, then=do.end_validation, to=State.STOPPED),
-                row(State.VAL_CHECK, when=ask.epoch_is_over, then=do.end_validation, to=State.EPOCH_END),
-                row(State.VAL_CHECK, then=do.end_validation, to=State.EARLY_STOP),
-            ),
-            *in_order(
-                row(State.EPOCH_END, when=ask.epoch_ended_early_and_stop_is_requested, to=State.STOPPED),
-                row(State.EPOCH_END, when=ask.epoch_ended_early_and_test_follows, then=do.begin_pass, to=State.TEST),
-                row(State.EPOCH_END, when=ask.epoch_ended_early, to=State.DONE),
-                row(State.EPOCH_END, then=do.finish_epoch, to=State.EARLY_STOP),
+                Row(State.VAL_CHECK, when=ask.validation_is_interrupted, to=State.STOPPED),
+                Row(State.VAL_CHECK, when=ask.validation_goes_on, then=do.next_eval_batch, to=State.VAL_CHECK),
+                Row(State.VAL_CHECK, when=ask.stop_is_requested, then=do.end_validation, to=State.STOPPED),
+                Row(State.VAL_CHECK, when=ask.epoch_is_over, then=do.end_validation, to=State.EPOCH_END),
+                Row(State.VAL_CHECK, then=do.end_validation, to=State.EARLY_STOP),
             ),
             *in_order(
-                row(State.EARLY_STOP, when=ask.stop_is_requested, to=State.STOPPED),
-                row(State.EARLY_STOP, when=decide.training_is_over_and_test_follows, then=do.begin_pass, to=State.TEST),
-                row(State.EARLY_STOP, when=decide.training_is_over, to=State.DONE),
-                row(State.EARLY_STOP, when=ask.epoch_is_finished, then=do.begin_epoch, to=State.FETCH),
-                row(State.EARLY_STOP, when=decide.stop_is_due, then=do.end_epoch_early, to=State.EPOCH_END),
-                row(State.EARLY_STOP, then=do.next_batch, to=State.FETCH),
+                Row(State.EPOCH_END, when=ask.epoch_ended_early_and_stop_is_requested, to=State.STOPPED),
+                Row(State.EPOCH_END, when=ask.epoch_ended_early_and_test_follows, then=do.begin_pass, to=State.TEST),
+                Row(State.EPOCH_END, when=ask.epoch_ended_early, to=State.DONE),
+                Row(State.EPOCH_END, then=do.finish_epoch, to=State.EARLY_STOP),
             ),
             *in_order(
-                row(State.TEST, when=ask.stop_is_requested, to=State.STOPPED),
-                row(State.TEST, when=ask.test_goes_on, then=do.next_eval_batch, to=State.TEST),
-                row(State.TEST, to=State.DONE),
+                Row(State.EARLY_STOP, when=ask.stop_is_requested, to=State.STOPPED),
+                Row(State.EARLY_STOP, when=decide.training_is_over_and_test_follows, then=do.begin_pass, to=State.TEST),
+                Row(State.EARLY_STOP, when=decide.training_is_over, to=State.DONE),
+                Row(State.EARLY_STOP, when=ask.epoch_is_finished, then=do.begin_epoch, to=State.FETCH),
+                Row(State.EARLY_STOP, when=decide.stop_is_due, then=do.end_epoch_early, to=State.EPOCH_END),
+                Row(State.EARLY_STOP, then=do.next_batch, to=State.FETCH),
+            ),
+            *in_order(
+                Row(State.TEST, when=ask.stop_is_requested, to=State.STOPPED),
+                Row(State.TEST, when=ask.test_goes_on, then=do.next_eval_batch, to=State.TEST),
+                Row(State.TEST, to=State.DONE),
             ),
         )
     )

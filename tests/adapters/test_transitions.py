@@ -16,7 +16,7 @@ from transitions.core import Condition
 from fsmtrain import Callback, Machine, State
 from fsmtrain.adapters.transitions import RunMachine, as_transitions
 from fsmtrain.core.transition_guards import stop_is_requested
-from fsmtrain.core.transition_table import Table, row
+from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.errors import GuardError, UsageError
 from tests.adapters.bare_runs import dispatcher_of
 from tests.adapters.sample_trainings import HookRecorder
@@ -236,10 +236,7 @@ def test_may_advance_does_no_work() -> None:
 def test_may_advance_within_a_visit_does_not_fix_the_answers_of_guards() -> None:
     """Signals that the work sets afterwards count."""
     table = Table(
-        (
-            row(State.START, when=stop_is_requested, to=State.STOPPED),
-            row(State.START, unless=stop_is_requested, to=State.DONE),
-        )
+        (Row(State.START, when=stop_is_requested, to=State.STOPPED), Row(State.START, unless=stop_is_requested, to=State.DONE))
     )
 
     def ask_then_stop() -> None:

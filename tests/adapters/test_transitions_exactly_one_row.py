@@ -15,7 +15,7 @@ from fsmtrain.adapters.transitions import as_transitions
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.limits import Limits
-from fsmtrain.core.transition_table import Row, Table, row
+from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.errors import GuardError
 from tests.adapters.bare_runs import dispatcher_of
 from tests.models import state_notes
@@ -72,9 +72,9 @@ def later(limits: Limits, counters: Counters, signals: Signals) -> bool:
 def test_two_rows_that_hold_at_once_are_an_error_that_lists_the_guards() -> None:
     table = Table(
         (
-            row(State.START, when=yes, to=State.FETCH),
-            row(State.START, when=later, to=State.TEST),
-            row(State.START, when=at_first, unless=later, to=State.DONE),
+            Row(State.START, when=yes, to=State.FETCH),
+            Row(State.START, when=later, to=State.TEST),
+            Row(State.START, when=at_first, unless=later, to=State.DONE),
         )
     )
     run = as_transitions(dispatcher_of(table)).model
@@ -87,7 +87,7 @@ def test_two_rows_that_hold_at_once_are_an_error_that_lists_the_guards() -> None
 
 def test_no_row_that_holds_is_an_error_that_lists_the_guards() -> None:
     """For the list, a guard is evaluated that was not needed before."""
-    table = Table((row(State.START, unless=yes, to=State.DONE), row(State.START, when=later, unless=yes, to=State.FETCH)))
+    table = Table((Row(State.START, unless=yes, to=State.DONE), Row(State.START, when=later, unless=yes, to=State.FETCH)))
     run = as_transitions(dispatcher_of(table)).model
     with pytest.raises(
         GuardError, match=r"no transition leaves the state start: none of its guards holds \(yes: True, later: False\)"
@@ -102,7 +102,7 @@ def test_a_guard_that_would_answer_differently_the_second_time_is_evaluated_once
     def once(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return next(answers)
 
-    table = Table((row(State.START, unless=once, to=State.FETCH), row(State.START, when=once, to=State.DONE)))
+    table = Table((Row(State.START, unless=once, to=State.FETCH), Row(State.START, when=once, to=State.DONE)))
     machine = as_transitions(dispatcher_of(table, {State.START: lambda: again()}))
     machine.add_transition("enter_again", "start", "=")  # during the visit
 

@@ -21,7 +21,7 @@ from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import BLOCK, Transition
 from fsmtrain.core.transition_guards import Guard
-from fsmtrain.core.transition_table import Table, row
+from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.errors import FsmtrainError, GuardError, UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options
@@ -42,14 +42,7 @@ LONG = Case(
 
 def place(state: State, counters: Counters) -> Place:
     """A state and a position."""
-    return (
-        state,
-        counters.current_epoch,
-        counters.batch_nb,
-        counters.split_nb,
-        counters.optimizer_i,
-        counters.global_step,
-    )
+    return (state, counters.current_epoch, counters.batch_nb, counters.split_nb, counters.optimizer_i, counters.global_step)
 
 
 def left(transition: Transition) -> Place:
@@ -286,9 +279,9 @@ def test_the_trace_outlives_errors() -> None:
 def test_a_table_without_a_row_that_holds_is_an_error_that_names_its_guards() -> None:
     table = Table(
         (
-            row(State.START, when=ask.never, to=State.FETCH),
-            row(State.START, when=ask.stop_is_requested, to=State.DONE),
-            row(State.FETCH, to=State.DONE),
+            Row(State.START, when=ask.never, to=State.FETCH),
+            Row(State.START, when=ask.stop_is_requested, to=State.DONE),
+            Row(State.FETCH, to=State.DONE),
         )
     )
     loop = Loop(Options(), Sizes(train=1))

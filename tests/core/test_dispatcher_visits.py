@@ -19,7 +19,7 @@ from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import BLOCK, Transition
 from fsmtrain.core.transition_guards import Guard
-from fsmtrain.core.transition_table import Table, row
+from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.errors import GuardError, UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options
@@ -108,7 +108,7 @@ def test_the_row_that_is_taken_is_the_first_that_holds(
     rows: list[tuple[Guard | None, list[Guard]]], now: dict[str, bool]
 ) -> None:
     """Also in a table whose rows do not exclude each other, or leave a moment without a row."""
-    table = Table(tuple(row(State.START, when=when, unless=tuple(unless), to=State.FETCH) for when, unless in rows))
+    table = Table(tuple(Row(State.START, when=when, unless=tuple(unless), to=State.FETCH) for when, unless in rows))
     moment = LOOP.limits, Counters.begin(1), Signals(**now)
     held = [(when is None or when(*moment)) and not any(guard(*moment) for guard in unless) for when, unless in rows]
     assert [case.holds(*moment) for case in table] == held

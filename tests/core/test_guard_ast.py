@@ -20,10 +20,10 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Checked, Guards
 from fsmtrain.core.decisions import Decisions, decisions
 from fsmtrain.core.guard_ast.evaluate import compile_expression
-from fsmtrain.core.guard_ast.expressions import Apply, Expression, Facts, Field, Opaque, Value, fields_in, is_opaque
+from fsmtrain.core.guard_ast.expressions import Apply, Expression, Facts, Field, Opaque, Value, fields_in, is_opaque, negate
 from fsmtrain.core.guard_ast.format import format_expression
 from fsmtrain.core.guard_ast.parse import guard_name, mark_opaque, parse_guard
-from fsmtrain.core.guard_ast.simplify import fold, negate
+from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.interval_guards import after_batches, after_steps, every_n_batches, every_n_steps_of
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard
@@ -140,10 +140,7 @@ BUILT_IN: dict[str, Guard] = {
     if inspect.isfunction(function) and list(inspect.signature(function).parameters) == ["limits", "counters", "signals"]
 }
 OWN = Guards(
-    step={0: every_n_batches(3), 2: arithmetic},
-    validate=every_n_batches(2, first=0),
-    save=chained,
-    stop=enough_steps(3),
+    step={0: every_n_batches(3), 2: arithmetic}, validate=every_n_batches(2, first=0), save=chained, stop=enough_steps(3)
 )
 DECISIONS: dict[str, Guard] = {
     f"{f.name}, {kind}": getattr(decisions(guards), f.name)
@@ -258,11 +255,7 @@ def truths_from(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expre
 values: st.SearchStrategy[Expression] = st.builds(Value, st.integers(-2, 4))
 numbers = st.recursive(values | st.sampled_from(NUMBERS), numbers_from, max_leaves=4)
 comparisons = applied(("==", "!=", "<", "<=", ">", ">="), numbers, numbers)
-truths = st.recursive(
-    comparisons | st.sampled_from(FLAGS) | st.builds(Value, st.booleans()),
-    truths_from,
-    max_leaves=8,
-)
+truths = st.recursive(comparisons | st.sampled_from(FLAGS) | st.builds(Value, st.booleans()), truths_from, max_leaves=8)
 known_names = st.sets(st.sampled_from([read.name for read in [*NUMBERS, *FLAGS]]))
 
 

@@ -37,7 +37,7 @@ from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.guard_ast.source import find_source
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard, window_is_full
-from fsmtrain.core.transition_table import Row, Table, row
+from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.errors import GuardError
 from tests.models import Adversaries, Linear, Validated, batches, flags, machine_of, slow_descent, trained
 from tests.strategies import Case, cases
@@ -295,11 +295,7 @@ def scheduled(make: Callable[[Any], Any], **options: Any) -> Callable[[Any], Any
 @pytest.mark.parametrize(
     ("make", "options", "text"),
     [
-        (
-            lambda o: LinearLR(o, total_iters=500),
-            {},
-            "500 steps to reach its end or last milestone, but the run makes only 3.",
-        ),
+        (lambda o: LinearLR(o, total_iters=500), {}, "500 steps to reach its end or last milestone, but the run makes only 3."),
         (lambda o: LinearLR(o, total_iters=500), {"interval": "step"}, "the run makes only 15. Shorten it, or train longer."),
         (lambda o: ConstantLR(o, total_iters=20), {"interval": "step"}, "takes 20 steps"),
         (lambda o: OneCycleLR(o, 0.1, total_steps=16), {"interval": "step"}, "takes 16 steps"),
@@ -439,9 +435,9 @@ def errors_of(change: Change, loop: Loop = LOOP) -> list[Finding]:
 
 def test_two_guards_that_overlap() -> None:
     rows = (
-        row(State.BACKWARD, when=every_n_batches(2), to=State.STEP),
-        row(State.BACKWARD, when=every_n_batches(3), to=State.ACCUMULATE),
-        row(State.BACKWARD, unless=(every_n_batches(2), every_n_batches(3)), to=State.ACCUMULATE),
+        Row(State.BACKWARD, when=every_n_batches(2), to=State.STEP),
+        Row(State.BACKWARD, when=every_n_batches(3), to=State.ACCUMULATE),
+        Row(State.BACKWARD, unless=(every_n_batches(2), every_n_batches(3)), to=State.ACCUMULATE),
     )
     [finding] = errors_of(windows(*rows))
     assert finding.about == "state backward"
@@ -451,8 +447,8 @@ def test_two_guards_that_overlap() -> None:
 
 def test_a_forgotten_case() -> None:
     rows = (
-        row(State.BACKWARD, when=every_n_batches(2), to=State.STEP),
-        row(State.BACKWARD, when=every_n_batches(2, first=2), to=State.ACCUMULATE),
+        Row(State.BACKWARD, when=every_n_batches(2), to=State.STEP),
+        Row(State.BACKWARD, when=every_n_batches(2, first=2), to=State.ACCUMULATE),
     )
     [finding] = errors_of(windows(*rows))
     assert "no row holds, so the run cannot continue" in finding.text
@@ -462,8 +458,8 @@ def test_a_forgotten_case() -> None:
 
 def test_a_window_that_the_epoch_s_end_does_not_close() -> None:
     full = (
-        row(State.BACKWARD, when=window_is_full, to=State.STEP),
-        row(State.BACKWARD, unless=window_is_full, to=State.ACCUMULATE),
+        Row(State.BACKWARD, when=window_is_full, to=State.STEP),
+        Row(State.BACKWARD, unless=window_is_full, to=State.ACCUMULATE),
     )
     assert errors_of(windows(*full)) == []  # two windows of three in six batches
     [finding] = errors_of(windows(*full), Loop(LOOP.options, Sizes(train=7)))
@@ -471,7 +467,7 @@ def test_a_window_that_the_epoch_s_end_does_not_close() -> None:
 
 
 def test_an_optimizer_that_never_steps() -> None:
-    unstepped, never = errors_of(windows(row(State.BACKWARD, to=State.ACCUMULATE)))
+    unstepped, never = errors_of(windows(Row(State.BACKWARD, to=State.ACCUMULATE)))
     assert "gradients" in unstepped.text
     assert never.about == "optimizer 0"
     assert "never steps" in never.text
@@ -501,7 +497,7 @@ def test_a_save_without_mark_saved_repeats_forever() -> None:
 
 
 def test_a_state_that_no_run_comes_to() -> None:
-    report = with_rows(evolve(LOOP), lambda old: [*old, row(State.SAVE, to=State.ROUND_END)]).check()
+    report = with_rows(evolve(LOOP), lambda old: [*old, Row(State.SAVE, to=State.ROUND_END)]).check()
     assert [(f.about, f.text) for f in report.findings] == [
         ("row save -> round_end", "it is never taken: no run reaches the state save.")
     ]
@@ -509,10 +505,7 @@ def test_a_state_that_no_run_comes_to() -> None:
 
 def test_a_row_whose_guard_is_never_true_in_its_state() -> None:
     second = every_n_batches(9)
-    rows = (
-        row(State.BACKWARD, when=second, to=State.ACCUMULATE),
-        row(State.BACKWARD, unless=second, to=State.STEP),
-    )
+    rows = (Row(State.BACKWARD, when=second, to=State.ACCUMULATE), Row(State.BACKWARD, unless=second, to=State.STEP))
     report = with_rows(evolve(LOOP), windows(*rows)).check()
     assert ("row backward -> accumulate", "it is never taken: nth_batch_is_done never holds when it is called there.") in [
         (f.about, f.text) for f in report.findings
@@ -536,7 +529,7 @@ def test_a_row_that_is_always_open_overlaps_in_any_configuration(case: Case, dat
     loop = case.loop()
     untaken = check_loop(loop.spec, max_moments=2_000).unused_rows
     source = data.draw(st.sampled_from([r.source for i, r in enumerate(loop.table) if i not in untaken]))
-    report = check_loop(with_rows(loop, lambda old: [*old, row(source, to=State.DONE)]).spec, max_moments=2_000)
+    report = check_loop(with_rows(loop, lambda old: [*old, Row(source, to=State.DONE)]).spec, max_moments=2_000)
     assert any(f.about == f"state {source}" and "rows hold at once" in f.text for f in report.errors)
 
 

@@ -9,9 +9,8 @@ from attrs import evolve, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import AnyEffect, CountedEffect
-from fsmtrain.core.guard_ast.expressions import OPERATORS, Apply, Expression, Field, Opaque, Value
+from fsmtrain.core.guard_ast.expressions import OPERATORS, Apply, Expression, Field, Opaque, Value, negate
 from fsmtrain.core.guard_ast.parse import guard_name
-from fsmtrain.core.guard_ast.simplify import negate
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.transition_guards import Guard

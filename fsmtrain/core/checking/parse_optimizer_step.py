@@ -8,9 +8,9 @@ from types import FunctionType, MethodType
 
 from attrs import frozen
 
-from fsmtrain.core.guard_ast.expressions import FALSE, TRUE, Apply, Expression, Field, Opaque
+from fsmtrain.core.guard_ast.expressions import FALSE, TRUE, Apply, Expression, Field, Opaque, negate
 from fsmtrain.core.guard_ast.parse import ExpressionParser
-from fsmtrain.core.guard_ast.simplify import fold, negate
+from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.guard_ast.source import UnreadableError, find_source
 
 # The positions of the hook's arguments that are counters.

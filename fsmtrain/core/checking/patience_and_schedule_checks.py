@@ -41,9 +41,7 @@ def nb_schedule_batches(loop: LoopSpec) -> int:
     return epochs * limits.train_batches * limits.optimizers * (2 if limits.stops_early else 1)
 
 
-def schedule_findings(
-    loop: LoopSpec, examples: Mapping[str, tuple[str, ...]] | None = None
-) -> tuple[list[Finding], list[GuardProbe]]:
+def schedule_findings(loop: LoopSpec, examples: Mapping[str, tuple[str, ...]]) -> tuple[list[Finding], list[GuardProbe]]:
     """Return the findings from the plan, and the guards that contradicted their source while it was worked out.
 
     Args:
@@ -55,7 +53,7 @@ def schedule_findings(
         plan = make_plan(evolve(loop, guards=guards) if loop.guards != Guards() else loop)
     except GuardError as failure:
         return [error("the run cannot reach its end", str(failure))], []
-    checks = _ScheduleChecks(loop=loop, plan=plan, examples=examples or {}, opaque=opaque_places(loop.guards))
+    checks = _ScheduleChecks(loop=loop, plan=plan, examples=examples, opaque=opaque_places(loop.guards))
     return list(checks.findings(probes)), [probe for probe in probes if probe.disagreement is not None]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import define, frozen
+from attrs import frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.guard_ast.evaluate import Evaluator, compile_expression
@@ -39,22 +39,13 @@ class Disagreement:
     answer: object
 
 
-@define(eq=False)
+@frozen(eq=False)
 class _CompiledGuard:
-    """A guard of a state's rows, and its parsed source as a function."""
+    """A guard of the table, and its parsed source as a function."""
 
     guard: Guard
     evaluate: Evaluator
     is_opaque: bool
-
-
-@define(eq=False)
-class _Case:
-    """A row, with its guards as indices among those of its state."""
-
-    index: int
-    when: int | None
-    unless: tuple[int, ...]
 
 
 class RowChoices:
@@ -69,13 +60,9 @@ class RowChoices:
 
     def __init__(self, table: Table, limits: Limits) -> None:
         self._limits, self._assumed = limits, Assumed()
-        self._guards: dict[State, list[_CompiledGuard]] = {}
-        self._cases: dict[State, list[_Case]] = {state: [] for state in table.states}
-        self._indices: dict[State, dict[int, int]] = {state: {} for state in table.states}
-        for index, row in enumerate(table):
-            when = None if row.when is None else self._index_of(row.source, row.when)
-            unless = tuple(self._index_of(row.source, guard) for guard in row.unless)
-            self._cases[row.source].append(_Case(index, when, unless))
+        self._rows = {state: [(i, row) for i, row in enumerate(table) if row.source is state] for state in table.states}
+        guards = {id(guard): guard for row in table for guard in (row.when, *row.unless) if guard is not None}
+        self._guards = {key: self._compile(guard) for key, guard in guards.items()}
         self.disagreements: list[Disagreement] = []
 
     def holding_rows(self, state: State, counters: Counters, signals: Signals) -> set[tuple[int, ...]]:
@@ -90,14 +77,9 @@ class RowChoices:
                 waiting += [{**self._assumed, id(undecided.guard): answer} for answer in (False, True)]
         return choices
 
-    def _index_of(self, state: State, guard: Guard) -> int:
-        """Return the guard's index among those of the state. Each is called once for a moment."""
-        guards, indices = self._guards.setdefault(state, []), self._indices[state]
-        if id(guard) not in indices:
-            expression = parse_guard(guard, keep_opaque=lambda own: is_opaque(parse_guard(own.guard)))
-            indices[id(guard)] = len(guards)
-            guards.append(_CompiledGuard(guard, compile_expression(expression, self._assume), is_opaque(expression)))
-        return indices[id(guard)]
+    def _compile(self, guard: Guard) -> _CompiledGuard:
+        expression = parse_guard(guard, keep_opaque=lambda own: is_opaque(parse_guard(own.guard)))
+        return _CompiledGuard(guard, compile_expression(expression, self._assume), is_opaque(expression))
 
     def _assume(self, part: Opaque) -> Evaluator:
         def answer(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -108,18 +90,17 @@ class RowChoices:
         return answer
 
     def _holding(self, state: State, counters: Counters, signals: Signals) -> Iterator[int]:
-        guards = self._guards.get(state, [])
-        answers: list[bool | None] = [None] * len(guards)
+        answers: dict[int, bool] = {}  # by the guard's id: each is called once for a moment
 
-        def holds(index: int) -> bool:
-            answer = answers[index]
+        def holds(guard: Guard) -> bool:
+            answer = answers.get(id(guard))
             if answer is None:
-                answer = answers[index] = self._call(guards[index], counters, signals)
+                answer = answers[id(guard)] = self._call(self._guards[id(guard)], counters, signals)
             return answer
 
-        for case in self._cases[state]:
-            if not any(map(holds, case.unless)) and (case.when is None or holds(case.when)):
-                yield case.index
+        for index, row in self._rows[state]:
+            if not any(map(holds, row.unless)) and (row.when is None or holds(row.when)):
+                yield index
 
     def _call(self, compiled: _CompiledGuard, counters: Counters, signals: Signals) -> bool:
         if compiled.is_opaque:

@@ -92,3 +92,17 @@ def fields_in(expression: Expression) -> frozenset[Field]:
 def is_opaque(expression: Expression) -> bool:
     """Return whether a part of the expression cannot be read."""
     return any(isinstance(part, Opaque) for part in iter_parts(expression))
+
+
+def negate(expression: Expression) -> Expression:
+    """Return the negation, with each ``not`` moved inwards as far as possible."""
+    match expression:
+        case Value(value=value):
+            return Value(not value)
+        case Apply(op="not", args=(arg,)):
+            return arg
+        case Apply(op=op, args=args) if op in NEGATED_COMPARISONS:
+            return Apply(NEGATED_COMPARISONS[op], args)
+        case Apply(op=("and" | "or") as op, args=args):
+            return Apply("or" if op == "and" else "and", tuple(negate(arg) for arg in args))
+    return Apply("not", (expression,))

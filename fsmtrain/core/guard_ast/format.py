@@ -25,12 +25,8 @@ def format_expression(expression: Expression) -> str:
             first, *others = args
             binding = _PRECEDENCE[op]
             after = binding if op in ("and", "or") else binding + 1
-            return f" {op} ".join(
-                [
-                    _format_operand(first, binding + 1 if op in NEGATED_COMPARISONS else binding),
-                    *(_format_operand(arg, after) for arg in others),
-                ]
-            )
+            left = _format_operand(first, binding + 1 if op in NEGATED_COMPARISONS else binding)
+            return f" {op} ".join([left, *(_format_operand(arg, after) for arg in others)])
     raise TypeError(expression)
 
 

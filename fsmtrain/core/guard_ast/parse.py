@@ -37,19 +37,22 @@ def mark_opaque(guard: Guard, reason: str) -> None:
         _OPAQUE_REASONS[guard] = reason
 
 
-def parse_guard(guard: Guard, *, keep_opaque: Callable[[Checked], bool] = lambda guard: False) -> Expression:
+def parse_guard(
+    guard: object, *, keep_opaque: Callable[[Checked], bool] = lambda guard: False, active: tuple[object, ...] = ()
+) -> Expression:
     """Return the guard as an expression over ``limits``, ``counters`` and ``signals``; `Opaque` if it cannot be read.
 
     Args:
         guard: Any guard.
         keep_opaque: Returns whether a user's guard in it is to stay one opaque part, even if it can be read.
+        active: The guards inside which this one is called. If it calls one of them, it cannot be read.
 
     >>> from fsmtrain.core.transition_guards import window_is_full
     >>> parse_guard(window_is_full)
     Apply(op='==', args=(Field(record='counters', name='gathered'), Field(record='counters', name='window_length')))
     """
     try:
-        return _parse(guard, (), keep_opaque)
+        return _parse(guard, active, keep_opaque)
     except UnreadableError as error:
         return Opaque(guard_name(guard), str(error), guard)
 
@@ -151,7 +154,8 @@ class ExpressionParser:
             case ast.Call(func=(ast.Name() | ast.Attribute()) as called, args=args, keywords=[]):
                 passed = [self.records.get(a.id) if isinstance(a, ast.Name) else None for a in args]
                 if passed == list(RECORDS):
-                    return self._parse_call(self._called_guard(called))
+                    # If the called guard cannot be read, it alone is opaque.
+                    return parse_guard(self._called_guard(called), keep_opaque=self.keep_opaque, active=self.active)
         raise UnreadableError(f"`{ast.unparse(node)}` is not supported")
 
     def parse_condition(self, node: ast.expr) -> Expression:
@@ -160,13 +164,6 @@ class ExpressionParser:
         if not is_boolean(expression):
             raise UnreadableError(f"`{ast.unparse(node)}` is a number, but a bool is needed")
         return expression
-
-    def _parse_call(self, guard: object) -> Expression:
-        """Parse a call of another guard. If that one cannot be read, it alone is opaque."""
-        try:
-            return _parse(guard, self.active, self.keep_opaque)
-        except UnreadableError as error:
-            return Opaque(guard_name(guard), str(error), guard)
 
     def _called_guard(self, node: ast.Name | ast.Attribute) -> object:
         """Return the function that is called: a free name, or a member of an imported module."""

@@ -1,18 +1,8 @@
-"""Simplify expressions: fold in fields with known values, and negate."""
+"""Simplify expressions: fold in fields with known values."""
 
 from __future__ import annotations
 
-from fsmtrain.core.guard_ast.expressions import (
-    FALSE,
-    NEGATED_COMPARISONS,
-    OPERATORS,
-    TRUE,
-    Apply,
-    Expression,
-    Facts,
-    Field,
-    Value,
-)
+from fsmtrain.core.guard_ast.expressions import FALSE, OPERATORS, TRUE, Apply, Expression, Facts, Field, Value, negate
 
 
 def fold(expression: Expression, facts: Facts) -> Expression:
@@ -47,17 +37,3 @@ def _fold_junction(op: str, args: tuple[Expression, ...], facts: Facts) -> Expre
         if part != passes:
             left.extend(part.args if isinstance(part, Apply) and part.op == op else (part,))
     return Apply(op, tuple(left)) if len(left) > 1 else left[0] if left else passes
-
-
-def negate(expression: Expression) -> Expression:
-    """Return the negation, with each ``not`` moved inwards as far as possible."""
-    match expression:
-        case Value(value=value):
-            return Value(not value)
-        case Apply(op="not", args=(arg,)):
-            return arg
-        case Apply(op=op, args=args) if op in NEGATED_COMPARISONS:
-            return Apply(NEGATED_COMPARISONS[op], args)
-        case Apply(op=("and" | "or") as op, args=args):
-            return Apply("or" if op == "and" else "and", tuple(negate(arg) for arg in args))
-    return Apply("not", (expression,))

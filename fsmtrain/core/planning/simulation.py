@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from attrs import define, field
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Node, choose
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning.epoch_builder import Epoch, EpochBuilder
-from fsmtrain.core.states import EvalPass, State
+from fsmtrain.core.states import State
 
 RECORDED = tuple(s for s in State if s.info.eval_pass or s in (State.STEP, State.SAVE, State.EPOCH_END))
 
@@ -74,7 +72,7 @@ class Simulation:
 
     def record(self, state: State) -> None:
         """Record a visit to one of the `RECORDED` states, before its guards are asked."""
-        counters = self.counters
+        counters, limits = self.counters, self.limits
         match state:
             case State.STEP:
                 self.epoch.add_window(counters.optimizer_i, counters.gathered)
@@ -82,21 +80,13 @@ class Simulation:
                 self.epoch.saves.add(counters.batch_nb)
             case State.EPOCH_END:
                 self.epoch.end(counters)
-        if state.info.eval_pass is not None:
-            self._record_pass(state.info.eval_pass)
-
-    def _record_pass(self, eval_pass: EvalPass) -> None:
-        """Record a whole pass and go to its last batch: nothing is decided before that one."""
-        counters, batches = self.counters, self.limits.eval_batches(eval_pass)
-        counters.eval_nb = batches - 1
-        match eval_pass:
-            case "sanity":
-                self.sanity_batches = batches
-            case "val":
+            case State.SANITY_VAL:
+                self.sanity_batches = limits.sanity_batches
+            case State.VAL_CHECK:
                 self.epoch.validations.add(counters.batch_nb)
                 if self.exhausted_after is not None:
                     self.signals.patience_exhausted |= counters.validations_done + 1 >= self.exhausted_after
-            case "test":
-                self.test_batches = batches
-            case _:
-                assert_never(eval_pass)
+            case State.TEST:
+                self.test_batches = limits.test_batches
+        if state.info.eval_pass is not None:  # go to the last batch of the pass: nothing is decided before that one
+            counters.eval_nb = limits.eval_batches(state.info.eval_pass) - 1

@@ -7,9 +7,9 @@ reader takes for granted, such as that no count is negative.
 from __future__ import annotations
 
 from fsmtrain.core.folding import Known, facts, facts_at
-from fsmtrain.core.guard_ast.expressions import TRUE, Apply, Expression, Field, Opaque, Value, iter_parts
+from fsmtrain.core.guard_ast.expressions import TRUE, Apply, Expression, Field, Opaque, Value, iter_parts, negate
 from fsmtrain.core.guard_ast.parse import parse_guard
-from fsmtrain.core.guard_ast.simplify import fold, negate
+from fsmtrain.core.guard_ast.simplify import fold
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State

@@ -16,7 +16,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.core.transition_guards import Guard
-from fsmtrain.core.transition_table import Row, Table, row
+from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.early_stopping import EarlyStopping
 from tests.strategies import Case, cases
 
@@ -81,9 +81,9 @@ def test_of_each_kind_of_mistake_in_a_state_the_nearest_is_reported() -> None:
     loop = Loop(evolve(PLAIN, truncated_bptt_steps=5), Sizes(train=3))
     one, three = with_splits(1), with_splits(3)
     new = [
-        row(State.BACKWARD, when=one, to=State.STEP),
-        row(State.BACKWARD, when=one, to=State.ACCUMULATE),
-        row(State.BACKWARD, when=three, unless=one, to=State.STEP),
+        Row(State.BACKWARD, when=one, to=State.STEP),
+        Row(State.BACKWARD, when=one, to=State.ACCUMULATE),
+        Row(State.BACKWARD, when=three, unless=one, to=State.STEP),
     ]
     report = with_rows(loop, lambda rows: [*new, *(r for r in rows if r.source is not State.BACKWARD)])
     overlap, gap = report.errors
@@ -95,7 +95,7 @@ def test_of_each_kind_of_mistake_in_a_state_the_nearest_is_reported() -> None:
 
 def test_rows_without_a_guard_that_overlap_are_named_as_such() -> None:
     loop = Loop(PLAIN, Sizes(train=3))
-    report = with_rows(loop, lambda rows: [*rows, row(State.BACKWARD, to=State.ACCUMULATE)])
+    report = with_rows(loop, lambda rows: [*rows, Row(State.BACKWARD, to=State.ACCUMULATE)])
     [error] = report.errors
     assert "2 rows hold at once, to step, accumulate. Use one of rows without a guard as" in error.text
 
@@ -105,7 +105,7 @@ def test_the_way_to_a_mistake_has_its_last_six_moments(batch_nb: int, lines: int
     """Each batch is five: its fetch, its forward, its backward, the step, and the end of the round."""
     loop = Loop(PLAIN, Sizes(train=3))
     late = every_n_batches(batch_nb + 1)
-    report = with_rows(loop, lambda rows: [*rows, row(State.FETCH, when=late, to=State.DONE)])
+    report = with_rows(loop, lambda rows: [*rows, Row(State.FETCH, when=late, to=State.DONE)])
     [error] = report.errors
     assert len(error.example) == lines
     assert (error.example[0] == "...") == (lines == 7)
@@ -114,7 +114,7 @@ def test_the_way_to_a_mistake_has_its_last_six_moments(batch_nb: int, lines: int
 
 def test_a_row_that_nothing_takes_is_listed() -> None:
     loop = Loop(PLAIN, Sizes(train=3))
-    report = with_rows(loop, lambda rows: [*rows, row(State.SAVE, to=State.ROUND_END)])
+    report = with_rows(loop, lambda rows: [*rows, Row(State.SAVE, to=State.ROUND_END)])
     assert loop.table.rows[report.unused_rows[-1]].source is State.SAVE
 
 
@@ -152,7 +152,7 @@ def reads_the_stream(limits: Limits, counters: Counters, signals: Signals) -> bo
             "scheduler 0",
             "the run makes only 10",
         ),
-        (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(frequency=7)])), "scheduler 0", "acts every 7 epochs"),
+        (Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(frequency=7)])), "scheduler 0", "frequency=7 is counted in epochs"),
         (
             Loop(PLAIN, Sizes(train=5, schedulers=[Schedule(interval="step", length=9, raises_after_end=True)])),
             "scheduler 0",
@@ -223,7 +223,7 @@ def test_quick_findings_explore_only_short_epochs(batches: int, is_told: bool) -
 
 def test_a_table_with_errors_gets_no_warnings() -> None:
     loop = Loop(PLAIN, Sizes(train=3), guards=fires_late(9))
-    report = with_rows(loop, lambda rows: [*rows, row(State.BACKWARD, to=State.ACCUMULATE)])
+    report = with_rows(loop, lambda rows: [*rows, Row(State.BACKWARD, to=State.ACCUMULATE)])
     assert [finding.severity for finding in report.findings] == [Severity.ERROR]
 
 
@@ -238,9 +238,9 @@ def never_so(limits: Limits, counters: Counters, signals: Signals) -> bool:
 @pytest.mark.parametrize(
     ("added", "why"),
     [
-        (row(State.SAVE, to=State.ROUND_END), "no run reaches the state save"),
-        (row(State.FETCH, when=never_so, to=State.DONE), "never_so never holds when it is called there"),
-        (row(State.FETCH, unless=always_so, to=State.DONE), "one of its `unless` guards always holds"),
+        (Row(State.SAVE, to=State.ROUND_END), "no run reaches the state save"),
+        (Row(State.FETCH, when=never_so, to=State.DONE), "never_so never holds when it is called there"),
+        (Row(State.FETCH, unless=always_so, to=State.DONE), "one of its `unless` guards always holds"),
     ],
 )
 def test_the_reason_why_an_added_row_is_never_taken_is_reported(added: Row, why: str) -> None:
@@ -265,7 +265,7 @@ def test_a_run_with_streams_has_no_schedule_that_could_be_too_long() -> None:
 
 def test_each_optimizer_that_no_row_steps_is_an_error_once_all_has_been_gone_through() -> None:
     loop = Loop(WINDOWS, Sizes(train=3, optimizers=2))
-    report = with_rows(loop, lambda rows: [row(State.BACKWARD, to=State.ACCUMULATE), *without(rows, State.BACKWARD)])
+    report = with_rows(loop, lambda rows: [Row(State.BACKWARD, to=State.ACCUMULATE), *without(rows, State.BACKWARD)])
     about = [finding.about for finding in report.errors if "never steps" in finding.text]
     assert about == ["optimizer 0", "optimizer 1"]
     assert check_loop(loop.spec, max_moments=10).errors == ()
@@ -286,7 +286,7 @@ def test_a_run_that_gets_stuck_is_not_reported_as_endless() -> None:
 
     def change(rows: list[Row]) -> list[Row]:
         forgetting = [evolve(r, then=()) if r.to is State.SAVE else r for r in rows]
-        return [*without(forgetting, State.BACKWARD), row(State.BACKWARD, unless=third, to=State.ACCUMULATE)]
+        return [*without(forgetting, State.BACKWARD), Row(State.BACKWARD, unless=third, to=State.ACCUMULATE)]
 
     assert [finding.about for finding in with_rows(loop, change).errors] == ["state backward"]
 

@@ -20,7 +20,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard, window_is_full
-from fsmtrain.core.transition_table import Row, Table, row
+from fsmtrain.core.transition_table import Row, Table
 from tests.strategies import assert_ends
 
 
@@ -209,7 +209,7 @@ def test_what_was_seen_in_a_moment_stays_as_it_was(given: dict[str, Any]) -> Non
 def test_the_optimizers_that_step_are_those_whose_step_is_come_to() -> None:
     assert explored(a_loop(optimizers=3)).stepped == {0, 1, 2}
     first = at(batch_nb=0)
-    gathering = [row(State.BACKWARD, when=first, to=State.STEP), row(State.BACKWARD, unless=first, to=State.ACCUMULATE)]
+    gathering = [Row(State.BACKWARD, when=first, to=State.STEP), Row(State.BACKWARD, unless=first, to=State.ACCUMULATE)]
     found = explored(a_loop(optimizers=2), lambda rows: [*gathering, *(r for r in rows if r.source is not State.BACKWARD)])
     assert found.stepped == {0}
 
@@ -229,8 +229,8 @@ def full_windows_alone(rows: list[Row]) -> list[Row]:
     """A window is stepped when it is full, and not at an epoch's end."""
     others = [r for r in rows if r.source is not State.BACKWARD]
     then = {r.to: r.then for r in rows if r.source is State.BACKWARD}
-    full = row(State.BACKWARD, when=window_is_full, to=State.STEP, then=then[State.STEP])
-    return [*others, full, row(State.BACKWARD, unless=window_is_full, to=State.ACCUMULATE, then=then[State.ACCUMULATE])]
+    full = Row(State.BACKWARD, when=window_is_full, to=State.STEP, then=then[State.STEP])
+    return [*others, full, Row(State.BACKWARD, unless=window_is_full, to=State.ACCUMULATE, then=then[State.ACCUMULATE])]
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -277,7 +277,7 @@ def test_patience_is_exhausted_at_a_validation_or_not() -> None:
 
 def always_on(source: State, to: State, then: Effect) -> Callable[[list[Row]], list[Row]]:
     """One way from a state alone."""
-    return lambda rows: [*(r for r in rows if r.source is not source), row(source, to=to, then=then)]
+    return lambda rows: [*(r for r in rows if r.source is not source), Row(source, to=to, then=then)]
 
 
 @pytest.mark.parametrize(
@@ -354,8 +354,8 @@ def also_hidden(limits: Limits, counters: Counters, signals: Signals) -> bool:
 
 def test_two_guards_that_cannot_be_read_may_answer_in_four_ways() -> None:
     """Nobody knows that they do not hold at once, nor that one of them does; one and the same guard holds or does not."""
-    two = [row(State.BACKWARD, when=hidden, to=State.STEP), row(State.BACKWARD, when=also_hidden, to=State.ACCUMULATE)]
-    one = [row(State.BACKWARD, when=hidden, to=State.STEP), row(State.BACKWARD, unless=hidden, to=State.ACCUMULATE)]
+    two = [Row(State.BACKWARD, when=hidden, to=State.STEP), Row(State.BACKWARD, when=also_hidden, to=State.ACCUMULATE)]
+    one = [Row(State.BACKWARD, when=hidden, to=State.STEP), Row(State.BACKWARD, unless=hidden, to=State.ACCUMULATE)]
     for rows, ways in ((two, {(), (0,), (1,), (0, 1)}), (one, {(0,), (1,)})):
         choices = RowChoices(Table(tuple(rows)), a_loop().limits)
         assert choices.holding_rows(State.BACKWARD, Counters(), Signals()) == ways
@@ -488,7 +488,7 @@ def test_a_guard_disagrees_with_its_source_in_those_moments_alone_in_which_it_do
 
 def test_a_guard_of_the_table_s_that_disagrees_with_its_source_is_found_too() -> None:
     own = at(batch_nb=Even(2))
-    two = [row(State.BACKWARD, when=own, to=State.STEP), row(State.BACKWARD, unless=own, to=State.STEP)]
+    two = [Row(State.BACKWARD, when=own, to=State.STEP), Row(State.BACKWARD, unless=own, to=State.STEP)]
     found = explored(a_loop(train=6), lambda rows: [*two, *(r for r in rows if r.source is not State.BACKWARD)])
     assert {(seen.guard, moment.counters.batch_nb) for seen, moment in found.disagreements} == {(own, 0), (own, 4)}
 
@@ -496,7 +496,7 @@ def test_a_guard_of_the_table_s_that_disagrees_with_its_source_is_found_too() ->
 def test_that_the_table_itself_was_made_from_a_source_that_misleads_is_one_error() -> None:
     """In a file that was edited while Python runs, folding has gone by what is not so: nobody can take that back."""
     own, loop = at(batch_nb=Even(2)), a_loop(train=6)
-    two = [row(State.BACKWARD, when=own, to=State.STEP), row(State.BACKWARD, unless=own, to=State.STEP)]
+    two = [Row(State.BACKWARD, when=own, to=State.STEP), Row(State.BACKWARD, unless=own, to=State.STEP)]
     rows = Table((*two, *(r for r in loop.table if r.source is not State.BACKWARD)))
     object.__setattr__(loop.spec, "table", rows)
     [told] = [finding for finding in check_loop(loop.spec).findings if finding.severity is Severity.ERROR]
@@ -508,8 +508,8 @@ def test_that_the_table_itself_was_made_from_a_source_that_misleads_is_one_error
 def errors_without_steps(**given: Any) -> list[Finding]:
     """What is said of a loop that leaves all gradients where they are."""
     loop = a_loop(**given)
-    never = row(State.BACKWARD, to=State.ACCUMULATE)
-    rows = Table((never, *(r for r in loop.table if r.source is not State.BACKWARD), row(State.ACCUMULATE, to=State.ROUND_END)))
+    never = Row(State.BACKWARD, to=State.ACCUMULATE)
+    rows = Table((never, *(r for r in loop.table if r.source is not State.BACKWARD), Row(State.ACCUMULATE, to=State.ROUND_END)))
     object.__setattr__(loop.spec, "table", rows)
     return [finding for finding in check_loop(loop.spec).findings if finding.severity is Severity.ERROR]
 
@@ -543,7 +543,7 @@ def test_an_added_row_is_reported_only_if_it_is_never_taken() -> None:
 
 def test_a_row_with_a_guard_that_is_not_ours_counts_as_added() -> None:
     loop = a_loop()
-    object.__setattr__(loop.spec, "table", Table((row(State.START, when=at(batch_nb=99), to=State.STOPPED), *loop.table)))
+    object.__setattr__(loop.spec, "table", Table((Row(State.START, when=at(batch_nb=99), to=State.STOPPED), *loop.table)))
     assert [finding.about for finding in check_loop(loop.spec).findings] == ["row start -> stopped"]
 
 

@@ -27,7 +27,7 @@ def a_loop(*, guards: Guards | None = None, **given: Any) -> Loop:
 
 def told(loop: Loop) -> list[str]:
     """What is told, each with what it is about."""
-    return [f"{finding.about}: {finding.text}" for finding in schedule_findings(loop.spec)[0]]
+    return [f"{finding.about}: {finding.text}" for finding in schedule_findings(loop.spec, {})[0]]
 
 
 def stopping(patience: int) -> EarlyStopping:
@@ -76,11 +76,7 @@ def test_validations_that_never_take_place_or_too_late_for_patience(given: dict[
             "16 steps to reach its end or last milestone, but the run makes only 15. Shorten it",
         ),
         (Schedule(interval="step", length=15, raises_after_end=True), {}, None),
-        (
-            Schedule(interval="step", length=14, raises_after_end=True),
-            {},
-            "an error after 14 steps, but the run makes 15.",
-        ),
+        (Schedule(interval="step", length=14, raises_after_end=True), {}, "an error after 14 steps, but the run makes 15."),
         (Schedule(interval="step", length=14), {}, None),
         (Schedule(interval="step", raises_after_end=True), {}, None),  # nobody said how long it is
         (Schedule(frequency=3), {}, None),
@@ -92,11 +88,7 @@ def test_validations_that_never_take_place_or_too_late_for_patience(given: dict[
             {"val": [1], "check_val_every_n_epoch": 3},
             "frequency=2 is counted in epochs with",
         ),
-        (
-            Schedule(needs_validation=True),
-            {"val": [1], "check_val_every_n_epoch": 4},
-            "never act: it needs a validation",
-        ),
+        (Schedule(needs_validation=True), {"val": [1], "check_val_every_n_epoch": 4}, "never act: it needs a validation"),
         (Schedule(needs_validation=True), {}, None),  # that is said by itself
     ],
 )
@@ -203,14 +195,13 @@ def each_second_batch(epoch: int, batch: int, opt: Any, i: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("guards", "optimizers"),
-    [(Guards(), [0, 1]), (Guards(step={0: hidden}), [1]), (Guards(validate=hidden), [0, 1])],
+    ("guards", "optimizers"), [(Guards(), [0, 1]), (Guards(step={0: hidden}), [1]), (Guards(validate=hidden), [0, 1])]
 )
 def test_windows_that_an_optimizer_step_override_does_not_step_are_reported_if_the_windows_are_known(
     guards: Guards, optimizers: list[int]
 ) -> None:
     loop = a_loop(guards=guards, optimizers=2, val=[1], accumulate_grad_batches=2)
-    found, _ = schedule_findings(evolve(loop, hook=parse_optimizer_step(each_second_batch)).spec)
+    found, _ = schedule_findings(evolve(loop, hook=parse_optimizer_step(each_second_batch)).spec, {})
     assert [finding.about for finding in found] == [f"optimizer_step of optimizer {i}" for i in optimizers]
 
 
@@ -218,7 +209,7 @@ def test_a_guard_that_fires_where_it_has_no_effect_is_reported_with_the_way_ther
     loop = a_loop(guards=Guards(save=every_n_batches(9)))
     [finding], _ = schedule_findings(loop.spec, {"save=nth_batch_is_done": ("fetch", "step")})
     assert finding.example == ("fetch", "step")
-    [finding], _ = schedule_findings(loop.spec)
+    [finding], _ = schedule_findings(loop.spec, {})
     assert finding.example == ()
 
 
@@ -267,7 +258,7 @@ def test_a_guard_that_contradicts_its_source_is_reported_at_the_first_place() ->
     def at_two(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return counters.batch_nb == two
 
-    _, [heard] = schedule_findings(a_loop(guards=Guards(save=at_two)).spec)
+    _, [heard] = schedule_findings(a_loop(guards=Guards(save=at_two)).spec, {})
     assert heard.counters is not None
     assert (heard.counters.current_epoch, heard.counters.batch_nb) == (0, 0)
     assert heard.disagreement is not None

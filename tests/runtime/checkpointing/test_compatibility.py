@@ -40,7 +40,7 @@ def with_another_row(*, is_folded_away: bool) -> Any:
 
     def changed(decide: Decisions) -> transition_table.Table:
         when = transition_guards.test_follows if is_folded_away else transition_guards.epoch_is_over
-        row = transition_table.row(State.SAVE, when=when, then=effects.next_split, to=State.DONE)
+        row = transition_table.Row(State.SAVE, when=when, then=effects.next_split, to=State.DONE)
         return transition_table.Table((row, *transition_table.full_table(decide)))
 
     return changed
