@@ -22,6 +22,9 @@ _TRAINING = flag(HelpGroup.TRAINING, OnResume.REFUSE)
 _VALIDATION = flag(HelpGroup.VALIDATION, OnResume.REFUSE)
 _STOPPING = flag(HelpGroup.STOPPING, OnResume.WARN)
 _DATA = flag(HelpGroup.DATA, OnResume.REFUSE)
+_NONFINITE = flag(HelpGroup.TRAINING, OnResume.WARN)
+_DEVICE = flag(HelpGroup.RUNNING, OnResume.WARN)
+_NUMERICS = flag(HelpGroup.RUNNING, OnResume.REFUSE)
 _DISPLAY = flag(HelpGroup.RUNNING, OnResume.DISPLAY_ONLY)
 _RECORDING = flag(HelpGroup.RUNNING, OnResume.IGNORE)
 
@@ -89,23 +92,16 @@ class Options:
     nb_sanity_val_steps: int = field(
         default=5, validator=valid.integer(None, 5, "batches"), metadata=flag(HelpGroup.VALIDATION, OnResume.WARN)
     )
-    device: str = field(default="auto", validator=valid.device, metadata=flag(HelpGroup.RUNNING, OnResume.WARN))
+    device: str = field(default="auto", validator=valid.device, metadata=_DEVICE)
     precision: Literal["32", "bf16", "16"] = field(
-        default="32",
-        converter=valid.integer_as_text,
-        validator=valid.precision,
-        metadata=flag(HelpGroup.RUNNING, OnResume.REFUSE),
+        default="32", converter=valid.integer_as_text, validator=valid.precision, metadata=_NUMERICS
     )
     on_nonfinite: Literal["raise", "skip", "rollback"] | None = field(
-        default=None, validator=valid.nonfinite_policy, metadata=flag(HelpGroup.TRAINING, OnResume.WARN)
+        default=None, validator=valid.nonfinite_policy, metadata=_NONFINITE
     )
-    max_nb_rollbacks: int = field(
-        default=3, validator=valid.integer(1, 3, "rollbacks"), metadata=flag(HelpGroup.TRAINING, OnResume.WARN)
-    )
-    distributed_backend: str | None = field(
-        default=None, validator=valid.backend, metadata=flag(HelpGroup.RUNNING, OnResume.WARN)
-    )
-    seed: int | None = field(default=None, validator=valid.seed, metadata=flag(HelpGroup.RUNNING, OnResume.REFUSE))
+    max_nb_rollbacks: int = field(default=3, validator=valid.integer(1, 3, "rollbacks"), metadata=_NONFINITE)
+    distributed_backend: str | None = field(default=None, validator=valid.backend, metadata=_DEVICE)
+    seed: int | None = field(default=None, validator=valid.seed, metadata=_NUMERICS)
     progress_bar: bool = field(default=True, validator=valid.switch, metadata=_DISPLAY)
     quiet: bool = field(default=False, validator=valid.switch, metadata=_DISPLAY)
     runs_dir: str | os.PathLike[str] | None = field(

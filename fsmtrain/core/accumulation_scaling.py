@@ -20,9 +20,7 @@ def windows_are_single(limits: Limits, guards: Guards) -> bool:
 
 def windows_are_foreseen(limits: Limits, guards: Guards) -> bool:
     """Return whether the length of each window is known when it opens, so that no step rescales gradients."""
-    if windows_are_single(limits, guards):
-        return True
-    return not (guards.step or limits.train_is_stream or limits.splits_batches)
+    return windows_are_single(limits, guards) or not (guards.step or limits.train_is_stream or limits.splits_batches)
 
 
 def loss_divisor(limits: Limits, guards: Guards, counters: Counters) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from time import perf_counter_ns
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import AnyEffect, CountedEffect, Effect
@@ -291,14 +291,13 @@ def nodes_of(table: Table, actions: Mapping[State, Action], bind: Bind) -> dict[
         actions: The work of a visit to each state.
         bind: Makes an effect of two arguments of each effect in the table.
     """
-    rows = list(table)
     nodes = {}
     for state in table.states:
-        cases = _cases([(index, row) for index, row in enumerate(rows) if row.source is state], bind)
+        cases = _cases([(index, row) for index, row in enumerate(table) if row.source is state], bind)
         nodes[state] = Node(state, actions.get(state), cases)
     for node in nodes.values():
         for case in node.cases:
-            case.target = nodes[rows[case.row].to]
+            case.target = nodes[table.rows[case.row].to]
     return nodes
 
 
@@ -308,19 +307,8 @@ def _cases(rows: list[tuple[int, Row]], bind: Bind) -> tuple[Case, ...]:
     cases = []
     for index, row in rows:
         remaining = tuple(guard for guard in row.unless if guard not in failed)
-        cases.append(Case(index, _both(row.when, remaining), tuple(map(bind, row.then))))
+        guard = evolve(row, unless=remaining).holds if remaining else row.when
+        cases.append(Case(index, guard, tuple(map(bind, row.then))))
         if row.when is not None and not remaining:
             failed.append(row.when)
     return tuple(cases)
-
-
-def _both(when: Guard | None, unless: tuple[Guard, ...]) -> Guard | None:
-    if not unless:
-        return when
-
-    def holds(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        return (when is None or when(limits, counters, signals)) and not any(
-            guard(limits, counters, signals) for guard in unless
-        )
-
-    return holds

@@ -138,29 +138,22 @@ def _misread_table_findings(explored: Exploration) -> Iterator[Finding]:
 
 def broken_laws(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
     """Yield the errors of a table: no row or several, a run that never ends, gradients that no step applies."""
-    reported: set[tuple[State, bool]] = set()
-    for holding, moment in explored.wrong_choices:
-        kind = (moment.state, bool(holding))
-        if kind not in reported:
-            reported.add(kind)
-            yield _choice_error(loop, holding, moment)
-    first: dict[str, Moment] = {}
-    for message, moment in explored.guard_errors:
-        first.setdefault(message, moment)
-    for message, moment in first.items():
+    for holding, moment in explored.wrong_choices.values():
+        yield _choice_error(loop, holding, moment)
+    for message, moment in explored.guard_errors.items():
         yield error(f"state {moment.state}", message, _path_lines(moment))
     endless = (
         (explored.past_the_end, "it continues after its last batch or epoch. Give this state a row for the last batch."),
         (explored.endless, "it can return here with all counters unchanged. Let an effect count the rounds."),
     )
     for at, text in endless:
-        if at is not None and not reported:
+        if at is not None and not explored.wrong_choices:
             yield error(f"state {at.state}", f"the run may never end: {text}", _path_lines(at))
     if explored.unstepped_ends:
         moment = explored.unstepped_ends[0]
         text = "the epoch ends with gradients that no optimizer has stepped. Close every window before its end."
         yield error(f"state {moment.state}", text, _path_lines(moment))
-    if explored.is_complete and loop.limits.epochs > 0 and not reported and not explored.guard_errors:
+    if explored.is_complete and loop.limits.epochs > 0 and not explored.wrong_choices and not explored.guard_errors:
         for i in range(loop.limits.optimizers):
             if i not in explored.stepped:
                 yield error(f"optimizer {i}", "it never steps: no run reaches its `step`.")
@@ -220,9 +213,8 @@ def _rank_findings(loop: LoopSpec) -> Iterator[Finding]:
         signals = {field.name: SIGNALS[field.name] for field in fields if field.record == "signals"}
         for name, signal in signals.items():
             if signal.counter:
-                yield warning(
-                    guard.place, f"it reads signals.{name}. Read counters.{signal.counter} instead, which it becomes."
-                )
+                text = f"it reads signals.{name}. Read counters.{signal.counter} instead, which it becomes."
+                yield warning(guard.place, text)
         local = sorted(name for name, signal in signals.items() if signal.seen_by == "one rank" and not signal.counter)
         if local:
             yield warning(

@@ -60,8 +60,9 @@ class Exploration:
     Attributes:
         nb_moments: The number of moments explored.
         taken: The indices of the rows taken.
-        wrong_choices: The indices of the rows that hold, where none does or several, each with the moment.
-        guard_errors: The messages of guards that raised, each with its moment.
+        wrong_choices: For a state, and whether any of its rows holds: the indices of those that hold, if they are not one,
+            and the first moment.
+        guard_errors: For the message of a guard that raised, the first moment.
         disagreements: Guards that contradicted their source, each with the moment.
         held: For the name of each user's guard that can be read, a moment at which it held.
         stepped: The optimizers that stepped.
@@ -74,8 +75,8 @@ class Exploration:
 
     nb_moments: int = 0
     taken: set[int] = field(factory=set)
-    wrong_choices: list[tuple[tuple[int, ...], Moment]] = field(factory=list)
-    guard_errors: list[tuple[str, Moment]] = field(factory=list)
+    wrong_choices: dict[tuple[State, bool], tuple[tuple[int, ...], Moment]] = field(factory=dict)
+    guard_errors: dict[str, Moment] = field(factory=dict)
     disagreements: list[tuple[Disagreement, Moment]] = field(factory=list)
     held: dict[str, Moment] = field(factory=dict)
     stepped: set[int] = field(factory=set)
@@ -189,13 +190,13 @@ class Explorer:
             try:
                 choices = self._row_choices.holding_rows(moment.state, counters, signals)
             except GuardError as error:
-                found.guard_errors.append((str(error), moment))
+                found.guard_errors.setdefault(str(error), moment)
                 return
             found.disagreements += [(disagreement, moment) for disagreement in self._row_choices.disagreements]
             self._row_choices.disagreements.clear()
             for holding in choices:
                 if len(holding) != 1:
-                    found.wrong_choices.append((holding, moment))
+                    found.wrong_choices.setdefault((moment.state, bool(holding)), (holding, moment))
                     return
                 [index] = holding
                 found.taken.add(index)

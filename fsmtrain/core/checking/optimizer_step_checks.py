@@ -6,6 +6,7 @@ The loop calls the hook only when a window closes. A hook that picks batches by 
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from itertools import accumulate
 
 from fsmtrain.core.checking.findings import Finding, warning
 from fsmtrain.core.counters import Counters, Signals
@@ -73,16 +74,13 @@ def _hook_finding(loop: LoopSpec, hook: Expression, i: int, calls: list[int], st
 
 
 def window_ends(windows: Windows) -> Iterator[int]:
-    """Yield the batches, from 0, that close windows of these lengths, each (length, how many in a row).
+    """Return the batches, from 0, that close windows of these lengths, each (length, how many in a row).
 
     >>> list(window_ends(((4, 2), (1, 1))))
     [3, 7, 8]
     """
-    batches = 0
-    for length, count in windows:
-        for _ in range(count):
-            batches += length
-            yield batches - 1
+    ends = accumulate(length for length, count in windows for _ in range(count))
+    return (end - 1 for end in ends)
 
 
 def opaque_hook_findings(loop: LoopSpec) -> Iterator[Finding]:

@@ -219,7 +219,7 @@ def test_what_a_guard_raises_is_kept_with_its_moment_and_nothing_follows_it() ->
         return 1 // (counters.batch_nb - 1) == 1
 
     found = explored(a_loop(guards=Guards(save=divides)))
-    [(message, moment)] = found.guard_errors
+    [(message, moment)] = found.guard_errors.items()
     assert "ZeroDivisionError" in message
     assert (moment.state, moment.counters.batch_nb) == (State.ROUND_END, 1)
     assert found.nb_moments == 1 + 2 * 5
@@ -345,7 +345,7 @@ def test_both_answers_of_a_guard_that_cannot_be_read_are_gone_through(guards: Gu
     loop = a_loop(val=[1], guards=guards)
     found = explored(loop)
     assert {loop.table.rows[i].to for i in found.taken if loop.table.rows[i].source is source} >= to
-    assert found.wrong_choices == []
+    assert found.wrong_choices == {}
 
 
 def also_hidden(limits: Limits, counters: Counters, signals: Signals) -> bool:
