@@ -97,7 +97,7 @@ class Options:
         default="32", converter=valid.integer_as_text, validator=valid.precision, metadata=_NUMERICS
     )
     on_nonfinite: Literal["raise", "skip", "rollback"] | None = field(
-        default=None, validator=valid.nonfinite_policy, metadata=_NONFINITE
+        default=None, validator=valid.on_nonfinite, metadata=_NONFINITE
     )
     max_nb_rollbacks: int = field(default=3, validator=valid.integer(1, 3, "rollbacks"), metadata=_NONFINITE)
     distributed_backend: str | None = field(default=None, validator=valid.backend, metadata=_DEVICE)

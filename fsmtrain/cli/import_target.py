@@ -40,7 +40,7 @@ def import_target(target: str) -> Any:
     return getattr(module, name)
 
 
-def build_model(target: str, hparams: HParams | None) -> nn.Module:
+def build_target(target: str, hparams: HParams | None) -> nn.Module:
     """Return the model that ``MODULE:CLASS`` names or builds.
 
     Args:

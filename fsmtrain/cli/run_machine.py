@@ -13,7 +13,7 @@ from attrs import frozen
 from torch import nn
 
 from fsmtrain.cli.exit_codes import discard_stdout, report_failure
-from fsmtrain.cli.import_target import build_model
+from fsmtrain.cli.import_target import build_target
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
 from fsmtrain.errors import CheckpointError, FsmtrainError, UsageError
@@ -44,7 +44,7 @@ def build_model_with_weights(target: str, weights: Path, hparams: HParams | None
     except OSError as error:
         raise UsageError(f"--weights {weights}: {error.strerror or error}.") from error
     saved = content.get("hparams")
-    model = build_model(target, hparams or (HParams(**saved) if saved else None))
+    model = build_target(target, hparams or (HParams(**saved) if saved else None))
     load_model_weights(model, content["state_dict"])
     return model
 

@@ -170,7 +170,7 @@ def precision(_: object, flag: Attribute[Any], value: object) -> None:
         raise OptionsError(f"{flag.name}={value!r}: must be one of {', '.join(map(repr, PRECISIONS))}.")
 
 
-def nonfinite_policy(_: object, flag: Attribute[Any], value: object) -> None:
+def on_nonfinite(_: object, flag: Attribute[Any], value: object) -> None:
     """Validate the name of a policy, or None."""
     if value not in (None, "raise", "skip", "rollback"):
         raise OptionsError(

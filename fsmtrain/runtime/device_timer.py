@@ -23,7 +23,7 @@ MAX_PENDING_MEASUREMENTS = 512  # that the device has not passed; beyond these n
 Action = Callable[[], None]
 
 
-class Event(Protocol):
+class StreamEvent(Protocol):
     """A mark in a device's stream, such as ``torch.cuda.Event``."""
 
     def record(self) -> None:
@@ -54,11 +54,11 @@ class DeviceTimer:
         make_event: Makes an event.
     """
 
-    def __init__(self, make_event: Callable[[], Event]) -> None:
+    def __init__(self, make_event: Callable[[], StreamEvent]) -> None:
         self._make_event = make_event
         self._states: dict[State, _Measurements] = {}
-        self._pending: deque[tuple[_Measurements, Event, Event]] = deque()
-        self._reusable: list[Event] = []
+        self._pending: deque[tuple[_Measurements, StreamEvent, StreamEvent]] = deque()
+        self._reusable: list[StreamEvent] = []
 
     def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
         """Put an event before and after the action of every state."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from fsmtrain.cli.flag_parameters import INPUT, SAVING, Switch, with_flags
-from fsmtrain.cli.import_target import build_model, import_guards
+from fsmtrain.cli.import_target import build_target, import_guards
 from fsmtrain.cli.parse_values import parse_hparams
 from fsmtrain.cli.run_machine import build_model_with_weights, print_outcome, run_machine
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
@@ -84,7 +84,7 @@ def fit(
     if options.seed is not None:
         seed_all(options.seed)  # for the model's initial weights; the run sets the seed again when it begins
     typed = parse_hparams(hparams) if hparams else None
-    model = build_model(target, typed) if weights is None else build_model_with_weights(target, weights, typed)
+    model = build_target(target, typed) if weights is None else build_model_with_weights(target, weights, typed)
     rule = ModelCheckpoint() if checkpoint is True else checkpoint
     machine = Machine(options, model, Loaders(test=None if test else ()), guards=own_guards, callbacks=[rule] if rule else [])
     if resume or resume_from is not None:

@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 from cyclopts import Parameter
 
 from fsmtrain.cli.flag_parameters import INPUT, Switch, parse_flags, with_flags
-from fsmtrain.cli.import_target import build_model, import_guards
+from fsmtrain.cli.import_target import build_target, import_guards
 from fsmtrain.cli.parse_values import parse_hparams, parse_sizes
 from fsmtrain.core.checking.check import quick_findings
 from fsmtrain.core.sizes import Sizes
@@ -66,7 +66,7 @@ class LoopArguments:
             if self.hparams:
                 raise UsageError("--hparams: there is no MODULE:CLASS to build with them. Pass one, or leave --hparams out.")
             return Loop(options, self._replace_typed(Sizes()), guards=guards)
-        model = build_model(target, parse_hparams(self.hparams) if self.hparams else None)
+        model = build_target(target, parse_hparams(self.hparams) if self.hparams else None)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             loop = build(options, model, guards=guards).loop

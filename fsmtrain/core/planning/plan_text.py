@@ -14,7 +14,7 @@ MAX_EPOCH_KINDS = 12  # rows of different epochs in a table; the others are only
 EpochKinds = Sequence[tuple[IntRanges, Epoch]]  # the indices of equal epochs, and what each of them is like
 
 
-def table(rows: Sequence[tuple[str, str]]) -> str:
+def lines_as_table(rows: Sequence[tuple[str, str]]) -> str:
     """Return rows of a name and a text as an aligned table."""
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)

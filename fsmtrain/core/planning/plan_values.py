@@ -12,7 +12,7 @@ from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.epoch_builder import Epoch
 from fsmtrain.core.planning.events import DEFAULT_KINDS, Event, EventKind, iter_events
 from fsmtrain.core.planning.int_ranges import IntRanges, IntRangesBuilder
-from fsmtrain.core.planning.plan_text import comparable_rows, difference, epoch_rows, or_fewer, schedule_text, table
+from fsmtrain.core.planning.plan_text import comparable_rows, difference, epoch_rows, lines_as_table, or_fewer, schedule_text
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.plurals import plural
 
@@ -95,7 +95,7 @@ class Plan:
     loop: LoopSpec = field(repr=False, eq=False)
 
     def __str__(self) -> str:
-        return table([*self._total_rows(), *epoch_rows(self.epoch_kinds)])
+        return lines_as_table([*self._total_rows(), *epoch_rows(self.epoch_kinds)])
 
     @property
     def nb_epochs(self) -> int:

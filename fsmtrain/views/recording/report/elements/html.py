@@ -60,7 +60,7 @@ def tag(name: str, /, *content: Content, **attributes: object) -> Markup:
     return Markup(f"<{name}{attribute_text}>{inside}" + ("" if name in VOID_ELEMENTS else f"</{name}>"))
 
 
-def table(headings: Iterable[str], rows: Iterable[Markup], *, class_: str | None = None) -> Markup:
+def table_element(headings: Iterable[str], rows: Iterable[Markup], *, class_: str | None = None) -> Markup:
     """Return a table that scrolls sideways if it is wider than the page.
 
     Args:

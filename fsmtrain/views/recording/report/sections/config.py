@@ -9,7 +9,7 @@ from typing import Any
 from fsmtrain.views.console.run_header import parameter_count
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord, as_dict
-from fsmtrain.views.recording.report.elements.html import Content, Markup, join, table, tag
+from fsmtrain.views.recording.report.elements.html import Content, Markup, join, table_element, tag
 
 
 def config_section(run: RunRecord) -> Markup:
@@ -32,7 +32,7 @@ def config_section(run: RunRecord) -> Markup:
     ]
     definitions = [tag("div", tag("dt", name), tag("dd", value)) for name, value in items if value]
     rows = [tag("tr", tag("th", name, scope="row"), tag("td", tag("code", _json(value)))) for name, value in options.items()]
-    all_flags = tag("details", tag("summary", "all flags"), table((), rows))
+    all_flags = tag("details", tag("summary", "all flags"), table_element((), rows))
     return tag("section", tag("h2", "Configuration"), tag("dl", join(definitions), class_="config"), all_flags)
 
 

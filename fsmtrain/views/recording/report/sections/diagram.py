@@ -10,7 +10,7 @@ from fsmtrain.views.diagrams.svg_png import svg
 from fsmtrain.views.diagrams.tally import Tally
 from fsmtrain.views.number_format import repeat_count
 from fsmtrain.views.recording.read_run_folder import RunRecord
-from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, printable, table, tag
+from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, printable, table_element, tag
 from fsmtrain.views.recording.report.sections.time import state_times
 
 
@@ -33,7 +33,7 @@ def diagram_section(run: RunRecord) -> Markup | None:
         tag("tr", *(tag("td", text) for text in (str(row.source), str(row.to), label)), tag("td", count, class_="number"))
         for row, label, count in zip(diagram.table, diagram.labels, counts, strict=True)
     ]
-    transitions = table(("from", "to", "if", "taken"), rows)
+    transitions = table_element(("from", "to", "if", "taken"), rows)
     return tag(
         "section",
         tag("h2", "State machine"),

@@ -7,7 +7,7 @@ import math
 from fsmtrain.plurals import plural
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.curve_points import to_float
-from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table, tag
+from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table_element, tag
 
 
 def metrics_section(run: RunRecord) -> Markup | None:
@@ -32,7 +32,7 @@ def metrics_section(run: RunRecord) -> Markup | None:
     batches = max((row.get("batches", 1) for row in run.metrics), default=1)
     note = f"Training values are means over up to {plural(batches, 'batch')}." if batches > 1 else ""
     heads = ("metric", "last", "minimum", "maximum")
-    return tag("section", tag("h2", "Metrics"), table(heads, rows, class_="numbers"), paragraphs([note], class_="note"))
+    return tag("section", tag("h2", "Metrics"), table_element(heads, rows, class_="numbers"), paragraphs([note], class_="note"))
 
 
 def last_metrics(run: RunRecord) -> dict[str, float]:

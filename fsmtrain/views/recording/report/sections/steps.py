@@ -6,7 +6,7 @@ from fsmtrain.plurals import plural
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.curve_points import to_float
-from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table, tag
+from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table_element, tag
 
 MAX_WINDOW_LENGTHS = 6  # listed one by one
 
@@ -34,7 +34,7 @@ def steps_section(run: RunRecord) -> Markup | None:
         sentences.append(f"{plural(skipped, 'step')} skipped {reason} were not finite.")
     if rollbacks := last.get("rollbacks"):
         sentences.append(f"{plural(rollbacks, 'rollback')} to a checkpoint, each excluding a batch that was not finite.")
-    return tag("section", tag("h2", "Optimizer steps"), table(heads, rows, class_="numbers"), paragraphs(sentences))
+    return tag("section", tag("h2", "Optimizer steps"), table_element(heads, rows, class_="numbers"), paragraphs(sentences))
 
 
 def _windows(counts: dict[str, int]) -> str:

@@ -11,7 +11,7 @@ from fsmtrain.views.number_format import duration, percent
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.charts import state_css_class
 from fsmtrain.views.recording.report.elements.curve_points import to_float
-from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table, tag
+from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table_element, tag
 
 MIN_BETWEEN_FRACTION = 0.001  # of the wall time spent between visits, from which on it has a row
 
@@ -51,7 +51,7 @@ def time_section(run: RunRecord) -> Markup | None:
             f"Waited {duration(data_wait.seconds)} for data loaders, {percent(data_wait.seconds / wall)} of the time."
         )
     heads = ("state", "share", "time", "visits", "per visit", *(["GPU"] if has_gpu else []))
-    return tag("section", tag("h2", "Time by state"), paragraphs(sentences), table(heads, rows, class_="numbers bars"))
+    return tag("section", tag("h2", "Time by state"), paragraphs(sentences), table_element(heads, rows, class_="numbers bars"))
 
 
 def _row(name: str, css_class: str, timing: Timing, wall: float, gpu: Timing | None, has_gpu: bool) -> Markup:
