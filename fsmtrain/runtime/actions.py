@@ -80,11 +80,9 @@ class Actions:
         actions: dict[State, Action] = {}
         self.eval_passes: dict[State, EvalPass] = {}
         self.sanity_pass: SanityPass | None = None
-        self._releasables: list[Releasable] = []
         if State.SANITY_VAL in table.states:
             self.sanity_pass = SanityPass(components, run)
             self._add_pass(State.SANITY_VAL, self.sanity_pass, actions)
-            self._releasables.append(self.sanity_pass)
         if State.VAL_CHECK in table.states:
             self._add_pass(State.VAL_CHECK, ValidationPass(components, run, metric_queue), actions)
         if State.TEST in table.states:
@@ -107,10 +105,7 @@ class Actions:
                 actions[State.ACCUMULATE] = train_batch.accumulate
             if components.hooks.on_batch_end is not None:
                 actions[State.ROUND_END] = train_batch.end_round
-            self._releasables.append(train_batch)
             self._nonfinite_policy = nonfinite_policy(components, run, train_batch)
-            if self._nonfinite_policy is not None:
-                self._releasables.append(self._nonfinite_policy)
 
         saves = State.SAVE in table.states
         has_rounds = components.spec.limits.optimizers > 1 or components.spec.limits.splits_batches
@@ -129,7 +124,6 @@ class Actions:
 
     def _add_pass(self, state: State, a_pass: SanityPass | ValidationPass | TestPass, actions: dict[State, Action]) -> None:
         self.eval_passes[state] = a_pass.eval_pass
-        self._releasables.append(a_pass.eval_pass)
         actions[state] = a_pass.visit
 
     @property
@@ -162,5 +156,7 @@ class Actions:
 
     def release(self) -> None:
         """Undo temporary changes (train/eval modes, requires_grad, RNG of the sanity pass). Idempotent."""
-        for releasable in self._releasables:
-            releasable.release()
+        owners: tuple[Releasable | None, ...] = (self.sanity_pass, self._train_batch, self._nonfinite_policy)
+        for owner in (*self.eval_passes.values(), *owners):
+            if owner is not None:
+                owner.release()

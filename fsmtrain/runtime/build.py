@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from attrs import evolve, frozen
@@ -12,8 +12,6 @@ from torch import nn
 from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
-from fsmtrain.core.guard_ast.expressions import Expression
-from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.early_stopping import Patience
@@ -81,14 +79,13 @@ def build_components(
     hooks = bind_hooks(model, callbacks, machine)
     device = device_of(options)
     fits = runs == "fit"
+    evaluates: Literal["val", "test"] = "val" if runs == "val" else "test"
     trains = fits and options.max_nb_epochs > 0
     train = _train_loader(model, loaders.train) if trains else ()
-    val = as_loaders(_loader_or_hook(model, "val_dataloader", loaders.val), "val_dataloaders") if fits else ()
-    if runs == "val":
+    val = _eval_loaders(model, "val", loaders.val) if fits else ()
+    if evaluates == "val":
         options = evolve(options, test_percent_check=options.val_percent_check)
-        test = as_loaders(_loader_or_hook(model, "val_dataloader", loaders.val), "val_dataloaders")
-    else:
-        test = as_loaders(_loader_or_hook(model, "test_dataloader", loaders.test), "test_dataloaders")
+    test = _eval_loaders(model, evaluates, loaders.val if evaluates == "val" else loaders.test)
     model.to(device)
     setup: OptimizerSetup | None = None
     if trains:
@@ -99,13 +96,14 @@ def build_components(
     test_step = "validation_step" if runs == "val" else "test_step"
     sizes = Sizes(
         train=length_of(train),
-        val=_lengths(val) if callable(getattr(model, "validation_step", None)) else (),
-        test=_lengths(test) if callable(getattr(model, test_step, None)) else (),
+        val=tuple(map(length_of, val)) if callable(getattr(model, "validation_step", None)) else (),
+        test=tuple(map(length_of, test)) if callable(getattr(model, test_step, None)) else (),
         optimizers=len(setup.slots) if setup else 1,
         schedulers=tuple(s.schedule for s in setup.scheduler_configs) if setup else (),
         fits=fits,
     )
-    spec = LoopSpec(options, sizes, guards=guards, hook=_optimizer_step_expression(model) if trains else None)
+    hook = own_optimizer_step(model) if trains else None
+    spec = LoopSpec(options, sizes, guards=guards, hook=None if hook is None else parse_optimizer_step(hook))
     if setup is not None:
         _validate_combinations(spec, setup)
         named = {"train_dataloader": train, **{f"val_dataloaders[{i}]": loader for i, loader in enumerate(val)}}
@@ -128,7 +126,7 @@ def build_components(
         test_loaders=test,
         hooks=hooks,
         stateful_callbacks=[callback for callback in callbacks if is_stateful(callback)],
-        evaluates="val" if runs == "val" else "test",
+        evaluates=evaluates,
     )
 
 
@@ -178,6 +176,10 @@ def _loader_or_hook(model: nn.Module, method: str, passed: Any) -> Any:
     return own() if callable(own) else own
 
 
+def _eval_loaders(model: nn.Module, kind: str, passed: Any) -> tuple[Loader, ...]:
+    return as_loaders(_loader_or_hook(model, f"{kind}_dataloader", passed), f"{kind}_dataloaders")
+
+
 def _train_loader(model: nn.Module, passed: Any) -> Loader:
     loader = _loader_or_hook(model, "train_dataloader", passed)
     if loader is None:
@@ -195,19 +197,9 @@ def _is_batch(item: object) -> bool:
     return isinstance(item, (torch.Tensor, tuple, list, Mapping)) or not hasattr(item, "__iter__")
 
 
-def _lengths(loaders: tuple[Loader, ...]) -> tuple[int | None, ...]:
-    return tuple(map(length_of, loaders))
-
-
 def _require_method(model: nn.Module, method: str, why: str) -> None:
     if not callable(getattr(model, method, None)):
         raise ModelError(f"{type(model).__name__} has no method {method}: {why}")
-
-
-def _optimizer_step_expression(model: nn.Module) -> Expression | None:
-    """When the model's own ``optimizer_step`` steps; None for the default."""
-    hook = own_optimizer_step(model)
-    return None if hook is None else parse_optimizer_step(hook)
 
 
 def _validate_combinations(spec: LoopSpec, setup: OptimizerSetup) -> None:
@@ -217,7 +209,8 @@ def _validate_combinations(spec: LoopSpec, setup: OptimizerSetup) -> None:
         OptionsError: An optimizer cannot work with these windows.
     """
     limits, guards = spec.limits, spec.guards
-    longest = _longest_window(limits)
+    # The largest K of any epoch that is trained.
+    longest = max(limits.window_of(first) for first in {0, *(epoch for epoch, _ in limits.windows if epoch < limits.epochs)})
     validate_parameter_owners(setup.slots, longest == 1 and not guards.step)
     for slot in setup.slots:
         if slot.needs_closure and spec.options.mixed_precision.uses_scaler:
@@ -232,11 +225,6 @@ def _validate_combinations(spec: LoopSpec, setup: OptimizerSetup) -> None:
                 f"{what}: {type(slot.optimizer).__name__} evaluates its loss several times a step, on one batch. Use "
                 f"accumulate_grad_batches=1 and no step guard with it."
             )
-
-
-def _longest_window(limits: Limits) -> int:
-    """Return the largest K of any epoch that is trained."""
-    return max(limits.window_of(first) for first in {0, *(epoch for epoch, _ in limits.windows if epoch < limits.epochs)})
 
 
 def _explain_nothing_to_run(runs: RunKind, options: Options, model: nn.Module, loaders: tuple[Loader, ...]) -> str:

@@ -42,8 +42,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(message in str(error) for message in _OOM_MESSAGES)
 
 
-def oom_error(error: BaseException, state: State, batch: Any, components: RunComponents, run: RunState) -> OutOfMemoryError:
-    """Return our error for an out-of-memory error in this state and batch, with torch's memory statistics."""
+def raise_if_oom(error: BaseException, state: State, batch: Any, components: RunComponents, run: RunState) -> None:
+    """Raise our error for an out-of-memory error in this state and batch, with torch's memory statistics.
+
+    Raises:
+        OutOfMemoryError: The error is out-of-memory, and not one of ours yet.
+    """
+    if not is_out_of_memory(error):
+        return
     reason = (str(error).splitlines() or [""])[0].strip() or type(error).__name__
     in_evaluation = state.info.eval_pass is not None
     place = where(run.counters)
@@ -53,10 +59,10 @@ def oom_error(error: BaseException, state: State, batch: Any, components: RunCom
         place += f", batch {run.counters.eval_nb} of the pass"
     shapes = f" The batch: {describe_shapes(batch)}." if batch is not None else ""
     kind = DeviceOutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else OutOfMemoryError
-    return kind(
+    raise kind(
         f"out of memory in state {state}, {place}: {reason.removesuffix('.')}.{shapes} {_usage(components.device)}"
         f"{_way_out(components.spec.options, in_evaluation=in_evaluation)}"
-    )
+    ) from error
 
 
 def _usage(device: torch.device) -> str:

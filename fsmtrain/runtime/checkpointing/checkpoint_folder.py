@@ -39,15 +39,14 @@ class CheckpointFolder:
         self._writer.wait()
         return self._writer.last_saved
 
-    def close(self) -> Path | None:
-        """Wait until all is written, and remove what is not kept; return the last durable checkpoint, if any."""
+    def close(self) -> None:
+        """Wait until all is written, and remove what is not kept."""
         self._writer.close()
         if self._policy is not None and self._writer.last_saved is not None:
             try:
                 self._writer.store.prune(self._policy)
             except CheckpointError as error:
                 warn(str(error))
-        return self._writer.last_saved
 
     def best(self, ranking: MetricRanking) -> Path | None:
         """Return the checkpoint with the best value, if there is one."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import platform
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,25 @@ _REPLACEABLE = ("validate", "save", "stop")
 
 def fingerprint(components: RunComponents) -> Facts:
     """Return the facts of a run that are stored and compared."""
-    return dict(_facts(components))
+    spec, guards = components.spec, components.spec.guards
+    options = {n: getattr(spec.options, n) for n, on_resume in _FLAGS.items() if on_resume in (OnResume.REFUSE, OnResume.WARN)}
+    replaced = {name: own for name in _REPLACEABLE if (own := getattr(guards, name)) is not None}
+    return {
+        **{name: repr(value) for name, value in options.items()},
+        **{f"Guards(step={{{i}}})": guard_name(guard) for i, guard in sorted(guards.step.items())},
+        **{f"Guards({name})": guard_name(own) for name, own in replaced.items()},
+        "train batches": str(spec.sizes.train),
+        "val loaders": str(spec.sizes.val),
+        "test loaders": str(spec.sizes.test),
+        "optimizers": ", ".join(type(optimizer).__name__ for optimizer in components.optimizers),
+        "schedulers": ", ".join(type(scheduler).__name__ for scheduler in components.schedulers),
+        "device type": components.device.type,
+        "torch threads": str(torch.get_num_threads()),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "the model's code": _source_digest(type(components.model)),
+    }
 
 
 def check_compatible(saved: Facts, now: Facts, *, strict: bool) -> None:
@@ -77,31 +94,6 @@ def _difference(name: str, saved: Facts, now: Facts) -> str:
     if name in _DIGESTS:
         return f"{name} has changed"
     return f"{name}{'=' if name in _FLAGS else ': '}{now.get(name, 'none')}, checkpoint has {saved.get(name, 'none')}"
-
-
-def _facts(components: RunComponents) -> Iterator[tuple[str, str]]:
-    spec = components.spec
-    for name, on_resume in _FLAGS.items():
-        if on_resume in (OnResume.REFUSE, OnResume.WARN):
-            yield name, repr(getattr(spec.options, name))
-    guards = spec.guards
-    for i, guard in sorted(guards.step.items()):
-        yield f"Guards(step={{{i}}})", guard_name(guard)
-    for name in _REPLACEABLE:
-        own = getattr(guards, name)
-        if own is not None:
-            yield f"Guards({name})", guard_name(own)
-    yield "train batches", str(spec.sizes.train)
-    yield "val loaders", str(spec.sizes.val)
-    yield "test loaders", str(spec.sizes.test)
-    yield "optimizers", ", ".join(type(optimizer).__name__ for optimizer in components.optimizers)
-    yield "schedulers", ", ".join(type(scheduler).__name__ for scheduler in components.schedulers)
-    yield "device type", components.device.type
-    yield "torch threads", str(torch.get_num_threads())
-    yield "python", platform.python_version()
-    yield "torch", str(torch.__version__)
-    yield "numpy", np.__version__
-    yield "the model's code", _digest(lambda: inspect.getsource(type(components.model)))
 
 
 # ---- the transition table
@@ -146,8 +138,8 @@ def _rows(table: Table) -> list[str]:
     return rows
 
 
-def _digest(text: Callable[[], str]) -> str:
+def _source_digest(kind: type) -> str:
     try:
-        return hashlib.sha256(text().encode()).hexdigest()[:16]
+        return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()[:16]
     except (OSError, TypeError):  # no source code is available
         return "unknown"

@@ -16,7 +16,7 @@ from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
 from fsmtrain.runtime.metrics.averages import Averages
 from fsmtrain.runtime.metrics.step_outputs import Metrics, group_metrics, metrics_of
-from fsmtrain.runtime.oom import is_out_of_memory, oom_error
+from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.precision import with_autocast
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.step_signature import StepSignature
@@ -80,14 +80,16 @@ class EvalPass:
             batches = self._batches or self._begin()
             if self._takes_snapshots and self._counters.eval_nb == 0:
                 self.snapshot = take_pass_snapshot(self._loaders, self._model)
-            loader_i, batch_nb, batch = self._fetch(batches)
+            begun = perf_counter_ns()
+            loader_i, batch_nb, batch = next(batches)
+            run.data_wait.nanoseconds += perf_counter_ns() - begun
+            run.data_wait.batches += 1
             run.collects_logs = True
             try:
                 moved = batch if self._move_batch is None else self._move_batch(batch)
                 output = self._step(*(moved, batch_nb, loader_i)[: self._argument_count])
             except (RuntimeError, MemoryError) as error:
-                if is_out_of_memory(error):
-                    raise oom_error(error, self._state, batch, self._components, run) from error
+                raise_if_oom(error, self._state, batch, self._components, run)
                 raise
             run.collects_logs = False
             self._record_output(loader_i, output)
@@ -108,14 +110,6 @@ class EvalPass:
         self._signals.pass_ended = False
         self._batches = EvaluationBatches(self._loaders, self._limits)
         return self._batches
-
-    def _fetch(self, batches: EvaluationBatches) -> tuple[int, int, Any]:
-        begun = perf_counter_ns()
-        item = next(batches)
-        data_wait = self._run.data_wait
-        data_wait.nanoseconds += perf_counter_ns() - begun
-        data_wait.batches += 1
-        return item
 
     def _record_output(self, loader_i: int, output: Any) -> None:
         """Keep what a step returned for the end hook, or add its metrics to the averages."""
@@ -194,11 +188,7 @@ class EvalPass:
         self._averages = Averages(state["sums"], state["counts"])
         self._outputs = state["outputs"]
         self._bar_names = set(state["bar_names"])
-        if state["begins_again"] is not None:
-            self._warn_begins_again(**state["begins_again"])
-
-    def _warn_begins_again(self, reason: str, changed: list[str]) -> None:
-        text = f"{self._kind}: the pass begins again at its first batch, because its outputs could not be saved: {reason}"
-        if changed:
-            text += f" The pass had changed the model before: {', '.join(changed)}. So what follows may differ."
-        warn(text)
+        if (again := state["begins_again"]) is not None:
+            reason, changed = again["reason"], ", ".join(again["changed"])
+            text = f"{self._kind}: the pass begins again at its first batch, because its outputs could not be saved: {reason}"
+            warn(f"{text} The pass had changed the model before: {changed}. So what follows may differ." if changed else text)

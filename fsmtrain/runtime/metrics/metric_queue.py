@@ -68,9 +68,7 @@ class MetricQueue:
         self._appended_count = self._popped_count = 0
         self._began_at = perf_counter()
         self._needs_copy = False  # whether any number is on a device
-        self.windows: list[dict[int, int]] = [
-            {} for _ in self._optimizers
-        ]  # for each optimizer: window length -> windows closed
+        self.windows: list[dict[int, int]] = [{} for _ in self._optimizers]  # of each: window length -> windows closed
         self.host_transfer = HostTransfer()
 
     def begin(self) -> None:
@@ -81,7 +79,7 @@ class MetricQueue:
 
     def forward(self, index: int, loss: Tensor, metrics: Metrics | None) -> None:
         """Append the loss and metrics of a forward. A metric with the loss's name replaces it."""
-        counters = self._counters
+        c, seconds = self._counters, perf_counter() - self._began_at
         values: Metrics = {self._losses[index]: loss.item() if loss.is_cpu else self._left_on_device(loss)}
         if metrics:
             for name, value in metrics.items():
@@ -90,18 +88,7 @@ class MetricQueue:
         if isinstance(lr, Tensor):
             lr = self._copied(lr)
         self._appended_count += 1
-        self._waiting.append(
-            (
-                "train",
-                perf_counter() - self._began_at,
-                counters.current_epoch,
-                counters.batch_nb,
-                counters.global_step,
-                index,
-                lr,
-                values,
-            )
-        )
+        self._waiting.append(("train", seconds, c.current_epoch, c.batch_nb, c.global_step, index, lr, values))
 
     def window(self, index: int, length: int) -> None:
         """Count a closed window of this many backwards."""

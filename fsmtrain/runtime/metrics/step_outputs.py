@@ -123,11 +123,8 @@ def monitored_value(metrics: Metrics, name: str, monitor: str) -> float:
     """
     if name not in metrics:
         raise MetricError(
-            f"{monitor} monitors {name!r}, which the validation did not return. It returned {_listed(metrics)}. Return "
-            f"{name!r} from validation_step or validation_end, or monitor another metric with monitor=..."
+            f"{monitor} monitors {name!r}, which the validation did not return. It returned "
+            f"{', '.join(map(repr, metrics)) or 'no metric'}. Return {name!r} from validation_step or "
+            f"validation_end, or monitor another metric with monitor=..."
         )
     return number(metrics[name])
-
-
-def _listed(metrics: Metrics) -> str:
-    return ", ".join(map(repr, metrics)) if metrics else "no metric"

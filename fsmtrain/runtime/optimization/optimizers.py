@@ -105,10 +105,8 @@ def _needs_closure(optimizer: Optimizer) -> bool:
 
 
 def _optimizers_and_schedulers(returned: Any) -> tuple[list[Optimizer], list[Any]]:
-    if isinstance(returned, Optimizer):
-        return [returned], []
-    if isinstance(returned, Mapping):
-        return _from_dict(returned)
+    if isinstance(returned, (Optimizer, Mapping)):
+        returned = [returned]
     if not isinstance(returned, (tuple, list)):
         raise ModelError(f"configure_optimizers returned {returned!r}. {ACCEPTED_FORMS}")
     if len(returned) == 2 and all(isinstance(part, (tuple, list)) for part in returned):

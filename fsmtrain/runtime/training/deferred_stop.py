@@ -30,19 +30,14 @@ class DeferredStop:
 
     def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
         """Wrap the action of `round_end`."""
-        end_round = actions.get(State.ROUND_END)
+        end_round, run = actions.get(State.ROUND_END), self._run
 
         def end_round_and_defer() -> None:
             if end_round is not None:
                 end_round()
-            self._defer()
+            if self._is_deferred or run.signals.stop_requested:
+                is_within_batch = batch_has_more_rounds(self._components, run, run.counters)
+                self._is_deferred = is_within_batch and encoding_error([run.splits, run.hiddens]) is not None
+                run.signals.stop_requested = not self._is_deferred
 
         return {**actions, State.ROUND_END: end_round_and_defer}
-
-    def _defer(self) -> None:
-        run = self._run
-        if not (self._is_deferred or run.signals.stop_requested):
-            return
-        is_within_batch = batch_has_more_rounds(self._components, run, run.counters)
-        self._is_deferred = is_within_batch and encoding_error([run.splits, run.hiddens]) is not None
-        run.signals.stop_requested = not self._is_deferred

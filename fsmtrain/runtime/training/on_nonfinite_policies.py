@@ -108,6 +108,18 @@ class NonFinitePolicy(ABC):
     def may_save(self) -> bool:
         """Return whether a checkpoint of now would be sound. Reads what has been recorded."""
 
+    def _sound_save(self, actions: Mapping[State, Action]) -> dict[State, Action]:
+        """Return the save, if there is one, of sound checkpoints only: no gradients of a window that will roll back."""
+        save = actions.get(State.SAVE)
+        if save is None:
+            return {}
+
+        def save_if_sound() -> None:
+            if self.may_save():
+                save()
+
+        return {State.SAVE: save_if_sound}
+
     def raise_if_nonfinite(self) -> None:  # noqa: B027 - most policies have nothing to raise
         """Read what is read late, when the run has been stopped. Only `RaisePolicy` raises."""
 
@@ -178,15 +190,13 @@ class SkipPolicy(NonFinitePolicy):
 
     def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
         """Record at each backward; read before each step and save."""
-        backward, step, save = actions[State.BACKWARD], actions[State.STEP], actions.get(State.SAVE)
-
-        def read_and_save() -> None:
-            assert save is not None
-            self._recorder.sync()
-            save()
-
-        wrapped = {**actions, State.BACKWARD: lambda: self._recorder.backward(backward), State.STEP: lambda: self._step(step)}
-        return wrapped if save is None else {**wrapped, State.SAVE: read_and_save}
+        backward, step = actions[State.BACKWARD], actions[State.STEP]
+        return {
+            **actions,
+            **self._sound_save(actions),
+            State.BACKWARD: lambda: self._recorder.backward(backward),
+            State.STEP: lambda: self._step(step),
+        }
 
     def _step(self, step: Action) -> None:
         self._recorder.gradients()
@@ -219,7 +229,6 @@ class RollbackPolicy(NonFinitePolicy):
     def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
         """Leave out excluded batches, record at each backward, read before each step; save only what is sound."""
         forward, backward, step = actions[State.TRAIN_BATCH], actions[State.BACKWARD], actions[State.STEP]
-        save = actions.get(State.SAVE)
 
         def forward_unless_excluded() -> None:
             if not self._batch_is_excluded():
@@ -230,19 +239,13 @@ class RollbackPolicy(NonFinitePolicy):
                 self._recorder.backward(backward)
                 self._recorder.gradients()
 
-        def save_if_finite() -> None:
-            """Save no gradients of a bad window: its step will go back to the checkpoint before."""
-            assert save is not None
-            if self.may_save():
-                save()
-
-        wrapped = {
+        return {
             **actions,
+            **self._sound_save(actions),
             State.TRAIN_BATCH: forward_unless_excluded,
             State.BACKWARD: backward_and_record,
             State.STEP: lambda: self._step(step),
         }
-        return wrapped if save is None else {**wrapped, State.SAVE: save_if_finite}
 
     def _batch_is_excluded(self) -> bool:
         return self._run.counters.batches_begun in self._run.nonfinite.excluded_batches

@@ -20,7 +20,7 @@ from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, loss_of, metrics_of, weight_of
 from fsmtrain.runtime.nested_tensors import detach
-from fsmtrain.runtime.oom import is_out_of_memory, oom_error
+from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.grad_toggle import GradToggle
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -72,7 +72,7 @@ class TrainBatch:
             data_wait.batches += 1
             self._run.splits = [batch] if self._passes_batches_through else self._prepare(batch)
         except (RuntimeError, MemoryError) as error:
-            self._raise_if_oom(error, State.FETCH, batch)
+            raise_if_oom(error, State.FETCH, batch, self._components, self._run)
             raise
 
     def _prepare(self, batch: Any) -> list[Any]:
@@ -123,7 +123,7 @@ class TrainBatch:
             if self._metric_queue is not None:
                 self._metric_queue.forward(optimizer_i, loss, metrics)
         except (RuntimeError, MemoryError) as error:
-            self._raise_if_oom(error, State.TRAIN_BATCH, self._run.split)
+            raise_if_oom(error, State.TRAIN_BATCH, self._run.split, self._components, self._run)
             raise
 
     def _forward(self, optimizer_i: int) -> tuple[Tensor, Metrics | None]:
@@ -173,7 +173,7 @@ class TrainBatch:
             if self._any_closures and self._slots[optimizer_i].needs_closure:
                 run.closure_result = loss.detach()
         except (RuntimeError, MemoryError) as error:
-            self._raise_if_oom(error, State.BACKWARD, self._run.split)
+            raise_if_oom(error, State.BACKWARD, self._run.split, self._components, self._run)
             raise
 
     def _loss_scale(self) -> Scalar | None:
@@ -210,7 +210,7 @@ class TrainBatch:
                         config.scheduler.step()
             self.accumulate()
         except (RuntimeError, MemoryError) as error:
-            self._raise_if_oom(error, State.STEP, self._run.split)
+            raise_if_oom(error, State.STEP, self._run.split, self._components, self._run)
             raise
 
     def window_is_empty(self, *, batch_is_excluded: bool) -> bool:
@@ -277,11 +277,7 @@ class TrainBatch:
         if self._on_batch_end is not None and is_last and not counters.saved:
             self._on_batch_end()
 
-    # ---- errors
-
-    def _raise_if_oom(self, error: Exception, state: State, batch: Any) -> None:
-        if is_out_of_memory(error):
-            raise oom_error(error, state, batch, self._components, self._run) from error
+    # ---- release
 
     def release(self) -> None:
         """Restore every parameter's ``requires_grad``, and release batches and graphs. Idempotent."""
