@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -118,41 +117,27 @@ class Machine:
         if rule is not None:
             guards = evolve(guards, save=rule.guard(guards))
         self._recorder = create_recorder(options, trains=runs == "fit", into=record_into, warnings=warnings)
-        own_callbacks = [
-            callback for callback in (self._recorder, *default_callbacks(options), ranking) if callback is not None
-        ]
+        own_callbacks = (self._recorder, *default_callbacks(options), ranking)
+        callbacks = (*callbacks, *(callback for callback in own_callbacks if callback is not None))
         self._trainer_attribute.attach()
         try:
             with capture_warnings(warnings.append):
                 components = self._components = build_components(
-                    options.plain(),
-                    model,
-                    loaders,
-                    runs=runs,
-                    guards=guards,
-                    callbacks=(*callbacks, *own_callbacks),
-                    machine=self,
+                    options.plain(), model, loaders, runs=runs, guards=guards, callbacks=callbacks, machine=self
                 )
                 run = self._run = initial_run_state(components)
                 self._counters = run.counters
                 self._metric_queue = MetricQueue(run.counters, components.optimizers) if self._recorder is not None else None
-                self._actions = Actions(
-                    components,
-                    run,
-                    metric_queue=self._metric_queue,
-                    save=self._save,
-                    save_every_seconds=rule.every_n_seconds if rule is not None else None,
+                seconds = rule.every_n_seconds if rule is not None else None
+                actions = self._actions = Actions(
+                    components, run, metric_queue=self._metric_queue, save=self._save, save_every_seconds=seconds
                 )
-                self._checkpoints = CheckpointManager(rule, ranking, components, run, self._actions)
-                if ranking is not None and not self.spec.limits.validates:
+                self._checkpoints = CheckpointManager(rule, ranking, components, run, actions)
+                spec, observer = components.spec, components.hooks.on_transition
+                if ranking is not None and not spec.limits.validates:
                     warn("ModelCheckpoint(monitor=...): this run has no validation, so it never saves a best checkpoint.")
                 self._dispatcher = Dispatcher(
-                    self.spec.table,
-                    self.spec.limits,
-                    run.counters,
-                    run.signals,
-                    self._actions.by_state,
-                    observer=components.hooks.on_transition,
+                    spec.table, spec.limits, run.counters, run.signals, actions.by_state, observer=observer
                 )
                 self._host_transfer = HostTransfer()
                 self._report_findings()
@@ -189,7 +174,7 @@ class Machine:
             return self._run_to_end()
 
     def _run_to_end(self) -> Result:
-        with self._ending_on_errors():
+        with self._dispatcher.ending_on_errors(self._end):
             self._begin()
             while not self._ended:
                 try:
@@ -212,7 +197,7 @@ class Machine:
             raise UsageError(
                 f"The run has ended in the state {self.state}: there is no further transition. Build a new machine."
             )
-        with self._ending_on_errors():
+        with self._dispatcher.ending_on_errors(self._end):
             self._begin()
             transition = self._dispatcher.advance()
             if self._dispatcher.is_finished:
@@ -249,16 +234,6 @@ class Machine:
         scalar = logged_scalar(name, value)
         if self._begun and not self._run.log(name, scalar, **options) and self._metric_queue is not None:
             self._metric_queue.metrics("train", {name: scalar})
-
-    @contextlib.contextmanager
-    def _ending_on_errors(self) -> Iterator[None]:
-        """End the run on an error: note on it where the run was, undo temporary changes, call the hooks."""
-        try:
-            yield
-        except BaseException as error:
-            self._dispatcher.annotate_error(error)
-            self._end()
-            raise
 
     def _begin(self) -> None:
         if self._ended and self.stop_reason is None:

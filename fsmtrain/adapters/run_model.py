@@ -6,8 +6,7 @@ this object; the user's module is never touched.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
@@ -171,7 +170,7 @@ class RunModel:
             )
         run = self._dispatcher
         run.forbid_reentry()
-        with self._ends_on_error():
+        with self._dispatcher.ending_on_errors(self._end):
             self._begin()
             self._event, self._answers, self._start = event, {}, perf_counter_ns()
             run.is_visiting = True
@@ -195,12 +194,12 @@ class RunModel:
         self._leaving = run.state
         run.record(self._row, perf_counter_ns() - self._start)
         if run.observer is not None and self._transition is not None:
-            with self._ends_on_error():
+            with self._dispatcher.ending_on_errors(self._end):
                 run.observer(self._transition)
 
     def finish_run(self, event: EventData) -> None:
         """Finish the run, after a final state was entered."""
-        with self._ends_on_error():
+        with self._dispatcher.ending_on_errors(self._end):
             self._finish()
 
     def end_visit(self, event: EventData) -> None:
@@ -223,21 +222,11 @@ class RunModel:
             return
         self._is_blocked = False
         row = self._dispatcher.table.rows[self._row]
-        with self._ends_on_error():
+        with self._dispatcher.ending_on_errors(self._end):
             raise GuardError(
                 f"the transition from {row.source} to {row.to} is due, but a condition that was added to it does not hold. "
                 f"Only the rows of the table decide: to change a decision, pass Guards(...) to build."
             )
-
-    @contextlib.contextmanager
-    def _ends_on_error(self) -> Iterator[None]:
-        """End the run on an error, and add to the error where the run was."""
-        try:
-            yield
-        except BaseException as error:
-            self._dispatcher.annotate_error(error)
-            self._end()
-            raise
 
     # ---- choosing the row
 

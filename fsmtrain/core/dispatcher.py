@@ -5,7 +5,8 @@ It knows nothing of what the states do: it is given the actions, one for each st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from time import perf_counter_ns
 
 from attrs import evolve, frozen
@@ -263,6 +264,16 @@ class Dispatcher:
         note = f"in state {self.state}, {where(self.counters)}"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
+
+    @contextmanager
+    def ending_on_errors(self, end: Callable[[], None]) -> Iterator[None]:
+        """Note the position of the run on an error, and end the run by calling `end`, which is idempotent."""
+        try:
+            yield
+        except BaseException as error:
+            self.annotate_error(error)
+            end()
+            raise
 
 
 def choose(node: Node, limits: Limits, counters: Counters, signals: Signals) -> Case:
