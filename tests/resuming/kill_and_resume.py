@@ -155,8 +155,8 @@ class _KillAtMoment:
     def come_to(self, stage: str) -> None:
         """Kill this process if this is the moment."""
         if (self.visit, stage) == self.moment:
-            if self.machine._checkpoints._open_folder is not None:
-                self.machine._checkpoints._open_folder._writer.wait()
+            if self.machine._checkpoints._writer is not None:
+                self.machine._checkpoints._writer.wait()
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -69,7 +69,7 @@ class Bomb(Callback):
     def on_batch_end(self, machine):
         self.batches += 1
         if self.batches == int(os.environ["KILLED_AFTER"]):
-            machine._checkpoints._open_folder._writer.wait()
+            machine._checkpoints._writer.wait()
             machine._recorder.flush()
             time.sleep(0.5)  # until rows that are newer than the checkpoint are written
             machine._recorder.flush()

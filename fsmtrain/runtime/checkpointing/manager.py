@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
-from fsmtrain.errors import FsmtrainError, NonFiniteError, ResumeError
+from fsmtrain.errors import CheckpointError, FsmtrainError, NonFiniteError, ResumeError
 from fsmtrain.runtime.actions import Actions
+from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
-from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, CheckpointFolder, load_checkpoint
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
+from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, load_checkpoint
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, load_run_snapshot, take_run_snapshot
 from fsmtrain.runtime.checkpointing.save_top_k import BATCH, MetricRanking, retention_policy
 from fsmtrain.runtime.rng import RngState
@@ -39,7 +41,8 @@ class CheckpointManager:
     ) -> None:
         self._rule, self._ranking = rule, ranking
         self._components, self._run, self._actions = components, run, actions
-        self._open_folder: CheckpointFolder | None = None  # from the first save on
+        self._policy = retention_policy(rule, ranking) if rule is not None else None
+        self._writer: BackgroundWriter | None = None  # from the first save on
         self._resumed_from: Path | None = None
 
     @property
@@ -56,13 +59,18 @@ class CheckpointManager:
     @property
     def best(self) -> Path | None:
         """The checkpoint with the best value of the monitored metric; None if there is none."""
-        if self._ranking is None or self._open_folder is None:
+        if self._ranking is None or self._writer is None:
             return None
-        return self._open_folder.best(self._ranking)
+        store = self._writer.store
+        numbers = list(self._ranking.best(store.metadata()))
+        return store.folder / f"{numbers[0]:06d}" if numbers else None
 
     def last(self) -> Path | None:
         """Return the newest durable checkpoint of this run, or else the one that it was resumed from, if any."""
-        return (None if self._open_folder is None else self._open_folder.last()) or self._resumed_from
+        if self._writer is None:
+            return self._resumed_from
+        self._writer.wait()
+        return self._writer.last_saved or self._resumed_from
 
     # ---- saving
 
@@ -84,9 +92,8 @@ class CheckpointManager:
 
     def _queue(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any], *, must_keep: bool) -> None:
         """Copy the run's state and queue it for writing."""
-        if self._open_folder is None:
-            policy = retention_policy(self._rule, self._ranking) if self._rule is not None else None
-            self._open_folder = CheckpointFolder(self.folder(run_dir), policy)
+        if self._writer is None:
+            self._writer = BackgroundWriter(Store(self.folder(run_dir)), self._policy)
         counters = at.counters
         metadata = {
             "state": at.state.value,
@@ -97,12 +104,18 @@ class CheckpointManager:
             **metadata,
         }
         tree = take_run_snapshot(self._components, self._run, self._actions, at)
-        self._open_folder.save(tree, metadata, must_keep=must_keep)
+        self._writer.submit(tree, metadata, must_keep=must_keep)
 
     def close(self) -> None:
-        """Wait until all checkpoints are written."""
-        if self._open_folder is not None:
-            self._open_folder.close()
+        """Wait until all checkpoints are written, and remove those that are not kept."""
+        if self._writer is None:
+            return
+        self._writer.close()
+        if self._policy is not None and self._writer.last_saved is not None:
+            try:
+                self._writer.store.prune(self._policy)
+            except CheckpointError as error:
+                warn(str(error))
 
     # ---- resuming and rolling back
 

@@ -467,8 +467,8 @@ def test_a_run_killed_after_a_rollback_resumes_to_the_same_bits(n: int) -> None:
     first = machine()
     for _ in range(n):
         first.advance()
-    assert first._checkpoints._open_folder is not None
-    first._checkpoints._open_folder.last()
+    assert first._checkpoints._writer is not None
+    first._checkpoints._writer.wait()
     second = machine()
     second.resume()
     second.run()
