@@ -77,16 +77,16 @@ class Actions:
         save_every_seconds: float | None = None,
     ) -> None:
         table, setup = components.spec.table, components.optimizer_setup
-        actions: dict[State, Action] = {}
-        self.eval_passes: dict[State, EvalPass] = {}
-        self.sanity_pass: SanityPass | None = None
-        if State.SANITY_VAL in table.states:
-            self.sanity_pass = SanityPass(components, run)
-            self._add_pass(State.SANITY_VAL, self.sanity_pass, actions)
+        self.sanity_pass = SanityPass(components, run) if State.SANITY_VAL in table.states else None
+        passes: dict[State, SanityPass | ValidationPass | TestPass] = {}
+        if self.sanity_pass is not None:
+            passes[State.SANITY_VAL] = self.sanity_pass
         if State.VAL_CHECK in table.states:
-            self._add_pass(State.VAL_CHECK, ValidationPass(components, run, metric_queue), actions)
+            passes[State.VAL_CHECK] = ValidationPass(components, run, metric_queue)
         if State.TEST in table.states:
-            self._add_pass(State.TEST, TestPass(components, run, metric_queue), actions)
+            passes[State.TEST] = TestPass(components, run, metric_queue)
+        self.eval_passes: dict[State, EvalPass] = {state: a_pass.eval_pass for state, a_pass in passes.items()}
+        actions: dict[State, Action] = {state: a_pass.visit for state, a_pass in passes.items()}
 
         self._train_batch: TrainBatch | None = None
         self._nonfinite_policy: NonFinitePolicy | None = None
@@ -121,10 +121,6 @@ class Actions:
             if wrapper is not None:
                 actions = wrapper.wrap(actions)
         self.by_state = actions
-
-    def _add_pass(self, state: State, a_pass: SanityPass | ValidationPass | TestPass, actions: dict[State, Action]) -> None:
-        self.eval_passes[state] = a_pass.eval_pass
-        actions[state] = a_pass.visit
 
     @property
     def scalers(self) -> GradScalers | None:

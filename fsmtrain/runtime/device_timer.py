@@ -13,14 +13,12 @@ from typing import Any, Protocol
 
 import torch
 
-from fsmtrain.core.dispatcher import Timing
+from fsmtrain.core.dispatcher import Action, Timing
 from fsmtrain.core.states import State
 
 FULLY_MEASURED_VISITS = 64  # of each state, from its first one on
 SAMPLING_PERIOD = 16  # of the visits after these, one in so many is measured
 MAX_PENDING_MEASUREMENTS = 512  # that the device has not passed; beyond these no visit is measured
-
-Action = Callable[[], None]
 
 
 class StreamEvent(Protocol):

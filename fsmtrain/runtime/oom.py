@@ -98,11 +98,9 @@ def describe_shapes(batch: Any) -> str:
     >>> describe_shapes({"x": torch.ones(2, 3), "lengths": [torch.ones(2, dtype=torch.int64)] * 2, "id": "a"})
     'x: float32 (2, 3), lengths[0]: int64 (2,), lengths[1]: int64 (2,)'
     """
-    found = [_describe(name, tensor) for name, tensor in islice(named_tensors(batch), MAX_LISTED_TENSORS + 1)]
-    return (
-        ", ".join(found[:MAX_LISTED_TENSORS] + ["..."] * (len(found) > MAX_LISTED_TENSORS))
-        or f"no tensors, a {type(batch).__name__}"
-    )
+    described = [_describe(name, tensor) for name, tensor in islice(named_tensors(batch), MAX_LISTED_TENSORS + 1)]
+    described[MAX_LISTED_TENSORS:] = ["..."] * (len(described) > MAX_LISTED_TENSORS)
+    return ", ".join(described) or f"no tensors, a {type(batch).__name__}"
 
 
 def _describe(name: str, tensor: Tensor) -> str:

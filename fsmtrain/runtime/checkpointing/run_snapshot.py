@@ -18,7 +18,6 @@ from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpointing.compatibility import check_compatible, check_table, fingerprint, saved_table
 from fsmtrain.runtime.checkpointing.model_state import model_owners
 from fsmtrain.runtime.checkpointing.state_owners import REQUIRED, Owner, fields_of, listed, merged, on_device, owner_of
-from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot
 from fsmtrain.runtime.model_files.hparams import hparams_to_dict
 from fsmtrain.runtime.model_files.lightning_checkpoints import IMPORTED
 from fsmtrain.runtime.rng import RngState
@@ -99,8 +98,11 @@ def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions
         name: owner.state_dict() for name, owner in owners_of(components, run, actions, within_batch=within_batch).items()
     }
     random = rng.get_rng_state()
-    snapshot = _snapshot_to_save(actions)
-    if snapshot is not None:
+    passes: dict[str, Tree | None] = states["eval_passes"]["state"]
+    begins_again = [name for name, state in passes.items() if state is not None and state["begins_again"] is not None]
+    if begins_again:
+        snapshot = actions.eval_passes[State(begins_again[0])].snapshot
+        assert snapshot is not None
         counters = at.counters.copy()
         begin_pass(components.spec.limits, counters)
         at, random = evolve(at, work_done=False, counters=counters), snapshot.random
@@ -149,15 +151,6 @@ def load_run_snapshot(
         owner.load_state_dict(states[name])
     at = ResumePoint(state=State(tree["state"]), work_done=tree["work_done"], counters=run.counters.copy())
     return at, RngState.from_state_dict(tree["rng"])
-
-
-def _snapshot_to_save(actions: Actions) -> PassSnapshot | None:
-    """Return where the pass began that must begin again; None if there is none."""
-    for eval_pass in actions.eval_passes.values():
-        state = eval_pass.state_dict()
-        if state is not None and state["begins_again"] is not None:
-            return eval_pass.snapshot
-    return None
 
 
 def _optional(owner: Owner | None) -> Owner:

@@ -171,8 +171,7 @@ class EvalPass:
             "bar_names": sorted(self._bar_names),
             "begins_again": None,
         }
-        reason = None if self.snapshot is None else encoding_error({"outputs": self._outputs})
-        if reason is not None and self.snapshot is not None:
+        if self.snapshot is not None and (reason := encoding_error({"outputs": self._outputs})) is not None:
             again = {"reason": reason, "changed": self.snapshot.changed}
             empty: dict[str, Any] = {"place": [0, 0], "sums": {}, "counts": {}, "bar_names": []}
             state |= empty | {"outputs": [[] for _ in self._loaders], "begins_again": again}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -29,20 +29,19 @@ class PassSnapshot:
     @property
     def changed(self) -> list[str]:
         """The names of the parameters and buffers that have changed since."""
-        now = dict(_versions(self._model))
+        now = _versions(self._model)
         return sorted(name for name in {*now, *self._versions} if not _same(now.get(name), self._versions.get(name)))
 
 
 def take_pass_snapshot(cursors: Iterable[ResumableLoader], model: nn.Module) -> PassSnapshot:
     """Take a snapshot now."""
     positions = {cursor: cursor.state_dict() for cursor in cursors}
-    return PassSnapshot(positions, get_rng_state(), model, dict(_versions(model)))
+    return PassSnapshot(positions, get_rng_state(), model, _versions(model))
 
 
-def _versions(model: nn.Module) -> Iterator[tuple[str, _Version]]:
-    for named in (model.named_parameters(), model.named_buffers()):
-        for name, tensor in named:
-            yield name, (tensor, None if tensor.is_inference() else tensor._version)
+def _versions(model: nn.Module) -> dict[str, _Version]:
+    named = (*model.named_parameters(), *model.named_buffers())
+    return {name: (tensor, None if tensor.is_inference() else tensor._version) for name, tensor in named}
 
 
 def _same(now: Any, before: Any) -> bool:

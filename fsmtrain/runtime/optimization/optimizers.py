@@ -84,9 +84,8 @@ def parse_configure_optimizers(returned: Any) -> OptimizerSetup:
     optimizers, schedulers = _optimizers_and_schedulers(returned)
     if not optimizers:
         raise ModelError(f"configure_optimizers returned no optimizer: {returned!r}. {ACCEPTED_FORMS}")
-    for i, optimizer in enumerate(optimizers):
-        if any(optimizer is other for other in optimizers[:i]):
-            raise ModelError("configure_optimizers returned the same optimizer twice.")
+    if len(set(map(id, optimizers))) < len(optimizers):
+        raise ModelError("configure_optimizers returned the same optimizer twice.")
     slots = [OptimizerSlot(i, optimizer, _needs_closure(optimizer)) for i, optimizer in enumerate(optimizers)]
     setup = OptimizerSetup(slots, [])
     for scheduler in schedulers:
@@ -162,20 +161,17 @@ def _scheduler_config(returned: Any, optimizers: Sequence[Optimizer]) -> Schedul
         raise ModelError(
             f"configure_optimizers: {name} has frequency={frequency!r}; it must be a number of {interval}s, an int >= 1."
         )
-    monitor = options.get("monitor")
-    if isinstance(scheduler, ReduceLROnPlateau):
-        if interval == "step":
-            raise ModelError(
-                f"configure_optimizers: {name} has interval='step'; its metric comes from a validation. Use interval='epoch'."
-            )
-        monitor = monitor or "val_loss"
-    else:
-        monitor = None
+    is_plateau = isinstance(scheduler, ReduceLROnPlateau)
+    if is_plateau and interval == "step":
+        raise ModelError(
+            f"configure_optimizers: {name} has interval='step'; its metric comes from a validation. Use interval='epoch'."
+        )
+    monitor = (options.get("monitor") or "val_loss") if is_plateau else None
     schedule = Schedule(
         optimizer_i=owner,
         interval=interval,
         frequency=frequency,
-        needs_validation=monitor is not None,
+        needs_validation=is_plateau,
         length=_scheduler_length(scheduler),
         raises_after_end=isinstance(scheduler, OneCycleLR),
     )
