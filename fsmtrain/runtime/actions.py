@@ -89,9 +89,11 @@ class Actions:
         actions: dict[State, Action] = {state: a_pass.visit for state, a_pass in passes.items()}
 
         self._train_batch: TrainBatch | None = None
+        self.scalers: GradScalers | None = None  # of fp16
         self._nonfinite_policy: NonFinitePolicy | None = None
         if setup is not None:
             train_batch = self._train_batch = TrainBatch(components, run, metric_queue)
+            self.scalers = train_batch.scalers
             actions |= {
                 State.FETCH: train_batch.fetch,
                 State.TRAIN_BATCH: train_batch.run_forward,
@@ -121,11 +123,6 @@ class Actions:
             if wrapper is not None:
                 actions = wrapper.wrap(actions)
         self.by_state = actions
-
-    @property
-    def scalers(self) -> GradScalers | None:
-        """The gradient scalers of fp16; None otherwise."""
-        return self._train_batch.scalers if self._train_batch is not None else None
 
     @property
     def device_times(self) -> dict[State, Timing]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -26,10 +26,6 @@ def model_owners(components: RunComponents) -> dict[str, Owner]:
         except RuntimeError as error:
             raise ResumeError(f"the model differs from the saved one: {error}") from error
 
-    def load_requires_grad(state: dict[str, bool]) -> None:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(state.get(name, parameter.requires_grad))
-
     def gradients() -> dict[str, Tensor]:
         return {name: p.grad for name, p in _all_parameters(components).items() if p.grad is not None}
 
@@ -38,20 +34,26 @@ def model_owners(components: RunComponents) -> dict[str, Owner]:
             gradient = state.get(name)
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
 
-    def load_modes(state: dict[str, bool]) -> None:
-        for name, module in model.named_modules():
-            module.training = state.get(name, module.training)
-
     return {
         "model": Owner(model.state_dict, load_weights),
         "non_persistent_buffers": _tensors(lambda: dict(_non_persistent_buffers(model))),
         "parameters_outside_model": _tensors(lambda: dict(_parameters_outside_model(components))),
-        "requires_grad": Owner(lambda: {n: p.requires_grad for n, p in model.named_parameters()}, load_requires_grad),
+        "requires_grad": _flags(model.named_parameters, "requires_grad"),
         "gradients": Owner(gradients, load_gradients),
         "optimizers": listed(Owner(o.state_dict, _optimizer_loader(o)) for o in components.optimizers),
         "schedulers": listed(map(owner_of, components.schedulers)),
-        "modes": Owner(lambda: {name: module.training for name, module in model.named_modules()}, load_modes),
+        "modes": _flags(model.named_modules, "training"),
     }
+
+
+def _flags(named: Callable[[], Iterable[tuple[str, Any]]], attribute: str) -> Owner:
+    """Return the owner of a bool attribute of named parts; one that was not saved keeps its value."""
+
+    def load(state: dict[str, bool]) -> None:
+        for name, part in named():
+            setattr(part, attribute, state.get(name, getattr(part, attribute)))
+
+    return Owner(lambda: {name: getattr(part, attribute) for name, part in named()}, load)
 
 
 def _tensors(find: Any) -> Owner:

@@ -24,11 +24,7 @@ class Stateful(Protocol):
         ...
 
 
-class _Required:
-    """The value of `Owner.if_missing` if a checkpoint must have the key."""
-
-
-REQUIRED = _Required()
+REQUIRED: Any = object()  # the value of `Owner.if_missing` if a checkpoint must have the key
 
 
 @frozen
