@@ -109,7 +109,7 @@ class NonFinitePolicy(ABC):
         """Return whether a checkpoint of now would be sound. Reads what has been recorded."""
 
     def _sound_save(self, actions: Mapping[State, Action]) -> dict[State, Action]:
-        """Return the save, if there is one, of sound checkpoints only: no gradients of a window that will roll back."""
+        """Wrap the save, if there is one: read what has been recorded, and save only if `may_save` allows it."""
         save = actions.get(State.SAVE)
         if save is None:
             return {}
@@ -262,7 +262,7 @@ class RollbackPolicy(NonFinitePolicy):
             step()
 
     def may_save(self) -> bool:
-        """Return whether all values of open windows were finite."""
+        """Return whether all values of open windows were finite: the step of a bad one goes back to the checkpoint before."""
         self._recorder.sync()
         return not any(self._run.nonfinite.bad_windows)
 
