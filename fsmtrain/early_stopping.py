@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from attrs import define, field, frozen
+from attrs import Factory, define, frozen
 
 from fsmtrain.errors import OptionsError
 from fsmtrain.predicates import is_integer, is_real
@@ -69,12 +69,8 @@ class Patience:
     """The state of a run's early stopping: the best value so far, and the number of validations since."""
 
     rule: EarlyStopping
-    best: float = field()
+    best: float = Factory(lambda self: math.inf if self.rule.mode == "min" else -math.inf, takes_self=True)
     wait: int = 0
-
-    @best.default
-    def _worst(self) -> float:
-        return math.inf if self.rule.mode == "min" else -math.inf
 
     @property
     def exhausted(self) -> bool:

@@ -7,6 +7,7 @@ An effect reads no signal, so the trace can replay the counters of past transiti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from attrs import frozen
 
@@ -34,11 +35,6 @@ class CountedEffect:
 
 
 AnyEffect = Effect | CountedEffect
-
-
-def counts(signal: str) -> Callable[[Callable[[Limits, Counters, Signals], None]], CountedEffect]:
-    """Decorate the effect that reads this counted signal."""
-    return lambda function: CountedEffect(function, signal)
 
 
 def bind(effect: AnyEffect, signals: Signals) -> Effect:
@@ -87,7 +83,7 @@ def begin_epoch(limits: Limits, counters: Counters) -> None:
     counters.epochs_since_validation += 1
 
 
-@counts("splits")
+@partial(CountedEffect, signal="splits")
 def count_splits(limits: Limits, counters: Counters, signals: Signals) -> None:
     """Set the number of splits of the fetched batch."""
     counters.batch_splits = signals.splits

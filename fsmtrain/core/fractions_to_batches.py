@@ -28,8 +28,7 @@ def _percentage(options: Options, flag: str) -> tuple[str, float]:
     """Return the flag that applies, and its value: ``overfit_pct`` replaces the three percentages."""
     if options.overfit_pct > 0:
         return "overfit_pct", options.overfit_pct
-    value: float = getattr(options, flag)
-    return flag, value
+    return flag, getattr(options, flag)
 
 
 def train_batches_of(options: Options, sizes: Sizes) -> int | None:

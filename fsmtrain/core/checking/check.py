@@ -51,10 +51,9 @@ def check_loop(loop: LoopSpec, *, max_moments: int = MAX_EXPLORED_MOMENTS) -> Re
     not_checked = [*explored.not_explored, *_not_checked(loop, explorer)]
     if not findings:
         findings += [*_rank_findings(loop), *_unused_row_findings(loop, explored)]
-        if _can_plan(loop) and nb_schedule_batches(loop) > MAX_SCHEDULE_BATCHES:
-            not_checked.append(
-                f"the schedule of {nb_schedule_batches(loop):,} batches was not simulated, so nothing is reported about it"
-            )
+        batches = nb_schedule_batches(loop)
+        if _can_plan(loop) and batches > MAX_SCHEDULE_BATCHES:
+            not_checked.append(f"the schedule of {batches:,} batches was not simulated, so nothing is reported about it")
         else:
             findings += _schedule_findings(loop, {name: _path_lines(moment) for name, moment in explored.held.items()})
     return Report(
@@ -149,8 +148,7 @@ def broken_laws(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
     for at, text in endless:
         if at is not None and not explored.wrong_choices:
             yield error(f"state {at.state}", f"the run may never end: {text}", _path_lines(at))
-    if explored.unstepped_ends:
-        moment = explored.unstepped_ends[0]
+    for moment in explored.unstepped_ends[:1]:
         text = "the epoch ends with gradients that no optimizer has stepped. Close every window before its end."
         yield error(f"state {moment.state}", text, _path_lines(moment))
     if explored.is_complete and loop.limits.epochs > 0 and not explored.wrong_choices and not explored.guard_errors:
@@ -166,9 +164,8 @@ def _choice_error(loop: LoopSpec, holding: tuple[int, ...], moment: Moment) -> F
     else:
         targets = ", ".join(str(row.to) for row in rows)
         guards = ", ".join(guard_name(row.when) for row in rows if row.when is not None) or "rows without a guard"
-        text = (
-            f"{len(rows)} rows hold at once, to {targets}. Use one of {guards} as `when` in one row and `unless` in the other."
-        )
+        way_out = f"Use one of {guards} as `when` in one row and `unless` in the other."
+        text = f"{len(rows)} rows hold at once, to {targets}. {way_out}"
     return error(f"state {moment.state}", text, _path_lines(moment))
 
 

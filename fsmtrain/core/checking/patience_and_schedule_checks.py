@@ -92,10 +92,8 @@ class _ScheduleChecks:
         if guard.field == "validate" and not limits.validates:
             return warning(guard.place, "it is never called, because there is nothing to validate.")
         if guard.field == "stop" and not probe.was_called:
-            return warning(
-                guard.place,
-                f"it is never called: min_nb_epochs={limits.min_epochs} allows no stop before the end. Lower the flag.",
-            )
+            text = f"it is never called: min_nb_epochs={limits.min_epochs} allows no stop before the end. Lower the flag."
+            return warning(guard.place, text)
         if guard.field == "stop" and example:
             return warning(
                 guard.place,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, overload
 
 from attrs import frozen
@@ -27,8 +28,7 @@ class IntRanges(Sequence[int]):
         return sum(map(len, self.ranges))
 
     def __iter__(self) -> Iterator[int]:
-        for part in self.ranges:
-            yield from part
+        return chain.from_iterable(self.ranges)
 
     @overload
     def __getitem__(self, index: int) -> int: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Node, choose
@@ -37,13 +37,9 @@ class Simulation:
     exhausted_after: int | None = None
     depth: int = 0
     epochs: list[tuple[int, Epoch]] = field(factory=list, init=False)
-    epoch: EpochBuilder = field(init=False)
+    epoch: EpochBuilder = field(init=False, default=Factory(lambda self: EpochBuilder(self.counters), takes_self=True))
     sanity_batches: int = field(default=0, init=False)
     test_batches: int = field(default=0, init=False)
-
-    @epoch.default
-    def _first_epoch(self) -> EpochBuilder:
-        return EpochBuilder(self.counters)
 
     def run_batch(self) -> Rows:
         """Run up to the next fetch, or to the end, and return the rows taken."""
