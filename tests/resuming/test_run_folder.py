@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import torch
 from fsmtrain import Guards, Machine, ModelCheckpoint, Options, State, Trainer, build, every_n_batches
 from fsmtrain.errors import CheckpointError, ResumeError, UsageError
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
+from fsmtrain.views.recording.files.log_txt import LogFile
 from fsmtrain.views.recording.folder_lock import lock_folder
 from tests.models import Linear, batches
 from tests.resuming.test_kill_matrix import ROOT
@@ -182,6 +184,7 @@ def test_a_folder_that_cannot_be_reopened_ends_the_recording_and_not_the_run(cap
     assert one.run().counters.epochs_done == 3
     assert "its files are not those of a run" in caplog.text
     assert one.checkpoints == folder / "checkpoints"
+    assert not any(isinstance(handler, LogFile) for handler in logging.getLogger("fsmtrain").handlers)
 
 
 def test_resuming_in_an_unwritable_folder_is_an_error() -> None:

@@ -48,9 +48,9 @@ class RunFolder:
         self._rows = RowBuilder()
         self._last_write_seconds = self._before.seconds
         self._metrics = MetricsFiles(path)
-        self._log = LogFile(path)
-        self._timeline = TimelineFile(path) if is_own else None
         self.last_values = self._metrics.reload() if not is_own or before is not None else {}  # of each metric
+        self._timeline = TimelineFile(path) if is_own else None
+        self._log = LogFile(path)  # last: from now on it receives the process's log records
 
     @classmethod
     def create(cls, run: RunView, runs: str, name: str | None, checkpoint: Path | None) -> RunFolder:

@@ -35,6 +35,7 @@ def with_rows(loop: Loop, change: object) -> Report:
 PLAIN = Options(max_nb_epochs=2, nb_sanity_val_steps=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(cases())
 def test_no_configuration_of_ours_has_an_error(case: Case) -> None:

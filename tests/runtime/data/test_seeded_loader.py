@@ -180,6 +180,7 @@ def test_a_subset_loads_whole_batches_only_if_its_dataset_does() -> None:
     assert same_bytes([*loader(Subset(Subset(Batched(), range(ITEMS)), range(ITEMS)))], [*loader(Batched())])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"num_workers": 1}])
 @pytest.mark.parametrize("left_out", ["torch", "numpy", "python"])
 def test_a_draw_from_a_generator_that_is_not_seeded_is_an_error(left_out: str, more: dict[str, Any]) -> None:
@@ -200,6 +201,7 @@ def test_resuming_far_inside_an_epoch_loads_nothing_before_it() -> None:
     assert len(items.loaded) == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [None, 3])
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_any_batch_of_any_epoch_can_be_the_next(batch_size: int | None, drop_last: bool) -> None:

@@ -166,6 +166,7 @@ SHORT_LAST_WINDOWS = Case(
 )
 
 
+@pytest.mark.slow
 @given(cases())
 @example(SHORT_LAST_WINDOWS)
 @settings(max_examples=200, deadline=None)
