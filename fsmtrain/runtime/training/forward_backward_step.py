@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -75,20 +76,24 @@ class TrainWork:
         Returns:
             Whether that was done: a gradient scaler skips it if a gradient is inf or NaN.
         """
-
-        def mean_clip_step() -> None:
-            if mean_scale is not None:
-                rescale_gradients(slot.parameters, mean_scale)
-            self.clip(slot)
-            if self._optimizer_step is None:
-                step_and_zero(slot.optimizer, closure)
-            else:
-                self._optimizer_step(current_epoch, batch_nb, slot.optimizer, slot.index, closure)
-
         if self.scalers is not None:
-            return self.scalers.step(slot.index, mean_clip_step)
-        mean_clip_step()
+            return self.scalers.step(
+                slot.index, partial(self._mean_clip_step, slot, mean_scale, current_epoch, batch_nb, closure)
+            )
+        self._mean_clip_step(slot, mean_scale, current_epoch, batch_nb, closure)
         return True
+
+    def _mean_clip_step(
+        self, slot: OptimizerSlot, mean_scale: Scalar | None, current_epoch: int, batch_nb: int, closure: Any
+    ) -> None:
+        if mean_scale is not None:
+            rescale_gradients(slot.parameters, mean_scale)
+        if self._clip > 0:
+            self.clip(slot)
+        if self._optimizer_step is None:
+            step_and_zero(slot.optimizer, closure)
+        else:
+            self._optimizer_step(current_epoch, batch_nb, slot.optimizer, slot.index, closure)
 
     def clip(self, slot: OptimizerSlot) -> None:
         """Clip the norm of this optimizer's gradients to ``gradient_clip_val``, if it is set."""

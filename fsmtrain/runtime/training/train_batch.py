@@ -45,6 +45,7 @@ class TrainBatch:
         self.scalers = self._work.scalers
         self._windows_are_single = windows_are_single(limits, guards)
         self._windows_are_foreseen = windows_are_foreseen(limits, guards)
+        self._keeps_windows = not self._windows_are_single or metric_queue is not None
         self._grad_toggle = GradToggle(self._slots) if len(self._slots) > 1 else None
         self._any_closures = any(slot.needs_closure for slot in self._slots)
         self._split_size = options.truncated_bptt_steps
@@ -114,25 +115,21 @@ class TrainBatch:
     def run_forward(self) -> None:
         """Call ``training_step`` for the current batch, split and optimizer."""
         try:
-            optimizer_i = self._counters.optimizer_i
+            run, counters = self._run, self._counters
+            optimizer_i = counters.optimizer_i
             if self._grad_toggle is not None:
                 self._grad_toggle.activate(optimizer_i)
             if self._split_size is not None:
-                self._hiddens = None if self._counters.split_nb == 0 else self._run.hiddens[optimizer_i]
-            loss, metrics = self._forward(optimizer_i)
+                self._hiddens = None if counters.split_nb == 0 else run.hiddens[optimizer_i]
+            run.collects_logs = True
+            output = self._work.forward(run.splits[counters.split_nb], counters.batch_nb, optimizer_i, self._hiddens)
+            run.collects_logs = False
+            loss, metrics = self._record_output(optimizer_i, output)
             if self._metric_queue is not None:
                 self._metric_queue.forward(optimizer_i, loss, metrics)
         except (RuntimeError, MemoryError) as error:
             raise_if_oom(error, State.TRAIN_BATCH, self._run.split, self._components, self._run)
             raise
-
-    def _forward(self, optimizer_i: int) -> tuple[Tensor, Metrics | None]:
-        """One forward, from the hiddens with which the split began; return its loss and metrics."""
-        run, counters = self._run, self._counters
-        run.collects_logs = True
-        output = self._work.forward(run.splits[counters.split_nb], counters.batch_nb, optimizer_i, self._hiddens)
-        run.collects_logs = False
-        return self._record_output(optimizer_i, output)
 
     def _record_output(self, optimizer_i: int, output: Any) -> tuple[Tensor, Metrics | None]:
         """Take loss, weight, hiddens and metrics from what ``training_step`` returned and logged."""
@@ -202,13 +199,15 @@ class TrainBatch:
             has_stepped = self._work.step(slot, scale, counters.current_epoch, counters.batch_nb, closure)
             if self.scalers is not None:
                 self._signals.step_skipped = not has_stepped
-            self._close_window(slot.index)
+            if self._keeps_windows:
+                self._close_window(slot.index)
             if slot.step_schedulers and has_stepped:
                 steps_done = counters.optimizer_steps[slot.index] + 1
                 for config in slot.step_schedulers:
                     if config.schedule.is_due(steps_done):
                         config.scheduler.step()
-            self.accumulate()
+            if self._grad_toggle is not None:
+                self._grad_toggle.deactivate()
         except (RuntimeError, MemoryError) as error:
             raise_if_oom(error, State.STEP, self._run.split, self._components, self._run)
             raise
@@ -260,7 +259,10 @@ class TrainBatch:
                 result: Tensor = self._run.closure_result
                 return result
             zero_grad(slot.optimizer)
-            loss, _ = self._forward(slot.index)
+            self._run.collects_logs = True
+            output = self._work.forward(self._run.split, self._counters.batch_nb, slot.index, self._hiddens)
+            self._run.collects_logs = False
+            loss, _ = self._record_output(slot.index, output)
             loss.backward()  # type: ignore[no-untyped-call]
             self._work.clip(slot)
             self._run.loss = None
