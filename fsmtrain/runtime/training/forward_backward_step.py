@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -53,6 +52,8 @@ class TrainWork:
 
     def forward(self, split: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:
         """Call ``training_step``; return what it returned."""
+        if self._argument_count == 2:  # most take these two: a tuple and its slice would cost more than the call
+            return self._training_step(split, batch_nb)
         return self._training_step(*(split, batch_nb, optimizer_i, hiddens)[: self._argument_count])
 
     def backward(self, loss: Tensor, optimizer_i: int, scale: Scalar | None) -> None:
@@ -70,22 +71,8 @@ class TrainWork:
         current_epoch: int,
         batch_nb: int,
         closure: Callable[[], Tensor] | None,
-    ) -> bool:
-        """Multiply the gradients by `mean_scale` (None is 1), clip them, and call ``optimizer_step``.
-
-        Returns:
-            Whether that was done: a gradient scaler skips it if a gradient is inf or NaN.
-        """
-        if self.scalers is not None:
-            return self.scalers.step(
-                slot.index, partial(self._mean_clip_step, slot, mean_scale, current_epoch, batch_nb, closure)
-            )
-        self._mean_clip_step(slot, mean_scale, current_epoch, batch_nb, closure)
-        return True
-
-    def _mean_clip_step(
-        self, slot: OptimizerSlot, mean_scale: Scalar | None, current_epoch: int, batch_nb: int, closure: Any
     ) -> None:
+        """Multiply the gradients by `mean_scale` (None is 1), clip them, and call ``optimizer_step``."""
         if mean_scale is not None:
             rescale_gradients(slot.parameters, mean_scale)
         if self._clip > 0:

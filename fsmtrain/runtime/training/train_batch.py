@@ -7,6 +7,7 @@ bookkeeping around it here: windows, metrics, records, schedulers, and whose par
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
@@ -196,8 +197,12 @@ class TrainBatch:
             slot = self._slots[counters.optimizer_i]
             scale = None if self._windows_are_single else self._mean_scale(slot.index)
             closure = self._closure(slot) if slot.needs_closure else None
-            has_stepped = self._work.step(slot, scale, counters.current_epoch, counters.batch_nb, closure)
-            if self.scalers is not None:
+            arguments = (slot, scale, counters.current_epoch, counters.batch_nb, closure)
+            has_stepped = True
+            if self.scalers is None:
+                self._work.step(*arguments)
+            else:
+                has_stepped = self.scalers.step(slot.index, partial(self._work.step, *arguments))
                 self._signals.step_skipped = not has_stepped
             if self._keeps_windows:
                 self._close_window(slot.index)
