@@ -8,7 +8,7 @@ from typing import Literal
 from attrs import Factory, define, frozen
 
 from fsmtrain.errors import OptionsError
-from fsmtrain.predicates import is_integer, is_real
+from fsmtrain.predicates import is_finite, is_integer
 
 
 @frozen(kw_only=True)
@@ -40,7 +40,7 @@ class EarlyStopping:
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.monitor, str) or not self.monitor:
             raise OptionsError(f"EarlyStopping(monitor={self.monitor!r}): must be a metric's name, as in monitor='val_loss'.")
-        if not is_real(self.min_delta) or not math.isfinite(self.min_delta):
+        if not is_finite(self.min_delta):
             raise OptionsError(f"EarlyStopping(min_delta={self.min_delta!r}): must be a finite number, as in min_delta=0.01.")
         if not is_integer(self.patience) or self.patience < 0:
             raise OptionsError(

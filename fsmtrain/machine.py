@@ -134,7 +134,7 @@ class Machine:
                 )
                 self._checkpoints = CheckpointManager(rule, ranking, components, run, actions)
                 spec, observer = components.spec, components.hooks.on_transition
-                if ranking is not None and not spec.limits.validates:
+                if ranking is not None and spec.limits.epochs > 0 and not spec.limits.validates:
                     warn("ModelCheckpoint(monitor=...): this run has no validation, so it never saves a best checkpoint.")
                 self._dispatcher = Dispatcher(
                     spec.table, spec.limits, run.counters, run.signals, actions.by_state, observer=observer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral, Real
 from typing import TypeGuard
 
@@ -19,3 +20,11 @@ def is_stateful(value: object) -> bool:
 def is_real(value: object) -> TypeGuard[float]:
     """Return whether a value has a real number type other than bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Return whether a value is a real number that a float can hold: not inf, not NaN, not ``10**400``."""
+    try:
+        return is_real(value) and math.isfinite(value)
+    except OverflowError:
+        return False

@@ -75,10 +75,16 @@ class Trainer(Options):
             How the run ended. A trainer fits once: a second call only warns and returns the first result.
 
         Raises:
+            UsageError: The trainer has finished with another model.
             FsmtrainError: The flags, the model and the data do not fit together.
         """
         done = self._runs.fitted
         if done is not None and done.stop_reason is not None:
+            if model is not done.model:
+                raise UsageError(
+                    "fit: this trainer has fitted another model already, and this one was not trained. A trainer fits once: "
+                    "make a new Trainer for each model."
+                )
             warn("fit: this trainer has finished its run already, so nothing was done. Create a new Trainer to train again.")
             return done.result
         machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), runs="fit")

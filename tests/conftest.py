@@ -39,9 +39,6 @@ def listening_to_ctrl_c() -> None:
 
 # A slow machine is no failure; in CI every run makes the same examples.
 settings.register_profile(
-    "patient",
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    derandomize=bool(os.environ.get("CI")),
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("patient")

@@ -208,7 +208,7 @@ def enough_steps(steps: int) -> Guard:
 
 PERCENTAGES: tuple[float, ...] = (1.0, 1, 0.9, 0.7, 0.5, 0.34, 0.29, 0.25, 0.15)
 
-windows = st.integers(1, 4) | st.dictionaries(st.integers(0, 3), st.integers(1, 4), max_size=3)
+windows = st.integers(1, 4) | st.dictionaries(st.integers(0, 3), st.integers(1, 4), min_size=1, max_size=3)
 fractions_of_an_epoch = st.sampled_from([1.0, 0.95, 0.75, 0.5, 0.34, 0.25, 0.1, 0.01])
 early_stopping = st.sampled_from([None, False, True, *(EarlyStopping(patience=n) for n in range(4))])
 every = st.builds(Every, n=st.integers(1, 5), first=st.none() | st.integers(0, 4))

@@ -123,6 +123,7 @@ def test_the_rule_is_frozen() -> None:
         ("monitor", None),
         ("monitor", 3),
         ("min_delta", math.nan),
+        ("min_delta", 10**400),
         ("min_delta", math.inf),
         ("min_delta", "0.1"),
         ("min_delta", True),

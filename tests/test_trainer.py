@@ -21,6 +21,7 @@ from fsmtrain import (
     Guards,
     LightningModule,
     Machine,
+    ModelCheckpoint,
     Options,
     State,
     Trainer,
@@ -136,6 +137,24 @@ def test_a_second_fit_does_nothing_and_warns() -> None:
     assert caught[0].filename == __file__
     assert same_bits(weights(model), before)
     assert second.counters == first.counters
+
+
+def test_a_fit_of_another_model_with_a_finished_trainer_is_an_error() -> None:
+    trainer = trainer_of()
+    trainer.fit(WithLoaders())
+    with pytest.raises(UsageError, match="has fitted another model already, and this one was not trained"):
+        trainer.fit(Linear(), batches(4))
+
+
+def test_a_run_that_only_tests_says_nothing_of_checkpoints(recwarn: pytest.WarningsRecorder, tmp_path: Path) -> None:
+    """No validation is due in it, so that none is missing."""
+    rule = ModelCheckpoint(monitor="val_loss", dirpath=tmp_path)
+    trainer = trainer_of(early_stop_callback=True, callbacks=[rule], quiet=True)
+    model = WithLoaders()
+    trainer.test(model, batches(4))
+    trainer.validate(model, batches(4))
+    trainer_of(max_nb_epochs=0, callbacks=[rule], quiet=True).fit(model)
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_a_fit_that_failed_can_be_tried_again_with_the_same_trainer() -> None:

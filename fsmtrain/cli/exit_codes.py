@@ -19,7 +19,7 @@ from typing import TextIO
 from cyclopts import CycloptsError, UnknownOptionError
 
 from fsmtrain.errors import FsmtrainError
-from fsmtrain.flags.unknown_flags import OTHER_NAMES
+from fsmtrain.flags.unknown_flags import OTHER_NAMES, WAYS_OUT
 from fsmtrain.views.console.stderr import print_stderr
 
 EXIT_FAILED, EXIT_USAGE, EXIT_CTRL_C, EXIT_BROKEN_PIPE = 1, 2, 130, 141
@@ -93,6 +93,8 @@ def _other_name(error: UnknownOptionError) -> str:
             f"{typed}: there is no such flag. To stop after a number of steps pass --guards MODULE:NAME, the name of "
             f"Guards(stop=after_steps(...)), and --min_nb_epochs 0."
         )
+    if name in WAYS_OUT:
+        return f"{typed}: there is no such flag. {WAYS_OUT[name]}"
     flag = "no-resume-strict" if name == "resume_anyway" else OTHER_NAMES.get(name)
     return f"{typed}: there is no such flag. Its name here is --{flag}." if flag else ""
 

@@ -11,6 +11,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard
 from fsmtrain.errors import GuardError
 from fsmtrain.old_names import renamed_arguments
+from fsmtrain.plurals import a_type_of
 from fsmtrain.predicates import is_integer
 
 
@@ -57,6 +58,11 @@ class Guards:
                 raise GuardError(f"Guards(step={{{index!r}: ...}}): the key is an optimizer's index, so an int >= 0.")
 
 
+def is_numpy_bool(answer: object) -> bool:
+    """Return whether an answer is NumPy's bool, which comparisons with NumPy's numbers return. NumPy is not imported."""
+    return type(answer).__module__ == "numpy" and type(answer).__name__ in ("bool", "bool_")
+
+
 @frozen
 class Checked:
     """A user's guard that raises `GuardError` if it fails, returns no bool, or changes its arguments.
@@ -84,8 +90,10 @@ class Checked:
                 f"read them. Keep state of your own elsewhere."
             )
         if type(answer) is not bool:
+            if is_numpy_bool(answer):
+                return bool(answer)
             raise GuardError(
-                f"Guards({self.name}): the guard returned {answer!r}, a {type(answer).__name__}. It must return True or False. "
+                f"Guards({self.name}): the guard returned {answer!r}, {a_type_of(answer)}. It must return True or False. "
                 f"Wrap the result in bool(...)."
             )
         return answer

@@ -88,7 +88,8 @@ def batches_between_validations(options: Options, train: int | None) -> int:
         if train is not None and interval > train:
             raise SizesError(
                 f"val_check_interval={interval}: an epoch has {plural(train, 'batch')}, so validation would never be due. "
-                f"Pass an int <= {train}, or a fraction of the epoch such as val_check_interval=1.0."
+                f"Pass an int <= {train}, or a fraction of the epoch such as val_check_interval=1.0. To count batches over the "
+                f"epochs pass Guards(validate=guard), whose guard returns counters.batches_begun % {interval} == 0."
             )
         return interval
     if train is None:

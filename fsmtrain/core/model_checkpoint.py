@@ -14,7 +14,7 @@ from fsmtrain.core.interval_guards import every_n_batches, every_n_epochs, every
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard
 from fsmtrain.errors import OptionsError
-from fsmtrain.predicates import is_integer, is_real
+from fsmtrain.predicates import is_finite, is_integer
 
 
 def _count(instance: object, attribute: Attribute[int | None], value: object) -> None:
@@ -65,8 +65,10 @@ class ModelCheckpoint:
             raise OptionsError(f"ModelCheckpoint(mode={self.mode!r}): must be 'min' (smaller is better) or 'max' (larger).")
         if not is_integer(self.save_top_k) or (self.save_top_k < 1 and self.save_top_k != -1):
             raise OptionsError(f"ModelCheckpoint(save_top_k={self.save_top_k!r}): must be an int >= 1, or -1 to keep all.")
-        if self.every_n_seconds is not None and (not is_real(self.every_n_seconds) or not self.every_n_seconds > 0):
-            raise OptionsError(f"ModelCheckpoint(every_n_seconds={self.every_n_seconds!r}): must be a number > 0, or None.")
+        if self.every_n_seconds is not None and (not is_finite(self.every_n_seconds) or self.every_n_seconds <= 0):
+            raise OptionsError(
+                f"ModelCheckpoint(every_n_seconds={self.every_n_seconds!r}): must be a finite number > 0, or None."
+            )
 
     @property
     def has_interval(self) -> bool:

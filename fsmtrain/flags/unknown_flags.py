@@ -17,7 +17,7 @@ C = TypeVar("C", bound="type[AttrsInstance]")
 _NAMES_ELSEWHERE = {
     "accumulate_grad_batches": ("accumulate_grad", "gradient_accumulation_steps"),
     "check_val_every_n_epoch": ("val_check_every_n_epoch",),
-    "device": ("accelerator", "devices", "gpus"),
+    "device": ("accelerator", "auto_select_gpus", "devices", "gpus", "num_gpus", "tpu_cores"),
     "distributed_backend": ("strategy",),
     "early_stop_callback": ("early_stopping",),
     "gradient_clip_val": ("gradient_clip", "max_grad_norm"),
@@ -25,18 +25,80 @@ _NAMES_ELSEWHERE = {
     "max_nb_epochs": ("epochs", "max_epochs", "max_num_epochs", "num_train_epochs"),
     "min_nb_epochs": ("min_epochs", "min_num_epochs"),
     "nb_sanity_val_steps": ("num_sanity_val_steps",),
-    "on_nonfinite": ("nan_policy",),
+    "on_nonfinite": ("nan_policy", "print_nan_grads", "terminate_on_nan"),
     "overfit_pct": ("overfit_batches",),
-    "precision": ("amp_level", "use_amp"),
-    "progress_bar": ("enable_progress_bar", "show_progress_bar"),
+    "precision": ("amp_backend", "amp_level", "use_amp"),
+    "progress_bar": ("enable_progress_bar", "progress_bar_refresh_rate", "show_progress_bar"),
+    "quiet": ("enable_model_summary", "weights_summary"),
+    "resume": ("ckpt_path", "resume_from_checkpoint"),
     "run_name": ("name",),
-    "runs_dir": ("default_root_dir", "log_dir", "output_dir", "run_dir"),
+    "runs_dir": ("default_root_dir", "default_save_path", "log_dir", "output_dir", "run_dir", "weights_save_path"),
     "test_percent_check": ("limit_test_batches",),
     "train_percent_check": ("limit_train_batches",),
     "truncated_bptt_steps": ("tbptt_steps",),
     "val_percent_check": ("limit_val_batches",),
 }
 OTHER_NAMES = {other: name for name, others in _NAMES_ELSEWHERE.items() for other in others}
+
+_ONE_DEVICE = "A run uses one device: device='cuda'."
+_RECORDED = "A run records each batch's metrics, and does not wait for them."
+_TORCH_SETTING = "Set it in torch before the run"
+_FRESH_LOADERS = (
+    "To make the train loader anew for each epoch, pass an object whose __iter__ returns iter(DataLoader(...)); it is iterated "
+    "over once an epoch."
+)
+
+_FRACTION = "It is a fraction of the batches, as in {0}=0.1."
+_ONE_NAME = "It names one device, as in device='cuda:0'."
+
+# What else is different about a flag under its name elsewhere.
+_NOTES = {
+    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches"), _FRACTION),
+    **dict.fromkeys(("accelerator", "auto_select_gpus", "devices", "gpus", "num_gpus", "tpu_cores"), _ONE_NAME),
+    **dict.fromkeys(("print_nan_grads", "terminate_on_nan"), "Pass on_nonfinite='raise'."),
+}
+
+# What to do instead of a flag of other trainers that has no counterpart here.
+WAYS_OUT = {
+    "auto_lr_find": "Runs with several learning rates do it: each is recorded, and fsmtrain report shows their curves.",
+    "auto_scale_batch_size": "An out-of-memory error names the batch and its size.",
+    "barebones": "Pass runs_dir=None, quiet=True, nb_sanity_val_steps=0.",
+    "benchmark": f"{_TORCH_SETTING}: torch.backends.cudnn.benchmark = True.",
+    "checkpoint_callback": "Checkpoints are saved only with callbacks=[ModelCheckpoint(...)].",
+    "detect_anomaly": "on_nonfinite='raise' names the batch; for the operation use torch.autograd.set_detect_anomaly(True).",
+    "deterministic": f"{_TORCH_SETTING}: torch.use_deterministic_algorithms(True).",
+    "enable_autolog_hparams": "Hyperparameters are those of save_hyperparameters().",
+    "enable_checkpointing": "Checkpoints are saved only with callbacks=[ModelCheckpoint(...)].",
+    "fast_dev_run": "For a quick trial pass max_nb_epochs=1, train_percent_check=0.01, val_percent_check=0.01, runs_dir=None.",
+    "flush_logs_every_n_steps": _RECORDED,
+    "gradient_clip_algorithm": "gradient_clip_val clips the norm. To clip values call torch.nn.utils.clip_grad_value_ in an "
+    "override of optimizer_step.",
+    "inference_mode": "Validation and test run under torch.no_grad().",
+    "limit_predict_batches": "There is no prediction loop: call the model on your batches.",
+    "log_every_n_steps": _RECORDED,
+    "log_gpu_memory": "Call torch.cuda.max_memory_allocated() in a hook, and self.log it.",
+    "log_save_interval": _RECORDED,
+    "max_time": "Call trainer.stop() in a callback's on_batch_end once the time is over.",
+    "min_steps": "min_nb_epochs delays a stop, in epochs; or let Guards(stop=after_steps(n)) wait for the steps.",
+    "model_registry": "It belongs to a service; see trainer.save_checkpoint for the weights.",
+    "move_metrics_to_cpu": "Metrics are averaged where they are, and copied to the host without waiting.",
+    "multiple_trainloader_mode": "A run has one train loader: combine several in an iterable of your own.",
+    "nb_gpu_nodes": _ONE_DEVICE,
+    "num_nodes": _ONE_DEVICE,
+    "num_processes": _ONE_DEVICE,
+    "plugins": "There are none. precision and device are flags.",
+    "prepare_data_per_node": _ONE_DEVICE,
+    "process_position": "There is one progress bar.",
+    "profiler": "machine.times has the time in each state; for single operations use torch.profiler around fit.",
+    "reload_dataloaders_every_epoch": _FRESH_LOADERS,
+    "reload_dataloaders_every_n_epochs": _FRESH_LOADERS,
+    "replace_sampler_ddp": _ONE_DEVICE,
+    "row_log_interval": _RECORDED,
+    "stochastic_weight_avg": "Update a torch.optim.swa_utils.AveragedModel in a callback's on_epoch_end.",
+    "sync_batchnorm": _ONE_DEVICE,
+    "track_grad_norm": "Compute the norm in an override of optimizer_step, and self.log it.",
+    "use_distributed_sampler": _ONE_DEVICE,
+}
 
 
 def explain_unknown_flags(cls: C) -> C:
@@ -63,8 +125,12 @@ def _no_such_flag(name: str, value: object, known: set[str]) -> str:
         )
     if name == "resume_anyway" and "resume_strict" in known:
         return f"{name}={value!r}: there is no such flag. Its name here is resume_strict; pass resume_strict={not value}."
-    if name in OTHER_NAMES:
-        return f"{name}={value!r}: there is no such flag. Its name here is {OTHER_NAMES[name]}."
+    if name in WAYS_OUT:
+        return f"{name}={value!r}: there is no such flag. {WAYS_OUT[name]}"
+    here = OTHER_NAMES.get(name)
+    if here is not None:
+        note = "It is an argument of Trainer." if here not in known else _NOTES.get(name, "").format(here)
+        return f"{name}={value!r}: there is no such flag. Its name here is {here}. {note}".rstrip()
     similar = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.65)
     if similar:
         return f"{name}={value!r}: there is no such flag. Did you mean {similar[0]}?"

@@ -13,7 +13,7 @@ from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import OptionsError
 from fsmtrain.flags.frozen_dict import FrozenDict
 from fsmtrain.flags.precision_values import PRECISIONS
-from fsmtrain.predicates import is_integer, is_real
+from fsmtrain.predicates import is_finite, is_integer, is_real
 
 Validator = Callable[[object, "Attribute[Any]", object], None]
 
@@ -49,6 +49,11 @@ def integer(minimum: int | None, example: int, unit: str) -> Validator:
 def accumulation(_: object, flag: Attribute[Any], value: object) -> None:
     """Validate a number of batches for each step, or a dict from first epochs to such numbers."""
     if isinstance(value, Mapping):
+        if not value:
+            raise OptionsError(
+                f"{flag.name}={{}}: the dict names no epoch. Pass {{first epoch: batches}}, as in {{0: 1, 4: 2}}, or 1 for no "
+                f"accumulation."
+            )
         for epoch, length in value.items():
             if not is_integer(epoch) or epoch < 0:
                 raise OptionsError(
@@ -98,7 +103,7 @@ def early_stopping(_: object, flag: Attribute[Any], value: object) -> None:
 
 def clipping(_: object, flag: Attribute[Any], value: object) -> None:
     """Validate a norm of gradients."""
-    if value is not None and (not is_real(value) or not value >= 0):
+    if value is not None and value != math.inf and (not is_finite(value) or value < 0):
         raise OptionsError(
             f"{flag.name}={value!r}: the largest norm of the gradients, so it must be a number >= 0. 0 or None: no clipping."
         )

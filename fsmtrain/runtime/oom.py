@@ -20,6 +20,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
 from fsmtrain.errors import OutOfMemoryError
 from fsmtrain.options import Options
+from fsmtrain.plurals import a_type_of
 from fsmtrain.runtime.nested_tensors import named_tensors
 from fsmtrain.runtime.run_state import RunComponents, RunState
 
@@ -100,7 +101,7 @@ def describe_shapes(batch: Any) -> str:
     """
     described = [_describe(name, tensor) for name, tensor in islice(named_tensors(batch), MAX_LISTED_TENSORS + 1)]
     described[MAX_LISTED_TENSORS:] = ["..."] * (len(described) > MAX_LISTED_TENSORS)
-    return ", ".join(described) or f"no tensors, a {type(batch).__name__}"
+    return ", ".join(described) or f"no tensors, {a_type_of(batch)}"
 
 
 def _describe(name: str, tensor: Tensor) -> str:

@@ -77,6 +77,11 @@ def test_train_batches_are_the_percentage_of_the_loader() -> None:
     assert limits(45, train_percent_check=1).train_batches == 45
 
 
+def test_an_interval_longer_than_the_epoch_is_refused_with_the_guard_that_counts_over_epochs() -> None:
+    with pytest.raises(SizesError, match=r"Guards\(validate=guard\), whose guard returns counters.batches_begun % 10 == 0"):
+        limits(4, val=1, val_check_interval=10)
+
+
 def test_each_evaluation_loader_is_cut_by_itself() -> None:
     cut = limits(val=[2, 6], val_percent_check=0.5, test=[8, 2, 3], test_percent_check=0.5)
     assert (cut.val_loaders, cut.val_batches) == ((1, 3), 4)

@@ -153,11 +153,7 @@ class Search:
     def pass_lengths(self) -> dict[State, int]:
         """Return the batches of each pass, 0 if a stream is among its loaders."""
         limits = self.limits
-        return {
-            State.SANITY_VAL: limits.sanity_batches,
-            State.VAL_CHECK: limits.val_batches,
-            State.TEST: limits.test_batches,
-        }
+        return {State.SANITY_VAL: limits.sanity_batches, State.VAL_CHECK: limits.val_batches, State.TEST: limits.test_batches}
 
     def patience(self, state: State, counters: Counters, before: Lasting) -> tuple[bool, ...]:
         """Yield whether patience may be exhausted: the metric arrives at the end of a validation."""

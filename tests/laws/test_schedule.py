@@ -349,11 +349,7 @@ def test_the_dict_form_takes_effect_at_its_epochs_and_is_one_before_its_first_ke
 
 
 def test_a_short_last_window_of_a_stream_is_rescaled_at_its_step() -> None:
-    case = Case(
-        options=Options(accumulate_grad_batches=4, max_nb_epochs=1),
-        sizes=Sizes(train=None),
-        script=Script(train=(6,)),
-    )
+    case = Case(options=Options(accumulate_grad_batches=4, max_nb_epochs=1), sizes=Sizes(train=None), script=Script(train=(6,)))
     visits = list(case.visits())
     assert [v.loss_scale for v in visits if v.state is State.BACKWARD] == [0.25] * 6
     assert [v.gradient_scale for v in visits if v.state is State.STEP] == [1.0, 2.0]
@@ -566,11 +562,7 @@ def test_a_stop_waits_until_no_optimizer_has_a_window_open() -> None:
 
 
 def test_a_stop_guard_acts_only_when_enough_epochs_are_done() -> None:
-    case = Case(
-        options=Options(min_nb_epochs=2, max_nb_epochs=9),
-        sizes=Sizes(train=3),
-        replaced=Replaced(stop=8),
-    )
+    case = Case(options=Options(min_nb_epochs=2, max_nb_epochs=9), sizes=Sizes(train=3), replaced=Replaced(stop=8))
     ends = [(v.current_epoch, v.batch_nb) for v in case.visits() if v.state is State.EPOCH_END]
     assert ends == [(0, 2), (1, 2), (2, 1)]
 

@@ -90,8 +90,7 @@ def test_time_is_looked_at_when_a_batch_is_fetched(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"monitor": ""}, {"mode": "least"}, {"save_top_k": 0}, {"every_n_steps": 0}, {"every_n_seconds": -1}],
+    "wrong", [{"monitor": ""}, {"mode": "least"}, {"save_top_k": 0}, {"every_n_steps": 0}, {"every_n_seconds": -1}]
 )
 def test_what_has_no_meaning_is_refused(wrong: Any) -> None:
     [name] = wrong

@@ -334,6 +334,20 @@ def test_marks_of_the_language_in_a_name_do_no_harm(draw: Draw) -> None:
     assert len(drawing.arrows) == len(read_drawing(draw, Loop(Options(), Sizes(train=9, val=[1]))).arrows)
 
 
+@pytest.mark.parametrize("mark", [":::", "::::", "%%", "%%{"])
+def test_mermaid_gets_its_own_marks_as_character_codes(mark: str) -> None:
+    """In the text of an edge, three colons begin a style and two percent signs a comment."""
+
+    def own(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        return bool(counters.batch_nb)
+
+    own.__name__ = f"every{mark}second: 50%"
+    text = mermaid(Loop(Options(), Sizes(train=9, val=[1]), guards=Guards(validate=own)).spec)
+    edges = [line for line in text.splitlines() if "-->" in line]
+    assert mark.rstrip("{") not in "".join(edges)
+    assert any(own.__name__ in _unescaped(line).replace("<br/>", " ") for line in edges)
+
+
 def known_at(limits: Limits, counters: Counters, signals: Signals) -> dict[tuple[str, str], Fact]:
     """All that there is to know of one moment of a run."""
     known: dict[tuple[str, str], Fact] = {}

@@ -179,10 +179,11 @@ def missing_metric_findings(loop: LoopSpec) -> Iterator[Finding]:
     waiting = ["early_stop_callback"] if loop.options.early_stopping is not None else []
     waiting += [f"scheduler {index}" for index, schedule in enumerate(loop.sizes.schedulers) if schedule.needs_validation]
     for about in waiting:
+        way_out = "" if "scheduler" in about else " To stop by a metric of training, call self.trainer.stop() in on_epoch_end."
         yield warning(
             about,
-            "it will never act: there is nothing to validate, so its metric is missing. It needs a val loader, a "
-            "validation_step and val_percent_check > 0.",
+            f"it will never act: there is nothing to validate, so its metric is missing. It needs a val loader, a "
+            f"validation_step and val_percent_check > 0.{way_out}",
         )
 
 

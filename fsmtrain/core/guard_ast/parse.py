@@ -19,6 +19,7 @@ from fsmtrain.core.custom_guards import Checked
 from fsmtrain.core.guard_ast.expressions import RECORDS, Apply, Expression, Field, Opaque, Value, is_boolean
 from fsmtrain.core.guard_ast.source import Function, Source, UnreadableError, find_source
 from fsmtrain.core.transition_guards import Guard
+from fsmtrain.errors import GuardError
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
@@ -144,6 +145,11 @@ class ExpressionParser:
             case ast.Subscript(value=ast.Attribute() as whole, slice=index):
                 base, at = self.parse(whole), self.parse(index)
                 if isinstance(base, Field) and isinstance(at, Value):
+                    if isinstance(at.value, bool):
+                        raise GuardError(
+                            f"{self.function.__name__}: `{ast.unparse(node)}` has a bool as the index of an optimizer. "
+                            f"It is an int, from 0."
+                        )
                     return Field(base.record, f"{base.name}[{at.value}]")
             case ast.Name(id=name) if name in self.values:
                 return self.values[name]

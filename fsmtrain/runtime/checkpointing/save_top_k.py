@@ -55,7 +55,11 @@ def split_callbacks(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[
     callbacks = tuple(callbacks)
     rules = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
     if len(rules) > 1:
-        raise OptionsError(f"callbacks: there are {len(rules)} ModelCheckpoints. A run saves by one rule: pass one.")
+        raise OptionsError(
+            f"callbacks: there are {len(rules)} ModelCheckpoints, but a run saves by one rule. One can rank by a metric and "
+            f"save at intervals: ModelCheckpoint(monitor='val_loss', save_top_k=3, every_n_steps=1000). For the best weights "
+            f"by a second metric call trainer.save_checkpoint(path) in a callback's on_validation_end."
+        )
     if rules and guards.save is not None:
         raise OptionsError("callbacks: a ModelCheckpoint and Guards(save=...) both decide when to save. Pass one of them.")
     return tuple(callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)), rules[0] if rules else None

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 from attrs import define, field
 
 from fsmtrain.errors import ModelError
+from fsmtrain.plurals import a_type_of
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, scalar_of
 
 
@@ -42,7 +43,7 @@ def logged_scalar(name: object, value: Any) -> Scalar:
     if scalar is None:
         shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
         raise ModelError(
-            f"log({name!r}, ...): the value is a {type(value).__name__}{shape}. A metric is a number, or a tensor with one "
+            f"log({name!r}, ...): the value is {a_type_of(value)}{shape}. A metric is a number, or a tensor with one "
             f"element: reduce it, say with .mean()."
         )
     return scalar

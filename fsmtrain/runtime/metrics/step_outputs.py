@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 from torch import Tensor
 
 from fsmtrain.errors import MetricError, ModelError
+from fsmtrain.plurals import a_type_of
 
 Scalar = Tensor | float
 Metrics = dict[str, Scalar]
@@ -36,7 +37,7 @@ def loss_of(output: Any) -> Tensor:
         elif isinstance(output, Mapping):
             what = f"a dict without a loss tensor (its keys: {', '.join(map(repr, output)) or 'none'})"
         else:
-            what = f"a {type(output).__name__}"
+            what = a_type_of(output)
         raise ModelError(
             f"training_step returned {what}. It must return the loss, a tensor, or a dict with the loss under 'loss'."
         )

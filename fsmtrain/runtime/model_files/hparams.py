@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from fsmtrain.errors import ModelError, UsageError
+from fsmtrain.plurals import a_type_of
 
 
 class HParams(argparse.Namespace):
@@ -51,7 +52,7 @@ def hparams_to_dict(hparams: Any) -> dict[str, Any]:
     for name, value in values.items():
         if not _is_plain(value):
             raise ModelError(
-                f"hparams: {name}={value!r} is a {type(value).__name__}, which cannot be saved as plain data. Use numbers, "
+                f"hparams: {name}={value!r} is {a_type_of(value)}, which cannot be saved as plain data. Use numbers, "
                 f"strings, None, and lists and dicts of them; keep other objects in other attributes of the model."
             )
     return values

@@ -17,7 +17,7 @@ from attrs import frozen
 from torch import Tensor
 
 from fsmtrain.errors import CheckpointError, CodecError, ModelError
-from fsmtrain.plurals import plural
+from fsmtrain.plurals import a_type_of, plural
 from fsmtrain.runtime.checkpoint_files.checked_io import error_text
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.model_files.hparams import hparams_to_dict
@@ -108,7 +108,7 @@ def parse_checkpoint(source: Path, content: Any) -> ParsedCheckpoint:
         CheckpointError: It has no weights.
     """
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{source}: contains a {type(content).__name__}, not a dict with a state_dict.")
+        raise CheckpointError(f"{source}: contains {a_type_of(content)}, not a dict with a state_dict.")
     name, weights = _weights(source, content)
     rest = {} if name is None else {key: value for key, value in content.items() if key != name}
     hparams, unsupported = _pop_hparams(rest)

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ConstantLR, LinearLR, LRScheduler, OneCycle
 
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.errors import ModelError
+from fsmtrain.plurals import a_type_of
 from fsmtrain.predicates import is_integer
 
 ACCEPTED_FORMS = (
@@ -21,6 +22,10 @@ ACCEPTED_FORMS = (
     "'frequency': n, 'monitor': name}."
 )
 
+_AFTER_EACH_VALIDATION = (
+    "To step it after every validation, several times an epoch, do not return it, but call scheduler.step(metrics['val_loss']) "
+    "in a callback's on_validation_end; with its state_dict as the callback's, it is saved and resumed."
+)
 
 _TORCH_ZERO_GRAD = Optimizer.zero_grad
 
@@ -149,22 +154,24 @@ def _scheduler_config(returned: Any, optimizers: Sequence[Optimizer]) -> Schedul
         raise ModelError(f"configure_optimizers: a scheduler's dict has the unknown key {unknown[0]!r}. {ACCEPTED_FORMS}")
     scheduler = options.get("scheduler")
     if not isinstance(scheduler, LRScheduler):
-        raise ModelError(f"configure_optimizers returned {scheduler!r} as a scheduler. {ACCEPTED_FORMS}")
+        raise ModelError(_not_a_scheduler(scheduler))
     owner = next((i for i, optimizer in enumerate(optimizers) if scheduler.optimizer is optimizer), None)
     name = type(scheduler).__name__
     if owner is None:
         raise ModelError(f"configure_optimizers returned a {name} of an optimizer that it did not return. Return that one too.")
     interval, frequency = options.get("interval", "epoch"), options.get("frequency", 1)
+    is_plateau = isinstance(scheduler, ReduceLROnPlateau)
     if interval not in ("epoch", "step"):
-        raise ModelError(f"configure_optimizers: {name} has interval={interval!r}; it must be 'epoch' or 'step'.")
+        way_out = f" {_AFTER_EACH_VALIDATION}" if is_plateau else ""
+        raise ModelError(f"configure_optimizers: {name} has interval={interval!r}; it must be 'epoch' or 'step'.{way_out}")
     if not is_integer(frequency) or frequency < 1:
         raise ModelError(
             f"configure_optimizers: {name} has frequency={frequency!r}; it must be a number of {interval}s, an int >= 1."
         )
-    is_plateau = isinstance(scheduler, ReduceLROnPlateau)
     if is_plateau and interval == "step":
         raise ModelError(
-            f"configure_optimizers: {name} has interval='step'; its metric comes from a validation. Use interval='epoch'."
+            f"configure_optimizers: {name} has interval='step'; its metric comes from a validation. Use interval='epoch'. "
+            f"{_AFTER_EACH_VALIDATION}"
         )
     monitor = (options.get("monitor") or "val_loss") if is_plateau else None
     schedule = Schedule(
@@ -176,6 +183,17 @@ def _scheduler_config(returned: Any, optimizers: Sequence[Optimizer]) -> Schedul
         raises_after_end=isinstance(scheduler, OneCycleLR),
     )
     return SchedulerConfig(scheduler, schedule, monitor)
+
+
+def _not_a_scheduler(returned: object) -> str:
+    """Return the message about something that is no scheduler of torch's."""
+    if not callable(getattr(returned, "step", None)):
+        return f"configure_optimizers returned {returned!r} as a scheduler. {ACCEPTED_FORMS}"
+    return (
+        f"configure_optimizers returned {a_type_of(returned)} as a scheduler, which is not one of torch.optim.lr_scheduler. "
+        f"Do not return it, but call its step() in a hook: after each epoch in on_epoch_end, after each batch in on_batch_end. "
+        f"In a callback with its state_dict and load_state_dict, it is saved and resumed."
+    )
 
 
 def _scheduler_length(scheduler: LRScheduler) -> int | None:

@@ -55,4 +55,5 @@ def _note(state: State, lines: list[str]) -> Iterator[str]:
 
 
 def _escape(line: str) -> str:
-    return re.sub(r'[#;<>"&]', lambda mark: f"#{ord(mark[0])};", line)
+    """Return a line with what Mermaid would take for its own syntax, such as ``:::`` or ``%%``, as character codes."""
+    return re.sub(r'[#;<>"&]|:{3,}|%{2,}', lambda mark: "".join(f"#{ord(character)};" for character in mark[0]), line)

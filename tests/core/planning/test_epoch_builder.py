@@ -57,13 +57,7 @@ def test_saves_come_out_the_same_one_by_one_and_in_repetitions_of_repetitions(
         later += drifts  # those behind one that comes later do so too
         marks.append((nb, 60 + later))
     ends = [] if last is None else [55 + last]
-    top, outer, inner, around, within = (
-        an_epoch(),
-        an_epoch(),
-        an_epoch(),
-        Repetitions(0),
-        Repetitions(1),
-    )
+    top, outer, inner, around, within = (an_epoch(), an_epoch(), an_epoch(), Repetitions(0), Repetitions(1))
     for nb, wide in marks:
         inner.saves.add(AffineInt(AffineInt(nb, wide, around), 12, within))
     outer.repeat(inner, times)

@@ -145,11 +145,7 @@ def test_of_more_than_twelve_kinds_of_epochs_the_rest_is_counted(kinds: int, mor
         (12, 3, ["epochs 0 to 1, 3 to 4, 6 to 7, 9 to 10", "epochs 2, 5, 8, 11"]),
         (13, 3, ["epochs 0 to 1, 3 to 4, 6 to 7, 9 to 10, 12", "epochs 2, 5, 8, 11"]),
         (15, 3, ["epochs 0 to 1, 3 to 4, 6 to 7, 9 to 10, 12 to 13", "epochs 2, 5, 8, 11, 14"]),
-        (
-            21,
-            3,
-            ["epochs 0 to 1, 3 to 4, 6 to 7, 9 to 10, 12 to 13, 15 to 16, 18 to 19", "epochs 2, 5, 8, 11, ..., 20"],
-        ),
+        (21, 3, ["epochs 0 to 1, 3 to 4, 6 to 7, 9 to 10, 12 to 13, 15 to 16, 18 to 19", "epochs 2, 5, 8, 11, ..., 20"]),
         (30, 3, ["epochs 0 to 1, 3 to 4, 6 to 7, 9 to 10, 12 to 13, 15 to 16, ..., 27 to 28", "epochs 2, 5, 8, 11, ..., 29"]),
         (2001, 1000, ["epochs 0 to 998, 1,000 to 1,998, 2,000", "epochs 999, 1,999"]),
     ],

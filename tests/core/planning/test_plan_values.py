@@ -224,11 +224,7 @@ def test_equal_epochs_are_planned_once() -> None:
 
 @pytest.mark.parametrize(
     ("guards", "steps"),
-    [
-        (Guards(stop=after_batches(25)), 25),
-        (Guards(stop=after_steps(17)), 17),
-        (Guards(step={0: every_n_batches(4)}), 10 * 3),
-    ],
+    [(Guards(stop=after_batches(25)), 25), (Guards(stop=after_steps(17)), 17), (Guards(step={0: every_n_batches(4)}), 10 * 3)],
 )
 def test_user_guards_are_called_for_a_plan(guards: Guards, steps: int) -> None:
     assert plan(Options(max_nb_epochs=10, min_nb_epochs=0), train=10, guards=guards).optimizer_steps == (steps,)

@@ -336,10 +336,7 @@ def test_a_generator_for_the_sanity_pass_and_the_validation_is_an_error() -> Non
         trained(Quiet(), Listed(2), (i for i in range(3)), max_nb_epochs=1)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"train_percent_check": 0.5}, {"overfit_pct": 1.0}, {"overfit_pct": 0.5}],
-)
+@pytest.mark.parametrize("options", [{"train_percent_check": 0.5}, {"overfit_pct": 1.0}, {"overfit_pct": 0.5}])
 def test_no_part_of_a_stream_can_be_taken(options: dict[str, Any]) -> None:
     with pytest.raises(SizesError, match="has no length"):
         machine_of(Numbers(), Unsized(3), **options)

@@ -39,6 +39,30 @@ def shape(found: OptimizerSetup) -> tuple[list[str], list[tuple[str, int, str, i
     ]
 
 
+class Warmup:
+    """A scheduler that is not torch's."""
+
+    def step(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_scheduler_that_is_not_torchs_is_refused_with_the_hooks_that_can_step_it(wrapped: bool) -> None:
+    scheduler: Any = {"scheduler": Warmup(), "interval": "step"} if wrapped else Warmup()
+    with pytest.raises(ModelError, match=r"returned a Warmup as a scheduler.* call its step.. in a hook: .*on_epoch_end"):
+        parse_configure_optimizers(([sgd()], [scheduler]))
+    with pytest.raises(ModelError, match=r"returned 3 as a scheduler\. It may return"):
+        parse_configure_optimizers(([sgd()], [3]))
+
+
+@pytest.mark.parametrize("interval", ["validation", "check", "val", "step"])
+def test_a_plateau_scheduler_of_each_validation_is_refused_with_the_hook_that_can_step_it(interval: str) -> None:
+    optimizer = sgd()
+    scheduler = {"scheduler": ReduceLROnPlateau(optimizer), "interval": interval}
+    with pytest.raises(ModelError, match=r"scheduler.step\(metrics\['val_loss'\]\) in a callback's on_validation_end"):
+        parse_configure_optimizers(([optimizer], [scheduler]))
+
+
 # ---- every form
 
 

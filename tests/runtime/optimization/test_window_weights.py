@@ -227,13 +227,7 @@ def test_gradients_are_clipped_after_they_have_become_a_mean() -> None:
     """The mean of four unit vectors has the norm 1/2, which a limit of 1 leaves alone, and one of 1/4 halves."""
     for clip, expected in ((1.0, 0.25), (0.25, 0.125)):
         model = Measured()
-        trained(
-            model,
-            loader(4, []),
-            max_nb_epochs=1,
-            gradient_clip_val=clip,
-            guards=Guards(step={0: every_n_batches(4)}),
-        )
+        trained(model, loader(4, []), max_nb_epochs=1, gradient_clip_val=clip, guards=Guards(step={0: every_n_batches(4)}))
         [(_, _, found)] = model.steps
         assert list(found.values()) == pytest.approx([expected] * 4, rel=1e-5)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fsmtrain.errors import CodecError
+from fsmtrain.plurals import a_type_of
 from fsmtrain.runtime.checkpoint_files import strict_json
 from fsmtrain.runtime.checkpoint_files.codec.codec_common import FACTORIES, MAX_DEPTH, describe_type, float_to_text
 from fsmtrain.runtime.checkpoint_files.tensors import numpy_arrays
@@ -74,7 +75,7 @@ class Encoder:
 
     def _encode_container(self, value: Any, path: TreePath, depth: int) -> Any:
         if id(value) in self._inside:
-            raise CodecError(f"{path}: a {type(value).__name__} that contains itself cannot be saved.")
+            raise CodecError(f"{path}: {a_type_of(value)} that contains itself cannot be saved.")
         if depth == MAX_DEPTH:
             raise CodecError(f"{path}: values nested in more than {MAX_DEPTH} containers cannot be saved.")
         self._inside.add(id(value))
