@@ -49,6 +49,10 @@ class UsageError(FsmtrainError, RuntimeError):
     """A call that is not possible now, such as a test before there is a model; or a wrong argument."""
 
 
+class CopyError(FsmtrainError, TypeError):
+    """A value cannot be copied or pickled: it is a run, or it holds a function that no other process finds by its name."""
+
+
 class RenamedError(FsmtrainError, AttributeError, TypeError):
     """An old name of this package, as an attribute or a keyword. The message has the new name."""
 

@@ -54,6 +54,10 @@ class Loop:
     def _make_spec(self) -> LoopSpec:
         return LoopSpec(self.options, self.sizes, guards=self.guards, hook=self.hook)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what the loop was made from."""
+        return _make_loop, (self.options, self.sizes, self.guards, self.hook)
+
     @property
     def limits(self) -> Limits:
         """Options and sizes as whole numbers."""
@@ -119,6 +123,10 @@ class Loop:
         from fsmtrain.views.diagrams import formats
 
         return formats.mime_bundle(self.spec, repr(self))
+
+
+def _make_loop(options: Options, sizes: Sizes, guards: Guards, hook: Expression | None) -> Loop:
+    return Loop(options, sizes, guards=guards, hook=hook)
 
 
 def plan(options: Options, *, guards: Guards | None = None, **sizes: Any) -> Plan:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 import torch
 from attrs import evolve
@@ -27,7 +27,16 @@ from fsmtrain.core.planning.plan_values import Plan
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason, stop_reason
 from fsmtrain.core.trace import Trace, Transition, where
-from fsmtrain.errors import CheckpointError, GuardError, ModelError, OutOfMemoryError, RenamedError, ResumeError, UsageError
+from fsmtrain.errors import (
+    CheckpointError,
+    CopyError,
+    GuardError,
+    ModelError,
+    OutOfMemoryError,
+    RenamedError,
+    ResumeError,
+    UsageError,
+)
 from fsmtrain.loop import Loop
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.options import Options
@@ -151,9 +160,12 @@ class Machine:
                 raise GuardError(f"{finding.about}: {finding.text}")
             warn(f"{finding.about}: {finding.text}")
 
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """A run is not copied: a copy, or a pickle, of a model that knows its machine has None in its place."""
-        return type(None), ()
+    def __reduce__(self) -> NoReturn:
+        raise CopyError(
+            "a machine cannot be copied or pickled: it is one run, with its loaders and files. Build another one, with a copy "
+            "of the model: build(options, copy.deepcopy(machine.model)). To continue this run in another process save it with "
+            "ModelCheckpoint, and resume there."
+        )
 
     # ---- running
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from attrs import field, fields, frozen
 
+from fsmtrain.copies import require_picklable
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import OptionsError
 from fsmtrain.flags import validate_flag_values as valid
@@ -116,6 +118,32 @@ class Options:
                 f"min_nb_epochs={self.min_nb_epochs}, max_nb_epochs={self.max_nb_epochs}: the minimum is greater than the "
                 f"maximum. Lower min_nb_epochs or raise max_nb_epochs."
             )
+
+    def __copy__(self) -> Self:
+        return self._with_state(self._flags())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy everything but the loggers: like a file, both objects write to the same one."""
+        memo |= {id(logger): logger for logger in self.loggers}
+        return self._with_state(copy.deepcopy(self._flags(), memo))
+
+    def __getstate__(self) -> dict[str, Any]:
+        for logger in self.loggers:
+            require_picklable(logger, "logger", "Leave logger out, and pass it where the copy is used.")
+        return self._flags()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+    def _flags(self) -> dict[str, Any]:
+        """Return all fields that a caller passes, and the attributes that a subclass may have added."""
+        return {f.name: getattr(self, f.name) for f in fields(type(self)) if f.init} | getattr(self, "__dict__", {})
+
+    def _with_state(self, state: dict[str, Any]) -> Self:
+        other = object.__new__(type(self))
+        other.__setstate__(state)
+        return other
 
     def plain(self) -> Options:
         """Return these flags as `Options`, without the fields of a subclass."""

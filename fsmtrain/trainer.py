@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Self, Unpack
 
 from attrs import define, field, frozen
 from torch import nn
 
+from fsmtrain.copies import require_picklable
 from fsmtrain.core.custom_guards import Guards
-from fsmtrain.errors import ResumeError, UsageError
+from fsmtrain.errors import CopyError, ResumeError, UsageError
 from fsmtrain.flags.unknown_flags import explain_unknown_flags
 from fsmtrain.machine import Machine
 from fsmtrain.options import Options
@@ -35,9 +37,12 @@ class _Runs:
 
 
 @explain_unknown_flags
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, getstate_setstate=False)
 class Trainer(Options):
     """Fit, test and validate models with the documented flags, which are those of `Options`.
+
+    A copy or a pickle of a trainer is a trainer with the same flags, guards and callbacks that has not run anything yet.
+    ``copy.deepcopy`` copies the callbacks, too; loggers are shared.
 
     Args:
         guards: Your own decisions, in place of built-in ones.
@@ -59,9 +64,24 @@ class Trainer(Options):
     resume_strict: bool = True
     _runs: _Runs = field(factory=_Runs, init=False, repr=False)
 
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Copy and pickle as None: a copy or pickle of a model with a trainer must not contain its runs."""
-        return type(None), ()
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        for callback in self.callbacks:
+            try:
+                copy.deepcopy(callback, memo)  # the memo keeps the copy for the trainer's
+            except Exception as error:  # any: the callback's own methods are called
+                raise CopyError(
+                    f"callbacks: {callback!r} cannot be copied: {error}. Give it a method __deepcopy__, or use "
+                    f"copy.copy(trainer), which shares the callbacks."
+                ) from error
+        return super().__deepcopy__(memo)
+
+    def __getstate__(self) -> dict[str, Any]:
+        for callback in self.callbacks:
+            require_picklable(callback, "callbacks", "Leave it out, and pass it where the copy is used.")
+        return super().__getstate__()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_runs": _Runs()})
 
     def fit(self, model: nn.Module, train_dataloader: Any = None, val_dataloaders: Any = None) -> Result:
         """Train a model. It is not tested; call `test` for that.

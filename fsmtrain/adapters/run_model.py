@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NoReturn
 
 from transitions import EventData
 
@@ -21,7 +21,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.trace import BLOCK, Trace, Transition, transition
 from fsmtrain.core.transition_guards import Guard
 from fsmtrain.core.transition_table import Row
-from fsmtrain.errors import GuardError, UsageError
+from fsmtrain.errors import CopyError, GuardError, UsageError
 
 ADVANCE = "advance"  # the trigger of every transition
 
@@ -56,9 +56,11 @@ class RunModel:
         self._leaving: State | None = None  # the old state, from when the row is taken until the library has changed the state
         self._is_blocked = False  # whether the row that holds was not taken
 
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Copy and pickle as None: two models would share one run."""
-        return type(None), ()
+    def __reduce__(self) -> NoReturn:
+        raise CopyError(
+            "a machine of transitions cannot be copied or pickled: it is one run. Build another machine, and call its "
+            "as_transitions()."
+        )
 
     # ---- running and reading
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from transitions import Event
 from transitions.core import listify
@@ -77,9 +77,8 @@ class RunMachine(GraphMachine):
         )
         self.add_model(run, initial=run.state)
 
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Copy and pickle as None: two machines would share one run."""
-        return type(None), ()
+    def __reduce__(self) -> NoReturn:
+        self._run.__reduce__()
 
     @property
     def model(self) -> RunModel:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 from attrs import field, frozen
 
+from fsmtrain.copies import Call, call_that_made, require_picklable
 from fsmtrain.core.counters import Counters, Signals, signal_values
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard
@@ -48,14 +51,55 @@ class Guards:
     stop: Guard | None = None
 
     def __attrs_post_init__(self) -> None:
-        named: list[tuple[str, object]] = [(f"step={{{index}: ...}}", guard) for index, guard in self.step.items()]
-        named += [("validate", self.validate), ("save", self.save), ("stop", self.stop)]
-        for name, guard in named:
+        for name, guard in self._named():
             if guard is not None and not callable(guard):
                 raise GuardError(f"Guards({name}): {guard!r} is not a function (limits, counters, signals) -> bool.")
         for index in self.step:
             if not is_integer(index) or index < 0:
                 raise GuardError(f"Guards(step={{{index!r}: ...}}): the key is an optimizer's index, so an int >= 0.")
+
+    def _named(self) -> Iterator[tuple[str, Guard | None]]:
+        """Yield each guard after the argument in which it was passed."""
+        yield from ((f"step={{{index}: ...}}", guard) for index, guard in self.step.items())
+        yield from (("validate", self.validate), ("save", self.save), ("stop", self.stop))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy guards that are objects, which may have a memory. Functions are not copied, here as elsewhere."""
+        return type(self)(**{name: copy.deepcopy(getattr(self, name), memo) for name in _ARGUMENTS})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle functions by their name, ready-made guards by the call that made them.
+
+        Raises:
+            CopyError: A guard is a lambda, or a function inside another one, which has no name that another process finds.
+        """
+        for name, guard in self._named():
+            if guard is not None and call_that_made(guard) is None:
+                require_picklable(
+                    guard, f"Guards({name})", "Define the guard with def at the top level of a module, or use a ready-made one."
+                )
+        step = {index: _pickled(guard) for index, guard in self.step.items()}
+        return _unpickled_guards, (type(self), step, *(_pickled(getattr(self, name)) for name in _ARGUMENTS[1:]))
+
+
+_ARGUMENTS = ("step", "validate", "save", "stop")
+
+
+def _pickled(guard: Guard | None) -> Guard | Call | None:
+    return call_that_made(guard) or guard
+
+
+def _unpickled(guard: Guard | Call | None) -> Guard | None:
+    return guard() if isinstance(guard, Call) else guard
+
+
+def _unpickled_guards(cls: type[Guards], step: Mapping[int, Guard | Call], *others: Guard | Call | None) -> Guards:
+    """Return the guards of a pickle. A function of the module, which pickle finds by its name."""
+    by_optimizer = {index: _unpickled(guard) for index, guard in step.items()}
+    return cls(step=by_optimizer, **dict(zip(_ARGUMENTS[1:], map(_unpickled, others), strict=True)))  # type: ignore[arg-type]
 
 
 def is_numpy_bool(answer: object) -> bool:

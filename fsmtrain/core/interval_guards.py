@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fsmtrain.copies import remember_call
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard, another_split_follows, epoch_is_over
@@ -9,6 +10,7 @@ from fsmtrain.errors import GuardError
 from fsmtrain.predicates import is_integer
 
 
+@remember_call
 def every_n_batches(n: int, first: int | None = None) -> Guard:
     """Return a guard that fires at every n-th batch of an epoch; under truncated BPTT at that batch's last split.
 
@@ -46,6 +48,7 @@ def every_n_batches(n: int, first: int | None = None) -> Guard:
     return nth_batch_is_done
 
 
+@remember_call
 def every_n_steps(n: int) -> Guard:
     """Return a guard that fires at the end of each round in which the first optimizer has made another n steps.
 
@@ -70,6 +73,7 @@ def every_n_steps(n: int) -> Guard:
     return nth_step_is_done
 
 
+@remember_call
 def every_n_steps_of(i: int, n: int) -> Guard:
     """Return a step guard that fires once for every n steps of optimizer `i`, in the round of the n-th step or the next.
 
@@ -102,6 +106,7 @@ def every_n_steps_of(i: int, n: int) -> Guard:
     return nth_step_is_done
 
 
+@remember_call
 def every_n_epochs(n: int) -> Guard:
     """Return a guard that fires after the last batch of every n-th epoch.
 
@@ -125,6 +130,7 @@ def every_n_epochs(n: int) -> Guard:
     return nth_epoch_is_over
 
 
+@remember_call
 def after_batches(n: int) -> Guard:
     """Return a guard that holds from the n-th batch of the run on.
 
@@ -148,6 +154,7 @@ def after_batches(n: int) -> Guard:
     return n_batches_are_begun
 
 
+@remember_call
 def after_steps(n: int) -> Guard:
     """Return a guard that holds once ``global_step`` has reached n, as in ``Guards(stop=after_steps(10_000))``.
 

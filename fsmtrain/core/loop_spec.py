@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from attrs import field, frozen
 
@@ -62,6 +63,10 @@ class LoopSpec:
                     f"and there {'is' if self.limits.optimizers == 1 else 'are'} {self.limits.optimizers}."
                 )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what the spec was made from; limits and table follow from it."""
+        return _make_spec, (self.options, self.sizes, self.guards, self.hook)
+
     @property
     def splits(self) -> int:
         """The splits of each batch; 1 without truncated BPTT."""
@@ -70,3 +75,7 @@ class LoopSpec:
     def __iter__(self) -> Iterator[Visit]:
         """Return an iterator over the visits of a fresh run."""
         return visits(self.table, self.limits, self.guards, splits=self.splits)
+
+
+def _make_spec(options: Options, sizes: Sizes, guards: Guards, hook: Expression | None) -> LoopSpec:
+    return LoopSpec(options, sizes, guards=guards, hook=hook)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from attrs import Attribute, field, frozen
 
+from fsmtrain.copies import remember_call
 from fsmtrain.core import transition_guards as ask
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
@@ -76,6 +77,7 @@ class ModelCheckpoint:
         intervals = (self.every_n_batches, self.every_n_steps, self.every_n_epochs, self.every_n_seconds)
         return any(interval is not None for interval in intervals)
 
+    @remember_call
     def guard(self, guards: Guards) -> Guard:
         """Return the guard of the state `save`; `guards.validate` says when a validation is due.
 

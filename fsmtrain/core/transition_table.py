@@ -7,6 +7,7 @@ false for it (`folding`); nothing else in the package builds a table.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, NoReturn, Self
 
 from attrs import evolve, field, frozen
 
@@ -18,6 +19,7 @@ from fsmtrain.core.effects import AnyEffect
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.transition_guards import Guard
+from fsmtrain.errors import CopyError
 
 
 def _guards(value: Guard | tuple[Guard, ...]) -> tuple[Guard, ...]:
@@ -46,6 +48,18 @@ class Row:
         """Return whether to take this row. Every guard is called."""
         return (self.when is None or self.when(limits, counters, signals)) and not any(
             guard(limits, counters, signals) for guard in self.unless
+        )
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise CopyError(
+            "a row of a table cannot be pickled: its guards are functions made for one configuration. Pickle the loop, from "
+            "which the table follows, or list(trace), whose transitions are plain values."
         )
 
 

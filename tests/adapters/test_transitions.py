@@ -17,7 +17,7 @@ from fsmtrain import Callback, Machine, State
 from fsmtrain.adapters.transitions import RunMachine, as_transitions
 from fsmtrain.core.transition_guards import stop_is_requested
 from fsmtrain.core.transition_table import Row, Table
-from fsmtrain.errors import GuardError, UsageError
+from fsmtrain.errors import CopyError, GuardError, UsageError
 from tests.adapters.bare_runs import dispatcher_of
 from tests.adapters.sample_trainings import HookRecorder
 from tests.models import Linear, Plain, Validated, batches, machine_of, same_bits, state_notes, twins, weights
@@ -334,10 +334,14 @@ def test_options_that_the_run_sets_itself_are_refused() -> None:
             as_transitions(dispatcher_of(), **dict[str, Any]({option: True}))
 
 
-def test_the_machine_copies_and_pickles_as_none(machine: RunMachine) -> None:
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_the_machine_is_not_copied_and_the_error_says_what_to_do(
+    machine: RunMachine, copied: Callable[[object], object]
+) -> None:
     """Two machines would share one run."""
-    assert copy.deepcopy([machine, machine.model, 1]) == [None, None, 1]
-    assert pickle.loads(pickle.dumps({"machine": machine})) == {"machine": None}
+    for value in (machine, machine.model):
+        with pytest.raises(CopyError, match="Build another machine"):
+            copied(value)
 
 
 @pytest.mark.parametrize("inner", [Machine.advance, Machine.run, lambda machine: machine.as_transitions().model.advance()])

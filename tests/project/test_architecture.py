@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "fsmtrain"
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (
         ("errors", "predicates", "user_warnings", "plurals", "replace_file"),
-        ("early_stopping", "old_names"),
+        ("copies", "early_stopping", "old_names"),
         ("flags",),
         ("options",),
         ("core",),
