@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from fsmtrain import Loop, Options, Sizes, State
+from fsmtrain import Loop, Options, Sizes, State, Visit
 
 
 def train(max_nb_epochs: int = 3) -> tuple[nn.Module, float]:
@@ -44,6 +44,7 @@ def train(max_nb_epochs: int = 3) -> tuple[nn.Module, float]:
             case State.BACKWARD:
                 (loss * visit.loss_scale).backward()  # type: ignore[no-untyped-call]
             case State.STEP:
+                rescale_gradients(model, visit)
                 optimizer.step()
                 optimizer.zero_grad()
             case State.VAL_CHECK:
@@ -51,6 +52,14 @@ def train(max_nb_epochs: int = 3) -> tuple[nn.Module, float]:
             case State.EPOCH_END:
                 print(f"epoch {visit.current_epoch}: {visit.global_step} steps, {right / len(val_data):.3f} correct")
     return model, right / len(val_data)
+
+
+def rescale_gradients(model: nn.Module, visit: Visit) -> None:
+    """Make the gradients the mean over their window, if its length was not known when it opened: with a guard, or a stream."""
+    if visit.gradient_scale != 1:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(visit.gradient_scale)
 
 
 def count_correct(model: nn.Module, loader: DataLoader[Any]) -> int:

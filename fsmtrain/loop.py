@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from fsmtrain.core.accumulation_scaling import by_hand_notes
 from fsmtrain.core.checking.check import check_loop
 from fsmtrain.core.checking.findings import Report
 from fsmtrain.core.custom_guards import Guards
@@ -32,6 +33,8 @@ class Loop:
         sizes: The batches of each loader, the optimizers, the splits of a batch.
         guards: The decisions that the user replaces.
         hook: When the model's own ``optimizer_step`` steps, as the check has read it; None for the default one.
+        has_model: Whether a machine trains a model by this loop. The check of any other loop notes what is left to the code
+            that iterates over it.
 
     Raises:
         SizesError: The options do not fit the sizes.
@@ -48,6 +51,7 @@ class Loop:
     sizes: Sizes
     guards: Guards = field(factory=Guards, kw_only=True)
     hook: Expression | None = field(default=None, kw_only=True, repr=False, eq=False)
+    has_model: bool = field(default=False, kw_only=True, repr=False, eq=False)
     spec: LoopSpec = field(init=False, repr=False, eq=False)
 
     @spec.default
@@ -98,7 +102,8 @@ class Loop:
             >>> [finding.about for finding in Loop(options, Sizes(train=9, val=[3])).check().findings]
             ['early_stop_callback: patience=5']
         """
-        return check_loop(self.spec)
+        report = check_loop(self.spec)
+        return report if self.has_model else evolve(report, notes=by_hand_notes(self.limits, self.guards))
 
     def draw(self, path: str | os.PathLike[str], *, counts: bool | Counts = False) -> None:
         """Draw the loop's state diagram into a file: ``.svg``, ``.png``, ``.mmd`` for Mermaid, ``.dot`` for Graphviz.

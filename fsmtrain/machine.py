@@ -472,7 +472,7 @@ class Machine:
     @cached_property
     def loop(self) -> Loop:
         """The loop of this run, to iterate over without the model."""
-        return Loop(self.spec.options, self.spec.sizes, guards=self.spec.guards, hook=self.spec.hook)
+        return Loop(self.spec.options, self.spec.sizes, guards=self.spec.guards, hook=self.spec.hook, has_model=True)
 
     @property
     def model(self) -> nn.Module:

@@ -23,6 +23,19 @@ def windows_are_foreseen(limits: Limits, guards: Guards) -> bool:
     return windows_are_single(limits, guards) or not (guards.step or limits.train_is_stream or limits.splits_batches)
 
 
+def by_hand_notes(limits: Limits, guards: Guards) -> tuple[str, ...]:
+    """Return what a training loop written by hand has to do at `step`, if the losses alone do not make the mean."""
+    if limits.epochs == 0 or windows_are_foreseen(limits, guards):
+        return ()
+    reasons = [f"Guards(step={{{i}: ...}})" for i in sorted(guards.step)]
+    if any(length > 1 for _, length in limits.windows):
+        reasons += ["a stream"] * limits.train_is_stream + ["truncated_bptt_steps with K > 1"] * limits.splits_batches
+    return (
+        f"note: {' and '.join(reasons)}: the length of a window is not known when it opens. A training loop of your own must "
+        f"multiply the gradients by visit.gradient_scale in `step`, or it trains on their sum. A machine does so by itself.",
+    )
+
+
 def loss_divisor(limits: Limits, guards: Guards, counters: Counters) -> int:
     """Return what to divide the loss of the current backward by: the length of its window, as far as it is known.
 

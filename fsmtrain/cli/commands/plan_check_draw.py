@@ -65,7 +65,7 @@ class LoopArguments:
                 )
             if self.hparams:
                 raise UsageError("--hparams: there is no MODULE:CLASS to build with them. Pass one, or leave --hparams out.")
-            return Loop(options, self._replace_typed(Sizes()), guards=guards)
+            return Loop(options, self._replace_typed(Sizes()), guards=guards, has_model=True)
         model = build_target(target, parse_hparams(self.hparams) if self.hparams else None)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -74,7 +74,7 @@ class LoopArguments:
         for warning in caught:
             if str(warning.message) not in findings:
                 warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-        return Loop(options, self._replace_typed(loop.sizes), guards=guards, hook=loop.spec.hook)
+        return Loop(options, self._replace_typed(loop.sizes), guards=guards, hook=loop.spec.hook, has_model=True)
 
     def _replace_typed(self, sizes: Sizes) -> Sizes:
         """Return the sizes with those that were typed in their place."""

@@ -60,12 +60,14 @@ class Report:
         nb_moments: The number of moments of a run that were explored.
         not_checked: What was not explored completely, and why.
         unused_rows: The indices of the table rows that no run of this configuration takes.
+        notes: What a training loop written by hand has to do in this configuration.
     """
 
     findings: tuple[Finding, ...] = field(converter=_errors_first)
     nb_moments: int
     not_checked: tuple[str, ...]
     unused_rows: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -82,4 +84,4 @@ class Report:
 
     def __str__(self) -> str:
         lines = [*map(str, self.findings)] or ["nothing found"]
-        return "\n".join([*lines, *self.not_checked, f"({self.nb_moments:,} moments of the run were explored)"])
+        return "\n".join([*lines, *self.notes, *self.not_checked, f"({self.nb_moments:,} moments of the run were explored)"])

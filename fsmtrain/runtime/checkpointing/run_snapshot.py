@@ -20,6 +20,7 @@ from fsmtrain.runtime.checkpointing.model_state import model_owners
 from fsmtrain.runtime.checkpointing.state_owners import REQUIRED, Owner, fields_of, listed, merged, on_device, owner_of
 from fsmtrain.runtime.model_files.hparams import hparams_to_dict
 from fsmtrain.runtime.model_files.lightning_checkpoints import IMPORTED
+from fsmtrain.runtime.optimization.window_weights import Window
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.deferred_stop import batch_has_more_rounds
@@ -73,7 +74,7 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
         "signals": fields_of(run.signals, signals),
         "early_stopping": _optional(fields_of(patience, ("best", "wait")) if patience is not None else None),
         "nonfinite": owner_of(run.nonfinite),
-        "windows": on_device(listed(map(fields_of, run.windows)), device),
+        "windows": on_device(listed(map(_window_owner, run.windows)), device),
         "batch": on_device(batch, device),
         "metrics": on_device(metrics, device),
         **model_owners(components),
@@ -86,6 +87,18 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
             lambda states: _load_callbacks(states, components),
         ),
     }
+
+
+def _window_owner(window: Window) -> Owner:
+    """Return the owner of a window. Older checkpoints have the first weight of an open window in place of its unit."""
+    owner = fields_of(window)
+
+    def load(state: Tree) -> None:
+        first_weight = state.get("first_weight")
+        unit = {"unit": 1.0 if first_weight is None else first_weight} if "first_weight" in state else {}
+        owner.load_state_dict({name: value for name, value in state.items() if name != "first_weight"} | unit)
+
+    return evolve(owner, load_state_dict=load)
 
 
 def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions, at: ResumePoint) -> Tree:

@@ -54,22 +54,24 @@ def loss_of(output: Any) -> Tensor:
 
 
 def weight_of(output: Any) -> Scalar | None:
-    """Return the weight beside the loss, a positive number or a 0-d tensor; None if there is none.
+    """Return the weight beside the loss: a number >= 0, or a 0-d tensor on another device; None if there is none.
 
     Raises:
-        ModelError: It is neither, or not positive. A tensor on another device is not read, to avoid waiting for it.
+        ModelError: It is neither, or negative. A tensor on another device is not read, to avoid waiting for it.
     """
     weight = output.get("weight") if _is_mapping(output) else None
     if weight is None:
         return None
-    if isinstance(weight, Tensor):
-        if weight.numel() == 1 and (weight.device.type != "cpu" or weight.item() > 0):
+    value = weight
+    if isinstance(weight, Tensor) and weight.numel() == 1:
+        if weight.device.type != "cpu":
             weight = weight.detach().reshape(())
             return weight if weight.device.type == "mps" else weight.double()  # counts are whole, their quotients are not
-    elif isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 < weight < math.inf:
-        return weight
+        value = weight.item()
+    if isinstance(value, (int, float)) and (value is not weight or not isinstance(weight, bool)) and 0 <= value < math.inf:
+        return value
     raise ModelError(
-        f"training_step returned the weight {weight!r}. A weight must be a positive number, or a tensor with one element: "
+        f"training_step returned the weight {weight!r}. A weight must be a number >= 0, or a tensor with one element: "
         f"the number of samples or tokens over which the loss is the mean."
     )
 

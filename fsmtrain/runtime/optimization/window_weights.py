@@ -5,6 +5,7 @@ The factors that follow from counters alone are in `core.accumulation_scaling`; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,21 +20,28 @@ MAX_CACHED_SCALES = 64
 
 @define
 class Window:
-    """The weights of one optimizer's open window; None if its losses have none."""
+    """The weights of one optimizer's open window.
 
-    first_weight: Scalar | None = None
+    Each loss is multiplied by its weight / `unit`, and the gradients by `unit` / `total_weight` at the step. The unit keeps the
+    losses in the range of half precision: it is the mean weight of the last window with weights, rounded to a power of two.
+
+    Attributes:
+        unit: Positive; a number, or a 0-d tensor on the device, which is never read.
+        total_weight: Of the backwards so far; None if their losses have no weights.
+        backwards: Losses in the window, those of weight 0 included.
+    """
+
+    unit: Scalar = 1.0
     total_weight: Scalar | None = None
     backwards: int = 0
 
     def add(self, weight: Scalar | None) -> Scalar | None:
-        """Add one backward with its sample weight. Returns the factor for its loss (None means 1).
-
-        The factor is relative to the window's first weight, so that weights in the thousands do not overflow in half precision.
+        """Add one backward with its weight. Returns the factor for its loss (None means 1).
 
         Raises:
             ModelError: Losses with and without weights in one window.
         """
-        if self.backwards and (weight is None) != (self.first_weight is None):
+        if self.backwards and (weight is None) != (self.total_weight is None):
             raise ModelError(
                 "training_step returned a weight for some batches of a window and none for others. Return 'weight' always, "
                 "or never."
@@ -41,22 +49,58 @@ class Window:
         self.backwards += 1
         if weight is None:
             return None
-        if self.first_weight is None or self.total_weight is None:
-            self.first_weight = self.total_weight = weight
-            return None
-        self.total_weight = self.total_weight + weight
-        return weight / self.first_weight
+        self.total_weight = weight if self.total_weight is None else self.total_weight + weight
+        return weight / self.unit
 
     @property
-    def mean_scale(self) -> Scalar:
-        """The factor that makes the gathered gradients the weighted mean."""
-        if self.backwards == 1 or self.first_weight is None or self.total_weight is None:
-            return 1.0
-        return self.first_weight / self.total_weight
+    def is_all_zero(self) -> bool:
+        """Whether all weights so far are numbers on the host, and 0: then no backward has run."""
+        return is_zero(self.total_weight)
+
+    @property
+    def mean_scale(self) -> Scalar | None:
+        """The factor that makes the gathered gradients the weighted mean; None for 1. Gradients of total weight 0 are zeros."""
+        total = self.total_weight
+        if isinstance(total, Tensor):
+            return torch.where(total == 0, 1.0, self.unit / total)
+        return self.unit / total if total else None
 
     def close(self) -> None:
-        """Empty the window: its gradients have been stepped or dropped."""
-        self.first_weight, self.total_weight, self.backwards = None, None, 0
+        """Empty the window: its gradients have been stepped or dropped. Its mean weight becomes the unit of the next one."""
+        if self.total_weight is not None:
+            self.unit = _power_of_two(self.total_weight / self.backwards)
+        self.total_weight, self.backwards = None, 0
+
+
+def is_zero(weight: Scalar | None) -> bool:
+    """Return whether a weight is a number on the host, and 0. A tensor is never read."""
+    return weight is not None and not isinstance(weight, Tensor) and weight == 0
+
+
+def single_scale(weight: Scalar | None) -> Scalar | None:
+    """Return the factor for the loss of a window that is one backward: 0 for the weight 0, None (1) for any other."""
+    if isinstance(weight, Tensor):
+        return (weight != 0).to(weight)
+    return 0.0 if is_zero(weight) else None
+
+
+def _power_of_two(mean: Scalar) -> Scalar:
+    """Return the power of two nearest to a mean weight, by the exponent; 1 if it is not positive and finite.
+
+    >>> [_power_of_two(mean) for mean in (3.5, 1000.0, 0.2, 0.0)]
+    [4.0, 1024.0, 0.25, 1.0]
+    """
+    if isinstance(mean, Tensor):
+        is_positive = (mean > 0) & (mean < math.inf)
+        return torch.where(is_positive, torch.where(is_positive, mean, 1.0).log2().round().exp2(), 1.0)
+    return 2.0 ** round(math.log2(mean)) if 0 < mean < math.inf else 1.0
+
+
+def fill_with_zeros(parameters: Sequence[Tensor]) -> None:
+    """Give a gradient of zeros to each parameter that requires one and has none."""
+    for parameter in parameters:
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 class BackwardScales:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fsmtrain.runtime.metrics.step_outputs import monitored_value
+from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, SchedulerConfig
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.train_batch import TrainBatch
@@ -18,6 +23,7 @@ class EpochEnd:
     ) -> None:
         self._run, self._train_batch, self._schedulers = run, train_batch, optimizer_setup.epoch_schedulers
         self._on_epoch_end = components.hooks.on_epoch_end
+        self._has_own_step = own_optimizer_step(components.model) is not None
 
     def visit(self) -> None:
         """Call the hooks; step each scheduler that is due, in the order in which they were returned."""
@@ -34,7 +40,21 @@ class EpochEnd:
     def _step(self, config: SchedulerConfig, epoch: int) -> None:
         """Step a scheduler; one that monitors a metric only if this epoch had a validation."""
         if not isinstance(config.scheduler, ReduceLROnPlateau) or config.monitor is None:
-            config.scheduler.step()
+            with self._without_order_warning(config):
+                config.scheduler.step()
         elif self._run.validation_epoch == epoch:
             name = type(config.scheduler).__name__
             config.scheduler.step(monitored_value(self._run.validation_metrics, config.monitor, name))
+
+    @contextmanager
+    def _without_order_warning(self, config: SchedulerConfig) -> Iterator[None]:
+        """Silence torch's warning of a wrong order of calls, if the optimizer has only skipped steps so far.
+
+        The order is ours, and right. With an ``optimizer_step`` of the model's own torch may be right.
+        """
+        if self._has_own_step or self._run.counters.optimizer_steps[config.schedule.optimizer_i] > 0:
+            yield
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before", category=UserWarning)
+            yield

@@ -16,7 +16,7 @@ from fsmtrain.runtime.metrics.step_outputs import Scalar
 from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step, step_and_zero
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot
 from fsmtrain.runtime.optimization.precision import GradScalers, with_autocast
-from fsmtrain.runtime.optimization.window_weights import BackwardScales, rescale_gradients
+from fsmtrain.runtime.optimization.window_weights import BackwardScales, is_zero, rescale_gradients
 from fsmtrain.runtime.run_state import RunComponents
 from fsmtrain.runtime.step_signature import StepSignature
 
@@ -57,8 +57,10 @@ class TrainWork:
         return self._training_step(*(split, batch_nb, optimizer_i, hiddens)[: self._argument_count])
 
     def backward(self, loss: Tensor, optimizer_i: int, scale: Scalar | None) -> None:
-        """Backpropagate `scale` times the loss; None is 1."""
+        """Backpropagate `scale` times the loss; None is 1. If it is the number 0, nothing is backpropagated."""
         root = loss if self.scalers is None else self.scalers.scale(optimizer_i, loss)
+        if is_zero(scale):
+            return
         if scale is None:
             root.backward()  # type: ignore[no-untyped-call]
         else:

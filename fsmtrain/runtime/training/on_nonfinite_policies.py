@@ -24,6 +24,7 @@ from fsmtrain.options import Options
 from fsmtrain.runtime.data.loaders import Loader, is_iterator
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteMonitor, NonFiniteState, NonFiniteValue, all_finite
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup
+from fsmtrain.runtime.optimization.window_weights import is_zero
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.train_batch import TrainBatch
 from fsmtrain.user_warnings import warn
@@ -58,10 +59,12 @@ class _Recorder:
         self.monitors = [NonFiniteMonitor()] * count if is_shared else [NonFiniteMonitor() for _ in range(count)]
 
     def backward(self, backward: Action) -> None:
-        """Run a backward and record its loss."""
+        """Run a backward and record its loss, unless its weight is 0, so that it has no part in the gradients."""
         assert self._run.loss is not None
         loss = self._run.loss.detach()  # does not keep the graph alive
         backward()
+        if is_zero(self._run.weight):
+            return
         self.monitors[self._counters.optimizer_i].add(loss, self._place(), "loss")
 
     def gradients(self) -> None:

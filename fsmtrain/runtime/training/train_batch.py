@@ -24,6 +24,7 @@ from fsmtrain.runtime.nested_tensors import detach
 from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.grad_toggle import GradToggle
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
+from fsmtrain.runtime.optimization.window_weights import fill_with_zeros, is_zero, single_scale
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.forward_backward_step import TrainWork
 
@@ -164,7 +165,7 @@ class TrainBatch:
             run, optimizer_i = self._run, self._counters.optimizer_i
             loss = run.loss
             assert loss is not None
-            self._work.backward(loss, optimizer_i, None if self._windows_are_single else self._loss_scale())
+            self._work.backward(loss, optimizer_i, self._loss_scale())
             run.loss = None
             if run.loss_is_requested and optimizer_i == 0:
                 run.loss_is_requested, run.recent_loss = False, loss.detach()
@@ -177,6 +178,8 @@ class TrainBatch:
     def _loss_scale(self) -> Scalar | None:
         """Add this backward to its window; return the factor for its loss, None for 1."""
         weight, counters = self._run.weight, self._counters
+        if self._windows_are_single:
+            return None if weight is None else single_scale(weight)
         scale = self._run.windows[counters.optimizer_i].add(weight)
         if weight is not None:
             return scale
@@ -193,9 +196,11 @@ class TrainBatch:
     def run_step(self) -> None:
         """Step the optimizer with the window's mean gradient, then the schedulers that follow its steps."""
         try:
-            counters = self._counters
+            run, counters = self._run, self._counters
             slot = self._slots[counters.optimizer_i]
             scale = None if self._windows_are_single else self._mean_scale(slot.index)
+            if (run.weight is not None or not self._windows_are_single) and self._window_weighs_nothing(slot.index):
+                fill_with_zeros(slot.parameters)
             closure = self._closure(slot) if slot.needs_closure else None
             arguments = (slot, scale, counters.current_epoch, counters.batch_nb, closure)
             has_stepped = True
@@ -244,14 +249,19 @@ class TrainBatch:
         None is 1.
         """
         window = self._run.windows[optimizer_i]
-        if window.first_weight is not None:
-            scale = window.mean_scale
-        else:
-            excluded = self._counters.gathered - window.backwards
-            if self._windows_are_foreseen and not excluded:
-                return None
-            scale = gradient_scale(self._limits, self._guards, self._counters, excluded)
-        return scale if isinstance(scale, Tensor) or scale != 1 else None
+        if window.total_weight is not None:
+            return window.mean_scale
+        excluded = self._counters.gathered - window.backwards
+        if self._windows_are_foreseen and not excluded:
+            return None
+        scale = gradient_scale(self._limits, self._guards, self._counters, excluded)
+        return scale if scale != 1 else None
+
+    def _window_weighs_nothing(self, optimizer_i: int) -> bool:
+        """Whether no backward of the window has run, because its weights are numbers and 0."""
+        if self._windows_are_single:
+            return is_zero(self._run.weight)
+        return self._run.windows[optimizer_i].is_all_zero
 
     def _closure(self, slot: OptimizerSlot) -> Callable[[], Tensor]:
         """The closure of an optimizer that evaluates the loss several times; its first call returns the loss there is."""

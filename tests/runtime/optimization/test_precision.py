@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -75,6 +76,37 @@ def test_a_step_with_gradients_that_are_not_finite_is_skipped_and_counted() -> N
     assert machine.global_step == 6
     assert machine.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**5)
     assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+class SkippedFirst(Watched):
+    """All steps of the first epoch are skipped; its scheduler acts after each epoch."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = SGD(self.parameters(), lr=0.1)
+        return [optimizer], [StepLR(optimizer, 1, 0.5)]
+
+
+class NeverSteps(Watched):
+    """Forgets to step."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = SGD(self.parameters(), lr=0.1)
+        return [optimizer], [StepLR(optimizer, 1, 0.5)]
+
+    def optimizer_step(
+        self, current_epoch: int, batch_nb: int, optimizer: Any, optimizer_i: int, second_order_closure: Any = None
+    ) -> None:
+        del optimizer
+
+
+def test_torch_does_not_warn_of_the_order_of_calls_after_an_epoch_of_skipped_steps() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = SkippedFirst(infinite=(0, 1, 2))
+        machine = trained(model, batches(6), max_nb_epochs=3, precision="16", device="cpu")
+    assert machine.counters.steps_skipped == 3
+    with pytest.warns(UserWarning, match="lr_scheduler.step"):  # here it is right
+        trained(NeverSteps(), batches(6), max_nb_epochs=1)
 
 
 def test_a_skipped_window_leaves_nothing_for_the_next() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch.optim import SGD, Adam
 
 from fsmtrain import Callback, EarlyStopping, Guards, Machine, Options, Sizes, State, TrainingModule, build, every_n_batches
 from fsmtrain.errors import ModelError
+from fsmtrain.runtime.optimization.window_weights import Window
+from fsmtrain.runtime.training import train_batch
 from tests.models import Linear, Smooth, batches, flags, machine_of, trained, twins, weights
 from tests.reference import Event, Every, Replaced, Script
 from tests.strategies import Case, cases, nth
@@ -316,14 +319,31 @@ def test_without_weights_a_window_is_the_mean_over_its_batches_however_small_the
     assert not close(first, second, 1e-6)
 
 
+def on_a_device(n: int) -> Tensor:
+    """A weight as it comes from a GPU, which is never read: see `unread`."""
+    return torch.tensor(float(n), dtype=torch.float64)
+
+
+@contextmanager
+def unread() -> Iterator[None]:
+    """Treat weights that are tensors as those of another device are treated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_batch, "weight_of", lambda output: output["weight"])
+        yield
+
+
 @given(
-    st.lists(st.integers(1, 9000), min_size=1, max_size=10),
+    st.lists(st.integers(0, 9000) | st.just(0), min_size=1, max_size=10),
     st.integers(1, 4),
-    st.sampled_from([int, float, as_double]),
+    st.sampled_from([int, float, as_double, on_a_device]),
     st.booleans(),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@example([0, 5], 2, on_a_device, False, False)
+@example([0, 0, 7], 2, int, False, False)
+@example([0, 0, 7], 2, on_a_device, True, True)
+@example([3, 0], 1, on_a_device, False, False)
+@settings(max_examples=100, deadline=None)
 def test_weights_are_shares_of_their_window(
     given: list[int], length: int, kind: Callable[[int], Any], is_stream: bool, has_guard: bool
 ) -> None:
@@ -331,11 +351,74 @@ def test_weights_are_shares_of_their_window(
     model.weight_of = lambda place: kind(given[place])
     size = None if is_stream else len(given)
     guards = Guards(step={0: every_n_batches(length)}) if has_guard else Guards()
-    trained(model, loader(size, [len(given)]), max_nb_epochs=1, accumulate_grad_batches=length, guards=guards)
+    with unread() if kind is on_a_device else nullcontext():
+        trained(model, loader(size, [len(given)]), max_nb_epochs=1, accumulate_grad_batches=length, guards=guards)
     windows = [given[i : i + length] for i in range(0, len(given), length)]
     assert len(model.steps) == len(windows)
     for (_, _, found), window in zip(model.steps, windows, strict=True):
-        assert list(found.values()) == pytest.approx([n / sum(window) for n in window], rel=1e-12)
+        assert list(found.values()) == pytest.approx([n / sum(window) for n in window if n], rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [int, on_a_device])
+@pytest.mark.parametrize("length", [1, 3])
+def test_a_window_of_weight_0_steps_with_a_gradient_of_zeros(kind: Callable[[int], Any], length: int) -> None:
+    """So momentum and weight decay act as in a step by hand, whose loss is the sum over no sample."""
+    given = [2, 1, 4, 0, 0, 0, 3, 0, 1]
+
+    class Masked(Weighted):
+        def training_step(self, batch: Any, batch_nb: int) -> Any:
+            return {"loss": self.loss(batch), "weight": kind(given[batch_nb])}
+
+    first, second = twins(lambda: Masked(OPTIMIZERS["momentum"]).double())
+    data = batches(9, 1, dtype=torch.float64)
+    with unread() if kind is on_a_device else nullcontext():
+        machine = trained(first, data, max_nb_epochs=1, accumulate_grad_batches=length)
+    assert machine.counters.optimizer_steps == [9 // length]
+    optimizer = second.configure_optimizers()
+    for begin in range(0, 9, length):
+        optimizer.zero_grad()
+        window = range(begin, begin + length)
+        total = sum(given[i] for i in window)
+        sum(second.loss(list(data)[i]) * given[i] / (total or 1) for i in window).backward()
+        optimizer.step()
+    assert close(first, second)
+
+
+def test_a_loss_of_nan_with_a_weight_that_is_the_number_0_has_no_part_in_anything() -> None:
+    """The mean over no token is NaN."""
+
+    class Masked(Weighted):
+        def training_step(self, batch: Any, batch_nb: int) -> Any:
+            loss = self.loss(batch)
+            return {"loss": loss * float("nan") if batch_nb % 2 else loss, "weight": 1 - batch_nb % 2}
+
+    for policy in ("raise", "skip"):
+        model = Masked(OPTIMIZERS["adam"]).double()
+        machine = trained(model, batches(8, 1, dtype=torch.float64), max_nb_epochs=1, on_nonfinite=policy)
+        assert machine.counters.steps_skipped == 0
+        assert all(bool(weight.isfinite().all()) for weight in weights(model))
+
+
+@pytest.mark.parametrize("kind", [float, on_a_device])
+def test_losses_are_scaled_by_the_mean_weight_of_the_window_before(kind: Callable[[float], Any]) -> None:
+    """Rounded to a power of two; 1 in the first window and after a window of weight 0, or of a weight that is not a number."""
+    window, found = Window(), []
+    for weights_of_window in ([3.0, 5.0], [1000.0, 24.0], [0.0, 0.0], [0.0, 7.0], [1.0], [float("nan")], [2.0]):
+        found.append([float(window.add(kind(weight)) or 0) for weight in weights_of_window])
+        window.close()
+    assert found[:5] == [[3.0, 5.0], [250.0, 6.0], [0.0, 0.0], [0.0, 7.0], [0.25]]
+    assert found[6] == [2.0]
+
+
+def test_many_tokens_do_not_overflow_in_fp16_and_a_masked_first_window_can_be_stepped() -> None:
+    class Tokens(Weighted):
+        def training_step(self, batch: Any, batch_nb: int) -> Any:
+            return {"loss": self.loss(batch), "weight": 0 if batch_nb < 2 else 8192}
+
+    model = Tokens(OPTIMIZERS["sgd"])
+    machine = trained(model, batches(12, 1), max_nb_epochs=1, precision=16, accumulate_grad_batches=2)
+    assert machine.counters.optimizer_steps[0] >= 1
+    assert all(bool(weight.isfinite().all()) for weight in weights(model))
 
 
 def test_weights_count_within_truncated_bptt_windows_too() -> None:
@@ -364,14 +447,14 @@ def test_one_window_may_have_weights_and_the_next_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "weight", [0, -1, float("nan"), float("inf"), True, "2", torch.tensor(0.0), torch.ones(2), torch.tensor(float("nan"))]
+    "weight", [-1, float("nan"), float("inf"), True, "2", torch.tensor(-1.0), torch.ones(2), torch.tensor(float("nan"))]
 )
-def test_a_weight_that_is_no_positive_number_is_refused(weight: Any) -> None:
+def test_a_weight_that_is_negative_or_no_number_is_refused(weight: Any) -> None:
     class Wrong(Linear):
         def training_step(self, batch: Any, batch_nb: int) -> Any:
             return {"loss": self.loss(batch), "weight": weight}
 
-    with pytest.raises(ModelError, match="A weight must be a positive number"):
+    with pytest.raises(ModelError, match="A weight must be a number >= 0"):
         trained(Wrong(), batches(8), max_nb_epochs=1)
 
 
