@@ -1,9 +1,12 @@
-"""`TensorBoardLogger`. Any object with ``log_metrics(metrics, step)`` is a logger: ``Trainer(logger=...)``."""
+"""`TensorBoardLogger`. Any object with ``log_metrics(metrics, step)`` is a logger: ``Trainer(logger=...)``.
+
+If it has ``log_hyperparams(hparams)``, that is called first.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fsmtrain.errors import UsageError
@@ -33,13 +36,38 @@ class TensorBoardLogger:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Write the metrics of one step. The first call creates the event file."""
+        writer = self._open_writer()
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, step)
+
+    def _open_writer(self) -> Any:
         if self._writer is None:
             self._writer = self._create_writer(self._folder, flush_secs=1)
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+        return self._writer
+
+    def log_hyperparams(self, hparams: Mapping[str, Any]) -> None:
+        """Write the hyperparameters, which TensorBoard lists on its page HPARAMS; those in dicts as ``optimizer/lr``."""
+        from torch.utils.tensorboard.summary import hparams as summaries
+
+        values = {name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in _flat(hparams)}
+        for summary in summaries(values, {}):  # type: ignore[no-untyped-call]
+            self._open_writer()._get_file_writer().add_summary(summary)
 
     def close(self) -> None:
         """Close the event file. A later `log_metrics` creates another one in the same folder."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _flat(hparams: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the hyperparameters with those in dicts by path.
+
+    >>> dict(_flat({"lr": 0.1, "optimizer": {"name": "adam", "betas": [0.9, 0.99]}}))
+    {'lr': 0.1, 'optimizer/name': 'adam', 'optimizer/betas': [0.9, 0.99]}
+    """
+    for name, value in hparams.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", value

@@ -52,6 +52,7 @@ from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingMetrics
 from fsmtrain.runtime.metrics.logged_metrics import LogOptions, logged_scalar
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, number
+from fsmtrain.runtime.model_files.hparams import plain_part
 from fsmtrain.runtime.oom import add_resume_note, free_batch
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
 from fsmtrain.runtime.result import Result
@@ -478,6 +479,11 @@ class Machine:
     def model(self) -> nn.Module:
         """The model."""
         return self._components.model
+
+    @property
+    def hparams(self) -> dict[str, Any]:
+        """The model's hyperparameters, as far as they are plain data: what checkpoints, the run folder and loggers get."""
+        return plain_part(getattr(self.model, "hparams", None))
 
     @property
     def optimizers(self) -> list[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterable
 from typing import Any, Self, Unpack
 
 import torch
@@ -11,7 +13,8 @@ from torch.optim import Optimizer
 
 from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.metrics.logged_metrics import LogOptions
-from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, read_tags_csv
+from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, read_tags_csv, split_plain
+from fsmtrain.runtime.model_files.init_arguments import select_init_arguments
 from fsmtrain.runtime.model_files.weights import build_model, load_weights
 from fsmtrain.runtime.optimization.optimizer_step import step_and_zero
 from fsmtrain.user_warnings import warn
@@ -27,10 +30,12 @@ class TrainingModule(nn.Module):
     Attributes:
         trainer: The trainer or machine that runs the model; None before the first run. Copies and pickles do not contain it.
         hparams: The model's hyperparameters, if the subclass sets them.
+        logs_hparams: Whether loggers get them.
     """
 
     trainer: Any = None
     hparams: Any = None
+    logs_hparams: bool = True
 
     @property
     def current_epoch(self) -> int:
@@ -79,20 +84,52 @@ class TrainingModule(nn.Module):
         """Split a batch along dim 1 (time) into parts of `split_size`; the last one may be shorter."""
         return split_in_time(batch, split_size)
 
-    def save_hyperparameters(self, hparams: Any = None, **values: Any) -> None:
-        """Set ``self.hparams``, which every checkpoint contains; read it as ``self.hparams.lr``.
+    def save_hyperparameters(self, *hparams: Any, ignore: str | Iterable[str] = (), logger: bool = True, **values: Any) -> None:
+        """Set ``self.hparams``, or add to it: checkpoints, the run's folder and loggers get it; read it as ``self.hparams.lr``.
+
+        Without arguments, call it in ``__init__``: it keeps the arguments of ``__init__``, defaults and ``**kwargs`` included,
+        and those of a subclass whose ``__init__`` called this one. Of them, files contain those that are plain data.
 
         Args:
-            hparams: A dict, a namespace, an attrs object or a dataclass of plain data.
-            values: More hyperparameters, by name.
+            hparams: A dict, a namespace, an attrs object or a dataclass of plain data; or names of arguments of ``__init__``.
+            ignore: Names of what is not kept.
+            logger: Whether loggers get them, in their ``log_hyperparams``.
+            values: More hyperparameters of plain data, by name.
 
         Raises:
-            ModelError: A value is not plain data.
+            ModelError: A value passed is not plain data, there is no argument of this name, or no ``__init__`` is running.
+
+        Example:
+            >>> class Model(TrainingModule):
+            ...     def __init__(self, lr=0.1, hidden=64):
+            ...         super().__init__()
+            ...         self.save_hyperparameters()
+            >>> Model(hidden=32).hparams
+            HParams(lr=0.1, hidden=32)
         """
-        self.hparams = HParams(**{**hparams_to_dict(hparams), **hparams_to_dict(values)})
+        names = [name for name in hparams if isinstance(name, str)]
+        kept: dict[str, Any] = {}
+        if names or not (hparams or values):
+            kept = select_init_arguments(self, sys._getframe(1), names)
+        for given in (*(given for given in hparams if not isinstance(given, str)), values):
+            kept |= hparams_to_dict(given)
+        ignored = {ignore} if isinstance(ignore, str) else set(ignore)
+        kept = {name: value for name, value in kept.items() if name not in ignored}
+        others = split_plain(kept)[1]
+        if others:
+            listed = ", ".join(f"{name} ({type(value).__name__})" for name, value in others.items())
+            first = next(iter(others))
+            warn(
+                f"save_hyperparameters(): no file can contain {listed}, only plain data. self.hparams has them, checkpoints do "
+                f"not: pass them again, as in {type(self).__name__}.load_from_checkpoint(path, {first}=...). "
+                f"save_hyperparameters(ignore={[*others]}) leaves them out without this warning."
+            )
+        before = vars(self.hparams) if isinstance(self.hparams, HParams) else {}
+        self.hparams = HParams(**{**before, **kept})
+        self.logs_hparams = logger
 
     @classmethod
-    def load_from_checkpoint(cls, path: str | os.PathLike[str], map_location: Any = None) -> Self:
+    def load_from_checkpoint(cls, path: str | os.PathLike[str], map_location: Any = None, **arguments: Any) -> Self:
         """Load a model, in eval mode, from a file or from the folder of a run's checkpoint.
 
         The file may be one of ``trainer.save_checkpoint`` or of another trainer. The model is built as ``cls(hparams)`` with
@@ -102,14 +139,14 @@ class TrainingModule(nn.Module):
         Args:
             path: The file, or the checkpoint's folder.
             map_location: Device of the tensors, as for ``torch.load``.
+            arguments: Arguments for the class, in place of saved ones, or because they are no plain data and were not saved.
 
         Raises:
             CheckpointError: The file is damaged, or contains anything but tensors and plain data.
             ModelError: The class cannot be called with these hyperparameters, or the weights do not fit it.
         """
         content = load_weights(path, map_location)
-        hparams = content.get("hparams")
-        return build_model(cls, HParams(**hparams) if hparams else None, content["state_dict"])
+        return build_model(cls, content.get("hparams"), content["state_dict"], arguments)
 
     @classmethod
     def load_from_metrics(
@@ -136,11 +173,14 @@ class TrainingModule(nn.Module):
         if on_gpu and not gpu:
             warn("load_from_metrics(on_gpu=True): there is no GPU, so the model stays on the CPU.")
         content = load_weights(weights_path, map_location or ("cuda" if gpu else "cpu"))
-        model = build_model(cls, read_tags_csv(tags_csv), content["state_dict"])
+        model = build_model(cls, vars(read_tags_csv(tags_csv)), content["state_dict"])
         return model.to("cuda") if gpu and map_location is None else model
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "trainer"}
+        """Return what copies and pickles contain: neither the trainer nor what ``compile`` made, which calls this object."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        state.pop("trainer", None)
+        return state
 
 
 LightningModule = TrainingModule

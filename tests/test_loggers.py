@@ -72,3 +72,16 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     events_of_loss = events.Scalars("loss")
     assert [event.step for event in events_of_loss] == [0, 1, 2]
     assert [event.value for event in events_of_loss] == pytest.approx([1.0, 0.5, 1 / 3])
+
+
+def test_hyperparameters_are_on_tensorboard_s_own_page(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = TensorBoardLogger(tmp_path)
+    logger.log_hyperparams({"lr": 0.1, "optimizer": {"betas": [0.9, 0.99]}, "act": None})
+    logger.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    info = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    assert all(name in info for name in (b"lr", b"optimizer/betas", b"[0.9, 0.99]", b"act", b"None"))

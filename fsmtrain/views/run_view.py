@@ -70,6 +70,10 @@ class RunView(Protocol):
         """The model."""
 
     @property
+    def hparams(self) -> dict[str, Any]:
+        """The model's hyperparameters, as far as they are plain data."""
+
+    @property
     def optimizers(self) -> list[Any]:
         """The optimizers, in the order in which they take their turns."""
 

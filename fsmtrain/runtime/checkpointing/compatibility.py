@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,39 @@ def check_compatible(saved: Facts, now: Facts, *, strict: bool) -> None:
         raise ResumeError(f"cannot resume: {'; '.join(harmful)}. Use the saved {values}, or {_WAY_OUT}.")
     if names:
         warn(f"the run is resumed with differences: {'; '.join(_difference(name, saved, now) for name in names)}.")
+
+
+def warn_of_other_hparams(saved: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    """Warn of each hyperparameter that differs from the checkpoint's, with both values.
+
+    A run that has none, and a checkpoint without any, are not compared: the model may set its hyperparameters only by now.
+    """
+    if not saved or not now:
+        return
+    names = [n for n in {**saved, **now} if n not in saved or n not in now or not _same_value(saved[n], now[n])]
+    if names:
+        listed = "; ".join(f"{n}={_shown(now, n)}, checkpoint has {_shown(saved, n)}" for n in names)
+        warn(f"the model's hyperparameters differ from the checkpoint's: {listed}. The model was built with its own values.")
+
+
+def _same_value(saved: Any, now: Any) -> bool:
+    """Return whether two values of plain data are the same. Files may have made lists of tuples; NaN is the same as NaN."""
+    if isinstance(saved, Mapping) and isinstance(now, Mapping):
+        keys = {str(key) for key in saved}, {str(key) for key in now}
+        return keys[0] == keys[1] and all(
+            _same_value(a, b) for a, b in zip(_by_text(saved).values(), _by_text(now).values(), strict=True)
+        )
+    if isinstance(saved, (list, tuple)) and isinstance(now, (list, tuple)):
+        return len(saved) == len(now) and all(map(_same_value, saved, now))
+    return bool(saved == now) or (saved != saved and now != now)
+
+
+def _by_text(values: Mapping[Any, Any]) -> dict[str, Any]:
+    return dict(sorted((str(key), value) for key, value in values.items()))
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return repr(values[name]) if name in values else "none"
 
 
 def with_way_out(error: ResumeError, way_out: str) -> ResumeError:

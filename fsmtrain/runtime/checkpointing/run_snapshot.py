@@ -12,13 +12,19 @@ from attrs import evolve, frozen
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.effects import begin_pass
 from fsmtrain.core.states import State
-from fsmtrain.errors import ModelError, ResumeError
+from fsmtrain.errors import ResumeError
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
-from fsmtrain.runtime.checkpointing.compatibility import check_compatible, check_table, fingerprint, saved_table
+from fsmtrain.runtime.checkpointing.compatibility import (
+    check_compatible,
+    check_table,
+    fingerprint,
+    saved_table,
+    warn_of_other_hparams,
+)
 from fsmtrain.runtime.checkpointing.model_state import model_owners
 from fsmtrain.runtime.checkpointing.state_owners import REQUIRED, Owner, fields_of, listed, merged, on_device, owner_of
-from fsmtrain.runtime.model_files.hparams import hparams_to_dict
+from fsmtrain.runtime.model_files.hparams import plain_part
 from fsmtrain.runtime.model_files.lightning_checkpoints import IMPORTED
 from fsmtrain.runtime.optimization.window_weights import Window
 from fsmtrain.runtime.rng import RngState
@@ -126,7 +132,7 @@ def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions
         "work_done": at.work_done,
         "fingerprint": fingerprint(components),
         "table": saved_table(components.spec),
-        "hparams": _plain_hparams_or_none(components),
+        "hparams": plain_part(getattr(components.model, "hparams", None)),
         "rng": random.state_dict(),
         **states,
         "counters": fields_of(at.counters).state_dict(),
@@ -158,6 +164,7 @@ def load_run_snapshot(
     known = dict.fromkeys(_ABOUT, REQUIRED) | {name: owner.if_missing for name, owner in owners.items()}
     states = merged(tree, known)
     check_compatible(states["fingerprint"], fingerprint(components), strict=strict)
+    warn_of_other_hparams(states["hparams"], plain_part(getattr(components.model, "hparams", None)))
     if strict:
         check_table(states["table"], components.spec)
     for name, owner in owners.items():
@@ -171,14 +178,6 @@ def _optional(owner: Owner | None) -> Owner:
     if owner is None:
         return Owner(lambda: None, lambda state: None)
     return Owner(owner.state_dict, lambda state: None if state is None else owner.load_state_dict(state))
-
-
-def _plain_hparams_or_none(components: RunComponents) -> Tree | None:
-    """Return the model's hyperparameters if they are plain data: for those who load the weights alone."""
-    try:
-        return hparams_to_dict(getattr(components.model, "hparams", None))
-    except ModelError:
-        return None
 
 
 def _load_callbacks(states: list[Tree], components: RunComponents) -> None:

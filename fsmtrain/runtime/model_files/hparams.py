@@ -1,4 +1,4 @@
-"""Hyperparameters of a model: `HParams`, conversion from a user's objects, parsing from text."""
+"""Hyperparameters of a model: `HParams`, their plain part for files, and calls of a class with saved ones."""
 
 from __future__ import annotations
 
@@ -6,64 +6,223 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import inspect
 import os
-from collections.abc import Iterator, Mapping
+import typing
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 
 from fsmtrain.errors import ModelError, UsageError
 from fsmtrain.plurals import a_type_of
 
 
-class HParams(argparse.Namespace):
-    """Hyperparameters by attribute or item: ``hparams.learning_rate`` or ``hparams["learning_rate"]``."""
+class HParams(argparse.Namespace, MutableMapping[str, Any]):  # type: ignore[misc]  # both define __contains__ and __eq__
+    """Hyperparameters by attribute or item, and by a dict's methods: ``hparams.lr``, ``hparams["lr"]``."""
 
     def __getitem__(self, name: str) -> Any:
         return vars(self)[name]
 
+    def __setitem__(self, name: str, value: Any) -> None:
+        vars(self)[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del vars(self)[name]
+
     def __iter__(self) -> Iterator[str]:
         return iter(vars(self))
 
-    def keys(self) -> list[str]:
-        """Return the names."""
-        return list(vars(self))
+    def __len__(self) -> int:
+        return len(vars(self))
+
+
+class AttributeDict(dict[str, Any]):
+    """A dict whose items are attributes, too: an argument read from a file, which may have been a namespace or a dict."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+# ---- plain data
+
+
+class _NotPlainError(Exception):
+    """A value is not numbers, strings, None, and lists and dicts of them."""
 
 
 def hparams_to_dict(hparams: Any) -> dict[str, Any]:
-    """Return the hyperparameters of a mapping, namespace, attrs object or dataclass as a dict; None: {}.
+    """Return the hyperparameters of a mapping, namespace, attrs object or dataclass as a dict of plain data; None: {}.
 
     Raises:
         ModelError: It is none of these, or a value is not plain data (numbers, strings, None, lists and dicts of them).
     """
+    plain, others = split_plain(hparams)
+    for name, value in others.items():
+        raise ModelError(
+            f"hparams: {name}={value!r} is {a_type_of(value)}, which cannot be saved as plain data. Use numbers, "
+            f"strings, None, and lists and dicts of them; keep other objects in other attributes of the model."
+        )
+    return plain
+
+
+def split_plain(hparams: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the hyperparameters that are plain data, and the others, which no file can contain.
+
+    Raises:
+        ModelError: It is not a mapping, a namespace, an attrs object or a dataclass.
+    """
+    plain, others = dict[str, Any](), dict[str, Any]()
+    for name, value in hparams_items(hparams).items():
+        try:
+            plain[name] = _to_plain(value)
+        except _NotPlainError:
+            others[name] = value
+    return plain, others
+
+
+def plain_part(hparams: Any) -> dict[str, Any]:
+    """Return the hyperparameters that are plain data; none of an object that holds no hyperparameters."""
+    try:
+        return split_plain(hparams)[0]
+    except ModelError:
+        return {}
+
+
+def hparams_items(hparams: Any) -> dict[str, Any]:
+    """Return the hyperparameters of an object by name, as they are; None has none.
+
+    Raises:
+        ModelError: It is not a mapping, a namespace, an attrs object or a dataclass.
+    """
     if hparams is None:
         return {}
-    if isinstance(hparams, Mapping):
-        values = {str(key): value for key, value in hparams.items()}
-    elif attrs.has(type(hparams)):
-        values = attrs.asdict(hparams)
-    elif dataclasses.is_dataclass(hparams) and not isinstance(hparams, type):
-        values = dataclasses.asdict(hparams)
-    elif hasattr(hparams, "__dict__"):
-        values = dict(vars(hparams))
-    else:
+    items = _items(hparams)
+    if items is None and hasattr(hparams, "__dict__") and not isinstance(hparams, type):
+        items = vars(hparams)
+    if items is None:
         raise ModelError(f"hparams={hparams!r}: must be a dict, a namespace, an attrs object or a dataclass.")
-    for name, value in values.items():
-        if not _is_plain(value):
-            raise ModelError(
-                f"hparams: {name}={value!r} is {a_type_of(value)}, which cannot be saved as plain data. Use numbers, "
-                f"strings, None, and lists and dicts of them; keep other objects in other attributes of the model."
-            )
-    return values
+    return {str(name): value for name, value in items.items()}
 
 
-def _is_plain(value: object) -> bool:
+def _items(value: Any) -> Mapping[Any, Any] | None:
+    """Return the items of a mapping, a namespace, an attrs object or a dataclass; None for anything else."""
+    if isinstance(value, argparse.Namespace):
+        return vars(value)
     if isinstance(value, Mapping):
-        return all(isinstance(key, (str, int)) and _is_plain(item) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))
+        return value
+    if isinstance(value, type):
+        return None
+    if attrs.has(type(value)):
+        return attrs.asdict(value, recurse=False)
+    if dataclasses.is_dataclass(value):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return None
+
+
+def _to_plain(value: Any) -> Any:
+    """Return a value as numbers, strings, None, and lists, tuples and dicts of them.
+
+    Raises:
+        _NotPlainError: It has another part.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, np.generic):
+        return _to_plain(value.item()) if isinstance(value, np.bool_ | np.number) else _refuse()
+    for kind in (int, float):
+        if isinstance(value, kind):  # an IntEnum, say: files contain no classes
+            return kind(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    items = _items(value)
+    if items is not None:
+        return {key if type(key) is int else _to_plain_key(key): _to_plain(item) for key, item in items.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_to_plain, value))
+    return [_to_plain(item) for item in value] if isinstance(value, Sequence) else _refuse()
+
+
+def _to_plain_key(key: Any) -> str:
+    return str.__str__(key) if isinstance(key, str) else _refuse()
+
+
+def _refuse() -> Any:
+    raise _NotPlainError
+
+
+# ---- a class and its saved hyperparameters
+
+
+def match_hparams(
+    cls: type, hparams: Mapping[str, Any] | None, own: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments with which to call a class, from saved hyperparameters and arguments of the caller.
+
+    A class with a parameter ``hparams`` gets all as one argument, unless one of them has that name. Another class gets those
+    for which it has parameters, each by its name; all as one argument if that would leave a parameter without a value.
+
+    Args:
+        cls: The class.
+        hparams: The saved hyperparameters; None if there are none.
+        own: The caller's arguments, which win.
+
+    Returns:
+        The positional arguments and the keywords.
+    """
+    if not hparams:
+        return (), dict(own)
+    parameters = inspect.signature(cls).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    is_one = "hparams" in parameters and "hparams" not in hparams
+    accepted = hparams if takes_any else {name: value for name, value in hparams.items() if name in parameters}
+    keywords = {**accepted, **own}
+    required = {n for n, p in parameters.items() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    is_each = bool(accepted) and (required <= keywords.keys() or hparams.keys() <= parameters.keys())
+    if is_one or not is_each:
+        return (HParams(**hparams),), dict(own)
+    annotations = _annotations(cls.__init__)  # type: ignore[misc]
+    return (), {n: v if n in own else _restore(v, annotations.get(n)) for n, v in keywords.items()}
+
+
+def unused_hparams(cls: type, hparams: Mapping[str, Any], keywords: Mapping[str, Any]) -> list[str]:
+    """Return the saved hyperparameters for which neither the class nor a base class has a parameter."""
+    known = {name for base in cls.__mro__ for name in _parameters(base)}
+    return [name for name in hparams if name not in keywords and name not in known]
+
+
+def _parameters(cls: type) -> Mapping[str, Any]:
+    init = vars(cls).get("__init__")
+    return inspect.signature(init).parameters if inspect.isfunction(init) else {}
+
+
+def _restore(value: Any, annotation: Any) -> Any:
+    """Return a saved argument as what its parameter is annotated with: a dataclass, an attrs class or a namespace."""
+    if not isinstance(value, dict):
+        return value
+    for kind in (annotation, *typing.get_args(annotation)):
+        if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or attrs.has(kind)):
+            annotations = _annotations(kind)
+            with contextlib.suppress(TypeError):
+                return kind(**{name: _restore(item, annotations.get(name)) for name, item in value.items()})
+        if isinstance(kind, type) and issubclass(kind, argparse.Namespace):
+            return kind(**value)
+    return AttributeDict({name: _restore(item, None) for name, item in value.items()})
+
+
+def _annotations(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # a name that exists for the type checker alone
+        return {}
+
+
+# ---- text
 
 
 def read_tags_csv(path: str | os.PathLike[str]) -> HParams:

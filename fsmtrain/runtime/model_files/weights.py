@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import io
 import os
 from collections.abc import Mapping
@@ -16,9 +15,10 @@ from torch import nn
 from fsmtrain.errors import ModelError
 from fsmtrain.replace_file import replace_file
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
-from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict
+from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, match_hparams, split_plain, unused_hparams
 from fsmtrain.runtime.model_files.lightning_checkpoints import parse_checkpoint
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
+from fsmtrain.user_warnings import warn
 
 M = TypeVar("M", bound=nn.Module)
 Path_ = str | os.PathLike[str]
@@ -36,12 +36,23 @@ def save_weights(path: Path_, model: nn.Module, more: Mapping[str, Any]) -> None
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    hparams = hparams_to_dict(getattr(model, "hparams", None))
+    hparams = saved_hparams(model)
     content = {"state_dict": model.state_dict(), "hparams": hparams, **more}
     replace_file(target, lambda file: torch.save(content, file), durable=True)
     tags = io.StringIO(newline="")
     csv.writer(tags).writerows([("key", "value"), *hparams.items()])
     replace_file(target.with_name("meta_tags.csv"), tags.getvalue().encode(), durable=True)
+
+
+def saved_hparams(model: nn.Module) -> dict[str, Any]:
+    """Return the hyperparameters of a model that files contain: all, but for arguments of ``__init__`` that are not plain data.
+
+    Raises:
+        ModelError: One that the model set itself is not plain data.
+    """
+    hparams = getattr(model, "hparams", None)
+    # save_hyperparameters has warned of the others.
+    return split_plain(hparams)[0] if isinstance(hparams, HParams) else hparams_to_dict(hparams)
 
 
 def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
@@ -58,22 +69,33 @@ def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
     return {"state_dict": parsed.weights, "hparams": parsed.hparams}
 
 
-def build_model(cls: type[M], hparams: HParams | None, state_dict: Mapping[str, Any]) -> M:
-    """Make a model of a class with these hyperparameters and weights, in eval mode.
+def build_model(
+    cls: type[M], hparams: Mapping[str, Any] | None, state_dict: Mapping[str, Any], arguments: Mapping[str, Any] | None = None
+) -> M:
+    """Make a model of a class with saved hyperparameters and weights, in eval mode.
 
-    If the class has a parameter for each hyperparameter, and none called ``hparams``, it gets each by name; else all as one
-    argument.
+    Args:
+        cls: The class.
+        hparams: The hyperparameters, passed as `match_hparams` says; None if none are saved.
+        state_dict: The weights.
+        arguments: More arguments of the class, which win.
 
     Raises:
         ModelError: The class cannot be called like this, or the weights belong to another model.
     """
+    saved, own = hparams or {}, arguments or {}
     try:
-        names = inspect.signature(cls).parameters
-        takes_each = hparams is not None and "hparams" not in names and vars(hparams).keys() <= names.keys()
-        model = cls() if hparams is None else cls(**vars(hparams)) if takes_each else cls(hparams)
+        args, keywords = match_hparams(cls, hparams, own)
+        model = cls(*args, **keywords)
     except TypeError as error:
-        arguments = "no argument" if hparams is None else "the saved hparams"
-        raise ModelError(f"{cls.__name__} cannot be made with {arguments}: {error}.") from error
+        with_what = " and ".join([*(["the saved hparams"] if saved else []), *own]) or "no argument"
+        raise ModelError(
+            f"{cls.__name__} cannot be made with {with_what}: {error}. Pass what is missing by its name, as in "
+            f"{cls.__name__}.load_from_checkpoint(path, lr=0.1)."
+        ) from error
+    if not args and (unused := unused_hparams(cls, saved, keywords)):
+        listed = ", ".join(f"{name}={saved[name]!r}" for name in unused)
+        warn(f"{cls.__name__} has no parameter for the saved hyperparameters {listed}, so they are not used.")
     load_model_weights(model, state_dict)
     return model.eval()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fsmtrain.core.metric_record import MetricRecord
@@ -37,6 +38,12 @@ class LoggerCalls:
         calls = [(_metrics_of(row), row["step"]) for row in rows]
         for logger in tuple(self._loggers):
             all(self._call(logger, "log_metrics", metrics.copy(), step) for metrics, step in calls)
+
+    def log_hyperparams(self, hparams: Mapping[str, Any]) -> None:
+        """Call ``log_hyperparams(hparams)`` of the loggers that have it, before their first metrics."""
+        for logger in tuple(self._loggers):
+            if callable(getattr(logger, "log_hyperparams", None)):
+                self._call(logger, "log_hyperparams", copy.deepcopy(dict(hparams)))
 
     def close(self) -> None:
         """Call ``close()`` of the loggers that have it."""

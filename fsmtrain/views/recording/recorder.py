@@ -105,6 +105,8 @@ class Recorder:
                     self._folder.log(f"warning: {warning}")
         except OSError as error:
             self._stop_recording(error)
+        if trains and self._loggers and machine.hparams and getattr(machine.model, "logs_hparams", True):
+            self._loggers.log_hyperparams(machine.hparams)
         if trains and (self._folder is not None or self._loggers):
             arguments = (weakref.ref(self), self._ended)
             self._thread = threading.Thread(target=_flush_until_ended, args=arguments, name="fsmtrain recorder", daemon=True)

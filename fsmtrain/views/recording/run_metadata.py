@@ -71,6 +71,7 @@ def run_json(run: RunView, name: str) -> dict[str, Any]:
         "versions": {package: version for package in RECORDED_PACKAGES if (version := _version(package)) is not None},
         "device": str(run.device),
         "model": {"class": type(run.model).__qualname__, **model_size(run.model)},
+        "hparams": to_json_value(run.hparams),
         "optimizers": [type(optimizer).__name__ for optimizer in run.optimizers],
         "options": {f.name: to_json_value(getattr(loop.options, f.name)) for f in attrs.fields(type(loop.options))},
         "sizes": to_json_value(loop.sizes),

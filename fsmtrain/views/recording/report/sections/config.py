@@ -17,6 +17,7 @@ def config_section(run: RunRecord) -> Markup:
     content, options = run.run, run.options
     items: list[tuple[str, Content]] = [
         ("model", _model(run)),
+        ("hyperparameters", _hparams(as_dict(content.get("hparams")))),
         ("optimizers", ", ".join(map(str, content.get("optimizers") or ()))),
         ("not default", join((tag("code", str(flag), class_="chip") for flag in content.get("non_defaults") or ()), " ")),
         ("own guards", _guards(as_dict(content.get("guards")))),
@@ -65,6 +66,10 @@ def _model(run: RunRecord) -> str:
 def _guards(guards: Row) -> str:
     steps = (f"step of optimizer {index}: {name}" for index, name in as_dict(guards.get("step")).items())
     return ", ".join([*steps, *(f"{decision}: {name}" for decision, name in guards.items() if decision != "step")])
+
+
+def _hparams(hparams: Row) -> Markup:
+    return join((tag("code", f"{name}={_json(value)}", class_="chip") for name, value in hparams.items()), " ")
 
 
 def _json(value: Any) -> str:
