@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, field, frozen
 
 from fsmtrain.errors import OptionsError
 from fsmtrain.predicates import is_finite, is_integer
 
 
-@frozen(kw_only=True)
+@frozen
 class EarlyStopping:
     """Stop the run if a validation metric has not improved for a number of validations.
 
@@ -32,10 +32,10 @@ class EarlyStopping:
     """
 
     monitor: str = "val_loss"
-    min_delta: float = 0.0
-    patience: int = 3
-    verbose: bool = False
-    mode: Literal["min", "max"] = "min"
+    min_delta: float = field(default=0.0, kw_only=True)
+    patience: int = field(default=3, kw_only=True)
+    verbose: bool = field(default=False, kw_only=True)
+    mode: Literal["min", "max"] = field(default="min", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.monitor, str) or not self.monitor:

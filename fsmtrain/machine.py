@@ -49,7 +49,7 @@ from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
 from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking, split_callbacks
 from fsmtrain.runtime.data.worker_exit import is_worker_exit
 from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingMetrics
-from fsmtrain.runtime.metrics.logged_metrics import LogOptions, logged_scalar
+from fsmtrain.runtime.metrics.logged_metrics import LogOptions, logged_scalar, validate_log_options
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, number
 from fsmtrain.runtime.model_files.hparams import plain_part
@@ -91,7 +91,8 @@ class Machine:
         guards: The decisions that the user replaces.
         callbacks: The user's callbacks.
         trainer: What the model finds as ``self.trainer``; None for the machine itself.
-        record_into: The run folder to record a test in; None for a folder of its own, if the run trains.
+        trained_by: For a test or validation: the run that trained the model. Its metrics stand at that run's step, and in its
+            folder, if it has ended. None: there is no such run.
 
     Raises:
         FsmtrainError: Anything that is wrong and can be seen before the first batch.
@@ -107,7 +108,7 @@ class Machine:
         guards: Guards | None = None,
         callbacks: Iterable[object] = (),
         trainer: Any = None,
-        record_into: Path | None = None,
+        trained_by: Machine | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             what = f"{model.__name__} is a class" if isinstance(model, type) else f"{model!r} is not a torch.nn.Module"
@@ -123,21 +124,30 @@ class Machine:
         warnings: list[str] = []
         guards = guards or Guards()
         callbacks, rule = split_callbacks(callbacks, guards)
-        ranking = MetricRanking(rule) if rule is not None and rule.monitor is not None else None
+        ranking = MetricRanking(rule, rule.monitor) if rule is not None and rule.monitor is not None else None
         if rule is not None:
             guards = evolve(guards, save=rule.guard(guards))
-        self._recorder = create_recorder(options, trains=runs == "fit", into=record_into, warnings=warnings)
+        into = trained_by.run_dir if trained_by is not None and trained_by.stop_reason is not None else None
+        self._recorder = create_recorder(options, trains=runs == "fit", into=into, warnings=warnings)
         own_callbacks = (self._recorder, *default_callbacks(options), ranking)
         callbacks = (*callbacks, *(callback for callback in own_callbacks if callback is not None))
         self._trainer_attribute.attach()
         try:
             with capture_warnings(warnings.append):
                 components = self._components = build_components(
-                    options.plain(), model, loaders, runs=runs, guards=guards, callbacks=callbacks, machine=self
+                    options.plain(),
+                    model,
+                    loaders,
+                    runs=runs,
+                    guards=guards,
+                    callbacks=callbacks,
+                    machine=self,
+                    monitors=[ranking.monitor] if ranking is not None else [],
                 )
                 run = self._run = initial_run_state(components)
                 self._counters = run.counters
-                self._metric_queue = MetricQueue(run.counters, components.optimizers) if self._recorder is not None else None
+                position = run.counters if trained_by is None else trained_by.counters
+                self._metric_queue = MetricQueue(position, components.optimizers) if self._recorder is not None else None
                 seconds = rule.every_n_seconds if rule is not None else None
                 actions = self._actions = Actions(
                     components, run, metric_queue=self._metric_queue, save=self._save, save_every_seconds=seconds
@@ -233,7 +243,8 @@ class Machine:
         """Log a metric.
 
         In a step method it counts as if it were under ``"log"`` in what the method returns: that of ``training_step`` belongs
-        to the batch, those of ``validation_step`` and ``test_step`` are averaged over the pass, and early stopping finds them.
+        to the batch, those of ``validation_step`` and ``test_step`` are averaged over the samples of the pass, and early
+        stopping finds them.
         In a hook it is recorded at the current step. Outside of a run nothing happens.
 
         Args:
@@ -242,9 +253,11 @@ class Machine:
             options: ``prog_bar=True`` shows it in the progress bar.
 
         Raises:
-            ModelError: The value is neither, or the name is not a non-empty string.
+            ModelError: The value is neither, the name is not a non-empty string, or there is no such option.
         """
         scalar = logged_scalar(name, value)
+        if options:
+            validate_log_options(name, options)
         if self._begun and not self._run.log(name, scalar, **options) and self._metric_queue is not None:
             self._metric_queue.metrics("train", {name: scalar})
 

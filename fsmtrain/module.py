@@ -50,7 +50,8 @@ class TrainingModule(nn.Module):
     def log(self, name: str, value: Any, **options: Unpack[LogOptions]) -> None:
         """Log a metric in a step method or hook: it is recorded, and early stopping can monitor it.
 
-        In ``training_step`` it belongs to the batch; in ``validation_step`` and ``test_step`` it is averaged over all batches.
+        In ``training_step`` it belongs to the batch; in ``validation_step`` and ``test_step`` it is averaged over the samples
+        of the pass.
         Does nothing outside of a run.
 
         Args:

@@ -194,7 +194,7 @@ class Trainer(Options):
             guards=self.guards,
             callbacks=self.callbacks,
             trainer=self,
-            record_into=fitted.run_dir if fitted is not None and fitted.model is model and fitted.stop_reason else None,
+            trained_by=fitted if fitted is not None and fitted.model is model and runs != "fit" else None,
         )
         self._runs.active = machine
         return machine

@@ -29,6 +29,12 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert EarlyStopping() == EarlyStopping(monitor="val_loss", min_delta=0.0, patience=3, verbose=False, mode="min")
 
 
+def test_the_monitor_may_be_passed_by_position() -> None:
+    assert EarlyStopping("accuracy", mode="max") == EarlyStopping(monitor="accuracy", mode="max")
+    with pytest.raises(OptionsError, match="monitor=3"):
+        EarlyStopping(3)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("mode", "min_delta", "current", "best", "improved"),
     [

@@ -29,6 +29,7 @@ from fsmtrain.runtime.data.loaders import (
     make_all_resumable,
     make_resumable,
 )
+from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners
 from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step, validate_optimizer_step
@@ -56,6 +57,7 @@ def build_components(
     guards: Guards,
     callbacks: Iterable[object],
     machine: object,
+    monitors: Iterable[Monitor] = (),
 ) -> RunComponents:
     """Build the components of a run, and check every rule that can be checked before it begins.
 
@@ -67,6 +69,7 @@ def build_components(
         guards: The decisions that the user replaces.
         callbacks: The user's callbacks.
         machine: What hooks get as their argument ``machine``.
+        monitors: Callbacks that monitor a metric.
 
     Raises:
         ModelError: A method is missing or cannot be called as documented, ``configure_optimizers`` returned an unknown form.
@@ -127,7 +130,16 @@ def build_components(
         hooks=hooks,
         stateful_callbacks=[callback for callback in callbacks if is_stateful(callback)],
         evaluates=evaluates,
+        monitors=(*_monitors(options, setup), *monitors),
     )
+
+
+def _monitors(options: Options, setup: OptimizerSetup | None) -> list[Monitor]:
+    """Return early stopping and the plateau schedulers, as monitors of their metrics."""
+    rule = options.early_stopping
+    stopping = [Monitor("early_stop_callback", rule.monitor)] if rule is not None else []
+    schedulers = [config.metric_monitor for config in setup.scheduler_configs] if setup is not None else []
+    return [*stopping, *(monitor for monitor in schedulers if monitor is not None)]
 
 
 def initial_run_state(components: RunComponents) -> RunState:

@@ -16,10 +16,12 @@ from fsmtrain.runtime.callback_hooks import Hooks
 from fsmtrain.runtime.data.loaders import Loader
 from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.metrics.logged_metrics import LoggedMetrics, LogOptions
+from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, OptimizerSlot
 from fsmtrain.runtime.optimization.window_weights import Window
+from fsmtrain.user_warnings import warn
 
 RunKind = Literal["fit", "val", "test"]
 
@@ -39,6 +41,7 @@ class RunComponents:
     hooks: Hooks
     stateful_callbacks: Sequence[Any]  # those with ``state_dict`` and ``load_state_dict``
     evaluates: Literal["val", "test"]  # what the state `test` runs: the test, or validation by itself
+    monitors: Sequence[Monitor]  # of metrics of the validation
 
     @property
     def slots(self) -> Sequence[OptimizerSlot]:
@@ -95,6 +98,7 @@ class RunState:
     data_wait: LoadingTime = field(factory=LoadingTime)
     validation_metrics: Metrics = field(factory=dict)  # of the last validation
     validation_epoch: int = -1  # the epoch of that validation; -1 before the first
+    warnings: set[str] = field(factory=set)  # issued with `warn_once`; a resumed run issues them anew
 
     # Valid between two visits of one batch.
     splits: list[Any] = field(factory=list)  # of the batch; the batch alone without truncated BPTT
@@ -110,6 +114,12 @@ class RunState:
     def split(self) -> Any:
         """The split that is trained on now; None before the batch has been split."""
         return self.splits[self.counters.split_nb] if self.counters.split_nb < len(self.splits) else None
+
+    def warn_once(self, message: str) -> None:
+        """Warn of what may come up at every batch, once in the run."""
+        if message not in self.warnings:
+            self.warnings.add(message)
+            warn(message)
 
     def log(self, name: str, value: Scalar, **options: Unpack[LogOptions]) -> bool:
         """Log a metric; return whether it belongs to the step method that is running."""

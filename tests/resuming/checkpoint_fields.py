@@ -40,7 +40,7 @@ INFORMATIONAL = {
     "signals.stop_requested",  # taken back in any case
     *("signals.step_skipped", "signals.nonfinite"),  # given and asked in one visit
     "rng.own",  # of loaders; theirs are in the positions
-    *("eval_passes.state.sanity_val.sums", "eval_passes.state.sanity_val.counts"),  # its metrics are thrown away
+    *("eval_passes.state.sanity_val.averages", "eval_passes.state.sanity_val.fallbacks"),  # its metrics are thrown away
 }
 
 MOMENT_STEPS = {  # scenario: transitions from one moment that is tried to the next
@@ -49,6 +49,8 @@ MOMENT_STEPS = {  # scenario: transitions from one moment that is tried to the n
     "truncated bptt": 3,
     "a stream": 23,
     "several validation loaders": 3,
+    "averages of several loaders": 5,
+    "a metric beside an end hook": 5,
     "early stopping": 12,
     "a stop in mid-epoch": 99,
     "schedulers": 41,
@@ -130,7 +132,7 @@ def field_paths(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
         inside = here[:2] == ("eval_passes", "state") or here in PARTS
         if value is None:
             continue
-        if isinstance(value, dict) and inside and name not in ("rng_before", "sums", "counts"):
+        if isinstance(value, dict) and inside and name != "rng_before":
             yield from field_paths(value, here)
         else:
             yield here

@@ -45,6 +45,19 @@ class WeightedLosses(Perceptron):
         return {"loss": self.loss(batch), "weight": batch_nb + 1, "progress_bar": {"nb": batch_nb}}
 
 
+class WeightedMetrics(Perceptron):
+    """Metrics that are averaged: over samples or weights, in several dtypes, some of them logged, over ragged batches."""
+
+    def __init__(self) -> None:
+        super().__init__(adam_of)
+
+    def validation_step(self, batch: Any, batch_nb: int, dataloader_i: int = 0) -> Any:
+        loss = self.loss(batch)
+        self.log("half", loss.bfloat16())
+        weight = {"weight": torch.tensor(batch_nb % 3)} if dataloader_i else {}
+        return {"val_loss": loss, "nb": batch_nb / 3, "log": {"rare": loss} if batch_nb == 1 else {}, **weight}
+
+
 class GatheredOutputs(Perceptron):
     """Validation whose outputs are gathered and looked at together, and a buffer that is in no ``state_dict``."""
 
@@ -63,6 +76,16 @@ class GatheredOutputs(Perceptron):
     def validation_end(self, outputs: Any) -> Any:
         values = [output["losses"][0] * (1 + output["at"]) for one in outputs for output in one]
         return {"val_loss": torch.stack(values).sum(), "progress_bar": {"checks": float(len(values))}}
+
+
+class MonitoredBesideAnEndHook(Perceptron):
+    """Early stopping looks its metric up in the averages of what the steps return."""
+
+    def __init__(self) -> None:
+        super().__init__(adam_of)
+
+    def validation_end(self, outputs: Any) -> Any:
+        return {"batches": len(outputs)}
 
 
 class LayerUnfrozenLater(Perceptron):
@@ -211,6 +234,20 @@ SCENARIOS: dict[str, Scenario] = {
         val_check_interval=0.4,
         nb_sanity_val_steps=2,
         accumulate_grad_batches=3,
+    ),
+    "averages of several loaders": scenario(
+        WeightedMetrics,
+        shuffled_loader(10),
+        two_val_loaders(7, 5),
+        val_check_interval=0.4,
+        early_stop_callback=EarlyStopping("val_loss/1", patience=9),
+    ),
+    "a metric beside an end hook": scenario(
+        MonitoredBesideAnEndHook,
+        shuffled_loader(10),
+        shuffled_loader(5),
+        val_check_interval=0.4,
+        early_stop_callback=EarlyStopping("val_loss", patience=9),
     ),
     "early stopping": scenario(
         lambda: Perceptron(adam_of),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from fsmtrain import Callback, State
+from fsmtrain import Callback, EarlyStopping, ModelCheckpoint, State, Trainer
+from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.errors import MetricError, ModelError
 from fsmtrain.runtime.metrics.step_outputs import scalar_of
 from tests.models import (
     Linear,
@@ -145,6 +151,163 @@ def test_the_end_hook_runs_in_eval_mode_and_without_gradients() -> None:
     seen: list[State] = []
     trained(Ending(), batches(8), batches(4), max_nb_epochs=1)
     assert seen == [State.SANITY_VAL, State.VAL_CHECK]
+
+
+# ---- over the samples
+
+
+class PerSample(Linear):
+    """Returns and logs means over the samples of a batch, as people do; with weights, a mask of some samples too."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32, weighted: bool = False) -> None:
+        super().__init__()
+        self.dtype, self.weighted = dtype, weighted
+
+    def validation_step(self, batch: Any, batch_nb: int, dataloader_i: int = 0) -> Any:
+        value, kept = batch
+        mean = value[kept].mean().to(self.dtype) if self.weighted else value.mean().to(self.dtype)
+        self.log("logged", mean)
+        return {"returned": mean, **({"weight": kept.sum()} if self.weighted else {})}
+
+    test_step = validation_step
+
+
+DATA = st.lists(st.tuples(st.integers(-8, 8), st.booleans()), min_size=1, max_size=12)
+
+
+@given(st.lists(st.tuples(DATA, st.integers(1, 5)), min_size=1, max_size=3), st.booleans(), st.sampled_from(["val", "test"]))
+def test_metrics_are_means_over_the_samples_however_they_are_batched(loaders: Any, weighted: bool, kind: str) -> None:
+    """With ragged last batches; a weight is the number of samples that the mask keeps, and may be 0, where the mean is NaN."""
+    passed, kept = [], []
+    for data, size in loaders:
+        values, mask = torch.tensor([float(v) for v, _ in data], dtype=torch.float64), torch.tensor([keep for _, keep in data])
+        passed.append(DataLoader(TensorDataset(values, mask), batch_size=size))
+        kept.append([float(v) for v, keep in data if keep or not weighted])
+    trainer = Trainer(max_nb_epochs=1, quiet=True, runs_dir=None, device="cpu", nb_sanity_val_steps=0)
+    model = PerSample(torch.float64, weighted)
+    metrics = trainer.test(model, passed) if kind == "test" else trainer.fit(model, batches(2), passed).metrics
+    expected = {"": [value for values in kept for value in values]}
+    expected |= {f"/{i}": values for i, values in enumerate(kept)} if len(kept) > 1 else {}
+    assert set(metrics) == {f"{name}{suffix}" for name in ("returned", "logged") for suffix in expected}
+    for suffix, numbers in expected.items():
+        mean = math.fsum(numbers) / len(numbers) if numbers else math.nan
+        for name in ("returned", "logged"):
+            assert metrics[f"{name}{suffix}"] == pytest.approx(mean, abs=1e-13, nan_ok=True)
+
+
+@pytest.mark.parametrize("kind", ["val", "test"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_metric_in_low_precision_is_summed_in_float64(dtype: torch.dtype, kind: str) -> None:
+    loader = DataLoader(TensorDataset(torch.ones(1000), torch.ones(1000, dtype=torch.bool)), batch_size=1)
+    trainer = Trainer(max_nb_epochs=1, quiet=True, runs_dir=None, device="cpu", nb_sanity_val_steps=0)
+    model = PerSample(dtype)
+    metrics = trainer.test(model, loader) if kind == "test" else trainer.fit(model, batches(2), loader).metrics
+    assert metrics == {"returned": 1.0, "logged": 1.0}
+
+
+def test_a_weight_is_no_metric_wherever_it_is_returned() -> None:
+    class Weighted(Returning):
+        def training_step(self, batch: Any, batch_nb: int) -> Any:
+            return {"loss": self.loss(batch), "weight": 3, "seen": 1.0}
+
+        def validation_end(self, outputs: Any) -> Any:
+            return {"weight": 5, "val_loss": 1.0}
+
+        test_end = validation_end
+
+    machine = trained(Weighted({"a": 1.0, "weight": 2}), batches(2), range(2), range(2), max_nb_epochs=1)
+    assert machine.result.metrics == {"seen": 1.0, "val_loss": 1.0}
+
+
+@pytest.mark.parametrize("weight", [-1, math.nan, math.inf, True, "2", torch.ones(2), torch.tensor(-1.0)])
+def test_a_weight_out_of_its_range_is_an_error_that_names_the_step(weight: Any) -> None:
+    with pytest.raises(ModelError, match="validation_step returned the weight "):
+        checked(Returning({"val_loss": 1.0, "weight": weight}), range(2))
+
+
+def test_a_batch_without_a_number_of_samples_counts_as_one_and_that_is_said_once(recwarn: pytest.WarningsRecorder) -> None:
+    metrics = checked(Returning({"val_loss": 1.0}, {"val_loss": 2.0}), [[(torch.ones(2), torch.ones(3))] * 2])
+    assert metrics == {"val_loss": 1.5}
+    said = [str(warning.message) for warning in recwarn if "number of samples" in str(warning.message)]
+    assert len(said) == 1
+    assert said[0].startswith("validation_step: a batch counts in the metrics as one, whatever its size")
+
+
+def test_metrics_whose_weights_are_all_0_are_nan_and_that_is_said_once(recwarn: pytest.WarningsRecorder) -> None:
+    model = Returning({"val_loss": 1.0, "weight": 0})
+    metrics = trained(model, batches(4), range(2), max_nb_epochs=3, val_check_interval=1).result.metrics
+    assert math.isnan(metrics["val_loss"])
+    said = [str(warning.message) for warning in recwarn if "weight 0" in str(warning.message)]
+    assert said == ["validation_step: val_loss is NaN, because every batch that gave it has the weight 0."]
+
+
+def test_no_word_is_said_of_batches_whose_samples_are_known(recwarn: pytest.WarningsRecorder) -> None:
+    checked(Validated(), batches(5))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.array(0.5), np.array([0.5])])
+def test_a_number_of_numpy_is_a_metric(value: Any) -> None:
+    assert checked(Returning({"val_loss": value, "weight": np.int64(2)}), range(2)) == {"val_loss": 0.5}
+
+
+# ---- what an end hook does not return
+
+
+class EndsWithAccuracy(Returning):
+    def validation_end(self, outputs: Any) -> Any:
+        return {"accuracy": 0.5}
+
+
+def stopped_by(monitor: str, val: Any) -> Any:
+    model = EndsWithAccuracy({"val_loss": 1.0, "other": 2.0, "weight": 1})
+    return trained(model, batches(2), val, max_nb_epochs=9, early_stop_callback=EarlyStopping(monitor, patience=2))
+
+
+def test_early_stopping_finds_the_average_of_a_metric_that_validation_end_does_not_return() -> None:
+    machine = stopped_by("val_loss", range(2))
+    assert machine.stop_reason is StopReason.EARLY_STOPPING
+    assert machine.result.metrics == {"val_loss": 1.0, "accuracy": 0.5}
+
+
+def test_and_that_of_one_of_several_loaders() -> None:
+    assert stopped_by("val_loss/1", [range(2), range(1)]).stop_reason is StopReason.EARLY_STOPPING
+
+
+def test_so_do_a_plateau_scheduler_and_a_checkpoint(tmp_path: Any) -> None:
+    def with_plateau(parameters: Any) -> Any:
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        return [optimizer], [torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)]
+
+    model = EndsWithAccuracy({"val_loss": 1.0, "other": 2.0, "weight": 1})
+    model.configure = with_plateau
+    saves = ModelCheckpoint(monitor="other", dirpath=tmp_path)
+    machine = trained(model, batches(2), range(2), max_nb_epochs=3, callbacks=[saves])
+    assert machine.optimizers[0].param_groups[0]["lr"] < 0.1
+    assert machine.best_checkpoint is not None
+
+
+def test_it_is_looked_up_also_if_validation_end_returns_none_but_an_empty_dict_says_that_there_is_no_metric() -> None:
+    class Silent(Returning):
+        returned: Any = None
+
+        def validation_end(self, outputs: Any) -> Any:
+            return self.returned
+
+    model = Silent({"val_loss": 1.0, "weight": 1})
+    assert trained(model, batches(2), range(2), max_nb_epochs=1, early_stop_callback=True).metrics == {"val_loss": 1.0}
+    model.returned = {}
+    with pytest.raises(MetricError, match="It returned no metric"):
+        trained(model, batches(2), range(2), max_nb_epochs=1, early_stop_callback=True)
+
+
+def test_what_validation_end_returns_wins() -> None:
+    class Both(Returning):
+        def validation_end(self, outputs: Any) -> Any:
+            return {"val_loss": 7.0}
+
+    machine = trained(Both({"val_loss": 1.0}), batches(2), range(2), max_nb_epochs=1, early_stop_callback=True)
+    assert machine.result.metrics == {"val_loss": 7.0}
 
 
 # ---- what the hooks are given
@@ -403,3 +566,30 @@ def test_the_sanity_pass_is_no_validation() -> None:
     assert len(model.calls) == 4
     assert calls == ["start", {"val_loss": 1.0}]
     assert machine.counters.validations_done == 1
+
+
+@pytest.mark.parametrize("monitors", ["early stopping", "a plateau scheduler", "a checkpoint"])
+def test_the_sanity_pass_warns_of_a_monitored_metric_that_it_did_not_return(monitors: str, tmp_path: Any) -> None:
+    def with_plateau(parameters: Any) -> Any:
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        return [optimizer], [torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)]
+
+    model, owner = Returning({"accuracy": 1.0, "weight": 1}), "early_stop_callback"
+    options: dict[str, Any] = {}
+    if monitors == "early stopping":
+        options = {"early_stop_callback": EarlyStopping("val_loss")}
+    elif monitors == "a checkpoint":
+        options, owner = {"callbacks": [ModelCheckpoint(monitor="val_loss", dirpath=tmp_path)]}, "ModelCheckpoint"
+    else:
+        model.configure, owner = with_plateau, "ReduceLROnPlateau"
+    machine = machine_of(model, batches(4), range(3), max_nb_epochs=5, nb_sanity_val_steps=2, **options)
+    text = rf"{owner} monitors 'val_loss', which the sanity pass did not return\. It returned 'accuracy'\."
+    with pytest.warns(UserWarning, match=text):
+        _advance_to(machine, State.FETCH)
+    with pytest.raises(MetricError, match=rf"{owner} monitors 'val_loss', which the validation did not return"):
+        machine.run()
+
+
+def _advance_to(machine: Any, state: State) -> None:
+    while machine.state is not state:
+        machine.advance()

@@ -12,7 +12,8 @@ from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import OptionsError
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPolicy
-from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored_value
+from fsmtrain.runtime.metrics.monitor import Monitor
+from fsmtrain.runtime.metrics.step_outputs import Metrics
 
 BATCH = "batches_begun"  # the key in a checkpoint's metadata by which a metric finds it: its batch in the whole run, from 1
 
@@ -22,14 +23,13 @@ MetadataByNumber = Mapping[int, Mapping[str, Any]]
 class MetricRanking:
     """The monitored metric of each checkpoint, from the validation right after it: a callback whose state is saved."""
 
-    def __init__(self, rule: ModelCheckpoint) -> None:
-        self._rule = rule
+    def __init__(self, rule: ModelCheckpoint, metric: str) -> None:
+        self._rule, self.monitor = rule, Monitor("ModelCheckpoint", metric)
         self.values: dict[int, float] = {}
 
     def on_validation_end(self, machine: Any, metrics: Metrics) -> None:
         """Record the metric of the weights that were validated."""
-        assert self._rule.monitor is not None
-        self.values[machine.counters.batches_begun] = monitored_value(metrics, self._rule.monitor, "ModelCheckpoint")
+        self.values[machine.counters.batches_begun] = self.monitor.value(metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values so far, by batch."""

@@ -1,8 +1,8 @@
-"""Evaluate val or test loaders: one batch a visit, metrics averaged or handed to the end hook after the last."""
+"""Evaluate val or test loaders: one batch a visit; after the last one the metrics are averaged, and the end hook is called."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any, Literal
 
@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from fsmtrain.core.states import State
+from fsmtrain.errors import ResumeError
 from fsmtrain.runtime.checkpoint_files.codec.codec import encoding_error
 from fsmtrain.runtime.data.loaders import EvaluationBatches, length_of
 from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
 from fsmtrain.runtime.metrics.averages import Averages
-from fsmtrain.runtime.metrics.step_outputs import Metrics, group_metrics, metrics_of
+from fsmtrain.runtime.metrics.batch_samples import nb_samples
+from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, metrics_of, weight_of
+from fsmtrain.runtime.metrics.zero_weights import ZeroWeights
 from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.precision import with_autocast
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -37,8 +40,9 @@ class EvalPass:
         loaders: The loaders.
         limits: The batches to take from each loader; None takes a stream to its end.
 
-    Without an end hook, every scalar in the returned dicts is averaged over the batches of all loaders, and nothing else of
-    them is kept. What a step logs is averaged in either case.
+    Every scalar in the returned dicts is averaged over the samples of all loaders, and so is what a step logs. With an end
+    hook, the metrics are what it returns and what was logged. If it does not return one that is monitored, that one is looked
+    up in what the steps returned; not if it returns an empty dict, which says that there are no metrics.
     """
 
     def __init__(
@@ -59,17 +63,22 @@ class EvalPass:
         stem = "validation" if kind == "val" else "test"
         self._has_several_loaders = len(loaders) > 1
         available = _ARGUMENTS if self._has_several_loaders else _ARGUMENTS[:2]
-        step = getattr(self._model, f"{stem}_step")
-        signature = StepSignature(step, f"{stem}_step", available=available, order=_ARGUMENTS)
+        self._step_name = f"{stem}_step"
+        step = getattr(self._model, self._step_name)
+        signature = StepSignature(step, self._step_name, available=available, order=_ARGUMENTS)
         self._step = with_autocast(signature.method, components.spec.options.mixed_precision, components.device)
         self._argument_count = signature.count
         self._end_hook: Callable[[Any], Any] | None = getattr(self._model, f"{stem}_end", None)
+        monitored = {monitor.metric for monitor in components.monitors} if kind == "val" else set()
+        self._monitored = monitored | {name.rpartition("/")[0] for name in monitored}  # ``val_loss/1`` is a loader's val_loss
         self._takes_snapshots = self._end_hook is not None and State.SAVE in components.spec.table.states
         self.bar_metrics: Metrics = {}  # of the last pass, for the progress bar
         self._modes: list[tuple[nn.Module, bool]] = []
         self._batches: EvaluationBatches | None = None  # None between two passes
         self._outputs: list[list[Any]] = []  # of each loader, if there is an end hook
-        self._averages = Averages()
+        self._averages = Averages(len(loaders))  # of what the steps log, and of what they return if there is no end hook
+        self._fallbacks = Averages(len(loaders))  # of what they return and somebody monitors, if there is one
+        self._zero_weights = ZeroWeights(self._step_name, run.warn_once)
         self._bar_names: set[str] = set()
         self.snapshot: PassSnapshot | None = None  # of the beginning of this pass, if it may be saved
 
@@ -92,7 +101,7 @@ class EvalPass:
                 raise_if_oom(error, self._state, batch, self._components, run)
                 raise
             run.collects_logs = False
-            self._record_output(loader_i, output)
+            self._record_output(loader_i, moved, output)
             if self._total_batches is None:
                 self._signals.pass_ended = is_last = batches.has_ended
             else:
@@ -106,40 +115,69 @@ class EvalPass:
         self._modes = [(module, module.training) for module in self._model.modules()]
         self._model.eval()
         self._outputs = [[] for _ in self._loaders]
-        self._averages, self._bar_names = Averages(), set()
+        self._averages, self._fallbacks = Averages(len(self._loaders)), Averages(len(self._loaders))
+        self._bar_names = set()
+        self._zero_weights.find_arrived()
         self._signals.pass_ended = False
         self._batches = EvaluationBatches(self._loaders, self._limits)
         return self._batches
 
-    def _record_output(self, loader_i: int, output: Any) -> None:
-        """Keep what a step returned for the end hook, or add its metrics to the averages."""
+    def _record_output(self, loader_i: int, batch: Any, output: Any) -> None:
+        """Add the metrics of a batch to the averages; keep what the step returned if there is an end hook."""
         logged = self._run.pop_logged()
-        metrics = logged.values
+        is_loss = isinstance(output, (Tensor, float))
+        returned = metrics_of({f"{self._kind}_loss": output} if is_loss else output)
+        fallbacks: Metrics = {}
         if self._end_hook is not None:
             self._outputs[loader_i].append(output)
-        elif isinstance(output, Tensor):
-            metrics = {**metrics_of({f"{self._kind}_loss": output}), **metrics}
+            returned, fallbacks = {}, {name: value for name, value in returned.items() if name in self._monitored}
         else:
-            metrics = {**metrics_of(output), **metrics}
             self._bar_names.update(group_metrics(output, "progress_bar"))
-        self._averages.add(metrics)
         self._bar_names |= logged.bar_names
+        metrics = {**returned, **logged.values}
+        if metrics or fallbacks:
+            weight = self._weight(batch, output)
+            self._averages.add(metrics, weight, loader_i)
+            self._fallbacks.add(fallbacks, weight, loader_i)
+
+    def _weight(self, batch: Any, output: Any) -> Scalar:
+        """Return how much a batch counts: the weight that the step returned, else the number of its samples, else 1."""
+        weight = weight_of(output, self._step_name)
+        if weight is None:
+            weight = nb_samples(batch)
+        if weight is None:
+            self._run.warn_once(
+                f"{self._step_name}: a batch counts in the metrics as one, whatever its size, because its number of samples is "
+                f"unknown: it has no tensors, or they differ in their first dimension. If batches differ in their number of "
+                f"samples, return it: {{..., 'weight': n}}."
+            )
+            return 1.0
+        return weight
 
     def _finish(self) -> Metrics:
-        metrics = self._averages.means()
+        metrics = self._averages.results()
+        weights = self._averages.weights()
         if self._end_hook is not None:
             self._run.collects_logs = True
             output = self._end_hook(self._outputs if self._has_several_loaders else self._outputs[0])
             self._run.collects_logs = False
             logged = self._run.pop_logged()
             metrics |= {**metrics_of(output), **logged.values}
+            if not _is_empty(output) or logged.values:
+                metrics = self._fallbacks.results() | metrics
+                weights |= self._fallbacks.weights()
             self._bar_names |= logged.bar_names | group_metrics(output, "progress_bar").keys()
         self.bar_metrics = {name: metrics[name] for name in metrics if name in self._bar_names}
-        self.release()
+        self._zero_weights.find({name: weight for name, weight in weights.items() if name in metrics})
+        self._end_pass()
         return metrics
 
     def release(self) -> None:
         """Restore every submodule's mode, and release the pass. Idempotent."""
+        self._end_pass()
+        self._zero_weights.finish()
+
+    def _end_pass(self) -> None:
         for module, training in self._modes:
             module.training = training
         if self._batches is not None:
@@ -165,29 +203,45 @@ class EvalPass:
         state = {
             "place": list(self._batches.place),
             "modes": [training for _, training in self._modes],
-            "sums": self._averages.sums,
-            "counts": self._averages.counts,
+            "averages": self._averages.state_dict(),
+            "fallbacks": self._fallbacks.state_dict(),
             "outputs": self._outputs,
             "bar_names": sorted(self._bar_names),
             "begins_again": None,
         }
         if self.snapshot is not None and (reason := encoding_error({"outputs": self._outputs})) is not None:
             again = {"reason": reason, "changed": self.snapshot.changed}
-            empty: dict[str, Any] = {"place": [0, 0], "sums": {}, "counts": {}, "bar_names": []}
-            state |= empty | {"outputs": [[] for _ in self._loaders], "begins_again": again}
+            empty: dict[str, Any] = dict.fromkeys(("averages", "fallbacks"), Averages(len(self._loaders)).state_dict())
+            state |= (
+                empty | {"place": [0, 0], "bar_names": []} | {"outputs": [[] for _ in self._loaders], "begins_again": again}
+            )
         return state
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """Continue a pass. Its loaders have been restored to their positions of then."""
+        """Continue a pass. Its loaders have been restored to their positions of then.
+
+        Raises:
+            ResumeError: The pass was begun by an earlier version, which averaged over batches and not over samples.
+        """
         if state is None:
             return
+        if "averages" not in state:
+            raise ResumeError(
+                f"it was saved within a pass of {self._step_name} by an older fsmtrain, which averaged metrics in another way. "
+                f"Resume it with that one, or resume from another checkpoint of the run."
+            )
         loader_i, batch_nb = state["place"]
         self._batches = EvaluationBatches(self._loaders, self._limits, (loader_i, batch_nb))
         self._modes = list(zip(self._model.modules(), state["modes"], strict=True))
-        self._averages = Averages(state["sums"], state["counts"])
+        self._averages = Averages.from_state_dict(state["averages"])
+        self._fallbacks = Averages.from_state_dict(state["fallbacks"])
         self._outputs = state["outputs"]
         self._bar_names = set(state["bar_names"])
         if (again := state["begins_again"]) is not None:
             reason, changed = again["reason"], ", ".join(again["changed"])
             text = f"{self._kind}: the pass begins again at its first batch, because its outputs could not be saved: {reason}"
             warn(f"{text} The pass had changed the model before: {changed}. So what follows may differ." if changed else text)
+
+
+def _is_empty(output: Any) -> bool:
+    return isinstance(output, Mapping) and not output

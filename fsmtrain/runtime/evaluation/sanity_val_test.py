@@ -9,28 +9,39 @@ from fsmtrain.core.states import State
 from fsmtrain.runtime.data.loader_rng import get_loader_rng_state, set_loader_rng_state
 from fsmtrain.runtime.evaluation.eval_pass import EvalPass
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
-from fsmtrain.runtime.metrics.step_outputs import Metrics, monitored_value
+from fsmtrain.runtime.metrics.monitor import Monitor
+from fsmtrain.runtime.metrics.step_outputs import Metrics
 from fsmtrain.runtime.rng import RngState, get_rng_state, set_rng_state
 from fsmtrain.runtime.run_state import RunComponents, RunState
+from fsmtrain.user_warnings import warn
 
 log = logging.getLogger("fsmtrain")
 
 
 class SanityPass:
-    """Try validation out before the first epoch: metrics are thrown away, and no random state changes."""
+    """Try validation out before the first epoch: metrics are thrown away, and no random state changes.
+
+    If somebody monitors a metric that this pass did not return, it warns. The first validation raises an error if it is
+    missing there too.
+    """
 
     def __init__(self, components: RunComponents, run: RunState) -> None:
         limits = components.spec.limits.sanity_loaders
         self.eval_pass = EvalPass(State.SANITY_VAL, "val", components, run, run.loaders.val, limits)
-        self._loaders = components.val_loaders
+        self._loaders, self._monitors = components.val_loaders, components.monitors
         self._rng_before: tuple[RngState, list[Any]] | None = None  # of the process, and of each loader
 
     def visit(self) -> None:
         """Evaluate one batch of the sanity pass."""
         if self._rng_before is None:
             self._rng_before = get_rng_state(), [get_loader_rng_state(loader) for loader in self._loaders]
-        if self.eval_pass.visit() is not None:
-            self.release()
+        metrics = self.eval_pass.visit()
+        if metrics is None:
+            return
+        self.release()
+        for monitor in self._monitors:
+            if monitor.metric not in metrics:
+                warn(monitor.explain_missing(metrics, "the sanity pass") + " The first validation raises an error without it.")
 
     def release(self) -> None:
         """Restore the modes and the random states."""
@@ -83,7 +94,7 @@ class ValidationPass:
         if patience is None:
             return
         rule = patience.rule
-        signals.patience_exhausted = patience.feed(monitored_value(metrics, rule.monitor, "early_stop_callback"))
+        signals.patience_exhausted = patience.feed(Monitor("early_stop_callback", rule.monitor).value(metrics))
         if rule.verbose and signals.patience_exhausted:
             log.warning("early stopping: %s was best at %g, %d validations ago.", rule.monitor, patience.best, patience.wait)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from attrs import define, field
@@ -15,6 +16,40 @@ class LogOptions(TypedDict, total=False):
     """The options of `log`, beside the name and the value."""
 
     prog_bar: bool  # if true, the progress bar shows the metric
+
+
+# Options of `log` in other trainers, and what holds here instead.
+_AVERAGED = "what validation_step and test_step log is averaged over the samples of the pass, as it is without this option"
+_OPTIONS_ELSEWHERE = {
+    "on_step": "what training_step logs is recorded at each batch, as it is without this option",
+    "on_epoch": f"{_AVERAGED}. For the mean of a training metric over an epoch, add it up yourself and log it in on_epoch_end",
+    "logger": "every metric goes to the run folder and to each logger, as it does without this option",
+    "batch_size": "a batch counts with the number of its samples, or with the number that the step returns as 'weight'",
+    "reduce_fx": f"{_AVERAGED}. For another reduction, return the values from the step and reduce them in validation_end",
+    "add_dataloader_idx": "with several loaders a metric has its own name for all of them, and name/0, name/1, ... for each",
+    **dict.fromkeys(
+        ("sync_dist", "sync_dist_group", "rank_zero_only"), "a run is one process, so there is nothing to synchronize"
+    ),
+    **dict.fromkeys(
+        ("enable_graph", "metric_attribute"), "a metric is a number, or a tensor with one element, without its graph"
+    ),
+}
+
+
+def validate_log_options(name: object, options: Mapping[str, Any]) -> None:
+    """Check the options of a call of `log`.
+
+    Raises:
+        ModelError: There is no such option, or its value is not a bool.
+    """
+    for option, value in options.items():
+        call = f"log({name!r}, ..., {option}={value!r})"
+        if option in _OPTIONS_ELSEWHERE:
+            raise ModelError(f"{call}: there is no such option. Leave it out: {_OPTIONS_ELSEWHERE[option]}.")
+        if option not in LogOptions.__annotations__:
+            raise ModelError(f"{call}: there is no such option. The options are {', '.join(LogOptions.__annotations__)}.")
+        if not isinstance(value, bool):
+            raise ModelError(f"{call}: must be True or False.")
 
 
 @define(eq=False)

@@ -55,7 +55,7 @@ class MetricQueue:
     """The metric records of a run that wait to be recorded.
 
     Args:
-        counters: The counters of the run.
+        counters: The counters of the run that trains the weights, which say where a record belongs.
         optimizers: Its optimizers.
     """
 

@@ -6,17 +6,19 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, TypeGuard
 
+import numpy as np
 from torch import Tensor
 
-from fsmtrain.errors import MetricError, ModelError
+from fsmtrain.errors import ModelError
 from fsmtrain.plurals import a_type_of
 
 Scalar = Tensor | float
 Metrics = dict[str, Scalar]
 
-# Keys of the dict that training_step returns which are not metrics.
-_RESERVED_KEYS = frozenset({"loss", "weight", "hiddens", "log", "progress_bar"})
+# Keys that are not metrics, of the dicts that steps and end hooks return, and further ones of training_step.
 _GROUPS = ("log", "progress_bar")
+_RESERVED_KEYS = frozenset({*_GROUPS, "weight"})
+_TRAINING_KEYS = _RESERVED_KEYS | {"loss", "hiddens"}
 
 
 def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
@@ -53,8 +55,8 @@ def loss_of(output: Any) -> Tensor:
     return loss
 
 
-def weight_of(output: Any) -> Scalar | None:
-    """Return the weight beside the loss: a number >= 0, or a 0-d tensor on another device; None if there is none.
+def weight_of(output: Any, step: str = "training_step") -> Scalar | None:
+    """Return the weight that a step returned: a number >= 0, or a 0-d tensor on another device; None if there is none.
 
     Raises:
         ModelError: It is neither, or negative. A tensor on another device is not read, to avoid waiting for it.
@@ -62,27 +64,30 @@ def weight_of(output: Any) -> Scalar | None:
     weight = output.get("weight") if _is_mapping(output) else None
     if weight is None:
         return None
-    value = weight
-    if isinstance(weight, Tensor) and weight.numel() == 1:
-        if weight.device.type != "cpu":
-            weight = weight.detach().reshape(())
-            return weight if weight.device.type == "mps" else weight.double()  # counts are whole, their quotients are not
-        value = weight.item()
-    if isinstance(value, (int, float)) and (value is not weight or not isinstance(weight, bool)) and 0 <= value < math.inf:
+    value = None if isinstance(weight, bool) else scalar_of(weight)
+    if isinstance(value, Tensor):
+        if not value.is_cpu:
+            return value if value.device.type == "mps" else value.double()  # counts are whole, their quotients are not
+        value = value.item()
+    if value is not None and 0 <= value < math.inf:
         return value
     raise ModelError(
-        f"training_step returned the weight {weight!r}. A weight must be a number >= 0, or a tensor with one element: "
+        f"{step} returned the weight {weight!r}. A weight must be a number >= 0, or a tensor with one element: "
         f"the number of samples or tokens over which the loss is the mean."
     )
 
 
 def scalar_of(value: Any) -> Scalar | None:
-    """Return a metric as a float, or as a detached 0-d tensor on its device; None if it is not one number."""
+    """Return a metric as a float, or as a detached 0-d tensor on its device; None if it is not one real number."""
     if isinstance(value, Tensor):
-        if value.dim() == 0:
-            return value.detach()
-        return value.detach().reshape(()) if value.numel() == 1 else None
-    return float(value) if isinstance(value, (int, float)) else None
+        if value.numel() != 1 or value.is_complex():
+            return None
+        return value.detach() if value.dim() == 0 else value.detach().reshape(())
+    if isinstance(value, (int, float)):
+        return float(value)
+    if isinstance(value, (np.generic, np.ndarray)) and value.size == 1 and value.dtype.kind in "biuf":
+        return float(value.item())
+    return None
 
 
 def metrics_of(output: Any, *, of_training: bool = False) -> Metrics:
@@ -94,7 +99,7 @@ def metrics_of(output: Any, *, of_training: bool = False) -> Metrics:
         named = output.get(group)
         if _is_mapping(named):
             _collect(named, (), metrics)
-    _collect(output, _RESERVED_KEYS if of_training else _GROUPS, metrics)
+    _collect(output, _TRAINING_KEYS if of_training else _RESERVED_KEYS, metrics)
     return metrics
 
 
@@ -109,25 +114,13 @@ def _collect(named: Mapping[Any, Any], skipped: Collection[str], into: Metrics) 
 
 def group_metrics(output: Any, group: str) -> Metrics:
     """Return the scalars under ``"log"`` or ``"progress_bar"``."""
+    metrics: Metrics = {}
     named = output.get(group) if _is_mapping(output) else None
-    return {} if named is None else metrics_of(named)
+    if _is_mapping(named):
+        _collect(named, (), metrics)
+    return metrics
 
 
 def number(value: Scalar) -> float:
     """Return a metric as a number. Waits for its device."""
     return float(value.item()) if isinstance(value, Tensor) else float(value)
-
-
-def monitored_value(metrics: Metrics, name: str, monitor: str) -> float:
-    """Return the metric that a monitor watches, as a number. Waits for its device.
-
-    Raises:
-        MetricError: The validation did not return it.
-    """
-    if name not in metrics:
-        raise MetricError(
-            f"{monitor} monitors {name!r}, which the validation did not return. It returned "
-            f"{', '.join(map(repr, metrics)) or 'no metric'}. Return {name!r} from validation_step or "
-            f"validation_end, or monitor another metric with monitor=..."
-        )
-    return number(metrics[name])

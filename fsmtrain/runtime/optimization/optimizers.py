@@ -15,6 +15,7 @@ from fsmtrain.core.sizes import Schedule
 from fsmtrain.errors import ModelError
 from fsmtrain.plurals import a_type_of
 from fsmtrain.predicates import is_integer
+from fsmtrain.runtime.metrics.monitor import Monitor
 
 ACCEPTED_FORMS = (
     "It may return one optimizer; a tuple or list of optimizers; two lists, optimizers and schedulers; or dicts "
@@ -50,6 +51,11 @@ class SchedulerConfig:
     scheduler: LRScheduler
     schedule: Schedule
     monitor: str | None = None  # for a plateau scheduler; None for the others
+
+    @property
+    def metric_monitor(self) -> Monitor | None:
+        """The scheduler as a monitor of its metric; None if it monitors none."""
+        return None if self.monitor is None else Monitor(type(self.scheduler).__name__, self.monitor)
 
 
 @define(eq=False)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from fsmtrain.runtime.metrics.step_outputs import monitored_value
 from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, SchedulerConfig
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -39,12 +38,12 @@ class EpochEnd:
 
     def _step(self, config: SchedulerConfig, epoch: int) -> None:
         """Step a scheduler; one that monitors a metric only if this epoch had a validation."""
-        if not isinstance(config.scheduler, ReduceLROnPlateau) or config.monitor is None:
+        monitor = config.metric_monitor
+        if not isinstance(config.scheduler, ReduceLROnPlateau) or monitor is None:
             with self._without_order_warning(config):
                 config.scheduler.step()
         elif self._run.validation_epoch == epoch:
-            name = type(config.scheduler).__name__
-            config.scheduler.step(monitored_value(self._run.validation_metrics, config.monitor, name))
+            config.scheduler.step(monitor.value(self._run.validation_metrics))
 
     @contextmanager
     def _without_order_warning(self, config: SchedulerConfig) -> Iterator[None]:

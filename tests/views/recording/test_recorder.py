@@ -217,6 +217,7 @@ def test_a_trainer_records_its_fit_by_default_and_adds_its_test(tmp_path: Path, 
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["0"]
     rows = read_json_lines(tmp_path / "runs" / "0" / "metrics.jsonl")
     assert [(row["kind"], row["values"]) for row in rows[3:]] == [("test", {"test_loss": 1.0}), ("validate", {"val_loss": 2.0})]
+    assert [(row["epoch"], row["batch"], row["step"]) for row in rows[3:]] == [(0, 2, 3)] * 2
     assert [row["kind"] for row in read_csv(tmp_path / "runs" / "0" / "metrics.csv")] == [row["kind"] for row in rows]
     assert read_json(tmp_path / "runs" / "0" / "end.json") == end
 
