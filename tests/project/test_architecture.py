@@ -29,7 +29,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "core": (("...",), ("planning",), ("checking",)),
     "runtime": (
         ("checkpoint_files", "device_timer", "callback_hooks", "metrics", "nested_tensors", "step_signature"),
-        ("rng",),
+        ("batch_size", "rng"),
         ("data", "model_files", "optimization"),
         ("run_state", "result", "trainer_attribute"),
         ("oom",),

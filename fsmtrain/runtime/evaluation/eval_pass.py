@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from fsmtrain.core.states import State
 from fsmtrain.errors import ResumeError
+from fsmtrain.runtime.batch_size import batch_size_of
 from fsmtrain.runtime.checkpoint_files.codec.codec import encoding_error
 from fsmtrain.runtime.data.loaders import EvaluationBatches, length_of
 from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
 from fsmtrain.runtime.metrics.averages import Averages
-from fsmtrain.runtime.metrics.batch_samples import nb_samples
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, metrics_of, weight_of
 from fsmtrain.runtime.metrics.zero_weights import ZeroWeights
 from fsmtrain.runtime.oom import raise_if_oom
@@ -144,7 +144,7 @@ class EvalPass:
         """Return how much a batch counts: the weight that the step returned, else the number of its samples, else 1."""
         weight = weight_of(output, self._step_name)
         if weight is None:
-            weight = nb_samples(batch)
+            weight = batch_size_of(batch)
         if weight is None:
             self._run.warn_once(
                 f"{self._step_name}: a batch counts in the metrics as one, whatever its size, because its number of samples is "

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from fsmtrain.runtime.metrics.batch_samples import nb_samples
+from fsmtrain.runtime.batch_size import batch_size_of
 
 Pair = namedtuple("Pair", "x y")
 
@@ -39,4 +39,4 @@ Pair = namedtuple("Pair", "x y")
     ],
 )
 def test_dim_0_of_the_tensors_if_they_agree_on_it(batch: Any, samples: int | None) -> None:
-    assert nb_samples(batch) == samples
+    assert batch_size_of(batch) == samples

@@ -1,4 +1,4 @@
-"""The number of samples in a batch, by which its metrics count where the step returns no ``"weight"``."""
+"""The size of a batch in samples, by which its metrics count where the step returns no ``"weight"``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch.nn.utils.rnn import PackedSequence
 from fsmtrain.runtime.nested_tensors import children
 
 
-def nb_samples(batch: Any) -> int | None:
+def batch_size_of(batch: Any) -> int | None:
     """Return dim 0 of the tensors of a batch; None if they differ in it, or there is none.
 
     NumPy arrays count as tensors. Nothing is read from a device.
 
     >>> import torch
-    >>> nb_samples({"x": torch.ones(3, 8), "y": torch.ones(3), "name": "a"})
+    >>> batch_size_of({"x": torch.ones(3, 8), "y": torch.ones(3), "name": "a"})
     3
-    >>> nb_samples([torch.ones(3, 8), torch.ones(4)]) is None
+    >>> batch_size_of([torch.ones(3, 8), torch.ones(4)]) is None
     True
     """
     sizes = set(_first_dims(batch))
