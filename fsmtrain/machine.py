@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
@@ -20,7 +20,7 @@ from fsmtrain.core.checking.findings import Report, Severity
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Dispatcher, Timing
-from fsmtrain.core.error_notes import add_recent_transitions
+from fsmtrain.core.error_notes import add_first_context, add_recent_transitions
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.compute_plan import make_plan
 from fsmtrain.core.planning.plan_values import Plan
@@ -43,6 +43,7 @@ from fsmtrain.options import Options
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
+from fsmtrain.runtime.callback_hooks import call_all
 from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, has_checkpoints, load_checkpoint
 from fsmtrain.runtime.checkpointing.manager import CheckpointManager
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
@@ -114,7 +115,9 @@ class Machine:
             what = f"{model.__name__} is a class" if isinstance(model, type) else f"{model!r} is not a torch.nn.Module"
             raise ModelError(f"model: {what}. Pass an instance of torch.nn.Module, as in Model().")
         self._counters = Counters()  # all zero, for a model that asks while the run is being built
+        self._runs = runs
         self._begun = self._ended = False
+        self._handled_before: BaseException | None = None
         self._began_at = self._ended_at = 0  # ns
         self._rng: rng.RngState | None = None  # of the run that is resumed
         self._stopped_at: ResumePoint | None = None
@@ -183,18 +186,65 @@ class Machine:
     def run(self) -> Result:
         """Run to the end, from the current state.
 
-        If the run saves checkpoints, Ctrl-C, SIGTERM and SIGUSR1 are stop requests meanwhile: the run stops at the next
-        transition and is saved there; `received_signal` says which one came. A second Ctrl-C stops at once.
+        Ctrl-C, SIGTERM and SIGUSR1 are stop requests meanwhile: the run stops at the next transition, and is saved there if it
+        saves checkpoints. Then the program ends as it would have: `run` raises. A second Ctrl-C stops at once. A signal for
+        which the program has a handler of its own is left to it.
 
         Raises:
             FsmtrainError: A hook returned what it must not, a metric is missing, ...; any exception of a hook passes through.
                 Each carries a note with the state, epoch and batch in which it happened.
+            KeyboardInterrupt: Ctrl-C stopped the run. If saving it or a hook failed then, that error is raised, with this one
+                as its context.
+            SystemExit: SIGTERM (code 143) or SIGUSR1 (138) stopped it; likewise.
+            UsageError: The run was stopped before. It says how to continue it.
         """
         self._dispatcher.forbid_reentry()
-        if not self.saves:
-            return self._run_to_end()
+        if self._ended and self.state is State.STOPPED:
+            raise UsageError(f"This run was stopped {self._stopped_where()} and has ended. {self.resume_hint}")
         with stop_on_signals(self.stop) as self.received_signal:
-            return self._run_to_end()
+            try:
+                result = self._run_to_end()
+            except Exception as error:
+                if self.received_signal:
+                    add_first_context(error, self._interrupt())
+                raise
+        if self.received_signal:
+            raise self._interrupt()
+        return result
+
+    def _interrupt(self) -> KeyboardInterrupt | SystemExit:
+        """Return the exception by which a signal ends the program, after reporting where the run stopped and the way on."""
+        received = self.received_signal
+        if self.state is State.STOPPED:
+            message = f"{received.name} stopped the run {self._stopped_where()}. {self.resume_hint}"
+        else:
+            message = f"{received.name} came when the run had ended."
+        interrupt = received.interrupt(message)
+        if isinstance(interrupt, SystemExit):  # which Python ends with in silence
+            self._say(message)
+        return interrupt
+
+    def _stopped_where(self) -> str:
+        return f"after {self.last_state} ({where(self.counters)}), at global_step {self.global_step}"
+
+    @property
+    def resume_hint(self) -> str:
+        """How to continue this run after it was stopped, as a sentence."""
+        if self._runs != "fit":
+            return f"To {'test' if self._runs == 'test' else 'validate'} anew, build a new machine."
+        if not self.saves:
+            return (
+                "It cannot be continued, since it saves no checkpoints: with callbacks=[ModelCheckpoint()] a run is saved "
+                "where it stops."
+            )
+        checkpoint = self._checkpoints.last()
+        if checkpoint is None:
+            return "It cannot be continued, since no checkpoint was saved."
+        is_inside = self.run_dir is not None and self._makes_run_folder and checkpoint.is_relative_to(self.run_dir)
+        path = str(self.run_dir if is_inside else checkpoint)
+        if self._trainer_attribute.trainer is self:
+            return f"To continue, build a new machine and call resume({path!r}) before run()."
+        return f"To continue, create a new trainer with resume={path!r}."
 
     def _run_to_end(self) -> Result:
         with self._dispatcher.ending_on_errors(self._end):
@@ -217,9 +267,8 @@ class Machine:
         """
         self._dispatcher.forbid_reentry()
         if self.state.is_final:
-            raise UsageError(
-                f"The run has ended in the state {self.state}: there is no further transition. Build a new machine."
-            )
+            way_out = self.resume_hint if self.state is State.STOPPED else "Build a new machine."
+            raise UsageError(f"The run has ended in the state {self.state}: there is no further transition. {way_out}")
         with self._dispatcher.ending_on_errors(self._end):
             self._begin()
             transition = self._dispatcher.advance()
@@ -269,6 +318,7 @@ class Machine:
         if self._begun:
             return
         self._begun = True
+        self._handled_before = sys.exception()
         self._began_at = perf_counter_ns()
         self._trainer_attribute.attach()
         if self._rng is None:
@@ -301,28 +351,43 @@ class Machine:
         self._end()
 
     def _end(self) -> None:
+        """End the run. All that has begun is ended, also after an error of one of these steps."""
         if self._ended:
             return
         self._ended = True
         self._ended_at = perf_counter_ns()
         error = sys.exception()
+        if error is self._handled_before:  # `run` was called where another error is being handled
+            error = None
         if error is not None and self.stop_reason is None:
             add_recent_transitions(error, self.trace)
+        hooks = self._components.hooks
         try:
-            if self.state is State.STOPPED and self.saves:
-                at = self._stop_point()
-                self._checkpoints.save_at_stop(at, self.run_dir, self._checkpoint_metadata(at))
-            self._checkpoints.close()
-        finally:
-            self._actions.release()
-            if isinstance(error, OutOfMemoryError):
-                free_batch(error, self._components, self._run)
-                add_resume_note(error, self._checkpoints.last())
-        try:
-            if self._components.hooks.on_run_end is not None:
-                self._components.hooks.on_run_end()
-        finally:
-            self._trainer_attribute.detach()
+            call_all(
+                (
+                    self._actions.end_unfinished_validation,  # first: the hook may put back weights that it has replaced
+                    self._save_at_stop,
+                    self._checkpoints.close,
+                    self._actions.release,
+                    *((hooks.epoch.end,) if hooks.epoch is not None else ()),
+                    *((partial(self._free_batch, error),) if isinstance(error, OutOfMemoryError) else ()),
+                    *((hooks.on_run_end,) if hooks.on_run_end is not None else ()),
+                    self._trainer_attribute.detach,
+                )
+            )
+        except Exception as failure:
+            if error is None:
+                raise
+            error.add_note(f"when the run was ended, there was a further error: {type(failure).__name__}: {failure}")
+
+    def _save_at_stop(self) -> None:
+        if self.state is State.STOPPED and self.saves:
+            at, must_save = self._stop_point(), bool(self.received_signal)
+            self._checkpoints.save_at_stop(at, self.run_dir, self._checkpoint_metadata(at), must_save=must_save)
+
+    def _free_batch(self, error: OutOfMemoryError) -> None:
+        free_batch(error, self._components, self._run)
+        add_resume_note(error, self._checkpoints.last())
 
     # ---- saving
 

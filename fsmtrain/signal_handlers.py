@@ -1,6 +1,7 @@
-"""Signal handlers: Ctrl-C, SIGTERM and SIGUSR1 ask the run to stop; a second Ctrl-C stops at once.
+"""Signal handlers: Ctrl-C, SIGTERM and SIGUSR1 ask the run to stop, and then end the program; a second Ctrl-C stops at once.
 
-Signals to a process group also kill DataLoader workers. After a request to stop this is expected and no error: `worker_exit`.
+A signal for which the program has a handler of its own is left to that handler. Signals to a process group also kill
+DataLoader workers. After a request to stop this is expected and no error: `worker_exit`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )
 
+ANNOUNCING_SECONDS = 1.0
+
 
 @define
 class ReceivedSignal:
@@ -35,6 +38,15 @@ class ReceivedSignal:
         """Exit code of a process that this signal ended, as in shells: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signal
 
+    @property
+    def name(self) -> str:
+        """Its name: ``SIGTERM``."""
+        return signal.Signals(self.signal).name
+
+    def interrupt(self, message: str) -> KeyboardInterrupt | SystemExit:
+        """Return the exception that ends the program as the signal would have: for Ctrl-C with this message."""
+        return KeyboardInterrupt(message) if self.signal == signal.SIGINT else SystemExit(self.exit_code)
+
     def __bool__(self) -> bool:
         return self.signal != 0
 
@@ -46,12 +58,13 @@ class _StopHandler:
         self._stop, self._received = stop, received
         self._process = os.getpid()
         self._previous: dict[int, Any] = {}  # handlers by signal number
+        self._announcer: threading.Thread | None = None
 
     def install(self, signals: Iterable[signal.Signals]) -> None:
-        """Handle these signals from now on, except those that the process ignores."""
+        """Handle these signals from now on, except those that the process ignores or handles itself."""
         for number in signals:
             handler = signal.getsignal(number)
-            if handler not in (signal.SIG_IGN, None):
+            if handler in (signal.SIG_DFL, signal.default_int_handler):
                 self._previous[number] = handler
                 signal.signal(number, self)
 
@@ -59,6 +72,8 @@ class _StopHandler:
         """Restore the previous handlers."""
         for number in self._previous:
             self._restore(number)
+        if self._announcer is not None:
+            self._announcer.join(ANNOUNCING_SECONDS)  # the program may end now
 
     def _restore(self, number: int) -> None:
         current: object = signal.getsignal(number)
@@ -78,7 +93,8 @@ class _StopHandler:
         self._stop()
         # Printed by a thread, since the signal may have interrupted a write to the same stream.
         text = "stopping at the next transition" + ("; press Ctrl-C again to stop at once" if number == signal.SIGINT else "")
-        threading.Thread(target=print_stderr, args=(text,), daemon=True).start()
+        self._announcer = threading.Thread(target=print_stderr, args=(text,), daemon=True)
+        self._announcer.start()
 
 
 @contextlib.contextmanager
@@ -86,7 +102,8 @@ def stop_on_signals(stop: Callable[[], None], signals: Iterable[signal.Signals] 
     """Call `stop` at the first of these signals; a second Ctrl-C acts as it did before the context.
 
     Has no effect outside of the main thread, where Python handles no signals; in forked processes, such as DataLoader workers;
-    on signals that the process ignores, as shells make background jobs ignore Ctrl-C; and inside another such context.
+    on signals that the process ignores, as shells make background jobs ignore Ctrl-C, or handles itself; and inside another
+    such context.
 
     Args:
         stop: Called in the main thread, between any two bytecode instructions.

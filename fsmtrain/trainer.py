@@ -12,6 +12,7 @@ from torch import nn
 
 from fsmtrain.copies import require_picklable
 from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.states import State
 from fsmtrain.errors import CopyError, ResumeError, UsageError
 from fsmtrain.flags.unknown_flags import explain_unknown_flags
 from fsmtrain.machine import Machine
@@ -97,6 +98,7 @@ class Trainer(Options):
         Raises:
             UsageError: The trainer has finished with another model.
             FsmtrainError: The flags, the model and the data do not fit together.
+            KeyboardInterrupt: Ctrl-C stopped the run; SIGTERM and SIGUSR1 raise SystemExit. See `Machine.run`.
         """
         done = self._runs.fitted
         if done is not None and done.stop_reason is not None:
@@ -105,6 +107,9 @@ class Trainer(Options):
                     "fit: this trainer has fitted another model already, and this one was not trained. A trainer fits once: "
                     "make a new Trainer for each model."
                 )
+            if done.state is State.STOPPED:
+                warn(f"fit: this trainer's run was stopped, so nothing was done. {done.resume_hint}")
+                return done.result
             warn("fit: this trainer has finished its run already, so nothing was done. Create a new Trainer to train again.")
             return done.result
         machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), runs="fit")

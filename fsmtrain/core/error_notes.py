@@ -1,4 +1,4 @@
-"""Add the last transitions of a run to an error, as a note."""
+"""Add to an error: the last transitions of its run, as a note; an earlier exception, as its context."""
 
 from __future__ import annotations
 
@@ -17,6 +17,22 @@ def add_recent_transitions(error: BaseException, trace: Trace) -> None:
     note = recent_transitions(trace)
     if note and not any(other.startswith(_BEGINS) for other in getattr(error, "__notes__", ())):
         error.add_note(note)
+
+
+def add_first_context(error: BaseException, earlier: BaseException) -> None:
+    """Make another exception the one during whose handling this error, with all that led to it, was raised.
+
+    >>> error = ValueError("second")
+    >>> add_first_context(error, KeyboardInterrupt("first"))
+    >>> error.__context__
+    KeyboardInterrupt('first')
+    """
+    seen = {id(earlier)}
+    while error.__context__ is not None and id(error) not in seen:
+        seen.add(id(error))
+        error = error.__context__
+    if id(error) not in seen:
+        error.__context__ = earlier
 
 
 def recent_transitions(trace: Trace, last: int = MAX_NOTED_TRANSITIONS) -> str:

@@ -81,8 +81,9 @@ class Actions:
         passes: dict[State, SanityPass | ValidationPass | TestPass] = {}
         if self.sanity_pass is not None:
             passes[State.SANITY_VAL] = self.sanity_pass
+        self._validation: ValidationPass | None = None
         if State.VAL_CHECK in table.states:
-            passes[State.VAL_CHECK] = ValidationPass(components, run, metric_queue)
+            passes[State.VAL_CHECK] = self._validation = ValidationPass(components, run, metric_queue)
         if State.TEST in table.states:
             passes[State.TEST] = TestPass(components, run, metric_queue)
         self.eval_passes: dict[State, EvalPass] = {state: a_pass.eval_pass for state, a_pass in passes.items()}
@@ -146,6 +147,11 @@ class Actions:
     def may_save(self) -> bool:
         """Return whether a checkpoint of now would hold only finite numbers, as far as ``on_nonfinite`` checks them."""
         return self._nonfinite_policy is None or self._nonfinite_policy.may_save()
+
+    def end_unfinished_validation(self) -> None:
+        """Call ``on_validation_end`` if a validation has begun and will not be finished."""
+        if self._validation is not None:
+            self._validation.end_unfinished()
 
     def release(self) -> None:
         """Undo temporary changes (train/eval modes, requires_grad, RNG of the sanity pass). Idempotent."""

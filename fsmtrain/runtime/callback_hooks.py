@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -17,6 +18,9 @@ class Callback:
     Each gets the machine, from which everything else can be read: ``machine.state``, ``machine.counters``,
     ``machine.model``, ``machine.metrics``; ``machine.stop()`` asks it to stop. A model may have the same hooks, without the
     argument ``machine``. The model's hooks are called first, then those of the callbacks in their order.
+
+    ``on_run``, ``on_epoch`` and ``on_validation`` come in pairs: after ``..._start`` there is one ``..._end``, also if the run
+    is stopped or fails in between, and also if the ``..._end`` of another callback fails.
     """
 
     def on_run_start(self, machine: Any) -> None:
@@ -29,7 +33,11 @@ class Callback:
         """Before the epoch's first batch is fetched."""
 
     def on_epoch_end(self, machine: Any) -> None:
-        """After the epoch's last batch and validation, before the schedulers; also if a stop ends the epoch early."""
+        """After the epoch's last batch and validation, before the schedulers; also if a stop ends the epoch early.
+
+        If a stop request or an error ends the run within the epoch, ``machine.state`` is not `epoch_end`. A run that is resumed
+        within an epoch continues it, without another ``on_epoch_start``.
+        """
 
     def on_batch_start(self, machine: Any, batch: Any) -> None:
         """After a train batch has been fetched and moved to the device."""
@@ -41,7 +49,11 @@ class Callback:
         """Before a validation's first batch. The sanity pass is not a validation."""
 
     def on_validation_end(self, machine: Any, metrics: dict[str, Any]) -> None:
-        """After a validation, with its metrics; tensors may still be on their device."""
+        """After a validation, with its metrics; tensors may still be on their device.
+
+        If a stop request or an error ends the run within the validation, there are no metrics: each that is looked up is NaN.
+        The resumed run then begins this validation again, with another ``on_validation_start``.
+        """
 
     def on_transition(self, machine: Any, transition: Any) -> None:
         """After every transition. It slows each of them down."""
@@ -53,18 +65,75 @@ HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 _OLD_NAMES = {"on_check_start": "on_validation_start", "on_check_end": "on_validation_end"}
 
 
+class UnfinishedMetrics(dict[str, Any]):
+    """The metrics of a validation that was not finished: there are none, and each that is looked up is NaN.
+
+    >>> UnfinishedMetrics()["val_loss"]
+    nan
+    """
+
+    def __missing__(self, name: str) -> float:
+        return math.nan
+
+
+Hook = Callable[..., None]
+
+
+class HookPair:
+    """Two hooks around a part of a run: where the first was called, the second is called once, whatever happens in between.
+
+    Args:
+        owners: For the model and each callback that has one of the two: its first and its second hook, or None.
+        can_resume_within: Whether a run may be resumed within the part: no owner needs the whole of it.
+    """
+
+    def __init__(self, owners: Iterable[tuple[Hook | None, Hook | None]], *, can_resume_within: bool = True) -> None:
+        self._owners = tuple(owners)
+        self.can_resume_within = can_resume_within
+        self.is_open = False
+        self._to_end: list[Hook] = []
+
+    def start(self) -> None:
+        """Call the first hooks. If one fails, it and those after it have not begun: their second hooks are not called."""
+        self.is_open = True
+        for start, end in self._owners:
+            if start is not None:
+                start()
+            if end is not None:
+                self._to_end.append(end)
+
+    def resume(self) -> None:
+        """Continue a part that another run has begun: call no hook now, and the second ones at its end."""
+        self.is_open, self._to_end = True, [end for _, end in self._owners if end is not None]
+
+    def end(self, *args: Any) -> None:
+        """Call the second hooks, also after one that fails, and raise the first failure. Does nothing if nothing has begun."""
+        hooks, self._to_end, self.is_open = self._to_end, [], False
+        call_all(hooks, *args)
+
+
+def call_all(hooks: Iterable[Hook], *args: Any) -> None:
+    """Call each hook, also after one that fails, and raise the first failure: what was begun must be ended."""
+    first_error: BaseException | None = None
+    for hook in hooks:
+        try:
+            hook(*args)
+        except BaseException as error:
+            first_error = first_error or error
+    if first_error is not None:
+        raise first_error
+
+
 @frozen(kw_only=True)
 class Hooks:
-    """The hooks of one run, bound to its machine; None for a hook that neither the model nor a callback has."""
+    """The hooks of one run, bound to its machine; None for a hook or a pair that neither the model nor a callback has."""
 
     on_run_start: Callable[[], None] | None
     on_run_end: Callable[[], None] | None
-    on_epoch_start: Callable[[], None] | None
-    on_epoch_end: Callable[[], None] | None
+    epoch: HookPair | None  # on_epoch_start, on_epoch_end
+    validation: HookPair | None  # on_validation_start, on_validation_end
     on_batch_start: Callable[[Any], None] | None
     on_batch_end: Callable[[], None] | None
-    on_validation_start: Callable[[], None] | None
-    on_validation_end: Callable[[dict[str, Any]], None] | None
     on_transition: Callable[[Any], None] | None
 
 
@@ -86,16 +155,17 @@ def bind_hooks(model: object, callbacks: Iterable[object], machine: object) -> H
             raise OptionsError(
                 f"callbacks: {owner!r} has no hook. A callback has at least one of these methods: {', '.join(HOOKS)}."
             )
-    return Hooks(**{name: _bind(name, model, owners, machine) for name in HOOKS})
+    single = {name: _bind(name, model, owners, machine) for name in HOOKS if not name.startswith(_PAIRED)}
+    pairs = {name.removeprefix("on_"): _bind_pair(name, model, owners, machine) for name in _PAIRED}
+    return Hooks(**single, **pairs)  # type: ignore[arg-type]
 
 
-def _bind(name: str, model: object, callbacks: list[object], machine: object) -> Callable[..., None] | None:
-    hooks: list[Callable[..., None]] = [
-        partial(hook, machine) for owner in callbacks if (hook := _own_hook(owner, name)) is not None
-    ]
-    of_model = getattr(model, name, None)
-    if callable(of_model):
-        hooks.insert(0, of_model)
+_PAIRED = ("on_epoch", "on_validation")
+
+
+def _bind(name: str, model: object, callbacks: list[object], machine: object) -> Hook | None:
+    bound = (_bound_hook(owner, name, model, machine) for owner in (model, *callbacks))
+    hooks = [hook for hook in bound if hook is not None]
     if len(hooks) <= 1:
         return hooks[0] if hooks else None
 
@@ -103,21 +173,29 @@ def _bind(name: str, model: object, callbacks: list[object], machine: object) ->
         for hook in hooks:
             hook(*args)
 
-    def call_all(*args: Any) -> None:
-        """Call each hook, also after one that raises: what was begun must be ended."""
-        first_error: BaseException | None = None
-        for hook in hooks:
-            try:
-                hook(*args)
-            except BaseException as error:
-                first_error = first_error or error
-        if first_error is not None:
-            raise first_error
-
-    return call_all if name == "on_run_end" else call
+    return partial(call_all, hooks) if name == "on_run_end" else call
 
 
-def _own_hook(owner: object, name: str) -> Callable[..., None] | None:
+def _bind_pair(stem: str, model: object, callbacks: list[object], machine: object) -> HookPair | None:
+    owners, can_resume_within = [], True
+    for owner in (model, *callbacks):
+        start, end = (_bound_hook(owner, f"{stem}_{which}", model, machine) for which in ("start", "end"))
+        if start is not None or end is not None:
+            owners.append((start, end))
+            can_resume_within &= getattr(owner, "can_resume_within_validation", False)
+    return HookPair(owners, can_resume_within=can_resume_within) if owners else None
+
+
+def _bound_hook(owner: object, name: str, model: object, machine: object) -> Hook | None:
+    """Return a hook of the model, or of a callback with the machine filled in; None if it has no such hook."""
+    if owner is model:
+        hook = getattr(model, name, None)
+        return hook if callable(hook) else None
+    hook = _own_hook(owner, name)
+    return None if hook is None else partial(hook, machine)
+
+
+def _own_hook(owner: object, name: str) -> Hook | None:
     """Return a callback's hook, unless it is the empty one of `Callback`."""
     hook = getattr(owner, name, None)
     return hook if callable(hook) and getattr(hook, "__func__", None) is not getattr(Callback, name) else None

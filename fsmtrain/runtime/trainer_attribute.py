@@ -53,18 +53,17 @@ class TrainerAttribute:
 
     def __init__(self, model: nn.Module, trainer: object) -> None:
         self._model: Any = model
-        self._trainer = trainer
-        self._before: dict[str, Any] | None = (
-            None  # the model's own attribute `trainer`, None or none at all, if it is replaced
-        )
+        self.trainer = trainer
+        # The model's own attribute `trainer`, None or none at all, if it is replaced.
+        self._before: dict[str, Any] | None = None
 
     def attach(self) -> None:
         """Set ``model.trainer``."""
         if hasattr(type(self._model), "trainer"):
-            self._model.trainer = self._trainer
+            self._model.trainer = self.trainer
         elif getattr(self._model, "trainer", None) is None:
             self._before = {"trainer": None} if hasattr(self._model, "trainer") else {}
-            self._model.trainer = TrainerReference(self._model, self._trainer)
+            self._model.trainer = TrainerReference(self._model, self.trainer)
 
     def detach(self) -> None:
         """Remove ``model.trainer`` if the class does not declare it. Idempotent."""

@@ -25,7 +25,7 @@ from attrs import frozen
 from tests.resuming.kill_and_resume import differences, empty_folder
 
 ROOT = Path(__file__).parents[2]
-SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 138}
+SIGNALS = {"SIGINT": -signal.SIGINT, "SIGTERM": 143, "SIGUSR1": 138}  # Python ends itself by the first, which shells call 130
 CONTEXTS = ("fork", "forkserver")
 # Transitions; and starts of workers, two for each pass: 2 is the second of the sanity pass, 4 that of the epoch.
 MOMENTS = {"between": (24, 16, 31), "fetched": (20, 40, 65), "starting": (4, 2, 6)}

@@ -109,8 +109,8 @@ class SignalSender(TransitionRecorder):
             timer.start()
 
 
-def main(context: str, name: str = "SIGTERM", when: str = "", at: str = "0") -> int:
-    """Run; returns the exit code."""
+def main(context: str, name: str = "SIGTERM", when: str = "", at: str = "0") -> None:
+    """Run. A signal ends this program as it ends any other."""
     global _before_start
     torch.set_num_threads(1)
     workers: dict[str, Any] = {"num_workers": 2, "multiprocessing_context": CONTEXTS[context](), "of": HeldSamples}
@@ -122,13 +122,13 @@ def main(context: str, name: str = "SIGTERM", when: str = "", at: str = "0") -> 
     if resumes and any(machine.checkpoints.glob("0*")):
         machine.resume()
     sender.begin(machine)
-    machine.run()
-    if machine.received_signal:
+    try:
+        machine.run()
+    except (KeyboardInterrupt, SystemExit):
         assert machine.state is State.STOPPED
-        return machine.received_signal.exit_code
+        raise
     Path("outcome").write_bytes(pickle.dumps(outcome(machine, sender)))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

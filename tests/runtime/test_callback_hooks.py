@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import fields
 
 from fsmtrain.errors import OptionsError
-from fsmtrain.runtime.callback_hooks import HOOKS, Callback, bind_hooks
+from fsmtrain.runtime.callback_hooks import Callback, Hooks, bind_hooks
 from tests.models import Linear, batches, trained
 
 
@@ -27,7 +28,7 @@ class Log(Callback):
 
 def test_a_hook_without_implementations_is_none() -> None:
     hooks = bind_hooks(object(), [Log([], "a")], "machine")
-    assert {name for name in HOOKS if getattr(hooks, name) is not None} == {"on_run_start", "on_run_end"}
+    assert {f.name for f in fields(Hooks) if getattr(hooks, f.name) is not None} == {"on_run_start", "on_run_end"}
 
 
 def test_the_model_is_called_first_then_the_callbacks_in_their_order_with_the_machine() -> None:

@@ -80,17 +80,36 @@ class CheckpointManager:
         self._queue(at, run_dir, metadata, must_keep=not only_newest)
         self._run.signals.save_wanted = False
 
-    def save_at_stop(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any]) -> None:
-        """Save a run where it was stopped. If that fails, warn: stopping is no error."""
+    def save_at_stop(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any], *, must_save: bool) -> None:
+        """Save a run where it was stopped.
+
+        Args:
+            at: Where it resumes.
+            run_dir: Its folder.
+            metadata: What the manifest says about it.
+            must_save: Whether a failure is an error: a signal ends the program, so that nobody could save in another way.
+                If not, it is a warning.
+
+        Raises:
+            FsmtrainError: It could not be saved.
+        """
         if not self._actions.may_save():
             warn("the run is not saved where it stopped: an open window has gradients that are inf or NaN.")
             return
+        failed = "the run could not be saved where it stopped; earlier checkpoints are unchanged"
         try:
-            self._queue(at, run_dir, metadata, must_keep=True)
+            writer = self._queue(at, run_dir, metadata, must_keep=True)
         except FsmtrainError as error:
-            warn(f"the run could not be saved where it stopped; earlier checkpoints are unchanged: {error}")
+            if must_save:
+                raise CheckpointError(f"{failed}: {error}") from error
+            warn(f"{failed}: {error}")
+            return
+        if must_save:
+            writer.wait()
+            if (failure := writer.last_error) is not None:
+                raise CheckpointError(f"{failed}: {failure}") from failure
 
-    def _queue(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any], *, must_keep: bool) -> None:
+    def _queue(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any], *, must_keep: bool) -> BackgroundWriter:
         """Copy the run's state and queue it for writing."""
         if self._writer is None:
             self._writer = BackgroundWriter(Store(self.folder(run_dir)), self._policy)
@@ -105,6 +124,7 @@ class CheckpointManager:
         }
         tree = take_run_snapshot(self._components, self._run, self._actions, at)
         self._writer.submit(tree, metadata, must_keep=must_keep)
+        return self._writer
 
     def close(self) -> None:
         """Wait until all checkpoints are written, and remove those that are not kept."""

@@ -125,6 +125,8 @@ def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions
         counters = at.counters.copy()
         begin_pass(components.spec.limits, counters)
         at, random = evolve(at, work_done=False, counters=counters), snapshot.random
+        for saved, before in zip(states["callbacks"], snapshot.callbacks, strict=False):
+            saved["state"] = before
         states["loaders"] |= {n: snapshot.positions[ld] for n, ld in run.loaders.by_name.items() if ld in snapshot.positions}
     return {
         "version": VERSION,

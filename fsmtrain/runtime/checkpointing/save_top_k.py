@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import OptionsError
+from fsmtrain.runtime.callback_hooks import UnfinishedMetrics
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPolicy
 from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.metrics.step_outputs import Metrics
@@ -23,13 +24,16 @@ MetadataByNumber = Mapping[int, Mapping[str, Any]]
 class MetricRanking:
     """The monitored metric of each checkpoint, from the validation right after it: a callback whose state is saved."""
 
+    can_resume_within_validation = True  # only its end matters here
+
     def __init__(self, rule: ModelCheckpoint, metric: str) -> None:
         self._rule, self.monitor = rule, Monitor("ModelCheckpoint", metric)
         self.values: dict[int, float] = {}
 
     def on_validation_end(self, machine: Any, metrics: Metrics) -> None:
         """Record the metric of the weights that were validated."""
-        self.values[machine.counters.batches_begun] = self.monitor.value(metrics)
+        if not isinstance(metrics, UnfinishedMetrics):
+            self.values[machine.counters.batches_begun] = self.monitor.value(metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values so far, by batch."""

@@ -25,6 +25,8 @@ from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.step_signature import StepSignature
 from fsmtrain.user_warnings import warn
 
+HOOKS_NEED_THE_WHOLE = "on_validation_start is called again."
+
 # The arguments of validation_step and test_step, in the order of their call.
 _ARGUMENTS = ("batch", "batch_nb", "dataloader_i")
 
@@ -71,7 +73,11 @@ class EvalPass:
         self._end_hook: Callable[[Any], Any] | None = getattr(self._model, f"{stem}_end", None)
         monitored = {monitor.metric for monitor in components.monitors} if kind == "val" else set()
         self._monitored = monitored | {name.rpartition("/")[0] for name in monitored}  # ``val_loss/1`` is a loader's val_loss
-        self._takes_snapshots = self._end_hook is not None and State.SAVE in components.spec.table.states
+        pair = components.hooks.validation if state is State.VAL_CHECK else None
+        self._must_be_whole = pair is not None and not pair.can_resume_within
+        self._takes_snapshots = State.SAVE in components.spec.table.states and (
+            self._end_hook is not None or self._must_be_whole
+        )
         self.bar_metrics: Metrics = {}  # of the last pass, for the progress bar
         self._modes: list[tuple[nn.Module, bool]] = []
         self._batches: EvaluationBatches | None = None  # None between two passes
@@ -88,7 +94,10 @@ class EvalPass:
             run = self._run
             batches = self._batches or self._begin()
             if self._takes_snapshots and self._counters.eval_nb == 0:
-                self.snapshot = take_pass_snapshot(self._loaders, self._model)
+                if self.snapshot is None:
+                    self.take_snapshot()
+                else:
+                    self.snapshot = self.snapshot.without_earlier_changes()
             begun = perf_counter_ns()
             loader_i, batch_nb, batch = next(batches)
             run.data_wait.nanoseconds += perf_counter_ns() - begun
@@ -110,6 +119,17 @@ class EvalPass:
                 return None
             next(batches, None)  # exhausts the last loader, as a ``for`` loop would
             return self._finish()
+
+    def take_snapshot(self) -> None:
+        """Take a snapshot of the beginning of a pass, before its hooks, if the pass may have to begin again."""
+        if self._takes_snapshots:
+            callbacks = self._components.stateful_callbacks if self._must_be_whole else ()
+            self.snapshot = take_pass_snapshot(self._loaders, self._model, callbacks)
+
+    def keep_changes(self) -> None:
+        """Compare the model with the snapshot now: what changes from now on is no change by the pass."""
+        if self.snapshot is not None:
+            self.snapshot = self.snapshot.without_later_changes()
 
     def _begin(self) -> EvaluationBatches:
         self._modes = [(module, module.training) for module in self._model.modules()]
@@ -196,7 +216,8 @@ class EvalPass:
     def state_dict(self) -> dict[str, Any] | None:
         """The position of the pass and what it has collected; None between two passes.
 
-        If no checkpoint can hold its outputs, this is the pass at its beginning, and ``begins_again`` says why.
+        If no checkpoint can hold its outputs, or a hook needs the whole pass, this is the pass at its beginning, and
+        ``begins_again`` says why.
         """
         if self._batches is None:
             return None
@@ -209,13 +230,19 @@ class EvalPass:
             "bar_names": sorted(self._bar_names),
             "begins_again": None,
         }
-        if self.snapshot is not None and (reason := encoding_error({"outputs": self._outputs})) is not None:
+        if self.snapshot is not None and (reason := self._why_it_begins_again()) is not None:
             again = {"reason": reason, "changed": self.snapshot.changed}
             empty: dict[str, Any] = dict.fromkeys(("averages", "fallbacks"), Averages(len(self._loaders)).state_dict())
             state |= (
                 empty | {"place": [0, 0], "bar_names": []} | {"outputs": [[] for _ in self._loaders], "begins_again": again}
             )
         return state
+
+    def _why_it_begins_again(self) -> str | None:
+        reason = encoding_error({"outputs": self._outputs})
+        if reason is not None:
+            return f"its outputs could not be saved: {reason}"
+        return HOOKS_NEED_THE_WHOLE if self._must_be_whole else None
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Continue a pass. Its loaders have been restored to their positions of then.
@@ -239,8 +266,11 @@ class EvalPass:
         self._bar_names = set(state["bar_names"])
         if (again := state["begins_again"]) is not None:
             reason, changed = again["reason"], ", ".join(again["changed"])
-            text = f"{self._kind}: the pass begins again at its first batch, because its outputs could not be saved: {reason}"
-            warn(f"{text} The pass had changed the model before: {changed}. So what follows may differ." if changed else text)
+            text = f"{self._kind}: the pass begins again at its first batch, because {reason}"
+            if changed:
+                warn(f"{text} The pass had changed the model before: {changed}. So what follows may differ.")
+            elif reason != HOOKS_NEED_THE_WHOLE:  # the results are the same, and nothing can be done about it
+                warn(text)
 
 
 def _is_empty(output: Any) -> bool:

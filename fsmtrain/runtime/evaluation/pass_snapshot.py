@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from fsmtrain.runtime.data.restore_loader_position import Position, ResumableLoader
+from fsmtrain.runtime.nested_tensors import map_nested
 from fsmtrain.runtime.rng import RngState, get_rng_state
 
 _Version = tuple[Tensor, int | None]
@@ -16,27 +17,41 @@ _Version = tuple[Tensor, int | None]
 
 @frozen(eq=False)
 class PassSnapshot:
-    """Loader positions and random states before a pass fetched its first batch.
+    """Loader positions, random states and the state of callbacks before a pass fetched its first batch.
 
-    The model is not copied: changes of it are detected by the version that torch counts for each tensor.
+    The model is not copied: changes of it are detected by the version that torch counts for each tensor. Of the callbacks'
+    states only the containers are copied, and not the tensors in them.
     """
 
     positions: Mapping[ResumableLoader, Position]
     random: RngState
+    callbacks: Sequence[Any]
     _model: nn.Module
     _versions: Mapping[str, _Version]
+    _changed: list[str] | None = None  # those noted by `without_later_changes`
 
     @property
     def changed(self) -> list[str]:
         """The names of the parameters and buffers that have changed since."""
+        if self._changed is not None:
+            return self._changed
         now = _versions(self._model)
         return sorted(name for name in {*now, *self._versions} if not _same(now.get(name), self._versions.get(name)))
 
+    def without_earlier_changes(self) -> PassSnapshot:
+        """Return this snapshot for changes from now on: ``on_validation_start`` has changed the model, and will do so again."""
+        return evolve(self, versions=_versions(self._model))
 
-def take_pass_snapshot(cursors: Iterable[ResumableLoader], model: nn.Module) -> PassSnapshot:
-    """Take a snapshot now."""
+    def without_later_changes(self) -> PassSnapshot:
+        """Return this snapshot for changes up to now: ``on_validation_end`` will undo others."""
+        return evolve(self, changed=self.changed)
+
+
+def take_pass_snapshot(cursors: Iterable[ResumableLoader], model: nn.Module, callbacks: Iterable[Any] = ()) -> PassSnapshot:
+    """Take a snapshot now, also of these callbacks."""
     positions = {cursor: cursor.state_dict() for cursor in cursors}
-    return PassSnapshot(positions, get_rng_state(), model, _versions(model))
+    states = [map_nested(lambda tensor: tensor, callback.state_dict()) for callback in callbacks]
+    return PassSnapshot(positions, get_rng_state(), states, model, _versions(model))
 
 
 def _versions(model: nn.Module) -> dict[str, _Version]:

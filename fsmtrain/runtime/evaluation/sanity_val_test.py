@@ -6,6 +6,7 @@ import logging
 from typing import Any, Literal
 
 from fsmtrain.core.states import State
+from fsmtrain.runtime.callback_hooks import UnfinishedMetrics
 from fsmtrain.runtime.data.loader_rng import get_loader_rng_state, set_loader_rng_state
 from fsmtrain.runtime.evaluation.eval_pass import EvalPass
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
@@ -70,13 +71,17 @@ class ValidationPass:
     def __init__(self, components: RunComponents, run: RunState, metric_queue: MetricQueue | None) -> None:
         limits = components.spec.limits.val_loaders
         self.eval_pass = EvalPass(State.VAL_CHECK, "val", components, run, run.loaders.val, limits)
-        self._hooks, self._run, self._metric_queue = components.hooks, run, metric_queue
+        self._hooks, self._run, self._metric_queue = components.hooks.validation, run, metric_queue
 
     def visit(self) -> None:
         """Evaluate one batch of a validation."""
         hooks, run = self._hooks, self._run
-        if not self.eval_pass.is_under_way and hooks.on_validation_start is not None:
-            hooks.on_validation_start()
+        if hooks is not None and not hooks.is_open:
+            if run.counters.eval_nb == 0:
+                self.eval_pass.take_snapshot()
+                hooks.start()
+            else:
+                hooks.resume()
         metrics = self.eval_pass.visit()
         if metrics is None:
             return
@@ -86,8 +91,14 @@ class ValidationPass:
         if self._metric_queue is not None:
             self._metric_queue.metrics("validation", metrics)
         self._feed_early_stopping(metrics)
-        if hooks.on_validation_end is not None:
-            hooks.on_validation_end(metrics)
+        if hooks is not None:
+            hooks.end(metrics)
+
+    def end_unfinished(self) -> None:
+        """Call ``on_validation_end`` for a validation that the end of the run has interrupted."""
+        if self._hooks is not None and self._hooks.is_open:
+            self.eval_pass.keep_changes()
+            self._hooks.end(UnfinishedMetrics())
 
     def _feed_early_stopping(self, metrics: Metrics) -> None:
         patience, signals = self._run.early_stopping, self._run.signals

@@ -21,15 +21,15 @@ class EpochEnd:
         self, components: RunComponents, run: RunState, train_batch: TrainBatch, optimizer_setup: OptimizerSetup
     ) -> None:
         self._run, self._train_batch, self._schedulers = run, train_batch, optimizer_setup.epoch_schedulers
-        self._on_epoch_end = components.hooks.on_epoch_end
+        self._hooks = components.hooks.epoch
         self._has_own_step = own_optimizer_step(components.model) is not None
 
     def visit(self) -> None:
         """Call the hooks; step each scheduler that is due, in the order in which they were returned."""
         counters = self._run.counters
         self._train_batch.end_epoch()
-        if self._on_epoch_end is not None:
-            self._on_epoch_end()
+        if self._hooks is not None:
+            self._hooks.end()
         if counters.epoch_ended_early:
             return
         for config in self._schedulers:

@@ -54,7 +54,7 @@ class TrainBatch:
         self._tbptt_split_batch = getattr(components.model, "tbptt_split_batch", None) or split_in_time
         self._hiddens: Any = None  # those with which the current split began
         self._batches: SizedBatches | StreamedBatches | None = None  # of the epoch; None between two epochs
-        self._on_epoch_start, self._on_batch_start = hooks.on_epoch_start, hooks.on_batch_start
+        self._epoch_hooks, self._on_batch_start = hooks.epoch, hooks.on_batch_start
         self._on_batch_end, self._move_batch = hooks.on_batch_end, components.move_batch
         self._passes_batches_through = not (
             limits.train_is_stream or self._move_batch or self._on_batch_start or limits.splits_batches
@@ -66,8 +66,8 @@ class TrainBatch:
         """Fetch a batch, move it to the device, and split it under truncated BPTT."""
         batch: Any = None
         try:
-            if self._batches is None and self._on_epoch_start is not None:
-                self._on_epoch_start()
+            if self._batches is None and self._epoch_hooks is not None:
+                self._epoch_hooks.start()
             begun = perf_counter_ns()
             batch = (self._batches or self._begin_epoch()).next()
             data_wait = self._run.data_wait
@@ -104,6 +104,8 @@ class TrainBatch:
         """Continue the epoch in which the train loader stands, if it stands in one."""
         if self._run.loaders.train.is_under_way:
             self._begin_epoch()
+            if self._epoch_hooks is not None:
+                self._epoch_hooks.resume()
 
     def end_epoch(self) -> None:
         """Release the epoch's batches. The loader may have more of them if the epoch ended early."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from fsmtrain.core.states import State
 from fsmtrain.views.console.plain_lines import PlainLines
 from fsmtrain.views.console.run_position import closing_line
 from fsmtrain.views.console.stderr import is_terminal
@@ -46,7 +47,9 @@ class Progress:
         self._views[id(machine)] = self._open_view(machine), self.clock()
 
     def on_epoch_end(self, machine: RunView) -> None:
-        """Show that an epoch has ended."""
+        """Show that an epoch has ended, unless the run has ended within it."""
+        if machine.state is not State.EPOCH_END:
+            return
         self._views[id(machine)][0].on_epoch_end()
 
     def on_run_end(self, machine: RunView) -> None:

@@ -103,7 +103,7 @@ def test_a_run_goes_on_after_its_output_pipe_was_closed(monkeypatch: pytest.Monk
 
 def test_a_line_waits_for_its_metrics_and_the_run_does_not_wait_for_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     """The epochs' lines come in their order, each with the metrics of its own end, and the last sentence after all of them."""
-    run, clock, printed = FrozenRun(), ManualClock(), ""
+    run, clock, printed = FrozenRun(State.EPOCH_END), ManualClock(), ""
     progress = Progress(clock)
     progress.on_run_start(run)
     ends = [LateMetrics({"loss": float(epoch)}, here=epoch == 1) for epoch in range(3)]
@@ -127,7 +127,12 @@ def test_a_line_waits_for_its_metrics_and_the_run_does_not_wait_for_the_line(cap
 
 
 def test_runs_that_are_shown_at_the_same_time_keep_their_lines_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    progress, first, second, never = Progress(ManualClock()), FrozenRun(), FrozenRun(), FrozenRun()
+    progress, first, second, never = (
+        Progress(ManualClock()),
+        FrozenRun(State.EPOCH_END),
+        FrozenRun(State.EPOCH_END),
+        FrozenRun(State.EPOCH_END),
+    )
     progress.on_run_start(first)
     progress.on_run_start(second)
     for epoch in range(2):
@@ -136,11 +141,16 @@ def test_runs_that_are_shown_at_the_same_time_keep_their_lines_apart(capsys: pyt
     for run in (first, never, second):
         progress.on_run_end(run)
     told = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
-    assert told == ["epoch 1/20 after 0.0 s", "epoch 2/20 after 0.0 s", "ended in the state fetch", "ended in the state fetch"]
+    assert told == [
+        "epoch 1/20 after 0.0 s",
+        "epoch 2/20 after 0.0 s",
+        "ended in the state epoch_end",
+        "ended in the state epoch_end",
+    ]
 
 
 def test_a_line_shows_the_rate_since_the_line_before(capsys: pytest.CaptureFixture[str]) -> None:
-    run, clock = FrozenRun(), ManualClock()
+    run, clock = FrozenRun(State.EPOCH_END), ManualClock()
     progress = Progress(clock)
     progress.on_run_start(run)
     for batches, seconds in ((10, 1.0), (20, 1.5)):
@@ -155,7 +165,7 @@ def test_a_line_shows_the_rate_since_the_line_before(capsys: pytest.CaptureFixtu
 def test_a_line_whose_metrics_never_come_is_written_without_them(
     capsys: pytest.CaptureFixture[str], failure: Exception | None
 ) -> None:
-    run = FrozenRun()
+    run = FrozenRun(State.EPOCH_END)
     run.metrics = LateMetrics({"loss": 1.0}, failure=failure)
     progress = Progress(ManualClock())
     progress.on_run_start(run)
@@ -163,7 +173,7 @@ def test_a_line_whose_metrics_never_come_is_written_without_them(
     progress.on_run_end(run)
     assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
         "epoch 1/20 after 0.0 s",
-        "ended in the state fetch",
+        "ended in the state epoch_end",
     ]
     assert not drawing_threads()
 

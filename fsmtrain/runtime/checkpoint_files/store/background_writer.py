@@ -36,11 +36,13 @@ class BackgroundWriter:
 
     Attributes:
         last_saved: The last checkpoint that was saved and is durable.
+        last_error: Why the last save failed; None if it did not.
     """
 
     def __init__(self, store: Store, policy: RetentionPolicy | None = None, report: Callable[[str], None] = warn) -> None:
         self.store = store
         self.last_saved: Path | None = None
+        self.last_error: BaseException | None = None
         self._policy = policy
         self._report = report
         self._changed = threading.Condition()
@@ -123,6 +125,7 @@ class BackgroundWriter:
             try:
                 snapshot.wait()
                 self.last_saved = self.store.write(snapshot.encoded, snapshot.metadata)
+                self.last_error = None
                 if self._policy is not None:
                     self.store.prune(self._policy)
             except BaseException as error:
@@ -134,6 +137,7 @@ class BackgroundWriter:
         cause = error.__cause__ or error
         kind = (type(error), type(cause), error_text(cause))
         with self._changed:
+            self.last_error = error
             self._error_counts[kind] += 1
             if self._error_counts[kind] == 1:
                 self._unreported.append(error)
