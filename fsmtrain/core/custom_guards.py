@@ -50,6 +50,10 @@ class Guards:
     save: Guard | None = None
     stop: Guard | None = None
 
+    def __iter__(self) -> Iterator[Guard]:
+        """Iterate over the guards that the user has given."""
+        return (guard for _, guard in self._named() if guard is not None)
+
     def __attrs_post_init__(self) -> None:
         for name, guard in self._named():
             if guard is not None and not callable(guard):

@@ -12,7 +12,7 @@ from fsmtrain.core.guard_ast.expressions import Expression, Opaque, fields_in, i
 from fsmtrain.core.guard_ast.parse import guard_name, parse_guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.core.transition_guards import Guard
+from fsmtrain.core.transition_guards import Guard, never
 
 # Counters of the whole run. No built-in guard tells two moments of one epoch apart by them.
 RUN_TOTALS = frozenset(
@@ -84,10 +84,13 @@ def opaque_places(guards: Guards) -> frozenset[tuple[str, int | None]]:
 
 
 def without_opaque(guards: Guards) -> Guards:
-    """Return the guards without those that cannot be read: they may have a memory, so only the run calls them."""
+    """Return the guards without those that cannot be read: they may have a memory, so only the run calls them.
+
+    The flags that a guard for validations replaces do not come back: `never` stands in for it.
+    """
     opaque = opaque_places(guards)
-    removed = {field: None for field, index in opaque if index is None}
-    return evolve(guards, step={i: guard for i, guard in guards.step.items() if ("step", i) not in opaque}, **removed)
+    stand_ins = {field: never if field == "validate" else None for field, index in opaque if index is None}
+    return evolve(guards, step={i: guard for i, guard in guards.step.items() if ("step", i) not in opaque}, **stand_ins)
 
 
 def may_tell_epochs_apart(guards: Guards) -> bool:

@@ -66,7 +66,8 @@ class _ScheduleChecks:
 
     def findings(self, probes: list[GuardProbe]) -> Iterator[Finding]:
         for probe in probes:
-            if not probe.has_fired and self._is_certain(probe.user_guard):
+            stands_in = (probe.user_guard.field, probe.user_guard.optimizer_i) in self.opaque
+            if not stands_in and not probe.has_fired and self._is_certain(probe.user_guard):
                 yield self._never_fires(probe)
         yield from self._validation_findings()
         yield from self._patience_findings()

@@ -19,6 +19,7 @@ from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.epoch_builder import Epoch
+from fsmtrain.core.planning.guard_copies import refuse_random_guards, with_guard_copies
 from fsmtrain.core.planning.plan_values import EarliestEnd, EpochGroup, Plan, Totals
 from fsmtrain.core.planning.repetitions import RepetitionFinder, Skip, skip_repetitions
 from fsmtrain.core.planning.simulation import RECORDED, Simulation
@@ -34,6 +35,7 @@ def make_plan(loop: LoopSpec) -> Plan:
 
     Raises:
         SizesError: A loader has no length, so its batches cannot be counted.
+        GuardError: A guard raises, or cannot be planned: it can be neither read nor copied, or draws random numbers.
     """
     limits = loop.limits
     if limits.train_is_stream or limits.evaluates_stream:
@@ -41,6 +43,7 @@ def make_plan(loop: LoopSpec) -> Plan:
             "cannot plan: a loader has no length, so its batches cannot be counted. "
             "Plan with the number of batches that you expect, such as Sizes(train=1000)."
         )
+    loop = with_guard_copies(loop)  # kept, and never called: each simulation calls copies of these
     run = simulate(loop)
     groups = tuple(_grouped(run.epochs))
     most = least = _totals(loop, run.counters, groups)
@@ -113,14 +116,19 @@ def simulate(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool =
         loop: The loop.
         exhausted_after: The number of validations after which patience is exhausted; None for never.
         skip: Whether to skip repetitions. The result is the same without. If a guard cannot be read, none are skipped:
-            it may have a memory, and is called at each of its moments.
+            it may have a memory, and a copy of it is called at each of its moments.
+
+    Raises:
+        GuardError: A guard cannot be read, and cannot be copied, or draws random numbers.
     """
+    loop = with_guard_copies(loop)
     counters, signals = Counters.begin(loop.limits.optimizers), Signals(splits=loop.splits)
     start = nodes_of(loop.table, {}, partial(bind, signals=signals))[State.START]
     run = Simulation(loop.limits, start, counters, signals, exhausted_after)
     if not skip or _has_opaque_guard(loop.table):
         actions = {state: partial(run.record, state) for state in RECORDED} | {State.FETCH: run.close_epoch}
-        Dispatcher(loop.table, loop.limits, counters, signals, actions).run()
+        with refuse_random_guards():
+            Dispatcher(loop.table, loop.limits, counters, signals, actions).run()
         run.close_epoch()
         return run
     run.run_batch()

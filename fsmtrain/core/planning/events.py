@@ -8,6 +8,7 @@ from typing import Literal
 from attrs import evolve, frozen
 
 from fsmtrain.core.loop_spec import LoopSpec
+from fsmtrain.core.planning.guard_copies import with_guard_copies
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 
@@ -44,7 +45,7 @@ class Event:
 def iter_events(loop: LoopSpec, kinds: tuple[EventKind, ...]) -> Iterator[Event]:
     """Yield the events of these kinds in the order of the run. The loop is walked while they are consumed."""
     schedulers = _SchedulerSteps(loop.sizes, loop.limits.optimizers) if "scheduler" in kinds else None
-    for visit in loop:
+    for visit in with_guard_copies(loop):
         event = Event(
             kind=visit.state.value,
             current_epoch=visit.current_epoch,

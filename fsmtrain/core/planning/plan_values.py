@@ -8,9 +8,11 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
+from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.epoch_builder import Epoch
 from fsmtrain.core.planning.events import DEFAULT_KINDS, Event, EventKind, iter_events
+from fsmtrain.core.planning.guard_copies import unread_reason
 from fsmtrain.core.planning.int_ranges import IntRanges, IntRangesBuilder
 from fsmtrain.core.planning.plan_text import comparable_rows, difference, epoch_rows, lines_as_table, or_fewer, schedule_text
 from fsmtrain.old_names import renamed_attributes
@@ -62,8 +64,9 @@ class Plan:
     It assumes that no stop is requested. Where early stopping may end the run, or steps may be skipped, the text says
     "may be fewer", and `at_least` has the minimum.
 
-    A guard that cannot be read is called at each moment of the run, in order, as the run will call it. If it keeps a
-    memory of its calls, give the plan one object and the run another.
+    Of a guard that cannot be read, a copy is called at each moment of the run, in order, as the run will call the guard. So a
+    guard may have a memory, and planning does not change it. What such a guard returns by a clock, a file or a metric is not
+    foreseen; the text says that it cannot be read.
 
     Attributes:
         sanity_batches: Validation batches before the first epoch.
@@ -169,6 +172,10 @@ class Plan:
             batch = f"{plural(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
             yield "early stopping", f"may end the training, at the earliest after {batch}"
         if self.epochs:
+            for guard in self.loop.guards:
+                if reason := unread_reason(guard):
+                    text = f"cannot be read, because {reason}; this plan has the answers of a copy"
+                    yield f"guard {guard_name(guard)}", text
             if self.loop.limits.splits_batches:
                 splits = plural(self.loop.splits, "split")
                 yield "truncated_bptt_steps", f"this plan assumes {splits} in each batch; a batch may have any number"

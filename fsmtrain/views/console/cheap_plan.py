@@ -14,10 +14,9 @@ MAX_TRAIN_BATCHES = 5_000  # of an epoch, whose plan takes some hundredths of a 
 
 def cheap_plan(loop: LoopSpec) -> Plan | None:
     """Return the loop's plan; None for streams, long epochs, and opaque guards, which would have to be called."""
-    guards = loop.guards
-    own = [guard for guard in (*guards.step.values(), guards.validate, guards.save, guards.stop) if guard is not None]
     batches = loop.limits.train_batches
-    if not loop.limits.epochs or not 0 < batches <= MAX_TRAIN_BATCHES or any(is_opaque(parse_guard(guard)) for guard in own):
+    opaque = any(is_opaque(parse_guard(guard)) for guard in loop.guards)
+    if not loop.limits.epochs or not 0 < batches <= MAX_TRAIN_BATCHES or opaque:
         return None
     try:
         return make_plan(loop)

@@ -10,6 +10,7 @@ from attrs import field, frozen
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.loop_spec import LoopSpec
+from fsmtrain.core.planning.guard_copies import with_guard_copies
 from fsmtrain.core.planning.plan_values import Plan
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import Trace
@@ -91,7 +92,7 @@ def planned_tally(plan: Plan) -> Tally:
     >>> tally.visits[State.TRAIN_BATCH], tally.visits[State.STEP], tally.visits[State.ACCUMULATE]
     (18, 6, 12)
     """
-    loop = plan.loop
+    loop = with_guard_copies(plan.loop)
     counters = Counters.begin(loop.limits.optimizers)
     run = Dispatcher(loop.table, loop.limits, counters, Signals(splits=loop.splits), {})
     run.run()

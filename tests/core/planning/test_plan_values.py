@@ -17,7 +17,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from fsmtrain import Guards, Loop, Options, Sizes, State, after_batches, after_steps, every_n_batches, plan
 from fsmtrain.core.planning.plan_values import EarliestEnd, Plan
 from fsmtrain.core.sizes import Schedule
-from fsmtrain.core.transition_guards import Guard
 from fsmtrain.core.visit import Visit
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import SizesError
@@ -209,17 +208,8 @@ def test_each_group_of_epochs_has_its_first_global_step() -> None:
 
 
 def test_equal_epochs_are_planned_once() -> None:
-    asked = Counter[int]()
-
-    def counting(limits: object, counters: object, signals: object) -> bool:
-        asked[0] += 1
-        return False
-
     plain = plan(Options(max_nb_epochs=1000), train=50)
     assert [(group.first, group.count) for group in plain.epochs] == [(0, 1000)]
-    opaque: Guard = counting
-    plan(Options(max_nb_epochs=10), train=50, guards=Guards(validate=opaque), val=[1])
-    assert asked[0] == 500
 
 
 @pytest.mark.parametrize(
