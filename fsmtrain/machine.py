@@ -58,6 +58,7 @@ from fsmtrain.runtime.oom import add_resume_note, free_batch
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
 from fsmtrain.runtime.result import Result
 from fsmtrain.runtime.run_state import RunKind
+from fsmtrain.runtime.train_mode import enter_train_mode
 from fsmtrain.runtime.trainer_attribute import TrainerAttribute
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
 from fsmtrain.user_warnings import capture_warnings, warn
@@ -335,7 +336,7 @@ class Machine:
         if self.spec.options.seed is not None:
             rng.seed_all(self.spec.options.seed)
         if self._components.optimizer_setup is not None:
-            self.model.train()
+            enter_train_mode(self.model)
             for slot in self._components.slots:  # gradients from before the run belong to no window
                 for parameter in slot.parameters:
                     parameter.grad = None
