@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fsmtrain.runtime.data.device_transfer import move_to
 from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.metrics.logged_metrics import LogOptions
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, read_tags_csv, split_plain
@@ -84,6 +85,14 @@ class TrainingModule(nn.Module):
     def tbptt_split_batch(self, batch: Any, split_size: int) -> list[Any]:
         """Split a batch along dim 1 (time) into parts of `split_size`; the last one may be shorter."""
         return split_in_time(batch, split_size)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device) -> Any:
+        """Return a batch of train, val or test data with its tensors on the device.
+
+        Override it for batches that are neither tensors nor nests of them (tuples, lists, mappings, dataclasses, attrs
+        objects, objects with ``.to``). An override is called on the CPU too.
+        """
+        return move_to(batch, device)
 
     def save_hyperparameters(self, *hparams: Any, ignore: str | Iterable[str] = (), logger: bool = True, **values: Any) -> None:
         """Set ``self.hparams``, or add to it: checkpoints, the run's folder and loggers get it; read it as ``self.hparams.lr``.

@@ -13,13 +13,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from fsmtrain.errors import ModelError
 from fsmtrain.runtime.nested_tensors import children, iter_tensors, map_nested
 
 
@@ -42,13 +43,19 @@ class CopyStream:
                 tensor.record_stream(computing)
 
 
-def batch_mover(device: torch.device, stream: CopyStream | None = None) -> Callable[[Any], Any] | None:
+def batch_mover(
+    device: torch.device, stream: CopyStream | None = None, *, hook: Callable[..., Any] | None = None
+) -> Callable[[Any], Any] | None:
     """Return the function that moves a batch to a device; None for the CPU, where batches are already.
 
     Args:
         device: The device that trains.
         stream: The stream for the copies. None: a new one if the device is a CUDA GPU, else none.
+        hook: The model's own ``transfer_batch_to_device``, which moves each batch instead, also if the device is the CPU. Its
+            copies are made in the computing stream, as nothing is known of the tensors that it moves.
     """
+    if hook is not None:
+        return partial(_call_hook, hook, device=device)
     if device.type == "cpu":
         return None
     if stream is None and device.type == "cuda":
@@ -63,6 +70,33 @@ def batch_mover(device: torch.device, stream: CopyStream | None = None) -> Calla
         return moved
 
     return move
+
+
+def own_transfer_hook(model: object) -> Callable[..., Any] | None:
+    """Return the model's override of ``transfer_batch_to_device``; None if it has none.
+
+    Raises:
+        ModelError: It cannot be called as documented.
+    """
+    hook = getattr(model, "transfer_batch_to_device", None)
+    if hook is None or str(getattr(hook, "__module__", "")).startswith("fsmtrain."):
+        return None
+    try:
+        inspect.signature(hook).bind(None, None)
+    except TypeError as error:
+        raise ModelError(
+            f"transfer_batch_to_device{inspect.signature(hook)}: it must accept two positional arguments (batch, device): "
+            f"{error}."
+        ) from None
+    own: Callable[..., Any] = hook
+    return own
+
+
+def _call_hook(hook: Callable[..., Any], batch: Any, *, device: torch.device) -> Any:
+    moved = hook(batch, device)
+    if moved is None and batch is not None:
+        raise ModelError("transfer_batch_to_device returned None. It must return the batch.")
+    return moved
 
 
 def _is_on_host(batch: Any) -> bool:
@@ -83,8 +117,9 @@ def move_to(batch: Any, device: torch.device) -> Any:
 
     Copies do not block the host if the memory is pinned.
 
-    Tensors and objects with a ``.to`` method (a packed sequence has one) are moved. Tuples, named tuples, lists and mappings
-    are rebuilt around their moved items. Anything else is returned unchanged.
+    Tensors and objects with a ``.to`` method (a packed sequence has one) are moved. Tuples, named tuples, lists, mappings,
+    dataclasses and attrs objects are rebuilt around their moved items. Anything else is returned unchanged: a model's hook
+    ``transfer_batch_to_device`` can move it.
 
     >>> move_to({"x": [torch.ones(2)], "name": "a"}, torch.device("meta"))["x"][0].device.type
     'meta'

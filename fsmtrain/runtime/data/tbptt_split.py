@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from fsmtrain.errors import DataError
-from fsmtrain.runtime.nested_tensors import rebuild_mapping, rebuild_sequence
+from fsmtrain.runtime.nested_tensors import is_record, rebuild_mapping, rebuild_record, rebuild_sequence, record_items
 
 
 def split_in_time(batch: Any, split_size: int) -> list[Any]:
@@ -21,7 +21,7 @@ def split_in_time(batch: Any, split_size: int) -> list[Any]:
     split. A list or tuple inside the batch is a list of sequences, each of which is cut along its first dimension.
 
     Args:
-        batch: A tensor, or a tuple, list or mapping of tensors and of lists of sequences.
+        batch: A tensor, or a tuple, list, mapping, dataclass or attrs object of tensors and of lists of sequences.
         split_size: Time steps per split.
 
     Raises:
@@ -59,6 +59,8 @@ def _lengths(part: Any, *, is_structure: bool) -> list[int]:
         return [part.shape[1]] if part.dim() >= 2 else []
     if isinstance(part, Mapping):
         return [n for item in part.values() for n in _lengths(item, is_structure=False)]
+    if is_record(part):
+        return [n for item in record_items(part).values() for n in _lengths(item, is_structure=False)]
     if _is_sequence(part):
         if is_structure:
             return [n for item in part for n in _lengths(item, is_structure=False)]
@@ -76,6 +78,8 @@ def _cut(part: Any, steps: slice, *, is_structure: bool) -> Any:
         return part[:, steps] if part.dim() >= 2 else part
     if isinstance(part, Mapping):
         return rebuild_mapping(part, {key: _cut(item, steps, is_structure=False) for key, item in part.items()})
+    if is_record(part):
+        return rebuild_record(part, {name: _cut(item, steps, is_structure=False) for name, item in record_items(part).items()})
     if _is_sequence(part):
         if is_structure:
             items = [_cut(item, steps, is_structure=False) for item in part]

@@ -6,16 +6,22 @@ import contextlib
 import types
 from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import attrs
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
+from fsmtrain import TrainingModule
+from fsmtrain.errors import ModelError
 from fsmtrain.runtime.data.device_transfer import CopyStream, batch_mover, move_to
 from fsmtrain.runtime.nested_tensors import iter_tensors
+from tests.models import machine_of, trained
 
 META = torch.device("meta")
 
@@ -217,11 +223,190 @@ def test_mappings_with_another_constructor_can_be_moved() -> None:
     assert moved["new"] == []
 
 
-def test_a_dataclass_without_to_is_not_moved() -> None:
-    @dataclass
-    class Batch:
-        x: Tensor
+# ---- dataclasses and attrs objects
 
-    batch = Batch(torch.ones(1))
+
+@dataclass
+class Plain:
+    """A batch with names, a list of tensors and a value that ``__post_init__`` computed."""
+
+    x: Any
+    more: Any = None
+    name: str = "a"
+    count: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.count = 1 + getattr(Plain, "made", 0)
+        self.mask = torch.ones(1)  # no field
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A batch that cannot be changed."""
+
+    x: Any
+    more: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slotted:
+    """A batch without a ``__dict__``."""
+
+    x: Any
+    more: Any = None
+
+
+@attrs.define
+class Defined:
+    """A batch made by attrs."""
+
+    x: Any
+    more: Any = None
+
+
+@attrs.frozen(kw_only=True)
+class DefinedFrozen:
+    """The same, which cannot be changed, with a private field."""
+
+    x: Any
+    more: Any = None
+    _hidden: Any = attrs.field(default=None, alias="hidden")
+
+
+class TensorsBesideNames(OrderedDict[str, Any]):
+    """A dict that also is a dataclass, and refuses `update`, as the outputs of a well-known library do."""
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        raise TypeError
+
+
+RECORDS: list[Callable[..., Any]] = [Plain, Frozen, Slotted, Defined, DefinedFrozen]
+
+
+@pytest.mark.parametrize("make", RECORDS)
+@given(nest=st.recursive(st.sampled_from(["text", 1, None, ()]), lambda inner: st.lists(inner, max_size=2), max_leaves=3))
+def test_the_tensors_of_a_record_are_moved_wherever_they_are(make: Callable[..., Any], nest: Any) -> None:
+    batch = make(x=torch.ones(2), more={"nest": [make(x=(torch.ones(1), nest), more=nest)]})
+    moved = move_to([batch], META)[0]
+    assert type(moved) is type(batch)
+    assert [tensor.device.type for tensor in iter_tensors(moved)] == ["meta"] * len([*iter_tensors(batch)])
+    assert all(tensor.device.type == "cpu" for tensor in iter_tensors(batch))
+    inner = moved.more["nest"][0]
+    assert (inner.more, inner.x[1]) == (nest, nest)
+
+
+def test_a_record_is_copied_and_not_constructed_again() -> None:
+    batch = Plain(torch.ones(1))
+    batch.count = 7
+    moved = move_to(batch, META)
+    assert (moved.count, moved.mask.device.type, batch.mask.device.type) == (7, "meta", "cpu")
+
+
+def test_a_record_without_tensors_stays_the_same_object() -> None:
+    batch = Frozen("text")
     assert move_to(batch, META) is batch
-    assert batch.x.device.type == "cpu"
+
+
+def test_a_record_with_to_moves_itself() -> None:
+    @dataclass
+    class Moves:
+        x: Tensor
+        asked: int = 0
+
+        def to(self, device: Any) -> Moves:
+            return Moves(self.x, self.asked + 1)
+
+    assert move_to(Moves(torch.ones(1)), META).asked == 1
+
+
+def test_a_mapping_that_refuses_update_can_be_moved() -> None:
+    batch = TensorsBesideNames()
+    batch["x"] = torch.ones(1)
+    moved = move_to(batch, META)
+    assert (type(moved), moved["x"].device.type, batch["x"].device.type) == (TensorsBesideNames, "meta", "cpu")
+
+
+def test_the_memory_of_a_record_s_tensors_is_kept_until_they_were_used() -> None:
+    stream = RecordedStream()
+    move = batch_mover(META, stream)
+    assert move is not None
+    move(Plain(torch.ones(1), [torch.ones(1)]))
+    assert stream.events == [("copies", 0), ("synchronizes", 3)]
+
+
+# ---- the model's hook
+
+
+class Opaque:
+    """A batch that nobody can look into."""
+
+    def __init__(self, loss: Tensor) -> None:
+        self.hidden = [loss]
+
+
+class Transferring(TrainingModule):
+    """Moves its own batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.ones(1))
+        self.moved: list[tuple[str, str]] = []
+        self.used: list[str] = []
+        self.at = "train"
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device) -> Any:
+        self.moved.append((type(batch).__name__, device.type))
+        [item] = batch.hidden
+        return [super().transfer_batch_to_device(item, device)]
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        self.used.append("train")
+        return self.w * batch[0]
+
+    def validation_step(self, batch: Any, batch_nb: int) -> Any:
+        self.used.append("val")
+        return {"val_loss": self.w * batch[0]}
+
+    def test_step(self, batch: Any, batch_nb: int) -> Any:
+        self.used.append("test")
+        return {"test_loss": self.w * batch[0]}
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_the_model_s_hook_moves_train_val_and_test_batches_also_on_the_cpu() -> None:
+    model, data = Transferring(), [Opaque(torch.ones(1))]
+    trained(model, data, data, data, max_nb_epochs=1, val_check_interval=1.0)
+    assert model.used == ["val", "train", "val", "test"]
+    assert model.moved == [("Opaque", "cpu")] * 4
+
+
+def test_a_plain_module_may_have_the_hook() -> None:
+    class Bare(torch.nn.Linear):
+        def transfer_batch_to_device(self, batch: Any, device: Any) -> Any:
+            return batch.hidden[0]
+
+        def training_step(self, batch: Any, batch_nb: int) -> Any:
+            return self(batch).sum()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    assert trained(Bare(1, 1), [Opaque(torch.ones(1))] * 3, max_nb_epochs=1).global_step == 3
+
+
+def test_a_hook_that_returns_nothing_or_takes_other_arguments_is_an_error() -> None:
+    class Nothing(Transferring):
+        def transfer_batch_to_device(self, batch: Any, device: Any) -> Any:
+            pass
+
+    with pytest.raises(ModelError, match=r"transfer_batch_to_device returned None. It must return the batch"):
+        trained(Nothing(), [Opaque(torch.ones(1))], max_nb_epochs=1)
+
+    class Three(Transferring):
+        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:  # type: ignore[override]
+            return batch
+
+    with pytest.raises(ModelError, match=r"it must accept two positional arguments \(batch, device\)"):
+        machine_of(Three(), [Opaque(torch.ones(1))])
