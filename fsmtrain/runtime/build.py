@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -19,16 +19,10 @@ from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
 from fsmtrain.predicates import is_stateful
 from fsmtrain.runtime.callback_hooks import bind_hooks
-from fsmtrain.runtime.data.device_transfer import batch_mover
-from fsmtrain.runtime.data.loaders import (
-    Loader,
-    as_loader,
-    as_loaders,
-    is_iterator,
-    length_of,
-    make_all_resumable,
-    make_resumable,
-)
+from fsmtrain.runtime.data.device_transfer import batch_mover, own_transfer_hook
+from fsmtrain.runtime.data.loaders import is_iterator, make_all_resumable, make_resumable
+from fsmtrain.runtime.data.passed_loaders import Loader, passed_loaders, passed_train_loader
+from fsmtrain.runtime.data.restore_loader_position import length_of
 from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners
@@ -122,7 +116,7 @@ def build_components(
         spec=spec,
         model=model,
         device=device,
-        move_batch=batch_mover(device),
+        move_batch=batch_mover(device, hook=own_transfer_hook(model)),
         optimizer_setup=setup,
         train_loader=train,
         val_loaders=val,
@@ -189,24 +183,17 @@ def _loader_or_hook(model: nn.Module, method: str, passed: Any) -> Any:
 
 
 def _eval_loaders(model: nn.Module, kind: str, passed: Any) -> tuple[Loader, ...]:
-    return as_loaders(_loader_or_hook(model, f"{kind}_dataloader", passed), f"{kind}_dataloaders")
+    return passed_loaders(_loader_or_hook(model, f"{kind}_dataloader", passed), f"{kind}_dataloaders")
 
 
 def _train_loader(model: nn.Module, passed: Any) -> Loader:
-    loader = _loader_or_hook(model, "train_dataloader", passed)
+    loader = passed_train_loader(_loader_or_hook(model, "train_dataloader", passed))
     if loader is None:
         raise ModelError(
             f"train_dataloader: nothing to train on. Give {type(model).__name__} a method train_dataloader, or pass one: "
             f"fit(model, train_dataloader=...)."
         )
-    if isinstance(loader, (list, tuple)) and len(loader) == 1 and not _is_batch(loader[0]):
-        loader = loader[0]
-    return as_loader(loader, "train_dataloader")
-
-
-def _is_batch(item: object) -> bool:
-    """Return whether the only item of a list is a batch, so that the list is the loader and does not hold one."""
-    return isinstance(item, (torch.Tensor, tuple, list, Mapping)) or not hasattr(item, "__iter__")
+    return loader
 
 
 def _require_method(model: nn.Module, method: str, why: str) -> None:

@@ -13,7 +13,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.early_stopping import Patience
 from fsmtrain.runtime.callback_hooks import Hooks
-from fsmtrain.runtime.data.loaders import Loader
+from fsmtrain.runtime.data.passed_loaders import Loader
 from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.metrics.logged_metrics import LoggedMetrics, LogOptions
 from fsmtrain.runtime.metrics.monitor import Monitor

@@ -27,13 +27,14 @@ def get_loader_rng_state(loader: object) -> list[Any]:
     return [_state_of(part) for part in _parts(loader)]
 
 
-def set_loader_rng_state(loader: object, states: list[Any], name: str) -> None:
+def set_loader_rng_state(loader: object, states: list[Any], name: str, *, with_epochs: bool = True) -> None:
     """Set the states of a loader's generators and samplers.
 
     Args:
         loader: The loader.
         states: What `get_loader_rng_state` returned for a loader like this.
         name: The loader's name in errors.
+        with_epochs: Whether to call ``set_epoch`` of samplers, too, if theirs is another epoch.
 
     Raises:
         PositionError: The loader has not as many generators and samplers.
@@ -55,7 +56,7 @@ def set_loader_rng_state(loader: object, states: list[Any], name: str) -> None:
             part.set_state(state)
         elif "state" in state:
             part.load_state_dict(state["state"])
-        else:
+        elif with_epochs and part.epoch != state["epoch"]:
             part.set_epoch(state["epoch"])
 
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader
 
-from fsmtrain.errors import DataError, ModelError
+from fsmtrain.errors import DataError
+from fsmtrain.runtime.data.passed_loaders import Loader
 from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
-
-Loader = Iterable[Any]
-
-
-def length_of(loader: Loader) -> int | None:
-    """Return the number of batches in a loader; None for a stream, which has no length."""
-    try:
-        return len(loader)  # type: ignore[arg-type]
-    except (TypeError, NotImplementedError, AttributeError):
-        return None
 
 
 def is_iterator(loader: Loader) -> bool:
@@ -26,32 +18,9 @@ def is_iterator(loader: Loader) -> bool:
     return isinstance(loader, Iterator)
 
 
-def as_loaders(value: Any, name: str) -> tuple[Loader, ...]:
-    """Return one loader, or a list or tuple of loaders, as a tuple; an empty one for None.
-
-    Raises:
-        ModelError: One of them cannot be iterated over.
-    """
-    if value is None:
-        return ()
-    return tuple(as_loader(loader, name) for loader in (value if isinstance(value, (list, tuple)) else (value,)))
-
-
-def as_loader(value: Any, name: str) -> Loader:
-    """Return a loader unchanged: anything that can be iterated over.
-
-    Raises:
-        ModelError: It cannot be iterated over.
-    """
-    if not isinstance(value, Iterable) and not hasattr(value, "__getitem__"):
-        raise ModelError(f"{name}: {value!r} is not a loader. Pass something that yields batches, such as a DataLoader.")
-    loader: Loader = value
-    return loader
-
-
 def make_resumable(loader: Loader, name: str) -> ResumableLoader:
     """Return a `ResumableLoader` at the beginning of a loader. A run keeps one per loader."""
-    return ResumableLoader(loader, name, length_of(loader))
+    return ResumableLoader(loader, name)
 
 
 def make_all_resumable(loaders: Sequence[Loader], name: str) -> list[ResumableLoader]:
@@ -69,22 +38,28 @@ class SizedBatches:
     A loader with a pass under way continues that pass.
     """
 
-    def __init__(self, loader: ResumableLoader, length: int) -> None:
-        self._loader, self._length = loader, length
+    def __init__(self, loader: ResumableLoader) -> None:
+        self._loader = loader
         self.next = loader.next
         if not loader.is_under_way:
             loader.begin()
 
     def finish(self) -> None:
-        """Exhaust a fully consumed torch DataLoader, as a ``for`` loop would.
+        """Exhaust a fully consumed loader, as a ``for`` loop would, if each of its passes is known to begin anew.
 
-        Samplers may draw random numbers at StopIteration.
+        Samplers may draw random numbers at StopIteration. A loader that yields more batches than its length is reported once.
 
         Other loaders are not asked for more batches than their length: they may have more, and yield them in the next epoch.
         """
-        if self._loader.yielded == self._length and isinstance(self._loader.loader, DataLoader):
-            self._loader.exhaust()
-        self._loader.end()
+        loader = self._loader
+        if loader.yielded == loader.length and _begins_anew(loader.loader):
+            loader.exhaust()
+        loader.end()
+
+
+def _begins_anew(loader: Any) -> bool:
+    """Return whether each pass over a loader certainly has an iterator of its own."""
+    return isinstance(loader, DataLoader) or inspect.isgeneratorfunction(getattr(type(loader), "__iter__", None))
 
 
 class StreamedBatches:
@@ -135,6 +110,7 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
     Args:
         loaders: The loaders. Each begins a new pass.
         limits: How many batches to take from each; None takes a stream to its end.
+        epoch: The epoch that the loaders are told before a new pass.
         place: To continue a pass, its `place`; the loaders are at their positions of then.
 
     Raises:
@@ -142,9 +118,13 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
     """
 
     def __init__(
-        self, loaders: Sequence[ResumableLoader], limits: Sequence[int | None], place: tuple[int, int] | None = None
+        self,
+        loaders: Sequence[ResumableLoader],
+        limits: Sequence[int | None],
+        epoch: int = 0,
+        place: tuple[int, int] | None = None,
     ) -> None:
-        self._loaders, self._limits = loaders, limits
+        self._loaders, self._limits, self._epoch = loaders, limits, epoch
         self._index, self._yielded = place or (0, 0)
         if place is None:
             for loader in loaders:
@@ -165,9 +145,15 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
 
     def _begin(self) -> SizedBatches | StreamedBatches:
         loader = self._loaders[self._index]
-        length = length_of(loader.loader)
-        is_stream = length is None or self._limits[self._index] is None
-        self._batches = StreamedBatches(loader) if is_stream else SizedBatches(loader, length or 0)
+        limit, built_with = self._limits[self._index], loader.length
+        if not loader.is_under_way:
+            loader.set_epoch(self._epoch)
+        if loader.length != built_with and limit is not None:
+            raise DataError(
+                f"{loader.name}: it had {built_with} batches when the run was built, and has {loader.length} now. A val or "
+                f"test loader must keep its length; only a train loader may change it between epochs."
+            )
+        self._batches = StreamedBatches(loader) if loader.length is None or limit is None else SizedBatches(loader)
         return self._batches
 
     def _loader_is_finished(self) -> bool:

@@ -18,8 +18,10 @@ from fsmtrain.runtime.data.resume_strategies.fast_forward import FastForwardStra
 from fsmtrain.runtime.data.resume_strategies.loader_state_dict import StateDictStrategy
 from fsmtrain.runtime.data.resume_strategies.replay import ReplayStrategy
 from fsmtrain.runtime.data.resume_strategies.resume_strategy import LoaderProgress, PassStart, ResumeStrategy
+from fsmtrain.runtime.data.set_epoch import EpochSetter
 from fsmtrain.runtime.data.worker_exit import worker_exits
 from fsmtrain.runtime.rng import preserve_global_states
+from fsmtrain.user_warnings import warn
 
 Position = dict[str, Any]  # numbers, text, lists, tensors, None, and what a loader's own ``state_dict`` returned
 
@@ -29,21 +31,32 @@ STRATEGIES: tuple[type[ResumeStrategy], ...] = (StateDictStrategy, FastForwardSt
 _NOTHING = object()
 
 
+def length_of(loader: Any) -> int | None:
+    """Return the number of batches in a loader; None for a stream, which has no length."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError, AttributeError):
+        return None
+
+
 class ResumableLoader:
     """A loader, and the position up to which its batches have been yielded. It lives as long as the run.
 
     Args:
         loader: Anything that can be iterated over.
         name: The loader's name in errors and warnings.
-        length: Its number of batches; None if it has no length.
 
     Attributes:
+        length: Its number of batches in this pass, or in the next one; None if it has no length.
         is_under_way: Whether a pass has been asked for, and has not ended.
         is_pending: Whether that pass could not begin when it was asked for; it begins when a batch is asked for.
     """
 
-    def __init__(self, loader: Any, name: str, length: int | None) -> None:
-        self.loader, self.name, self._length = loader, name, length
+    def __init__(self, loader: Any, name: str) -> None:
+        self.loader, self.name, self.length = loader, name, length_of(loader)
+        self._epoch_setter = EpochSetter(loader, name)
+        self._has_reported_more = False
+        self._epoch: int | None = None  # the last one that was set; None if no pass has begun
         self.is_under_way = self.is_pending = False
         self._strategy = next(strategy for strategy in STRATEGIES if strategy.supports(loader))(loader, name)
         self._progress = LoaderProgress()
@@ -57,6 +70,12 @@ class ResumableLoader:
         return self._progress.yielded
 
     # ---- a pass
+
+    def set_epoch(self, epoch: int) -> None:
+        """Prepare the next pass: call ``set_epoch`` of the loader and its parts, then ask for the length."""
+        self._epoch = epoch
+        self._epoch_setter.set_epoch(epoch)
+        self.length = length_of(self.loader)
 
     def begin(self) -> None:
         """Begin the next pass, as a ``for`` loop does.
@@ -123,9 +142,18 @@ class ResumableLoader:
         return batch
 
     def exhaust(self) -> None:
-        """Ask for one more batch after the last one: samplers may draw random numbers at StopIteration."""
+        """Ask for one more batch after the last one: samplers may draw random numbers at StopIteration.
+
+        If there is one, it is dropped, and reported once.
+        """
         with contextlib.suppress(StopIteration):
             self._strategy.fetch(self._progress)
+            if not self._has_reported_more:
+                self._has_reported_more = True
+                warn(
+                    f"{self.name}: its length is {self.length}, but it has more batches. No more than {self.length} are taken. "
+                    f"Correct its __len__, or remove it to use the loader as a stream."
+                )
         self._progress.is_exhausted = True
 
     def end(self) -> None:
@@ -140,9 +168,9 @@ class ResumableLoader:
             batch = self._strategy.fetch(progress)
         except StopIteration:
             progress.is_exhausted = True
-            if self._length is not None and progress.yielded < self._length:
+            if self.length is not None and progress.yielded < self.length:
                 raise DataError(
-                    f"{self.name}: its length is {self._length}, but it ended after {plural(progress.yielded, 'batch')}. "
+                    f"{self.name}: its length is {self.length}, but it ended after {plural(progress.yielded, 'batch')}. "
                     f"Correct its __len__, or remove it to use the loader as a stream."
                 ) from None
             raise
@@ -162,6 +190,7 @@ class ResumableLoader:
             "strategy": self._strategy.kind,
             "strategy_state": state,
             "signature": self._signature(),
+            "epoch": self._epoch,
             "is_under_way": self.is_under_way,
             "is_pending": self.is_pending,
             "yielded": progress.yielded,
@@ -179,6 +208,9 @@ class ResumableLoader:
         Raises:
             PositionError: The position was saved with another kind of loader, or another length.
         """
+        epoch = position.get("epoch")  # older checkpoints have none: their runs never set it
+        if epoch is not None:
+            self.set_epoch(epoch)
         self._validate(position)
         self.end()
         start, first_start = (position[key] and PassStart(**position[key]) for key in ("start", "first_start"))
@@ -198,7 +230,7 @@ class ResumableLoader:
 
     def _signature(self) -> dict[str, Any]:
         """Return what another loader must have in common with this one to resume at its positions."""
-        signature: dict[str, Any] = {"batches": self._length}
+        signature: dict[str, Any] = {"batches": self.length}
         if isinstance(self.loader, DataLoader):
             signature["batch_size"] = self.loader.batch_size
             with contextlib.suppress(TypeError, NotImplementedError):

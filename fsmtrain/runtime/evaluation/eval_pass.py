@@ -13,7 +13,7 @@ from fsmtrain.core.states import State
 from fsmtrain.errors import ResumeError
 from fsmtrain.runtime.batch_size import batch_size_of
 from fsmtrain.runtime.checkpoint_files.codec.codec import encoding_error
-from fsmtrain.runtime.data.loaders import EvaluationBatches, length_of
+from fsmtrain.runtime.data.loaders import EvaluationBatches
 from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
 from fsmtrain.runtime.metrics.averages import Averages
@@ -60,7 +60,7 @@ class EvalPass:
         self._model, self._move_batch = components.model, components.move_batch
         self._counters, self._signals = run.counters, run.signals
         self._loaders, self._limits = loaders, limits
-        has_streams = any(limit != 0 and length_of(ld.loader) is None for ld, limit in zip(loaders, limits, strict=True))
+        has_streams = any(limit != 0 and ld.length is None for ld, limit in zip(loaders, limits, strict=True))
         self._total_batches = None if has_streams else sum(n for n in limits if n is not None)
         stem = "validation" if kind == "val" else "test"
         self._has_several_loaders = len(loaders) > 1
@@ -139,7 +139,7 @@ class EvalPass:
         self._bar_names = set()
         self._zero_weights.find_arrived()
         self._signals.pass_ended = False
-        self._batches = EvaluationBatches(self._loaders, self._limits)
+        self._batches = EvaluationBatches(self._loaders, self._limits, self._counters.current_epoch)
         return self._batches
 
     def _record_output(self, loader_i: int, batch: Any, output: Any) -> None:
@@ -258,7 +258,7 @@ class EvalPass:
                 f"Resume it with that one, or resume from another checkpoint of the run."
             )
         loader_i, batch_nb = state["place"]
-        self._batches = EvaluationBatches(self._loaders, self._limits, (loader_i, batch_nb))
+        self._batches = EvaluationBatches(self._loaders, self._limits, self._counters.current_epoch, (loader_i, batch_nb))
         self._modes = list(zip(self._model.modules(), state["modes"], strict=True))
         self._averages = Averages.from_state_dict(state["averages"])
         self._fallbacks = Averages.from_state_dict(state["fallbacks"])

@@ -51,7 +51,7 @@ class SanityPass:
             rng, loaders = self._rng_before
             set_rng_state(rng)
             for loader, state in zip(self._loaders, loaders, strict=True):
-                set_loader_rng_state(loader, state, type(loader).__name__)
+                set_loader_rng_state(loader, state, type(loader).__name__, with_epochs=False)  # each pass sets its own
             self._rng_before = None
 
     def state_dict(self) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.errors import NonFiniteError, OptionsError
 from fsmtrain.options import Options
-from fsmtrain.runtime.data.loaders import Loader, is_iterator
+from fsmtrain.runtime.data.loaders import is_iterator
+from fsmtrain.runtime.data.passed_loaders import Loader
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteMonitor, NonFiniteState, NonFiniteValue, all_finite
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup
 from fsmtrain.runtime.optimization.window_weights import is_zero

@@ -16,7 +16,7 @@ from torch import Tensor
 from fsmtrain.core.accumulation_scaling import gradient_scale, loss_divisor, windows_are_foreseen, windows_are_single
 from fsmtrain.core.states import State
 from fsmtrain.errors import ModelError
-from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, length_of
+from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches
 from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, loss_of, metrics_of, weight_of
@@ -96,8 +96,9 @@ class TrainBatch:
 
     def _begin_epoch(self) -> SizedBatches | StreamedBatches:
         loader = self._run.loaders.train
-        length = length_of(loader.loader)
-        self._batches = StreamedBatches(loader) if length is None else SizedBatches(loader, length)
+        if not loader.is_under_way:
+            loader.set_epoch(self._counters.current_epoch)
+        self._batches = StreamedBatches(loader) if self._limits.train_is_stream else SizedBatches(loader)
         return self._batches
 
     def resume_epoch(self) -> None:

@@ -13,7 +13,7 @@ from attrs import define, field
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
-from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, length_of, make_resumable
+from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches, make_resumable
 from fsmtrain.runtime.rng import get_global_states, seed_all, set_global_states, to_plain
 
 Make = Callable[[], Any]  # a new loader, as a new process would make it
@@ -196,10 +196,10 @@ def run_loader(make: Make, start: bytes | None = None, *, saves: bool = False, s
     if start is None:
         save()
     while epoch < EPOCHS:
-        if not cursor.is_under_way and hasattr(getattr(loader, "sampler", None), "set_epoch"):
-            loader.sampler.set_epoch(epoch)
-        length = length_of(loader)
-        batches = StreamedBatches(cursor) if length is None else SizedBatches(cursor, length)
+        if not cursor.is_under_way:
+            cursor.set_epoch(epoch)
+        length = cursor.length
+        batches = StreamedBatches(cursor) if length is None else SizedBatches(cursor)
 
         def is_over(batches: SizedBatches | StreamedBatches = batches, last: int | None = share or length) -> bool:
             return cursor.yielded > 0 and batches.has_ended if isinstance(batches, StreamedBatches) else cursor.yielded == last

@@ -11,15 +11,8 @@ from torch.utils.data import DataLoader
 
 from fsmtrain import Trainer
 from fsmtrain.errors import DataError, FsmtrainError, ModelError, SizesError
-from fsmtrain.runtime.data.loaders import (
-    EvaluationBatches,
-    StreamedBatches,
-    as_loader,
-    as_loaders,
-    length_of,
-    make_all_resumable,
-    make_resumable,
-)
+from fsmtrain.runtime.data.loaders import EvaluationBatches, StreamedBatches, make_all_resumable, make_resumable
+from fsmtrain.runtime.data.restore_loader_position import length_of
 from tests.models import Linear, Samples, Validated, batches, machine_of, state_notes, stream, trained
 
 
@@ -106,26 +99,10 @@ def test_an_error_in_a_length_is_not_swallowed() -> None:
         length_of(Refusing(OSError("gone")))
 
 
-# ---- one or several
-
-
-def test_one_loader_or_several_become_a_tuple() -> None:
-    first, second = Listed(1), Listed(2)
-    assert as_loaders(None, "val_dataloaders") == ()
-    assert as_loaders([], "val_dataloaders") == ()
-    assert as_loaders(first, "val_dataloaders") == (first,)
-    assert as_loaders([first], "val_dataloaders") == (first,)
-    assert as_loaders((first, second), "val_dataloaders") == (first, second)
-
-
-@pytest.mark.parametrize("given", [5, [Listed(1), 5], [None], (3.5,)])
-def test_a_loader_must_be_iterable(given: Any) -> None:
-    with pytest.raises(ModelError, match=r"val_dataloaders: .* is not a loader"):
-        as_loaders(given, "val_dataloaders")
+# ---- what the run takes
 
 
 def test_an_object_with_getitem_is_a_loader() -> None:
-    assert as_loader(Fallback(), "train_dataloader") is not None
     model = Numbers()
     trained(model, Fallback(), max_nb_epochs=2)
     assert model.seen == [0, 1, 2, 0, 1, 2]

@@ -283,7 +283,7 @@ def test_a_new_pass_draws_what_a_for_loop_draws() -> None:
     seed_all(1)
     expected = [*loader], to_plain(get_global_states())
     seed_all(1)
-    batches = SizedBatches(make_resumable(loader, "train_dataloader"), len(loader))
+    batches = SizedBatches(make_resumable(loader, "train_dataloader"))
     taken = [batches.next() for _ in range(len(loader))]
     batches.finish()
     assert same_bytes((taken, to_plain(get_global_states())), expected)
@@ -314,7 +314,7 @@ def test_a_pass_over_several_loaders_resumes_in_its_loader_at_its_batch() -> Non
             loaders = new_loaders()
             with warnings.catch_warnings(record=True):
                 loaders[place[0]].load_state_dict(position)
-            assert same_bytes([*EvaluationBatches(loaders, limits, place)], given[i:])
+            assert same_bytes([*EvaluationBatches(loaders, limits, 0, place)], given[i:])
 
 
 def test_a_pass_after_an_unfinished_one_begins_at_the_first_batch() -> None:
