@@ -1,4 +1,4 @@
-"""Parse the values of command line flags, without evaluating code. `Options` validates them."""
+"""Parse the values of command line flags by the type of the flag. `Options` validates them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
+from fsmtrain.cli.value_reader import WORDS, quoted, read_prefix, read_value
 from fsmtrain.errors import UsageError
 from fsmtrain.predicates import is_integer
-from fsmtrain.runtime.model_files.hparams import HParams, parse_value
+from fsmtrain.runtime.model_files.hparams import HParams
 
-NONE_SPELLINGS = ("none", "None")
 STREAM = "stream"  # the size of a loader without a length
 
 
@@ -48,26 +48,23 @@ def value_parser(hint: Any) -> Callable[[str], Any]:
     is_text = all(kind in (str, NoneType) or is_path(kind) for kind in kinds)
 
     def parse(text: str) -> Any:
-        if NoneType in kinds and text in NONE_SPELLINGS:
+        if NoneType in kinds and is_none(text):
             return None
-        if allows_mapping(hint) and (":" in text or text.startswith("{")):
-            return _parse_mapping(text)
-        return text if is_text else parse_value(text)
+        if is_text:
+            return text
+        if allows_mapping(hint) and ":" in text and not text.lstrip().startswith("{"):
+            return read_value(f"{{{text}}}")
+        try:
+            return read_value(text)
+        except UsageError:
+            return text  # which `Options` refuses, with the rule of this flag
 
     return parse
 
 
-def _parse_mapping(text: str) -> dict[Any, Any]:
-    """Parse ``0:1,4:2``, with or without braces."""
-    inside = text.strip().removeprefix("{").removesuffix("}")
-    pairs = [pair.partition(":") for pair in inside.split(",")] if inside.strip() else []
-    mapping: dict[Any, Any] = {}
-    for name, _, value in pairs:
-        key = parse_value(name.strip())
-        if key in mapping:
-            raise UsageError(f"{text}: the key {key} occurs twice.")
-        mapping[key] = parse_value(value.strip())
-    return mapping
+def is_none(text: str) -> bool:
+    """Return whether a text is a spelling of None."""
+    return WORDS.get(text.lower(), text) is None
 
 
 def parse_sizes(texts: Sequence[str]) -> tuple[int | None, ...]:
@@ -80,26 +77,47 @@ def parse_sizes(texts: Sequence[str]) -> tuple[int | None, ...]:
 
 
 def _parse_size(text: str) -> int | None:
-    size = parse_value(text)
     if text == STREAM:
         return None
+    size = value_parser(int)(text)
     if not is_integer(size):
         raise UsageError(f"{text!r} is not a number of batches. Pass an int, or {STREAM} for a loader without a length.")
     return size
 
 
+_PAIR = re.compile(r"\s*([^\W\d]\w*)\s*=")  # name=
+_COMMA = re.compile(rf"\s*,(?={_PAIR.pattern})")  # between two pairs
+
+
 def parse_hparams(texts: Sequence[str]) -> HParams:
     """Parse hyperparameters, each ``name=value``, separated by commas that another ``name=`` follows.
 
-    >>> vars(parse_hparams(["lr=0.1,hidden=32", "betas=0.9,0.99"]))
-    {'lr': 0.1, 'hidden': 32, 'betas': '0.9,0.99'}
+    >>> vars(parse_hparams(["lr=0.1,hidden=32", "betas=[0.9,0.99],name=a,b"]))
+    {'lr': 0.1, 'hidden': 32, 'betas': [0.9, 0.99], 'name': 'a,b'}
     """
     hparams: dict[str, Any] = {}
-    for pair in (pair for text in texts for pair in re.split(r",(?=[^\W\d]\w*=)", text)):
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"--hparams {pair}: must be name=value, as in --hparams lr=0.1,hidden=32.")
-        if name in hparams:
-            raise UsageError(f"--hparams {pair}: {name} occurs twice.")
-        hparams[name] = None if value in NONE_SPELLINGS else parse_value(value)
+    for text in texts:
+        at = 0
+        while at < max(1, len(text)):
+            pair = _PAIR.match(text, at)
+            if pair is None:
+                raise UsageError(f"--hparams {text[at:]}: must be name=value, as in --hparams lr=0.1,hidden=32.")
+            name = pair.group(1)
+            if name in hparams:
+                raise UsageError(f"--hparams {text[at:]}: {name} occurs twice.")
+            hparams[name], at = _parse_hparam(text, name, pair.end())
     return HParams(**hparams)
+
+
+def _parse_hparam(text: str, name: str, begin: int) -> tuple[Any, int]:
+    """Return the value that begins at an index, and the index of the next pair."""
+    comma = _COMMA.search(text, begin)
+    typed = text[begin : comma.start() if comma else len(text)].strip()
+    try:
+        value, end = read_prefix(text, begin, _COMMA)
+        comma = _COMMA.match(text, end)
+        if comma is None and text[end:].strip():
+            raise UsageError(f"{text[end:].strip()} follows after the value.")
+    except UsageError as error:
+        raise UsageError(f"--hparams {name}={typed}: {error} For a text type --hparams '{name}={quoted(typed)}'.") from error
+    return value, comma.end() if comma else len(text)
