@@ -1,7 +1,9 @@
 """Import what a ``MODULE:NAME`` on the command line names: a model's class, or guards.
 
 Only this file imports code by a name that was typed. MODULE is the path of a ``.py`` file, or a dotted name that Python finds
-from the current directory. NAME is a class or function that returns the object, or the object itself.
+from the current directory. NAME is a class or function that returns the object, or the object itself; ``Outer.Inner`` is one
+inside a class. A file inside a package is imported as its module, so relative imports work, and spawned workers find every
+module by its name.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +20,7 @@ from typing import Any
 
 from torch import nn
 
+from fsmtrain.cli import user_files
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.errors import UsageError
 from fsmtrain.runtime.model_files.hparams import HParams
@@ -29,15 +33,19 @@ def import_target(target: str) -> Any:
         UsageError: There is no such module, or no such name in it.
     """
     where, colon, name = target.rpartition(":")
-    if not colon or not where or not name.isidentifier():
+    names = name.split(".")
+    if not colon or not where or not all(map(str.isidentifier, names)):
         raise UsageError(
             f"{target!r}: must be MODULE:CLASS, as in train.py:Model or package.models:Model. If it is the value of a switch, "
             f"write it with =, as in --progress_bar=false."
         )
-    module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
-    if not hasattr(module, name):
-        raise UsageError(f"{target}: {where} has no {name}. {_suggestion(name, module)}")
-    return getattr(module, name)
+    found: Any = _import_file(_file_of(where), name) if _is_path(where) else _import_module(where)
+    outer = where
+    for inner in names:
+        if not hasattr(found, inner):
+            raise UsageError(f"{target}: {outer} has no {inner}. {_suggestion(inner, found)}")
+        found, outer = getattr(found, inner), inner
+    return found
 
 
 def build_target(target: str, hparams: HParams | None) -> nn.Module:
@@ -87,33 +95,97 @@ def import_guards(target: str | None) -> Guards:
     return guards
 
 
-def _import_file(path: Path) -> ModuleType:
-    """Import a file as a module of its own name, with its folder first in ``sys.path``, as for a script."""
-    if not path.is_file():
-        raise UsageError(f"{path}: there is no such file.")
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    imported = sys.modules.get(path.stem)
-    if imported is not None and getattr(imported, "__file__", None) == str(path.resolve()):
+def _is_path(where: str) -> bool:
+    return where.endswith(".py") or "/" in where or os.sep in where
+
+
+def _file_of(where: str) -> Path:
+    """Return the file that a path names, with or without its suffix; for the folder of a package its ``__init__.py``."""
+    path = Path(where)
+    candidates = (path,) if where.endswith(".py") else (path.with_name(f"{path.name}.py"), path / "__init__.py")
+    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if file is None:
+        raise UsageError(f"{candidates[0]}: there is no such file.")
+    return file.resolve()
+
+
+def _import_file(path: Path, name: str) -> ModuleType:
+    """Import a file: one of a package by its dotted name, any other as a module of its own, as for a script."""
+    root, names = path.parent, [] if path.stem == "__init__" else [path.stem]
+    while (root / "__init__.py").is_file() and root.name:
+        root, names = root.parent, [root.name, *names]
+    if not all(map(str.isidentifier, names[:-1])):  # a folder that no import statement can name
+        root, names = path.parent, [path.stem]
+    if len(names) == 1 and path.stem != "__init__":
+        return _import_script(path, name)
+    if "." in path.stem:
+        raise UsageError(f"{path}: a module of a package cannot have a dot in its name. Rename the file.")
+    _search_first(root)
+    _search_last(path.parent)  # for files that import their neighbours without naming the package
+    return _require_file(importlib.import_module(".".join(names)), path)
+
+
+def _import_script(path: Path, target: str) -> ModuleType:
+    """Import a file that is in no package, with its folder first in ``sys.path``."""
+    name, imported = path.stem, sys.modules.get(path.stem)
+    if imported is not None and getattr(imported, "__file__", None) == str(path):
         return imported
-    name = path.stem if imported is None else f"{path.stem}_of_{path.resolve().parent.name}"
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if imported is not None or "." in name or name in sys.stdlib_module_names:
+        _search_last(path.parent)  # nothing else may find this file under the name
+        return _require_file(importlib.import_module(user_files.module_name(path)), path)
+    _search_first(path.parent)
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path}: cannot be imported as a Python module.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, ImportError) and _is_relative_import(error, path):
+            raise UsageError(
+                f"{path}: {error}. A relative import needs a package: make {path.parent.name} one with an empty "
+                f"{path.parent / '__init__.py'}, or, in the folder above, pass {path.parent.name}.{name}:{target}."
+            ) from None
         raise
     return module
 
 
+def _is_relative_import(error: ImportError, path: Path) -> bool:
+    """Return whether the error is that of a relative import in this file, which is in no package."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = trace.tb_frame.f_code.co_filename if trace is not None else ""
+    return raised_in == str(path) and "relative import" in str(error)
+
+
+def _search_first(folder: Path) -> None:
+    """Let imports find the modules of a folder."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _search_last(folder: Path) -> None:
+    """Let imports find the modules of a folder that no other folder has."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _require_file(module: ModuleType, path: Path) -> ModuleType:
+    """Return the module; raise an error if it is that of another file."""
+    file = getattr(module, "__file__", None)
+    if file is None or Path(file).resolve() != path:
+        raise UsageError(f"{path}: {file} is imported under its name already. Rename the file or its package.")
+    return module
+
+
 def _import_module(name: str) -> ModuleType:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    if name.startswith("."):
+        raise UsageError(f"{name}: a module's name cannot begin with a dot. For a file pass its path, as in ./train.py:Model.")
+    if "" not in sys.path:
+        _search_first(Path.cwd())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -122,9 +194,11 @@ def _import_module(name: str) -> ModuleType:
         raise UsageError(f"{name}: there is no module {error.name}. For a file pass its path, as in train.py:Model.") from None
 
 
-def _suggestion(name: str, module: ModuleType) -> str:
-    """Return the similar name in a module, or else those of its models, or of its functions."""
-    own = {n: v for n, v in vars(module).items() if not n.startswith("_") and getattr(v, "__module__", "") == module.__name__}
+def _suggestion(name: str, outer: Any) -> str:
+    """Return the similar name in a module or class, or else those of its models, or of its functions."""
+    module = outer.__name__ if isinstance(outer, ModuleType) else getattr(outer, "__module__", "")
+    members = getattr(outer, "__dict__", {}).items()
+    own = {n: v for n, v in members if not n.startswith("_") and getattr(v, "__module__", "") == module}
     models = [n for n, v in own.items() if inspect.isclass(v) and issubclass(v, nn.Module)]
     names = models or [n for n, v in own.items() if callable(v)]
     similar = difflib.get_close_matches(name, names, n=1)

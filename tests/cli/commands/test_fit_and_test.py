@@ -189,7 +189,7 @@ def test_a_module_beside_the_file_is_found(run: Run, folder: Path) -> None:
 
 
 def test_only_a_name_is_looked_up_and_nothing_is_evaluated(folder: Path) -> None:
-    for target in ("mine.py:Model()", "mine.py:Model.fit", "mine.py:__import__('os')", "mine.py:"):
+    for target in ("mine.py:Model()", "mine.py:Model.fit()", "mine.py:__import__('os')", "mine.py:"):
         with pytest.raises(UsageError, match="must be MODULE:CLASS"):
             import_target.import_target(target)
 
