@@ -27,16 +27,7 @@ from fsmtrain.core.planning.plan_values import Plan
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason, stop_reason
 from fsmtrain.core.trace import Trace, Transition, where
-from fsmtrain.errors import (
-    CheckpointError,
-    CopyError,
-    GuardError,
-    ModelError,
-    OutOfMemoryError,
-    RenamedError,
-    ResumeError,
-    UsageError,
-)
+from fsmtrain.errors import CheckpointError, CopyError, GuardError, OutOfMemoryError, RenamedError, ResumeError, UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.options import Options
@@ -54,6 +45,7 @@ from fsmtrain.runtime.metrics.logged_metrics import LogOptions, logged_scalar, v
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, number
 from fsmtrain.runtime.model_files.hparams import plain_part
+from fsmtrain.runtime.model_inspection.validate_model import validate_model
 from fsmtrain.runtime.oom import add_resume_note, free_batch
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
 from fsmtrain.runtime.result import Result
@@ -112,9 +104,7 @@ class Machine:
         trainer: Any = None,
         trained_by: Machine | None = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            what = f"{model.__name__} is a class" if isinstance(model, type) else f"{model!r} is not a torch.nn.Module"
-            raise ModelError(f"model: {what}. Pass an instance of torch.nn.Module, as in Model().")
+        validate_model(model)
         self._counters = Counters()  # all zero, for a model that asks while the run is being built
         self._runs = runs
         self._begun = self._ended = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,12 +18,15 @@ from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
 from fsmtrain.predicates import is_stateful
-from fsmtrain.runtime.callback_hooks import bind_hooks
+from fsmtrain.runtime.callback_hooks import HOOKS, bind_hooks
 from fsmtrain.runtime.data.device_transfer import batch_mover, own_transfer_hook
 from fsmtrain.runtime.data.loaders import is_iterator, make_all_resumable, make_resumable
 from fsmtrain.runtime.data.passed_loaders import Loader, passed_loaders, passed_train_loader
 from fsmtrain.runtime.data.restore_loader_position import length_of
 from fsmtrain.runtime.metrics.monitor import Monitor
+from fsmtrain.runtime.model_inspection.steps_without_loaders import warn_of_unused_loaders
+from fsmtrain.runtime.model_inspection.uncalled_hooks import warn_of_uncalled_hooks
+from fsmtrain.runtime.model_inspection.validate_model import validate_optimization
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners
 from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step, validate_optimizer_step
@@ -83,11 +86,13 @@ def build_components(
     if evaluates == "val":
         options = evolve(options, test_percent_check=options.val_percent_check)
     test = _eval_loaders(model, evaluates, loaders.val if evaluates == "val" else loaders.test)
+    _warn_of_what_is_never_called(options, model, loaders, runs, callbacks, val, test)
     model.to(device)
     setup: OptimizerSetup | None = None
     if trains:
         _require_method(model, "training_step", "it is called with each train batch and returns the loss.")
         _require_method(model, "configure_optimizers", "it returns the optimizer, or several.")
+        validate_optimization(model)
         validate_optimizer_step(model)
         setup = parse_configure_optimizers(model.configure_optimizers())  # type: ignore[operator]
     test_step = "validation_step" if runs == "val" else "test_step"
@@ -194,6 +199,25 @@ def _train_loader(model: nn.Module, passed: Any) -> Loader:
             f"fit(model, train_dataloader=...)."
         )
     return loader
+
+
+def _warn_of_what_is_never_called(
+    options: Options,
+    model: nn.Module,
+    passed: Loaders,
+    runs: RunKind,
+    callbacks: Sequence[object],
+    val: Sequence[Loader],
+    test: Sequence[Loader],
+) -> None:
+    """Warn of loaders without a step, of steps without a loader, and of methods that look like hooks."""
+    if runs == "fit":
+        off = options.overfit_pct == 0
+        warn_of_unused_loaders(model, "val", passed.val, val, options.val_percent_check if off else 1.0)
+        warn_of_unused_loaders(model, "test", passed.test, test, options.test_percent_check if off else 1.0)
+    has = {"train_dataloader": True, "val_dataloader": bool(val), "test_dataloader": bool(test) or passed.test is not None}
+    loaders = [name for name, is_there in has.items() if is_there]
+    warn_of_uncalled_hooks(model, callbacks, HOOKS, has_loaders=loaders, about="" if runs == "fit" else runs)
 
 
 def _require_method(model: nn.Module, method: str, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,7 +10,10 @@ from typing import Any
 
 from attrs import frozen
 
+from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import OptionsError
+from fsmtrain.runtime.model_inspection.lightning_objects import lightning_class
+from fsmtrain.runtime.model_inspection.uncalled_hooks import uncalled_hooks
 
 
 class Callback:
@@ -151,13 +155,48 @@ def bind_hooks(model: object, callbacks: Iterable[object], machine: object) -> H
     for owner in owners:
         if isinstance(owner, type):
             raise OptionsError(f"callbacks: {owner.__name__} is a class. Pass an instance: {owner.__name__}().")
-        if not any(callable(getattr(owner, name, None)) for name in HOOKS):
+        if (lightning := lightning_class(owner, "Callback")) is not None:
             raise OptionsError(
-                f"callbacks: {owner!r} has no hook. A callback has at least one of these methods: {', '.join(HOOKS)}."
+                f"callbacks: {type(owner).__name__} is a {lightning}, which only Lightning's Trainer can call: derive it from "
+                f"fsmtrain.Callback, or use what is here, such as fsmtrain.ModelCheckpoint and Trainer(early_stop_callback=)."
             )
+        if isinstance(owner, EarlyStopping):
+            raise OptionsError(f"callbacks: {owner!r} is no callback. Pass it as early_stop_callback=EarlyStopping(...).")
+        if not any(callable(getattr(owner, name, None)) for name in HOOKS):
+            similar = uncalled_hooks(owner, HOOKS, is_model=False)
+            hints = "".join(f" It has {name}: {advice}." for name, advice in similar.items())
+            raise OptionsError(
+                f"callbacks: {owner!r} has no hook.{hints} A callback has at least one of these methods: {', '.join(HOOKS)}."
+            )
+    for owner in (model, *owners):
+        _validate_signatures(owner, is_model=owner is model)
     single = {name: _bind(name, model, owners, machine) for name in HOOKS if not name.startswith(_PAIRED)}
     pairs = {name.removeprefix("on_"): _bind_pair(name, model, owners, machine) for name in _PAIRED}
     return Hooks(**single, **pairs)  # type: ignore[arg-type]
+
+
+def _validate_signatures(owner: object, *, is_model: bool) -> None:
+    """Check that each hook can be called with its arguments, before the run gets to it.
+
+    Raises:
+        OptionsError: One cannot.
+    """
+    for name in HOOKS:
+        hook = _own_hook(owner, name)
+        if hook is None:
+            continue
+        arguments = list(inspect.signature(getattr(Callback, name)).parameters)[1:]
+        arguments = [a for a in arguments if a != "machine"] if is_model else arguments
+        try:
+            signature = inspect.signature(hook)
+        except (TypeError, ValueError):  # not a Python function
+            continue
+        try:
+            signature.bind(*arguments)
+        except TypeError as error:
+            raise OptionsError(
+                f"{type(owner).__name__}.{name}{signature}: it is called as {name}({', '.join(arguments)}): {error}."
+            ) from None
 
 
 _PAIRED = ("on_epoch", "on_validation")

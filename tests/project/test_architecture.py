@@ -28,6 +28,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "core": (("...",), ("planning",), ("checking",)),
     "runtime": (
+        ("model_inspection",),
         ("checkpoint_files", "device_timer", "callback_hooks", "metrics", "nested_tensors", "step_signature"),
         ("batch_size", "rng"),
         ("data", "model_files", "optimization"),
