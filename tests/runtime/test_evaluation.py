@@ -246,6 +246,20 @@ def test_no_word_is_said_of_batches_whose_samples_are_known(recwarn: pytest.Warn
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("value", [0.5, np.float32(0.5), torch.tensor([0.5])])
+def test_a_bare_number_from_a_step_is_the_loss(value: Any) -> None:
+    assert checked(Returning(value), range(2)) == {"val_loss": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [(torch.ones(3), r"a Tensor of shape \(3,\)"), ((1.0, 2.0), "a tuple"), ("a", "a str")]
+)
+def test_a_step_that_returns_what_nobody_uses_is_warned_of_once(value: Any, what: str) -> None:
+    with pytest.warns(UserWarning, match=rf"validation_step returned {what}, from which no metric is made") as caught:
+        assert checked(Returning(value), range(2)) == {}
+    assert len([warning for warning in caught if "no metric is made" in str(warning.message)]) == 1
+
+
 @pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.array(0.5), np.array([0.5])])
 def test_a_number_of_numpy_is_a_metric(value: Any) -> None:
     assert checked(Returning({"val_loss": value, "weight": np.int64(2)}), range(2)) == {"val_loss": 0.5}
@@ -588,6 +602,15 @@ def test_the_sanity_pass_warns_of_a_monitored_metric_that_it_did_not_return(moni
         _advance_to(machine, State.FETCH)
     with pytest.raises(MetricError, match=rf"{owner} monitors 'val_loss', which the validation did not return"):
         machine.run()
+
+
+def test_a_monitored_metric_of_training_is_an_error_with_the_way_out() -> None:
+    class TrainLoss(Returning):
+        def training_step(self, batch: Any, batch_nb: int) -> Any:
+            return {"loss": self.loss(batch), "train_loss": 1.0}
+
+    with pytest.raises(MetricError, match=r"'train_loss' is a metric of training.*self\.trainer\.stop\(\) in on_epoch_end"):
+        trained(TrainLoss({"a": 1.0}), batches(2), range(2), early_stop_callback=EarlyStopping("train_loss"))
 
 
 def _advance_to(machine: Any, state: State) -> None:

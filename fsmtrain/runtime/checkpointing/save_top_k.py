@@ -33,7 +33,7 @@ class MetricRanking:
     def on_validation_end(self, machine: Any, metrics: Metrics) -> None:
         """Record the metric of the weights that were validated."""
         if not isinstance(metrics, UnfinishedMetrics):
-            self.values[machine.counters.batches_begun] = self.monitor.value(metrics)
+            self.values[machine.counters.batches_begun] = self.monitor.value(metrics, machine.metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values so far, by batch."""

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from fsmtrain.core.states import State
 from fsmtrain.errors import ResumeError
+from fsmtrain.plurals import a_type_of
 from fsmtrain.runtime.batch_size import batch_size_of
 from fsmtrain.runtime.checkpoint_files.codec.codec import encoding_error
 from fsmtrain.runtime.data.loaders import EvaluationBatches
 from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
 from fsmtrain.runtime.metrics.averages import Averages
-from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, metrics_of, weight_of
+from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, metrics_of, scalar_of, weight_of
 from fsmtrain.runtime.metrics.zero_weights import ZeroWeights
 from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.precision import with_autocast
@@ -145,7 +146,7 @@ class EvalPass:
     def _record_output(self, loader_i: int, batch: Any, output: Any) -> None:
         """Add the metrics of a batch to the averages; keep what the step returned if there is an end hook."""
         logged = self._run.pop_logged()
-        is_loss = isinstance(output, (Tensor, float))
+        is_loss = scalar_of(output) is not None
         returned = metrics_of({f"{self._kind}_loss": output} if is_loss else output)
         fallbacks: Metrics = {}
         if self._end_hook is not None:
@@ -153,12 +154,22 @@ class EvalPass:
             returned, fallbacks = {}, {name: value for name, value in returned.items() if name in self._monitored}
         else:
             self._bar_names.update(group_metrics(output, "progress_bar"))
+            if not (is_loss or output is None or isinstance(output, Mapping)):
+                self._warn_of_no_metrics(output)
         self._bar_names |= logged.bar_names
         metrics = {**returned, **logged.values}
         if metrics or fallbacks:
             weight = self._weight(batch, output)
             self._averages.add(metrics, weight, loader_i)
             self._fallbacks.add(fallbacks, weight, loader_i)
+
+    def _warn_of_no_metrics(self, output: Any) -> None:
+        shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
+        end = self._step_name.replace("_step", "_end")
+        self._run.warn_once(
+            f"{self._step_name} returned {a_type_of(output)}{shape}, from which no metric is made. Return a number or a dict "
+            f"of numbers, or define {end}(outputs), which gets what the steps returned."
+        )
 
     def _weight(self, batch: Any, output: Any) -> Scalar:
         """Return how much a batch counts: the weight that the step returned, else the number of its samples, else 1."""

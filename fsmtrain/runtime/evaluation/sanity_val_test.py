@@ -105,7 +105,9 @@ class ValidationPass:
         if patience is None:
             return
         rule = patience.rule
-        signals.patience_exhausted = patience.feed(Monitor("early_stop_callback", rule.monitor).value(metrics))
+        signals.patience_exhausted = patience.feed(
+            Monitor("early_stop_callback", rule.monitor).value(metrics, self._run.metrics)
+        )
         if rule.verbose and signals.patience_exhausted:
             log.warning("early stopping: %s was best at %g, %d validations ago.", rule.monitor, patience.best, patience.wait)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from attrs import frozen
 
 from fsmtrain.errors import MetricError
@@ -20,15 +22,25 @@ class Monitor:
     owner: str
     metric: str
 
-    def value(self, metrics: Metrics) -> float:
+    def value(self, metrics: Metrics, others: Collection[str] = ()) -> float:
         """Return the metric of a validation as a number. Waits for its device.
 
+        Args:
+            metrics: The metrics of the validation.
+            others: The names of metrics from elsewhere.
+
         Raises:
-            MetricError: The validation did not give it.
+            MetricError: The validation did not return it.
         """
-        if self.metric not in metrics:
-            raise MetricError(self.explain_missing(metrics, "the validation"))
-        return number(metrics[self.metric])
+        if self.metric in metrics:
+            return number(metrics[self.metric])
+        hint = ""
+        if self.metric in others:
+            hint = (
+                f" {self.metric!r} is a metric of training, and only one of a validation can be monitored. To stop by one of "
+                f"training, call self.trainer.stop() in on_epoch_end."
+            )
+        raise MetricError(self.explain_missing(metrics, "the validation") + hint)
 
     def explain_missing(self, metrics: Metrics, what: str) -> str:
         """Say that a pass did not return the metric, which ones it returned, and what to do."""

@@ -43,7 +43,7 @@ class EpochEnd:
             with self._without_order_warning(config):
                 config.scheduler.step()
         elif self._run.validation_epoch == epoch:
-            config.scheduler.step(monitor.value(self._run.validation_metrics))
+            config.scheduler.step(monitor.value(self._run.validation_metrics, self._run.metrics))
 
     @contextmanager
     def _without_order_warning(self, config: SchedulerConfig) -> Iterator[None]:

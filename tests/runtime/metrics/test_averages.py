@@ -163,6 +163,21 @@ def test_a_name_of_the_user_s_own_is_not_replaced_by_that_of_a_loader() -> None:
     assert averages.results() == {"m": 2.0, "m/1": 3.0, "m/0": 7.0, "m/0/0": 7.0}
 
 
+def test_values_and_weights_on_a_device_are_added_there_and_never_read() -> None:
+    """Reading a tensor on the device ``meta`` is an error."""
+    averages = Averages(2)
+    for loader_i in (0, 0, 1):
+        value = torch.ones((), dtype=torch.bfloat16, device="meta")
+        averages.add({"counted": value}, 3, loader_i)
+        averages.add({"weighted": value, "number": 1.0}, torch.ones((), dtype=torch.float32, device="meta"), loader_i)
+        averages.add({"mixed": 1.0}, 2, loader_i)
+        averages.add({"mixed": value}, 2, loader_i)
+    for result in averages.results().values():
+        assert isinstance(result, Tensor)
+        assert (result.dtype, result.device.type, result.shape) == (torch.float64, "meta", ())
+    assert isinstance(averages.weights()["weighted"], Tensor)
+
+
 @define
 class Largest:
     """Another reduction, as a user of the package might ask for."""
