@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fsmtrain import Callback, EarlyStopping, ModelCheckpoint, State, Trainer
 from fsmtrain.core.stop_reasons import StopReason
-from fsmtrain.errors import MetricError, ModelError
+from fsmtrain.errors import MetricError, ModelError, ResumeError
 from fsmtrain.runtime.metrics.step_outputs import scalar_of
 from tests.models import (
     Linear,
@@ -604,6 +604,42 @@ def test_the_sanity_pass_warns_of_a_monitored_metric_that_it_did_not_return(moni
         machine.run()
 
 
+class Buffers(Linear):
+    """Keeps its metrics in a buffer, and overwrites it after it was returned or logged."""
+
+    def __init__(self, logs: bool) -> None:
+        super().__init__()
+        self.logs, self.value = logs, torch.zeros((), dtype=torch.float64)
+
+    def given(self, name: str, value: float) -> dict[str, Any]:
+        """Return the metric, or log it."""
+        self.value.fill_(value)
+        if not self.logs:
+            return {name: self.value}
+        self.log(name, self.value)
+        self.value.zero_()
+        return {}
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        return {"loss": self.loss(batch), **self.given("train", 3.0)}
+
+    def validation_step(self, batch: Any, batch_nb: int) -> Any:
+        return self.given("step", 5.0 + batch_nb)
+
+    def validation_end(self, outputs: Any) -> Any:
+        return self.given("val_loss", 7.0)
+
+    def on_epoch_end(self) -> None:
+        self.value.zero_()
+
+
+@pytest.mark.parametrize("logs", [False, True])
+def test_metrics_have_their_values_of_when_they_were_given_whatever_is_written_into_their_tensors_later(logs: bool) -> None:
+    machine = trained(Buffers(logs), batches(2), batches(4), max_nb_epochs=1, val_check_interval=1.0)
+    expected = {"train": 3.0, "val_loss": 7.0, **({"step": 5.5} if logs else {})}
+    assert machine.result.metrics == expected
+
+
 def test_a_monitored_metric_of_training_is_an_error_with_the_way_out() -> None:
     class TrainLoss(Returning):
         def training_step(self, batch: Any, batch_nb: int) -> Any:
@@ -616,3 +652,16 @@ def test_a_monitored_metric_of_training_is_an_error_with_the_way_out() -> None:
 def _advance_to(machine: Any, state: State) -> None:
     while machine.state is not state:
         machine.advance()
+
+
+def test_a_pass_that_an_older_version_saved_in_its_middle_is_refused() -> None:
+    """It averaged over batches, so no run could continue to the same bits."""
+    machine = machine_of(Validated(), batches(4), batches(4))
+    _advance_to(machine, State.SANITY_VAL)
+    machine.advance()
+    eval_pass = machine._actions.eval_passes[State.SANITY_VAL]
+    state = eval_pass.state_dict()
+    assert state is not None
+    del state["averages"]
+    with pytest.raises(ResumeError, match="saved within a pass of validation_step by an older fsmtrain"):
+        eval_pass.load_state_dict(state)

@@ -18,7 +18,15 @@ from fsmtrain.runtime.data.loaders import EvaluationBatches
 from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
 from fsmtrain.runtime.metrics.averages import Averages
-from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, metrics_of, scalar_of, weight_of
+from fsmtrain.runtime.metrics.step_outputs import (
+    Metrics,
+    Scalar,
+    group_metrics,
+    metrics_of,
+    present_values,
+    scalar_of,
+    weight_of,
+)
 from fsmtrain.runtime.metrics.zero_weights import ZeroWeights
 from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.precision import with_autocast
@@ -193,7 +201,7 @@ class EvalPass:
             output = self._end_hook(self._outputs if self._has_several_loaders else self._outputs[0])
             self._run.collects_logs = False
             logged = self._run.pop_logged()
-            metrics |= {**metrics_of(output), **logged.values}
+            metrics |= {**present_values(metrics_of(output)), **logged.values}
             if not _is_empty(output) or logged.values:
                 metrics = self._fallbacks.results() | metrics
                 weights |= self._fallbacks.weights()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from attrs import define, field
+from torch import Tensor
 
 from fsmtrain.errors import ModelError
 from fsmtrain.plurals import a_type_of
@@ -67,7 +68,7 @@ class LoggedMetrics:
 
 
 def logged_scalar(name: object, value: Any) -> Scalar:
-    """Return the value of a metric that is logged under a name.
+    """Return the present value of a metric that is logged under a name, whatever is written into its tensor later.
 
     Raises:
         ModelError: The name is not a non-empty string, or the value neither a number nor a tensor with one element.
@@ -81,4 +82,4 @@ def logged_scalar(name: object, value: Any) -> Scalar:
             f"log({name!r}, ...): the value is {a_type_of(value)}{shape}. A metric is a number, or a tensor with one "
             f"element: reduce it, say with .mean()."
         )
-    return scalar
+    return scalar.clone() if isinstance(scalar, Tensor) else scalar

@@ -103,6 +103,11 @@ def metrics_of(output: Any, *, of_training: bool = False) -> Metrics:
     return metrics
 
 
+def present_values(metrics: Metrics) -> Metrics:
+    """Return copies of metrics, whatever is written into their tensors later. Waits for no device."""
+    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+
+
 def _collect(named: Mapping[Any, Any], skipped: Collection[str], into: Metrics) -> None:
     """Add the scalars of a mapping to `into`, except those with skipped names."""
     for name, value in named.items():

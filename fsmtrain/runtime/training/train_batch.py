@@ -19,7 +19,7 @@ from fsmtrain.errors import ModelError
 from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches
 from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
-from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, loss_of, metrics_of, weight_of
+from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, loss_of, metrics_of, present_values, weight_of
 from fsmtrain.runtime.nested_tensors import detach
 from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.grad_toggle import GradToggle
@@ -149,8 +149,8 @@ class TrainBatch:
             run.weight = weight_of(output)
             if self._split_size is not None:
                 run.hiddens[optimizer_i] = detach(output.get("hiddens"))
-            metrics = metrics_of(output, of_training=True)
-            run.progress_bar_metrics.update(group_metrics(output, "progress_bar"))
+            metrics = present_values(metrics_of(output, of_training=True))
+            run.progress_bar_metrics.update((name, metrics[name]) for name in group_metrics(output, "progress_bar"))
         run.loss = loss
         if run.logged.values:
             logged = run.pop_logged()
