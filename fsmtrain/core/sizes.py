@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -46,11 +47,17 @@ class Schedule:
         """
         return done % self.frequency == 0
 
-    def steps(self, optimizer_steps: Sequence[int], epochs_done: int, epochs_with_validations: Sequence[int]) -> int:
+    def steps(self, optimizer_steps: Sequence[int], epochs_done: int, epochs_with_validations: Iterable[range]) -> int:
         """Return how often it acts in a run with these steps of each optimizer, epochs, and epochs with a validation."""
         if self.needs_validation:
-            return sum(self.is_due(epoch + 1) for epoch in epochs_with_validations)
+            return sum(map(self._nb_due, epochs_with_validations))
         return (optimizer_steps[self.optimizer_i] if self.interval == "step" else epochs_done) // self.frequency
+
+    def _nb_due(self, epochs: range) -> int:
+        """Return at how many of these epochs it is due. That repeats itself, so only the first ones are looked at."""
+        period = self.frequency // math.gcd(self.frequency, epochs.step)
+        first = next((i for i, epoch in enumerate(epochs[:period]) if self.is_due(epoch + 1)), None)
+        return 0 if first is None else len(epochs[first::period])
 
 
 def _schedules(value: Iterable[Schedule]) -> tuple[Schedule, ...]:

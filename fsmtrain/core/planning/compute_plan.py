@@ -5,10 +5,7 @@ The loop's own table is run without actions (`simulation`), epoch by epoch, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
 
 from attrs import evolve
 
@@ -18,9 +15,8 @@ from fsmtrain.core.effects import bind
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.core.planning.epoch_builder import Epoch
 from fsmtrain.core.planning.guard_copies import refuse_random_guards, with_guard_copies
-from fsmtrain.core.planning.plan_values import EarliestEnd, EpochGroup, Plan, Totals
+from fsmtrain.core.planning.plan_values import EarliestEnd, Plan, Totals
 from fsmtrain.core.planning.repetitions import RepetitionFinder, Skip, skip_repetitions
 from fsmtrain.core.planning.simulation import RECORDED, Simulation
 from fsmtrain.core.states import State
@@ -45,19 +41,18 @@ def make_plan(loop: LoopSpec) -> Plan:
         )
     loop = with_guard_copies(loop)  # kept, and never called: each simulation calls copies of these
     run = simulate(loop)
-    groups = tuple(_grouped(run.epochs))
-    most = least = _totals(loop, run.counters, groups)
+    most = least = _totals(loop, run)
     rule, earliest_end = loop.options.early_stopping, None
     if rule is not None and limits.stops_early:  # the shortest run is the one whose metric never improves
         shortest = simulate(loop, exhausted_after=max(1, rule.patience))
         end = shortest.counters
-        least = _totals(loop, end, tuple(_grouped(shortest.epochs)))
+        least = _totals(loop, shortest)
         earliest_end = EarliestEnd(current_epoch=end.current_epoch, batch_nb=end.batch_nb, global_step=end.global_step)
     if limits.skips_steps:
         least = _without_steps(loop, least)
     return Plan(
         sanity_batches=run.sanity_batches,
-        epochs=groups,
+        stretches=tuple(run.epochs),
         test_batches=run.test_batches,
         optimizer_steps=most.optimizer_steps,
         global_step=most.global_step,
@@ -72,21 +67,21 @@ def make_plan(loop: LoopSpec) -> Plan:
     )
 
 
-def _grouped(epochs: Iterable[tuple[int, Epoch]]) -> Iterator[EpochGroup]:
-    """Group consecutive equal epochs."""
-    first = global_step = 0
-    for epoch, equal in groupby(epochs, key=itemgetter(1)):
-        count = sum(count for count, _ in equal)
-        yield EpochGroup(first=first, count=count, global_step=global_step, epoch=epoch)
-        first += count
-        global_step += count * epoch.global_steps
-
-
-def _totals(loop: LoopSpec, counters: Counters, groups: Sequence[EpochGroup]) -> Totals:
-    """Return the totals of a run with these groups of epochs and these counters at its end."""
-    validated = [g.first + i for g in groups if g.epoch.validations and not g.epoch.ended_early for i in range(g.count)]
+def _totals(loop: LoopSpec, run: Simulation) -> Totals:
+    """Return the totals of a simulated run."""
+    counters = run.counters
+    validated: list[range] = []
+    epochs = 0
+    for count, stretch in run.epochs:
+        end = epochs + count * len(stretch)
+        validated += [
+            range(epochs + i, end, len(stretch))
+            for i, epoch in enumerate(stretch)
+            if epoch.validations and not epoch.ended_early
+        ]
+        epochs = end
     return Totals(
-        epochs=sum(group.count for group in groups),
+        epochs=epochs,
         global_step=counters.global_step,
         optimizer_steps=tuple(counters.optimizer_steps),
         validations=counters.validations_done,
@@ -139,7 +134,7 @@ def simulate(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool =
         epoch = _run_epoch(run)
         stretch += epoch
         lengths.append(len(epoch))
-        repeated = finder.feed(run.epochs[-1][1], run.counters)
+        repeated = finder.feed(run.epochs[-1], run.counters)
         if repeated is not None and not run.node.is_final:
             period, before = repeated
             if skip_repetitions(run, stretch[-sum(lengths[-period:]) :], before) is not None:

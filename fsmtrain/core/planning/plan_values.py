@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from attrs import asdict, field, frozen
@@ -70,7 +72,7 @@ class Plan:
 
     Attributes:
         sanity_batches: Validation batches before the first epoch.
-        epochs: The epochs in order, consecutive equal ones as one group.
+        stretches: The epochs in order, as stretches of them, each after the number of times that it comes in a row.
         test_batches: Test batches at the end.
         optimizer_steps: The steps of each optimizer.
         global_step: Its value at the end: the number of rounds with a step.
@@ -84,7 +86,7 @@ class Plan:
     """
 
     sanity_batches: int
-    epochs: tuple[EpochGroup, ...]
+    stretches: tuple[tuple[int, tuple[Epoch, ...]], ...]
     test_batches: int
     optimizer_steps: tuple[int, ...]
     global_step: int
@@ -103,13 +105,32 @@ class Plan:
     @property
     def nb_epochs(self) -> int:
         """The number of epochs, one that ends early included."""
-        return sum(group.count for group in self.epochs)
+        return sum(count * len(stretch) for count, stretch in self.stretches)
+
+    @property
+    def epochs(self) -> tuple[EpochGroup, ...]:
+        """The epochs in order, consecutive equal ones as one group."""
+        return tuple(self._iter_groups())
+
+    def _iter_groups(self) -> Iterator[EpochGroup]:
+        runs: Iterator[tuple[Epoch, int]] = (
+            (epoch, count if len(stretch) == 1 else 1)
+            for count, stretch in self.stretches
+            for _ in range(1 if len(stretch) == 1 else count)
+            for epoch in stretch
+        )
+        first = global_step = 0
+        for epoch, equal in groupby(runs, key=itemgetter(0)):
+            count = sum(n for _, n in equal)
+            yield EpochGroup(first=first, count=count, global_step=global_step, epoch=epoch)
+            first += count
+            global_step += count * epoch.global_steps
 
     @property
     def epoch_kinds(self) -> tuple[tuple[IntRanges, Epoch], ...]:
         """Each different epoch once, with the indices of all epochs that equal it."""
         indices: dict[Epoch, IntRangesBuilder] = {}
-        for group in self.epochs:
+        for group in self._iter_groups():
             indices.setdefault(group.epoch, IntRangesBuilder()).add_range(group.first, 1, group.count)
         return tuple((builder.build(), epoch) for epoch, builder in indices.items())
 
@@ -127,7 +148,7 @@ class Plan:
 
         Batches and epochs are lists of ``[first, step, count]``, from 0. Equal epochs are given once, with all their indices.
         """
-        values = asdict(self, filter=lambda attribute, _: attribute.name not in ("loop", "epochs"))
+        values = asdict(self, filter=lambda attribute, _: attribute.name not in ("loop", "stretches"))
         values["epochs"] = [
             {
                 "indices": indices.as_lists(),
@@ -155,8 +176,8 @@ class Plan:
         """Yield a name and a text for each total of the run."""
         least = self.at_least
         yield "sanity pass", plural(self.sanity_batches, "batch") if self.sanity_batches else "none"
-        yield "epochs", or_fewer(f"{self.nb_epochs:,}", self.nb_epochs, least.epochs) if self.epochs else "none"
-        if self.epochs:
+        yield "epochs", or_fewer(f"{self.nb_epochs:,}", self.nb_epochs, least.epochs) if self.stretches else "none"
+        if self.stretches:
             yield "global_step at the end", or_fewer(f"{self.global_step:,}", self.global_step, least.global_step)
             for i, (steps, fewest) in enumerate(zip(self.optimizer_steps, least.optimizer_steps, strict=True)):
                 yield f"optimizer {i}", or_fewer(plural(steps, "step"), steps, fewest)
@@ -171,7 +192,7 @@ class Plan:
             end = self.earliest_end
             batch = f"{plural(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
             yield "early stopping", f"may end the training, at the earliest after {batch}"
-        if self.epochs:
+        if self.stretches:
             for guard in self.loop.guards:
                 if reason := unread_reason(guard):
                     text = f"cannot be read, because {reason}; this plan has the answers of a copy"

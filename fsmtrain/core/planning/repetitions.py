@@ -94,7 +94,7 @@ def _advance(run: Simulation, trial: _Trial, count: int) -> None:
     run.counters = affine.advanced_counters(run.counters, trial.slopes, count)
     epochs = trial.run.epochs
     if epochs:  # the stretch is of whole epochs
-        run.epochs += [(count, epochs[0][1])] if len(epochs) == 1 else epochs * count
+        run.epochs.append((count, tuple(epoch for _, [epoch] in epochs)))
         run.epoch = EpochBuilder(run.counters)
     else:
         run.epoch.repeat(trial.run.epoch, count)

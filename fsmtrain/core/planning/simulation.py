@@ -25,7 +25,7 @@ class Simulation:
         counters, signals: What the guards see as ``counters`` and ``signals``; changed during the run.
         exhausted_after: The number of validations after which patience is exhausted; None for never.
         depth: The number of repetitions that this is a trial of, one inside the other; 0 for a plain run.
-        epochs: The finished epochs in order, and how many times each comes in a row.
+        epochs: The finished epochs in order, as stretches of them, each after the number of times that it comes in a row.
         epoch: The epoch under way.
         sanity_batches, test_batches: Batches of the sanity pass and of the test; 0 until there is one.
     """
@@ -36,7 +36,7 @@ class Simulation:
     signals: Signals
     exhausted_after: int | None = None
     depth: int = 0
-    epochs: list[tuple[int, Epoch]] = field(factory=list, init=False)
+    epochs: list[tuple[int, tuple[Epoch, ...]]] = field(factory=list, init=False)
     epoch: EpochBuilder = field(init=False, default=Factory(lambda self: EpochBuilder(self.counters), takes_self=True))
     sanity_batches: int = field(default=0, init=False)
     test_batches: int = field(default=0, init=False)
@@ -52,7 +52,7 @@ class Simulation:
     def close_epoch(self) -> None:
         """Begin another epoch if the one under way is complete. The run stands at its first fetch, or at the end."""
         if self.epoch.is_complete:
-            self.epochs.append((1, self.epoch.build()))
+            self.epochs.append((1, (self.epoch.build(),)))
             self.epoch = EpochBuilder(self.counters)
 
     def _visit(self) -> int:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from fsmtrain import Guards, Options, Sizes, after_batches, after_steps, every_n_batches, every_n_steps_of, plan
+from fsmtrain.core.checking.check import quick_findings
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import choose
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import parse_guard
+from fsmtrain.core.interval_guards import every_n_steps
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.core.planning.compute_plan import simulate
+from fsmtrain.core.planning.compute_plan import make_plan, simulate
+from fsmtrain.core.sizes import Schedule
+from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import GuardError
 
 MILLION = 1_000_000
@@ -34,7 +39,8 @@ def visits_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[LoopSpec], int]:
         nonlocal count
         count = 0
         run = simulate(loop)
-        assert sum(n for n, _ in run.epochs) == loop.limits.epochs
+        if loop.guards.stop is None:
+            assert sum(n * len(stretch) for n, stretch in run.epochs) == loop.limits.epochs
         return count
 
     monkeypatch.setattr("fsmtrain.core.planning.simulation.choose", counting)
@@ -113,6 +119,36 @@ def test_a_guard_that_cannot_be_read_is_called_at_each_of_its_moments_in_the_ord
     assert asked == [(epoch, batch) for epoch in range(3) for batch in range(200)]
     saved = [200 * group.first + nb for group in planned.epochs for nb in group.epoch.saves]
     assert saved == list(range(6, 600, 7))
+
+
+BILLION = 10**9
+
+
+@pytest.mark.parametrize(
+    ("flags", "sizes", "guards"),
+    [
+        ({}, {}, Guards()),
+        ({"check_val_every_n_epoch": 3}, {"schedulers": [Schedule(needs_validation=True, frequency=2)]}, Guards()),
+        ({"early_stop_callback": EarlyStopping(patience=BILLION // 2)}, {}, Guards()),
+        ({"early_stop_callback": True, "min_nb_epochs": BILLION // 3}, {}, Guards()),
+        ({"accumulate_grad_batches": {0: 1, 5: 3, BILLION - 2: 2}}, {}, Guards()),
+        ({}, {}, Guards(save=every_n_steps(7))),
+        ({}, {}, Guards(stop=after_steps(20 * BILLION))),
+        ({}, {"optimizers": 2}, Guards(step={1: every_n_steps_of(0, 7)})),
+    ],
+)
+def test_neither_time_nor_memory_of_a_plan_grows_with_the_epochs(
+    flags: dict[str, Any], sizes: dict[str, Any], guards: Guards, visits_of: Visits
+) -> None:
+    loop = LoopSpec(Options(max_nb_epochs=BILLION, **flags), Sizes(**{"train": 100, "val": [3], **sizes}), guards=guards)
+    assert visits_of(loop) < 20_000
+    tracemalloc.start()
+    planned = make_plan(loop)
+    quick_findings(loop)
+    assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    tracemalloc.stop()
+    assert planned.nb_epochs == (BILLION if guards.stop is None else BILLION // 5)
+    assert len(planned.stretches) < 40
 
 
 def test_a_guard_that_fails_late_fails_there() -> None:

@@ -15,7 +15,15 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning import compute_plan
 from fsmtrain.core.planning.compute_plan import simulate
+from fsmtrain.core.planning.epoch_builder import Epoch
+from fsmtrain.core.planning.simulation import Simulation
 from fsmtrain.core.transition_guards import Guard
+
+
+def all_epochs(run: Simulation) -> list[Epoch]:
+    """The epochs of a simulated run, one by one."""
+    return [epoch for count, stretch in run.epochs for _ in range(count) for epoch in stretch]
+
 
 # ---- guards that look at growing counters, in ways that no built-in one does
 
@@ -112,7 +120,7 @@ def patient(*, least: int, every: int) -> LoopSpec:
 def outcome(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool) -> tuple[object, ...]:
     """The epochs of a loop one by one, and its end."""
     run = simulate(loop, exhausted_after, skip=skip)
-    epochs = [epoch for count, epoch in run.epochs for _ in range(count)]
+    epochs = all_epochs(run)
     return epochs, run.counters.values(), run.sanity_batches, run.test_batches
 
 
@@ -142,7 +150,7 @@ def test_no_skip_goes_beyond_the_one_moment_at_which_a_guard_answers_otherwise(l
     for n in range(1, 10 * 64 + 5, 13):
         options = Options(max_nb_epochs=10, accumulate_grad_batches=length)
         run = simulate(LoopSpec(options, Sizes(train=64), guards=Guards(save=at_one_moment(n))))
-        epochs = [epoch for count, epoch in run.epochs for _ in range(count)]
+        epochs = all_epochs(run)
         assert [64 * i + nb + 1 for i, epoch in enumerate(epochs) for nb in epoch.saves] == ([n] if n <= 640 else [])
 
 
@@ -153,7 +161,7 @@ def test_a_guard_that_fires_earlier_in_later_epochs_fires_at_the_right_batch() -
         return 10 * counters.batch_nb + counters.current_epoch > 995
 
     loop = LoopSpec(Options(max_nb_epochs=40), Sizes(train=128), guards=Guards(save=comes_earlier))
-    epochs = [epoch for count, epoch in simulate(loop).epochs for _ in range(count)]
+    epochs = all_epochs(simulate(loop))
     assert [epoch.saves[0] for epoch in epochs] == [(995 - epoch) // 10 + 1 for epoch in range(40)]
     assert outcome(loop, skip=True) == outcome(loop, skip=False)
 
@@ -162,7 +170,7 @@ def test_a_guard_that_fires_earlier_in_later_epochs_fires_at_the_right_batch() -
 def test_patience_that_is_exhausted_in_a_trial_is_not_exhausted_before_the_run_comes_to_it(after: int) -> None:
     options = Options(max_nb_epochs=10, min_nb_epochs=0, val_check_interval=0.5, early_stop_callback=True)
     loop = LoopSpec(options, Sizes(train=4, val=[1]))
-    assert sum(count * len(epoch.validations) for count, epoch in simulate(loop, after).epochs) == after
+    assert sum(len(epoch.validations) for epoch in all_epochs(simulate(loop, after))) == after
     assert outcome(loop, after, skip=True) == outcome(loop, after, skip=False)
 
 
