@@ -45,6 +45,7 @@ from fsmtrain.runtime.metrics.logged_metrics import LogOptions, logged_scalar, v
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.step_outputs import Metrics, number
 from fsmtrain.runtime.model_files.hparams import plain_part
+from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
 from fsmtrain.runtime.model_inspection.validate_model import validate_model
 from fsmtrain.runtime.oom import add_resume_note, free_batch
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
@@ -104,6 +105,7 @@ class Machine:
         trainer: Any = None,
         trained_by: Machine | None = None,
     ) -> None:
+        self.passed_model, model = model, plain_module(model)
         validate_model(model)
         self._counters = Counters()  # all zero, for a model that asks while the run is being built
         self._runs = runs
@@ -130,7 +132,7 @@ class Machine:
             with capture_warnings(warnings.append):
                 components = self._components = build_components(
                     options.plain(),
-                    model,
+                    self.passed_model,
                     loaders,
                     runs=runs,
                     guards=guards,
@@ -312,6 +314,8 @@ class Machine:
         self._handled_before = sys.exception()
         self._began_at = perf_counter_ns()
         self._trainer_attribute.attach()
+        if self._components.compiled_call is not None:
+            self._components.compiled_call.attach()
         if self._rng is None:
             self._begin_from_scratch()
         self._host_transfer = HostTransfer()
@@ -352,7 +356,7 @@ class Machine:
             error = None
         if error is not None and self.stop_reason is None:
             add_recent_transitions(error, self.trace)
-        hooks = self._components.hooks
+        hooks, compiled = self._components.hooks, self._components.compiled_call
         try:
             call_all(
                 (
@@ -363,6 +367,7 @@ class Machine:
                     *((hooks.epoch.end,) if hooks.epoch is not None else ()),
                     *((partial(self._free_batch, error),) if isinstance(error, OutOfMemoryError) else ()),
                     *((hooks.on_run_end,) if hooks.on_run_end is not None else ()),
+                    *((compiled.detach,) if compiled is not None else ()),
                     self._trainer_attribute.detach,
                 )
             )
@@ -546,7 +551,7 @@ class Machine:
 
     @property
     def model(self) -> nn.Module:
-        """The model."""
+        """The model; of one that ``torch.compile`` has wrapped, the plain module."""
         return self._components.model
 
     @property

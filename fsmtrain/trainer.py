@@ -21,6 +21,7 @@ from fsmtrain.runtime.build import Loaders
 from fsmtrain.runtime.checkpointing.compatibility import with_way_out
 from fsmtrain.runtime.metrics.logged_metrics import LogOptions
 from fsmtrain.runtime.model_files.weights import save_weights
+from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
 from fsmtrain.runtime.result import Result
 from fsmtrain.user_warnings import warn
 
@@ -102,7 +103,7 @@ class Trainer(Options):
         """
         done = self._runs.fitted
         if done is not None and done.stop_reason is not None:
-            if model is not done.model:
+            if plain_module(model) is not done.model:
                 raise UsageError(
                     "fit: this trainer has fitted another model already, and this one was not trained. A trainer fits once: "
                     "make a new Trainer for each model."
@@ -181,7 +182,7 @@ class Trainer(Options):
             name = "test" if kind == "test" else "validate"
             if self._runs.fitted is None:
                 raise UsageError(f"{name}: there is no model yet. Call fit(model) first, or pass one: {name}(model).")
-            model = self._runs.fitted.model
+            model = self._runs.fitted.passed_model
         given = Loaders(test=loaders) if kind == "test" else Loaders(val=loaders)
         outer = self._runs.active  # a fit, if this is called in one of its hooks
         try:
@@ -199,7 +200,7 @@ class Trainer(Options):
             guards=self.guards,
             callbacks=self.callbacks,
             trainer=self,
-            trained_by=fitted if fitted is not None and fitted.model is model and runs != "fit" else None,
+            trained_by=fitted if fitted is not None and fitted.model is plain_module(model) and runs != "fit" else None,
         )
         self._runs.active = machine
         return machine

@@ -24,6 +24,7 @@ from fsmtrain.runtime.data.loaders import is_iterator, make_all_resumable, make_
 from fsmtrain.runtime.data.passed_loaders import Loader, passed_loaders, passed_train_loader
 from fsmtrain.runtime.data.restore_loader_position import length_of
 from fsmtrain.runtime.metrics.monitor import Monitor
+from fsmtrain.runtime.model_inspection.compiled_modules import compiled_call, plain_module
 from fsmtrain.runtime.model_inspection.steps_without_loaders import warn_of_unused_loaders
 from fsmtrain.runtime.model_inspection.uncalled_hooks import warn_of_uncalled_hooks
 from fsmtrain.runtime.model_inspection.validate_model import validate_optimization
@@ -75,7 +76,7 @@ def build_components(
         DataError: A loader that can be used once would be used twice.
         UsageError: A run that only tests has nothing to test.
     """
-    callbacks = tuple(callbacks)
+    callbacks, compiled, model = tuple(callbacks), compiled_call(model), plain_module(model)
     hooks = bind_hooks(model, callbacks, machine)
     device = device_of(options)
     fits = runs == "fit"
@@ -120,6 +121,7 @@ def build_components(
     return RunComponents(
         spec=spec,
         model=model,
+        compiled_call=compiled,
         device=device,
         move_batch=batch_mover(device, hook=own_transfer_hook(model)),
         optimizer_setup=setup,

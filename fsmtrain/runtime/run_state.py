@@ -18,6 +18,7 @@ from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.metrics.logged_metrics import LoggedMetrics, LogOptions
 from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
+from fsmtrain.runtime.model_inspection.compiled_modules import CompiledCall
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, OptimizerSlot
 from fsmtrain.runtime.optimization.window_weights import Window
@@ -31,7 +32,8 @@ class RunComponents:
     """What a run is made of. None of it changes during the run."""
 
     spec: LoopSpec
-    model: nn.Module
+    model: nn.Module  # the plain one, if torch.compile has wrapped it
+    compiled_call: CompiledCall | None  # None if the model itself is not compiled
     device: torch.device
     move_batch: Callable[[Any], Any] | None  # moves a batch to the device; None if batches are there already
     optimizer_setup: OptimizerSetup | None  # None in a run that does not train

@@ -28,7 +28,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "core": (("...",), ("planning",), ("checking",)),
     "runtime": (
-        ("model_inspection",),
+        ("model_inspection", "train_mode"),
         ("checkpoint_files", "device_timer", "callback_hooks", "metrics", "nested_tensors", "step_signature"),
         ("batch_size", "rng"),
         ("data", "model_files", "optimization"),

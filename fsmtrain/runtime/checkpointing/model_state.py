@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from fsmtrain.errors import ResumeError
 from fsmtrain.runtime.checkpointing.state_owners import Owner, listed, owner_of
+from fsmtrain.runtime.model_inspection.compiled_modules import load_plain_state_dict, plain_name, plain_names, plain_state_dict
 from fsmtrain.runtime.run_state import RunComponents
 
 Tree = dict[str, Any]
@@ -22,7 +23,7 @@ def model_owners(components: RunComponents) -> dict[str, Owner]:
 
     def load_weights(state: Tree) -> None:
         try:
-            model.load_state_dict(state)
+            load_plain_state_dict(model, state)
         except RuntimeError as error:
             raise ResumeError(f"the model differs from the saved one: {error}") from error
 
@@ -30,12 +31,13 @@ def model_owners(components: RunComponents) -> dict[str, Owner]:
         return {name: p.grad for name, p in _all_parameters(components).items() if p.grad is not None}
 
     def load_gradients(state: dict[str, Tensor]) -> None:
+        saved = plain_names(state)
         for name, parameter in _all_parameters(components).items():
-            gradient = state.get(name)
+            gradient = saved.get(name)
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
 
     return {
-        "model": Owner(model.state_dict, load_weights),
+        "model": Owner(lambda: plain_state_dict(model), load_weights),
         "non_persistent_buffers": _tensors(lambda: dict(_non_persistent_buffers(model))),
         "parameters_outside_model": _tensors(lambda: dict(_parameters_outside_model(components))),
         "requires_grad": _flags(model.named_parameters, "requires_grad"),
@@ -50,10 +52,11 @@ def _flags(named: Callable[[], Iterable[tuple[str, Any]]], attribute: str) -> Ow
     """Return the owner of a bool attribute of named parts; one that was not saved keeps its value."""
 
     def load(state: dict[str, bool]) -> None:
+        saved = plain_names(state)
         for name, part in named():
-            setattr(part, attribute, state.get(name, getattr(part, attribute)))
+            setattr(part, attribute, saved.get(plain_name(name), getattr(part, attribute)))
 
-    return Owner(lambda: {name: getattr(part, attribute) for name, part in named()}, load)
+    return Owner(lambda: {plain_name(name): getattr(part, attribute) for name, part in named()}, load)
 
 
 def _tensors(find: Any) -> Owner:
@@ -61,15 +64,16 @@ def _tensors(find: Any) -> Owner:
 
     def load(state: dict[str, Tensor]) -> None:
         with torch.no_grad():
+            saved = plain_names(state)
             for name, tensor in find().items():
-                if name in state:
-                    tensor.copy_(state[name])
+                if name in saved:
+                    tensor.copy_(saved[name])
 
     return Owner(find, load)
 
 
 def _all_parameters(components: RunComponents) -> dict[str, Tensor]:
-    return {**dict(components.model.named_parameters()), **dict(_parameters_outside_model(components))}
+    return {**plain_names(dict(components.model.named_parameters())), **dict(_parameters_outside_model(components))}
 
 
 def _parameters_outside_model(components: RunComponents) -> Iterator[tuple[str, Tensor]]:
@@ -88,7 +92,7 @@ def _non_persistent_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         for name in module._non_persistent_buffers_set:
             buffer = module._buffers.get(name)
             if buffer is not None:
-                yield f"{prefix}.{name}" if prefix else name, buffer
+                yield plain_name(f"{prefix}.{name}" if prefix else name), buffer
 
 
 def _optimizer_loader(optimizer: Optimizer) -> Any:

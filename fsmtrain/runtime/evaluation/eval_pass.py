@@ -28,6 +28,7 @@ from fsmtrain.runtime.metrics.step_outputs import (
     weight_of,
 )
 from fsmtrain.runtime.metrics.zero_weights import ZeroWeights
+from fsmtrain.runtime.model_inspection.compiled_modules import modules_without_wrappers
 from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.precision import with_autocast
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -77,7 +78,9 @@ class EvalPass:
         self._step_name = f"{stem}_step"
         step = getattr(self._model, self._step_name)
         signature = StepSignature(step, self._step_name, available=available, order=_ARGUMENTS)
-        self._step = with_autocast(signature.method, components.spec.options.mixed_precision, components.device)
+        compiled = components.compiled_call
+        method = signature.method if compiled is None else compiled.watched(signature.method, self._step_name)
+        self._step = with_autocast(method, components.spec.options.mixed_precision, components.device)
         self._argument_count = signature.count
         self._end_hook: Callable[[Any], Any] | None = getattr(self._model, f"{stem}_end", None)
         monitored = {monitor.metric for monitor in components.monitors} if kind == "val" else set()
@@ -141,7 +144,7 @@ class EvalPass:
             self.snapshot = self.snapshot.without_later_changes()
 
     def _begin(self) -> EvaluationBatches:
-        self._modes = [(module, module.training) for module in self._model.modules()]
+        self._modes = [(module, module.training) for module in modules_without_wrappers(self._model)]
         self._model.eval()
         self._outputs = [[] for _ in self._loaders]
         self._averages, self._fallbacks = Averages(len(self._loaders)), Averages(len(self._loaders))
@@ -278,7 +281,7 @@ class EvalPass:
             )
         loader_i, batch_nb = state["place"]
         self._batches = EvaluationBatches(self._loaders, self._limits, self._counters.current_epoch, (loader_i, batch_nb))
-        self._modes = list(zip(self._model.modules(), state["modes"], strict=True))
+        self._modes = list(zip(modules_without_wrappers(self._model), state["modes"], strict=True))
         self._averages = Averages.from_state_dict(state["averages"])
         self._fallbacks = Averages.from_state_dict(state["fallbacks"])
         self._outputs = state["outputs"]

@@ -18,6 +18,7 @@ from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, match_hparams, split_plain, unused_hparams
 from fsmtrain.runtime.model_files.lightning_checkpoints import parse_checkpoint
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
+from fsmtrain.runtime.model_inspection.compiled_modules import load_plain_state_dict, plain_state_dict
 from fsmtrain.user_warnings import warn
 
 M = TypeVar("M", bound=nn.Module)
@@ -37,7 +38,7 @@ def save_weights(path: Path_, model: nn.Module, more: Mapping[str, Any]) -> None
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     hparams = saved_hparams(model)
-    content = {"state_dict": model.state_dict(), "hparams": hparams, **more}
+    content = {"state_dict": plain_state_dict(model), "hparams": hparams, **more}
     replace_file(target, lambda file: torch.save(content, file), durable=True)
     tags = io.StringIO(newline="")
     csv.writer(tags).writerows([("key", "value"), *hparams.items()])
@@ -107,6 +108,6 @@ def load_model_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
         ModelError: They belong to another model.
     """
     try:
-        model.load_state_dict(state_dict)
+        load_plain_state_dict(model, state_dict)
     except RuntimeError as error:
         raise ModelError(f"the weights do not fit this {type(model).__name__}: {error}") from error

@@ -43,7 +43,9 @@ class TrainWork:
                 f"truncated_bptt_steps={options.truncated_bptt_steps}: training_step has no parameter 'hiddens'. Add it: it is "
                 f"None on a batch's first split, then what the previous split returned under 'hiddens'."
             )
-        self._training_step = with_autocast(signature.method, options.mixed_precision, components.device)
+        compiled = components.compiled_call
+        method = signature.method if compiled is None else compiled.watched(signature.method, "training_step")
+        self._training_step = with_autocast(method, options.mixed_precision, components.device)
         self._argument_count = signature.count
         self.scalers = GradScalers(components.slots, components.device) if options.mixed_precision.uses_scaler else None
         self._backward_scales = BackwardScales()
