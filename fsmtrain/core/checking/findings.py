@@ -75,8 +75,9 @@ class Report:
         return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as numbers, strings, lists and dicts."""
-        return asdict(self, value_serializer=lambda _, __, value: str(value) if isinstance(value, Severity) else value)
+        """The report as numbers, strings, lists and dicts; without notes, if there are none."""
+        values = asdict(self, value_serializer=lambda _, __, value: str(value) if isinstance(value, Severity) else value)
+        return values if self.notes else {name: value for name, value in values.items() if name != "notes"}
 
     def to_json(self) -> str:
         """The report as JSON."""
