@@ -58,7 +58,8 @@ class Script:
 
     `improved` answers each check, `train` is the length of a train stream in each epoch, `val` and `test` the true lengths of
     the loaders without one, `splits` the splits of each batch of the run. From visit `stop_at` on, counted from 0, the run is
-    asked to stop. `skipped` says of each visit to `step` whether the optimizer did not step.
+    asked to stop. `skipped` says of each visit to `step` whether the optimizer did not step. `none` says of each forward
+    whether it has no loss, in runs in which that may be.
     """
 
     improved: tuple[bool, ...] = (True,)
@@ -68,6 +69,7 @@ class Script:
     test: tuple[int, ...] = (1, 1, 1)
     splits: tuple[int, ...] = (1,)
     skipped: tuple[bool, ...] = (False,)
+    none: tuple[bool, ...] = (False,)
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
     batches = 0
     waited = 0
     tried = 0
+    forwards = 0
     steps = [0] * sizes.optimizers
     to_follow: set[int] = set()  # optimizers whose turn to step comes with their next turn
 
@@ -220,6 +223,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
         else:
             val_check_batches = options.val_check_interval
         gathered = [0] * sizes.optimizers
+        foreseen = [1] * sizes.optimizers  # the length of the open window of each, as it was expected when it opened
 
         for batch in range(train_batches):
             is_last_batch = batch == train_batches - 1
@@ -230,10 +234,14 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                 has_stepped = False
                 for optimizer in range(sizes.optimizers):
                     own = replaced.step.get(optimizer)
-                    foreseen = foreseen_window(options, sizes, length, batch, train_batches, own)
                     visit("train_batch", epoch, batch, split, optimizer)
-                    gathered[optimizer] += 1
-                    visit("backward", epoch, batch, split, optimizer, Fraction(1, foreseen))
+                    has_loss = not (sizes.may_return_none and script.none[forwards % len(script.none)])
+                    forwards += 1
+                    if has_loss:
+                        if gathered[optimizer] == 0:
+                            foreseen[optimizer] = foreseen_window(options, sizes, length, train_batches - batch, own)
+                        gathered[optimizer] += 1
+                        visit("backward", epoch, batch, split, optimizer, Fraction(1, foreseen[optimizer]))
                     is_last_split = split == splits - 1
                     if own is None:
                         is_due = gathered[optimizer] == length
@@ -242,8 +250,8 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                     else:
                         is_due = optimizer in to_follow
                     to_follow.discard(optimizer)
-                    if is_due or (is_last_batch and is_last_split):
-                        visit("step", epoch, batch, split, optimizer, Fraction(foreseen, gathered[optimizer]))
+                    if gathered[optimizer] > 0 and (is_due or (is_last_batch and is_last_split)):
+                        visit("step", epoch, batch, split, optimizer, Fraction(foreseen[optimizer], gathered[optimizer]))
                         gathered[optimizer] = 0
                         has_stepped = True
                         is_skipped = script.skipped[tried % len(script.skipped)]
@@ -251,7 +259,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                         if not is_skipped:
                             steps[optimizer] += 1
                             to_follow |= followers(replaced, optimizer, steps[optimizer])
-                    else:
+                    elif has_loss:
                         visit("accumulate", epoch, batch, split, optimizer)
                     if optimizer == sizes.optimizers - 1 and has_stepped:
                         global_step += 1
@@ -320,16 +328,13 @@ def followers(replaced: Replaced, optimizer: int, steps: int) -> set[int]:
     }
 
 
-def foreseen_window(
-    options: Options, sizes: Sizes, length: int, batch: int, train_batches: int, own: Every | Following | None
-) -> int:
-    """Return the expected length of the open window of this batch."""
+def foreseen_window(options: Options, sizes: Sizes, length: int, batches_left: int, own: Every | Following | None) -> int:
+    """Return the expected length of a window that opens with so many batches left in the epoch, its own included."""
     if own is not None:
         return 1  # it may close at any time, so the whole factor is left to the step
     if sizes.train is None or options.truncated_bptt_steps is not None:
         return length  # the last window may turn out shorter
-    begin = batch // length * length
-    return len(range(begin, min(begin + length, train_batches)))
+    return min(length, batches_left)
 
 
 def patience_is_over(options: Options, waited: int) -> bool:

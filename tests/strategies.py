@@ -106,6 +106,8 @@ def reset_signals(signals: Signals, state: State) -> None:
     """Reset the signals that a state sets at each of its visits."""
     if state is State.FETCH:
         signals.stream_ended = False
+    if state is State.TRAIN_BATCH:
+        signals.loss_is_none = False
     if state is State.STEP:
         signals.step_skipped = False
     if state in EVALUATIONS:
@@ -124,6 +126,7 @@ class ScriptPlayer:
     checks: int = 0
     waited: int = 0
     steps: int = 0
+    forwards: int = 0
     done_in_pass: int = 0
     before: State | None = None
 
@@ -141,6 +144,9 @@ class ScriptPlayer:
         elif state is State.EPOCH_END:
             self.epochs += 1
             self.fetched_in_epoch = 0
+        elif state is State.TRAIN_BATCH:
+            signals.loss_is_none = self.case.sizes.may_return_none and nth(script.none, self.forwards)
+            self.forwards += 1
         elif state is State.STEP:
             if self.case.skips_steps and nth(script.skipped, self.steps):
                 signals.step_skipped = True
@@ -225,6 +231,7 @@ def configurations(draw: st.DrawFn, *, fitting: bool = False) -> tuple[Options, 
         test=draw(st.just([]) | loaders),
         optimizers=draw(st.integers(1, 3)),
         fits=draw(st.sampled_from([True] * 7 + [False])),
+        may_return_none=draw(st.sampled_from([False, False, True])),
     )
 
     def share(of: tuple[int | None, ...], *, off: bool = True) -> float:
@@ -286,6 +293,7 @@ def scripts(draw: st.DrawFn, options: Options, sizes: Sizes, *, skips_steps: boo
         test=draw(st.tuples(*[st.integers(1, 5)] * 3)) if None in sizes.test else (1, 1, 1),
         splits=some(st.integers(1, 4), options.truncated_bptt_steps is not None, 1),
         skipped=some(st.booleans(), skips_steps, False),
+        none=some(st.booleans(), sizes.may_return_none, False),
     )
 
 

@@ -20,7 +20,8 @@ def windows_are_single(limits: Limits, guards: Guards) -> bool:
 
 def windows_are_foreseen(limits: Limits, guards: Guards) -> bool:
     """Return whether the length of each window is known when it opens, so that no step rescales gradients."""
-    return windows_are_single(limits, guards) or not (guards.step or limits.train_is_stream or limits.splits_batches)
+    unknown = guards.step or limits.train_is_stream or limits.splits_batches or limits.may_return_none
+    return windows_are_single(limits, guards) or not unknown
 
 
 def by_hand_notes(limits: Limits, guards: Guards) -> tuple[str, ...]:
@@ -30,6 +31,7 @@ def by_hand_notes(limits: Limits, guards: Guards) -> tuple[str, ...]:
     reasons = [f"Guards(step={{{i}: ...}})" for i in sorted(guards.step)]
     if any(length > 1 for _, length in limits.windows):
         reasons += ["a stream"] * limits.train_is_stream + ["truncated_bptt_steps with K > 1"] * limits.splits_batches
+        reasons += ["a training_step that may return None"] * limits.may_return_none
     return (
         f"note: {' and '.join(reasons)}: the length of a window is not known when it opens. A training loop of your own must "
         f"multiply the gradients by visit.gradient_scale in `step`, or it trains on their sum. A machine does so by itself.",
@@ -46,13 +48,14 @@ def loss_divisor(limits: Limits, guards: Guards, counters: Counters) -> int:
         return 1
     if limits.train_is_stream or limits.splits_batches:
         return counters.window_length
-    first = counters.batch_nb + 1 - counters.gathered  # the batch with which the window opened
+    # The batch with which the window opened. One whose forward had no loss may lie within it.
+    first = counters.batch_nb + 1 - counters.gathered - counters.left_out[counters.optimizer_i]
     return min(counters.window_length, limits.train_batches - first)
 
 
-def gradient_scale(limits: Limits, guards: Guards, counters: Counters, left_out: int = 0) -> float:
+def gradient_scale(limits: Limits, guards: Guards, counters: Counters, excluded: int = 0) -> float:
     """Return what to multiply the gradients of the window by before its step; 1 if it has the expected length.
 
-    `left_out` is the number of its backwards that were excluded, so that it holds only the others.
+    `excluded` is the number of its backwards that a rollback has excluded, so that it holds only the others.
     """
-    return loss_divisor(limits, guards, counters) / (counters.gathered - left_out)
+    return loss_divisor(limits, guards, counters) / (counters.gathered - excluded)

@@ -51,6 +51,7 @@ class Counters:
     saved: bool = False  # whether this batch's checkpoint has been written
 
     gathered_by: list[int] = field(factory=lambda: [0])  # `gathered` of each optimizer during the turns of others
+    left_out: list[int] = field(factory=lambda: [0])  # forwards without a loss since the window of each optimizer opened
     optimizer_steps: list[int] = field(factory=lambda: [0])  # of each optimizer, without skipped ones
 
     # Updated only if there are guards of the user's, which may read them.
@@ -60,11 +61,12 @@ class Counters:
     @classmethod
     def begin(cls, optimizers: int) -> Counters:
         """Return the counters of a run with this many optimizers before its first state."""
-        return cls(gathered_by=[0] * optimizers, optimizer_steps=[0] * optimizers, stepped_in=[-1] * optimizers)
+        none = [0] * optimizers
+        return cls(gathered_by=[*none], left_out=[*none], optimizer_steps=[*none], stepped_in=[-1] * optimizers)
 
     def values(self) -> tuple[object, ...]:
         """Return all values, to compare two moments of a run."""
-        return _NUMBERS(self), tuple(self.gathered_by), tuple(self.optimizer_steps), tuple(self.stepped_in)
+        return _NUMBERS(self), *map(tuple, _LISTS(self))
 
     def copy(self) -> Counters:
         """Return a copy that later effects do not change."""
@@ -73,6 +75,7 @@ class Counters:
 
 _ALL = attrgetter(*(f.name for f in fields(Counters)))
 _NUMBERS = attrgetter(*(f.name for f in fields(Counters) if f.type not in (list[int], "list[int]")))
+_LISTS = attrgetter(*(f.name for f in fields(Counters) if f.type in (list[int], "list[int]")))
 
 
 SeenBy = Literal["every rank", "one rank"]
@@ -116,6 +119,8 @@ class Signals:
     splits: int = field(
         default=1, metadata=_signal("one rank", needs="splits_batches", counter="batch_splits", tried=(1, 2, 3))
     )
+    # `training_step` returned None: there is nothing to backpropagate
+    loss_is_none: bool = field(default=False, metadata=_signal("one rank", needs="may_return_none", lasts=False))
     # the last val or test batch is done
     pass_ended: bool = field(default=False, metadata=_signal("one rank", needs="evaluates_stream", lasts=False))
     # until an improvement

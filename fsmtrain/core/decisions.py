@@ -18,6 +18,7 @@ class Decisions:
     """The guards of the table with the user's choices filled in."""
 
     step_is_due: Guard
+    open_window_closes: Guard
     validation_is_due: Guard
     save_is_due: Guard
     stop_is_due: Guard
@@ -35,6 +36,10 @@ def decisions(guards: Guards) -> Decisions:
     def step_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Return whether to step now: the window is closed, or the epoch has no backward left for it."""
         return window_is_closed(limits, counters, signals) or ask.epoch_has_no_backward_left(limits, counters, signals)
+
+    def open_window_closes(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Return whether to step now although the forward has no loss: a step is due, and a window is open."""
+        return step_is_due(limits, counters, signals) and counters.gathered >= 1
 
     def validation_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Return whether there are val batches and a validation is wanted now."""
@@ -66,6 +71,7 @@ def decisions(guards: Guards) -> Decisions:
 
     return Decisions(
         step_is_due=step_is_due,
+        open_window_closes=open_window_closes,
         validation_is_due=validation_is_due,
         save_is_due=save_is_due,
         stop_is_due=stop_is_due,

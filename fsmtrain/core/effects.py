@@ -136,6 +136,17 @@ def gather(limits: Limits, counters: Counters) -> None:
     counters.gathered += 1
 
 
+def leave_out(limits: Limits, counters: Counters) -> None:
+    """Note a forward without a loss, if its optimizer has a window open: the window may turn out shorter than foreseen."""
+    if counters.gathered >= 1:
+        counters.left_out[counters.optimizer_i] += 1
+
+
+def reset_left_out(limits: Limits, counters: Counters) -> None:
+    """Forget the forwards without a loss: the window closes."""
+    counters.left_out[counters.optimizer_i] = 0
+
+
 def close_window(limits: Limits, counters: Counters) -> None:
     """Close the window of an optimizer that has stepped."""
     counters.gathered = 0

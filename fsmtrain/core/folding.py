@@ -56,7 +56,9 @@ def facts_at(state: State, limits: Limits, guards: Guards) -> Known:
     if state is State.BACKWARD and len(limits.windows) == 1 and limits.windows[0][0] == 0:  # K is the same in every epoch
         known["counters", "window_length"] = limits.windows[0][1]
     if windows_are_single(limits, guards):
-        if state is State.BACKWARD:  # the window holds the backward that has just run
+        if state is State.TRAIN_BATCH:  # the backward before has been stepped
+            known["counters", "gathered"] = 0
+        elif state is State.BACKWARD:  # the window holds the backward that has just run
             known["counters", "gathered"] = 1
         elif state in (State.ROUND_END, State.EARLY_STOP):  # each backward has been stepped
             known["counters", "open_windows"] = 0
@@ -72,6 +74,8 @@ def _idle(limits: Limits, guards: Guards) -> frozenset[AnyEffect]:
         idle |= {do.begin_rounds, do.count_splits}
     if guards.save is None:
         idle.add(do.reset_saved)
+    if not limits.may_return_none or windows_are_single(limits, guards):
+        idle |= {do.leave_out, do.reset_left_out}
     if guards == Guards():  # only users' guards read what these count
         idle |= {do.begin_round, do.note_step}
     return frozenset(idle)

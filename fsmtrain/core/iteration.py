@@ -12,6 +12,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.transition_table import Table
 from fsmtrain.core.visit import Visit
+from fsmtrain.errors import UsageError
 
 
 def visits(table: Table, limits: Limits, guards: Guards, *, splits: int) -> Iterator[Visit]:
@@ -39,6 +40,10 @@ def visits(table: Table, limits: Limits, guards: Guards, *, splits: int) -> Iter
             gradient_scale=gradient_scale(limits, guards, counters) if run.state is State.STEP else 1.0,
             signals=signals,
         )
+        if signals.loss_is_none and not limits.may_return_none:
+            raise UsageError(
+                "signals.loss_is_none=True: this loop takes each forward to have a loss. Pass Sizes(..., may_return_none=True)."
+            )
         run.advance()
 
 

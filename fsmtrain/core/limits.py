@@ -40,6 +40,7 @@ class Limits:
     val_check_epochs: int  # epochs from one epoch with validations to the next
     optimizers: int
     splits_batches: bool  # whether truncated BPTT is on
+    may_return_none: bool  # whether a forward may have no loss, and so no backward
     windows: tuple[tuple[int, int], ...]  # (first epoch, K), in the order of the epochs
     stops_early: bool  # whether early stopping is on and there are validations
     skips_steps: bool  # whether a step may be skipped: by fp16's gradient scaler, or on_nonfinite
@@ -113,6 +114,7 @@ def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = Fals
         val_check_epochs=options.check_val_every_n_epoch,
         optimizers=sizes.optimizers,
         splits_batches=options.truncated_bptt_steps is not None,
+        may_return_none=sizes.may_return_none and epochs > 0,
         windows=_windows(options),
         stops_early=options.early_stopping is not None and validates,
         skips_steps=options.mixed_precision.uses_scaler or options.on_nonfinite in ("skip", "rollback"),

@@ -74,6 +74,7 @@ class Sizes:
         test: The same for the test loaders. Empty: the run ends without a test.
         optimizers: Optimizers that take turns at each batch.
         splits: Splits of each batch under ``truncated_bptt_steps``. A machine counts the splits of each batch instead.
+        may_return_none: Whether ``training_step`` may return None, so that a forward has no backward.
         schedulers: When each learning-rate scheduler acts; only plan and check use it.
         fits: Whether the run trains. A run that only tests has no train loader.
 
@@ -86,6 +87,7 @@ class Sizes:
     test: tuple[int | None, ...] = field(default=(), converter=_loaders)
     optimizers: int = 1
     splits: int = 1
+    may_return_none: bool = False
     schedulers: tuple[Schedule, ...] = field(default=(), converter=_schedules)
     fits: bool = True
 

@@ -117,6 +117,11 @@ def epoch_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return counters.batch_nb + 1 == limits.train_batches or signals.stream_ended
 
 
+def there_is_a_loss(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether ``training_step`` returned a loss, and not None to leave out this optimizer's forward."""
+    return not signals.loss_is_none
+
+
 def epoch_has_no_backward_left(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether the optimizer has had its last backward of the epoch, so its window closes whatever its length."""
     return epoch_is_over(limits, counters, signals) and not another_split_follows(limits, counters, signals)

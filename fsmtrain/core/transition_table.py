@@ -124,20 +124,30 @@ def full_table(decide: Decisions) -> Table:
                 Row(State.SANITY_VAL, when=ask.no_epoch_follows, to=State.DONE),
                 Row(State.SANITY_VAL, then=do.begin_epoch, to=State.FETCH),
             ),
-            # One batch: for each split, for each optimizer, a forward, a backward, and a step if its window closes.
+            # One batch: for each split, for each optimizer, a forward, a backward, and a step if its window closes. A forward
+            # without a loss has no backward.
             Row(
                 State.FETCH,
                 then=(do.count_splits, do.begin_batch, do.begin_rounds, do.begin_round, do.first_turn, do.reset_saved),
                 to=State.TRAIN_BATCH,
             ),
-            Row(State.TRAIN_BATCH, then=do.gather, to=State.BACKWARD),
+            *in_order(
+                Row(State.TRAIN_BATCH, when=ask.there_is_a_loss, then=do.gather, to=State.BACKWARD),
+                Row(State.TRAIN_BATCH, when=decide.open_window_closes, then=do.leave_out, to=State.STEP),
+                Row(State.TRAIN_BATCH, then=(do.leave_out, do.end_turn), to=State.ROUND_END),
+            ),
             Row(State.BACKWARD, when=decide.step_is_due, to=State.STEP),
             Row(State.BACKWARD, unless=decide.step_is_due, to=State.ACCUMULATE),
             Row(State.ACCUMULATE, then=do.end_turn, to=State.ROUND_END),
             *in_order(
                 Row(State.STEP, when=ask.window_is_spoiled, to=State.ROLLED_BACK),
-                Row(State.STEP, when=ask.step_was_skipped, then=(do.drop_window, do.end_turn), to=State.ROUND_END),
-                Row(State.STEP, then=(do.close_window, do.note_step, do.end_turn), to=State.ROUND_END),
+                Row(
+                    State.STEP,
+                    when=ask.step_was_skipped,
+                    then=(do.reset_left_out, do.drop_window, do.end_turn),
+                    to=State.ROUND_END,
+                ),
+                Row(State.STEP, then=(do.reset_left_out, do.close_window, do.note_step, do.end_turn), to=State.ROUND_END),
             ),
             *in_order(
                 Row(State.ROUND_END, when=ask.stop_is_requested, to=State.STOPPED),

@@ -21,7 +21,7 @@ class Visit:
         loss_scale: In `backward`: multiply the loss by it.
         gradient_scale: In `step`: multiply the gradients by it first. Both together make a window's gradient the mean over
             its backwards.
-        signals: Write here what the work found: ``visit.signals.stream_ended = True``.
+        signals: Write here what the work found: ``visit.signals.stream_ended = True``, ``visit.signals.loss_is_none = True``.
     """
 
     state: State

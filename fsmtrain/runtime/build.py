@@ -12,6 +12,7 @@ from torch import nn
 from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.guard_ast.never_none import never_returns_none
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.early_stopping import Patience
@@ -103,6 +104,7 @@ def build_components(
         test=tuple(map(length_of, test)) if callable(getattr(model, test_step, None)) else (),
         optimizers=len(setup.slots) if setup else 1,
         schedulers=tuple(s.schedule for s in setup.scheduler_configs) if setup else (),
+        may_return_none=trains and not never_returns_none(model.training_step),
         fits=fits,
     )
     hook = own_optimizer_step(model) if trains else None

@@ -30,7 +30,7 @@ def test_a_run_begins_with_nothing_done(optimizers: int) -> None:
     begun = asdict(Counters.begin(optimizers))
     assert begun.pop("window_length") == begun.pop("batch_splits") == 1
     assert begun.pop("stepped_in") == [-1] * optimizers
-    assert begun.pop("gathered_by") == begun.pop("optimizer_steps") == [0] * optimizers
+    assert begun.pop("gathered_by") == begun.pop("left_out") == begun.pop("optimizer_steps") == [0] * optimizers
     assert begun.pop("epoch_ended_early") is begun.pop("saved") is False
     assert set(begun.values()) == {0}
 

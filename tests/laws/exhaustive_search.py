@@ -84,6 +84,7 @@ class Search:
         self.full, self.folded = by_state(full), by_state(folded(full, self.limits, self.guards))
         self.oracles = {
             State.BACKWARD: [g for g in self.guards.step.values() if isinstance(g, Oracle)],
+            State.TRAIN_BATCH: [g for g in self.guards.step.values() if isinstance(g, Oracle) and self.limits.may_return_none],
             State.ROUND_END: [g for g in (self.guards.validate, self.guards.save, self.guards.stop) if isinstance(g, Oracle)],
             State.EARLY_STOP: [g for g in (self.guards.stop,) if isinstance(g, Oracle)],
         }
@@ -122,12 +123,15 @@ class Search:
         splits: tuple[int, ...] = (before.splits,)
         passed: tuple[bool, ...] = (False,)
         skipped: tuple[bool, ...] = (False,)
+        none: tuple[bool, ...] = (False,)
         nonfinite: tuple[bool, ...] = (False,)
         if state is State.FETCH:
             if limits.train_is_stream:
                 ended = BOTH if counters.batch_nb + 1 < MAX_STREAM_BATCHES else (True,)
             if limits.splits_batches:
                 splits = tuple(range(1, MAX_SPLITS + 1))
+        elif state is State.TRAIN_BATCH:
+            none = BOTH if limits.may_return_none else (False,)
         elif state is State.STEP:
             skipped = BOTH if limits.skips_steps else (False,)
             nonfinite = BOTH if limits.rolls_back else (False,)
@@ -139,10 +143,11 @@ class Search:
             signals.stream_ended,
             signals.splits,
             signals.pass_ended,
+            signals.loss_is_none,
             signals.step_skipped,
             signals.nonfinite,
             signals.stop_requested,
-        ) in itertools.product(ended, splits, passed, skipped, nonfinite, requested):
+        ) in itertools.product(ended, splits, passed, none, skipped, nonfinite, requested):
             for signals.patience_exhausted in self.patience(state, counters, before):
                 for answers in itertools.product(BOTH, repeat=len(oracles)):
                     for oracle, answer in zip(oracles, answers, strict=True):
@@ -196,6 +201,9 @@ class Search:
             assert not (is_last and before.split_nb + 1 == before.batch_splits), (
                 "the epoch's last backward leaves a window open"
             )
+        if state is State.TRAIN_BATCH:
+            assert (to is State.BACKWARD) is not signals.loss_is_none
+            assert to is not State.STEP or before.gathered > 0, "a step without a backward"
         if state is State.FETCH:
             assert before.batch_nb < (limits.train_batches or MAX_STREAM_BATCHES)
             assert before.current_epoch == before.epochs_done < limits.epochs

@@ -53,6 +53,23 @@ def splits() -> Iterator[Configuration]:
             )
 
 
+def left_out() -> Iterator[Configuration]:
+    """Each forward with a loss or without, over sized epochs and streams, with splits and a guard that may say anything."""
+    for p in product(k=(1, 2, 3), train=(1, 2, 3, None), optimizers=(1, 2), kind=("plain", "splits", "guard")):
+        is_small = p["train"] == 1 or (p["train"] == 2 and p["optimizers"] == 1)
+        if not is_small and (p["kind"] != "plain" or (p["train"] is None and p["optimizers"] == 2)):
+            continue
+        yield Configuration(
+            Options(
+                accumulate_grad_batches=p["k"],
+                max_nb_epochs=2 if is_small and p["kind"] == "plain" else 1,
+                truncated_bptt_steps=5 if p["kind"] == "splits" else None,
+            ),
+            Sizes(train=p["train"], optimizers=p["optimizers"], may_return_none=True),
+            Guards(step={0: Oracle()} if p["kind"] == "guard" else {}),
+        )
+
+
 def checks() -> Iterator[Configuration]:
     """Every interval and number of epochs between validations, with val loaders of 1 and 2 batches and one without a length."""
     for p in product(
@@ -151,6 +168,7 @@ def replaced() -> Iterator[Configuration]:
 GRIDS: dict[str, Callable[[], Iterator[Configuration]]] = {
     "windows": windows,
     "splits": splits,
+    "left out": left_out,
     "checks": checks,
     "stopping": stopping,
     "evaluations": evaluations,

@@ -38,13 +38,14 @@ INFORMATIONAL = {
     "work_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these
     "signals.save_wanted",  # by the clock, which is another one in each process
     "signals.stop_requested",  # taken back in any case
-    *("signals.step_skipped", "signals.nonfinite"),  # given and asked in one visit
+    *("signals.loss_is_none", "signals.step_skipped", "signals.nonfinite"),  # given and asked in one visit
     "rng.own",  # of loaders; theirs are in the positions
     *("eval_passes.state.sanity_val.averages", "eval_passes.state.sanity_val.fallbacks"),  # its metrics are thrown away
 }
 
 MOMENT_STEPS = {  # scenario: transitions from one moment that is tried to the next
     "weighted windows": 17,
+    "forwards without a loss": 1,
     "two optimizers": 7,
     "truncated bptt": 3,
     "a stream": 23,

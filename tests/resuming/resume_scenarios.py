@@ -58,6 +58,13 @@ class WeightedMetrics(Perceptron):
         return {"val_loss": loss, "nb": batch_nb / 3, "log": {"rare": loss} if batch_nb == 1 else {}, **weight}
 
 
+class LeftOutBatches(Perceptron):
+    """Some forwards have no loss, so that windows turn out shorter than foreseen."""
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        return None if batch_nb in (1, 5) else self.loss(batch)
+
+
 class GatheredOutputs(Perceptron):
     """Validation whose outputs are gathered and looked at together, and a buffer that is in no ``state_dict``."""
 
@@ -211,6 +218,7 @@ SCENARIOS: dict[str, Scenario] = {
         lambda: Perceptron(adam_of), shuffled_loader(14), accumulate_grad_batches={0: 3, 1: 2}, gradient_clip_val=0.5
     ),
     "weighted windows": scenario(WeightedLosses, shuffled_loader(12), accumulate_grad_batches=5),
+    "forwards without a loss": scenario(LeftOutBatches, shuffled_loader(12), accumulate_grad_batches=3),
     "two optimizers": scenario(
         Adversaries,
         shuffled_loader(10),

@@ -1,8 +1,9 @@
 """Explore every moment of a loop's runs, without training, to find transitions that fail and runs that never end.
 
 Two moments that no guard can tell apart are explored once. Everything from outside is tried with each value: patience is
-exhausted or not, a step is skipped or not, a stream ends or continues, a stop is requested or not; so are both answers of
-guards that cannot be read. Of epochs that begin alike one is explored, and one more as the last epoch.
+exhausted or not, a step is skipped or not, a stream ends or continues, a stop is requested or not, a forward has a loss or
+not (in the last batches of an epoch); so are both answers of guards that cannot be read. Of epochs that begin alike one is
+explored, and one more as the last epoch.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ class Explorer:
         self._table, self._limits, self._distinguish_totals, self._max_moments = table, limits, distinguish_totals, max_moments
         self._row_choices = RowChoices(table, limits)
         self._user_guards = [(own, compile_expression(own.expression)) for own in user_guards(guards) if not own.is_opaque]
+        self._longest_window = max(length for _, length in limits.windows)
         self._longest_pass = max(map(limits.eval_batches, get_args(EvalPass)))
         self._nodes: dict[tuple[object, ...], int] = {}
         self._first: list[Moment | None] = []  # of each node
@@ -171,13 +173,15 @@ class Explorer:
         """Return the values that an action may write to a signal."""
         if SIGNALS[signal].counter:
             return SIGNALS[signal].tried
+        if signal == "loss_is_none" and 0 < self._limits.train_batches - self._longest_window > counters.batch_nb + 1:
+            return (False,)  # windows end anywhere then; only at the end of an epoch does it matter
         is_last = {"stream_ended": counters.batch_nb, "pass_ended": counters.eval_nb}.get(signal, -1) + 1 >= self.longest_stream
         return (True,) if is_last else (False, True)
 
     @property
     def longest_stream(self) -> int:
         """The number of batches of the longest stream that is tried."""
-        return 2 * max(self._limits.val_check_batches, *(length for _, length in self._limits.windows), 3) + 1
+        return 2 * max(self._limits.val_check_batches, self._longest_window, 3) + 1
 
     def _choose(self, moment: Moment) -> Iterator[tuple[State, Counters]]:
         """Yield where the moment leads. The choice of a row is checked with a stop request, too."""

@@ -16,8 +16,11 @@ from fsmtrain.core.transition_guards import Guard, never
 
 # Counters of the whole run. No built-in guard tells two moments of one epoch apart by them.
 RUN_TOTALS = frozenset(
-    {"batches_begun", "global_step", "validations_done", "steps_skipped", "round_nb", "optimizer_steps", "stepped_in"}
-)
+    {
+        "batches_begun", "global_step", "validations_done", "steps_skipped", "round_nb", "optimizer_steps", "stepped_in",
+        "left_out",
+    }
+)  # fmt: skip
 
 
 @frozen(eq=False)

@@ -95,6 +95,34 @@ def backwards_are_left(counters: Counters, ghost: GhostState) -> bool:
     return ghost.batches_left >= 1 or counters.split_nb + 1 < counters.batch_splits
 
 
+def a_forward_without_a_loss_closes_only_an_open_window(counters: Counters, signals: Signals, ghost: GhostState) -> bool:
+    return signals.loss_is_none and counters.gathered >= 1 and (counters.optimizer_i != ghost.watched_i or ghost.pending >= 1)
+
+
+def a_forward_without_a_loss_leaves_the_window_or_none_is_open(
+    limits: Limits, counters: Counters, signals: Signals, ghost: GhostState
+) -> bool:
+    return signals.loss_is_none and (
+        counters.gathered == 0 or ghost.batches_left >= 1 or counters.split_nb + 1 < counters.batch_splits
+    )
+
+
+def left_out_counts_forwards_without_a_loss(counters: Counters, ghost: GhostState) -> bool:
+    return counters.left_out[ghost.watched_i] == ghost.left_out and ghost.left_out >= 0
+
+
+def no_forward_is_left_out_of_a_closed_window(ghost: GhostState) -> bool:
+    return ghost.pending >= 1 or ghost.left_out == 0
+
+
+def the_window_began_with_the_batch_that_opened_it(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return (
+        limits.splits_batches
+        or counters.optimizer_i != ghost.watched_i
+        or counters.batch_nb + 1 - counters.gathered - counters.left_out[ghost.watched_i] == ghost.opened_nb
+    )
+
+
 def steps_are_counted(counters: Counters, ghost: GhostState) -> bool:
     return counters.optimizer_steps[ghost.watched_i] == ghost.steps and counters.steps_skipped == ghost.skipped
 
@@ -137,6 +165,14 @@ ACCUMULATION: tuple[Claim, ...] = (
     Claim("no step that is due is omitted", step_is_not_due, at=State.ACCUMULATE, built_in="step"),
     Claim("without accumulation, no window stays open after an optimizer's turn", without_accumulation_no_window_stays_open,
           at=all_except(State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROLLED_BACK), built_in="step"),
+    Claim("a forward without a loss steps only an open window", a_forward_without_a_loss_closes_only_an_open_window,
+          at=State.TRAIN_BATCH, to={State.STEP}),
+    Claim("the last forward of an epoch closes an open window, even without a loss",
+          a_forward_without_a_loss_leaves_the_window_or_none_is_open, at=State.TRAIN_BATCH, to={State.ROUND_END}),
+    Claim("left_out counts the forwards without a loss in an open window", left_out_counts_forwards_without_a_loss),
+    Claim("left_out is 0 while no window is open", no_forward_is_left_out_of_a_closed_window),
+    Claim("without truncated BPTT, batch_nb + 1 - gathered - left_out is the batch with which the window opened",
+          the_window_began_with_the_batch_that_opened_it, at={State.BACKWARD, State.ACCUMULATE, State.STEP}),
     Claim("optimizer_steps and steps_skipped count the visits to step", steps_are_counted),
     Claim("stepped_in is the round of the optimizer's last step", stepped_in_is_the_last_step),
     Claim("stepped is 1 exactly if an optimizer has visited step in this round", stepped_is_about_this_round),

@@ -44,6 +44,10 @@ def only_early_stopping_ends_epochs_early(limits: Limits, counters: Counters) ->
     return limits.stops_early or not counters.epoch_ended_early
 
 
+def only_a_step_that_may_return_none_has_no_loss(limits: Limits, signals: Signals) -> bool:
+    return limits.may_return_none or not signals.loss_is_none
+
+
 def only_a_scaler_or_policy_skips_steps(limits: Limits, signals: Signals) -> bool:
     return limits.skips_steps or not signals.step_skipped
 
@@ -54,6 +58,10 @@ def only_a_rollback_policy_rolls_back(limits: Limits, signals: Signals) -> bool:
 
 def without_accumulation_window_length_is_1(counters: Counters, ghost: GhostState) -> bool:
     return not ghost.never_accumulates or counters.window_length == 1
+
+
+def without_accumulation_gathered_is_0(counters: Counters, ghost: GhostState) -> bool:
+    return not ghost.never_accumulates or counters.gathered == 0
 
 
 def without_accumulation_gathered_is_1(counters: Counters, ghost: GhostState) -> bool:
@@ -81,17 +89,20 @@ FIRST_FACTS: tuple[Claim, ...] = (
     Claim("with one optimizer, optimizer_i is 0", one_optimizer_is_number_0),
     Claim("without a train stream, stream_ended is false", only_a_stream_signals_its_end),
     Claim("without accumulation, window_length is 1", without_accumulation_window_length_is_1, built_in="step"),
-)  # fmt: skip
-LAST_FACTS: tuple[Claim, ...] = (
     Claim("without truncated BPTT, splits is 1", without_bptt_splits_is_1),
     Claim("without truncated BPTT, batch_splits is 1", without_bptt_batch_splits_is_1),
     Claim("without truncated BPTT, split_nb is 0", without_bptt_split_nb_is_0),
+)  # fmt: skip
+LAST_FACTS: tuple[Claim, ...] = (
     Claim("without a val or test stream, pass_ended is false", only_a_pass_with_a_stream_signals_its_end),
     Claim("without early stopping, patience_exhausted is false", only_early_stopping_has_patience),
     Claim("without early stopping and stop guard, epoch_ended_early is false", only_early_stopping_ends_epochs_early,
           built_in="stop"),
+    Claim("if training_step never returns None, loss_is_none is false", only_a_step_that_may_return_none_has_no_loss),
     Claim("if nothing skips steps, step_skipped is false", only_a_scaler_or_policy_skips_steps),
     Claim("if nothing rolls back, nonfinite is false", only_a_rollback_policy_rolls_back),
+    Claim("without accumulation, gathered is 0 in train_batch", without_accumulation_gathered_is_0, at=State.TRAIN_BATCH,
+          built_in="step"),
     Claim("without accumulation, gathered is 1 in backward", without_accumulation_gathered_is_1, at=State.BACKWARD,
           built_in="step"),
     Claim("without accumulation, open_windows is 0 after an optimizer's turn", without_accumulation_no_window_is_open,

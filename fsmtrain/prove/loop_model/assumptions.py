@@ -115,6 +115,12 @@ def fetch(limits: Limits, signals: Signals, ghost: GhostState, inputs: Inputs) -
         signals.splits = inputs.splits
 
 
+def forward(limits: Limits, signals: Signals, inputs: Inputs) -> None:
+    """Run a forward. Its loss may be missing only where ``training_step`` may return None."""
+    if limits.may_return_none:
+        signals.loss_is_none = inputs.loss_is_none
+
+
 def step(limits: Limits, signals: Signals, inputs: Inputs) -> None:
     """Step. Only a gradient scaler or ``on_nonfinite`` skips a step; only ``on_nonfinite="rollback"`` rolls back."""
     if limits.skips_steps:
@@ -145,6 +151,7 @@ def test(limits: Limits, signals: Signals, ghost: GhostState) -> None:
 
 ACTIONS: Mapping[State, Callable[..., None]] = {
     State.FETCH: fetch,
+    State.TRAIN_BATCH: forward,
     State.STEP: step,
     State.SANITY_VAL: validate_sanity,
     State.VAL_CHECK: validate,

@@ -48,6 +48,8 @@ class GhostState:
     validations: int = 0
     pending: int = 0  # backwards of the watched optimizer since its last visit to `step`
     open_windows: int = 0  # optimizers with a backward since their last visit to `step`
+    left_out: int = 0  # forwards of the watched optimizer without a loss, since its window opened
+    opened_nb: int = 0  # the batch with which its window opened
 
     # fetched_in_epoch == batches_in_intervals + batches_in_interval: the first is a multiple of val_check_batches, the second
     # lies in 1..val_check_batches. Epochs likewise.
@@ -63,6 +65,7 @@ class Inputs:
 
     stop: bool = False  # whether a stop is requested now
     patience_exhausted: bool = False
+    loss_is_none: bool = False
     step_skipped: bool = False
     nonfinite: bool = False  # whether the window to be stepped has a number that is not finite
     splits: int = 1  # of the batch that is fetched
@@ -133,10 +136,15 @@ BEFORE_GUARDS: Mapping[State, Callable[..., None]] = {
 # ---- updates after the guards are evaluated, before the row's effects
 
 
-def open_window(counters: Counters, ghost: GhostState) -> None:
-    """Count an open window if the coming backward is the first in it."""
-    if counters.gathered == 0:
-        ghost.open_windows += 1
+def open_window(counters: Counters, signals: Signals, ghost: GhostState) -> None:
+    """Count an open window if the coming backward is the first in it; count a forward without a loss in an open one."""
+    if not signals.loss_is_none:
+        if counters.gathered == 0:
+            ghost.open_windows += 1
+            if counters.optimizer_i == ghost.watched_i:
+                ghost.opened_nb = counters.batch_nb
+    elif counters.optimizer_i == ghost.watched_i and ghost.pending >= 1:
+        ghost.left_out += 1
 
 
 def close_window(counters: Counters, signals: Signals, ghost: GhostState) -> None:
@@ -148,6 +156,7 @@ def close_window(counters: Counters, signals: Signals, ghost: GhostState) -> Non
             ghost.skipped += 1
         if counters.optimizer_i == ghost.watched_i:
             ghost.pending = 0
+            ghost.left_out = 0
             if not signals.step_skipped:
                 ghost.steps += 1
                 ghost.last_step = ghost.rounds

@@ -24,8 +24,8 @@ class Bounds:
 
 ACCUMULATION = Bounds(
     limits={"fits": (1, 1), "epochs": (1, 2), "train_batches": (0, 3), "train_is_stream": (0, 1), "optimizers": (1, 2),
-            "splits_batches": (0, 1), "val_check_epochs": (1, 1)},
-    inputs={"splits": (1, 2), "batches": (1, 3), "window": (1, 3)},
+            "splits_batches": (0, 1), "val_check_epochs": (1, 1), "may_return_none": (0, 1)},
+    inputs={"splits": (1, 2), "batches": (1, 3), "window": (1, 3), "loss_is_none": (0, 1)},
 )  # fmt: skip
 VALIDATION = Bounds(
     limits={"fits": (1, 1), "epochs": (0, 2), "min_epochs": (0, 1), "train_batches": (0, 2), "train_is_stream": (0, 1),

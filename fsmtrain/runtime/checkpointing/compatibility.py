@@ -42,6 +42,7 @@ _MAY_DIFFER = frozenset(
 )  # fmt: skip
 _WAY_OUT = "pass strict=False"
 _DIGESTS = frozenset({"the model's code"})  # only known to differ: its value says nothing
+_LIMITS_BEFORE = {"may_return_none": False}  # the values of limits that older checkpoints do not have
 _REPLACEABLE = ("validate", "save", "stop")
 
 
@@ -153,7 +154,8 @@ def check_table(saved: dict[str, Any], spec: LoopSpec) -> None:
     steps = {int(name.removeprefix("step ")): never for name in saved["replaced"] if name.startswith("step ")}
     guards = Guards(step=steps, **{name: never for name in saved["replaced"] if name in _REPLACEABLE})
     known = {f.name for f in fields(Limits)}
-    limits = evolve(spec.limits, **{name: value for name, value in saved["limits"].items() if name in known})
+    saved_limits = {name: value for name, value in saved["limits"].items() if name in known}
+    limits = evolve(spec.limits, **{**_LIMITS_BEFORE, **saved_limits})
     rows = _rows(folded(full_table(decisions(guards)), limits, guards))
     if rows != saved["rows"]:
         changed = sorted({*rows}.symmetric_difference(saved["rows"]))

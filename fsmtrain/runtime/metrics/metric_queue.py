@@ -77,10 +77,12 @@ class MetricQueue:
 
     # ---- in the training thread
 
-    def forward(self, index: int, loss: Tensor, metrics: Metrics | None) -> None:
-        """Append the loss and metrics of a forward. A metric with the loss's name replaces it."""
+    def forward(self, index: int, loss: Tensor | None, metrics: Metrics | None) -> None:
+        """Append the loss, if there is one, and the metrics of a forward. A metric with the loss's name replaces it."""
         c, seconds = self._counters, perf_counter() - self._began_at
-        values: Metrics = {self._losses[index]: loss.item() if loss.is_cpu else self._left_on_device(loss)}
+        values: Metrics = {}
+        if loss is not None:
+            values[self._losses[index]] = loss.item() if loss.is_cpu else self._left_on_device(loss)
         if metrics:
             for name, value in metrics.items():
                 values[name] = self._copied(value) if isinstance(value, Tensor) else value

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from fsmtrain.errors import ModelError
-from fsmtrain.runtime.optimization.optimizers import zero_grad
+from fsmtrain.runtime.optimization.optimizers import requires_closure, zero_grad
 
 
 def step_and_zero(optimizer: Any, closure: Any = None) -> None:
-    """Step and zero the gradients: the default body of ``optimizer_step``."""
-    if closure is None:
+    """Step and zero the gradients: the default body of ``optimizer_step``.
+
+    The closure is passed on only to an optimizer that requires it.
+    """
+    if closure is None or not requires_closure(optimizer):
         optimizer.step()
     else:
         optimizer.step(closure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -97,7 +98,7 @@ def parse_configure_optimizers(returned: Any) -> OptimizerSetup:
         raise ModelError(f"configure_optimizers returned no optimizer: {returned!r}. {ACCEPTED_FORMS}")
     if len(set(map(id, optimizers))) < len(optimizers):
         raise ModelError("configure_optimizers returned the same optimizer twice.")
-    slots = [OptimizerSlot(i, optimizer, _needs_closure(optimizer)) for i, optimizer in enumerate(optimizers)]
+    slots = [OptimizerSlot(i, optimizer, requires_closure(optimizer)) for i, optimizer in enumerate(optimizers)]
     setup = OptimizerSetup(slots, [])
     for scheduler in schedulers:
         config = _scheduler_config(scheduler, optimizers)
@@ -108,9 +109,15 @@ def parse_configure_optimizers(returned: Any) -> OptimizerSetup:
     return setup
 
 
-def _needs_closure(optimizer: Optimizer) -> bool:
+def requires_closure(optimizer: Any) -> bool:
     """Return whether the optimizer's ``step`` requires a closure, as that of LBFGS does."""
-    parameter = inspect.signature(type(optimizer).step).parameters.get("closure")
+    kind: Any = type(optimizer)
+    return _step_requires_closure(kind)
+
+
+@functools.cache
+def _step_requires_closure(kind: Any) -> bool:
+    parameter = inspect.signature(kind.step).parameters.get("closure")
     return parameter is not None and parameter.default is parameter.empty
 
 

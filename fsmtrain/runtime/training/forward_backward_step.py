@@ -74,13 +74,17 @@ class TrainWork:
         mean_scale: Scalar | None,
         current_epoch: int,
         batch_nb: int,
-        closure: Callable[[], Tensor] | None,
+        make_closure: Callable[[], Callable[[], Any]] | None,
     ) -> None:
-        """Multiply the gradients by `mean_scale` (None is 1), clip them, and call ``optimizer_step``."""
+        """Multiply the gradients by `mean_scale` (None is 1), clip them, and call ``optimizer_step``.
+
+        `make_closure` makes its ``second_order_closure`` of the weights and gradients of that moment.
+        """
         if mean_scale is not None:
             rescale_gradients(slot.parameters, mean_scale)
         if self._clip > 0:
             self.clip(slot)
+        closure = None if make_closure is None else make_closure()
         if self._optimizer_step is None:
             step_and_zero(slot.optimizer, closure)
         else:

@@ -237,6 +237,8 @@ class RollbackPolicy(NonFinitePolicy):
         def forward_unless_excluded() -> None:
             if not self._batch_is_excluded():
                 forward()
+            else:
+                self._run.signals.loss_is_none = False
 
         def backward_and_record() -> None:
             if not self._batch_is_excluded():

@@ -11,7 +11,7 @@ from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, enable_grad
 
 from fsmtrain.core.accumulation_scaling import gradient_scale, loss_divisor, windows_are_foreseen, windows_are_single
 from fsmtrain.core.states import State
@@ -23,6 +23,7 @@ from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics
 from fsmtrain.runtime.nested_tensors import detach
 from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.grad_toggle import GradToggle
+from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
 from fsmtrain.runtime.optimization.window_weights import fill_with_zeros, is_zero, single_scale
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -47,9 +48,13 @@ class TrainBatch:
         self.scalers = self._work.scalers
         self._windows_are_single = windows_are_single(limits, guards)
         self._windows_are_foreseen = windows_are_foreseen(limits, guards)
+        self._may_return_none = limits.may_return_none
         self._keeps_windows = not self._windows_are_single or metric_queue is not None
         self._grad_toggle = GradToggle(self._slots) if len(self._slots) > 1 else None
-        self._any_closures = any(slot.needs_closure for slot in self._slots)
+        # An optimizer_step of the model's own gets one; the default passes it only to an optimizer that requires it.
+        has_own_step = own_optimizer_step(components.model) is not None
+        self._makes_closures = has_own_step or any(slot.needs_closure for slot in self._slots)
+        self._has_own_step = has_own_step
         self._split_size = options.truncated_bptt_steps
         self._tbptt_split_batch = getattr(components.model, "tbptt_split_batch", None) or split_in_time
         self._hiddens: Any = None  # those with which the current split began
@@ -130,20 +135,28 @@ class TrainBatch:
             output = self._work.forward(run.splits[counters.split_nb], counters.batch_nb, optimizer_i, self._hiddens)
             run.collects_logs = False
             loss, metrics = self._record_output(optimizer_i, output)
-            if self._metric_queue is not None:
+            if self._may_return_none:
+                self._signals.loss_is_none = loss is None
+                if loss is None and self._grad_toggle is not None:
+                    self._grad_toggle.deactivate()
+            if self._metric_queue is not None and (loss is not None or metrics):
                 self._metric_queue.forward(optimizer_i, loss, metrics)
         except (RuntimeError, MemoryError) as error:
             raise_if_oom(error, State.TRAIN_BATCH, self._run.split, self._components, self._run)
             raise
 
-    def _record_output(self, optimizer_i: int, output: Any) -> tuple[Tensor, Metrics | None]:
-        """Take loss, weight, hiddens and metrics from what ``training_step`` returned and logged."""
+    def _record_output(self, optimizer_i: int, output: Any) -> tuple[Tensor | None, Metrics | None]:
+        """Take loss, weight, hiddens and metrics from what ``training_step`` returned and logged; the loss of None is None."""
         run = self._run
         metrics: Metrics | None = None
+        loss: Tensor | None
         if isinstance(output, Tensor):
             is_plain = output.requires_grad and output.dim() == 0
             loss = output if is_plain else loss_of(output)
             run.weight = run.hiddens[optimizer_i] = None
+        elif output is None and self._may_return_none:
+            loss = run.weight = run.closure_result = None
+            run.hiddens[optimizer_i] = self._hiddens
         else:
             loss = loss_of(output)
             run.weight = weight_of(output)
@@ -172,7 +185,7 @@ class TrainBatch:
             run.loss = None
             if run.loss_is_requested and optimizer_i == 0:
                 run.loss_is_requested, run.recent_loss = False, loss.detach()
-            if self._any_closures and self._slots[optimizer_i].needs_closure:
+            if self._makes_closures:
                 run.closure_result = loss.detach()
         except (RuntimeError, MemoryError) as error:
             raise_if_oom(error, State.BACKWARD, self._run.split, self._components, self._run)
@@ -204,8 +217,8 @@ class TrainBatch:
             scale = None if self._windows_are_single else self._mean_scale(slot.index)
             if (run.weight is not None or not self._windows_are_single) and self._window_weighs_nothing(slot.index):
                 fill_with_zeros(slot.parameters)
-            closure = self._closure(slot) if slot.needs_closure else None
-            arguments = (slot, scale, counters.current_epoch, counters.batch_nb, closure)
+            make_closure = partial(self._closure, slot) if self._has_own_step or slot.needs_closure else None
+            arguments = (slot, scale, counters.current_epoch, counters.batch_nb, make_closure)
             has_stepped = True
             if self.scalers is None:
                 self._work.step(*arguments)
@@ -266,27 +279,52 @@ class TrainBatch:
             return is_zero(self._run.weight)
         return self._run.windows[optimizer_i].is_all_zero
 
-    def _closure(self, slot: OptimizerSlot) -> Callable[[], Tensor]:
-        """The closure of an optimizer that evaluates the loss several times; its first call returns the loss there is."""
+    def _closure(self, slot: OptimizerSlot) -> Callable[[], Any]:
+        """Return the closure that evaluates the loss of this batch again, with its gradients.
+
+        The first call returns the loss there is, as long as neither weights nor gradients have changed since its backward. SAM
+        changes them before it calls.
+        """
+        unchanged = _versions(slot)
         is_first_call = True
 
-        def closure() -> Tensor:
+        def closure() -> Any:
             nonlocal is_first_call
-            if is_first_call:
+            if is_first_call and _versions(slot) == unchanged:
                 is_first_call = False
-                result: Tensor = self._run.closure_result
-                return result
-            zero_grad(slot.optimizer)
-            self._run.collects_logs = True
+                return self._run.closure_result
+            is_first_call = False
+            return self._evaluate_again(slot)
+
+        return closure
+
+    def _evaluate_again(self, slot: OptimizerSlot) -> Tensor:
+        """Zero the gradients, and run ``training_step`` and backward for this batch; return the loss."""
+        what = "optimizer_step called second_order_closure after a change of weights or gradients"
+        if self._counters.gathered > 1:
+            raise ModelError(
+                f"{what}, in a window of {self._counters.gathered} backwards. It evaluates the last batch only, so the "
+                f"gradients of the others would be lost. Use accumulate_grad_batches=1 without step guards."
+            )
+        if self.scalers is not None:
+            raise ModelError(f"{what}, with precision=16: its gradients would not be scaled. Use precision='bf16'.")
+        zero_grad(slot.optimizer)
+        self._run.collects_logs = True
+        with enable_grad():
             output = self._work.forward(self._run.split, self._counters.batch_nb, slot.index, self._hiddens)
             self._run.collects_logs = False
             loss, _ = self._record_output(slot.index, output)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._work.clip(slot)
-            self._run.loss = None
-            return loss.detach()
-
-        return closure
+            if loss is None:
+                raise ModelError(
+                    "training_step returned None when second_order_closure called it again for a batch. Return the loss, or "
+                    "None at the first call, too."
+                )
+            self._work.backward(loss, slot.index, single_scale(self._run.weight))
+        if is_zero(self._run.weight):
+            fill_with_zeros(slot.parameters)
+        self._work.clip(slot)
+        self._run.loss = None
+        return loss.detach()
 
     # ---- round_end
 
@@ -305,3 +343,15 @@ class TrainBatch:
         self._run.loaders.train.end()
         self._batches, self._run.loss, self._run.splits = None, None, []
         self._run.collects_logs = False
+
+
+def _versions(slot: OptimizerSlot) -> list[tuple[int, int, int]]:
+    """Return what changes whenever a weight of the optimizer, or its gradient, is written or replaced.
+
+    A write through ``.data`` is not seen.
+    """
+    versions = []
+    for parameter in slot.parameters:
+        gradient = parameter.grad
+        versions.append((parameter._version, id(gradient), 0 if gradient is None else gradient._version))
+    return versions

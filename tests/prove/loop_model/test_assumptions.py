@@ -35,9 +35,11 @@ from fsmtrain.prove.claims.folding_facts import (
     only_a_pass_with_a_stream_signals_its_end,
     only_a_rollback_policy_rolls_back,
     only_a_scaler_or_policy_skips_steps,
+    only_a_step_that_may_return_none_has_no_loss,
     only_a_stream_signals_its_end,
     only_early_stopping_ends_epochs_early,
     only_early_stopping_has_patience,
+    without_accumulation_gathered_is_0,
     without_accumulation_gathered_is_1,
     without_accumulation_no_window_is_open,
     without_accumulation_window_length_is_1,
@@ -111,6 +113,7 @@ def test_the_claims_hold_at_every_visit_of_runs_with_random_inputs(case: Case, d
         inputs = Inputs(
             stop=random.random() < 0.01,
             patience_exhausted=random.random() < 0.3,
+            loss_is_none=random.random() < 0.3,
             step_skipped=random.random() < 0.3,
             nonfinite=random.random() < 0.1,
             splits=random.randint(0, 3),
@@ -178,12 +181,12 @@ PROVED: dict[tuple[str, str], Callable[..., bool]] = {
     ("signals", "pass_ended"): only_a_pass_with_a_stream_signals_its_end,
     ("signals", "patience_exhausted"): only_early_stopping_has_patience,
     ("counters", "epoch_ended_early"): only_early_stopping_ends_epochs_early,
+    ("signals", "loss_is_none"): only_a_step_that_may_return_none_has_no_loss,
     ("signals", "step_skipped"): only_a_scaler_or_policy_skips_steps,
     ("signals", "nonfinite"): only_a_rollback_policy_rolls_back,
     ("counters", "window_length"): without_accumulation_window_length_is_1,
 }
 PROVED_AT: dict[tuple[str, str], Callable[..., bool]] = {
-    ("counters", "gathered"): without_accumulation_gathered_is_1,
     ("counters", "open_windows"): without_accumulation_no_window_is_open,
     ("counters", "window_length"): one_k_for_all_epochs,
     ("counters", "epochs_since_validation"): every_epoch_has_validation,
@@ -196,7 +199,9 @@ def test_each_fact_that_folding_uses_is_a_claim(case: Case) -> None:
     everywhere = {key: value for key, value in facts(case.limits, case.guards).items() if key[0] != "limits"}
     assert_claimed(case, everywhere, PROVED, None)
     for state in State:
-        assert_claimed(case, facts_at(state, case.limits, case.guards), PROVED_AT, state)
+        gathered = without_accumulation_gathered_is_0 if state is State.TRAIN_BATCH else without_accumulation_gathered_is_1
+        proved = {**PROVED_AT, ("counters", "gathered"): gathered}
+        assert_claimed(case, facts_at(state, case.limits, case.guards), proved, state)
 
 
 def assert_claimed(

@@ -475,13 +475,13 @@ def test_a_window_of_an_epoch_that_is_never_reached_does_not_count() -> None:
     assert trained(Linear(configure), batches(4), max_nb_epochs=3, accumulate_grad_batches={3: 2}) is not None
 
 
-def test_the_hook_gets_the_closure_only_if_the_optimizer_requires_one() -> None:
+def test_an_override_always_gets_the_closure_and_the_default_body_passes_it_only_to_an_optimizer_that_requires_it() -> None:
     class Watching(Linear):
         def optimizer_step(
             self, current_epoch: int, batch_nb: int, optimizer: Any, optimizer_i: int, second_order_closure: Any = None
         ) -> None:
             seen.append(second_order_closure is not None)
-            if second_order_closure is not None:
+            if isinstance(optimizer, LBFGS):
                 losses.append([float(second_order_closure()) for _ in range(3)])
                 optimizer.zero_grad()
                 return
@@ -491,7 +491,7 @@ def test_the_hook_gets_the_closure_only_if_the_optimizer_requires_one() -> None:
     losses: list[list[float]] = []
     trained(Watching(LBFGS), batches(4), max_nb_epochs=1)
     trained(Watching(), batches(4), max_nb_epochs=1)
-    assert seen == [True, True, False, False]
+    assert seen == [True, True, True, True]
     assert all(first == second == third for first, second, third in losses)
 
 
@@ -501,13 +501,13 @@ def test_the_hook_gets_the_closure_only_if_the_optimizer_requires_one() -> None:
 def test_the_hook_is_called_by_position_where_a_window_closes() -> None:
     class Renamed(Linear):
         def optimizer_step(self, e: int, b: int, opt: Any, i: int, closure: Any) -> None:  # type: ignore[override]
-            calls.append((e, b, i, type(opt).__name__, closure, self.layer.weight.grad is not None))
+            calls.append((e, b, i, type(opt).__name__, closure is not None, self.layer.weight.grad is not None))
             opt.step()
             opt.zero_grad()
 
     calls: list[Any] = []
     trained(Renamed(), batches(10), max_nb_epochs=2, accumulate_grad_batches=3)
-    assert calls == [(e, b, 0, "SGD", None, True) for e in range(2) for b in (2, 4)]
+    assert calls == [(e, b, 0, "SGD", True, True) for e in range(2) for b in (2, 4)]
 
 
 def test_an_override_that_does_not_zero_keeps_its_gradients() -> None:

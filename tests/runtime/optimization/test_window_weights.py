@@ -39,8 +39,15 @@ class Measured(TrainingModule):
     what weight. A loss depends on the parameters of all optimizers: only those of the one whose turn it is may gather.
     """
 
-    def __init__(self, optimizers: int = 1, splits: Sequence[int] = (1,), improved: Sequence[bool] = (True,)) -> None:
+    def __init__(
+        self,
+        optimizers: int = 1,
+        splits: Sequence[int] = (1,),
+        improved: Sequence[bool] = (True,),
+        none: Sequence[bool] = (False,),
+    ) -> None:
         super().__init__()
+        self.none, self.forwards = none, 0
         self.rows = nn.ParameterList([torch.zeros(MOST_BACKWARDS, dtype=torch.float64) for _ in range(optimizers)])
         self.splits, self.improved = splits, improved
         self.places: dict[Position, int] = {}
@@ -50,6 +57,9 @@ class Measured(TrainingModule):
         self.weight_of: Callable[[int], Any] | None = None
 
     def training_step(self, batch: Any, batch_nb: int, optimizer_i: int = 0, hiddens: Any = None) -> Any:
+        self.forwards += 1
+        if nth(self.none, self.forwards - 1):
+            return None
         split = batch if isinstance(batch, int) else 0
         place = self.places.setdefault((self.current_epoch, batch_nb, split), len(self.places))
         loss = torch.stack([row[place] for row in self.rows]).sum()
@@ -130,7 +140,7 @@ class Stop(Callback):
 def play(case: Case) -> tuple[Machine, Measured, list[State]]:
     """A real run of a case, with the script played to it; returns the visited states too."""
     script, sizes = case.script, case.sizes
-    model, visits = Measured(sizes.optimizers, script.splits, script.improved), Stop(script.stop_at)
+    model, visits = Measured(sizes.optimizers, script.splits, script.improved, script.none), Stop(script.stop_at)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # early stopping without anything to validate
         machine = build(
