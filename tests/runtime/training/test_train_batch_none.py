@@ -33,8 +33,9 @@ class Model(TrainingModule):
 
     def loss(self, batch: Any, i: int, memory: Any) -> Any:
         x, y = batch
-        out = sum((part(x) for part in self.parts), torch.zeros(()))
-        return (out - y).square().mean() + 0.1 * self.parts[i].bias.sum() * (0 if memory is None else memory)
+        parts: Any = self.parts
+        out = sum((part(x) for part in parts), torch.zeros(()))
+        return (out - y).square().mean() + 0.1 * parts[i].bias.sum() * (0 if memory is None else memory)
 
     def training_step(self, batch: Any, batch_nb: int, optimizer_i: int = 0, hiddens: Any = None) -> Any:
         self.forwards += 1
