@@ -140,6 +140,30 @@ def test_a_saved_hyperparameter_that_the_class_no_longer_has_is_reported(tmp_pat
         New.load_from_checkpoint(tmp_path / "model.ckpt")
 
 
+def test_a_subclass_that_passes_everything_on_gets_one_argument_as_its_base_class_does(tmp_path: Path) -> None:
+    class Base(Model):
+        def __init__(self, hparams: Any) -> None:
+            super().__init__()
+            self.hparams = hparams
+            self.linear = nn.Linear(3, hparams.width)
+
+    class Passing(Base):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+
+    assert dict(reloaded(Passing(argparse.Namespace(width=2)), tmp_path).hparams) == {"width": 2}
+
+
+def test_a_configuration_beside_other_keywords_is_passed_as_one_argument(tmp_path: Path) -> None:
+    class Configured(Model):
+        def __init__(self, config: Any, *args: Any, **more: Any) -> None:
+            super().__init__()
+            self.save_hyperparameters(config)
+            self.linear = nn.Linear(3, config["width"])
+
+    assert dict(reloaded(Configured({"width": 2, "name": "a"}), tmp_path).hparams) == {"width": 2, "name": "a"}
+
+
 @pytest.mark.parametrize("ignore", ["layers", ["layers"], ("layers", "absent")])
 def test_ignored_arguments_are_left_out(ignore: Any) -> None:
     class Ignoring(TrainingModule):

@@ -177,17 +177,35 @@ def match_hparams(
     """
     if not hparams:
         return (), dict(own)
-    parameters = inspect.signature(cls).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    parameters, takes_any = _reachable_parameters(cls)
     is_one = "hparams" in parameters and "hparams" not in hparams
     accepted = hparams if takes_any else {name: value for name, value in hparams.items() if name in parameters}
     keywords = {**accepted, **own}
-    required = {n for n, p in parameters.items() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    required = {
+        name for name, p in inspect.signature(cls).parameters.items() if p.default is p.empty and p.kind not in _VARIABLE
+    }
     is_each = bool(accepted) and (required <= keywords.keys() or hparams.keys() <= parameters.keys())
     if is_one or not is_each:
         return (HParams(**hparams),), dict(own)
     annotations = _annotations(cls.__init__)  # type: ignore[misc]
     return (), {n: v if n in own else _restore(v, annotations.get(n)) for n, v in keywords.items()}
+
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _reachable_parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
+    """Return the parameters of a class, with those of base classes that ``**kwargs`` reaches; and whether it takes any name."""
+    found = dict(inspect.signature(cls).parameters)
+    for base in cls.__mro__:
+        if base.__module__.split(".")[0] in ("torch", "fsmtrain", "builtins"):
+            break  # these take no argument of a model
+        own = inspect.signature(cls).parameters if base is cls else _parameters(base)
+        found = {**own, **found}
+        if own and not any(p.kind is p.VAR_KEYWORD for p in own.values()):
+            return {name: p for name, p in found.items() if p.kind not in _VARIABLE}, False
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in found.values())
+    return {name: p for name, p in found.items() if p.kind not in _VARIABLE}, takes_any
 
 
 def unused_hparams(cls: type, hparams: Mapping[str, Any], keywords: Mapping[str, Any]) -> list[str]:
