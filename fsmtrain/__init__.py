@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _PUBLIC
     from fsmtrain.errors import CheckpointError as CheckpointError
     from fsmtrain.errors import CodecError as CodecError
     from fsmtrain.errors import FsmtrainError as FsmtrainError
+    from fsmtrain.errors import FsmtrainWarning as FsmtrainWarning
     from fsmtrain.errors import OptionsError as OptionsError
     from fsmtrain.errors import ResumeError as ResumeError
     from fsmtrain.loop import Loop as Loop
@@ -49,7 +50,7 @@ _PUBLIC = {
     "core.states": ("State",),
     "core.visit": ("Visit",),
     "early_stopping": ("EarlyStopping",),
-    "errors": ("CheckpointError", "CodecError", "FsmtrainError", "OptionsError", "ResumeError"),
+    "errors": ("CheckpointError", "CodecError", "FsmtrainError", "FsmtrainWarning", "OptionsError", "ResumeError"),
     "loop": ("Loop", "check", "draw", "plan"),
     "machine": ("Machine", "build"),
     "module": ("LightningModule", "TrainingModule"),

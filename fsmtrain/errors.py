@@ -1,9 +1,13 @@
-"""The exceptions. Every error that fsmtrain itself raises is an `FsmtrainError`.
+"""The exceptions. Every error that fsmtrain itself raises is an `FsmtrainError`, every warning an `FsmtrainWarning`.
 
 Each class also inherits the builtin exception that a caller would expect, so that ``except ValueError`` catches it, too.
 """
 
 from __future__ import annotations
+
+
+class FsmtrainWarning(UserWarning):
+    """Category of every warning that fsmtrain itself gives: ``warnings.simplefilter("error", FsmtrainWarning)``."""
 
 
 class FsmtrainError(Exception):

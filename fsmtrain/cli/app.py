@@ -17,6 +17,7 @@ from fsmtrain.cli.commands.fit_and_test import evaluate, fit
 from fsmtrain.cli.commands.import_checkpoint import import_file
 from fsmtrain.cli.commands.plan_check_draw import check, draw, plan
 from fsmtrain.cli.commands.report import report
+from fsmtrain.cli.standard_streams import open_missing_streams
 from fsmtrain.errors import FsmtrainError
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -58,18 +59,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments after ``fsmtrain``; None: those of this process.
     """
+    open_missing_streams()
     with warnings.catch_warnings():
         warnings.showwarning = exit_codes.show_warning
-        try:
-            tokens = join_switch_values(sys.argv[1:] if arguments is None else arguments)
-            code = app(tokens, exit_on_error=False, print_error=False)
-            sys.stdout.flush()
-        except (CycloptsError, FsmtrainError) as error:
-            return exit_codes.report_usage_error(error)
-        except KeyboardInterrupt as error:
-            return exit_codes.report_ctrl_c(error)
-        except BrokenPipeError:
-            return exit_codes.discard_stdout()
-        except Exception as error:
-            return exit_codes.report_exception(error)
+        return exit_codes.flush_stdout(_exit_code_of(arguments))
+
+
+def _exit_code_of(arguments: Sequence[str] | None) -> int:
+    """Run a command; returns its exit code, also for its exceptions."""
+    try:
+        tokens = join_switch_values(sys.argv[1:] if arguments is None else arguments)
+        code = app(tokens, exit_on_error=False, print_error=False)
+    except (CycloptsError, FsmtrainError) as error:
+        return exit_codes.report_usage_error(error)
+    except KeyboardInterrupt as error:
+        return exit_codes.report_ctrl_c(error)
+    except (OSError, SystemExit) as error:
+        if exit_codes.is_of_stdout(error):
+            return exit_codes.report_stdout_error(error if isinstance(error, OSError) else BrokenPipeError())
+        if isinstance(error, SystemExit):
+            raise
+        return exit_codes.report_exception(error)
+    except Exception as error:
+        return exit_codes.report_exception(error)
     return code if isinstance(code, int) else 0

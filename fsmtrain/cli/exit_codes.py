@@ -4,11 +4,13 @@
 1: `check` found an error, or the run failed: by a rule of fsmtrain, or in the user's own code, whose traceback is printed.
 2: the command cannot be run as typed: flags, names, sizes.
 130: Ctrl-C; 143: SIGTERM; 138: SIGUSR1; 141: the reader of a pipe has closed it.
+
+A standard output that is closed changes no code. If it is full, or no longer read, a command that would exit with 0 exits with
+1 or 141; a run has ended as ever by then.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 import warnings
@@ -18,7 +20,8 @@ from typing import TextIO
 
 from cyclopts import CycloptsError, UnknownOptionError
 
-from fsmtrain.errors import FsmtrainError
+from fsmtrain.cli.standard_streams import discard_stdout, stdout_is_unread
+from fsmtrain.errors import FsmtrainError, FsmtrainWarning
 from fsmtrain.flags.unknown_flags import OTHER_NAMES, WAYS_OUT
 from fsmtrain.views.console.stderr import print_stderr
 
@@ -44,7 +47,7 @@ def report_exception(error: Exception) -> int:
     users = _user_traceback(error.__traceback__)
     if users is not None or isinstance(error, SyntaxError):  # else it is our own fault, so print the whole traceback
         error.__traceback__ = users
-    traceback.print_exception(error)
+    print_stderr("".join(traceback.format_exception(error)).rstrip())
     return EXIT_FAILED
 
 
@@ -54,10 +57,39 @@ def report_ctrl_c(error: KeyboardInterrupt) -> int:
     return EXIT_CTRL_C
 
 
-def discard_stdout() -> int:
-    """Discard further output, since the reader of the pipe, ``| head``, has ended; returns the exit code."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_BROKEN_PIPE
+def report_stdout_error(error: OSError, code: int = 0) -> int:
+    """Report that not all output could be written, unless nobody reads it any more; returns the exit code.
+
+    Args:
+        error: What writing has raised.
+        code: The exit code of the command itself.
+    """
+    discard_stdout()
+    if isinstance(error, BrokenPipeError):
+        return code or EXIT_BROKEN_PIPE
+    print_stderr(f"error: standard output: {error.strerror or error}")
+    return code or EXIT_FAILED
+
+
+def flush_stdout(code: int) -> int:
+    """Write what standard output holds back, at the end of a command; returns the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return report_stdout_error(error, code)
+    return code
+
+
+def is_of_stdout(error: BaseException) -> bool:
+    """Return whether an error is that of a standard output that is full or no longer read.
+
+    Library code that prints help turns the latter into an exit. The user's code may write to a pipe or a file of its own.
+    """
+    if isinstance(error, SystemExit):
+        return isinstance(error.__context__, BrokenPipeError)
+    if not isinstance(error, OSError) or error.filename is not None:
+        return False
+    return (isinstance(error, BrokenPipeError) and stdout_is_unread()) or _user_traceback(error.__traceback__) is None
 
 
 def show_warning(
@@ -68,11 +100,13 @@ def show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Print a warning of ours without file and line, which are not in the user's code."""
-    if _is_internal(filename):
-        print_stderr(f"warning: {message}")
+    """Print a warning of ours in one line, with the user's line if it is about one."""
+    if issubclass(category, FsmtrainWarning):
+        main = getattr(sys.modules["__main__"], "__file__", None)
+        place = "" if _is_internal(filename) or filename == main else f" ({filename}:{lineno})"
+        print_stderr(f"warning: {message}{place}")
     else:
-        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
+        print_stderr(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
 
 
 def _usage_message(error: CycloptsError | FsmtrainError) -> str:
@@ -107,4 +141,10 @@ def _user_traceback(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _is_internal(filename: str) -> bool:
-    return filename.startswith((_PACKAGE_FOLDER, "<frozen ")) or "importlib" in filename or "cyclopts" in Path(filename).parts
+    path = Path(filename)
+    return (
+        filename.startswith((_PACKAGE_FOLDER, "<frozen "))
+        or "importlib" in filename
+        or not {"cyclopts", "rich"}.isdisjoint(path.parts)
+        or path.name == "runpy.py"
+    )

@@ -47,7 +47,10 @@ def with_flags(command: Callable[..., R]) -> Callable[..., R]:
     types = typing.get_type_hints(command)
     with_parts = [name for name, hint in types.items() if bool in union_members(hint) and _part_classes(hint)]
     texts = _argument_texts(command)
-    parts = (_parameters_for(name, types[name], signature.parameters[name].default, texts[name], SAVING) for name in with_parts)
+    parts = (
+        _parameters_for(name, types[name], signature.parameters[name].default, texts.get(name, ""), SAVING)
+        for name in with_parts
+    )
     added = [*itertools.chain(*parts), *_parameters_of(Options)]
 
     @functools.wraps(command)
@@ -80,7 +83,7 @@ def _parameters_of(cls: type[Any], prefix: str = "", group: Group | None = None)
     for field in attrs.fields(cls):
         if field.name not in PYTHON_ONLY:
             place = group or _GROUPS[flag_info(field).group]
-            yield from _parameters_for(prefix + field.name, hints[field.name], field.default, texts[field.name], place)
+            yield from _parameters_for(prefix + field.name, hints[field.name], field.default, texts.get(field.name, ""), place)
 
 
 def _parameters_for(name: str, hint: Any, default: object, text: str, group: Group) -> Iterator[inspect.Parameter]:
@@ -98,7 +101,7 @@ def _part_classes(hint: Any) -> list[Any]:
 
 
 def _argument_texts(documented: Any) -> dict[str, str]:
-    """Return what a docstring says about each argument."""
+    """Return what a docstring says about each argument; nothing under ``python -OO``, which has no docstrings."""
     return {param.arg_name: param.description or "" for param in parse(documented.__doc__ or "").params}
 
 

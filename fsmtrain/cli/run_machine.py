@@ -12,7 +12,7 @@ from typing import Any
 from attrs import frozen
 from torch import nn
 
-from fsmtrain.cli.exit_codes import discard_stdout, report_failure
+from fsmtrain.cli.exit_codes import report_failure, report_stdout_error
 from fsmtrain.cli.import_target import build_target
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
@@ -80,9 +80,8 @@ def print_outcome(outcome: Outcome, *, as_json: bool, quiet: bool) -> int:
             for name, value in outcome.result.metrics.items():
                 print(metric(name, value))
         sys.stdout.flush()
-    except BrokenPipeError:
-        broken_pipe = discard_stdout()
-        return outcome.exit_code or broken_pipe
+    except OSError as error:
+        return report_stdout_error(error, outcome.exit_code)
     return outcome.exit_code
 
 

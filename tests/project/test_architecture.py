@@ -18,8 +18,8 @@ PACKAGE = Path(__file__).parents[2] / "fsmtrain"
 # needs a place here.
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (
-        ("errors", "predicates", "user_warnings", "plurals", "replace_file"),
-        ("copies", "early_stopping", "old_names"),
+        ("errors", "predicates", "plurals", "replace_file"),
+        ("copies", "early_stopping", "old_names", "user_warnings"),
         ("flags",),
         ("options",),
         ("core",),
