@@ -705,13 +705,17 @@ class Machine:
 
         return as_transitions(self._dispatcher, begin=self._begin, end=self._end, finish=self._finish, **options)
 
-    def plan(self) -> Plan:
+    def plan(self, *, splits: int | None = None) -> Plan:
         """Return the exact schedule of this run.
+
+        Args:
+            splits: The splits of each batch under ``truncated_bptt_steps``, which are not known before a batch has been split.
 
         Raises:
             SizesError: A loader has no length.
         """
-        return make_plan(self.spec)
+        sizes = self.spec.sizes if splits is None else evolve(self.spec.sizes, splits=splits)
+        return make_plan(self.spec if splits is None else evolve(self.spec, sizes=sizes))
 
     def check(self) -> Report:
         """Check this run without running it: return what is wrong with it, or probably not meant."""

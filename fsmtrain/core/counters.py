@@ -39,6 +39,7 @@ class Counters:
     window_length: int = 1  # K of this epoch: the backwards in a full window
     gathered: int = 0  # backwards in the window of the optimizer whose turn it is, the current one included
     open_windows: int = 0  # optimizers that have gathered gradients and not stepped
+    steps_made: int = 1  # in the last visit to `step`; not 1 only if an `optimizer_step` of the model's own decides by itself
     stepped: int = 0  # 1 if an optimizer has visited `step` in this round
     global_step: int = 0  # rounds with a visit to `step`
     steps_skipped: int = 0  # visits to `step` that left the weights alone, of all optimizers
@@ -127,6 +128,10 @@ class Signals:
     patience_exhausted: bool = field(default=False, metadata=_signal("every rank", needs="stops_early"))
     # the optimizer did not step
     step_skipped: bool = field(default=False, metadata=_signal("every rank", needs="skips_steps", lasts=False))
+    # by the optimizer itself, in this visit to `step`; guards read `Counters.optimizer_steps`
+    steps_made: int = field(
+        default=1, metadata=_signal("every rank", needs="has_own_step", lasts=False, counter="steps_made", tried=(0, 1))
+    )
     # the window holds an inf or NaN: it must not be stepped, and the run must not continue from it
     nonfinite: bool = field(default=False, metadata=_signal("every rank", needs="rolls_back", lasts=False))
     # by a person or another program

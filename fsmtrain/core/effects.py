@@ -147,17 +147,24 @@ def reset_left_out(limits: Limits, counters: Counters) -> None:
     counters.left_out[counters.optimizer_i] = 0
 
 
+@partial(CountedEffect, signal="steps_made")
+def count_own_steps(limits: Limits, counters: Counters, signals: Signals) -> None:
+    """Take over the number of steps that the model's own ``optimizer_step`` has made."""
+    counters.steps_made = signals.steps_made
+
+
 def close_window(limits: Limits, counters: Counters) -> None:
-    """Close the window of an optimizer that has stepped."""
+    """Close the window of an optimizer that has visited `step`."""
     counters.gathered = 0
     counters.open_windows -= 1
-    counters.optimizer_steps[counters.optimizer_i] += 1
+    counters.optimizer_steps[counters.optimizer_i] += counters.steps_made
     counters.stepped = 1
 
 
 def note_step(limits: Limits, counters: Counters) -> None:
-    """Note that the optimizer has stepped in this round."""
-    counters.stepped_in[counters.optimizer_i] = counters.round_nb
+    """Note the round, if the optimizer has stepped in it."""
+    if counters.steps_made >= 1:
+        counters.stepped_in[counters.optimizer_i] = counters.round_nb
 
 
 def drop_window(limits: Limits, counters: Counters) -> None:

@@ -40,6 +40,8 @@ def facts(limits: Limits, guards: Guards) -> Known:
     if not limits.splits_batches:  # a batch is one split
         known["counters", "split_nb"] = 0
         known["counters", "batch_splits"] = 1
+    if not limits.has_own_step:
+        known["counters", "steps_made"] = 1
     known |= {("signals", name): SIGNAL_DEFAULTS[name] for name in SIGNALS if not may_change(name, limits)}
     if not limits.stops_early and guards.stop is None:
         known["counters", "epoch_ended_early"] = False
@@ -76,6 +78,8 @@ def _idle(limits: Limits, guards: Guards) -> frozenset[AnyEffect]:
         idle.add(do.reset_saved)
     if not limits.may_return_none or windows_are_single(limits, guards):
         idle |= {do.leave_out, do.reset_left_out}
+    if not limits.has_own_step:
+        idle.add(do.count_own_steps)
     if guards == Guards():  # only users' guards read what these count
         idle |= {do.begin_round, do.note_step}
     return frozenset(idle)

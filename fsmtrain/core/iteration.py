@@ -8,6 +8,7 @@ from fsmtrain.core.accumulation_scaling import gradient_scale, loss_divisor
 from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS, Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Dispatcher
+from fsmtrain.core.guard_ast.evaluate import Evaluator
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.core.transition_table import Table
@@ -15,7 +16,9 @@ from fsmtrain.core.visit import Visit
 from fsmtrain.errors import UsageError
 
 
-def visits(table: Table, limits: Limits, guards: Guards, *, splits: int) -> Iterator[Visit]:
+def visits(
+    table: Table, limits: Limits, guards: Guards, *, splits: int, steps_made: Evaluator | None = None
+) -> Iterator[Visit]:
     """Yield each visit of a fresh run before its work is done; its signals are read when the next visit is requested.
 
     Args:
@@ -23,11 +26,14 @@ def visits(table: Table, limits: Limits, guards: Guards, *, splits: int) -> Iter
         limits: Its limits.
         guards: The user's guards.
         splits: Splits of each batch, until the caller writes another number to the signals.
+        steps_made: How many steps each visit to `step` makes, until the caller writes another number; None is one.
     """
     counters, signals = Counters.begin(limits.optimizers), Signals(splits=splits)
     run = Dispatcher(table, limits, counters, signals, {})
     while not run.is_finished:
         reset_signals(signals, run.state)
+        if run.state is State.STEP and steps_made is not None:
+            signals.steps_made = steps_made(limits, counters, signals)
         yield Visit(
             state=run.state,
             current_epoch=counters.current_epoch,

@@ -44,6 +44,7 @@ class Limits:
     windows: tuple[tuple[int, int], ...]  # (first epoch, K), in the order of the epochs
     stops_early: bool  # whether early stopping is on and there are validations
     skips_steps: bool  # whether a step may be skipped: by fp16's gradient scaler, or on_nonfinite
+    has_own_step: bool  # whether an `optimizer_step` of the model's own decides how often its optimizer steps
     rolls_back: bool  # whether a loss or gradient that is not finite ends the run, to load a checkpoint
 
     # For the runtime: batches to take from each loader, None for the whole of a stream.
@@ -71,13 +72,14 @@ class Limits:
         return {"sanity": self.sanity_batches, "val": self.val_batches, "test": self.test_batches}[eval_pass]
 
 
-def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = False) -> Limits:
+def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = False, has_own_step: bool = False) -> Limits:
     """Return the limits of a run with these options on data of these sizes.
 
     Args:
         options: The flags.
         sizes: The sizes of data and model.
         has_validation_guard: Whether the user has replaced the rule for validation, so that the two flags for it do not matter.
+        has_own_step: Whether the model overrides ``optimizer_step``.
 
     Raises:
         SizesError: The options do not fit the sizes: an empty train loader, a percentage that rounds to no batch, a
@@ -118,6 +120,7 @@ def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = Fals
         windows=_windows(options),
         stops_early=options.early_stopping is not None and validates,
         skips_steps=options.mixed_precision.uses_scaler or options.on_nonfinite in ("skip", "rollback"),
+        has_own_step=has_own_step and epochs > 0,
         rolls_back=options.on_nonfinite == "rollback",
         val_loaders=val,
         sanity_loaders=sanity,

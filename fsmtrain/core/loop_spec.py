@@ -10,7 +10,8 @@ from attrs import field, frozen
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.folding import folded
-from fsmtrain.core.guard_ast.expressions import Expression
+from fsmtrain.core.guard_ast.evaluate import Evaluator, compile_expression
+from fsmtrain.core.guard_ast.expressions import Expression, is_opaque
 from fsmtrain.core.iteration import visits
 from fsmtrain.core.limits import Limits, resolve
 from fsmtrain.core.sizes import Sizes
@@ -29,7 +30,7 @@ class LoopSpec:
         sizes: The batches of each loader, the optimizers, the splits of a batch.
         guards: The decisions that the user replaces.
         hook: When the model's own ``optimizer_step`` steps, as `parse_optimizer_step` reads it; None for the default one.
-            Only the check uses it.
+            Check and plan use it.
 
     Attributes:
         limits: Options and sizes as whole numbers.
@@ -49,7 +50,8 @@ class LoopSpec:
 
     @limits.default
     def _resolve(self) -> Limits:
-        return resolve(self.options, self.sizes, has_validation_guard=self.guards.validate is not None)
+        has_validation_guard, has_own_step = self.guards.validate is not None, self.hook is not None
+        return resolve(self.options, self.sizes, has_validation_guard=has_validation_guard, has_own_step=has_own_step)
 
     @table.default
     def _fold(self) -> Table:
@@ -72,9 +74,22 @@ class LoopSpec:
         """The splits of each batch; 1 without truncated BPTT."""
         return self.sizes.splits if self.limits.splits_batches else 1
 
+    @property
+    def hook_is_opaque(self) -> bool:
+        """Whether the model has an ``optimizer_step`` of its own that cannot be read."""
+        return self.hook is not None and is_opaque(self.hook)
+
+    @property
+    def steps_made(self) -> Evaluator | None:
+        """How many steps the model's own ``optimizer_step`` makes when it is called; None for one, or if it cannot be read."""
+        if self.hook is None or is_opaque(self.hook):
+            return None
+        steps = compile_expression(self.hook)
+        return lambda limits, counters, signals: 1 if steps(limits, counters, signals) else 0
+
     def __iter__(self) -> Iterator[Visit]:
         """Return an iterator over the visits of a fresh run."""
-        return visits(self.table, self.limits, self.guards, splits=self.splits)
+        return visits(self.table, self.limits, self.guards, splits=self.splits, steps_made=self.steps_made)
 
 
 def _make_spec(options: Options, sizes: Sizes, guards: Guards, hook: Expression | None) -> LoopSpec:

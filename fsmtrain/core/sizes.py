@@ -73,7 +73,7 @@ class Sizes:
         val: Batches of each val loader, None for a stream. A bare number is one loader. Empty: nothing to validate.
         test: The same for the test loaders. Empty: the run ends without a test.
         optimizers: Optimizers that take turns at each batch.
-        splits: Splits of each batch under ``truncated_bptt_steps``. A machine counts the splits of each batch instead.
+        splits: Splits of each batch under ``truncated_bptt_steps``, for plans. A machine counts those of each batch instead.
         may_return_none: Whether ``training_step`` may return None, so that a forward has no backward.
         schedulers: When each learning-rate scheduler acts; only plan and check use it.
         fits: Whether the run trains. A run that only tests has no train loader.

@@ -87,7 +87,9 @@ _INFO: Mapping[State, StateInfo] = {
     State.TRAIN_BATCH: StateInfo(kind="training", place="in a batch", is_central=True, writes=("loss_is_none",)),
     State.BACKWARD: StateInfo(kind="training", place="in a batch", is_central=True),
     State.ACCUMULATE: StateInfo(kind="training", place="in a batch"),
-    State.STEP: StateInfo(kind="training", place="in a batch", is_central=True, writes=("step_skipped", "nonfinite")),
+    State.STEP: StateInfo(
+        kind="training", place="in a batch", is_central=True, writes=("step_skipped", "steps_made", "nonfinite")
+    ),
     State.ROUND_END: StateInfo(kind="structural", place="in a batch", is_central=True),
     State.SAVE: StateInfo(kind="saving", place="after a batch"),
     State.VAL_CHECK: _evaluation(

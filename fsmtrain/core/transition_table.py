@@ -147,7 +147,11 @@ def full_table(decide: Decisions) -> Table:
                     then=(do.reset_left_out, do.drop_window, do.end_turn),
                     to=State.ROUND_END,
                 ),
-                Row(State.STEP, then=(do.reset_left_out, do.close_window, do.note_step, do.end_turn), to=State.ROUND_END),
+                Row(
+                    State.STEP,
+                    then=(do.count_own_steps, do.reset_left_out, do.close_window, do.note_step, do.end_turn),
+                    to=State.ROUND_END,
+                ),
             ),
             *in_order(
                 Row(State.ROUND_END, when=ask.stop_is_requested, to=State.STOPPED),

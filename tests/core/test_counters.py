@@ -28,7 +28,7 @@ from fsmtrain.prove.loop_model.effect_ast import Assign, fields_read, read_effec
 def test_a_run_begins_with_nothing_done(optimizers: int) -> None:
     """A guard of the user's may look at any counter, at the first visit too."""
     begun = asdict(Counters.begin(optimizers))
-    assert begun.pop("window_length") == begun.pop("batch_splits") == 1
+    assert begun.pop("window_length") == begun.pop("batch_splits") == begun.pop("steps_made") == 1
     assert begun.pop("stepped_in") == [-1] * optimizers
     assert begun.pop("gathered_by") == begun.pop("left_out") == begun.pop("optimizer_steps") == [0] * optimizers
     assert begun.pop("epoch_ended_early") is begun.pop("saved") is False
@@ -41,7 +41,7 @@ def test_without_a_number_of_optimizers_there_is_one() -> None:
 
 def test_before_anything_has_come_from_outside_a_batch_has_one_split_and_nothing_is_raised() -> None:
     signals = asdict(Signals().copy())
-    assert signals.pop("splits") == 1
+    assert signals.pop("splits") == signals.pop("steps_made") == 1
     assert set(signals.values()) == {False}
 
 

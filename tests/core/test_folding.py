@@ -288,6 +288,8 @@ KNOWN = {
     ("signals", "patience_exhausted"),
     ("counters", "epoch_ended_early"),
     ("signals", "loss_is_none"),
+    ("signals", "steps_made"),
+    ("counters", "steps_made"),
     ("signals", "step_skipped"),
     ("signals", "nonfinite"),
     ("counters", "window_length"),

@@ -18,7 +18,7 @@ from fsmtrain.core.transition_guards import Guard, never
 RUN_TOTALS = frozenset(
     {
         "batches_begun", "global_step", "validations_done", "steps_skipped", "round_nb", "optimizer_steps", "stepped_in",
-        "left_out",
+        "left_out", "steps_made",
     }
 )  # fmt: skip
 

@@ -35,11 +35,11 @@ def hook_findings(loop: LoopSpec, plan: Plan, unknown: Set[int | None]) -> Itera
     if hook is None or is_opaque(hook) or limits.splits_batches:
         return
     by_epoch = any(f.name == "current_epoch" for f in fields_in(hook))
-    if by_epoch and sum(plan.optimizer_steps) > MAX_HOOK_CALLS:
+    if by_epoch and plan.global_step * limits.optimizers > MAX_HOOK_CALLS:
         return
     evaluate = compile_expression(hook)
     for i in range(limits.optimizers):
-        if i in unknown or not plan.optimizer_steps[i]:
+        if i in unknown or not any(group.epoch.windows[i] for group in plan.epochs):
             continue
         counters, signals = Counters(optimizer_i=i), Signals()
         calls: list[int] = []  # the batch of each call

@@ -17,6 +17,7 @@ from fsmtrain.core.guard_ast.source import UnreadableError, find_source
 _COUNTERS = {0: "current_epoch", 1: "batch_nb", 3: "optimizer_i"}
 _OPTIMIZER = 2
 _STEPS = ("step", "optimizer_step")
+MAX_OPTIMIZERS = 16  # that are tried, to see that two conditions exclude each other
 
 
 def parse_optimizer_step(hook: object) -> Expression:
@@ -45,6 +46,15 @@ def _parse(hook: object) -> Expression:
     return body.condition(node.body, is_last=True)
 
 
+def _exclude_each_other(conditions: Sequence[Expression]) -> bool:
+    """Return whether at most one of these holds, whosever turn it is, as far as the optimizer's index decides it."""
+    possible = [condition for condition in conditions if condition != FALSE]
+    for i in range(MAX_OPTIMIZERS if len(possible) > 1 else 0):
+        if sum(fold(condition, {("counters", "optimizer_i"): i}) != FALSE for condition in possible) > 1:
+            return False
+    return True
+
+
 @frozen
 class _Body:
     optimizer: str  # the parameter's name
@@ -54,6 +64,8 @@ class _Body:
     def condition(self, statements: Sequence[ast.stmt], *, is_last: bool = False) -> Expression:
         """Return when one of the statements steps. `is_last`: nothing comes after them, so a final return is allowed."""
         conditions = tuple(self._conditions(statements, is_last))
+        if not _exclude_each_other(conditions):
+            raise UnreadableError("it may step more than once")
         return Apply("or", conditions) if len(conditions) > 1 else conditions[0] if conditions else FALSE
 
     def _conditions(self, statements: Sequence[ast.stmt], is_last: bool) -> Iterator[Expression]:
@@ -68,8 +80,9 @@ class _Body:
                     yield TRUE
                 case ast.If(test=test, body=body, orelse=orelse) if not self._is_irrelevant(statement):
                     test_holds = self.parser.parse_condition(test)
-                    yield Apply("and", (test_holds, self.condition(body, is_last=at_end)))
-                    yield Apply("and", (negate(test_holds), self.condition(orelse, is_last=at_end)))
+                    then = Apply("and", (test_holds, self.condition(body, is_last=at_end)))
+                    otherwise = Apply("and", (negate(test_holds), self.condition(orelse, is_last=at_end)))
+                    yield fold(Apply("or", (then, otherwise)), {})
                 case ast.With(items=items, body=body) if all(self._is_irrelevant(item) for item in items):
                     yield self.condition(body)
                 case _ if not self._is_irrelevant(statement):

@@ -48,7 +48,7 @@ def make_plan(loop: LoopSpec) -> Plan:
         end = shortest.counters
         least = _totals(loop, shortest)
         earliest_end = EarliestEnd(current_epoch=end.current_epoch, batch_nb=end.batch_nb, global_step=end.global_step)
-    if limits.skips_steps:
+    if limits.skips_steps or loop.hook_is_opaque:
         least = _without_steps(loop, least)
     return Plan(
         sanity_batches=run.sanity_batches,
@@ -117,12 +117,13 @@ def simulate(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool =
         GuardError: A guard cannot be read, and cannot be copied, or draws random numbers.
     """
     loop = with_guard_copies(loop)
-    counters, signals = Counters.begin(loop.limits.optimizers), Signals(splits=loop.splits)
-    start = nodes_of(loop.table, {}, partial(bind, signals=signals))[State.START]
-    run = Simulation(loop.limits, start, counters, signals, exhausted_after)
+    counters, signals, counted = Counters.begin(loop.limits.optimizers), Signals(), Signals(splits=loop.splits)
+    start = nodes_of(loop.table, {}, partial(bind, signals=counted))[State.START]
+    run = Simulation(loop.limits, start, counters, signals, exhausted_after, steps_made=loop.steps_made, counted=counted)
     if not skip or _has_opaque_guard(loop.table):
         actions = {state: partial(run.record, state) for state in RECORDED} | {State.FETCH: run.close_epoch}
         with refuse_random_guards():
+            run.counted, signals.splits = signals, loop.splits  # here the effects count those of the run
             Dispatcher(loop.table, loop.limits, counters, signals, actions).run()
         run.close_epoch()
         return run

@@ -58,7 +58,7 @@ def iter_events(loop: LoopSpec, kinds: tuple[EventKind, ...]) -> Iterator[Event]
         if visit.state in kinds:
             yield event
         if schedulers is not None:
-            yield from schedulers.after(visit.state, event)
+            yield from schedulers.after(visit.state, event, visit.signals.steps_made)
 
 
 class _SchedulerSteps:
@@ -68,11 +68,12 @@ class _SchedulerSteps:
         self._schedules, self._optimizer_steps = sizes.schedulers, [0] * optimizers
         self._epoch_had_validation = self._epoch_ends_early = False
 
-    def after(self, state: State, event: Event) -> Iterator[Event]:
-        """Yield the scheduler steps due after an event."""
+    def after(self, state: State, event: Event, steps_made: int) -> Iterator[Event]:
+        """Yield the scheduler steps due after an event; `steps_made` is how many steps a visit to `step` makes."""
         if state is State.STEP:
-            self._optimizer_steps[event.optimizer_i] += 1
-            yield from self._due("step", self._optimizer_steps[event.optimizer_i], event)
+            for _ in range(steps_made):
+                self._optimizer_steps[event.optimizer_i] += 1
+                yield from self._due("step", self._optimizer_steps[event.optimizer_i], event)
         elif state is State.EPOCH_END:
             if not self._epoch_ends_early:
                 yield from self._due("epoch", event.current_epoch + 1, event)

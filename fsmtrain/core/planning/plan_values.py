@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
+from fsmtrain.core.accumulation_scaling import windows_are_single
 from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.epoch_builder import Epoch
@@ -172,18 +173,33 @@ class Plan:
             {**dict(other._total_rows()), **comparable_rows(other_kinds, kinds)},
         )
 
+    def _times_splits(self) -> str:
+        """What the number of steps depends on, if no number of splits was passed."""
+        if not self.loop.limits.splits_batches or self.loop.splits > 1:
+            return ""
+        is_single = windows_are_single(self.loop.limits, self.loop.guards)
+        return " times the splits of each batch" if is_single else " or more, by the splits of each batch"
+
     def _total_rows(self) -> Iterator[tuple[str, str]]:
         """Yield a name and a text for each total of the run."""
         least = self.at_least
         yield "sanity pass", plural(self.sanity_batches, "batch") if self.sanity_batches else "none"
         yield "epochs", or_fewer(f"{self.nb_epochs:,}", self.nb_epochs, least.epochs) if self.stretches else "none"
         if self.stretches:
-            yield "global_step at the end", or_fewer(f"{self.global_step:,}", self.global_step, least.global_step)
+            more = self._times_splits()
+            yield "global_step at the end", or_fewer(f"{self.global_step:,}{more}", self.global_step, least.global_step)
             for i, (steps, fewest) in enumerate(zip(self.optimizer_steps, least.optimizer_steps, strict=True)):
-                yield f"optimizer {i}", or_fewer(plural(steps, "step"), steps, fewest)
+                yield f"optimizer {i}", or_fewer(f"{plural(steps, 'step')}{more}", steps, fewest)
             schedulers = zip(self.loop.sizes.schedulers, self.scheduler_steps, least.scheduler_steps, strict=True)
             for i, (schedule, steps, fewest) in enumerate(schedulers):
-                yield f"scheduler {i}", or_fewer(f"{plural(steps, 'step')}, {schedule_text(schedule)}", steps, fewest)
+                yield (
+                    f"scheduler {i}",
+                    or_fewer(
+                        f"{plural(steps, 'step')}{more if schedule.interval == 'step' else ''}, {schedule_text(schedule)}",
+                        steps,
+                        fewest,
+                    ),
+                )
             validations = f"{self.validations:,} of {plural(self.validation_batches, 'batch')}" if self.validations else "none"
             yield "validations", or_fewer(validations, self.validations, least.validations)
         if self.test_batches:
@@ -199,7 +215,10 @@ class Plan:
                     yield f"guard {guard_name(guard)}", text
             if self.loop.limits.splits_batches:
                 splits = plural(self.loop.splits, "split")
-                yield "truncated_bptt_steps", f"this plan assumes {splits} in each batch; a batch may have any number"
+                way_out = "" if self.loop.splits > 1 else ". Pass yours, as in plan(splits=5)"
+                yield "truncated_bptt_steps", f"this plan assumes {splits} in each batch; a batch may have any number{way_out}"
+            if self.loop.hook_is_opaque:
+                yield "optimizer_step", "the model's own cannot be read: this plan assumes that each call makes one step"
             assumption = "if a guard counts steps, this plan assumes that none is skipped"
             if self.loop.options.mixed_precision.uses_scaler:
                 yield "fp16", f"may skip steps; {assumption}"

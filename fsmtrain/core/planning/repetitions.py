@@ -72,7 +72,10 @@ def _try_repetitions(run: Simulation, stretch: Stretch, slopes: Counters) -> _Tr
     """
     repetitions = affine.Repetitions(run.depth)
     start = affine.affine_counters(run.counters, slopes, repetitions)
-    trial = Simulation(run.limits, run.node, start, run.signals.copy(), run.exhausted_after, run.depth + 1)
+    signals, depth = run.signals.copy(), run.depth + 1
+    trial = Simulation(
+        run.limits, run.node, start, signals, run.exhausted_after, depth, steps_made=run.steps_made, counted=run.counted
+    )
     for skip in stretch:
         if skip is None:
             trial.run_batch()

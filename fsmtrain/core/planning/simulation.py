@@ -6,6 +6,7 @@ from attrs import Factory, define, field
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.dispatcher import Node, choose
+from fsmtrain.core.guard_ast.evaluate import Evaluator
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.planning.epoch_builder import Epoch, EpochBuilder
 from fsmtrain.core.states import State
@@ -24,6 +25,8 @@ class Simulation:
         node: The state that is visited next.
         counters, signals: What the guards see as ``counters`` and ``signals``; changed during the run.
         exhausted_after: The number of validations after which patience is exhausted; None for never.
+        steps_made: How many steps the model's own ``optimizer_step`` makes; None for one.
+        counted: The signals that the effects of the nodes count. A run and its trials share them.
         depth: The number of repetitions that this is a trial of, one inside the other; 0 for a plain run.
         epochs: The finished epochs in order, as stretches of them, each after the number of times that it comes in a row.
         epoch: The epoch under way.
@@ -36,6 +39,8 @@ class Simulation:
     signals: Signals
     exhausted_after: int | None = None
     depth: int = 0
+    steps_made: Evaluator | None = None
+    counted: Signals = field(default=Factory(lambda self: self.signals, takes_self=True))
     epochs: list[tuple[int, tuple[Epoch, ...]]] = field(factory=list, init=False)
     epoch: EpochBuilder = field(init=False, default=Factory(lambda self: EpochBuilder(self.counters), takes_self=True))
     sanity_batches: int = field(default=0, init=False)
@@ -72,6 +77,8 @@ class Simulation:
         match state:
             case State.STEP:
                 self.epoch.add_window(counters.optimizer_i, counters.gathered)
+                if self.steps_made is not None:
+                    self.counted.steps_made = self.steps_made(limits, counters, self.signals)
             case State.SAVE:
                 self.epoch.saves.add(counters.batch_nb)
             case State.EPOCH_END:

@@ -52,6 +52,14 @@ def only_a_scaler_or_policy_skips_steps(limits: Limits, signals: Signals) -> boo
     return limits.skips_steps or not signals.step_skipped
 
 
+def only_an_own_step_makes_another_number_of_steps(limits: Limits, signals: Signals) -> bool:
+    return limits.has_own_step or signals.steps_made == 1
+
+
+def without_an_own_step_steps_made_is_1(limits: Limits, counters: Counters) -> bool:
+    return limits.has_own_step or counters.steps_made == 1
+
+
 def only_a_rollback_policy_rolls_back(limits: Limits, signals: Signals) -> bool:
     return limits.rolls_back or not signals.nonfinite
 
@@ -86,6 +94,9 @@ def saved_is_false(counters: Counters) -> bool:
 
 # Other claims need these, so they are proved first.
 FIRST_FACTS: tuple[Claim, ...] = (
+    Claim("without an optimizer_step of the model's own, a visit to step is one step",
+          only_an_own_step_makes_another_number_of_steps),
+    Claim("without an optimizer_step of the model's own, steps_made is 1", without_an_own_step_steps_made_is_1),
     Claim("with one optimizer, optimizer_i is 0", one_optimizer_is_number_0),
     Claim("without a train stream, stream_ended is false", only_a_stream_signals_its_end),
     Claim("without accumulation, window_length is 1", without_accumulation_window_length_is_1, built_in="step"),

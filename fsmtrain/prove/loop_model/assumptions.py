@@ -80,7 +80,7 @@ LEGAL_LIMITS: tuple[Callable[[Limits], bool], ...] = (
 def inputs_are_legal(limits: Limits, ghost: GhostState, inputs: Inputs) -> bool:
     """Return whether data is finite, and each loader with a length yields that many batches."""
     return (
-        inputs.splits >= 0
+        inputs.splits >= 0 and inputs.steps_made >= 0
         and inputs.batches >= 1 and (limits.train_is_stream or limits.epochs == 0 or inputs.batches == limits.train_batches)
         and inputs.sanity_batches >= 1 and (limits.sanity_batches == 0 or inputs.sanity_batches == limits.sanity_batches)
         and inputs.val_check_batches >= 1 and (limits.val_batches == 0 or inputs.val_check_batches == limits.val_batches)
@@ -122,9 +122,14 @@ def forward(limits: Limits, signals: Signals, inputs: Inputs) -> None:
 
 
 def step(limits: Limits, signals: Signals, inputs: Inputs) -> None:
-    """Step. Only a gradient scaler or ``on_nonfinite`` skips a step; only ``on_nonfinite="rollback"`` rolls back."""
+    """Step. Only a gradient scaler or ``on_nonfinite`` skips a step; only ``on_nonfinite="rollback"`` rolls back.
+
+    Only an ``optimizer_step`` of the model's own makes another number of steps than one.
+    """
     if limits.skips_steps:
         signals.step_skipped = inputs.step_skipped
+    if limits.has_own_step:
+        signals.steps_made = inputs.steps_made
     if limits.rolls_back:
         signals.nonfinite = inputs.nonfinite
 

@@ -68,6 +68,7 @@ class Inputs:
     loss_is_none: bool = False
     step_skipped: bool = False
     nonfinite: bool = False  # whether the window to be stepped has a number that is not finite
+    steps_made: int = 1  # by an `optimizer_step` of the model's own
     splits: int = 1  # of the batch that is fetched
     batches: int = 1  # of the next epoch; finite for a stream too
     sanity_batches: int = 1
@@ -158,8 +159,9 @@ def close_window(counters: Counters, signals: Signals, ghost: GhostState) -> Non
             ghost.pending = 0
             ghost.left_out = 0
             if not signals.step_skipped:
-                ghost.steps += 1
-                ghost.last_step = ghost.rounds
+                ghost.steps += signals.steps_made
+                if signals.steps_made >= 1:
+                    ghost.last_step = ghost.rounds
 
 
 def end_validation(ghost: GhostState, inputs: Inputs) -> None:

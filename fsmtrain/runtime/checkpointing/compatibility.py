@@ -42,7 +42,7 @@ _MAY_DIFFER = frozenset(
 )  # fmt: skip
 _WAY_OUT = "pass strict=False"
 _DIGESTS = frozenset({"the model's code"})  # only known to differ: its value says nothing
-_LIMITS_BEFORE = {"may_return_none": False}  # the values of limits that older checkpoints do not have
+_LIMITS_BEFORE = {"may_return_none": False, "has_own_step": False}  # the values of limits that older checkpoints do not have
 _REPLACEABLE = ("validate", "save", "stop")
 
 

@@ -76,8 +76,8 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
     eval_passes = Owner(lambda: {s.value: p.state_dict() for s, p in actions.eval_passes.items()}, load_eval_passes)
     callbacks = components.stateful_callbacks
     return {
-        "counters": fields_of(run.counters, if_missing={"left_out": [0 for _ in run.windows]}),
-        "signals": fields_of(run.signals, signals, if_missing={"loss_is_none": False}),
+        "counters": fields_of(run.counters, if_missing={"left_out": [0 for _ in run.windows], "steps_made": 1}),
+        "signals": fields_of(run.signals, signals, if_missing={"loss_is_none": False, "steps_made": 1}),
         "early_stopping": _optional(fields_of(patience, ("best", "wait")) if patience is not None else None),
         "nonfinite": owner_of(run.nonfinite),
         "windows": on_device(listed(map(_window_owner, run.windows)), device),

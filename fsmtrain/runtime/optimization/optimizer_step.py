@@ -6,8 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from fsmtrain.core.counters import Signals
 from fsmtrain.errors import ModelError
-from fsmtrain.runtime.optimization.optimizers import requires_closure, zero_grad
+from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, requires_closure, zero_grad
 
 
 def step_and_zero(optimizer: Any, closure: Any = None) -> None:
@@ -26,6 +29,29 @@ def own_optimizer_step(model: object) -> Callable[..., Any] | None:
     """Return the model's override of ``optimizer_step``; None if it has none."""
     hook = getattr(model, "optimizer_step", None)
     return None if hook is None or str(getattr(hook, "__module__", "")).startswith("fsmtrain.") else hook
+
+
+def count_steps(slot: OptimizerSlot, signals: Signals, step: Callable[..., None], *arguments: Any) -> None:
+    """Call an override of ``optimizer_step``, and signal how many steps the optimizer itself has made meanwhile.
+
+    If it made none, those of an optimizer within it count, which has the same parameters, such as SAM's ``base_optimizer``.
+    """
+    own = within = 0
+
+    def count(optimizer: Any, *_: object) -> None:
+        nonlocal own, within
+        if optimizer is slot.optimizer:
+            own += 1
+        elif any(id(parameter) in parameters for group in optimizer.param_groups for parameter in group["params"]):
+            within += 1
+
+    parameters = {id(parameter) for parameter in slot.parameters}
+    hook = register_optimizer_step_post_hook(count)
+    try:
+        step(*arguments)
+    finally:
+        hook.remove()
+    signals.steps_made = own or within
 
 
 def validate_optimizer_step(model: object) -> None:

@@ -23,7 +23,7 @@ from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics
 from fsmtrain.runtime.nested_tensors import detach
 from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.grad_toggle import GradToggle
-from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step
+from fsmtrain.runtime.optimization.optimizer_step import count_steps, own_optimizer_step
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
 from fsmtrain.runtime.optimization.window_weights import fill_with_zeros, is_zero, single_scale
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -219,19 +219,20 @@ class TrainBatch:
                 fill_with_zeros(slot.parameters)
             make_closure = partial(self._closure, slot) if self._has_own_step or slot.needs_closure else None
             arguments = (slot, scale, counters.current_epoch, counters.batch_nb, make_closure)
+            work = self._work.step if not self._has_own_step else partial(count_steps, slot, self._signals, self._work.step)
             has_stepped = True
             if self.scalers is None:
-                self._work.step(*arguments)
+                work(*arguments)
             else:
-                has_stepped = self.scalers.step(slot.index, partial(self._work.step, *arguments))
+                has_stepped = self.scalers.step(slot.index, partial(work, *arguments))
                 self._signals.step_skipped = not has_stepped
             if self._keeps_windows:
                 self._close_window(slot.index)
             if slot.step_schedulers and has_stepped:
-                steps_done = counters.optimizer_steps[slot.index] + 1
-                for config in slot.step_schedulers:
-                    if config.schedule.is_due(steps_done):
-                        config.scheduler.step()
+                for steps_done in range(1, self._signals.steps_made + 1):
+                    for config in slot.step_schedulers:
+                        if config.schedule.is_due(counters.optimizer_steps[slot.index] + steps_done):
+                            config.scheduler.step()
             if self._grad_toggle is not None:
                 self._grad_toggle.deactivate()
         except (RuntimeError, MemoryError) as error:

@@ -176,3 +176,8 @@ def test_a_plan_under_truncated_bptt_says_which_number_of_splits_it_assumes_and_
     text = str(plan(Options(max_nb_epochs=1, truncated_bptt_steps=5), train=9, splits=3))
     assert "assumes 3 splits in each batch; a batch may have any number" in text
     assert "splits" not in str(plan(Options(max_nb_epochs=1), train=9))
+    unknown = str(plan(Options(max_nb_epochs=1, truncated_bptt_steps=5), train=9))
+    assert "9 steps times the splits of each batch" in unknown
+    assert "plan(splits=5)" in unknown
+    accumulated = str(plan(Options(max_nb_epochs=1, truncated_bptt_steps=5, accumulate_grad_batches=2), train=9))
+    assert "5 steps or more, by the splits of each batch" in accumulated
