@@ -49,6 +49,7 @@ from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
 from fsmtrain.runtime.model_inspection.validate_model import validate_model
 from fsmtrain.runtime.oom import add_resume_note, free_batch
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
+from fsmtrain.runtime.optimization.optimizer_checks import optimizer_findings
 from fsmtrain.runtime.result import Result
 from fsmtrain.runtime.run_state import RunKind
 from fsmtrain.runtime.train_mode import enter_train_mode
@@ -156,13 +157,14 @@ class Machine:
                     spec.table, spec.limits, run.counters, run.signals, actions.by_state, observer=observer
                 )
                 self._host_transfer = HostTransfer()
+                self._optimizer_findings = tuple(optimizer_findings(model, components.slots, callbacks))
                 self._report_findings()
         finally:
             self._trainer_attribute.detach()
 
     def _report_findings(self) -> None:
         """Warn of what is probably not meant, and raise an error for what is wrong."""
-        for finding in quick_findings(self.spec):
+        for finding in (*quick_findings(self.spec), *self._optimizer_findings):
             if finding.severity is Severity.ERROR:
                 raise GuardError(f"{finding.about}: {finding.text}")
             warn(f"{finding.about}: {finding.text}")
@@ -719,7 +721,8 @@ class Machine:
 
     def check(self) -> Report:
         """Check this run without running it: return what is wrong with it, or probably not meant."""
-        return check_loop(self.spec)
+        report = check_loop(self.spec)
+        return evolve(report, findings=(*report.findings, *self._optimizer_findings))
 
     @property
     def tally(self) -> Tally:

@@ -11,7 +11,18 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.optim.lr_scheduler import ConstantLR, LinearLR, OneCycleLR, ReduceLROnPlateau, SequentialLR, StepLR
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+)
 
 from fsmtrain import (
     EarlyStopping,
@@ -302,8 +313,13 @@ def scheduled(make: Callable[[Any], Any], **options: Any) -> Callable[[Any], Any
         (
             lambda o: SequentialLR(o, [LinearLR(o), StepLR(o, 5)], milestones=[40]),
             {"interval": "step"},
-            "takes 40 steps to reach its end or last milestone",
+            "takes 45 steps to reach its end or last milestone",
         ),
+        (lambda o: CosineAnnealingLR(o, T_max=1000), {}, "takes 1,000 steps to reach its end or last milestone"),
+        (lambda o: PolynomialLR(o, 1000), {}, "takes 1,000 steps"),
+        (lambda o: MultiStepLR(o, [1, 9]), {}, "takes 9 steps"),
+        (lambda o: StepLR(o, 30), {}, "takes 30 steps"),
+        (lambda o: ChainedScheduler([StepLR(o, 1), MultiStepLR(o, [8])]), {}, "takes 8 steps"),
         (lambda o: StepLR(o, 1), {"frequency": 4}, "frequency=4 is counted in epochs, and this run has fewer"),
         (
             lambda o: StepLR(o, 1),
@@ -312,7 +328,21 @@ def scheduled(make: Callable[[Any], Any], **options: Any) -> Callable[[Any], Any
         ),
         (ReduceLROnPlateau, {}, "will never act: there is nothing to validate"),
     ],
-    ids=["epochs for steps", "warm-up", "constant", "one cycle", "sequence", "frequency", "frequency in steps", "plateau"],
+    ids=[
+        "epochs for steps",
+        "warm-up",
+        "constant",
+        "one cycle",
+        "sequence",
+        "cosine",
+        "polynomial",
+        "milestones",
+        "a drop",
+        "chain",
+        "frequency",
+        "frequency in steps",
+        "plateau",
+    ],
 )
 def test_a_schedule_that_the_run_is_too_short_for(make: Any, options: dict[str, Any], text: str) -> None:
     [message] = warned_by_build(Linear(scheduled(make, **options)), batches(10), max_nb_epochs=3)

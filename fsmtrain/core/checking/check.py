@@ -12,10 +12,12 @@ from attrs import evolve
 
 from fsmtrain.core.checking.exploration import Exploration, Explorer, Moment
 from fsmtrain.core.checking.findings import Finding, Report, error, warning
+from fsmtrain.core.checking.flag_checks import flag_findings
 from fsmtrain.core.checking.guards_to_check import UserGuard, may_tell_epochs_apart, user_guards, without_opaque
 from fsmtrain.core.checking.optimizer_step_checks import opaque_hook_findings
 from fsmtrain.core.checking.patience_and_schedule_checks import missing_metric_findings, nb_schedule_batches, schedule_findings
 from fsmtrain.core.checking.row_choices import Disagreement
+from fsmtrain.core.checking.stop_guard_checks import endless_stop_findings
 from fsmtrain.core.counters import SIGNALS
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.folding import facts, folded
@@ -84,8 +86,10 @@ def _schedule_findings(
     loop: LoopSpec, examples: dict[str, tuple[str, ...]], max_batches: int = MAX_SCHEDULE_BATCHES
 ) -> list[Finding]:
     """Return the findings that need no exploration."""
-    findings = [*missing_metric_findings(loop), *opaque_hook_findings(loop)]
-    if not _can_plan(loop) or nb_schedule_batches(loop) > max_batches:
+    findings = [*missing_metric_findings(loop), *flag_findings(loop), *opaque_hook_findings(loop)]
+    if not _can_plan(loop):
+        return [*findings, *endless_stop_findings(loop)]
+    if nb_schedule_batches(loop) > max_batches:
         return findings
     planned, contradicting = schedule_findings(loop, examples)
     if not contradicting:

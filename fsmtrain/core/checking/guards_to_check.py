@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
-from fsmtrain.core.guard_ast.expressions import Expression, Opaque, fields_in, is_opaque, iter_parts
+from fsmtrain.core.guard_ast.expressions import Apply, Expression, Opaque, fields_in, is_opaque, iter_parts
 from fsmtrain.core.guard_ast.parse import guard_name, parse_guard
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
@@ -96,10 +96,20 @@ def without_opaque(guards: Guards) -> Guards:
     return evolve(guards, step={i: guard for i, guard in guards.step.items() if ("step", i) not in opaque}, **stand_ins)
 
 
-def may_tell_epochs_apart(guards: Guards) -> bool:
-    """Return whether a user's guard may answer differently in two epochs that begin alike."""
+def may_tell_epochs_apart(guards: Guards, *, by_more_than_order: bool = False) -> bool:
+    """Return whether a user's guard may answer differently in two epochs that begin alike.
+
+    Args:
+        guards: The guards.
+        by_more_than_order: Whether to leave out guards that only compare, as ``after_steps`` does. Their answers change a
+            few times in a run, and a plan skips what lies between.
+    """
     growing = RUN_TOTALS | {"current_epoch", "epochs_done"}
-    return any(
-        guard.is_opaque or any(f.name.split("[")[0] in growing for f in fields_in(guard.expression))
-        for guard in user_guards(guards)
-    )
+    for guard in user_guards(guards):
+        only_compares = by_more_than_order and not any(
+            isinstance(part, Apply) and part.op in ("%", "//", "*") for part in iter_parts(guard.expression)
+        )
+        grows = any(f.name.split("[")[0] in growing for f in fields_in(guard.expression))
+        if guard.is_opaque or (grows and not only_compares):
+            return True
+    return False

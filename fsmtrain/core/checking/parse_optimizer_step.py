@@ -31,6 +31,22 @@ def parse_optimizer_step(hook: object) -> Expression:
         return Opaque("optimizer_step", str(error), hook)
 
 
+def passes_optimizer_on(hook: object) -> bool:
+    """Return whether a hook may hand its optimizer to other code, which may do anything with it; also if it cannot be read."""
+    function = hook.__func__ if isinstance(hook, MethodType) else hook
+    try:
+        node = find_source(function.__code__).function if isinstance(function, FunctionType) else None
+    except UnreadableError:
+        return True
+    if not isinstance(node, ast.FunctionDef) or node.decorator_list:
+        return True
+    names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)][1 if isinstance(hook, MethodType) else 0 :]
+    accessed = {id(part.value) for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+    return len(names) <= _OPTIMIZER or any(
+        isinstance(part, ast.Name) and part.id == names[_OPTIMIZER] and id(part) not in accessed for part in ast.walk(node)
+    )
+
+
 def _parse(hook: object) -> Expression:
     function = hook.__func__ if isinstance(hook, MethodType) else hook
     if not isinstance(function, FunctionType):

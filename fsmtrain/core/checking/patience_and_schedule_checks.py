@@ -14,6 +14,7 @@ from fsmtrain.core.checking.findings import Finding, error, warning
 from fsmtrain.core.checking.guard_probes import GuardProbe, with_probes
 from fsmtrain.core.checking.guards_to_check import UserGuard, may_tell_epochs_apart, opaque_places, without_opaque
 from fsmtrain.core.checking.optimizer_step_checks import hook_findings
+from fsmtrain.core.checking.stop_guard_checks import stop_guard_findings
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.folding import facts
 from fsmtrain.core.guard_ast.expressions import fields_in
@@ -36,7 +37,7 @@ def nb_schedule_batches(loop: LoopSpec) -> int:
     """Return how many train batches may have to be simulated for the plan, counted for each optimizer."""
     limits = loop.limits
     epochs = limits.epochs
-    if not may_tell_epochs_apart(without_opaque(loop.guards)):
+    if not may_tell_epochs_apart(without_opaque(loop.guards), by_more_than_order=True):
         epochs = min(epochs, limits.val_check_epochs * len(limits.windows) + 2)
     return epochs * limits.train_batches * limits.optimizers * (2 if limits.stops_early else 1)
 
@@ -69,6 +70,8 @@ class _ScheduleChecks:
             stands_in = (probe.user_guard.field, probe.user_guard.optimizer_i) in self.opaque
             if not stands_in and not probe.has_fired and self._is_certain(probe.user_guard):
                 yield self._never_fires(probe)
+            elif probe.user_guard.field == "stop" and not stands_in and self._is_certain(probe.user_guard):
+                yield from stop_guard_findings(evolve(self.loop, guards=without_opaque(self.loop.guards)), self.plan)
         yield from self._validation_findings()
         yield from self._patience_findings()
         for index, schedule in enumerate(self.loop.sizes.schedulers):

@@ -10,7 +10,19 @@ from typing import Any
 from attrs import define, field
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LinearLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, SequentialLR
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+)
 
 from fsmtrain.core.sizes import Schedule
 from fsmtrain.errors import ModelError
@@ -210,12 +222,21 @@ def _not_a_scheduler(returned: object) -> str:
 
 
 def _scheduler_length(scheduler: LRScheduler) -> int | None:
-    """Return the steps of a scheduler up to its end, or up to its last part; None if it has no end."""
+    """Return the steps of a scheduler up to its end, its first drop or its last milestone; None if it has none of them."""
     match scheduler:
-        case LinearLR() | ConstantLR():
+        case LinearLR() | ConstantLR() | PolynomialLR():
             return int(scheduler.total_iters)
+        case CosineAnnealingLR():
+            return int(scheduler.T_max)
+        case StepLR():
+            return int(scheduler.step_size)
+        case MultiStepLR():
+            return max(scheduler.milestones, default=None)
+        case ChainedScheduler():
+            return max((n for s in scheduler._schedulers if (n := _scheduler_length(s)) is not None), default=None)
         case OneCycleLR():
             return int(scheduler.total_steps) - scheduler.last_epoch
         case SequentialLR():
-            return max(scheduler._milestones, default=None)
+            last = _scheduler_length(scheduler._schedulers[-1]) or 0
+            return max(scheduler._milestones, default=0) + last or None
     return None

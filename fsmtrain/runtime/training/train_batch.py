@@ -28,6 +28,7 @@ from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
 from fsmtrain.runtime.optimization.window_weights import fill_with_zeros, is_zero, single_scale
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.forward_backward_step import TrainWork
+from fsmtrain.user_warnings import warn
 
 
 class TrainBatch:
@@ -97,6 +98,11 @@ class TrainBatch:
         if not isinstance(splits, (list, tuple)) or not splits:
             raise ModelError(f"tbptt_split_batch returned {splits!r}. It must return a list of splits, at least one.")
         self._signals.splits = len(splits)
+        if len(splits) == 1 and self._counters.batches_begun == 0:
+            warn(
+                f"truncated_bptt_steps={self._split_size}: the first batch has no more time steps than that, so it is not "
+                f"split. Lower the flag to split it, or leave it out."
+            )
         return list(splits)
 
     def _begin_epoch(self) -> SizedBatches | StreamedBatches:

@@ -18,6 +18,7 @@ from fsmtrain.core.checking.patience_and_schedule_checks import nb_schedule_batc
 from fsmtrain.core.checking.row_choices import RowChoices, compare_with_source
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.effects import Effect
+from fsmtrain.core.interval_guards import every_n_steps
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard, never, window_is_full
 from fsmtrain.core.transition_table import Row, Table
@@ -65,7 +66,8 @@ def test_batches_are_tried_with_one_to_three_splits(split_nb: int, is_saved: boo
         ({"check_val_every_n_epoch": 4, "accumulate_grad_batches": {0: 1, 3: 2}}, {}, Guards(), 10 * 10),
         ({"early_stop_callback": True}, {"val": [1]}, Guards(), 3 * 10 * 2),  # and once more, for the earliest end
         ({}, {}, Guards(save=every_n_batches(3)), 3 * 10),
-        ({}, {}, Guards(save=after_batches(3)), 1000 * 10),
+        ({}, {}, Guards(save=after_batches(3)), 3 * 10),  # it changes its answer once
+        ({}, {}, Guards(save=every_n_steps(3)), 1000 * 10),
     ],
 )
 def test_how_many_batches_are_gone_through_for_a_plan(
