@@ -281,7 +281,11 @@ def test_the_table_never_depends_on_a_user_guard_s_source(monkeypatch: pytest.Mo
             "it waits for all 3 epochs",
         ),
         ({"check_val_every_n_epoch": 4}, "check_val_every_n_epoch=4", "no validation takes place: the run has 3 epochs"),
-        ({"early_stop_callback": True, "val": []}, "early_stop_callback", "will never act: there is nothing to validate"),
+        (
+            {"early_stop_callback": True, "val": []},
+            "early_stop_callback",
+            "will never act: there is nothing to validate, so its metric 'val_loss' is missing",
+        ),
         ({"early_stop_callback": True, "val_percent_check": 0}, "early_stop_callback", "will never act"),
     ],
     ids=["patience", "last check", "min_nb_epochs", "check_val_every_n_epoch", "no loader", "switched off"],

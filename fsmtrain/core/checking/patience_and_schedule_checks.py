@@ -180,15 +180,17 @@ def missing_metric_findings(loop: LoopSpec) -> Iterator[Finding]:
     """Yield a finding for early stopping and for each scheduler that needs a metric, if there is nothing to validate."""
     if loop.limits.epochs == 0 or _can_validate(loop):
         return
-    waiting = ["early_stop_callback"] if loop.options.early_stopping is not None else []
-    waiting += [f"scheduler {index}" for index, schedule in enumerate(loop.sizes.schedulers) if schedule.needs_validation]
-    for about in waiting:
-        way_out = "" if "scheduler" in about else " To stop by a metric of training, call self.trainer.stop() in on_epoch_end."
-        yield warning(
-            about,
-            f"it will never act: there is nothing to validate, so its metric is missing. It needs a val loader, a "
-            f"validation_step and val_percent_check > 0.{way_out}",
-        )
+    text = (
+        "it will never act: there is nothing to validate, so its metric{name} is missing. It needs a val loader, a "
+        "validation_step and val_percent_check > 0."
+    )
+    rule = loop.options.early_stopping
+    if rule is not None:
+        way_out = " To stop by a metric of training, call self.trainer.stop() in on_epoch_end."
+        yield warning("early_stop_callback", text.format(name=f" {rule.monitor!r}") + way_out)
+    for index, schedule in enumerate(loop.sizes.schedulers):
+        if schedule.needs_validation:
+            yield warning(f"scheduler {index}", text.format(name=""))
 
 
 def _can_validate(loop: LoopSpec) -> bool:
