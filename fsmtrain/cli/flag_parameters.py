@@ -19,9 +19,12 @@ import attrs
 from cyclopts import App, Group, Parameter
 from docstring_parser import parse
 
+from fsmtrain.cli.config_file import CHECKPOINT, PYTHON_ONLY, ConfigFile, flag_value
 from fsmtrain.cli.parse_values import allows_mapping, is_path, union_members, value_parser
+from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import UsageError
 from fsmtrain.flags.metadata import HelpGroup, flag_info
+from fsmtrain.flags.unknown_flags import no_such_flag
 from fsmtrain.options import Options
 
 R = TypeVar("R")
@@ -30,8 +33,6 @@ INPUT, SAVING = Group("Input and output", sort_key=0), Group("Saving and resumin
 _GROUPS = {group: Group(group.value, sort_key=2 + place) for place, group in enumerate(HelpGroup)}
 
 Switch = Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)]
-
-PYTHON_ONLY = frozenset({"logger"})  # flags whose values are objects, which cannot be typed
 
 PART_SEPARATOR = "__"  # in the name of a Python parameter, in place of the dot in --early_stop_callback.patience
 
@@ -56,7 +57,12 @@ def with_flags(command: Callable[..., R]) -> Callable[..., R]:
     @functools.wraps(command)
     def run(*args: Any, **arguments: Any) -> R:
         typed = {parameter.name: arguments.pop(parameter.name) for parameter in added if parameter.name in arguments}
-        flags = _join_parts(typed, {**typing.get_type_hints(Options), **types})
+        all_hints = {**typing.get_type_hints(Options), CHECKPOINT: ModelCheckpoint | bool | None, **types}
+        config: ConfigFile | None = arguments.get("config")
+        flags = _join_parts(_below(_flags_of(config, all_hints), typed) if config else typed, all_hints)
+        if config and CHECKPOINT not in with_parts:
+            rule = flags.pop(CHECKPOINT, None)
+            arguments["config"] = attrs.evolve(config, checkpoint=ModelCheckpoint() if rule is True else rule or None)
         return command(*args, flags=flags, **{name: flags.pop(name) for name in with_parts if name in flags}, **arguments)
 
     own = [p.replace(annotation=hints[name]) for name, p in signature.parameters.items() if name not in ("flags", *with_parts)]
@@ -140,6 +146,36 @@ def _metavar(hint: Any) -> str:
 
 def _format_switch(default: object) -> str:
     return "on" if default else "off"
+
+
+def _flags_of(config: ConfigFile, hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags of a file as if they had been typed: each part of a flag by itself."""
+    flags: dict[str, Any] = {}
+    for name, value in config.flags.items():
+        parts = _part_classes(hints[name])
+        if parts and isinstance(value, Mapping):
+            part_hints = {field.name: typing.get_type_hints(parts[0])[field.name] for field in attrs.fields(parts[0])}
+            flags |= {} if value else {name: True}
+            for part, item in value.items():
+                if part not in part_hints:
+                    message = no_such_flag(f"{part}", item, set(part_hints))
+                    raise UsageError(f"--config {config.path}: {name}: {message}")
+                flags[f"{name}{PART_SEPARATOR}{part}"] = flag_value(part_hints[part], item)
+        else:
+            flags[name] = flag_value(hints[name], value)
+    return flags
+
+
+def _below(flags: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags of a file with those that were typed in their place, also where one is switched off."""
+    below = dict(flags)
+    for name, value in typed.items():
+        whole = name.split(PART_SEPARATOR)[0]
+        if name != whole:
+            below.pop(whole, None)
+        elif not value:
+            below = {other: item for other, item in below.items() if not other.startswith(whole + PART_SEPARATOR)}
+    return {**below, **typed}
 
 
 def _join_parts(typed: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:

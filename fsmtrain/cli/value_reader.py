@@ -22,7 +22,7 @@ _OPENING = {"]": "[", "}": "{"}
 _INT = re.compile(r"[+-]?(0|[1-9][0-9]*|[1-9][0-9]{0,2}(_[0-9]{3})+|0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+)")
 _FLOAT = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(inf|infinity|nan)", re.IGNORECASE)
-_BEGINS_LIKE_A_NUMBER = re.compile(r"[-+\u2212\u2013]?\.?\d")  # the minus and the dash of printed text included
+_BEGINS_LIKE_A_NUMBER = re.compile(r"[-+\u2212\u2013\s]*\.?\d")  # the minus and the dash of printed text included
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'', re.DOTALL)
 
 

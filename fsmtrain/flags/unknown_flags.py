@@ -110,14 +110,15 @@ def explain_unknown_flags(cls: C) -> C:
     def __init__(self: object, *args: Any, **flags: Any) -> None:
         for name in flags:
             if name not in known:
-                raise OptionsError(_no_such_flag(name, flags[name], known))
+                raise OptionsError(no_such_flag(name, flags[name], known))
         plain(self, *args, **flags)
 
     setattr(cls, "__init__", __init__)  # noqa: B010 - a type checker refuses an assignment by name
     return cls
 
 
-def _no_such_flag(name: str, value: object, known: set[str]) -> str:
+def no_such_flag(name: str, value: object, known: set[str]) -> str:
+    """Return the message for a name that is no flag: its name here, or the similar one."""
     if name == "max_steps":
         return (
             f"{name}={value!r}: there is no such flag. To stop after {value} steps pass a guard and allow a stop in "

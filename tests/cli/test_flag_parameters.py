@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from fsmtrain import EarlyStopping, ModelCheckpoint, Options
 from fsmtrain.cli import flag_parameters
 from fsmtrain.cli.app import app
-from fsmtrain.cli.flag_parameters import PART_SEPARATOR, PYTHON_ONLY, parse_flags, with_flags
+from fsmtrain.cli.config_file import PYTHON_ONLY
+from fsmtrain.cli.flag_parameters import PART_SEPARATOR, parse_flags, with_flags
 from fsmtrain.flags.metadata import HelpGroup, OnResume, flag
 from fsmtrain.flags.unknown_flags import OTHER_NAMES
 from tests.cli.conftest import Run

@@ -40,6 +40,7 @@ def test_in_quotes_anything_is_a_text(text: str) -> None:
 
 
 @given(typed | st.text())
+@example("- 0")
 @example("1_0")
 @example("2024_01_02")
 @example("0x1F")

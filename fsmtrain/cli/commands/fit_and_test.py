@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from fsmtrain.cli.config_file import ConfigOption, RecordConfig, hparams_of
 from fsmtrain.cli.flag_parameters import INPUT, SAVING, Switch, with_flags
 from fsmtrain.cli.import_target import build_target, import_guards
-from fsmtrain.cli.parse_values import parse_hparams
 from fsmtrain.cli.run_machine import build_model_with_weights, print_outcome, run_machine
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import ResumeError, UsageError
@@ -31,6 +31,7 @@ def fit(
     target: Target,
     /,
     *,
+    config: ConfigOption = None,
     hparams: HParamsArguments = None,
     guards: Annotated[str | None, Parameter(group=INPUT, metavar="MODULE:NAME")] = None,
     weights: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
@@ -57,6 +58,8 @@ def fit(
 
         fsmtrain fit package.models:Model --hparams lr=0.1,hidden=32 --save weights.pt
 
+        fsmtrain fit train.py:Model --config run.yaml --max_nb_epochs 3
+
     Args:
         target: The model: a class, or a function that returns a module, as in train.py:Model or package.models:Model.
         hparams: Hyperparameters to build the model with, as in lr=0.1,hidden=32. They are passed as one argument if it has a
@@ -80,13 +83,14 @@ def fit(
     options = Options(**flags)
     if save is not None and save.is_dir():
         raise UsageError(f"--save {save}: is a folder. Pass the path of a file.")
-    own_guards = import_guards(guards)
+    own_guards = import_guards(guards or (config.guards if config else None))
     if options.seed is not None:
         seed_all(options.seed)  # for the model's initial weights; the run sets the seed again when it begins
-    typed = parse_hparams(hparams) if hparams else None
+    typed = hparams_of(config, hparams)
     model = build_target(target, typed) if weights is None else build_model_with_weights(target, weights, typed)
     rule = ModelCheckpoint() if checkpoint is True else checkpoint
-    machine = Machine(options, model, Loaders(test=None if test else ()), guards=own_guards, callbacks=[rule] if rule else [])
+    callbacks = [*([rule] if rule else []), *([RecordConfig(config)] if config else [])]
+    machine = Machine(options, model, Loaders(test=None if test else ()), guards=own_guards, callbacks=callbacks)
     if resume or resume_from is not None:
         try:
             machine.resume_from("auto" if resume_from is None else resume_from, strict=resume_strict)
@@ -109,6 +113,7 @@ def evaluate(
     /,
     *,
     weights: Annotated[Path, Parameter(group=INPUT, metavar="PATH")],
+    config: ConfigOption = None,
     hparams: HParamsArguments = None,
     json: Switch = False,
     flags: Mapping[str, Any],
@@ -126,5 +131,5 @@ def evaluate(
         json: Print the result as JSON.
     """
     options = Options(**flags)
-    model = build_model_with_weights(target, weights, parse_hparams(hparams) if hparams else None)
+    model = build_model_with_weights(target, weights, hparams_of(config, hparams))
     return print_outcome(run_machine(Machine(options, model, Loaders(), runs="test")), as_json=json, quiet=options.quiet)

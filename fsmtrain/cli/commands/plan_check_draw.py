@@ -11,9 +11,10 @@ from typing import Annotated, Any
 from attrs import evolve, field, frozen
 from cyclopts import Parameter
 
+from fsmtrain.cli.config_file import ConfigFile, ConfigOption, hparams_of
 from fsmtrain.cli.flag_parameters import INPUT, Switch, parse_flags, with_flags
 from fsmtrain.cli.import_target import build_target, import_guards
-from fsmtrain.cli.parse_values import parse_hparams, parse_sizes
+from fsmtrain.cli.parse_values import parse_sizes
 from fsmtrain.core.checking.check import quick_findings
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.errors import UsageError
@@ -50,13 +51,15 @@ class LoopArguments:
     guards: Annotated[str | None, Parameter(metavar="MODULE:NAME")] = None
     hparams: Annotated[list[str], Parameter(metavar="NAME=VALUE", negative=(), show_default=False)] = field(factory=list)
 
-    def loop(self, target: str | None, flags: Mapping[str, Any]) -> Loop:
+    def loop(self, target: str | None, flags: Mapping[str, Any], config: ConfigFile | None) -> Loop:
         """Build the loop from these arguments, the flags, and the loaders of the model if there is one.
 
         Raises:
             FsmtrainError: The number of train batches is not known, or the arguments make no loop.
         """
-        options, guards = Options(**flags), import_guards(self.guards)
+        options, guards = Options(**flags), import_guards(self.guards or (config.guards if config else None))
+        if config is not None and config.checkpoint is not None:
+            guards = evolve(guards, save=config.checkpoint.guard(guards))
         if target is None:
             if self.train is None:
                 raise UsageError(
@@ -66,7 +69,7 @@ class LoopArguments:
             if self.hparams:
                 raise UsageError("--hparams: there is no MODULE:CLASS to build with them. Pass one, or leave --hparams out.")
             return Loop(options, self._replace_typed(Sizes()), guards=guards, has_model=True)
-        model = build_target(target, parse_hparams(self.hparams) if self.hparams else None)
+        model = build_target(target, hparams_of(config, self.hparams))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             loop = build(options, model, guards=guards).loop
@@ -97,6 +100,7 @@ def plan(
     /,
     *,
     arguments: Arguments = LoopArguments(),
+    config: ConfigOption = None,
     against: Annotated[str | None, Parameter(group=INPUT, metavar="FLAGS", allow_leading_hyphen=True)] = None,
     json: Switch = False,
     flags: Mapping[str, Any],
@@ -121,7 +125,7 @@ def plan(
     """
     if against is not None and json:
         raise UsageError("--against and --json: differences can only be printed as text. Leave --json out.")
-    loop = arguments.loop(target, flags)
+    loop = arguments.loop(target, flags, config)
     if against is None:
         print(loop.plan().to_json() if json else loop.plan())
         return 0
@@ -140,6 +144,7 @@ def check(
     /,
     *,
     arguments: Arguments = LoopArguments(),
+    config: ConfigOption = None,
     strict: Switch = False,
     json: Switch = False,
     flags: Mapping[str, Any],
@@ -159,7 +164,7 @@ def check(
         strict: Exit with 1 for warnings, too.
         json: Print JSON.
     """
-    report = arguments.loop(target, flags).check()
+    report = arguments.loop(target, flags, config).check()
     if not flags.get("quiet", False):
         print(report.to_json() if json else report)
     return int(bool(report.findings if strict else report.errors))
@@ -172,6 +177,7 @@ def draw(
     /,
     *,
     arguments: Arguments = LoopArguments(),
+    config: ConfigOption = None,
     flags: Mapping[str, Any],
 ) -> int:
     """Draw the state diagram of a run to a file, with the run's own numbers on its edges.
@@ -187,7 +193,7 @@ def draw(
             Mermaid, .dot for Graphviz.
         target: A model with loaders: train.py:Model, or package.models:Model.
     """
-    loop = arguments.loop(target, flags)
+    loop = arguments.loop(target, flags, config)
     try:
         loop.draw(path)
     except OSError as error:

@@ -1,0 +1,193 @@
+"""``--config FILE``: flags and hyperparameters in a YAML or TOML file, with the values and the errors of the command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any
+
+from attrs import Factory, define, field, fields, frozen
+from cyclopts import Group, Parameter
+
+from fsmtrain.cli.parse_values import allows_mapping, is_none, parse_hparams, union_members
+from fsmtrain.cli.value_reader import quoted, read_word
+from fsmtrain.core.model_checkpoint import ModelCheckpoint
+from fsmtrain.errors import MissingExtraError, ModelError, UsageError
+from fsmtrain.flags.unknown_flags import no_such_flag
+from fsmtrain.options import Options
+from fsmtrain.replace_file import replace_file
+from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict
+
+CHECKPOINT, GUARDS, HPARAMS = "checkpoint", "guards", "hparams"  # keys beside the flags
+PYTHON_ONLY = frozenset({"logger"})  # flags whose values are objects, which cannot be typed
+
+_FLAGS = {f.name for f in fields(Options)} - PYTHON_ONLY
+
+
+@frozen
+class ConfigFile:
+    """What a file says.
+
+    Attributes:
+        path: The file.
+        text: Its text, to be kept beside the run.
+        flags: Values by flag, those of ``checkpoint`` included; a dict for a flag with parts.
+        hparams: The hyperparameters.
+        guards: ``MODULE:NAME``; None if there is none.
+        checkpoint: When to save, for commands that have no flag for it; None if the run does not.
+    """
+
+    path: Path
+    text: str = field(repr=False)
+    flags: Mapping[str, Any]
+    hparams: Mapping[str, Any]
+    guards: str | None
+    checkpoint: ModelCheckpoint | None = None
+
+
+@define
+class RecordConfig:
+    """A callback that copies the file into the run's folder, once that is there."""
+
+    config: ConfigFile
+    _is_written: bool = False
+    _file: str = Factory(lambda self: f"config{self.config.path.suffix}", takes_self=True)
+
+    def on_epoch_start(self, machine: Any) -> None:
+        self._write(machine.run_dir)
+
+    def on_run_end(self, machine: Any) -> None:
+        self._write(machine.run_dir)
+
+    def _write(self, folder: Path | None) -> None:
+        if folder is not None and not self._is_written:
+            with suppress(OSError):  # recording has failed, and has warned
+                replace_file(folder / self._file, self.config.text.encode())
+            self._is_written = True
+
+
+def read_config(path: str | os.PathLike[str]) -> ConfigFile:
+    """Read a file of flags and hyperparameters.
+
+    Raises:
+        UsageError: It cannot be read, or has a key twice.
+        OptionsError: A key is no flag; the message has the similar one.
+        MissingExtraError: It is YAML, and the package that reads it is not installed.
+    """
+    path = Path(path)
+    load = _LOADERS.get(path.suffix.lower())
+    if load is None:
+        raise UsageError(f"--config {path}: must be a YAML or TOML file, so its name must end in {', '.join(_LOADERS)}.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path}: {getattr(error, 'strerror', None) or error}.") from error
+    content = load(text, path) or {}
+    if not isinstance(content, Mapping):
+        raise UsageError(f"--config {path}: must be a mapping from flags to values, as in max_nb_epochs: 20.")
+    known = _FLAGS | {CHECKPOINT, GUARDS, HPARAMS}
+    settings: dict[str, Any] = {}
+    for key, value in content.items():
+        name, _, part = str(key).replace("-", "_").partition(".")
+        if name not in known:
+            raise UsageError(f"--config {path}: {no_such_flag(str(key), value, known)}")
+        if part and isinstance(settings.setdefault(name, {}), dict):
+            settings[name][part] = value
+        elif name in settings:
+            raise UsageError(f"--config {path}: {name} occurs twice.")
+        else:
+            settings[name] = value
+    hparams, guards = settings.pop(HPARAMS, None), settings.pop(GUARDS, None)
+    if not isinstance(settings.get(CHECKPOINT), (Mapping, bool, NoneType)):
+        raise UsageError(f"--config {path}: {CHECKPOINT}={settings[CHECKPOINT]!r}: must be true, false or a mapping.")
+    if not isinstance(guards, (str, NoneType)):
+        raise UsageError(f"--config {path}: guards={guards!r}: must be MODULE:NAME.")
+    if not isinstance(hparams, (Mapping, NoneType)):
+        raise UsageError(f"--config {path}: hparams={hparams!r}: must be a mapping from names to values.")
+    try:
+        return ConfigFile(path, text, settings, hparams_to_dict(hparams), guards)
+    except ModelError as error:
+        raise UsageError(f"--config {path}: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"--config {path}: hparams: a value contains itself.") from error
+
+
+def hparams_of(config: ConfigFile | None, typed: Sequence[str] | None) -> HParams | None:
+    """Return the hyperparameters of the file and those that were typed, which win; None if there are none."""
+    hparams = {**(config.hparams if config else {}), **vars(parse_hparams(typed or ()))}
+    return HParams(**hparams) if hparams else None
+
+
+def flag_value(hint: Any, value: Any) -> Any:
+    """Return a flag's value from a file: keys of a dict as ints and ``"none"`` as None, since TOML has neither."""
+    if isinstance(value, str) and NoneType in union_members(hint) and is_none(value):
+        return None
+    if isinstance(value, Mapping) and allows_mapping(hint):
+        return {read_word(key) if isinstance(key, str) else key: item for key, item in value.items()}
+    return value
+
+
+def _load_toml(text: str, path: Path) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config {path}: {error}.") from error
+
+
+def _load_yaml(text: str, path: Path) -> Any:
+    """Load YAML whose plain values are read as typed ones are, so that ``1e-3`` is a number, and ``no`` an error."""
+    try:
+        import yaml
+    except ImportError:
+        raise MissingExtraError(
+            f"--config {path}: reading YAML needs a package: pip install 'fsmtrain[yaml]'. A TOML file needs none."
+        ) from None
+
+    resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile("<<"))]}  # of plain values: none but that of merge keys
+    loader_class: Any = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
+
+    def scalar(loader: Any, node: Any) -> Any:
+        if node.style is not None:
+            return node.value
+        try:
+            return None if node.value in ("", "~") else read_word(node.value)
+        except UsageError as error:
+            line = node.start_mark.line + 1
+            raise UsageError(f"--config {path}, line {line}: {error} A text needs quotes: {quoted(node.value)}.") from error
+
+    def mapping(loader: Any, node: Any) -> Any:
+        keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.value != "<<"]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise UsageError(f"--config {path}, line {node.value[index][0].start_mark.line + 1}: {key} occurs twice.")
+        items: dict[Any, Any] = {}
+        yield items
+        items.update(loader.construct_mapping(node, deep=True))
+
+    loader_class.add_constructor("tag:yaml.org,2002:str", scalar)
+    loader_class.add_constructor("tag:yaml.org,2002:map", mapping)
+    try:
+        return yaml.load(text, loader_class)  # a subclass of the safe one
+    except yaml.YAMLError as error:
+        raise UsageError(f"--config {path}: {error}") from error
+
+
+_LOADERS: dict[str, Callable[[str, Path], Any]] = {".yaml": _load_yaml, ".yml": _load_yaml, ".toml": _load_toml}
+
+ConfigOption = Annotated[
+    ConfigFile | None,
+    Parameter(
+        name="--config",
+        group=Group("Input and output", sort_key=0),
+        metavar="FILE",
+        converter=lambda _, tokens: read_config(tokens[0].value),
+        n_tokens=1,
+        negative=(),
+        help="A YAML or TOML file of flags, of hparams, of guards, and of checkpoint. What is typed wins.",
+    ),
+]
