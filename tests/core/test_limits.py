@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from fractions import Fraction
@@ -221,6 +222,27 @@ def test_the_limits_are_those_of_the_reference(configuration: tuple[Options, Siz
     if None not in sizes.test:
         assert found.test_batches == sum(batches_used(options, options.test_percent_check, sizes.test, TRUE_LENGTHS))
         assert found.tests == (found.test_batches > 0)
+
+
+def test_the_window_of_each_epoch_is_that_of_a_schedule_written_out() -> None:
+    """Every dict of up to three first epochs below 5, each with K of 1 to 3, against a list with one K for each epoch."""
+    for firsts in itertools.chain.from_iterable(itertools.combinations(range(5), n) for n in (1, 2, 3)):
+        for lengths in itertools.product((1, 2, 3), repeat=len(firsts)):
+            written_out = [1] * 7
+            for first, length in zip(firsts, lengths, strict=True):
+                written_out[first:] = [length] * (7 - first)
+            for order in (1, -1):
+                given = dict(list(zip(firsts, lengths, strict=True))[::order])
+                assert [limits(accumulate_grad_batches=given).window_of(epoch) for epoch in range(7)] == written_out
+
+
+@given(st.integers(1, 300), st.integers(1, 100), st.integers(1, 7))
+def test_the_batches_between_validations_are_those_of_the_reference(train: int, hundredths: int, every: int) -> None:
+    """In whole hundredths, so that no fraction is rounded on the way."""
+    found = limits(train, val=[1], val_check_interval=hundredths / 100, check_val_every_n_epoch=every)
+    assert (found.val_check_batches, found.val_check_epochs) == (max(1, train * hundredths // 100), every)
+    batches = 1 + train * hundredths // 101
+    assert limits(train, val=[1], val_check_interval=batches).val_check_batches == batches
 
 
 # ---- the errors

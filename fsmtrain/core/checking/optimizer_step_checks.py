@@ -89,7 +89,8 @@ def opaque_hook_findings(loop: LoopSpec) -> Iterator[Finding]:
     if hook is None or not is_opaque(hook) or limits.epochs == 0:
         return
     settings = [f"Guards(step={{{i}: ...}})" for i in sorted(loop.guards.step)]
-    if any(length > 1 for _, length in limits.windows):
+    follows_flag = any(i not in loop.guards.step for i in range(limits.optimizers))
+    if follows_flag and any(length > 1 for _, length in limits.windows):
         settings.insert(0, f"accumulate_grad_batches={loop.options.accumulate_grad_batches}")
     if settings:
         yield warning(

@@ -140,7 +140,7 @@ def test_a_hook_that_depends_on_the_epoch_is_probed_for_a_bounded_number_of_wind
         (
             hands_it_on,
             {"accumulate_grad_batches": 2, "guards": Guards(step={0: every_n_batches(2)})},
-            "with accumulate_grad_batches=2 and Guards(step={0: ...}) the",
+            "with Guards(step={0: ...}) the",
         ),
         (hands_it_on, {"accumulate_grad_batches": {0: 1, 2: 2}}, "with accumulate_grad_batches={0: 1, 2: 2} the"),
         (hands_it_on, {}, None),
