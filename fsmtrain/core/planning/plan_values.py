@@ -217,6 +217,8 @@ class Plan:
                 splits = plural(self.loop.splits, "split")
                 way_out = "" if self.loop.splits > 1 else ". Pass yours, as in plan(splits=5)"
                 yield "truncated_bptt_steps", f"this plan assumes {splits} in each batch; a batch may have any number{way_out}"
+            if self.loop.limits.may_return_none:
+                yield "training_step", "may return None, as far as its source shows; this plan assumes that it never does"
             if self.loop.hook_is_opaque:
                 yield "optimizer_step", "the model's own cannot be read: this plan assumes that each call makes one step"
             assumption = "if a guard counts steps, this plan assumes that none is skipped"

@@ -94,9 +94,6 @@ def saved_is_false(counters: Counters) -> bool:
 
 # Other claims need these, so they are proved first.
 FIRST_FACTS: tuple[Claim, ...] = (
-    Claim("without an optimizer_step of the model's own, a visit to step is one step",
-          only_an_own_step_makes_another_number_of_steps),
-    Claim("without an optimizer_step of the model's own, steps_made is 1", without_an_own_step_steps_made_is_1),
     Claim("with one optimizer, optimizer_i is 0", one_optimizer_is_number_0),
     Claim("without a train stream, stream_ended is false", only_a_stream_signals_its_end),
     Claim("without accumulation, window_length is 1", without_accumulation_window_length_is_1, built_in="step"),
@@ -111,6 +108,9 @@ LAST_FACTS: tuple[Claim, ...] = (
           built_in="stop"),
     Claim("if training_step never returns None, loss_is_none is false", only_a_step_that_may_return_none_has_no_loss),
     Claim("if nothing skips steps, step_skipped is false", only_a_scaler_or_policy_skips_steps),
+    Claim("without an optimizer_step of the model's own, a visit to step is one step",
+          only_an_own_step_makes_another_number_of_steps),
+    Claim("without an optimizer_step of the model's own, steps_made is 1", without_an_own_step_steps_made_is_1),
     Claim("if nothing rolls back, nonfinite is false", only_a_rollback_policy_rolls_back),
     Claim("without accumulation, gathered is 0 in train_batch", without_accumulation_gathered_is_0, at=State.TRAIN_BATCH,
           built_in="step"),

@@ -176,6 +176,8 @@ def test_a_plan_under_truncated_bptt_says_which_number_of_splits_it_assumes_and_
     text = str(plan(Options(max_nb_epochs=1, truncated_bptt_steps=5), train=9, splits=3))
     assert "assumes 3 splits in each batch; a batch may have any number" in text
     assert "splits" not in str(plan(Options(max_nb_epochs=1), train=9))
+    assert "None" not in str(plan(Options(max_nb_epochs=1), train=9))
+    assert "assumes that it never does" in str(plan(Options(max_nb_epochs=1), train=9, may_return_none=True))
     unknown = str(plan(Options(max_nb_epochs=1, truncated_bptt_steps=5), train=9))
     assert "9 steps times the splits of each batch" in unknown
     assert "plan(splits=5)" in unknown
