@@ -95,7 +95,7 @@ def read_config(path: str | os.PathLike[str]) -> ConfigFile:
     for key, value in content.items():
         name, _, part = str(key).replace("-", "_").partition(".")
         if name not in known:
-            raise UsageError(f"--config {path}: {no_such_flag(str(key), value, known)}")
+            raise UsageError(f"--config {path}: {no_such_flag(name, value, known)} Hyperparameters belong under hparams.")
         if part and isinstance(settings.setdefault(name, {}), dict):
             settings[name][part] = value
         elif name in settings:

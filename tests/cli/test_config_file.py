@@ -134,6 +134,9 @@ def test_a_run_is_that_of_the_file_and_the_file_is_in_its_folder(run: Run, folde
     [
         ("toml", "max_epochs = 3", "max_epochs=3: there is no such flag. Its name here is max_nb_epochs"),
         ("toml", "max_nb_epoch = 3", "Did you mean max_nb_epochs?"),
+        ("toml", "max-epochs = 3", "Its name here is max_nb_epochs"),
+        ("toml", "learning_rate = 0.1", "learning_rate=0.1: there is no such flag. The flags are"),
+        ("toml", "learning_rate = 0.1", "Hyperparameters belong under hparams"),
         ("toml", "hparam = {lr = 1}", "Did you mean hparams?"),
         (
             "toml",
