@@ -25,9 +25,9 @@ _VALIDATION = flag(HelpGroup.VALIDATION, OnResume.REFUSE)
 _STOPPING = flag(HelpGroup.STOPPING, OnResume.WARN)
 _DATA = flag(HelpGroup.DATA, OnResume.REFUSE)
 _NONFINITE = flag(HelpGroup.TRAINING, OnResume.WARN)
-_DEVICE = flag(HelpGroup.RUNNING, OnResume.WARN)
-_NUMERICS = flag(HelpGroup.RUNNING, OnResume.REFUSE)
-_DISPLAY = flag(HelpGroup.RUNNING, OnResume.DISPLAY_ONLY)
+_DEVICE = flag(HelpGroup.RUNNING, OnResume.WARN, acts_in_test=True)
+_NUMERICS = flag(HelpGroup.RUNNING, OnResume.REFUSE, acts_in_test=True)
+_DISPLAY = flag(HelpGroup.RUNNING, OnResume.DISPLAY_ONLY, acts_in_test=True)
 _RECORDING = flag(HelpGroup.RUNNING, OnResume.IGNORE)
 
 
@@ -86,9 +86,11 @@ class Options:
     train_percent_check: float = field(default=1.0, validator=valid.percentage("("), metadata=_DATA)
     val_percent_check: float = field(default=1.0, validator=valid.percentage("["), metadata=_DATA)
     test_percent_check: float = field(
-        default=1.0, validator=valid.percentage("["), metadata=flag(HelpGroup.DATA, OnResume.WARN)
+        default=1.0, validator=valid.percentage("["), metadata=flag(HelpGroup.DATA, OnResume.WARN, acts_in_test=True)
     )
-    overfit_pct: float = field(default=0.0, validator=valid.percentage("["), metadata=_DATA)
+    overfit_pct: float = field(
+        default=0.0, validator=valid.percentage("["), metadata=flag(HelpGroup.DATA, OnResume.REFUSE, acts_in_test=True)
+    )
     check_val_every_n_epoch: int = field(default=1, validator=valid.integer(1, 2, "epochs"), metadata=_VALIDATION)
     val_check_interval: float = field(default=0.95, validator=valid.validation_interval, metadata=_VALIDATION)
     nb_sanity_val_steps: int = field(

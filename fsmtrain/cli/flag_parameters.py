@@ -37,11 +37,15 @@ Switch = Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)
 PART_SEPARATOR = "__"  # in the name of a Python parameter, in place of the dot in --early_stop_callback.patience
 
 
-def with_flags(command: Callable[..., R]) -> Callable[..., R]:
+def with_flags(command: Callable[..., R], *, only_tests: bool = False) -> Callable[..., R]:
     """Decorate a command: replace its parameter `flags` by a parameter for each flag of `Options`.
 
     As `flags` the command gets those that were typed, and no others, by their names in `Options`. Other parameters of the
     command whose class has fields, such as a `ModelCheckpoint`, get a parameter for each field, too.
+
+    Args:
+        command: The command.
+        only_tests: Whether it only tests. Its help then lists the flags that change a test; it accepts the others all the same.
     """
     signature = inspect.signature(command)
     hints = typing.get_type_hints(command, include_extras=True)
@@ -52,7 +56,7 @@ def with_flags(command: Callable[..., R]) -> Callable[..., R]:
         _parameters_for(name, types[name], signature.parameters[name].default, texts.get(name, ""), SAVING)
         for name in with_parts
     )
-    added = [*itertools.chain(*parts), *_parameters_of(Options)]
+    added = [*itertools.chain(*parts), *_parameters_of(Options, only_tests=only_tests)]
 
     @functools.wraps(command)
     def run(*args: Any, **arguments: Any) -> R:
@@ -83,22 +87,29 @@ def parse_flags(tokens: Sequence[str]) -> Mapping[str, Any]:
     return flags
 
 
-def _parameters_of(cls: type[Any], prefix: str = "", group: Group | None = None) -> Iterator[inspect.Parameter]:
+def _parameters_of(
+    cls: type[Any], prefix: str = "", group: Group | None = None, *, listed: bool = True, only_tests: bool = False
+) -> Iterator[inspect.Parameter]:
     """Yield the parameters for the fields of an attrs class, in `group` or in the group of each flag."""
     hints, texts = typing.get_type_hints(cls), _argument_texts(cls)
     for field in attrs.fields(cls):
         if field.name not in PYTHON_ONLY:
             place = group or _GROUPS[flag_info(field).group]
-            yield from _parameters_for(prefix + field.name, hints[field.name], field.default, texts.get(field.name, ""), place)
+            shown = listed and (not only_tests or flag_info(field).acts_in_test)
+            text = texts.get(field.name, "")
+            yield from _parameters_for(prefix + field.name, hints[field.name], field.default, text, place, listed=shown)
 
 
-def _parameters_for(name: str, hint: Any, default: object, text: str, group: Group) -> Iterator[inspect.Parameter]:
+def _parameters_for(
+    name: str, hint: Any, default: object, text: str, group: Group, *, listed: bool = True
+) -> Iterator[inspect.Parameter]:
     """Yield a flag's parameter, and those of its parts."""
     kind: Any = bool if bool in union_members(hint) else str
-    annotation = Annotated[kind, _cyclopts_parameter(hint, name, default, text, group)]
+    parameter = _cyclopts_parameter(hint, name, default, text, group)
+    annotation = Annotated[kind, parameter if listed else attrs.evolve(parameter, show=False)]
     yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
     for part in _part_classes(hint):
-        yield from _parameters_of(part, f"{name}{PART_SEPARATOR}", group)
+        yield from _parameters_of(part, f"{name}{PART_SEPARATOR}", group, listed=listed)
 
 
 def _part_classes(hint: Any) -> list[Any]:

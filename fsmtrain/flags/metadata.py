@@ -34,11 +34,12 @@ class FlagInfo:
 
     group: HelpGroup
     on_resume: OnResume
+    acts_in_test: bool = False  # whether it changes anything in a run that only tests
 
 
-def flag(group: HelpGroup, on_resume: OnResume) -> dict[str, Any]:
+def flag(group: HelpGroup, on_resume: OnResume, *, acts_in_test: bool = False) -> dict[str, Any]:
     """Return the metadata of a flag's field: ``field(default=..., metadata=flag(...))``."""
-    return {"flag": FlagInfo(group, on_resume)}
+    return {"flag": FlagInfo(group, on_resume, acts_in_test)}
 
 
 def flag_info(field: Attribute[Any]) -> FlagInfo:

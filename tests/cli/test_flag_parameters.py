@@ -18,7 +18,7 @@ from fsmtrain.cli import flag_parameters
 from fsmtrain.cli.app import app
 from fsmtrain.cli.config_file import PYTHON_ONLY
 from fsmtrain.cli.flag_parameters import PART_SEPARATOR, parse_flags, with_flags
-from fsmtrain.flags.metadata import HelpGroup, OnResume, flag
+from fsmtrain.flags.metadata import HelpGroup, OnResume, flag, flag_info
 from fsmtrain.flags.unknown_flags import OTHER_NAMES
 from tests.cli.conftest import Run
 from tests.test_options import FLAGS, LEGAL
@@ -59,6 +59,9 @@ def test_the_name_of_a_metric_stays_a_string_also_if_it_looks_like_a_number(rule
     assert parse_flags(words)["early_stop_callback"] == rule
 
 
+IDLE_IN_TEST = {f.name for f in attrs.fields(Options) if not flag_info(f).acts_in_test}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_has_its_documented_name_and_default_in_every_command(command: str) -> None:
     function = app[command].default_command
@@ -76,8 +79,22 @@ def test_the_help_explains_every_flag(command: str, run: Run, monkeypatch: pytes
     monkeypatch.setenv("COLUMNS", "200")
     shown = run(f"{command} --help")
     assert shown.code == 0
-    for name in set(FLAGS) - PYTHON_ONLY:
+    for name in set(FLAGS) - PYTHON_ONLY - (IDLE_IN_TEST if command == "test" else set()):
         assert re.search(rf"--{name}\b.* \w+ \w+", shown.out), name
+
+
+def test_the_help_of_test_lists_only_flags_that_change_a_test(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are accepted, so that the flags of a fit can be typed again."""
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = run("test --help").out
+    assert not [name for name in IDLE_IN_TEST if re.search(rf"--{name}\b", shown)]
+    assert "--test_percent_check" in shown
+    assert (
+        app["test"]
+        .parse_args(["m.py:M", "--weights", "w", "--max_nb_epochs", "3"], exit_on_error=False)[1]
+        .kwargs["max_nb_epochs"]
+        == "3"
+    )
 
 
 def test_a_flag_that_is_added_to_options_is_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -107,7 +108,7 @@ def fit(
     return print_outcome(outcome, as_json=json, quiet=options.quiet)
 
 
-@with_flags
+@functools.partial(with_flags, only_tests=True)
 def evaluate(
     target: Target,
     /,
@@ -123,6 +124,8 @@ def evaluate(
     For example:
 
         fsmtrain test train.py:Model --weights weights.pt
+
+    The other flags of fit are accepted, too; they change nothing here.
 
     Args:
         target: The model: a class, or a function that returns a module, as in train.py:Model or package.models:Model.
