@@ -79,6 +79,8 @@ class Loop:
     def plan(self) -> Plan:
         """Return the exact schedule of a run of this loop, without running anything.
 
+        A train loader may change its length between epochs; the plan is about the length in the first one.
+
         Raises:
             SizesError: A loader has no length.
 

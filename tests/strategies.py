@@ -88,7 +88,7 @@ class Case:
 
     def dispatcher(self, table: Table, look: Callable[[State, Counters, Signals], None] | None = None) -> Dispatcher:
         """Return a run of a table while the script is played. `look` is called at each visit, before its guards."""
-        player, counters, signals = ScriptPlayer(self), Counters.begin(self.sizes.optimizers), Signals()
+        player, counters, signals = ScriptPlayer(self), Counters.begin(self.sizes.optimizers), self.limits.begin_signals()
 
         def action(state: State) -> Callable[[], None]:
             def act() -> None:

@@ -156,7 +156,7 @@ def as_transitions(
         >>> from fsmtrain.core.sizes import Sizes
         >>> from fsmtrain.options import Options
         >>> loop = Loop(Options(max_nb_epochs=1), Sizes(train=1))
-        >>> machine = as_transitions(Dispatcher(loop.table, loop.limits, Counters.begin(1), Signals(), {}))
+        >>> machine = as_transitions(Dispatcher(loop.table, loop.limits, Counters.begin(1), loop.limits.begin_signals(), {}))
         >>> machine.on_enter_step(lambda event: print("the state", event.state.name, "has been entered"))
         >>> machine.model.run()
         the state step has been entered

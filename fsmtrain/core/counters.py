@@ -36,6 +36,9 @@ class Counters:
     batch_splits: int = 1  # of the current batch
     optimizer_i: int = 0  # whose turn it is
 
+    train_batches: int = 0  # of this epoch, as the loader's length said when it began; 0: a stream
+    val_check_batches: int = 0  # of this epoch: batches from one validation to the next
+
     window_length: int = 1  # K of this epoch: the backwards in a full window
     gathered: int = 0  # backwards in the window of the optimizer whose turn it is, the current one included
     open_windows: int = 0  # optimizers that have gathered gradients and not stepped
@@ -93,7 +96,7 @@ class SignalInfo:
         needs: The flag of `Limits` without which the signal always keeps its default; empty for none.
         lasts: Whether the value stays until an action writes another; if not, it is that of the last visit that can write it.
         counter: The counter that a counted signal becomes; empty for every other signal.
-        tried: The values of a counted signal that the check tries.
+        tried: The values of a counted signal that the check tries; empty: only the one it begins with.
     """
 
     seen_by: SeenBy
@@ -116,6 +119,9 @@ class Signals:
 
     # the fetched batch is its stream's last
     stream_ended: bool = field(default=False, metadata=_signal("one rank", needs="train_is_stream", lasts=False))
+    # of the epoch that begins; guards read the counters
+    train_batches: int = field(default=0, metadata=_signal("every rank", counter="train_batches"))
+    val_check_batches: int = field(default=0, metadata=_signal("every rank", counter="val_check_batches"))
     # of the fetched batch; guards read `Counters.batch_splits`
     splits: int = field(
         default=1, metadata=_signal("one rank", needs="splits_batches", counter="batch_splits", tried=(1, 2, 3))
@@ -138,6 +144,11 @@ class Signals:
     stop_requested: bool = field(default=False, metadata=_signal("one rank"))
     # enough time has passed since the last save
     save_wanted: bool = field(default=False, metadata=_signal("one rank"))
+
+    @classmethod
+    def begin(cls, train_batches: int, val_check_batches: int, splits: int = 1) -> Signals:
+        """Return the signals of a run before its first state, with the lengths that it expects."""
+        return cls(train_batches=train_batches, val_check_batches=val_check_batches, splits=splits)
 
     def copy(self) -> Signals:
         """Return a copy."""

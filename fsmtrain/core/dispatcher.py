@@ -12,7 +12,7 @@ from time import perf_counter_ns
 from attrs import evolve, frozen
 
 from fsmtrain.core.counters import Counters, Signals
-from fsmtrain.core.effects import AnyEffect, CountedEffect, Effect
+from fsmtrain.core.effects import AnyEffect, CountedEffect, Effect, begin_epoch
 from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
@@ -40,10 +40,11 @@ class Case:
 class Node:
     """A state with its action, and its cases in the order in which they are asked."""
 
-    __slots__ = ("action", "cases", "is_final", "nanoseconds", "state", "visits")
+    __slots__ = ("action", "cases", "is_final", "later", "nanoseconds", "state", "visits")
 
     def __init__(self, state: State, action: Action | None, cases: tuple[Case, ...]) -> None:
         self.state, self.action, self.cases, self.is_final = state, action, cases, state.is_final
+        self.later: Node | None = None  # the same after the epoch's first batch, without what happens once an epoch
         self.visits = self.nanoseconds = 0
 
 
@@ -83,6 +84,9 @@ class Dispatcher:
         observer: Observer | None = None,
         state: State = State.START,
     ) -> None:
+        for record in (counters, signals):
+            if record.train_batches == record.val_check_batches == 0:  # until an epoch begins, the limits say what is expected
+                record.train_batches, record.val_check_batches = limits.train_batches, limits.val_check_batches
         self.table, self.limits, self.counters, self.signals, self.actions = table, limits, counters, signals, actions
         self.trace = Trace(table, limits, counters)
         self.observer = observer
@@ -116,6 +120,8 @@ class Dispatcher:
         else:
             self.trace = Trace(self.table, self.limits, self.counters)
         node = self._nodes[state]
+        if node.later is not None and self.counters.batch_nb > 0:
+            node = node.later
         self._node = Node(state, None, node.cases) if work_done else node
 
     def bind(self, effect: AnyEffect) -> Effect:
@@ -126,9 +132,11 @@ class Dispatcher:
         """
         if not isinstance(effect, CountedEffect):
             return effect
-        function, name, signals = effect.function, effect.signal, self.signals
+        function, name, signals, once_an_epoch = effect.function, effect.signal, self.signals, effect.once_an_epoch
 
         def count(limits: Limits, counters: Counters) -> None:
+            if once_an_epoch and counters.batch_nb > 0:
+                return
             value = getattr(signals, name)
             if type(value) is not int or value < 0:
                 raise UsageError(f"signals.{name}={value!r}: it counts, so it must be an int >= 0.")
@@ -150,7 +158,13 @@ class Dispatcher:
     @property
     def times(self) -> dict[State, Timing]:
         """The visits and time of each state so far, in the order of `State`, failed visits included. Others are left out."""
-        return {s: Timing(n.visits, n.nanoseconds / 1e9) for s, n in self._nodes.items() if n.visits or n.nanoseconds}
+        times = {}
+        for state, node in self._nodes.items():
+            same = [node] if node.later is None else [node, node.later]
+            visits, nanoseconds = sum(n.visits for n in same), sum(n.nanoseconds for n in same)
+            if visits or nanoseconds:
+                times[state] = Timing(visits, nanoseconds / 1e9)
+        return times
 
     def advance(self) -> Transition:
         """Make one visit: the state's action, its guards, the effects of the row that holds.
@@ -198,7 +212,7 @@ class Dispatcher:
         self.trace.rows.append(row)
         self._node.visits += 1
         self._node.nanoseconds += nanoseconds
-        self._node = self._nodes[self.table.rows[row].to]
+        self._node = next(case.target for case in self._node.cases if case.row == row)
 
     def record_failure(self, nanoseconds: int) -> None:
         """Record the duration of a visit to the current state that failed."""
@@ -297,6 +311,9 @@ def none_holds(node: Node) -> GuardError:
 def nodes_of(table: Table, actions: Mapping[State, Action], bind: Bind) -> dict[State, Node]:
     """Return the table as a graph: each state with its action, its cases in order, and the nodes that they lead to.
 
+    A state whose effects count once an epoch has a second node, `Node.later`, without them: it is entered from all rows that do
+    not begin an epoch, so that a batch costs nothing for what happens once.
+
     Args:
         table: The table.
         actions: The work of a visit to each state.
@@ -304,12 +321,21 @@ def nodes_of(table: Table, actions: Mapping[State, Action], bind: Bind) -> dict[
     """
     nodes = {}
     for state in table.states:
-        cases = _cases([(index, row) for index, row in enumerate(table) if row.source is state], bind)
-        nodes[state] = Node(state, actions.get(state), cases)
+        rows = [(index, row) for index, row in enumerate(table) if row.source is state]
+        nodes[state] = Node(state, actions.get(state), _cases(rows, bind))
+        later = [(index, evolve(row, then=tuple(e for e in row.then if not _is_once_an_epoch(e)))) for index, row in rows]
+        if later != rows:
+            nodes[state].later = Node(state, actions.get(state), _cases(later, bind))
     for node in nodes.values():
-        for case in node.cases:
-            case.target = nodes[table.rows[case.row].to]
+        for case in (*node.cases, *(node.later.cases if node.later is not None else ())):
+            target = nodes[table.rows[case.row].to]
+            begins_epoch = begin_epoch in table.rows[case.row].then
+            case.target = target if begins_epoch or target.later is None else target.later
     return nodes
+
+
+def _is_once_an_epoch(effect: AnyEffect) -> bool:
+    return isinstance(effect, CountedEffect) and effect.once_an_epoch
 
 
 def _cases(rows: list[tuple[int, Row]], bind: Bind) -> tuple[Case, ...]:

@@ -24,10 +24,12 @@ class CountedEffect:
     Attributes:
         function: The effect itself; it reads no other signal.
         signal: The name of the signal.
+        once_an_epoch: Whether it does nothing but at the epoch's first batch, so that it need not be applied at others.
     """
 
     function: Callable[[Limits, Counters, Signals], None]
     signal: str
+    once_an_epoch: bool = False
 
     @property
     def __name__(self) -> str:
@@ -81,6 +83,20 @@ def begin_epoch(limits: Limits, counters: Counters) -> None:
     if counters.epochs_since_validation == limits.val_check_epochs:
         counters.epochs_since_validation = 0
     counters.epochs_since_validation += 1
+
+
+@partial(CountedEffect, signal="train_batches", once_an_epoch=True)
+def count_train_batches(limits: Limits, counters: Counters, signals: Signals) -> None:
+    """Set the length of the epoch, once its first batch has been fetched."""
+    if counters.batch_nb == 0:
+        counters.train_batches = signals.train_batches
+
+
+@partial(CountedEffect, signal="val_check_batches", once_an_epoch=True)
+def count_val_check_batches(limits: Limits, counters: Counters, signals: Signals) -> None:
+    """Set the epoch's interval between validations, once its first batch has been fetched."""
+    if counters.batch_nb == 0:
+        counters.val_check_batches = signals.val_check_batches
 
 
 @partial(CountedEffect, signal="splits")

@@ -44,7 +44,7 @@ def recent_transitions(trace: Trace, last: int = MAX_NOTED_TRANSITIONS) -> str:
     >>> from fsmtrain.core.sizes import Sizes
     >>> from fsmtrain.options import Options
     >>> loop = Loop(Options(accumulate_grad_batches=2, max_nb_epochs=1), Sizes(train=9))
-    >>> run = Dispatcher(loop.table, loop.limits, Counters.begin(1), Signals(), {})
+    >>> run = Dispatcher(loop.table, loop.limits, Counters.begin(1), loop.limits.begin_signals(), {})
     >>> for _ in range(9):
     ...     taken = run.advance()
     >>> print(recent_transitions(run.trace))

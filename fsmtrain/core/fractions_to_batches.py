@@ -34,9 +34,29 @@ def _percentage(options: Options, flag: str) -> tuple[str, float]:
 def train_batches_of(options: Options, sizes: Sizes) -> int | None:
     """Return the train batches of an epoch; None for a stream."""
     flag, fraction = _percentage(options, "train_percent_check")
-    if sizes.train == 0:
+    return _part(flag, fraction, "train", _not_empty(sizes.train))
+
+
+def _not_empty(train: int | None) -> int | None:
+    if train == 0:
         raise SizesError("train_dataloader: it has no batches. Look at its dataset and at drop_last.")
-    return _part(flag, fraction, "train", sizes.train)
+    return train
+
+
+def epoch_batches(options: Options, length: int, *, validates: bool) -> tuple[int, int]:
+    """Return the train batches of an epoch of a loader of this length, and the batches from one validation to the next.
+
+    An int ``val_check_interval`` that is larger than the epoch stays: the epoch has no validation.
+
+    Raises:
+        SizesError: The epoch has no batch, or the percentage of it rounds to none.
+    """
+    train = _part(*_percentage(options, "train_percent_check"), "train", _not_empty(length))
+    assert train is not None
+    interval = options.val_check_interval
+    if not validates:
+        return train, 0
+    return train, interval if is_integer(interval) else max(1, fraction_of(train, interval))
 
 
 def eval_loader_batches(options: Options, own_flag: str, loaders: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -28,7 +28,7 @@ def visits(
         splits: Splits of each batch, until the caller writes another number to the signals.
         steps_made: How many steps each visit to `step` makes, until the caller writes another number; None is one.
     """
-    counters, signals = Counters.begin(limits.optimizers), Signals(splits=splits)
+    counters, signals = Counters.begin(limits.optimizers), limits.begin_signals(splits)
     run = Dispatcher(table, limits, counters, signals, {})
     while not run.is_finished:
         reset_signals(signals, run.state)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from attrs import frozen
 
 from fsmtrain.core import fractions_to_batches as compute
+from fsmtrain.core.counters import Signals
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import EvalPass
 from fsmtrain.old_names import renamed_attributes
@@ -27,7 +28,7 @@ class Limits:
     fits: bool  # whether the run was asked to train
     epochs: int  # max_nb_epochs; 0 in a run that only tests
     min_epochs: int
-    train_batches: int  # of one epoch; 0: a stream
+    train_batches: int  # of the first epoch, and expected of the others; 0: a stream
     train_is_stream: bool
     validates: bool  # whether any epoch has a validation
     val_batches: int  # of one validation, all loaders together; 0: one of them is a stream
@@ -36,7 +37,7 @@ class Limits:
     tests: bool  # whether the run ends with the test state
     test_batches: int  # all loaders together; 0: one of them is a stream
     evaluates_stream: bool  # whether any val or test loader is a stream
-    val_check_batches: int  # train batches from one validation to the next
+    val_check_batches: int  # train batches from one validation to the next, in the first epoch
     val_check_epochs: int  # epochs from one epoch with validations to the next
     optimizers: int
     splits_batches: bool  # whether truncated BPTT is on
@@ -55,10 +56,11 @@ class Limits:
     def window_of(self, epoch: int) -> int:
         """Return K, the backwards in a full window, for the epoch with this index, from 0.
 
-        >>> from fsmtrain.core.sizes import Sizes
-        >>> limits = resolve(Options(accumulate_grad_batches={2: 4, 5: 1}), Sizes(train=8))
-        >>> [limits.window_of(epoch) for epoch in range(7)]
-        [1, 1, 4, 4, 4, 1, 1]
+                >>> from fsmtrain.core.counters import Signals
+        from fsmtrain.core.sizes import Sizes
+                >>> limits = resolve(Options(accumulate_grad_batches={2: 4, 5: 1}), Sizes(train=8))
+                >>> [limits.window_of(epoch) for epoch in range(7)]
+                [1, 1, 4, 4, 4, 1, 1]
         """
         length = 1
         for first, value in self.windows:
@@ -66,6 +68,10 @@ class Limits:
                 break
             length = value
         return length
+
+    def begin_signals(self, splits: int = 1) -> Signals:
+        """Return the signals of a run before its first state: every epoch is expected to be as long as the first."""
+        return Signals.begin(self.train_batches, self.val_check_batches, splits)
 
     def eval_batches(self, eval_pass: EvalPass) -> int:
         """Return the batches of one such pass over all its loaders together; 0 if one of them is a stream."""

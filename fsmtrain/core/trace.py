@@ -149,7 +149,7 @@ class Trace:
         for i, row in enumerate(rows):
             effects = self.table.rows[rows[i - 1]].then if i else ()
             for effect in effects:
-                if isinstance(effect, CountedEffect):
+                if isinstance(effect, CountedEffect) and not (effect.once_an_epoch and counters.batch_nb > 0):
                     setattr(signals, effect.signal, next(counted))
             apply_effects(effects, self._limits, counters, signals)
             yield row, counters

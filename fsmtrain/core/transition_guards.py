@@ -94,7 +94,7 @@ def validation_interval_is_over(limits: Limits, counters: Counters, signals: Sig
     Source: semantics, "A validation is due".
     """
     return (
-        counters.batches_since_validation == limits.val_check_batches
+        counters.batches_since_validation == counters.val_check_batches
         and counters.epochs_since_validation == limits.val_check_epochs
     )
 
@@ -114,7 +114,7 @@ def another_split_follows(limits: Limits, counters: Counters, signals: Signals) 
 
 def epoch_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether the current batch is the last one of its epoch."""
-    return counters.batch_nb + 1 == limits.train_batches or signals.stream_ended
+    return counters.batch_nb + 1 == counters.train_batches or signals.stream_ended
 
 
 def there_is_a_loss(limits: Limits, counters: Counters, signals: Signals) -> bool:

@@ -128,7 +128,10 @@ def full_table(decide: Decisions) -> Table:
             # without a loss has no backward.
             Row(
                 State.FETCH,
-                then=(do.count_splits, do.begin_batch, do.begin_rounds, do.begin_round, do.first_turn, do.reset_saved),
+                then=(
+                    *(do.count_train_batches, do.count_val_check_batches, do.count_splits),
+                    *(do.begin_batch, do.begin_rounds, do.begin_round, do.first_turn, do.reset_saved),
+                ),
                 to=State.TRAIN_BATCH,
             ),
             *in_order(

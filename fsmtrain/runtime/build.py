@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from torch import nn
 
 from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
-from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.counters import Counters
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.guard_ast.never_none import never_returns_none
 from fsmtrain.core.loop_spec import LoopSpec
@@ -150,7 +150,7 @@ def initial_run_state(components: RunComponents) -> RunState:
     limits, rule = components.spec.limits, components.spec.options.early_stopping
     return RunState(
         counters=Counters.begin(limits.optimizers),
-        signals=Signals(),
+        signals=limits.begin_signals(),
         loaders=LoaderPositions(
             train=make_resumable(components.train_loader, "train_dataloader"),
             val=make_all_resumable(components.val_loaders, "val_dataloader"),

@@ -21,7 +21,7 @@ from fsmtrain.core.transition_table import full_table
 from fsmtrain.errors import UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options
-from fsmtrain.prove.loop_model.effect_ast import Assign, fields_read, read_effect, read_guard
+from fsmtrain.prove.loop_model.effect_ast import Assign, Branch, fields_read, read_effect, read_guard
 
 
 @given(st.integers(1, 4))
@@ -68,7 +68,9 @@ def test_each_counted_signal_is_read_by_one_effect_and_by_no_guard_of_the_table(
     for effect in effects:
         changes = read_effect(effect)
         assert {read.name for read in fields_read(changes) if read.record == "signals"} == {effect.signal}
-        assert [change.target.name for change in changes if isinstance(change, Assign)] == [counted[effect.signal]]
+        assigned = [c for change in changes for c in (change.then if isinstance(change, Branch) else (change,))]
+        assert [change.target.name for change in assigned if isinstance(change, Assign)] == [counted[effect.signal]]
+        assert effect.once_an_epoch == isinstance(changes[0], Branch)  # at later batches it may be left out
     guards = {guard for row in rows for guard in (row.when, *row.unless) if guard is not None}
     read = {read.name for guard in guards for read in fields_in(read_guard(guard)) if read.record == "signals"}
     assert not read & set(counted)
@@ -94,5 +96,5 @@ def test_the_trace_keeps_each_counted_value_while_the_signal_goes_on_changing() 
 
     run = Dispatcher(spec.table, spec.limits, counters, signals, {State.FETCH: fetch})
     run.run()
-    assert run.trace.counted == [2, 1, 3, 2]
+    assert run.trace.counted == [4, 0, 2, 1, 3, 2]  # first the length and interval of the epoch
     assert Counter(t.batch_nb for t in run.trace if t.source is State.TRAIN_BATCH) == {0: 2, 1: 1, 2: 3, 3: 2}

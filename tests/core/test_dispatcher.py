@@ -115,13 +115,13 @@ def test_the_trace_replays_the_positions_of_the_run(go: Callable[[Dispatcher], N
 @settings(max_examples=60, deadline=None)
 def test_the_trace_replays_every_counter(case: Case) -> None:
     """Applying the rows' effects to the counters of the beginning gives those of the end."""
-    begin = Counters.begin(case.sizes.optimizers)
     run = case.dispatcher(case.folded_table)
+    begin = run.counters.copy()
     run.run()
     assume(run.trace.total == len(run.trace))  # a longer run's trace does not go back to its beginning
     for transition in run.trace:
         assert left(transition) == place(transition.source, begin)
-        heard = Signals(splits=nth(case.script.splits, begin.batches_begun))
+        heard = run.limits.begin_signals(splits=nth(case.script.splits, begin.batches_begun))
         apply_effects(run.table.rows[transition.row].then, run.limits, begin, heard)
     assert begin == run.counters
 

@@ -194,7 +194,7 @@ def test_every_configuration_reads_stop_requested() -> None:
 
 def test_effects_that_do_nothing_are_left_out() -> None:
     (fetch,) = PLAIN.table.leaving(State.FETCH)
-    assert fetch.then == (do.begin_batch,)
+    assert fetch.then == (do.count_train_batches, do.count_val_check_batches, do.begin_batch)
     busy = Loop(Options(truncated_bptt_steps=2), Sizes(train=4, optimizers=2), guards=Guards(save=every_n_batches(2)))
     (fetch,) = busy.table.leaving(State.FETCH)
     assert {do.begin_batch, do.begin_rounds, do.first_turn, do.reset_saved} <= set(fetch.then)

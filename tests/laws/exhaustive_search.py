@@ -90,7 +90,7 @@ class Search:
         }
         self.moments: Counter[str] = Counter()  # by the row that holds in them
         self.following: dict[Key, set[Key]] = {}
-        self.signals = Signals()
+        self.signals = self.limits.begin_signals()
 
     def explore(self) -> None:
         """Explore everything from the start on."""

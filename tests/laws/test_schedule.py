@@ -81,7 +81,8 @@ def test_in_each_visited_state_exactly_one_row_holds_and_every_run_ends(case: Ca
 
 def walk(case: Case, table: Table) -> list[State]:
     """Go through a table by its rows alone; returns the states, the final one included."""
-    limits, counters, signals, world = case.limits, Counters.begin(case.sizes.optimizers), Signals(), ScriptPlayer(case)
+    limits, counters, world = case.limits, Counters.begin(case.sizes.optimizers), ScriptPlayer(case)
+    signals = limits.begin_signals()
     states = [State.START]
     while not states[-1].is_final:
         reset_signals(signals, states[-1])

@@ -168,7 +168,8 @@ def check_finding(table: Table) -> str | None:
 
 def trace(table: Table, case: Case) -> tuple[list[tuple[object, ...]], State]:
     """Return the visits of a run that takes the first row that holds, and the state in which it ended."""
-    limits, counters, signals, world = case.limits, Counters.begin(case.sizes.optimizers), Signals(), ScriptPlayer(case)
+    limits, counters, world = case.limits, Counters.begin(case.sizes.optimizers), ScriptPlayer(case)
+    signals = limits.begin_signals()
     state = State.START
     visits: list[tuple[object, ...]] = []
     while not state.is_final and len(visits) < MAX_VISITS:

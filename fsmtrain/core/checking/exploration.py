@@ -111,7 +111,7 @@ class Explorer:
     def explore(self) -> Exploration:
         """Explore everything from the start on."""
         found, waiting = self.found, deque[tuple[int, State, Counters, Signals, Moment | None]]()
-        counters, signals = Counters.begin(self._limits.optimizers), Signals()
+        counters, signals = Counters.begin(self._limits.optimizers), self._limits.begin_signals()
         waiting.append((self._enter(State.START, counters, signals), State.START, counters, signals, None))
         epochs: dict[tuple[object, ...], Counters] = {}
         while waiting:
@@ -154,7 +154,7 @@ class Explorer:
     def _is_past_the_end(self, after: Counters, moment: Moment) -> bool:
         """Return whether the run continues after its last batch or epoch, where no guard that waits for the last one holds."""
         limits = self._limits
-        ended = 0 < limits.train_batches <= after.batch_nb or after.epochs_done > limits.epochs
+        ended = 0 < after.train_batches <= after.batch_nb or after.epochs_done > limits.epochs
         if ended or (0 < self._longest_pass <= after.eval_nb and not limits.evaluates_stream):
             self.found.past_the_end = self.found.past_the_end or moment
             return True
@@ -163,17 +163,17 @@ class Explorer:
     def _visit(self, state: State, counters: Counters, signals: Signals) -> Iterator[Signals]:
         """Yield the signals after a visit, in every combination that its action may write."""
         names = [name for name in state.info.writes if may_change(name, self._limits)]
-        for values in product(*(self._values(name, counters) for name in names)):
+        for values in product(*(self._values(name, counters, signals) for name in names)):
             written = signals.copy()
             for name, value in zip(names, values, strict=True):
                 setattr(written, name, value)
             yield written
 
-    def _values(self, signal: str, counters: Counters) -> tuple[int, ...]:
+    def _values(self, signal: str, counters: Counters, signals: Signals) -> tuple[int, ...]:
         """Return the values that an action may write to a signal."""
         if SIGNALS[signal].counter:
-            return SIGNALS[signal].tried
-        if signal == "loss_is_none" and 0 < self._limits.train_batches - self._longest_window > counters.batch_nb + 1:
+            return SIGNALS[signal].tried or (getattr(signals, signal),)
+        if signal == "loss_is_none" and 0 < counters.train_batches - self._longest_window > counters.batch_nb + 1:
             return (False,)  # windows end anywhere then; only at the end of an epoch does it matter
         is_last = {"stream_ended": counters.batch_nb, "pass_ended": counters.eval_nb}.get(signal, -1) + 1 >= self.longest_stream
         return (True,) if is_last else (False, True)

@@ -117,7 +117,8 @@ def simulate(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool =
         GuardError: A guard cannot be read, and cannot be copied, or draws random numbers.
     """
     loop = with_guard_copies(loop)
-    counters, signals, counted = Counters.begin(loop.limits.optimizers), Signals(), Signals(splits=loop.splits)
+    counters, signals = Counters.begin(loop.limits.optimizers), Signals()
+    counted = loop.limits.begin_signals(loop.splits)
     start = nodes_of(loop.table, {}, partial(bind, signals=counted))[State.START]
     run = Simulation(loop.limits, start, counters, signals, exhausted_after, steps_made=loop.steps_made, counted=counted)
     if not skip or _has_opaque_guard(loop.table):

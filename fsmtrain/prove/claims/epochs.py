@@ -55,8 +55,41 @@ def batch_nb_is_the_index(counters: Counters, ghost: GhostState) -> bool:
     return counters.batch_nb + 1 == ghost.fetched_in_epoch and counters.batch_nb >= 0
 
 
-def a_sized_epoch_has_train_batches(limits: Limits, ghost: GhostState) -> bool:
-    return limits.train_is_stream or ghost.fetched_in_epoch + ghost.batches_left == limits.train_batches
+def the_lengths_of_an_epoch_are_counters(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return ghost.fetched_in_epoch == 0 or (
+        counters.val_check_batches == ghost.interval
+        and (limits.train_is_stream or counters.train_batches == ghost.fetched_in_epoch + ghost.batches_left)
+    )  # fmt: skip
+
+
+def the_lengths_of_a_new_epoch_are_signals(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
+    return counters.batch_nb != 0 or (
+        signals.val_check_batches == ghost.interval
+        and (limits.train_is_stream or signals.train_batches == ghost.fetched_in_epoch + ghost.batches_left)
+    )  # fmt: skip
+
+
+def the_lengths_stay_in_later_batches(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return counters.batch_nb == 0 or (
+        counters.val_check_batches == ghost.interval
+        and (limits.train_is_stream or counters.train_batches == ghost.fetched_in_epoch + ghost.batches_left)
+    )  # fmt: skip
+
+
+def an_epoch_that_begins_has_a_batch(ghost: GhostState) -> bool:
+    return ghost.fetched_in_epoch >= 1 or ghost.batches_left >= 1
+
+
+def the_epoch_has_more_batches(ghost: GhostState) -> bool:
+    return ghost.batches_left >= 1
+
+
+def the_epoch_has_no_more_batches(ghost: GhostState) -> bool:
+    return ghost.batches_left == 0
+
+
+def a_stream_has_no_length(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return not limits.train_is_stream or (counters.train_batches == 0 and signals.train_batches == 0)
 
 
 def stream_ended_is_true_at_the_last_batch(limits: Limits, signals: Signals, ghost: GhostState) -> bool:
@@ -102,7 +135,17 @@ EPOCHS: tuple[Claim, ...] = (
     Claim("early_stop is visited within an epoch or right after one", an_epoch_is_in_progress_or_just_done,
           at=State.EARLY_STOP),
     Claim("batch_nb is the index of the batch in its epoch, from 0", batch_nb_is_the_index, at=IN_EPOCH),
-    Claim("an epoch of a loader with a length has train_batches batches", a_sized_epoch_has_train_batches, at=IN_EPOCH),
+    Claim("a stream has no length", a_stream_has_no_length),
+    Claim("an epoch's length and interval are known when its first batch is fetched", the_lengths_of_a_new_epoch_are_signals,
+          at=State.FETCH),
+    Claim("an epoch keeps its length and interval at its later fetches", the_lengths_stay_in_later_batches, at=State.FETCH),
+    Claim("an epoch of a loader with a length has as many batches as that said when it began",
+          the_lengths_of_an_epoch_are_counters, at=AFTER_FETCH | {State.EARLY_STOP}),
+    Claim("an epoch that begins has a batch", an_epoch_that_begins_has_a_batch),
+    Claim("another batch is fetched, or an epoch ends early, only if the epoch has one left", the_epoch_has_more_batches,
+          at={State.ROUND_END, State.VAL_CHECK}, to={State.FETCH, State.EARLY_STOP}),
+    Claim("early_stop is visited within an epoch only if it has batches left", an_epoch_in_progress_has_batches_left,
+          at=State.EARLY_STOP),
     Claim("stream_ended is true exactly at the last batch of a stream", stream_ended_is_true_at_the_last_batch, at=AFTER_FETCH),
     Claim("batches_begun counts the batches of the run", batches_begun_counts_batches, at=all_except(State.FETCH)),
     Claim("split_nb and optimizer_i stay in range", split_and_optimizer_are_in_range, at=IN_ROUND),
@@ -112,11 +155,11 @@ EPOCHS: tuple[Claim, ...] = (
           at=State.ROUND_END, to={State.FETCH, State.EPOCH_END, State.EARLY_STOP}),
     Claim("round_nb counts the rounds of the run", round_nb_counts_rounds),
     Claim("a batch is saved at most once", a_batch_is_saved_once, at=AFTER_FETCH),
+    Claim("an epoch is complete after its last batch", the_epoch_has_no_more_batches, at={State.ROUND_END, State.VAL_CHECK},
+          to=State.EPOCH_END),
     Claim("an epoch ends after its last batch, or ends early", an_epoch_ends_after_its_last_batch_or_early, at=State.EPOCH_END),
     Claim("epochs_done counts the epochs that were trained to their last batch", epochs_done_counts_epochs),
     Claim("current_epoch is the index of the epoch, from 0", current_epoch_is_the_index, at=IN_EPOCH),
-    Claim("early_stop is visited within an epoch only if it has batches left", an_epoch_in_progress_has_batches_left,
-          at=State.EARLY_STOP),
     Claim("no epoch begins once max_nb_epochs are done", an_epoch_is_left, at=IN_EPOCH),
     Claim("epochs_done is at most max_nb_epochs", epochs_done_is_at_most_max),
 )  # fmt: skip

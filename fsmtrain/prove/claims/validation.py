@@ -14,7 +14,7 @@ BEFORE_VALIDATION = IN_ROUND | {State.SAVE}
 def batches_are_whole_intervals_and_the_current_one(limits: Limits, ghost: GhostState) -> bool:
     return not limits.validates or (
         ghost.fetched_in_epoch == ghost.batches_in_intervals + ghost.batches_in_interval
-        and ghost.batches_in_interval >= 1 and ghost.batches_in_interval <= limits.val_check_batches
+        and ghost.batches_in_interval >= 1 and ghost.batches_in_interval <= ghost.interval
     )  # fmt: skip
 
 
@@ -39,22 +39,20 @@ def batches_since_validation_is_the_position(limits: Limits, counters: Counters,
 
 def validation_is_due(limits: Limits, ghost: GhostState) -> bool:
     return (
-        limits.validates
-        and ghost.batches_in_interval == limits.val_check_batches
-        and ghost.epochs_in_interval == limits.val_check_epochs
+        limits.validates and ghost.batches_in_interval == ghost.interval and ghost.epochs_in_interval == limits.val_check_epochs
     )
 
 
 def validation_is_not_due(limits: Limits, ghost: GhostState) -> bool:
     return (
         not limits.validates
-        or ghost.batches_in_interval != limits.val_check_batches
+        or ghost.batches_in_interval != ghost.interval
         or ghost.epochs_in_interval != limits.val_check_epochs
     )
 
 
 def batches_since_validation_is_0(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
-    return counters.batches_since_validation == 0 and ghost.batches_in_interval == limits.val_check_batches
+    return counters.batches_since_validation == 0 and ghost.batches_in_interval == ghost.interval
 
 
 def batches_since_validation_is_one_behind(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
@@ -70,11 +68,8 @@ def batches_since_validation_is_the_position_or_0(limits: Limits, counters: Coun
         not limits.validates
         or counters.epochs_since_validation != limits.val_check_epochs
         or ghost.fetched_in_epoch == 0
-        or (
-            counters.batches_since_validation == ghost.batches_in_interval
-            and ghost.batches_in_interval != limits.val_check_batches
-        )
-        or (counters.batches_since_validation == 0 and ghost.batches_in_interval == limits.val_check_batches)
+        or (counters.batches_since_validation == ghost.batches_in_interval and ghost.batches_in_interval != ghost.interval)
+        or (counters.batches_since_validation == 0 and ghost.batches_in_interval == ghost.interval)
     )
 
 

@@ -78,10 +78,14 @@ LEGAL_LIMITS: tuple[Callable[[Limits], bool], ...] = (
 
 
 def inputs_are_legal(limits: Limits, ghost: GhostState, inputs: Inputs) -> bool:
-    """Return whether data is finite, and each loader with a length yields that many batches."""
+    """Return whether data is finite, and each val or test loader with a length yields that many batches.
+
+    Each epoch may have any length, and any interval between validations, if the built-in rule for them is in force.
+    """
     return (
         inputs.splits >= 0 and inputs.steps_made >= 0
-        and inputs.batches >= 1 and (limits.train_is_stream or limits.epochs == 0 or inputs.batches == limits.train_batches)
+        and inputs.batches >= 1
+        and inputs.interval >= 0 and (limits.val_check_batches == 0 or inputs.interval >= 1)
         and inputs.sanity_batches >= 1 and (limits.sanity_batches == 0 or inputs.sanity_batches == limits.sanity_batches)
         and inputs.val_check_batches >= 1 and (limits.val_batches == 0 or inputs.val_check_batches == limits.val_batches)
         and inputs.test_batches >= 1 and (limits.test_batches == 0 or inputs.test_batches == limits.test_batches)
@@ -107,7 +111,15 @@ def request_stop(signals: Signals, inputs: Inputs) -> None:
 
 
 def fetch(limits: Limits, signals: Signals, ghost: GhostState, inputs: Inputs) -> None:
-    """Fetch a batch. Only a stream signals its last batch; only truncated BPTT splits a batch."""
+    """Fetch a batch, the first one with the epoch's length and interval between validations.
+
+    Only a stream signals its last batch; only truncated BPTT splits a batch.
+    """
+    if ghost.fetched_in_epoch == 0:
+        ghost.interval = inputs.interval
+        signals.val_check_batches = inputs.interval
+        if not limits.train_is_stream:
+            signals.train_batches = ghost.batches_left
     ghost.batches_left -= 1
     if limits.train_is_stream:
         signals.stream_ended = ghost.batches_left == 0

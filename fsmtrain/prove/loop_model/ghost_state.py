@@ -32,6 +32,7 @@ class GhostState:
     validation_left: int = 1  # batches of this validation, or of the next one
     test_left: int = 1  # batches of the test
     epoch_window: int = 1  # K of this epoch
+    interval: int = 1  # from one validation to the next, in this epoch
     saves_left: int = 1  # of this batch
 
     # History: counted from 0, one visit at a time.
@@ -51,8 +52,8 @@ class GhostState:
     left_out: int = 0  # forwards of the watched optimizer without a loss, since its window opened
     opened_nb: int = 0  # the batch with which its window opened
 
-    # fetched_in_epoch == batches_in_intervals + batches_in_interval: the first is a multiple of val_check_batches, the second
-    # lies in 1..val_check_batches. Epochs likewise.
+    # fetched_in_epoch == batches_in_intervals + batches_in_interval: the first is a multiple of the interval, the second lies
+    # in 1..interval. Epochs likewise.
     batches_in_intervals: int = 0
     batches_in_interval: int = 0
     epochs_in_intervals: int = 0
@@ -71,6 +72,7 @@ class Inputs:
     steps_made: int = 1  # by an `optimizer_step` of the model's own
     splits: int = 1  # of the batch that is fetched
     batches: int = 1  # of the next epoch; finite for a stream too
+    interval: int = 1  # of the epoch that begins: batches from one validation to the next
     sanity_batches: int = 1
     val_check_batches: int = 1  # val batches of the next validation
     test_batches: int = 1
@@ -93,8 +95,8 @@ def record_fetch(limits: Limits, ghost: GhostState) -> None:
         ghost.batches_in_interval = 0
     ghost.fetched += 1
     ghost.fetched_in_epoch += 1
-    if ghost.batches_in_interval == limits.val_check_batches:
-        ghost.batches_in_intervals += limits.val_check_batches
+    if ghost.batches_in_interval == ghost.interval:
+        ghost.batches_in_intervals += ghost.interval
         ghost.batches_in_interval = 0
     ghost.batches_in_interval += 1
     ghost.saves_left = 1

@@ -31,7 +31,7 @@ VALIDATION = Bounds(
     limits={"fits": (1, 1), "epochs": (0, 2), "min_epochs": (0, 1), "train_batches": (0, 2), "train_is_stream": (0, 1),
             "validates": (0, 1), "val_batches": (0, 2), "evaluates_stream": (0, 1), "val_check_batches": (0, 2),
             "val_check_epochs": (1, 2), "optimizers": (1, 1), "stops_early": (0, 1)},
-    inputs={"batches": (1, 2), "val_check_batches": (1, 2), "patience_exhausted": (0, 1)},
+    inputs={"batches": (1, 2), "interval": (1, 2), "val_check_batches": (1, 2), "patience_exhausted": (0, 1)},
 )  # fmt: skip
 RUN_END = Bounds(
     limits={"fits": (0, 1), "epochs": (0, 1), "min_epochs": (0, 0), "train_batches": (0, 1), "validates": (0, 1),

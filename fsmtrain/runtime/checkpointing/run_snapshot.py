@@ -56,6 +56,10 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
     device, patience = components.device, run.early_stopping
     signals = [name for name in fields_of(run.signals).state_dict() if name != "stop_requested"]  # a request is not saved
 
+    limits = components.spec.limits
+    # In older runs each epoch was as long as the first.
+    lengths = {"train_batches": limits.train_batches, "val_check_batches": limits.val_check_batches}
+
     def load_loaders(states: Tree) -> None:
         for name, loader in run.loaders.by_name.items():
             if name not in states:
@@ -76,8 +80,8 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
     eval_passes = Owner(lambda: {s.value: p.state_dict() for s, p in actions.eval_passes.items()}, load_eval_passes)
     callbacks = components.stateful_callbacks
     return {
-        "counters": fields_of(run.counters, if_missing={"left_out": [0 for _ in run.windows], "steps_made": 1}),
-        "signals": fields_of(run.signals, signals, if_missing={"loss_is_none": False, "steps_made": 1}),
+        "counters": fields_of(run.counters, if_missing={"left_out": [0 for _ in run.windows], "steps_made": 1, **lengths}),
+        "signals": fields_of(run.signals, signals, if_missing={"loss_is_none": False, "steps_made": 1, **lengths}),
         "early_stopping": _optional(fields_of(patience, ("best", "wait")) if patience is not None else None),
         "nonfinite": owner_of(run.nonfinite),
         "windows": on_device(listed(map(_window_owner, run.windows)), device),

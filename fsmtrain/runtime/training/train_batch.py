@@ -16,6 +16,7 @@ from torch import Tensor, enable_grad
 from fsmtrain.core.accumulation_scaling import gradient_scale, loss_divisor, windows_are_foreseen, windows_are_single
 from fsmtrain.core.states import State
 from fsmtrain.errors import ModelError
+from fsmtrain.runtime.data.epoch_lengths import EpochLengths
 from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches
 from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
@@ -56,6 +57,7 @@ class TrainBatch:
         has_own_step = own_optimizer_step(components.model) is not None
         self._makes_closures = has_own_step or any(slot.needs_closure for slot in self._slots)
         self._has_own_step = has_own_step
+        self._epoch_lengths = EpochLengths(components.spec, run.loaders.train)
         self._split_size = options.truncated_bptt_steps
         self._tbptt_split_batch = getattr(components.model, "tbptt_split_batch", None) or split_in_time
         self._hiddens: Any = None  # those with which the current split began
@@ -109,12 +111,15 @@ class TrainBatch:
         loader = self._run.loaders.train
         if not loader.is_under_way:
             loader.set_epoch(self._counters.current_epoch)
+            self._signals.train_batches, self._signals.val_check_batches = self._epoch_lengths.now()
         self._batches = StreamedBatches(loader) if self._limits.train_is_stream else SizedBatches(loader)
         return self._batches
 
     def resume_epoch(self) -> None:
         """Continue the epoch in which the train loader stands, if it stands in one."""
         if self._run.loaders.train.is_under_way:
+            counters = self._counters
+            counters.train_batches, counters.val_check_batches = self._epoch_lengths.now()  # this run's limits may be others
             self._begin_epoch()
             if self._epoch_hooks is not None:
                 self._epoch_hooks.resume()

@@ -85,7 +85,7 @@ def _label(loop: LoopSpec, row: Row) -> str:
 def condition(loop: LoopSpec, state: State, guard: Guard) -> Expression:
     """Return a guard simplified by everything that is always true when it is evaluated in this state."""
     limits = loop.limits
-    known: Known = {**facts(limits, loop.guards), **facts_at(state, limits, loop.guards)}
+    known: Known = {**facts(limits, loop.guards), **facts_at(state, limits, loop.guards), **_first_epoch(limits)}
     # These two hold from the beginning of the first epoch on, and no guard reads them before.
     if len(limits.windows) == 1 and limits.windows[0][0] == 0:
         known["counters", "window_length"] = limits.windows[0][1]
@@ -116,6 +116,11 @@ def _replaced(expression: Expression, old: Expression, new: Expression) -> Expre
     if isinstance(expression, Apply):
         return Apply(expression.op, tuple(_replaced(arg, old, new) for arg in expression.args))
     return expression
+
+
+def _first_epoch(limits: Limits) -> Known:
+    """Return the lengths of the first epoch, which a diagram shows for all."""
+    return {("counters", "train_batches"): limits.train_batches, ("counters", "val_check_batches"): limits.val_check_batches}
 
 
 # ---- spelling

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from attrs import field, frozen
 
-from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.guard_copies import with_guard_copies
@@ -94,7 +94,7 @@ def planned_tally(plan: Plan) -> Tally:
     """
     loop = with_guard_copies(plan.loop)
     counters = Counters.begin(loop.limits.optimizers)
-    run = Dispatcher(loop.table, loop.limits, counters, Signals(splits=loop.splits), {})
+    run = Dispatcher(loop.table, loop.limits, counters, loop.limits.begin_signals(loop.splits), {})
     run.run()
     return Tally(loop.table, run.trace.taken)
 
