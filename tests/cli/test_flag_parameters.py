@@ -93,7 +93,7 @@ def test_the_help_of_test_lists_only_flags_that_change_a_test(run: Run, monkeypa
         app["test"]
         .parse_args(["m.py:M", "--weights", "w", "--max_nb_epochs", "3"], exit_on_error=False)[1]
         .kwargs["max_nb_epochs"]
-        == "3"
+        == 3
     )
 
 
