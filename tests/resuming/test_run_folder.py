@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -379,37 +380,44 @@ def test_a_running_run_is_skipped_by_auto_and_an_error_if_named(capsys: pytest.C
     assert second.resume("runs/0").parent == Path("runs/0/checkpoints")
 
 
-HOLDING = """
-import os, sys, time
-from pathlib import Path
-from fsmtrain.views.recording.folder_lock import lock_folder
-held = lock_folder(Path(sys.argv[1]))
-if os.fork() == 0:  # a worker of a loader, which may live longer
-    time.sleep(60)
-    os._exit(0)
-print(held is not None, flush=True)
-time.sleep(60)
+UPLOADING = """
+import shutil, sys, tempfile
+from torch.utils.data import DataLoader
+from fsmtrain import Callback, ModelCheckpoint, Trainer
+from tests.models import Linear, batches
+
+class Uploader(Callback):
+    def on_batch_end(self, machine):
+        with tempfile.TemporaryDirectory() as elsewhere:
+            shutil.copytree(machine.run_dir, elsewhere + "/copy")
+        if machine.global_step == 3:
+            machine._checkpoints._writer.wait()
+            print("uploaded", flush=True)
+            sys.stdin.read()
+
+loader = DataLoader(batches(100).dataset, num_workers=1, multiprocessing_context="fork")
+trainer = Trainer(quiet=True, device="cpu", callbacks=[Uploader(), ModelCheckpoint(every_n_steps=1)], max_nb_epochs=1)
+trainer.fit(Linear(), loader)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no locks")
-def test_a_folder_lock_ends_with_its_process_even_if_its_workers_live_on(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipes: Any = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    process = subprocess.Popen([sys.executable, "-c", HOLDING, str(tmp_path)], env=environment, **pipes)
+def test_a_run_with_forked_workers_and_an_uploader_keeps_its_lock_until_it_is_killed(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", UPLOADING]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen(command, env=environment, **pipes)
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == "True\n"
-        assert lock_folder(tmp_path) is None
-        process.kill()
+        assert process.stdout.readline() == "uploaded\n"
+        assert lock_folder(tmp_path / "runs" / "0") is None
+        process.kill()  # its worker lives on for some seconds
         process.wait()
-        mine = lock_folder(tmp_path)
-        assert mine is not None
-        assert lock_folder(tmp_path) is None  # nor does this process get it twice
-        mine.release()
-        again = lock_folder(tmp_path)
-        mine.release()  # once is enough
-        assert again is not None
-        assert lock_folder(tmp_path) is None
+        lock = lock_folder(tmp_path / "runs" / "0")
+        assert lock is not None
+        lock.release()
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

@@ -1,18 +1,18 @@
 """Lock of a run folder: at most one run writes to it at a time, across processes and within this one.
 
-The lock is a POSIX lock (``lockf``), not ``flock``: a forked DataLoader worker, which may outlive its parent by seconds, does
-not inherit it. A POSIX lock belongs to the process, which has two consequences: it does not keep its own process out, and
-closing any descriptor of the file in the process releases it. So this module remembers which folders the process has locked,
-and nothing else opens the lock file.
+The lock belongs to the open lock file, not to the process. So it stays when the process opens and closes ``.lock`` elsewhere,
+as an uploader does that copies the folder; a POSIX lock would be lost then. A forked DataLoader worker, which may outlive its
+parent by seconds, inherits the open file, and with it the lock; so a forked child closes it at once.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import struct
+import sys
+from collections.abc import Callable
 from pathlib import Path
-
-from attrs import define
 
 try:
     import fcntl
@@ -21,22 +21,25 @@ except ImportError:  # Windows
 
 LOCK_FILE = ".lock"  # in the folder; empty, and never deleted
 
-_locked_folders: set[str] = set()  # by this process; global because a POSIX lock belongs to the process, not to an object
+_IS_LOCKED = (errno.EACCES, errno.EAGAIN)  # another holds the lock
+
+_held: dict[str, FolderLock] = {}  # by folder; the locks of this process, which a forked child must give up
 
 
-@define
 class FolderLock:
-    """A locked folder. The lock ends with `release`, or when the process ends in whatever way."""
+    """A locked folder. The lock ends with `release`, or when the process ends in whatever way. Made by `lock_folder`."""
 
-    _folder: str
-    _descriptor: int | None
+    def __init__(self, folder: str, descriptor: int) -> None:
+        self._folder = folder
+        self._descriptor: int | None = descriptor
+        _held[folder] = self
 
     def release(self) -> None:
-        """Release the lock. Idempotent."""
+        """Release the lock. Idempotent; in a forked child it does nothing."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-            _locked_folders.discard(self._folder)
+            descriptor, self._descriptor = self._descriptor, None
+            _held.pop(self._folder, None)
+            os.close(descriptor)
 
 
 def lock_folder(folder: Path) -> FolderLock | None:
@@ -48,16 +51,64 @@ def lock_folder(folder: Path) -> FolderLock | None:
         OSError: The folder is not writable.
     """
     name = os.path.realpath(folder)
-    if name in _locked_folders:
-        return None
-    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-    try:
-        if fcntl is not None:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            os.close(descriptor)
+    path = os.path.join(name, LOCK_FILE)
+    while name not in _held:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        lock = FolderLock(name, descriptor)
+        if not _lock(descriptor):
+            lock.release()
             return None
-        # This file system has no locks. Train without one: a run that another may disturb is better than no run.
-    _locked_folders.add(name)
-    return FolderLock(name, descriptor)
+        if _is_file(descriptor, path):
+            return lock
+        lock.release()  # somebody has deleted or replaced the file since it was opened
+    return None
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file with the first kind of lock that its file system has; return False if another holds it."""
+    for lock in _KINDS:
+        try:
+            lock(descriptor)
+            return True
+        except OSError as error:
+            if error.errno in _IS_LOCKED:
+                return False
+    # This file system has no locks. Train without one: a run that another may disturb is better than no run.
+    return True
+
+
+def _lock_open_file(descriptor: int) -> None:
+    """Take a lock of an open file description, which also excludes POSIX locks."""
+    whole_file = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, whole_file)
+
+
+def _flock(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _lockf(descriptor: int) -> None:
+    """Take a POSIX lock. The last resort, since closing any descriptor of the file in this process releases it."""
+    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_KINDS: list[Callable[[int], None]] = []
+if fcntl is not None:
+    _KINDS = [*([_lock_open_file] if sys.platform == "linux" else []), _flock, _lockf]
+
+
+def _is_file(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _give_up_locks() -> None:
+    """Close the lock files that a forked child has inherited. The parent keeps its locks."""
+    for lock in list(_held.values()):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_give_up_locks)
