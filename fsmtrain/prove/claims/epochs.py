@@ -88,6 +88,14 @@ def the_epoch_has_no_more_batches(ghost: GhostState) -> bool:
     return ghost.batches_left == 0
 
 
+def the_last_batch_is_known(counters: Counters, signals: Signals, ghost: GhostState) -> bool:
+    return (
+        ghost.batches_left == 0 and (counters.batch_nb + 1 == counters.train_batches or signals.stream_ended)
+    ) or (
+        ghost.batches_left >= 1 and counters.batch_nb + 1 != counters.train_batches and not signals.stream_ended
+    )  # fmt: skip
+
+
 def a_stream_has_no_length(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return not limits.train_is_stream or (counters.train_batches == 0 and signals.train_batches == 0)
 
@@ -147,6 +155,7 @@ EPOCHS: tuple[Claim, ...] = (
     Claim("early_stop is visited within an epoch only if it has batches left", an_epoch_in_progress_has_batches_left,
           at=State.EARLY_STOP),
     Claim("stream_ended is true exactly at the last batch of a stream", stream_ended_is_true_at_the_last_batch, at=AFTER_FETCH),
+    Claim("a batch is known to be its epoch's last exactly if no batch is left", the_last_batch_is_known, at=AFTER_FETCH),
     Claim("batches_begun counts the batches of the run", batches_begun_counts_batches, at=all_except(State.FETCH)),
     Claim("split_nb and optimizer_i stay in range", split_and_optimizer_are_in_range, at=IN_ROUND),
     Claim("all splits and optimizers of a batch are done before a save or a validation", the_batch_is_complete,
