@@ -36,11 +36,13 @@ class TensorBoardLogger:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Write the metrics of one step. The first call creates the event file."""
-        writer = self._open_writer()
+        writer = self.writer
         for name, value in metrics.items():
             writer.add_scalar(name, value, step)
 
-    def _open_writer(self) -> Any:
+    @property
+    def writer(self) -> Any:
+        """Torch's ``SummaryWriter``, for what is no number: images, histograms, text."""
         if self._writer is None:
             self._writer = self._create_writer(self._folder, flush_secs=1)
         return self._writer
@@ -51,7 +53,7 @@ class TensorBoardLogger:
 
         values = {name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in _flat(hparams)}
         for summary in summaries(values, {}):  # type: ignore[no-untyped-call]
-            self._open_writer()._get_file_writer().add_summary(summary)
+            self.writer._get_file_writer().add_summary(summary)
 
     def close(self) -> None:
         """Close the event file. A later `log_metrics` creates another one in the same folder."""

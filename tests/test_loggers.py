@@ -53,6 +53,11 @@ def test_each_metric_is_a_scalar_at_its_step_and_a_logger_can_be_used_again(writ
     assert [writer.scalars for writer in writers] == [[("loss", 1.0, 3), ("lr", 0.1, 3)], [("loss", 0.5, 4)]]
 
 
+def test_what_is_no_number_goes_to_the_logger_s_own_writer(writers: list[Writer]) -> None:
+    logger = TensorBoardLogger("a")
+    assert logger.writer is logger.writer is writers[0]
+
+
 def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match=r"pip install 'fsmtrain\[tensorboard\]'"):

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from fsmtrain import Callback, EarlyStopping, Machine, Trainer
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import MetricError, ModelError
+from fsmtrain.runtime.metrics.logged_metrics import logged_scalar
 from tests.models import Linear, Plain, Validated, batches, machine_of, slow_descent, trained
 from tests.views.recording.recorded_runs import read_json_lines
 
@@ -167,3 +168,8 @@ def test_a_switch_of_log_must_be_a_bool() -> None:
 
     with pytest.raises(ModelError, match="prog_bar='yes'\\): must be True or False"):
         trained(Asking(), batches(2))
+
+
+def test_a_value_that_is_no_number_is_refused_with_the_way_to_a_writer() -> None:
+    with pytest.raises(ModelError, match=r"log\('digits', ...\): .* TensorBoardLogger\(folder\).writer.add_images"):
+        logged_scalar("digits", torch.ones(8, 1, 8, 8))

@@ -80,6 +80,7 @@ def logged_scalar(name: object, value: Any) -> Scalar:
         shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
         raise ModelError(
             f"log({name!r}, ...): the value is {a_type_of(value)}{shape}. A metric is a number, or a tensor with one "
-            f"element: reduce it, say with .mean()."
+            f"element: reduce it, say with .mean(). Images, histograms and text go to a writer of your own, such as "
+            f"TensorBoardLogger(folder).writer.add_images(...)."
         )
     return scalar.clone() if isinstance(scalar, Tensor) else scalar
