@@ -304,9 +304,10 @@ def test_the_way_on_is_that_of_the_caller() -> None:
     with pytest.raises(UsageError, match=r"callbacks=\[ModelCheckpoint\(\)\]"):
         unsaved.run()
     trainer = Trainer(callbacks=[Stops(), ModelCheckpoint()], quiet=True, max_nb_epochs=1, device="cpu")
-    trainer.fit(Perceptron(), batches(8))
+    model = Perceptron()
+    trainer.fit(model, batches(8))
     with pytest.warns(UserWarning, match=r"create a new trainer with resume='.*runs/0'"):
-        trainer.fit(Perceptron(), batches(8))
+        trainer.fit(model, batches(8))
     path = trainer.machine.resume_hint.split("'")[1]
     again = Trainer(callbacks=[ModelCheckpoint()], quiet=True, max_nb_epochs=1, device="cpu", resume=path)
     assert again.fit(Perceptron(), batches(8)).counters.batches_begun == 4
