@@ -123,7 +123,7 @@ class Machine:
         callbacks, rule = split_callbacks(callbacks, guards)
         ranking = MetricRanking(rule, rule.monitor) if rule is not None and rule.monitor is not None else None
         if rule is not None:
-            guards = evolve(guards, save=rule.guard(guards))
+            guards = evolve(guards, save=rule.guard(guards), save_at_end=True)
         into = trained_by.run_dir if trained_by is not None and trained_by.stop_reason is not None else None
         self._recorder = create_recorder(options, trains=runs == "fit", into=into, warnings=warnings)
         own_callbacks = (self._recorder, *default_callbacks(options), ranking)
@@ -409,7 +409,7 @@ class Machine:
         source = self._dispatcher.trace.source
         assert source is not None
         at = ResumePoint(state=source, work_done=True, counters=self._counters)
-        self._checkpoints.save(at, self.run_dir, self._checkpoint_metadata(at))
+        self._checkpoints.save(at, self.run_dir, self._checkpoint_metadata(at), is_end=self._counters.ending == 1)
 
     def _checkpoint_metadata(self, at: ResumePoint) -> dict[str, Any]:
         record = {} if self._recorder is None else self._recorder.checkpoint_metadata(self, work_done=at.work_done)

@@ -47,6 +47,7 @@ class Replaced:
     validate: Every | None = None
     save: Every | None = None
     stop: int | None = None
+    save_at_end: bool = False
 
 
 NOTHING = Replaced()
@@ -267,7 +268,8 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                     if asked_to_stop():
                         return end(stopped=True)
 
-            if replaced.save is not None and replaced.save.fires(batch):
+            is_saved = replaced.save is not None and replaced.save.fires(batch)
+            if is_saved:
                 visit("save", epoch, batch)
                 visit("round_end", epoch, batch, splits - 1, sizes.optimizers - 1)
                 if asked_to_stop():
@@ -295,6 +297,8 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                 if asked_to_stop():
                     return end(stopped=True)
                 if stop_is_due:
+                    if replaced.save_at_end and not is_saved:
+                        visit("save", epoch, batch)
                     visit("epoch_end", epoch, batch)
                     return end(stopped=True) if asked_to_stop() else test_and_end()
 
@@ -305,7 +309,9 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
         if asked_to_stop():
             return end(stopped=True)
         stop_is_wanted = patience_is_over(options, waited) or (replaced.stop is not None and global_step >= replaced.stop)
-        if epochs_done >= options.min_nb_epochs and stop_is_wanted:
+        if epochs_done == epochs or (epochs_done >= options.min_nb_epochs and stop_is_wanted):
+            if replaced.save_at_end and not is_saved:
+                visit("save", epoch, batch)
             break
     return test_and_end()
 

@@ -58,7 +58,8 @@ class Case:
     @property
     def limits(self) -> Limits:
         """The configuration's limits."""
-        limits = resolve(self.options, self.sizes, has_validation_guard=self.replaced.validate is not None)
+        own_rule, saves_end = self.replaced.validate is not None, self.replaced.save_at_end
+        limits = resolve(self.options, self.sizes, has_validation_guard=own_rule, saves_end=saves_end)
         return evolve(limits, skips_steps=self.skips_steps)
 
     @property
@@ -197,6 +198,7 @@ def guards_of(replaced: Replaced) -> Guards:
         step={i: guard_of(own) for i, own in replaced.step.items()},
         validate=None if replaced.validate is None else guard_of(replaced.validate),
         save=None if replaced.save is None else guard_of(replaced.save),
+        save_at_end=replaced.save_at_end,
         stop=None if replaced.stop is None else enough_steps(replaced.stop),
     )
 
@@ -275,6 +277,7 @@ def replacements(draw: st.DrawFn, optimizers: int) -> Replaced:
         validate=draw(st.none() | every),
         save=draw(st.none() | every),
         stop=draw(st.none() | st.integers(0, 20)),
+        save_at_end=draw(st.booleans()),
     )
 
 

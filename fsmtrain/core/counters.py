@@ -53,6 +53,7 @@ class Counters:
     eval_nb: int = 0  # batches done before this one in the pass over the val or test loaders, all loaders together
     epoch_ended_early: bool = False  # whether the epoch ends before its last batch
     saved: bool = False  # whether this batch's checkpoint has been written
+    ending: int = 0  # 1 while the run is saved where it ends by itself
 
     gathered_by: list[int] = field(factory=lambda: [0])  # `gathered` of each optimizer during the turns of others
     left_out: list[int] = field(factory=lambda: [0])  # forwards without a loss since the window of each optimizer opened

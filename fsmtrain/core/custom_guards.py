@@ -41,6 +41,9 @@ class Guards:
         stop: A second reason to stop beside early stopping's patience. Asked at the end of each batch and wherever
             ``early_stop`` is visited; it acts under the same conditions (``min_nb_epochs``, no open window).
 
+        save_at_end: Whether to save a run where it ends by itself, too, if its last checkpoint is of an earlier batch. A
+            `ModelCheckpoint` does.
+
     Raises:
         GuardError: A value is not a function, or a key of `step` is not an optimizer's index.
     """
@@ -49,6 +52,7 @@ class Guards:
     validate: Guard | None = None
     save: Guard | None = None
     stop: Guard | None = None
+    save_at_end: bool = False
 
     def __iter__(self) -> Iterator[Guard]:
         """Iterate over the guards that the user has given."""
@@ -89,7 +93,7 @@ class Guards:
         return _unpickled_guards, (type(self), step, *(_pickled(getattr(self, name)) for name in _ARGUMENTS[1:]))
 
 
-_ARGUMENTS = ("step", "validate", "save", "stop")
+_ARGUMENTS = ("step", "validate", "save", "stop", "save_at_end")
 
 
 def _pickled(guard: Guard | None) -> Guard | Call | None:

@@ -22,6 +22,7 @@ class Decisions:
     validation_is_due: Guard
     save_is_due: Guard
     stop_is_due: Guard
+    end_is_unsaved: Guard
     training_is_over: Guard
     training_is_over_and_test_follows: Guard
 
@@ -65,6 +66,12 @@ def decisions(guards: Guards) -> Decisions:
             ask.epochs_are_exhausted(limits, counters, signals) or stop_is_wanted(limits, counters, signals)
         )
 
+    def end_is_unsaved(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Return whether the run ends by itself here, and is to be saved before."""
+        return (limits.saves_end and not counters.saved) and (
+            training_is_over(limits, counters, signals) or stop_is_due(limits, counters, signals)
+        )
+
     def training_is_over_and_test_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Return whether training is over and the run continues with the test."""
         return ask.test_follows(limits, counters, signals) and training_is_over(limits, counters, signals)
@@ -75,6 +82,7 @@ def decisions(guards: Guards) -> Decisions:
         validation_is_due=validation_is_due,
         save_is_due=save_is_due,
         stop_is_due=stop_is_due,
+        end_is_unsaved=end_is_unsaved,
         training_is_over=training_is_over,
         training_is_over_and_test_follows=training_is_over_and_test_follows,
     )

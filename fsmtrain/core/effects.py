@@ -203,6 +203,17 @@ def mark_saved(limits: Limits, counters: Counters) -> None:
     counters.saved = True
 
 
+def begin_end_save(limits: Limits, counters: Counters) -> None:
+    """Note that the run is being saved where it ends."""
+    counters.saved = True
+    counters.ending = 1
+
+
+def finish_end_save(limits: Limits, counters: Counters) -> None:
+    """Note that the run has been saved where it ends."""
+    counters.ending = 0
+
+
 def reset_saved(limits: Limits, counters: Counters) -> None:
     """Note that the batch has no checkpoint yet."""
     counters.saved = False

@@ -45,6 +45,8 @@ def facts(limits: Limits, guards: Guards) -> Known:
     known |= {("signals", name): SIGNAL_DEFAULTS[name] for name in SIGNALS if not may_change(name, limits)}
     if not limits.stops_early and guards.stop is None:
         known["counters", "epoch_ended_early"] = False
+    if not limits.saves_end:
+        known["counters", "ending"] = 0
     if windows_are_single(limits, guards):
         known["counters", "window_length"] = 1
     return known
@@ -74,7 +76,7 @@ def _idle(limits: Limits, guards: Guards) -> frozenset[AnyEffect]:
         idle.add(do.first_turn)
     if not limits.splits_batches:
         idle |= {do.begin_rounds, do.count_splits}
-    if guards.save is None:
+    if guards.save is None and not limits.saves_end:
         idle.add(do.reset_saved)
     if not limits.may_return_none or windows_are_single(limits, guards):
         idle |= {do.leave_out, do.reset_left_out}

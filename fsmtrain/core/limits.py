@@ -47,6 +47,7 @@ class Limits:
     skips_steps: bool  # whether a step may be skipped: by fp16's gradient scaler, or on_nonfinite
     has_own_step: bool  # whether an `optimizer_step` of the model's own decides how often its optimizer steps
     rolls_back: bool  # whether a loss or gradient that is not finite ends the run, to load a checkpoint
+    saves_end: bool  # whether a run that ends by itself is saved there
 
     # For the runtime: batches to take from each loader, None for the whole of a stream.
     val_loaders: tuple[int | None, ...]
@@ -78,7 +79,9 @@ class Limits:
         return {"sanity": self.sanity_batches, "val": self.val_batches, "test": self.test_batches}[eval_pass]
 
 
-def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = False, has_own_step: bool = False) -> Limits:
+def resolve(
+    options: Options, sizes: Sizes, *, has_validation_guard: bool = False, has_own_step: bool = False, saves_end: bool = False
+) -> Limits:
     """Return the limits of a run with these options on data of these sizes.
 
     Args:
@@ -86,6 +89,7 @@ def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = Fals
         sizes: The sizes of data and model.
         has_validation_guard: Whether the user has replaced the rule for validation, so that the two flags for it do not matter.
         has_own_step: Whether the model overrides ``optimizer_step``.
+        saves_end: Whether a run that ends by itself is saved there.
 
     Raises:
         SizesError: The options do not fit the sizes: an empty train loader, a percentage that rounds to no batch, a
@@ -128,6 +132,7 @@ def resolve(options: Options, sizes: Sizes, *, has_validation_guard: bool = Fals
         skips_steps=options.mixed_precision.uses_scaler or options.on_nonfinite in ("skip", "rollback"),
         has_own_step=has_own_step and epochs > 0,
         rolls_back=options.on_nonfinite == "rollback",
+        saves_end=saves_end and epochs > 0,
         val_loaders=val,
         sanity_loaders=sanity,
         test_loaders=test,

@@ -50,8 +50,13 @@ class LoopSpec:
 
     @limits.default
     def _resolve(self) -> Limits:
-        has_validation_guard, has_own_step = self.guards.validate is not None, self.hook is not None
-        return resolve(self.options, self.sizes, has_validation_guard=has_validation_guard, has_own_step=has_own_step)
+        return resolve(
+            self.options,
+            self.sizes,
+            has_validation_guard=self.guards.validate is not None,
+            has_own_step=self.hook is not None,
+            saves_end=self.guards.save_at_end,
+        )
 
     @table.default
     def _fold(self) -> Table:

@@ -31,6 +31,9 @@ class ModelCheckpoint:
     `monitor` the metric of a validation ranks the checkpoint that has the weights it was computed with. The newest
     checkpoint is always kept, whatever its rank, so that the run can be resumed.
 
+    Where a run ends by itself it is saved, too, if its last checkpoint is of an earlier batch. That one is never ranked, and is
+    kept beside those that `save_top_k` counts until there is a newer one.
+
     Without `monitor` and without any interval, a checkpoint is saved at the end of each epoch.
 
     Args:

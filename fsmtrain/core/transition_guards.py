@@ -164,6 +164,21 @@ def time_to_save(limits: Limits, counters: Counters, signals: Signals) -> bool:
 # ---- ending
 
 
+def end_is_being_saved(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether this save is that of a run that ends by itself here."""
+    return counters.ending == 1
+
+
+def last_epoch_is_saved(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether this save is that of a run that ends after a complete epoch."""
+    return end_is_being_saved(limits, counters, signals) and epoch_is_finished(limits, counters, signals)
+
+
+def last_epoch_is_saved_and_test_follows(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether this save is that of a run that continues with the test after a complete epoch."""
+    return test_follows(limits, counters, signals) and last_epoch_is_saved(limits, counters, signals)
+
+
 def epoch_is_finished(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether the run is between two epochs: the current one has been counted as done."""
     return counters.epochs_done == counters.current_epoch + 1

@@ -171,7 +171,18 @@ def full_table(decide: Decisions) -> Table:
                 Row(State.ROUND_END, when=decide.stop_is_due, to=State.EARLY_STOP),
                 Row(State.ROUND_END, then=do.next_batch, to=State.FETCH),
             ),
-            Row(State.SAVE, to=State.ROUND_END),
+            # Within an epoch, or where the run ends by itself.
+            *in_order(
+                Row(
+                    State.SAVE,
+                    when=ask.last_epoch_is_saved_and_test_follows,
+                    then=(do.finish_end_save, do.begin_pass),
+                    to=State.TEST,
+                ),
+                Row(State.SAVE, when=ask.last_epoch_is_saved, then=do.finish_end_save, to=State.DONE),
+                Row(State.SAVE, when=ask.end_is_being_saved, then=(do.finish_end_save, do.end_epoch_early), to=State.EPOCH_END),
+                Row(State.SAVE, to=State.ROUND_END),
+            ),
             *in_order(
                 Row(State.VAL_CHECK, when=ask.validation_is_interrupted, to=State.STOPPED),
                 Row(State.VAL_CHECK, when=ask.validation_goes_on, then=do.next_eval_batch, to=State.VAL_CHECK),
@@ -187,6 +198,7 @@ def full_table(decide: Decisions) -> Table:
             ),
             *in_order(
                 Row(State.EARLY_STOP, when=ask.stop_is_requested, to=State.STOPPED),
+                Row(State.EARLY_STOP, when=decide.end_is_unsaved, then=do.begin_end_save, to=State.SAVE),
                 Row(State.EARLY_STOP, when=decide.training_is_over_and_test_follows, then=do.begin_pass, to=State.TEST),
                 Row(State.EARLY_STOP, when=decide.training_is_over, to=State.DONE),
                 Row(State.EARLY_STOP, when=ask.epoch_is_finished, then=do.begin_epoch, to=State.FETCH),

@@ -279,6 +279,7 @@ def test_a_guard_that_answers_with_a_number_is_refused_even_where_the_number_is_
 
 CLOSED: dict[str, Any] = {"options": {}, "sizes": {"train": 4, "val": [2]}, "guards": Guards()}
 KNOWN = {
+    ("counters", "ending"),
     ("counters", "optimizer_i"),
     ("counters", "split_nb"),
     ("counters", "batch_splits"),

@@ -58,7 +58,8 @@ class Configuration:
     @property
     def limits(self) -> Limits:
         """Its limits."""
-        limits = resolve(self.options, self.sizes, has_validation_guard=self.guards.validate is not None)
+        own_rule, saves_end = self.guards.validate is not None, self.guards.save_at_end
+        limits = resolve(self.options, self.sizes, has_validation_guard=own_rule, saves_end=saves_end)
         return evolve(limits, skips_steps=self.skips_steps, rolls_back=self.rolls_back)
 
 
@@ -211,6 +212,13 @@ class Search:
             assert (to is State.VAL_CHECK) is self.validation_is_due(before)
         if to is State.DONE and limits.epochs:
             assert min(limits.min_epochs, limits.epochs) <= after.epochs_done <= limits.epochs
+        if (
+            limits.saves_end
+            and state is not State.START
+            and (to in (State.TEST, State.DONE) or (state is State.EARLY_STOP and to is State.EPOCH_END))
+        ):
+            assert after.saved, "the end of the run is in no checkpoint"
+        assert after.ending == (state is State.EARLY_STOP and to is State.SAVE)
         assert (to is State.ROLLED_BACK) is (state is State.STEP and signals.nonfinite)
         assert (to is State.STOPPED) is (signals.stop_requested and (state in TAKES_REQUESTS or before.epoch_ended_early))
 

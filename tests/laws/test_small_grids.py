@@ -165,6 +165,16 @@ def replaced() -> Iterator[Configuration]:
         )
 
 
+def saved_ends() -> Iterator[Configuration]:
+    """Runs that are saved where they end: within an epoch or after one, before a test or not, beside other saves or not."""
+    for p in product(save=BOTH, stop=BOTH, train=(1, 2, 3), k=(1, 2), epochs=(0, 1, 2), test=((), (1,))):
+        yield Configuration(
+            Options(accumulate_grad_batches=p["k"], min_nb_epochs=0, max_nb_epochs=p["epochs"], nb_sanity_val_steps=0),
+            Sizes(train=p["train"], test=p["test"]),
+            guards=Guards(save=Oracle() if p["save"] else None, stop=Oracle() if p["stop"] else None, save_at_end=True),
+        )
+
+
 GRIDS: dict[str, Callable[[], Iterator[Configuration]]] = {
     "windows": windows,
     "splits": splits,
@@ -175,6 +185,7 @@ GRIDS: dict[str, Callable[[], Iterator[Configuration]]] = {
     "skipped steps": skipped_steps,
     "rollbacks": rollbacks,
     "replaced guards": replaced,
+    "saved ends": saved_ends,
 }
 
 DATA = Path(__file__).parent.parent / "data" / "moments.json"

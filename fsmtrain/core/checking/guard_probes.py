@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import define, evolve, field, frozen
 
 from fsmtrain.core.checking.guards_to_check import UserGuard, user_guards
@@ -45,5 +47,5 @@ def with_probes(guards: Guards) -> tuple[Guards, list[GuardProbe]]:
     probes = [GuardProbe(guard, compile_expression(guard.expression)) for guard in user_guards(guards)]
     probed = [(p.user_guard, _ProbedGuard(p.user_guard.guard, p.user_guard.name, False, probe=p)) for p in probes]
     step = {own.optimizer_i: guard for own, guard in probed if own.optimizer_i is not None}
-    others = {own.field: guard for own, guard in probed if own.optimizer_i is None}
+    others: dict[str, Any] = {own.field: guard for own, guard in probed if own.optimizer_i is None}
     return evolve(guards, step=step, **others), probes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from attrs import evolve, frozen
 
@@ -92,7 +93,7 @@ def without_opaque(guards: Guards) -> Guards:
     The flags that a guard for validations replaces do not come back: `never` stands in for it.
     """
     opaque = opaque_places(guards)
-    stand_ins = {field: never if field == "validate" else None for field, index in opaque if index is None}
+    stand_ins: dict[str, Any] = {field: never if field == "validate" else None for field, index in opaque if index is None}
     return evolve(guards, step={i: guard for i, guard in guards.step.items() if ("step", i) not in opaque}, **stand_ins)
 
 

@@ -10,7 +10,9 @@ from fsmtrain.prove.loop_model.ghost_state import GhostState
 
 
 def window_length_is_k(counters: Counters, ghost: GhostState) -> bool:
-    return counters.window_length == ghost.epoch_window and counters.window_length >= 1
+    return counters.window_length >= 1 and (
+        (counters.ending == 1 and ghost.fetched_in_epoch == 0) or counters.window_length == ghost.epoch_window
+    )
 
 
 def no_window_is_negative(counters: Counters, ghost: GhostState) -> bool:
@@ -43,6 +45,10 @@ def no_window_is_open(ghost: GhostState) -> bool:
     return ghost.pending == 0
 
 
+def no_window_is_open_at_the_end(counters: Counters, ghost: GhostState) -> bool:
+    return counters.ending == 0 or ghost.fetched_in_epoch == 0 or (counters.open_windows == 0 and ghost.pending == 0)
+
+
 def ending_the_epoch_early_is_allowed(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return not counters.epoch_ended_early or (
         counters.open_windows == 0 and ghost.pending == 0 and counters.epochs_done >= limits.min_epochs
@@ -73,7 +79,8 @@ def no_window_is_open_between_epochs(ghost: GhostState) -> bool:
 
 def the_last_round_closes_the_window(counters: Counters, ghost: GhostState) -> bool:
     return (
-        ghost.batches_left >= 1
+        counters.ending == 1
+        or ghost.batches_left >= 1
         or counters.split_nb + 1 < counters.batch_splits
         or counters.optimizer_i < ghost.watched_i
         or ghost.pending == 0
@@ -150,9 +157,10 @@ ACCUMULATION: tuple[Claim, ...] = (
     Claim("an optimizer's last backward of an epoch leads to a step", backwards_are_left, at=State.ACCUMULATE),
     Claim("an optimizer's last backward of an epoch closes its window", the_last_round_closes_the_window,
           at={State.ROUND_END, State.SAVE, State.VAL_CHECK}),
+    Claim("no window is open where a run is saved at its end within an epoch", no_window_is_open_at_the_end, at=State.SAVE),
     Claim("an epoch ends early only with no window open and after min_nb_epochs", ending_the_epoch_early_is_allowed),
     Claim("no window is open at the end of an epoch", no_window_is_open, at=State.EPOCH_END),
-    Claim("no window is open between two epochs", no_window_is_open_between_epochs, at=State.EARLY_STOP),
+    Claim("no window is open between two epochs", no_window_is_open_between_epochs, at={State.EARLY_STOP, State.SAVE}),
     Claim("no window is open before training, in the test, or when a run is done", no_window_is_open,
           at={State.START, State.SANITY_VAL, State.TEST, State.DONE}),
     Claim("no window is open when the first batch of an epoch is fetched", no_window_is_open_at_the_first_fetch,

@@ -21,8 +21,8 @@ def no_pass_has_begun(counters: Counters) -> bool:
     return counters.eval_nb == 0
 
 
-def current_epoch_is_not_done(counters: Counters) -> bool:
-    return counters.current_epoch == counters.epochs_done
+def current_epoch_is_not_done(counters: Counters, ghost: GhostState) -> bool:
+    return (counters.ending == 1 and ghost.fetched_in_epoch == 0) or counters.current_epoch == counters.epochs_done
 
 
 def an_epoch_is_in_progress_or_just_done(counters: Counters, ghost: GhostState) -> bool:
@@ -43,8 +43,8 @@ def current_epoch_is_the_index(counters: Counters, ghost: GhostState) -> bool:
     return counters.current_epoch + 1 == ghost.epochs_begun
 
 
-def an_epoch_is_left(limits: Limits, counters: Counters) -> bool:
-    return counters.epochs_done + 1 <= limits.epochs
+def an_epoch_is_left(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return (counters.ending == 1 and ghost.fetched_in_epoch == 0) or counters.epochs_done + 1 <= limits.epochs
 
 
 def epochs_done_is_at_most_max(limits: Limits, counters: Counters) -> bool:
@@ -52,7 +52,9 @@ def epochs_done_is_at_most_max(limits: Limits, counters: Counters) -> bool:
 
 
 def batch_nb_is_the_index(counters: Counters, ghost: GhostState) -> bool:
-    return counters.batch_nb + 1 == ghost.fetched_in_epoch and counters.batch_nb >= 0
+    return (counters.ending == 1 and ghost.fetched_in_epoch == 0) or (
+        counters.batch_nb + 1 == ghost.fetched_in_epoch and counters.batch_nb >= 0
+    )
 
 
 def the_lengths_of_an_epoch_are_counters(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
@@ -100,11 +102,13 @@ def a_stream_has_no_length(limits: Limits, counters: Counters, signals: Signals)
     return not limits.train_is_stream or (counters.train_batches == 0 and signals.train_batches == 0)
 
 
-def stream_ended_is_true_at_the_last_batch(limits: Limits, signals: Signals, ghost: GhostState) -> bool:
-    return ghost.batches_left >= 0 and (
-        (limits.train_is_stream and (signals.stream_ended == (ghost.batches_left == 0)))
-        or (not limits.train_is_stream and not signals.stream_ended)
-    )
+def stream_ended_is_true_at_the_last_batch(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
+    return (counters.ending == 1 and ghost.fetched_in_epoch == 0) or (
+        ghost.batches_left >= 0 and (
+            (limits.train_is_stream and (signals.stream_ended == (ghost.batches_left == 0)))
+            or (not limits.train_is_stream and not signals.stream_ended)
+        )
+    )  # fmt: skip
 
 
 def an_epoch_ends_after_its_last_batch_or_early(counters: Counters, ghost: GhostState) -> bool:
@@ -136,12 +140,39 @@ def a_batch_is_saved_once(counters: Counters, ghost: GhostState) -> bool:
     return (counters.saved and ghost.saves_left == 0) or (not counters.saved and ghost.saves_left == 1)
 
 
+def no_epoch_has_ended_early(counters: Counters) -> bool:
+    return not counters.epoch_ended_early
+
+
+def an_end_is_saved_after_enough_epochs(limits: Limits, counters: Counters) -> bool:
+    return counters.ending == 0 or (limits.saves_end and counters.epochs_done >= limits.min_epochs)
+
+
+def no_end_is_being_saved(counters: Counters) -> bool:
+    return counters.ending == 0
+
+
+def an_end_is_saved_after_an_epoch_or_within_one(counters: Counters, ghost: GhostState) -> bool:
+    return (
+        (counters.ending == 0 and ghost.fetched_in_epoch >= 1)
+        or (counters.ending == 1 and ghost.fetched_in_epoch == 0 and counters.epochs_done == counters.current_epoch + 1)
+        or (counters.ending == 1 and ghost.fetched_in_epoch >= 1 and counters.epochs_done == counters.current_epoch)
+    )
+
+
+def an_end_that_is_saved_within_an_epoch_has_batches_left(counters: Counters, ghost: GhostState) -> bool:
+    return counters.ending == 0 or ghost.fetched_in_epoch == 0 or ghost.batches_left >= 1
+
+
 EPOCHS: tuple[Claim, ...] = (
     Claim("no epoch has begun before training", no_epoch_has_begun, at={State.START, State.SANITY_VAL}),
     Claim("no pass over val or test loaders has begun at start", no_pass_has_begun, at=State.START),
     Claim("the current epoch is not counted as done", current_epoch_is_not_done, at=IN_EPOCH),
     Claim("early_stop is visited within an epoch or right after one", an_epoch_is_in_progress_or_just_done,
           at=State.EARLY_STOP),
+    Claim("ending is 1 only in save", no_end_is_being_saved, at=all_except(State.SAVE)),
+    Claim("a run is saved at its end within an epoch or right after one", an_end_is_saved_after_an_epoch_or_within_one,
+          at=State.SAVE),
     Claim("batch_nb is the index of the batch in its epoch, from 0", batch_nb_is_the_index, at=IN_EPOCH),
     Claim("a stream has no length", a_stream_has_no_length),
     Claim("an epoch's length and interval are known when its first batch is fetched", the_lengths_of_a_new_epoch_are_signals,
@@ -163,7 +194,14 @@ EPOCHS: tuple[Claim, ...] = (
     Claim("all splits and optimizers of a batch are done before the next batch or the epoch's end", the_batch_is_complete,
           at=State.ROUND_END, to={State.FETCH, State.EPOCH_END, State.EARLY_STOP}),
     Claim("round_nb counts the rounds of the run", round_nb_counts_rounds),
-    Claim("a batch is saved at most once", a_batch_is_saved_once, at=AFTER_FETCH),
+    Claim("a batch is saved at most once", a_batch_is_saved_once,
+          at=AFTER_FETCH | {State.EPOCH_END, State.EARLY_STOP}),
+    Claim("epoch_ended_early is true only once the epoch ends", no_epoch_has_ended_early,
+          at=all_except(State.EPOCH_END, State.TEST, State.DONE, State.STOPPED)),
+    Claim("a run is saved at its end only after min_nb_epochs, and if it is to be", an_end_is_saved_after_enough_epochs,
+          at=State.SAVE),
+    Claim("a run is saved at its end within an epoch only if it has batches left",
+          an_end_that_is_saved_within_an_epoch_has_batches_left, at=State.SAVE),
     Claim("an epoch is complete after its last batch", the_epoch_has_no_more_batches, at={State.ROUND_END, State.VAL_CHECK},
           to=State.EPOCH_END),
     Claim("an epoch ends after its last batch, or ends early", an_epoch_ends_after_its_last_batch_or_early, at=State.EPOCH_END),

@@ -88,8 +88,12 @@ def every_epoch_has_validation(limits: Limits, counters: Counters) -> bool:
     return limits.val_check_epochs != 1 or counters.epochs_since_validation == 1
 
 
-def saved_is_false(counters: Counters) -> bool:
-    return not counters.saved
+def saved_is_false(limits: Limits, counters: Counters) -> bool:
+    return limits.saves_end or not counters.saved
+
+
+def without_an_end_to_save_ending_is_0(limits: Limits, counters: Counters) -> bool:
+    return limits.saves_end or counters.ending == 0
 
 
 # Other claims need these, so they are proved first.
@@ -121,5 +125,6 @@ LAST_FACTS: tuple[Claim, ...] = (
     Claim("with one K for all epochs, window_length is K in backward", one_k_for_all_epochs, at=State.BACKWARD),
     Claim("with validation in every epoch, epochs_since_validation is 1 in round_end", every_epoch_has_validation,
           at=State.ROUND_END),
-    Claim("without a save guard, saved is false", saved_is_false, built_in="save"),
+    Claim("without a save guard and an end to save, saved is false", saved_is_false, built_in="save"),
+    Claim("without an end to save, ending is 0", without_an_end_to_save_ending_is_0),
 )  # fmt: skip

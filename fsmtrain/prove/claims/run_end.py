@@ -39,6 +39,17 @@ def patience_may_not_end_the_run_here(limits: Limits, counters: Counters, signal
     return counters.epochs_done < limits.min_epochs or not signals.patience_exhausted or ghost.open_windows != 0
 
 
+def an_end_is_saved_for_a_reason(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return (
+        counters.ending == 0 or signals.patience_exhausted
+        or (counters.epochs_done == limits.epochs and counters.epochs_done == counters.current_epoch + 1)
+    )  # fmt: skip
+
+
+def the_end_is_saved(limits: Limits, counters: Counters) -> bool:
+    return not limits.saves_end or counters.saved
+
+
 def the_test_is_on(limits: Limits) -> bool:
     return limits.tests
 
@@ -56,6 +67,10 @@ def the_window_is_finite(signals: Signals) -> bool:
 
 
 RUN_END: tuple[Claim, ...] = (
+    Claim("a run is saved at its end only after max_nb_epochs or if patience is exhausted", an_end_is_saved_for_a_reason,
+          at=State.SAVE, built_in="stop"),
+    Claim("a run that ends by itself is saved before, if it is to be", the_end_is_saved, at=State.EARLY_STOP,
+          to={State.EPOCH_END, State.TEST, State.DONE}),
     Claim("a run is done only after min_nb_epochs", epochs_done_is_at_least_min, at=AFTER_TRAINING),
     Claim("an epoch ends early only if patience is exhausted", an_early_end_needs_exhausted_patience, built_in="stop"),
     Claim("a run is done before max_nb_epochs only if patience is exhausted", an_early_end_of_the_run_needs_exhausted_patience,

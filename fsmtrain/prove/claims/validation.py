@@ -11,8 +11,8 @@ from fsmtrain.prove.loop_model.ghost_state import GhostState
 BEFORE_VALIDATION = IN_ROUND | {State.SAVE}
 
 
-def batches_are_whole_intervals_and_the_current_one(limits: Limits, ghost: GhostState) -> bool:
-    return not limits.validates or (
+def batches_are_whole_intervals_and_the_current_one(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return not limits.validates or (counters.ending == 1 and ghost.fetched_in_epoch == 0) or (
         ghost.fetched_in_epoch == ghost.batches_in_intervals + ghost.batches_in_interval
         and ghost.batches_in_interval >= 1 and ghost.batches_in_interval <= ghost.interval
     )  # fmt: skip
@@ -32,6 +32,7 @@ def epochs_since_validation_is_the_position(counters: Counters, ghost: GhostStat
 def batches_since_validation_is_the_position(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return (
         not limits.validates
+        or counters.ending == 1
         or counters.epochs_since_validation != limits.val_check_epochs
         or counters.batches_since_validation == ghost.batches_in_interval
     )

@@ -54,6 +54,7 @@ def validation_needs_training(limits: Limits) -> bool:
         (limits.fits or (limits.epochs == 0 and not limits.validates and not limits.has_sanity))
         and (not limits.validates or limits.epochs >= 1)
         and (not limits.stops_early or limits.validates)
+        and (not limits.saves_end or limits.epochs >= 1)
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ stops answer, and a claim without a condition holds whatever any of them answers
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 from fsmtrain.core import transition_guards as ask
 from fsmtrain.core.counters import Counters, Signals
@@ -39,7 +40,9 @@ def loop_system(built_in: Decision | None) -> TransitionSystem:
     Any optimizer may have a step guard of its own. So, unless that decision is the built-in one, the built-in rule for the
     other optimizers may answer anything too, which includes its real answer.
     """
-    arbitrary = {name: None if name == built_in else ArbitraryGuard(name) for name in ("validate", "save", "stop")}
+    arbitrary: dict[str, Any] = {
+        name: None if name == built_in else ArbitraryGuard(name) for name in ("validate", "save", "stop")
+    }
     guards = Guards(step={} if built_in == "step" else {0: ArbitraryGuard("step")}, **arbitrary)
     legal = (*LEGAL_LIMITS, validation_interval_fits) if built_in == "validate" else LEGAL_LIMITS
     step_rule: frozenset[Expression] = frozenset() if built_in == "step" else frozenset({parse_guard(ask.window_is_full)})

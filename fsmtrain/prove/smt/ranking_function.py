@@ -41,6 +41,11 @@ def optimizers_left(limits: Limits, counters: Counters) -> int:
     return limits.optimizers - counters.optimizer_i
 
 
+def save_phase(counters: Counters) -> int:
+    """Return 3 for a save within an epoch, 0 for one where the run ends."""
+    return 3 - 3 * counters.ending
+
+
 _BATCHES_LEFT = Field("ghost", "batches_left")
 _EPOCH: tuple[Component, ...] = (2, epochs_left, epoch_is_done)
 _BATCH: tuple[Component, ...] = (*_EPOCH, _BATCHES_LEFT, 3, Field("ghost", "saves_left"))
@@ -57,7 +62,7 @@ RANKS: Mapping[State, tuple[Component, ...]] = {
     State.ACCUMULATE: (*_ROUND, 1),
     State.STEP: (*_ROUND, 1),
     State.ROUND_END: _ROUND,
-    State.SAVE: _BATCH,
+    State.SAVE: (*_EPOCH, _BATCHES_LEFT, save_phase, Field("ghost", "saves_left")),
     State.VAL_CHECK: (*_EPOCH, _BATCHES_LEFT, 2, Field("ghost", "validation_left")),
     State.EARLY_STOP: (*_EPOCH, _BATCHES_LEFT, 1),
     State.EPOCH_END: _EPOCH,

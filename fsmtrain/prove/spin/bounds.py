@@ -37,7 +37,7 @@ RUN_END = Bounds(
     limits={"fits": (0, 1), "epochs": (0, 1), "min_epochs": (0, 0), "train_batches": (0, 1), "validates": (0, 1),
             "val_batches": (0, 2), "sanity_batches": (0, 2), "has_sanity": (0, 1), "tests": (0, 1), "test_batches": (0, 2),
             "evaluates_stream": (0, 1), "val_check_batches": (0, 1), "val_check_epochs": (1, 1), "optimizers": (1, 1),
-            "stops_early": (0, 1), "rolls_back": (0, 1)},
+            "stops_early": (0, 1), "rolls_back": (0, 1), "saves_end": (0, 1)},
     inputs={"sanity_batches": (1, 2), "val_check_batches": (1, 2), "test_batches": (1, 2), "stop": (0, 1),
             "patience_exhausted": (0, 1), "nonfinite": (0, 1)},
 )  # fmt: skip

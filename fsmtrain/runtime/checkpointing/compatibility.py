@@ -43,7 +43,8 @@ _MAY_DIFFER = frozenset(
 )  # fmt: skip
 _WAY_OUT = "pass strict=False"
 _DIGESTS = frozenset({"the model's code"})  # only known to differ: its value says nothing
-_LIMITS_BEFORE = {"may_return_none": False, "has_own_step": False}  # the values of limits that older checkpoints do not have
+# The values of limits that older checkpoints do not have.
+_LIMITS_BEFORE = {"may_return_none": False, "has_own_step": False, "saves_end": False}
 _REPLACEABLE = ("validate", "save", "stop")
 
 
@@ -153,7 +154,8 @@ def check_table(saved: dict[str, Any], spec: LoopSpec) -> None:
         ResumeError: They differ, so this version of fsmtrain would run another loop.
     """
     steps = {int(name.removeprefix("step ")): never for name in saved["replaced"] if name.startswith("step ")}
-    guards = Guards(step=steps, **{name: never for name in saved["replaced"] if name in _REPLACEABLE})
+    others: dict[str, Any] = {name: never for name in saved["replaced"] if name in _REPLACEABLE}
+    guards = Guards(step=steps, **others)
     known = {f.name for f in fields(Limits)}
     saved_limits = {name: value for name, value in saved["limits"].items() if name in known}
     limits = evolve(spec.limits, **{**_LIMITS_BEFORE, **saved_limits})

@@ -13,7 +13,7 @@ from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, load_checkpoint
 from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, load_run_snapshot, take_run_snapshot
-from fsmtrain.runtime.checkpointing.save_top_k import BATCH, MetricRanking, retention_policy
+from fsmtrain.runtime.checkpointing.save_top_k import BATCH, END, MetricRanking, retention_policy
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.on_nonfinite_policies import validate_rollback
@@ -74,10 +74,18 @@ class CheckpointManager:
 
     # ---- saving
 
-    def save(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any]) -> None:
-        """Queue a checkpoint. If only the newest is kept, it replaces one that is still waiting to be written."""
+    def save(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any], *, is_end: bool = False) -> None:
+        """Queue a checkpoint. If only the newest is kept, it replaces one that is still waiting to be written.
+
+        Args:
+            at: Where the run resumes.
+            run_dir: Its folder.
+            metadata: What the manifest says about it.
+            is_end: Whether the run ends by itself here. Such a checkpoint is not ranked, and replaces none.
+        """
         only_newest = self._rule is not None and self._ranking is None and self._rule.save_top_k == 1
-        self._queue(at, run_dir, metadata, must_keep=not only_newest)
+        metadata = {**metadata, END: True} if is_end else metadata
+        self._queue(at, run_dir, metadata, must_keep=is_end or not only_newest)
         self._run.signals.save_wanted = False
 
     def save_at_stop(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any], *, must_save: bool) -> None:

@@ -5,9 +5,10 @@ The file format is in `checkpoint_files`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, fields, frozen
 
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.effects import begin_pass
@@ -80,7 +81,9 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
     eval_passes = Owner(lambda: {s.value: p.state_dict() for s, p in actions.eval_passes.items()}, load_eval_passes)
     callbacks = components.stateful_callbacks
     return {
-        "counters": fields_of(run.counters, if_missing={"left_out": [0 for _ in run.windows], "steps_made": 1, **lengths}),
+        "counters": _counters_owner(
+            run.counters, if_missing={"left_out": [0 for _ in run.windows], "steps_made": 1, **lengths}
+        ),
         "signals": fields_of(run.signals, signals, if_missing={"loss_is_none": False, "steps_made": 1, **lengths}),
         "early_stopping": _optional(fields_of(patience, ("best", "wait")) if patience is not None else None),
         "nonfinite": owner_of(run.nonfinite),
@@ -141,7 +144,7 @@ def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions
         "hparams": plain_part(getattr(components.model, "hparams", None)),
         "rng": random.state_dict(),
         **states,
-        "counters": fields_of(at.counters).state_dict(),
+        "counters": _counters_owner(at.counters).state_dict(),
     }
 
 
@@ -175,8 +178,14 @@ def load_run_snapshot(
         check_table(states["table"], components.spec)
     for name, owner in owners.items():
         owner.load_state_dict(states[name])
+    run.signals.patience_exhausted = run.early_stopping is not None and run.early_stopping.exhausted  # by today's rule
     at = ResumePoint(state=State(tree["state"]), work_done=tree["work_done"], counters=run.counters.copy())
     return at, RngState.from_state_dict(tree["rng"])
+
+
+def _counters_owner(counters: Counters, *, if_missing: Mapping[str, Any] | None = None) -> Owner:
+    """Return the owner of all counters but `ending`: a run that is resumed from its end may go on."""
+    return fields_of(counters, [f.name for f in fields(Counters) if f.name != "ending"], if_missing=if_missing)
 
 
 def _optional(owner: Owner | None) -> Owner:

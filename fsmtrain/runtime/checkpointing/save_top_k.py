@@ -17,6 +17,7 @@ from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.metrics.step_outputs import Metrics
 
 BATCH = "batches_begun"  # the key in a checkpoint's metadata by which a metric finds it: its batch in the whole run, from 1
+END = "ends"  # the key of a checkpoint with which a run ended by itself: it is never ranked
 
 MetadataByNumber = Mapping[int, Mapping[str, Any]]
 
@@ -46,7 +47,7 @@ class MetricRanking:
     def best(self, metadata: MetadataByNumber, count: int = 1) -> Collection[int]:
         """Return the numbers of the checkpoints with the best values."""
         values = self.values
-        ranked = {number: {"value": values.get(own.get(BATCH, -1))} for number, own in metadata.items()}
+        ranked = {number: {"value": values.get(own.get(BATCH, -1))} for number, own in metadata.items() if not own.get(END)}
         return keep_best(count, "value", self._rule.mode)(ranked)
 
 
@@ -70,12 +71,16 @@ def split_callbacks(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[
 
 
 def retention_policy(rule: ModelCheckpoint, ranking: MetricRanking | None) -> RetentionPolicy | None:
-    """Return which checkpoints a rule keeps beside the newest; None for all."""
+    """Return which checkpoints a rule keeps beside the newest; None for all.
+
+    One with which a run ended by itself is kept as long as it is the newest, beside those that the rule counts.
+    """
     count = rule.save_top_k
     if count == -1:
         return None
     if ranking is None:
-        return keep_newest(count)
+        newest = keep_newest(count)
+        return keep_any(keep_newest(1), lambda metadata: newest({n: own for n, own in metadata.items() if not own.get(END)}))
     return keep_any(keep_newest(1), lambda metadata: ranking.best(metadata, count))
 
 

@@ -44,6 +44,7 @@ from fsmtrain.prove.claims.folding_facts import (
     without_accumulation_gathered_is_1,
     without_accumulation_no_window_is_open,
     without_accumulation_window_length_is_1,
+    without_an_end_to_save_ending_is_0,
     without_an_own_step_steps_made_is_1,
     without_bptt_batch_splits_is_1,
     without_bptt_split_nb_is_0,
@@ -69,7 +70,8 @@ EFFECTS: list[AnyEffect] = list(dict.fromkeys(effect for row in full_table(decis
 @given(cases(skips_steps=True))
 @settings(max_examples=300, deadline=None)
 def test_resolve_guarantees_what_proofs_assume_about_limits(case: Case) -> None:
-    limits = resolve(case.options, case.sizes, has_validation_guard=case.replaced.validate is not None)
+    own_rule, saves_end = case.replaced.validate is not None, case.replaced.save_at_end
+    limits = resolve(case.options, case.sizes, has_validation_guard=own_rule, saves_end=saves_end)
     assert all(legal(limits) for legal in LEGAL_LIMITS)
     if case.replaced.validate is None:
         assert validation_interval_fits(limits)
@@ -187,6 +189,7 @@ PROVED: dict[tuple[str, str], Callable[..., bool]] = {
     ("counters", "epoch_ended_early"): only_early_stopping_ends_epochs_early,
     ("signals", "steps_made"): only_an_own_step_makes_another_number_of_steps,
     ("counters", "steps_made"): without_an_own_step_steps_made_is_1,
+    ("counters", "ending"): without_an_end_to_save_ending_is_0,
     ("signals", "loss_is_none"): only_a_step_that_may_return_none_has_no_loss,
     ("signals", "step_skipped"): only_a_scaler_or_policy_skips_steps,
     ("signals", "nonfinite"): only_a_rollback_policy_rolls_back,
