@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[2] / "fsmtrain"
 # needs a place here.
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (
-        ("errors", "predicates", "plurals", "replace_file"),
+        ("errors", "plain_files", "plurals", "predicates", "replace_file", "strict_json"),
         ("copies", "early_stopping", "old_names", "user_warnings"),
         ("flags",),
         ("options",),
@@ -41,7 +41,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "runtime.data": (("...",), ("resume_strategies",), ("restore_loader_position",), ("loaders",)),
     "runtime.data.resume_strategies": (("resume_strategy", "skip_batches"), ("loader_state_dict", "replay"), ("fast_forward",)),
     "runtime.model_files": (("hparams", "init_arguments", "safe_torch_load"), ("lightning_checkpoints",), ("weights",)),
-    "runtime.checkpoint_files": (("files", "strict_json", "tree_path"), ("checked_io",), ("tensors",), ("codec",), ("store",)),
+    "runtime.checkpoint_files": (("files", "tree_path"), ("checked_io",), ("tensors",), ("codec",), ("store",)),
     "views": (("...",), ("console",), ("diagrams",), ("recording",)),
     "views.recording": (("...",), ("report",)),
 }

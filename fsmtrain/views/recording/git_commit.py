@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from fsmtrain.plain_files import read_plain_file
+
+MAX_BYTES = 2**24  # of a file; packed-refs is the one that can be long
+_HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def read_git_commit(folder: Path) -> str | None:
@@ -14,13 +20,12 @@ def read_git_commit(folder: Path) -> str | None:
         git = parent / ".git"
         try:
             if git.is_file():  # a worktree
-                git = (parent / git.read_text().removeprefix("gitdir:").strip()).resolve()
+                git = (parent / _text(git).removeprefix("gitdir:").strip()).resolve()
             if not git.is_dir():
                 continue
-            head = (git / "HEAD").read_text().strip()
-            if not head.startswith("ref:"):
-                return head
-            return _resolve_ref(git, head.removeprefix("ref:").strip())
+            head = _text(git / "HEAD")
+            commit = _resolve_ref(git, head.removeprefix("ref:").strip()) if head.startswith("ref:") else head
+            return commit if commit is not None and _HASH.fullmatch(commit) else None  # nothing else is recorded
         except (OSError, ValueError):
             return None
     return None
@@ -28,12 +33,16 @@ def read_git_commit(folder: Path) -> str | None:
 
 def _resolve_ref(git: Path, ref: str) -> str | None:
     common = git / "commondir"
-    homes = [git, (git / common.read_text().strip()).resolve()] if common.exists() else [git]
+    homes = [git, (git / _text(common)).resolve()] if common.exists() else [git]
     for home in homes:
         if (home / ref).is_file():
-            return (home / ref).read_text().strip()
+            return _text(home / ref)
         packed = home / "packed-refs"
-        for line in packed.read_text().splitlines() if packed.is_file() else ():
+        for line in _text(packed).splitlines() if packed.is_file() else ():
             if line.endswith(f" {ref}"):
                 return line.split()[0]
     return None
+
+
+def _text(path: Path) -> str:
+    return read_plain_file(path, MAX_BYTES).decode().strip()

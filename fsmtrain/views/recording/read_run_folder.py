@@ -129,7 +129,11 @@ def _read_document(path: Path, damage: list[str]) -> Row:
 
 
 def _read_rows(path: Path, damage: list[str], is_intact: Callable[[Row], bool]) -> list[Row]:
-    rows = list(read_json_lines(path))
+    try:
+        rows = list(read_json_lines(path))
+    except OSError as error:
+        damage.append(f"{path.name} was skipped: {error.strerror or error}.")
+        return []
     intact = [row for row in rows if row is not None and is_intact(row)]
     damaged = len(rows) - len(intact)
     if damaged:

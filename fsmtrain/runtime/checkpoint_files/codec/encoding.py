@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fsmtrain import strict_json
 from fsmtrain.errors import CodecError
 from fsmtrain.plurals import a_type_of
-from fsmtrain.runtime.checkpoint_files import strict_json
 from fsmtrain.runtime.checkpoint_files.codec.codec_common import FACTORIES, MAX_DEPTH, describe_type, float_to_text
 from fsmtrain.runtime.checkpoint_files.tensors import numpy_arrays
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_NAME, dtype_name

@@ -13,8 +13,8 @@ from typing import Any
 
 from attrs import frozen
 
+from fsmtrain import strict_json
 from fsmtrain.errors import CheckpointError, FsmtrainError
-from fsmtrain.runtime.checkpoint_files import strict_json
 from fsmtrain.runtime.checkpoint_files.checked_io import error_text, open_reader, write_file
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, decode
 from fsmtrain.runtime.checkpoint_files.files import Files

@@ -10,8 +10,8 @@ from typing import Any
 
 from attrs import asdict, frozen
 
+from fsmtrain import strict_json
 from fsmtrain.errors import CodecError
-from fsmtrain.runtime.checkpoint_files import strict_json
 from fsmtrain.runtime.checkpoint_files.checked_io import FileDigest, open_reader, write_file
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, decode, encode
 from fsmtrain.runtime.checkpoint_files.files import Files

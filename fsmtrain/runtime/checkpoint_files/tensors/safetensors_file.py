@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsmtrain.runtime.checkpoint_files import strict_json
+from fsmtrain import strict_json
 from fsmtrain.runtime.checkpoint_files.checked_io import FileDigest, Reader, open_reader, write_file
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_SAFETENSORS_NAME, SAFETENSORS_NAMES, as_bytes

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fsmtrain import strict_json
+from fsmtrain.plain_files import open_plain_file, read_plain_file
 from fsmtrain.replace_file import replace_file
 from fsmtrain.views.recording.files.json_values import json_line
 
@@ -55,13 +57,16 @@ class JsonLinesFile(AppendFile):
         self.replace(b"".join(map(json_line, rows)))
 
 
-# ---- reading what another process wrote, which may have been killed
+# ---- reading what another process wrote, which may have been killed; or what anyone has put there
+
+MAX_DOCUMENT_BYTES = 2**24  # of run.json, status.json, ...
+MAX_LINES_BYTES = 2**28  # of metrics.jsonl, timeline.jsonl, log.txt
 
 
 def read_text(path: Path) -> str:
     """Return a file's text; an empty string if the file cannot be read."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_plain_file(path, MAX_LINES_BYTES).decode(errors="replace")
     except OSError:
         return ""
 
@@ -69,18 +74,27 @@ def read_text(path: Path) -> str:
 def read_json(path: Path) -> Row:
     """Return the object in a JSON file; an empty dict if the file is missing or damaged."""
     try:
-        content = json.loads(read_text(path))
-    except ValueError:
+        content = strict_json.parse(read_plain_file(path, MAX_DOCUMENT_BYTES))
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def read_json_lines(path: Path) -> Iterator[Row | None]:
-    """Yield the rows of a JSON Lines file, None for each damaged line. A missing file has no rows."""
-    for line in read_text(path).split("\n"):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            yield row if isinstance(row, dict) else None
+    """Yield the rows of a JSON Lines file, None for each damaged line. A missing file has no rows.
+
+    Raises:
+        OSError: The file cannot be read, or is no plain file, or has more than `MAX_LINES_BYTES`.
+    """
+    try:
+        lines = open_plain_file(path, MAX_LINES_BYTES)
+    except FileNotFoundError:
+        return
+    with lines:
+        for line in lines:
+            if line.strip():
+                try:
+                    row = strict_json.parse(line)
+                except ValueError:
+                    row = None
+                yield row if isinstance(row, dict) else None

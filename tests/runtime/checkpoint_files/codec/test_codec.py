@@ -18,8 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from fsmtrain import strict_json
 from fsmtrain.errors import CodecError
-from fsmtrain.runtime.checkpoint_files import strict_json
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, decode, encode
 from fsmtrain.runtime.checkpoint_files.codec.codec_common import MAX_DEPTH
 from fsmtrain.runtime.checkpoint_files.codec.decoding import TAGS as ALL_TAGS

@@ -1,0 +1,45 @@
+"""`bounded`: what reads a file may take only so much time and memory for it, measured on the process itself."""
+
+from __future__ import annotations
+
+import gc
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SLACK_BYTES = 48 * 2**20  # of the interpreter and torch, whatever is read
+SLACK_SECONDS = 3.0  # of the processor, for the same; machines differ
+SECONDS_PER_MB = 30.0
+BYTES_PER_BYTE = 256  # what docs/checkpoint-format.md says of the densest files
+
+
+@contextmanager
+def bounded(size: int) -> Iterator[None]:
+    """Fail if the block takes more processor time, or more memory at its peak, than a file of this size may cost."""
+    gc.collect()
+    before, start = _reset_peak(), time.process_time()
+    try:
+        yield
+    finally:
+        seconds, peak = time.process_time() - start, _peak() - before
+    assert seconds < SLACK_SECONDS + size / 1e6 * SECONDS_PER_MB, f"{size} bytes took {seconds:.1f} seconds"
+    assert peak < SLACK_BYTES + size * BYTES_PER_BYTE, f"{size} bytes took {peak / 2**20:.0f} MiB of memory"
+
+
+def _reset_peak() -> int:
+    """Let the kernel measure the peak of the resident memory from now on; returns what is resident. 0 where it cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return 0
+    return _peak()
+
+
+def _peak() -> int:
+    try:
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
