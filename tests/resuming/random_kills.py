@@ -1,129 +1,145 @@
-"""Kill runs at random moments: ``python -m tests.resuming.random_kills [--kills N] [--seed N] [LOADER ...]``.
+"""Kill runs at random moments: ``python -m tests.resuming.random_kills [--kills N] [--seed N] [--jobs N] [SETUP ...]``.
 
-A small model with dropout trains on shuffled data by Adam under a schedule for each step, with windows of 4 batches and four
-checks an epoch, and is saved in the background every few batches. It is killed from outside at ten random moments, a run each,
-and resumed. Prints of how many of them the final weights, and all else, are those of the run that nobody kills, bit for bit.
+Each run of a set-up (`random_kill_setups`) is a process of its own, which is killed from outside after a random time, wherever
+it is then, and started again; some are killed a second time. Prints how many of the kills came out the same, bit for bit, as
+the run that is not killed. With the same seed, the same times are drawn.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-from torch.optim import Adam
-from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader
+from attrs import define, field
 
-from fsmtrain import Guards, ModelCheckpoint, SeededDataLoader
-from tests.models import Samples, Validated
+from tests.models import TransitionRecorder
 from tests.resuming.kill_and_resume import (
     UnexpectedExit,
     differences,
     empty_folder,
     import_torch_modules,
-    resumed_run,
+    outcome,
     run_in_child,
-    uninterrupted_run,
 )
-from tests.resuming.resume_scenarios import NoisySamples, Scenario, scenario
+from tests.resuming.random_kill_setups import SETUPS
+from tests.resuming.resume_scenarios import Scenario
 
-BATCHES, EPOCHS, WINDOW = 48, 3, 4
-MAX_ATTEMPTS = 20  # at a moment that the run does not outlive
-
-
-class ComparedModel(Validated):
-    """Two layers with dropout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Sequential(nn.Linear(3, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 1))
-
-    def configure_optimizers(self) -> Any:
-        optimizer = Adam(self.parameters(), lr=0.01)
-        schedule = OneCycleLR(optimizer, max_lr=0.05, total_steps=EPOCHS * BATCHES // WINDOW)
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+MAX_ATTEMPTS = 20  # at a kill that comes after the end of the run
+SECOND_KILLS = 0.3  # the part of the killed runs that are killed again after they were resumed
 
 
-def _of(samples: type[Samples], **more: Any) -> Callable[[], Any]:
-    return lambda: DataLoader(samples(4 * BATCHES), batch_size=4, shuffle=True, **more)
+@define
+class KilledRuns:
+    """What came of the kills of one set-up."""
+
+    name: str
+    kills: int = 0
+    same: int = 0
+    from_checkpoint: int = 0  # of the kills
+    seconds: float = 0.0
+    wrong: list[str] = field(factory=list)
 
 
-def _seeded() -> Any:
-    workers: dict[str, Any] = {"num_workers": 2, "multiprocessing_context": "fork"}
-    return SeededDataLoader(NoisySamples(4 * BATCHES), batch_size=4, shuffle=True, seed=1, **workers)
+def recorded_run(setup: Scenario) -> dict[str, Any]:
+    """Run, or continue what another process began in this folder; returns the outcome."""
+    visits = TransitionRecorder()
+    machine = setup([visits], runs_dir="runs")
+    machine.resume_from("auto")
+    machine.run()
+    return outcome(machine, visits)
 
 
-LOADERS: dict[str, Callable[[], Any]] = {
-    "DataLoader": _of(Samples),
-    "DataLoader, random augmentation": _of(NoisySamples),
-    "DataLoader, 2 workers": _of(Samples, num_workers=2, multiprocessing_context="fork"),
-    "DataLoader, 2 workers, random augmentation": _of(NoisySamples, num_workers=2, multiprocessing_context="fork"),
-    "SeededDataLoader, 2 workers, random augmentation": _seeded,
-}
-
-
-def scenario_of(loader: Callable[[], Any]) -> Scenario:
-    """The run with this train loader."""
-    return scenario(
-        ComparedModel,
-        loader,
-        lambda: DataLoader(Samples(16), batch_size=4),
-        max_nb_epochs=EPOCHS,
-        accumulate_grad_batches=WINDOW,
-        val_check_interval=0.25,
-        guards=Guards(),
-        callbacks=lambda: [ModelCheckpoint(every_n_batches=5)],
-    )
-
-
-def kill_at_random_moments(make: Scenario, folder: Path, kills: int, seed: int) -> tuple[int, int]:
-    """Kill so many runs; returns how many came out the same, and how many of all went on from a checkpoint."""
-    moments = random.Random(seed)
-    make([])  # its guards are read once, here
+def kill_runs(name: str, kills: int, seed: int, folder: Path) -> KilledRuns:
+    """Kill runs of a set-up so many times."""
+    setup, moments, result = SETUPS[name], random.Random(f"{seed} {name}"), KilledRuns(name)
+    setup([])  # its guards are read once, here
     began = time.perf_counter()
-    reference = run_in_child(lambda: uninterrupted_run(make), empty_folder(folder))
+    reference = run_in_child(lambda: recorded_run(setup), empty_folder(folder))
     seconds = time.perf_counter() - began
-    same = from_checkpoint = 0
-    for _ in range(kills):
-        for _ in range(MAX_ATTEMPTS):
-            if (
-                run_in_child(lambda: uninterrupted_run(make), empty_folder(folder), kill_after=moments.uniform(0, seconds))
-                is None
-            ):
-                break
-        else:
-            raise UnexpectedExit(f"the run ended before it was killed, {MAX_ATTEMPTS} times")
-        result = run_in_child(lambda: resumed_run(make, must=False), folder)
-        same += not differences(reference, result)
-        from_checkpoint += len(result["events"]) < len(reference["events"])
-    return same, from_checkpoint
+    while result.kills < kills:
+        _kill_and_resume(setup, reference, seconds, moments, result, folder, most=kills - result.kills)
+    result.seconds = time.perf_counter() - began
+    return result
+
+
+def _kill_and_resume(
+    setup: Scenario,
+    reference: dict[str, Any],
+    seconds: float,
+    moments: random.Random,
+    result: KilledRuns,
+    folder: Path,
+    *,
+    most: int,
+) -> None:
+    """Kill one run once or twice, `most` times at most, resume it, and compare its end with the reference."""
+    for _ in range(MAX_ATTEMPTS):
+        times = [moments.uniform(0, seconds)]
+        if run_in_child(lambda: recorded_run(setup), empty_folder(folder), kill_after=times[0]) is None:
+            break
+    else:
+        raise UnexpectedExit(f"{result.name}: the run ended before it was killed, {MAX_ATTEMPTS} times")
+    found, from_checkpoint = [], False
+    try:
+        ended = None
+        if most > 1 and moments.random() < SECOND_KILLS:
+            times.append(moments.uniform(0, seconds))
+            ended = run_in_child(lambda: recorded_run(setup), folder, kill_after=times[1])
+            if ended is not None:
+                times.pop()
+        if ended is None:
+            ended = run_in_child(lambda: recorded_run(setup), folder)
+        found, from_checkpoint = differences(reference, ended), len(ended["events"]) < len(reference["events"])
+    except UnexpectedExit as error:
+        found = [str(error).rstrip()]
+    result.kills += len(times)
+    result.from_checkpoint += from_checkpoint * len(times)
+    if found:
+        after = " and ".join(f"{moment:.3f}" for moment in times)
+        result.wrong.append(f"{result.name}: killed after {after} of {seconds:.3f} s, differs in {', '.join(found)}")
+    else:
+        result.same += len(times)
 
 
 def main(arguments: list[str]) -> int:
-    """Compare; returns the exit code."""
+    """Kill, compare, print; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("loaders", nargs="*", metavar="LOADER", help=f"of: {'; '.join(LOADERS)}; by default all")
-    parser.add_argument("--kills", type=int, default=10, metavar="N", help="kill so many runs of each")
+    parser.add_argument("setups", nargs="*", metavar="SETUP", help=f"of: {'; '.join(SETUPS)}; by default all")
+    parser.add_argument("--kills", type=int, default=200, metavar="N", help="kill so many times in all (200)")
     parser.add_argument("--seed", type=int, default=random.randrange(1000), metavar="N", help="of the moments")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="set-ups at a time (all cores)")
     options = parser.parse_args(arguments)
+    if unknown := [name for name in options.setups if name not in SETUPS]:
+        parser.error(f"there is no set-up {unknown[0]!r}")
+    names = options.setups or random.Random(options.seed).sample(list(SETUPS), len(SETUPS))
+    shares = {name: options.kills // len(names) + (i < options.kills % len(names)) for i, name in enumerate(names)}
     import_torch_modules()
-    is_same = True
     print(f"moments from the seed {options.seed}")
-    with tempfile.TemporaryDirectory() as folder:
-        for name in options.loaders or LOADERS:
-            same, resumed_ = kill_at_random_moments(
-                scenario_of(LOADERS[name]), Path(folder, "run"), options.kills, options.seed
-            )
-            is_same &= same == options.kills
-            print(f"{name:50}{same:3} of {options.kills}; {resumed_} of them went on from a checkpoint", flush=True)
-    return 0 if is_same else 1
+    kills = same = from_checkpoint = 0
+    fork = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(options.jobs, mp_context=fork) as pool:
+        begun: list[Future[KilledRuns]] = [
+            pool.submit(kill_runs, name, share, options.seed, Path(folder, str(number)))
+            for number, (name, share) in enumerate(shares.items())
+            if share
+        ]
+        for done in as_completed(begun):
+            result = done.result()
+            kills, same = kills + result.kills, same + result.same
+            from_checkpoint += result.from_checkpoint
+            print(f"{result.name:50}{result.same:3} of {result.kills:3}   {result.seconds:5.1f} s", flush=True)
+            for line in result.wrong:
+                print(f"  {line}", flush=True)
+    print(f"{same} of {kills}; {from_checkpoint} of them went on from a checkpoint, the others from the start")
+    return 0 if same == kills else 1
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def _told(*command: str) -> str:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 def test_a_run_killed_anywhere_ends_in_the_same_bits() -> None:
-    """A part of the matrix: each scenario at a few moments. The whole is one command, see `matrix`."""
+    """A part of the matrix: each scenario at a few moments. The whole is one command, see `kill_matrix`."""
     told = _told("tests.resuming.kill_matrix", "--every", "41")
     same, tried, resumed = map(int, re.findall(r"^(\d+) of (\d+); (\d+)", told, re.MULTILINE)[0])
     assert same == tried > 60, told
@@ -35,6 +35,6 @@ def test_a_run_killed_anywhere_ends_in_the_same_bits() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 def test_a_run_killed_at_a_random_moment_ends_in_the_same_bits() -> None:
-    """A part of the comparison: one kill. The whole is one command, see `comparison`."""
-    told = _told("tests.resuming.random_kills", "--kills", "1", "DataLoader, 2 workers, random augmentation")
-    assert "  1 of 1; " in told
+    """A part: a kill of each of eight set-ups. All of them are one command, see `random_kills`."""
+    told = _told("tests.resuming.random_kills", "--kills", "8", "--seed", "1")
+    assert "\n8 of 8; " in told
