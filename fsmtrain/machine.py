@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter_ns
@@ -144,7 +144,10 @@ class Machine:
                 run = self._run = initial_run_state(components)
                 self._counters = run.counters
                 position = run.counters if trained_by is None else trained_by.counters
-                self._metric_queue = MetricQueue(position, components.optimizers) if self._recorder is not None else None
+                recorder = self._recorder
+                self._metric_queue = (
+                    None if recorder is None else MetricQueue(position, components.optimizers, recorder.make_room)
+                )
                 seconds = rule.every_n_seconds if rule is not None else None
                 actions = self._actions = Actions(
                     components, run, metric_queue=self._metric_queue, save=self._save, save_every_seconds=seconds
@@ -340,7 +343,9 @@ class Machine:
     def _finish(self) -> None:
         """Act on a final state: end the run, or roll it back to a checkpoint."""
         if self.state is State.ROLLED_BACK:
-            at, random = self._checkpoints.roll_back()
+            at, random, loaded = self._checkpoints.roll_back()
+            if self._recorder is not None:
+                self._recorder.roll_back(loaded.path, loaded.metadata.get(RECORD) or {})
             self._dispatcher.set_state(at.state, work_done=at.work_done, keep_trace=True)
             rng.set_rng_state(random)
             return
@@ -381,7 +386,7 @@ class Machine:
     def _save_at_stop(self) -> None:
         if self.state is State.STOPPED and self.saves:
             at, must_save = self._stop_point(), bool(self.received_signal)
-            self._checkpoints.save_at_stop(at, self.run_dir, self._checkpoint_metadata(at), must_save=must_save)
+            self._checkpoints.save_at_stop(at, self.run_dir, *self._record_of_checkpoint(at, at_stop=True), must_save=must_save)
 
     def _free_batch(self, error: OutOfMemoryError) -> None:
         free_batch(error, self._components, self._run)
@@ -409,11 +414,17 @@ class Machine:
         source = self._dispatcher.trace.source
         assert source is not None
         at = ResumePoint(state=source, work_done=True, counters=self._counters)
-        self._checkpoints.save(at, self.run_dir, self._checkpoint_metadata(at), is_end=self._counters.ending == 1)
+        is_end = self._counters.ending == 1
+        self._checkpoints.save(at, self.run_dir, *self._record_of_checkpoint(at), is_end=is_end)
 
-    def _checkpoint_metadata(self, at: ResumePoint) -> dict[str, Any]:
-        record = {} if self._recorder is None else self._recorder.checkpoint_metadata(self, work_done=at.work_done)
-        return {RECORD: record} if record else {}
+    def _record_of_checkpoint(
+        self, at: ResumePoint, *, at_stop: bool = False
+    ) -> tuple[dict[str, Any], Callable[[], None] | None]:
+        """Return what a checkpoint stores about the record, and what waits until all before it is recorded, if anything is."""
+        if self._recorder is None:
+            return {}, None
+        record, wait_for_record = self._recorder.begin_checkpoint(self, work_done=at.work_done, at_stop=at_stop)
+        return {RECORD: record} if record else {}, wait_for_record
 
     @property
     def last_state(self) -> State | None:

@@ -23,8 +23,7 @@ _listeners: list[Listener] = []  # of the process: any thread may warn, from fun
 
 def warn(message: str) -> None:
     """Warn about a probable mistake, at the innermost line of the user's."""
-    for listener in tuple(_listeners):
-        listener(message)
+    notify_listeners(message)
     warnings.warn(message, FsmtrainWarning, stacklevel=1 + _level_of_user(sys._getframe(0)))
 
 
@@ -50,6 +49,12 @@ def _level_of_user(own: FrameType) -> int:
 def _is_library(filename: str) -> bool:
     """Return whether a file belongs to Python's library, to torch or to another installed package."""
     return filename.startswith((_PYTHON, "<frozen ")) or any(part in filename for part in _INSTALLED)
+
+
+def notify_listeners(message: str) -> None:
+    """Pass a message to the listeners alone, for what is reported in another way than by Python's warnings."""
+    for listener in tuple(_listeners):
+        listener(message)
 
 
 def add_listener(listener: Listener) -> None:

@@ -29,6 +29,9 @@ class PendingMetrics(Protocol):
 class PendingRecords(Protocol):
     """Metric records whose values a device may still have to copy to the host."""
 
+    def __len__(self) -> int:
+        """How many records they are."""
+
     @property
     def arrived(self) -> bool:
         """Whether all values are on the host. Never blocks."""
@@ -51,8 +54,12 @@ class MetricQueue(Protocol):
         """How many records wait in the queue."""
 
     @property
-    def dropped(self) -> int:
-        """How many records were dropped because the queue was full."""
+    def appended(self) -> int:
+        """How many records have been appended so far."""
+
+    @property
+    def popped(self) -> int:
+        """How many records have been popped so far."""
 
     def pop(self, max_records: int = ...) -> PendingRecords:
         """Remove and return the oldest records."""

@@ -176,14 +176,15 @@ def test_a_checkpoint_without_record_position_trims_nothing() -> None:
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_reopened_ends_the_recording_and_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_cannot_be_reopened_ends_the_recording_and_not_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     folder = stopped().run_dir
     assert folder is not None
-    (folder / "metrics.jsonl").write_text('{"kind":"train","time":0.0}\n')
+    (folder / "timeline.jsonl").unlink()
+    (folder / "timeline.jsonl").mkdir()
     one = machine()
     one.resume()
     assert one.run().counters.epochs_done == 3
-    assert "its files are not those of a run" in caplog.text
+    assert "Is a directory" in capsys.readouterr().err
     assert one.checkpoints == folder / "checkpoints"
     assert not any(isinstance(handler, LogFile) for handler in logging.getLogger("fsmtrain").handlers)
 

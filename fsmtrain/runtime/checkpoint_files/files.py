@@ -7,6 +7,8 @@ import errno
 import os
 import stat
 
+from fsmtrain.sync_files import sync_file, sync_folder
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -51,10 +53,7 @@ class Files:
 
     def sync(self, handle: int) -> None:
         """Flush a file to the disk: once this returns, its content survives a power cut."""
-        if fcntl is not None and hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync leaves it in the drive's cache
-            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(handle)
+        sync_file(handle)
 
     def close(self, handle: int) -> None:
         """Close a file. A write that the system has delayed may fail now."""
@@ -77,16 +76,7 @@ class Files:
 
     def sync_folder(self, path: str) -> None:
         """Flush the names in a folder to the disk."""
-        if os.name == "nt":  # folders cannot be opened there
-            return
-        handle = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # not supported by this file system
-                raise
-        finally:
-            os.close(handle)
+        sync_folder(path)
 
     def rename(self, old: str, new: str) -> None:
         """Rename a folder in one step. Fails if the new name is a folder that is not empty."""

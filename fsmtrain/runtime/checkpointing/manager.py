@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,27 +75,45 @@ class CheckpointManager:
 
     # ---- saving
 
-    def save(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any], *, is_end: bool = False) -> None:
+    def save(
+        self,
+        at: ResumePoint,
+        run_dir: Path | None,
+        metadata: dict[str, Any],
+        before_commit: Callable[[], object] | None,
+        *,
+        is_end: bool = False,
+    ) -> None:
         """Queue a checkpoint. If only the newest is kept, it replaces one that is still waiting to be written.
 
         Args:
             at: Where the run resumes.
             run_dir: Its folder.
             metadata: What the manifest says about it.
+            before_commit: See `BackgroundWriter.submit`.
             is_end: Whether the run ends by itself here. Such a checkpoint is not ranked, and replaces none.
         """
         only_newest = self._rule is not None and self._ranking is None and self._rule.save_top_k == 1
         metadata = {**metadata, END: True} if is_end else metadata
-        self._queue(at, run_dir, metadata, must_keep=is_end or not only_newest)
+        self._queue(at, run_dir, metadata, before_commit, must_keep=is_end or not only_newest)
         self._run.signals.save_wanted = False
 
-    def save_at_stop(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any], *, must_save: bool) -> None:
+    def save_at_stop(
+        self,
+        at: ResumePoint,
+        run_dir: Path | None,
+        metadata: dict[str, Any],
+        before_commit: Callable[[], object] | None,
+        *,
+        must_save: bool,
+    ) -> None:
         """Save a run where it was stopped.
 
         Args:
             at: Where it resumes.
             run_dir: Its folder.
             metadata: What the manifest says about it.
+            before_commit: See `BackgroundWriter.submit`.
             must_save: Whether a failure is an error: a signal ends the program, so that nobody could save in another way.
                 If not, it is a warning.
 
@@ -106,7 +125,7 @@ class CheckpointManager:
             return
         failed = "the run could not be saved where it stopped; earlier checkpoints are unchanged"
         try:
-            writer = self._queue(at, run_dir, metadata, must_keep=True)
+            writer = self._queue(at, run_dir, metadata, before_commit, must_keep=True)
         except FsmtrainError as error:
             if must_save:
                 raise CheckpointError(f"{failed}: {error}") from error
@@ -117,7 +136,15 @@ class CheckpointManager:
             if (failure := writer.last_error) is not None:
                 raise CheckpointError(f"{failed}: {failure}") from failure
 
-    def _queue(self, at: ResumePoint, run_dir: Path | None, metadata: dict[str, Any], *, must_keep: bool) -> BackgroundWriter:
+    def _queue(
+        self,
+        at: ResumePoint,
+        run_dir: Path | None,
+        metadata: dict[str, Any],
+        before_commit: Callable[[], object] | None,
+        *,
+        must_keep: bool,
+    ) -> BackgroundWriter:
         """Copy the run's state and queue it for writing."""
         if self._writer is None:
             self._writer = BackgroundWriter(Store(self.folder(run_dir)), self._policy)
@@ -131,7 +158,7 @@ class CheckpointManager:
             **metadata,
         }
         tree = take_run_snapshot(self._components, self._run, self._actions, at)
-        self._writer.submit(tree, metadata, must_keep=must_keep)
+        self._writer.submit(tree, metadata, must_keep=must_keep, before_commit=before_commit)
         return self._writer
 
     def close(self) -> None:
@@ -160,11 +187,11 @@ class CheckpointManager:
         self._resumed_from = loaded.path
         return resumed
 
-    def roll_back(self) -> tuple[ResumePoint, RngState]:
+    def roll_back(self) -> tuple[ResumePoint, RngState, LoadedCheckpoint]:
         """Restore the run from its last checkpoint, and exclude the batch whose loss or gradient was not finite.
 
         Returns:
-            As `load`.
+            As `load`, and the checkpoint.
 
         Raises:
             NonFiniteError: There is no checkpoint, none that can be read, or the run has gone back ``max_nb_rollbacks`` times.
@@ -176,8 +203,8 @@ class CheckpointManager:
         excluded = (*nonfinite.excluded, nonfinite.cause)
         self._actions.release()
         try:
-            tree = load_checkpoint(path).tree
-            resumed = load_run_snapshot(tree, self._components, self._run, self._actions, strict=True)
+            loaded = load_checkpoint(path)
+            resumed = load_run_snapshot(loaded.tree, self._components, self._run, self._actions, strict=True)
         except FsmtrainError as error:
             raise NonFiniteError(f"{cause}, and the run cannot go back to its last checkpoint: {path}: {error}") from error
         self._run.signals.nonfinite = False
@@ -186,4 +213,4 @@ class CheckpointManager:
             f"{cause}: the run goes back to {path} and excludes that batch. This is rollback {len(excluded)} of at most "
             f"{max_rollbacks}."
         )
-        return resumed
+        return (*resumed, loaded)

@@ -1,4 +1,6 @@
-"""Queue of metric records: the training thread appends, the recorder thread pops. Neither waits for the other.
+"""Queue of metric records: the training thread appends, the recorder thread pops.
+
+Neither waits for the other, unless the queue is full: then the training thread waits, and nothing is dropped.
 
 A number on the CPU is read at once, which takes less than a microsecond. One on another device stays there until the record is
 popped; then many are copied to the host at once, and read when they have arrived.
@@ -7,7 +9,7 @@ popped; then many are copied to the host at once, and read when they have arrive
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any
 
@@ -19,7 +21,7 @@ from fsmtrain.core.metric_record import Kind, MetricRecord
 from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingScalars
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
 
-MAX_PENDING_RECORDS = 1 << 16  # beyond these the oldest are dropped, and counted
+MAX_PENDING_RECORDS = 1 << 16  # beyond these the training thread waits
 LOSS = "loss"
 
 # A queued record: kind, seconds, epoch, batch, step, optimizer, learning rate, metrics by name.
@@ -32,6 +34,9 @@ class PendingRecords:
 
     pending: list[_Pending]
     numbers: PendingScalars | None  # None if nothing has to be copied
+
+    def __len__(self) -> int:
+        return len(self.pending)
 
     @property
     def arrived(self) -> bool:
@@ -57,15 +62,16 @@ class MetricQueue:
     Args:
         counters: The counters of the run that trains the weights, which say where a record belongs.
         optimizers: Its optimizers.
+        make_room: Called in the training thread if the queue is full; waits until records have been popped.
     """
 
-    def __init__(self, counters: Counters, optimizers: Iterable[Any]) -> None:
-        self._counters = counters
+    def __init__(self, counters: Counters, optimizers: Iterable[Any], make_room: Callable[[], object]) -> None:
+        self._counters, self._make_room = counters, make_room
         self._optimizers = list(optimizers)
         several = len(self._optimizers) > 1
         self._losses = [f"{LOSS}/{i}" if several else LOSS for i in range(len(self._optimizers))]
-        self._waiting: deque[_Pending] = deque(maxlen=MAX_PENDING_RECORDS)
-        self._appended_count = self._popped_count = 0
+        self._waiting: deque[_Pending] = deque()
+        self.appended = self.popped = 0  # how many records have been so far
         self._began_at = perf_counter()
         self._needs_copy = False  # whether any number is on a device
         self.windows: list[dict[int, int]] = [{} for _ in self._optimizers]  # of each: window length -> windows closed
@@ -89,7 +95,9 @@ class MetricQueue:
         lr = self._optimizers[index].param_groups[0]["lr"]
         if isinstance(lr, Tensor):
             lr = self._copied(lr)
-        self._appended_count += 1
+        if len(self._waiting) >= MAX_PENDING_RECORDS:
+            self._make_room()
+        self.appended += 1
         self._waiting.append(("train", seconds, c.current_epoch, c.batch_nb, c.global_step, index, lr, values))
 
     def window(self, index: int, length: int) -> None:
@@ -102,7 +110,9 @@ class MetricQueue:
         counters = self._counters
         at = counters.current_epoch, counters.batch_nb, counters.global_step
         values = {name: self._copied(value) if isinstance(value, Tensor) else value for name, value in metrics.items()}
-        self._appended_count += 1
+        if len(self._waiting) >= MAX_PENDING_RECORDS:
+            self._make_room()
+        self.appended += 1
         self._waiting.append((kind, perf_counter() - self._began_at, *at, None, None, values))
 
     def _copied(self, value: Tensor) -> Scalar:
@@ -119,7 +129,7 @@ class MetricQueue:
     def pop(self, max_records: int = 8192) -> PendingRecords:
         """Remove and return the oldest records, and start copying their numbers to the host."""
         records = [self._waiting.popleft() for _ in range(min(max_records, len(self._waiting)))]
-        self._popped_count += len(records)
+        self.popped += len(records)
         if not self._needs_copy:
             return PendingRecords(records, None)
         numbers: list[Scalar] = []
@@ -138,8 +148,3 @@ class MetricQueue:
     def pending(self) -> int:
         """How many records wait."""
         return len(self._waiting)
-
-    @property
-    def dropped(self) -> int:
-        """How many records were dropped because the queue was full. Exact once the run has ended."""
-        return max(0, self._appended_count - self._popped_count - len(self._waiting))

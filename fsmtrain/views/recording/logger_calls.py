@@ -1,65 +1,165 @@
-"""Calls to the user's loggers, which are objects with ``log_metrics(metrics, step)``."""
+"""Calls to the user's loggers, which are objects with ``log_metrics(metrics, step)``: each logger has a thread of its own."""
 
 from __future__ import annotations
 
 import copy
-import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.files.metric_rows import RowBuilder
+from fsmtrain.views.recording.report_failure import describe, report_failure
 
-log = logging.getLogger("fsmtrain")
-
-MAX_CALLS_PER_FLUSH = 200  # about
+MAX_CALLS_AT_A_TIME = 1_000  # about; of more records that wait, means over several are passed
+MAX_WAITING_RECORDS = 1 << 16  # beyond these, the recorder waits for the logger
+STALL_SECONDS = 60.0  # after which a call is reported, and neither checkpoints nor the end of the run wait for it any more
+POLL_SECONDS = 0.1  # between two looks whether a call has lasted too long
 
 
 class LoggerCalls:
-    """The loggers of one run. One that raises is reported once, and not called again in this run.
+    """The calls of one logger in one run, made by a thread of its own, in order.
 
-    The recorder thread calls them, one call at a time. Metrics are floats by name; the learning rate is ``lr``, or ``lr/0``,
-    ``lr/1``, ... of several optimizers. A call has the metrics of one batch, or means over several if batches are fast.
+    Metrics are floats by name; the learning rate is ``lr``, or ``lr/0``, ``lr/1``, ... of several optimizers. A call has the
+    metrics of one batch, or means over several if batches are faster than the logger.
+
+    A logger that raises is reported once, and not called again in this run. One that does not return is reported once, and not
+    waited for until it does; if too many records wait for it then, it is given up in the same way.
+
+    Args:
+        logger: The logger.
     """
 
-    def __init__(self, loggers: Iterable[Any]) -> None:
-        self._loggers = list(loggers)
+    def __init__(self, logger: Any) -> None:
+        self._logger, self._name = logger, type(logger).__name__
         self._rows = RowBuilder()
+        self._changed = threading.Condition()
+        self._waiting: deque[MetricRecord | Callable[[], object]] = deque()
+        self._is_busy = self._has_ended = self._has_failed = self._stall_is_reported = False
+        self._call: tuple[str, float] | None = None  # the method under way, and when it was called
+        self._thread: threading.Thread | None = None
 
-    def __bool__(self) -> bool:
-        return bool(self._loggers)
-
-    def log_records(self, records: Sequence[MetricRecord]) -> None:
-        """Pass the metrics of these records to each logger."""
-        self._rows.batches_per_row = 1 + len(records) // MAX_CALLS_PER_FLUSH
-        rows = [*self._rows.add(records), *self._rows.flush(math.inf)]
-        calls = [(_metrics_of(row), row["step"]) for row in rows]
-        for logger in tuple(self._loggers):
-            all(self._call(logger, "log_metrics", metrics.copy(), step) for metrics, step in calls)
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._call_until_ended, name="fsmtrain logger", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the system has no more threads
+            self._fail(f"the logger {self._name} gets no metrics in this run: {describe(error)}.")
 
     def log_hyperparams(self, hparams: Mapping[str, Any]) -> None:
-        """Call ``log_hyperparams(hparams)`` of the loggers that have it, before their first metrics."""
-        for logger in tuple(self._loggers):
-            if callable(getattr(logger, "log_hyperparams", None)):
-                self._call(logger, "log_hyperparams", copy.deepcopy(dict(hparams)))
+        """Call ``log_hyperparams(hparams)``, if the logger has it, and wait for it."""
+        if callable(getattr(self._logger, "log_hyperparams", None)):
+            self._submit([lambda: self._invoke("log_hyperparams", copy.deepcopy(dict(hparams)))])
+            self.wait()
+
+    def log_records(self, records: Sequence[MetricRecord]) -> None:
+        """Queue records for the logger. Waits if too many wait already."""
+        while len(self._waiting) > MAX_WAITING_RECORDS and self._is_in_use:
+            if self._is_stalled():
+                self._fail(f"the logger {self._name} gets no further metrics in this run: too many wait for it.")
+            with self._changed:
+                self._changed.wait(POLL_SECONDS)
+        self._submit(records)
+
+    def wait(self, seconds: float = math.inf) -> None:
+        """Wait until all that is queued has been passed to the logger; at most as long, and not for a call that stalls."""
+        deadline = monotonic() + seconds
+        while self._is_in_use and (self._waiting or self._is_busy) and not self._is_stalled() and monotonic() < deadline:
+            with self._changed:
+                self._changed.wait(POLL_SECONDS)
+
+    def end(self) -> None:
+        """Let the thread end once all that is queued has been passed on. Does not wait for it."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
 
     def close(self) -> None:
-        """Call ``close()`` of the loggers that have it."""
-        for logger in tuple(self._loggers):
-            if callable(getattr(logger, "close", None)):
-                self._call(logger, "close")
+        """Call ``close()``, if the logger has it, after everything else; wait, and end the thread."""
+        if callable(getattr(self._logger, "close", None)):
+            self._submit([lambda: self._invoke("close")])
+        self.wait()
+        self.end()
 
-    def _call(self, logger: Any, method: str, *args: Any) -> bool:
-        """Call a method of a logger. Returns whether the logger is still in use."""
-        try:
-            getattr(logger, method)(*args)
-        except Exception as error:
-            self._loggers.remove(logger)
-            log.warning("the logger %s raised in %s and is disabled for this run: %r", type(logger).__name__, method, error)
+    @property
+    def _is_in_use(self) -> bool:
+        return not self._has_failed and self._thread is not None
+
+    def _submit(self, items: Sequence[MetricRecord | Callable[[], object]]) -> None:
+        with self._changed:
+            if self._is_in_use:
+                self._waiting.extend(items)
+                self._changed.notify_all()
+
+    def _is_stalled(self) -> bool:
+        """Return whether the present call takes too long; report the first one."""
+        call = self._call
+        if call is None or monotonic() - call[1] < STALL_SECONDS:
             return False
+        if not self._stall_is_reported:
+            self._stall_is_reported = True
+            report_failure(
+                f"the logger {self._name} has not returned from {call[0]} for {STALL_SECONDS:g} s. The run continues; if it is "
+                f"killed, metrics that wait for this logger are lost to it."
+            )
         return True
+
+    def _fail(self, message: str) -> None:
+        with self._changed:
+            self._has_failed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        report_failure(message)
+
+    # ---- in the thread
+
+    def _call_until_ended(self) -> None:
+        while True:
+            with self._changed:
+                self._is_busy = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._waiting or self._has_ended or self._has_failed)
+                if self._has_failed or not self._waiting:
+                    return
+                items = list(self._waiting)
+                self._waiting.clear()
+                self._is_busy = True
+            for call in self._calls_of(items):
+                if self._has_failed:
+                    return
+                call()
+
+    def _calls_of(self, items: Sequence[MetricRecord | Callable[[], object]]) -> Iterator[Callable[[], object]]:
+        """Yield a call for each item, or for several records together."""
+        self._rows.batches_per_row = 1 + len(items) // MAX_CALLS_AT_A_TIME
+        records: list[MetricRecord] = []
+        for item in items:
+            if isinstance(item, MetricRecord):
+                records.append(item)
+                continue
+            yield from self._metric_calls(records)
+            records = []
+            yield item
+        yield from self._metric_calls(records)
+
+    def _metric_calls(self, records: Sequence[MetricRecord]) -> Iterator[Callable[[], object]]:
+        for row in (*self._rows.add(records), *self._rows.flush(math.inf)):
+            yield lambda row=row: self._invoke("log_metrics", _metrics_of(row), row["step"])  # type: ignore[misc]
+
+    def _invoke(self, method: str, *args: Any) -> None:
+        self._call = method, monotonic()
+        try:
+            getattr(self._logger, method)(*args)
+        except BaseException as error:
+            what = describe(error)
+            self._fail(f"the logger {self._name} raised in {method} and is disabled for this run: {what}. The run continues.")
+        finally:
+            self._call = None
 
 
 def _metrics_of(row: Row) -> dict[str, float]:

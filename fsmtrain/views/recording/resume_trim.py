@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.replace_file import replace_file
 from fsmtrain.views.recording.files.json_files import Row, read_json_lines
 from fsmtrain.views.recording.files.json_values import json_line
@@ -27,18 +28,22 @@ class CheckpointTotals:
         checkpoint: The checkpoint; None for a new run.
         metric_seconds: The time of the checkpoint on the clock of the metric records.
         totals: The totals, as in ``status.json``.
+        unfinished: The metric records of the batch in which the run was stopped; empty if that was between two batches.
     """
 
     checkpoint: Path | None = None
     metric_seconds: float = 0.0
     totals: Mapping[str, Any] = field(factory=dict)
+    unfinished: tuple[MetricRecord, ...] = ()
 
     @classmethod
     def parse(cls, checkpoint: Path, metadata: Mapping[str, Any]) -> CheckpointTotals:
         """Read the totals from a checkpoint's metadata. Incomplete ones count as zero."""
         seconds, totals = metadata.get("metric_seconds"), metadata.get("totals")
         if isinstance(seconds, (int, float)) and isinstance(totals, dict) and isinstance(totals.get("time"), (int, float)):
-            return cls(checkpoint=checkpoint, metric_seconds=seconds, totals=totals)
+            unfinished = _parse_records(metadata.get("unfinished", []))
+            if unfinished is not None:
+                return cls(checkpoint=checkpoint, metric_seconds=seconds, totals=totals, unfinished=unfinished)
         return cls(checkpoint=checkpoint)
 
     @property
@@ -58,6 +63,14 @@ class CheckpointTotals:
         {'time': 3.0, 'step': 4, 'states': {'step': [4, 0.75]}, 'windows': [{'1': 3, '2': 1}], 'row_counts': [4, 1]}
         """
         return {name: _add(self.totals.get(name), value) if name in SUMMED_KEYS else value for name, value in totals.items()}
+
+
+def _parse_records(records: Any) -> tuple[MetricRecord, ...] | None:
+    """Return metric records that were stored as lists of their fields; None if they are damaged."""
+    try:
+        return tuple(MetricRecord(*values) for values in records)
+    except TypeError:
+        return None
 
 
 def _add(before: Any, now: Any) -> Any:

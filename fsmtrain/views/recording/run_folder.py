@@ -85,6 +85,7 @@ class RunFolder:
             raise OSError(f"its files are not those of a run ({error!r})") from error
         resumed = [*old.get("resumed", ()), folder._log_resume(run, before, contents)]
         folder.log(f"removed {plural(removed, 'row')} of metrics newer than that checkpoint; those batches are trained again")
+        folder._metrics.add_boundary(before.metric_seconds)
         kept = {name: old[name] for name in KEPT_ON_RESUME if name in old}
         folder._write_start(run, {**contents, **kept, "resumed": resumed})
         return folder
@@ -116,13 +117,15 @@ class RunFolder:
 
     def write(self, run: RunView, records: Sequence[MetricRecord], *, is_last: bool = False) -> None:
         """Write new metric records, and the run's current position and totals."""
+        if self._log.failure is not None:
+            raise self._log.failure
         seconds = self._before.seconds + run.wall_seconds
-        for record in records:
-            record.seconds += self._before.metric_seconds
         self._rows.batches_per_row = self._metrics.batches_per_row(len(records), seconds - self._last_write_seconds)
         self._last_write_seconds = seconds
         unfinished = math.inf if is_last else seconds - MAX_ROW_DELAY_SECONDS
         self._metrics.append([*self._rows.add(records), *self._rows.flush(unfinished)])
+        if is_last:
+            self._metrics.update_csv()
         for record in records:
             if record.kind != "train":
                 self._log.write_metrics(record)
@@ -138,13 +141,8 @@ class RunFolder:
         self._log.write(closing_line(run, self._before.seconds + run.wall_seconds, error))
         if error is not None:
             self._log.write(run_metadata.format_error(error))
-        dropped = run.metric_queue.dropped if run.metric_queue is not None else 0
-        if dropped:
-            self._log.write_warning(
-                f"{plural(dropped, 'metric record')} dropped: batches were faster than the metrics could be written."
-            )
         if self._is_own:
-            end = run_metadata.end_json(run, self._totals(run), metrics, error, dropped)
+            end = run_metadata.end_json(run, self._totals(run), metrics, error)
             replace_file(self.path / "end.json", json_document(end))
 
     def checkpoint_metadata(self, run: RunView, *, work_done: bool) -> dict[str, Any]:
@@ -155,11 +153,25 @@ class RunFolder:
             work_done: Whether the work of the saved state is done. Its transition is then made again on resume, so it does not
                 count yet.
         """
-        totals, seconds = self._totals(run), run.metric_queue.seconds if run.metric_queue is not None else 0.0
-        row = run.trace.last_row
+        totals, row = self._totals(run), run.trace.last_row
         if work_done and row is not None:
             totals["row_counts"][row] -= 1
-        return {"folder": str(self.path), "metric_seconds": round(self._before.metric_seconds + seconds, 6), "totals": totals}
+        return {"folder": str(self.path), "totals": totals}
+
+    def add_boundary(self, seconds: float) -> None:
+        """Let no row stand for batches before and after this time, at which a checkpoint is saved."""
+        self._rows.add_boundary(seconds)
+        self._metrics.add_boundary(seconds)
+
+    def write_up_to(self, boundary: float) -> None:
+        """Make all rows up to a boundary durable. Their records have been written."""
+        self._metrics.append(list(self._rows.flush(boundary)))
+        self._metrics.sync()
+
+    def cut(self, boundary: float) -> None:
+        """Remove the rows after a boundary: the run has gone back to the checkpoint there."""
+        self._rows.drop_open()
+        self._metrics.cut(boundary)
 
     def _totals(self, run: RunView) -> dict[str, Any]:
         return self._before.plus(run_metadata.status_totals(run))

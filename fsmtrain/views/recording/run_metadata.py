@@ -165,7 +165,7 @@ def _timing(timing: Timing) -> list[float]:
 
 
 def end_json(
-    run: RunView, totals: Mapping[str, Any], metrics: Mapping[str, float], error: BaseException | None, dropped: int
+    run: RunView, totals: Mapping[str, Any], metrics: Mapping[str, float], error: BaseException | None
 ) -> dict[str, Any]:
     """Return the contents of ``end.json``.
 
@@ -174,7 +174,6 @@ def end_json(
         totals: Its totals, as of `status_totals`.
         metrics: The last value of each metric.
         error: The error that ended the run, if one did.
-        dropped: How many metric records were dropped.
     """
     reason = run.stop_reason
     return {
@@ -185,7 +184,6 @@ def end_json(
         "error": None if reason or error is None else _error(error),
         "wall_seconds": totals["time"],
         "metrics": {name: json_number(float(value)) for name, value in metrics.items()},
-        "dropped_records": dropped,
         **totals,
     }
 

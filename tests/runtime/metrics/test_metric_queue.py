@@ -44,7 +44,7 @@ class Device:
 
 def notes_of(lr: float | Tensor = 0.1) -> MetricQueue:
     """The notes of a run with one optimizer."""
-    return MetricQueue(Counters.begin(1), [torch.optim.SGD([torch.zeros(1)], lr=lr)])
+    return MetricQueue(Counters.begin(1), [torch.optim.SGD([torch.zeros(1)], lr=lr)], lambda: None)
 
 
 def test_numbers_of_a_device_come_together_in_one_copy_for_each_dtype_and_are_read_when_they_have_come() -> None:
@@ -67,7 +67,7 @@ def test_numbers_of_a_device_come_together_in_one_copy_for_each_dtype_and_are_re
 def test_the_learning_rate_is_that_of_the_batch_also_where_it_is_a_tensor_or_the_groups_are_replaced() -> None:
     rate = torch.tensor(0.5)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=rate)
-    notes = MetricQueue(Counters.begin(1), [optimizer])
+    notes = MetricQueue(Counters.begin(1), [optimizer], lambda: None)
     notes.forward(0, torch.tensor(1.0), None)
     optimizer.param_groups[0]["lr"].fill_(0.25)
     notes.forward(0, torch.tensor(1.0), None)
@@ -76,15 +76,20 @@ def test_the_learning_rate_is_that_of_the_batch_also_where_it_is_a_tensor_or_the
     assert [note.lr for note in notes.pop().records()] == [0.5, 0.25, 0.125]
 
 
-def test_records_that_nobody_takes_are_bounded_and_the_lost_ones_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_makes_the_training_thread_wait_and_drops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PENDING_RECORDS", 100)
-    notes = notes_of()
+    taken: list[int] = []
+    notes = MetricQueue(
+        Counters.begin(1),
+        [torch.optim.SGD([torch.zeros(1)], lr=0.1)],
+        lambda: taken.extend(note.batch for note in notes.pop(60).records()),
+    )
     for batch in range(250):
         notes._counters.batch_nb = batch
         notes.forward(0, torch.tensor(1.0), None)
-    assert (notes.pending, notes.dropped) == (100, 150)
-    assert [note.batch for note in notes.pop(60).records()] == list(range(150, 210))
-    assert (notes.pending, notes.dropped) == (40, 150)
+        assert notes.pending <= 100
+    assert (notes.appended, notes.popped) == (250, len(taken))
+    assert [*taken, *(note.batch for note in notes.pop().records())] == list(range(250))
 
 
 def test_windows_are_counted_by_their_lengths() -> None:

@@ -222,16 +222,16 @@ def test_a_trainer_records_its_fit_by_default_and_adds_its_test(tmp_path: Path, 
     assert read_json(tmp_path / "runs" / "0" / "end.json") == end
 
 
-def test_if_nothing_can_be_written_the_run_goes_on_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_if_nothing_can_be_written_the_run_goes_on_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "runs").write_text("a file")
     machine = recorded(tmp_path / "runs")
     assert machine.run().counters.epochs_done == 2
     assert machine.run_dir is None
-    assert "The run continues." in caplog.text
+    assert "The run continues." in capsys.readouterr().err
 
 
 def test_a_disk_error_in_mid_run_ends_the_recording_and_not_the_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, content: bytes) -> None:
         if path.name == "status.json":
@@ -240,7 +240,7 @@ def test_a_disk_error_in_mid_run_ends_the_recording_and_not_the_run(
 
     monkeypatch.setattr("fsmtrain.views.recording.run_folder.replace_file", full)
     assert recorded(tmp_path).run().counters.epochs_done == 2
-    assert caplog.text.count("no space left") == 1
+    assert capsys.readouterr().err.count("no space left") == 1
     assert not writing()
 
 
@@ -334,7 +334,7 @@ def test_a_process_that_is_killed_loses_at_most_the_last_second(tmp_path: Path) 
 def test_a_run_not_finished_at_process_exit_is_recorded_to_its_last_batch(tmp_path: Path) -> None:
     drive = "for _ in range(60): machine.advance()"
     script = SCRIPT.format(root=ROOT, runs=str(tmp_path), drive=drive)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
     last = int(done.stdout.splitlines()[-1].split()[1])
     assert read_json_lines(tmp_path / "0" / "metrics.jsonl")[-1]["batch"] == last
     assert done.stderr == ""
@@ -372,13 +372,13 @@ def test_loggers_get_floats_and_steps_in_order_before_the_run_returns(tmp_path: 
 
 
 def test_a_logger_that_raises_is_reported_once_and_disturbs_neither_the_run_nor_other_loggers(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad, good = Collecting(fails_at=2), Collecting()
     recorded(tmp_path, logger=(bad, good)).run()
     assert len(bad.calls) == 2
     assert len(good.calls) == 16
-    assert caplog.text.count("the server is gone") == 1
+    assert capsys.readouterr().err.count("the server is gone") == 1
     assert "warning: the logger Collecting raised in log_metrics and is disabled" in (tmp_path / "0" / "log.txt").read_text()
     assert (bad.closed, good.closed) == (0, 1)
 

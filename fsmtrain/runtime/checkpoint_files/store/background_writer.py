@@ -48,17 +48,26 @@ class BackgroundWriter:
         self._changed = threading.Condition()
         self._waiting: Snapshot | None = None
         self._must_keep_waiting = self._is_writing = False
+        self._before_commit: Callable[[], object] | None = None  # of the snapshot that waits
         self._spare: Snapshot | None = None
         self._unreported: list[BaseException] = []
         self._error_counts: Counter[tuple[Any, ...]] = Counter()
 
-    def submit(self, tree: Any, metadata: Mapping[str, Any], *, must_keep: bool = False) -> None:
+    def submit(
+        self,
+        tree: Any,
+        metadata: Mapping[str, Any],
+        *,
+        must_keep: bool = False,
+        before_commit: Callable[[], object] | None = None,
+    ) -> None:
         """Save the present state. Returns once it is copied.
 
         Args:
             tree: The state.
             metadata: What the manifest says about it.
             must_keep: If true, it is written even if a newer state comes before its turn.
+            before_commit: Called in the writer's thread; the checkpoint is valid no earlier than this returns.
 
         Raises:
             CodecError: The state or the metadata has a value that cannot be saved.
@@ -73,7 +82,7 @@ class BackgroundWriter:
             self.poll()
             return
         with self._changed:
-            self._waiting, self._must_keep_waiting = snapshot, must_keep
+            self._waiting, self._must_keep_waiting, self._before_commit = snapshot, must_keep, before_commit
             starts, self._is_writing = not self._is_writing, True
         if starts:
             try:
@@ -118,13 +127,14 @@ class BackgroundWriter:
         while True:
             with self._changed:
                 snapshot, self._waiting = self._waiting, None
+                before_commit, self._before_commit = self._before_commit, None
                 self._is_writing = snapshot is not None
                 self._changed.notify_all()
             if snapshot is None:
                 return
             try:
                 snapshot.wait()
-                self.last_saved = self.store.write(snapshot.encoded, snapshot.metadata)
+                self.last_saved = self.store.write(snapshot.encoded, snapshot.metadata, before_commit)
                 self.last_error = None
                 if self._policy is not None:
                     self.store.prune(self._policy)

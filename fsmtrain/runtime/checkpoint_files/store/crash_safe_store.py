@@ -56,12 +56,14 @@ class Store:
         """
         return self.write(encode(tree), encode_metadata(metadata))
 
-    def write(self, encoded: Encoded, metadata: dict[str, Any]) -> Path:
-        """Save a state and metadata that are encoded already."""
+    def write(self, encoded: Encoded, metadata: dict[str, Any], before_commit: Callable[[], object] | None = None) -> Path:
+        """Save a state and metadata that are encoded already. `before_commit` is called when all but the name is durable."""
         try:
             self._prepare_folder()
             with self._locked_folder() as temporary:
                 write_checkpoint(self._files, temporary, encoded, metadata)
+                if before_commit is not None:
+                    before_commit()
                 number = self._commit(temporary)
         except (OSError, ValueError) as error:
             raise CheckpointError(

@@ -2,37 +2,67 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fsmtrain import strict_json
 from fsmtrain.plain_files import open_plain_file, read_plain_file
 from fsmtrain.replace_file import replace_file
+from fsmtrain.sync_files import sync_file, sync_folder
 from fsmtrain.views.recording.files.json_values import json_line
 
 Row = dict[str, Any]
 
 
 class AppendFile:
-    """A file to which lines are appended, unbuffered: what was appended is with the operating system."""
+    """A file to which lines are appended, unbuffered: what was appended is with the operating system.
+
+    It consists of whole lines: part of one, which a kill or a full disk leaves, is removed when the file is opened, and when an
+    append fails.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        _remove_partial_line(path)
         self._file = path.open("ab", buffering=0)
+        self._name_is_durable = False
 
     def append(self, content: bytes) -> None:
-        """Append whole lines."""
+        """Append whole lines: all of them, or none.
+
+        Raises:
+            OSError: They could not be written.
+        """
+        size = os.fstat(self._file.fileno()).st_size
         left = memoryview(content)
-        while left:
-            left = left[self._file.write(left) :]
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError:
+            with suppress(OSError):
+                self._file.truncate(size)
+            raise
 
     def replace(self, content: bytes) -> None:
         """Replace the whole content, atomically."""
         replace_file(self.path, content)
         self._file.close()
         self._file = self.path.open("ab", buffering=0)
+        self._name_is_durable = False
+
+    def sync(self) -> None:
+        """Flush the file to the disk: once this returns, its content survives a power cut.
+
+        Raises:
+            OSError: It could not be flushed.
+        """
+        sync_file(self._file.fileno())
+        if not self._name_is_durable:
+            sync_folder(self.path.parent)
+            self._name_is_durable = True
 
     def close(self) -> None:
         """Close the file."""
@@ -47,14 +77,31 @@ class JsonLinesFile(AppendFile):
         self.append(b"".join(map(json_line, rows)))
 
     def read_rows(self) -> Iterator[Row]:
-        """Yield all rows. The file must be intact."""
-        with self.path.open("rb") as lines:
-            for line in lines:
-                yield json.loads(line)
+        """Yield all rows but damaged ones."""
+        return (row for row in read_json_lines(self.path) if row is not None)
 
     def replace_rows(self, rows: Iterable[Row]) -> None:
         """Replace all rows, atomically."""
         self.replace(b"".join(map(json_line, rows)))
+
+
+def _remove_partial_line(path: Path) -> None:
+    """Cut a file after its last newline. Does nothing if it is missing, or ends with one."""
+    with suppress(FileNotFoundError), path.open("r+b") as file:
+        end = size = file.seek(0, os.SEEK_END)
+        last = b"\n"
+        while end and b"\n" not in (last := _read_before(file, end)):
+            end -= len(last)
+        end = end - len(last) + last.rfind(b"\n") + 1 if end else 0
+        if end < size:
+            file.truncate(end)
+
+
+def _read_before(file: BinaryIO, end: int) -> bytes:
+    """Return the bytes of a file before a position, at most 64 KiB."""
+    start = max(0, end - (1 << 16))
+    file.seek(start)
+    return file.read(end - start)
 
 
 # ---- reading what another process wrote, which may have been killed; or what anyone has put there

@@ -47,7 +47,8 @@ def to_json_value(value: object) -> Any:
 
 def json_line(row: Mapping[str, Any]) -> bytes:
     """Return a row as one line of a JSON Lines file, newline included."""
-    return json.dumps(row, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode(errors="replace") + b"\n"
+    text = json.dumps(row, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="backslashreplace") + b"\n"  # half a surrogate pair becomes what JSON escapes it as
 
 
 def json_document(content: Mapping[str, Any]) -> bytes:

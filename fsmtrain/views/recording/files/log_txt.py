@@ -21,12 +21,17 @@ logger = logging.getLogger("fsmtrain")
 
 
 class LogFile(logging.Handler):
-    """Writes ``log.txt``. Until `close` it also receives the package's warnings and log records."""
+    """Writes ``log.txt``. Until `close` it also receives the package's warnings and log records.
+
+    Attributes:
+        failure: Why a warning or a log record could not be written; None if all were. Those who warn get no error.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(logging.INFO)
         self._file = AppendFile(folder / "log.txt")
         self._write_lock = threading.Lock()
+        self.failure: Exception | None = None
         self._last_validation = -MIN_VALIDATION_SECONDS
         add_listener(self.write_warning)
         logger.addHandler(self)
@@ -39,8 +44,8 @@ class LogFile(logging.Handler):
             self._file.append("".join(f"{line}\n" for line in lines).encode(errors="replace"))
 
     def write_warning(self, message: str) -> None:
-        """Append a warning."""
-        self.write(f"warning: {message}")
+        """Append a warning. Never raises."""
+        self._try_write(f"warning: {message}")
 
     def write_metrics(self, record: MetricRecord) -> None:
         """Append the metrics of a pass. Validations that follow another too closely are left out."""
@@ -54,9 +59,17 @@ class LogFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Append a log record of this package."""
         try:
-            self.write(f"{record.levelname.lower()}: {record.getMessage()}")
+            text = record.getMessage()
         except Exception:
             self.handleError(record)
+        else:
+            self._try_write(f"{record.levelname.lower()}: {text}")
+
+    def _try_write(self, text: str) -> None:
+        try:
+            self.write(text)
+        except (OSError, ValueError) as error:  # ValueError: another thread has closed the file
+            self.failure = error
 
     def close(self) -> None:
         """Stop receiving, and close the file."""

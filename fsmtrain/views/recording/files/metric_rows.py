@@ -5,6 +5,7 @@ How many batches a row stands for is decided in `metrics_jsonl`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from attrs import define, field
@@ -88,10 +89,17 @@ class RowBuilder:
     def __init__(self) -> None:
         self.batches_per_row = 1
         self._open: RowMean | None = None
+        self._boundaries = deque[float]()  # rising times, see `add_boundary`
+
+    def add_boundary(self, seconds: float) -> None:
+        """Let no row stand for batches up to this time and for later ones. Times must rise."""
+        self._boundaries.append(seconds)
 
     def add(self, records: Iterable[MetricRecord]) -> Iterator[Row]:
         """Yield the rows that these records complete."""
         for record in records:
+            while self._boundaries and self._boundaries[0] < record.seconds:
+                yield from self.flush(self._boundaries.popleft())
             if record.kind != "train":
                 yield from self.flush(record.seconds)
                 values = {name: json_number(value) for name, value in record.values.items()}
@@ -112,12 +120,29 @@ class RowBuilder:
             yield self._open.row()
             self._open = None
 
+    def drop_open(self) -> None:
+        """Forget the unfinished row, and all boundaries."""
+        self._open = None
+        self._boundaries.clear()
 
-def merge_rows(rows: Iterable[Row], batches_per_row: int) -> Iterator[Row]:
-    """Merge neighbouring train rows until each has this many batches; yield other rows unchanged."""
+
+def merge_rows(rows: Iterable[Row], batches_per_row: int, boundaries: Iterable[float] = ()) -> Iterator[Row]:
+    """Merge neighbouring train rows until each has this many batches; yield other rows unchanged.
+
+    Args:
+        rows: Rows in the order of their times.
+        batches_per_row: How many batches a row has at least, unless a boundary follows.
+        boundaries: Rising times. Rows up to one are not merged with later ones.
+    """
     mean: RowMean | None = None
     batches = 0
+    ahead = deque(boundaries)
     for row in rows:
+        while ahead and ahead[0] < row["time"]:
+            ahead.popleft()
+            if mean is not None:
+                yield mean.row()
+                mean, batches = None, 0
         if row["kind"] != "train":
             yield row
             continue

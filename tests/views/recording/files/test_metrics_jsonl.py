@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.views.recording.files import metrics_jsonl
+from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.files.metric_rows import RowBuilder
 from fsmtrain.views.recording.files.metrics_jsonl import MetricsFiles
 from fsmtrain.views.recording.files.timeline_jsonl import TimelineFile
@@ -116,3 +120,64 @@ def test_files_of_a_run_that_is_resumed_often_stay_small_and_even(tmp_path: Path
     widths = sorted(row["batches"] for row in rows)
     assert widths[-1] <= 4 * widths[len(widths) // 4]
     assert len(read_csv(tmp_path / "metrics.csv")) == len(rows)
+
+
+NAMES = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                "time",
+                "metric/time",
+                "metric/metric/time",
+                "lr",
+                "lr/0",
+                "metric/lr/0",
+                "=1",
+                "'=1",
+                "metric/=1",
+                "\ud800",
+                "\\ud800",
+            ]
+        ),
+        st.text(st.sampled_from("lr/=+-@'metic\t\r\ud800"), max_size=8),
+    ),
+    unique=True,
+)
+
+
+@given(NAMES)
+def test_two_metrics_never_share_a_csv_column_and_none_is_a_formula(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    files = MetricsFiles(folder)
+    place = {"kind": "train", "time": 0.0, "epoch": 0, "batch": 0, "step": 0, "batches": 1}
+    files.append([{**place, "values": dict.fromkeys(names[:3], 1.0)}])
+    files.append([{**place, "values": {name: float(i) for i, name in enumerate(names)}}])
+    files.close()
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        header, *_, last = csv.reader(file)
+    assert len(set(header)) == len(header) == 6 + len(names)
+    assert not any(column.startswith(("=", "+", "-", "@", "\t", "\r")) for column in header)
+    assert sorted(last[6:]) == sorted(str(float(i)) for i in range(len(names)))
+
+
+def test_no_row_stands_for_batches_before_and_after_a_checkpoint(tmp_path: Path) -> None:
+    """Checkpoints after every 70th batch, of which the last one must be a place to cut at, whatever has been merged."""
+    files, builder = MetricsFiles(tmp_path, max_train_rows=64), RowBuilder()
+    for start in range(0, 3_000, 50):
+        builder.batches_per_row = files.batches_per_row(50, 1.0)
+        rows: list[Row] = []
+        for record in records(range(start, start + 50)):
+            rows += builder.add([record])
+            if record.batch % 700 == 699:
+                builder.add_boundary(record.seconds + 1e-4)
+                files.add_boundary(record.seconds + 1e-4)
+        files.append(rows)
+    files.append(list(builder.flush(100.0)))
+    for last in (2799, 2099, 1399, 699):
+        files.cut(last / 1000 + 1e-4)
+        rows = read_json_lines(tmp_path / "metrics.jsonl")
+        assert sum(row["batches"] * row["values"]["loss"] for row in rows) == sum(range(last + 1))
+        assert len(read_csv(tmp_path / "metrics.csv")) == len(rows)
+    files.close()

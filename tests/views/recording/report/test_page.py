@@ -277,7 +277,7 @@ def test_hostile_names_stay_text(tmp_path: Path, name: str) -> None:
     page = read_page(folder)
     check_page(page)
     assert "alert(1)" not in page.texts["script"][1]
-    assert name.encode(errors="replace").decode() in page.series
+    assert name in page.series
 
 
 def test_warnings_are_listed_and_equal_ones_once(tmp_path: Path) -> None:
