@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_reopened_ends_the_recording_and_not_the_run(cap
     one = machine()
     one.resume()
     assert one.run().counters.epochs_done == 3
-    assert "Is a directory" in capsys.readouterr().err
+    assert "timeline.jsonl" in capsys.readouterr().err
     assert one.checkpoints == folder / "checkpoints"
     assert not any(isinstance(handler, LogFile) for handler in logging.getLogger("fsmtrain").handlers)
 
