@@ -124,6 +124,8 @@ class Machine:
         ranking = MetricRanking(rule, rule.monitor) if rule is not None and rule.monitor is not None else None
         if rule is not None:
             guards = evolve(guards, save=rule.guard(guards), save_at_end=True)
+        if trained_by is not None:
+            loaders = evolve(loaders, train=trained_by.train_loader)
         into = trained_by.run_dir if trained_by is not None and trained_by.stop_reason is not None else None
         self._recorder = create_recorder(options, trains=runs == "fit", into=into, warnings=warnings)
         own_callbacks = (self._recorder, *default_callbacks(options), ranking)
@@ -561,6 +563,11 @@ class Machine:
     def loop(self) -> Loop:
         """The loop of this run, to iterate over without the model."""
         return Loop(self.spec.options, self.spec.sizes, guards=self.spec.guards, hook=self.spec.hook, has_model=True)
+
+    @property
+    def train_loader(self) -> Any:
+        """The train loader; empty in a run that does not train."""
+        return self._components.train_loader
 
     @property
     def model(self) -> nn.Module:

@@ -42,7 +42,7 @@ from fsmtrain.runtime.training.on_nonfinite_policies import validate_nonfinite_p
 class Loaders:
     """The loaders passed to a run. None asks the model's own method; an empty list means no loader."""
 
-    train: Any = None
+    train: Any = None  # in a run that does not train: the loader that the model was trained on
     val: Any = None
     test: Any = None
 
@@ -84,10 +84,11 @@ def build_components(
     evaluates: Literal["val", "test"] = "val" if runs == "val" else "test"
     trains = fits and options.max_nb_epochs > 0
     train = _train_loader(model, loaders.train) if trains else ()
-    val = _eval_loaders(model, "val", loaders.val) if fits else ()
+    beside = train if trains else loaders.train
+    val = _eval_loaders(model, "val", loaders.val, beside) if fits else ()
     if evaluates == "val":
         options = evolve(options, test_percent_check=options.val_percent_check)
-    test = _eval_loaders(model, evaluates, loaders.val if evaluates == "val" else loaders.test)
+    test = _eval_loaders(model, evaluates, loaders.val if evaluates == "val" else loaders.test, beside)
     _warn_of_what_is_never_called(options, model, loaders, runs, callbacks, val, test)
     model.to(device)
     setup: OptimizerSetup | None = None
@@ -191,8 +192,9 @@ def _loader_or_hook(model: nn.Module, method: str, passed: Any) -> Any:
     return own() if callable(own) else own
 
 
-def _eval_loaders(model: nn.Module, kind: str, passed: Any) -> tuple[Loader, ...]:
-    return passed_loaders(_loader_or_hook(model, f"{kind}_dataloader", passed), f"{kind}_dataloaders")
+def _eval_loaders(model: nn.Module, kind: str, passed: Any, train_loader: Any) -> tuple[Loader, ...]:
+    loaders = _loader_or_hook(model, f"{kind}_dataloader", passed)
+    return passed_loaders(loaders, f"{kind}_dataloaders", beside=train_loader)
 
 
 def _train_loader(model: nn.Module, passed: Any) -> Loader:

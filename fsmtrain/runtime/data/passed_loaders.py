@@ -6,6 +6,9 @@ What was passed is never itself a batch. An iterable that is no list and no tupl
   not iterable, such as a number;
 - several loaders, if its items are loaders: a ``DataLoader``, another iterable, any other list.
 
+A list of tensors can be either: a batch, as ``list(DataLoader(...))`` has them, or a loader of batches that are tensors. It is
+a batch, unless the train loader is itself a list of tensors: then batches are tensors, so it is a loader.
+
 Source: semantics, "Sizes".
 """
 
@@ -32,12 +35,13 @@ _TOGETHER = (
 )
 
 
-def passed_loaders(value: Any, name: str) -> tuple[Loader, ...]:
+def passed_loaders(value: Any, name: str, *, beside: Any = None) -> tuple[Loader, ...]:
     """Return what was passed as a tuple of loaders; an empty one for None.
 
     Args:
         value: One loader, or a list or tuple of loaders.
         name: The argument, for errors.
+        beside: The train loader of the same model, which shows whether batches are tensors; None if there is none.
 
     Raises:
         ModelError: It is no loader, a dict of loaders, a bare batch, or a list of both batches and loaders.
@@ -51,7 +55,10 @@ def passed_loaders(value: Any, name: str) -> tuple[Loader, ...]:
         return ()
     if not isinstance(value, (list, tuple)):
         return (_as_loader(value, name),)
-    kinds = [_kind_of(item, name) for item in value]
+    batches_are_tensors = _is_list_of_tensors(beside)
+    kinds: list[Item] = [
+        "loader" if batches_are_tensors and _is_list_of_tensors(item) else _kind_of(item, name) for item in value
+    ]
     if len(set(kinds)) == 2:
         raise ModelError(
             f"{name}: a {type(value).__name__} of both batches and loaders: item {kinds.index('batch')} is a batch and item "
@@ -113,6 +120,10 @@ def _kind_of(item: Any, name: str) -> Item:
     if is_record(item) and any(True for _ in iter_tensors(item)):
         return "batch"
     return "loader" if isinstance(item, Iterable) else "batch"
+
+
+def _is_list_of_tensors(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, Tensor) for item in value)
 
 
 def _not_a_loader(value: Any, name: str) -> ModelError:

@@ -178,6 +178,24 @@ def test_train_val_and_test_get_the_same_batches_of_what_is_passed(data: Any) ->
     assert len(train) == len(data[0] if isinstance(data[0] if isinstance(data, list) else 0, DataLoader) else data)
 
 
+@pytest.mark.parametrize("val", [[[T]], [[T, T]], [[T], [T, T]]], ids=len)
+def test_a_list_of_tensors_is_a_loader_beside_a_train_loader_that_is_one(val: list[Any]) -> None:
+    model = Seeing()
+    trainer = Trainer(max_nb_epochs=1, nb_sanity_val_steps=0, val_check_interval=1.0, runs_dir=None, quiet=True)
+    for step in ("validation_step", "test_step"):
+        setattr(model, step, lambda batch, batch_nb, dataloader_i=0: model.seen["val"].append(batch))
+    trainer.fit(model, [T, T], val)
+    trainer.test(test_dataloaders=val)
+    trainer.validate(val_dataloaders=val)
+    assert len(model.seen["val"]) == 3 * sum(map(len, val))
+    assert all(isinstance(batch, Tensor) for batch in model.seen["val"])
+
+
+@pytest.mark.parametrize("train", [[(T, T)], [[T, T]], [{"x": T}], DataLoader(TensorDataset(T)), stream(2)])
+def test_a_list_of_tensors_is_a_batch_beside_any_other_train_loader(train: Any) -> None:
+    assert passed_loaders([[T, T], [T, T]], "val_dataloaders", beside=train) == ([[T, T], [T, T]],)
+
+
 @pytest.mark.parametrize("several", [list, tuple, lambda loaders: dict(enumerate(loaders))])
 @pytest.mark.parametrize("as_method", [False, True])
 def test_several_train_loaders_are_refused_at_build(several: Callable[[Any], Any], as_method: bool) -> None:
