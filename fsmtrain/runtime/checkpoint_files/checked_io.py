@@ -100,6 +100,8 @@ class Reader:
         Raises:
             ValueError: The file has fewer.
         """
+        if count > self.remaining:  # before memory is allocated for it
+            raise ValueError("it is cut off")
         data = bytearray(count)
         self.read_into(memoryview(data))
         return bytes(data)

@@ -1,10 +1,12 @@
-"""`TreePath`: the path of a value in a state tree, for error messages and for the names of tensors."""
+"""`TreePath`: the path of a value in a state tree, for error messages and for the names of tensors; values in messages."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from attrs import frozen
+
+MAX_SHOWN = 100  # characters of a name or value in a message
 
 
 @frozen(eq=False)
@@ -37,17 +39,19 @@ class TreePath:
     @property
     def name(self) -> str:
         """The steps joined by dots, as in the keys of a ``state_dict``. It can always be encoded as UTF-8."""
-        joined = ".".join(step if isinstance(step, str) else _step_text(step) for step in self.steps)
+        joined = ".".join(step if isinstance(step, str) else short_repr(step) for step in self.steps)
         return joined.encode(errors="backslashreplace").decode()
 
     def __str__(self) -> str:
         steps = self.steps
         if not steps:
             return "the value"
-        first = steps.pop(0) if isinstance(steps[0], str) and steps[0].isidentifier() else ""
-        return first + "".join(f"[{_step_text(step)}]" for step in steps)
+        first = steps[0]
+        is_plain = isinstance(first, str) and first.isidentifier() and len(first) <= MAX_SHOWN
+        return (steps.pop(0) if is_plain else "") + "".join(f"[{short_repr(step)}]" for step in steps)
 
 
-def _step_text(step: Any) -> str:
-    text = ascii(step)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+def short_repr(value: Any) -> str:
+    """Return the ``repr`` of a value in ASCII, shortened: files may have names of any length."""
+    text = ascii(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."

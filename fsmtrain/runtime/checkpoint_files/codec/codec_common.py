@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import math
 import struct
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import Any
 
 MAX_DEPTH = 64  # nested containers in a state tree
+MAX_EQUAL_HASHES = 100  # of the keys of one dict
 
 FACTORIES: dict[str, Callable[[], Any] | None] = {
     "none": None, "int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict, "set": set, "tuple": tuple,
@@ -42,6 +44,22 @@ def expect_text(value: Any) -> str:
     if type(value) is not str:
         raise TypeError("it must be text")
     return value
+
+
+def expect_spread(keys: Collection[Any]) -> Collection[Any]:
+    """Return keys that a dict or set can hold without comparing each with most of the others.
+
+    Equal hashes are chance in a few keys. Thousands of them are made, for example as multiples of 2**61 - 1.
+
+    Raises:
+        TypeError: One cannot be hashed.
+        ValueError: Many have the same hash.
+    """
+    if len(keys) > MAX_EQUAL_HASHES:
+        [(_, count)] = Counter(map(hash, keys)).most_common(1)
+        if count > MAX_EQUAL_HASHES:
+            raise ValueError(f"{count} of its {len(keys)} keys have the same hash")
+    return keys
 
 
 def describe_type(value: Any) -> str:

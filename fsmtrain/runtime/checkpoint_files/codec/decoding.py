@@ -14,11 +14,18 @@ from typing import Any
 import torch
 
 from fsmtrain.errors import CodecError
-from fsmtrain.runtime.checkpoint_files.codec.codec_common import FACTORIES, MAX_DEPTH, describe_type, expect_text, text_to_float
+from fsmtrain.runtime.checkpoint_files.codec.codec_common import (
+    FACTORIES,
+    MAX_DEPTH,
+    describe_type,
+    expect_spread,
+    expect_text,
+    text_to_float,
+)
 from fsmtrain.runtime.checkpoint_files.tensors import numpy_arrays
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_NAME
 from fsmtrain.runtime.checkpoint_files.tensors.tensor_resolver import TensorResolver
-from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
+from fsmtrain.runtime.checkpoint_files.tree_path import TreePath, short_repr
 
 
 class Decoder:
@@ -46,7 +53,7 @@ class Decoder:
         if tag is None:
             return {key: self.decode(item, path.key(key), depth + 1) for key, item in value.items()}
         if len(value) != 1 or tag not in TAGS:
-            raise CodecError(f"{path}: the tag {tag!r} is unknown.")
+            raise CodecError(f"{path}: the tag {short_repr(tag)} is unknown.")
         try:
             return TAGS[tag](self, value[tag], path, depth + 1)
         except CodecError:
@@ -70,6 +77,7 @@ class Decoder:
             key, value = _expect_list(pair, path, 2)
             key = self.decode(key, path, depth)
             result.append((key, self.decode(value, path.key(key), depth)))
+        expect_spread([key for key, _ in result])
         return result
 
     def decode_state_dict(self, parts: Any, path: TreePath, depth: int) -> Any:
@@ -99,13 +107,13 @@ class Decoder:
         """Decode an array from the tensor with its content."""
         if type(reference) is not dict:
             raise TypeError("it must be a reference to a tensor")
-        return numpy_arrays.tensor_to_array(self.resolver.stored_tensor(reference.get("name")), reference)
+        return numpy_arrays.tensor_to_array(self.resolver.take_array(reference.get("name")), reference)
 
 
 TAGS: dict[str, Callable[[Decoder, Any, TreePath, int], Any]] = {
     "$tuple": lambda decoder, value, path, depth: tuple(decoder.decode_items(value, path, depth)),
-    "$set": lambda decoder, value, path, depth: set(decoder.decode_items(value, path, depth)),
-    "$frozenset": lambda decoder, value, path, depth: frozenset(decoder.decode_items(value, path, depth)),
+    "$set": lambda decoder, value, path, depth: set(expect_spread(decoder.decode_items(value, path, depth))),
+    "$frozenset": lambda decoder, value, path, depth: frozenset(expect_spread(decoder.decode_items(value, path, depth))),
     "$dict": lambda decoder, value, path, depth: dict(decoder.decode_pairs(value, path, depth)),
     "$ordered": lambda decoder, value, path, depth: OrderedDict(decoder.decode_pairs(value, path, depth)),
     "$state_dict": Decoder.decode_state_dict,

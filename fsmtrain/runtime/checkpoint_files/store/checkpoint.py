@@ -111,6 +111,7 @@ def _checkpoint_errors(path: Path, name: str | None = None) -> Iterator[None]:
     except CheckpointError:
         raise
     except (OSError, ValueError, FsmtrainError, MemoryError, RuntimeError) as error:
-        reason = error_text(error) if not isinstance(error, MemoryError) else "there is not enough memory to load it"
+        needs_memory = isinstance(error, MemoryError) or "allocate memory" in str(error)  # the latter is torch's
+        reason = "there is not enough memory to load it" if needs_memory else error_text(error)
         reason = reason.removesuffix(".")
         raise CheckpointError(f"{path}: {name}: {reason}." if name else f"{path}: {reason}.") from error

@@ -15,6 +15,7 @@ from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files.checked_io import FileDigest, open_reader, write_file
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, decode, encode
 from fsmtrain.runtime.checkpoint_files.files import Files
+from fsmtrain.runtime.checkpoint_files.tree_path import short_repr
 
 FORMAT = "fsmtrain checkpoint"
 VERSION = 1
@@ -81,7 +82,9 @@ def read_manifest(files: Files, path: str) -> Manifest:
         raise ValueError(f"its format is not {FORMAT!r}")
     version = content.get("version")
     if version != VERSION:
-        raise ValueError(f"its format version is {version!r}, this fsmtrain reads {VERSION}. Use the fsmtrain that wrote it")
+        raise ValueError(
+            f"its format version is {short_repr(version)}, this fsmtrain reads {VERSION}. Use the fsmtrain that wrote it"
+        )
     if content.pop("sha256", None) != _own_checksum(content):
         raise ValueError("it is damaged: its SHA-256 is not the one in it")
     about = decode(Encoded(content.get("about"), {}))
@@ -96,7 +99,7 @@ def _parse_files(entries: Any) -> dict[str, FileDigest]:
     contents = {}
     for name, entry in entries.items():
         if name not in FILE_NAMES:
-            raise ValueError(f"it names the file {name!r}; a checkpoint only has {', '.join(FILE_NAMES)}")
+            raise ValueError(f"it names the file {short_repr(name)}; a checkpoint only has {', '.join(FILE_NAMES)}")
         if type(entry) is not dict or type(entry.get("size")) is not int or type(entry.get("sha256")) is not str:
             raise ValueError(f"it has no size and SHA-256 of {name}")
         contents[name] = FileDigest(entry["size"], entry["sha256"])

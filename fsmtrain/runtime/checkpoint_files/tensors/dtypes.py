@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fsmtrain.runtime.checkpoint_files.tree_path import short_repr
+
 SAFETENSORS_NAMES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.uint16: "U16", torch.uint32: "U32", torch.uint64: "U64",
     torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64", torch.complex64: "C64",
@@ -49,8 +51,8 @@ def numpy_dtype(text: str) -> np.dtype[np.generic]:
         ValueError: It is none of these: objects, structures, or floats whose size depends on the machine.
     """
     if not _PLAIN_NUMPY_DTYPE.fullmatch(text):
-        raise ValueError(f"the NumPy dtype {text!r} cannot be saved")
+        raise ValueError(f"the NumPy dtype {short_repr(text)} cannot be saved")
     try:
         return np.dtype(text)
     except TypeError as error:
-        raise ValueError(f"the NumPy dtype {text!r} is invalid: {error}") from None
+        raise ValueError(f"the NumPy dtype {short_repr(text)} is invalid: {error}") from None

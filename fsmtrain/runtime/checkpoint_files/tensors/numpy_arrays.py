@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import as_bytes, numpy_dtype
+from fsmtrain.runtime.checkpoint_files.tensors.strides import expect_sizes
 
 # Dtypes that torch has too. Others are stored as bytes.
 _TENSOR_DTYPES = {"|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "<c8"}
@@ -37,19 +38,19 @@ def array_to_tensor(array: np.ndarray[Any, Any]) -> tuple[Tensor, dict[str, Any]
 
 
 def tensor_to_array(content: Tensor, fields: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """Rebuild an array.
+    """Rebuild an array, in the memory of the tensor unless its order is Fortran's.
 
     Raises:
         ValueError: The content and the fields do not match.
     """
-    text, shape = fields.get("dtype"), fields.get("shape")
-    if type(text) is not str or type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError("its dtype or shape is missing")
-    dtype = numpy_dtype(text)
-    data = as_bytes(content).numpy().tobytes() if content.numel() else b""
-    if len(data) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{len(data)} bytes are not an array of shape {shape} and dtype {dtype}")
-    array: np.ndarray[Any, Any] = np.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+    if type(fields.get("dtype")) is not str:
+        raise ValueError("its dtype is missing")
+    dtype, shape = numpy_dtype(fields["dtype"]), expect_sizes(fields.get("shape"))
+    if content.nbytes != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{content.nbytes} bytes are not an array of shape {shape} and dtype {dtype}")
+    array: np.ndarray[Any, Any] = np.empty(shape, dtype)
+    if content.nbytes:  # in the tensor's memory
+        array = as_bytes(content).numpy().view(dtype).reshape(shape)
     return np.asfortranarray(array) if fields.get("order") == "F" else array
 
 

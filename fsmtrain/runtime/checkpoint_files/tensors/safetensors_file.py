@@ -18,6 +18,8 @@ from fsmtrain import strict_json
 from fsmtrain.runtime.checkpoint_files.checked_io import FileDigest, Reader, open_reader, write_file
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_SAFETENSORS_NAME, SAFETENSORS_NAMES, as_bytes
+from fsmtrain.runtime.checkpoint_files.tensors.strides import expect_sizes
+from fsmtrain.runtime.checkpoint_files.tree_path import short_repr
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own bound
 
@@ -63,7 +65,7 @@ def read_tensors(files: Files, path: str, written: FileDigest) -> dict[str, Tens
         tensors = dict(_read(reader))
     for name, tensor in tensors.items():
         if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
-            raise ValueError(f"the bool tensor {name!r} has a value that is neither 0 nor 1")
+            raise ValueError(f"the bool tensor {short_repr(name)} has a value that is neither 0 nor 1")
     return tensors
 
 
@@ -78,10 +80,10 @@ def _read(reader: Reader) -> Iterator[tuple[str, Tensor]]:
     position = 0
     for start, end, name, dtype, shape in sorted(entries, key=lambda entry: entry[:2]):
         if start != position:
-            raise ValueError(f"the tensor {name!r} begins at byte {start}, but the one before ends at {position}")
+            raise ValueError(f"the tensor {short_repr(name)} begins at byte {start}, but the one before ends at {position}")
         position = end
         if end - start > reader.remaining:
-            raise ValueError(f"the tensor {name!r} ends after the end of the file")
+            raise ValueError(f"the tensor {short_repr(name)} ends after the end of the file")
         data = torch.empty(end - start, dtype=torch.uint8)
         if data.numel():
             reader.read_into(_byte_view(data))
@@ -90,20 +92,20 @@ def _read(reader: Reader) -> Iterator[tuple[str, Tensor]]:
 
 def _parse_entry(name: str, value: Any) -> tuple[int, int, str, torch.dtype, list[int]]:
     """Return a tensor's first byte, the byte after its last one, its name, dtype and shape."""
-    problem = f"its header has an invalid entry for the tensor {name!r}"
+    shown = short_repr(name)
+    problem = f"its header has an invalid entry for the tensor {shown}"
     if type(value) is not dict or not {"dtype", "shape", "data_offsets"} <= value.keys():
         raise ValueError(problem)
     code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    lists = type(shape) is list and type(offsets) is list and len(offsets) == 2
-    if not lists or not all(type(number) is int and 0 <= number < 2**62 for number in (*shape, *offsets)):
-        raise ValueError(problem)
     if type(code) is not str or code not in DTYPE_OF_SAFETENSORS_NAME:
-        raise ValueError(f"the tensor {name!r} has the unknown dtype {code!r}")
-    if math.prod(size for size in shape if size) >= 2**62:
-        raise ValueError(problem)
-    dtype, (start, end) = DTYPE_OF_SAFETENSORS_NAME[code], offsets
+        raise ValueError(f"the tensor {shown} has the unknown dtype {short_repr(code)}")
+    try:
+        shape, (start, end) = expect_sizes(shape), expect_sizes(offsets)
+    except ValueError:
+        raise ValueError(problem) from None
+    dtype = DTYPE_OF_SAFETENSORS_NAME[code]
     if math.prod(shape) * dtype.itemsize != end - start:
-        raise ValueError(f"the shape {shape} of the tensor {name!r} does not match its {end - start} bytes")
+        raise ValueError(f"the shape {shape} of the tensor {shown} does not match its {end - start} bytes")
     return start, end, name, dtype, shape
 
 

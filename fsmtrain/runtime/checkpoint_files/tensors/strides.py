@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from typing import Any
+
+MAX_DIMENSIONS = 64  # of a tensor; most of torch's operations take no more
+MAX_SIZE = 2**62  # elements
 
 
 def contiguous_stride(shape: Iterable[int]) -> tuple[int, ...]:
@@ -39,3 +44,18 @@ def span(shape: Iterable[int], stride: Iterable[int]) -> int:
     if any(size == 0 for size, _ in pairs):
         return 0
     return 1 + sum((size - 1) * distance for size, distance in pairs)
+
+
+def expect_sizes(values: Any) -> list[int]:
+    """Return the sizes or strides of a tensor that a file says it has. Their product fits 64 bits.
+
+    Raises:
+        ValueError: They are none.
+    """
+    if type(values) is not list or not all(type(value) is int and 0 <= value < MAX_SIZE for value in values):
+        raise ValueError("it must be a list of sizes")
+    if len(values) > MAX_DIMENSIONS:
+        raise ValueError(f"it has {len(values)} dimensions, more than {MAX_DIMENSIONS}")
+    if math.prod(value for value in values if value) >= MAX_SIZE:
+        raise ValueError("these sizes are too large")
+    return values

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import SAFETENSORS_NAMES, STORED_AS, dtype_name
-from fsmtrain.runtime.checkpoint_files.tensors.strides import contiguous_stride, is_dense, span
+from fsmtrain.runtime.checkpoint_files.tensors.strides import MAX_DIMENSIONS, contiguous_stride, is_dense, span
 from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
 _ALIGNMENT = 16  # bytes, of memory that is viewed with several dtypes; no element is wider
@@ -109,6 +109,8 @@ def _why_unsupported(tensor: Tensor) -> str | None:
         return "a quantized tensor cannot be saved. Save tensor.int_repr() with its scale and zero point."
     if tensor.is_meta:
         return "a tensor on the device 'meta' cannot be saved: it has no values."
+    if tensor.dim() > MAX_DIMENSIONS:
+        return f"a tensor of {tensor.dim()} dimensions cannot be saved, only of {MAX_DIMENSIONS}."
     if tensor.grad_fn is not None:
         return "a tensor with an autograd graph cannot be saved. Save tensor.detach()."
     if tensor.dtype not in SAFETENSORS_NAMES and tensor.dtype not in STORED_AS:

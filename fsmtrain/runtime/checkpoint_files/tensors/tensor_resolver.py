@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fsmtrain.runtime.checkpoint_files.tensors.dtypes import DTYPE_OF_NAME, STORED_AS
-from fsmtrain.runtime.checkpoint_files.tensors.strides import is_dense, span
+from fsmtrain.runtime.checkpoint_files.tensors.strides import expect_sizes, is_dense, span
+from fsmtrain.runtime.checkpoint_files.tree_path import short_repr
 
 _FIELDS = {"name", "dtype", "shape", "stride", "offset", "as", "requires_grad", "parameter"}
 
@@ -26,6 +26,7 @@ class TensorResolver:
         self._stored = stored
         self._restrided: dict[str, Tensor] = {}
         self._resolved: dict[str, Tensor] = {}
+        self._arrays: set[str] = set()
 
     def resolve(self, reference: Any) -> Tensor:
         """Return the tensor of a reference. Equal references give the same object.
@@ -43,8 +44,20 @@ class TensorResolver:
     def stored_tensor(self, name: Any) -> Tensor:
         """Return the stored tensor of this name."""
         if type(name) is not str or name not in self._stored:
-            raise ValueError(f"there is no tensor {name!r}")
+            raise ValueError(f"there is no tensor {short_repr(name)}")
         return self._stored[name]
+
+    def take_array(self, name: Any) -> Tensor:
+        """Return the stored tensor with the content of an array. Arrays share no memory, so each name has one array.
+
+        Raises:
+            ValueError: There is no such tensor, or another array has it.
+        """
+        tensor = self.stored_tensor(name)
+        if name in self._arrays:
+            raise ValueError(f"the array {short_repr(name)} is in two places")
+        self._arrays.add(name)
+        return tensor
 
     def _resolve(self, reference: dict[str, Any]) -> Tensor:
         name = reference.get("name")
@@ -52,9 +65,12 @@ class TensorResolver:
         if "offset" in reference:
             tensor = _view(tensor, reference)
         elif "stride" in reference:
+            stride = tuple(expect_sizes(reference["stride"]))
             if name not in self._restrided:
-                self._restrided[str(name)] = _with_stride(tensor, _parse_sizes(reference["stride"]))
+                self._restrided[str(name)] = _with_stride(tensor, stride)
             tensor = self._restrided[str(name)]
+            if tensor.stride() != stride:
+                raise ValueError("its tensor has other strides elsewhere")
         if "as" in reference:
             tensor = _with_dtype(tensor, reference["as"])
         requires_grad = reference.get("requires_grad") is True
@@ -65,8 +81,8 @@ class TensorResolver:
 
 def _view(memory: Tensor, reference: dict[str, Any]) -> Tensor:
     dtype = _dtype(reference.get("dtype"))
-    shape, stride = _parse_sizes(reference.get("shape")), _parse_sizes(reference.get("stride"))
-    [offset] = _parse_sizes([reference["offset"]])
+    shape, stride = expect_sizes(reference.get("shape")), expect_sizes(reference.get("stride"))
+    [offset] = expect_sizes([reference["offset"]])
     if len(shape) != len(stride):
         raise ValueError(f"the strides {stride} do not match the shape {shape}")
     if (offset + span(shape, stride)) * dtype.itemsize > memory.numel() * memory.element_size():
@@ -74,28 +90,20 @@ def _view(memory: Tensor, reference: dict[str, Any]) -> Tensor:
     return torch.empty(0, dtype=dtype).set_(memory.untyped_storage(), offset, tuple(shape), tuple(stride))
 
 
-def _with_stride(tensor: Tensor, stride: list[int]) -> Tensor:
+def _with_stride(tensor: Tensor, stride: tuple[int, ...]) -> Tensor:
     if len(stride) != tensor.dim() or not is_dense(tensor.shape, stride):
-        raise ValueError(f"the strides {stride} do not match the shape {list(tensor.shape)}")
+        raise ValueError(f"the strides {list(stride)} do not match the shape {list(tensor.shape)}")
     return torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype).copy_(tensor)
 
 
 def _with_dtype(tensor: Tensor, name: Any) -> Tensor:
     dtype = _dtype(name)
     if STORED_AS.get(dtype) is not tensor.dtype:
-        raise ValueError(f"the dtype {name!r} is not stored as {tensor.dtype}")
+        raise ValueError(f"the dtype {short_repr(name)} is not stored as {tensor.dtype}")
     return torch.view_as_complex(tensor) if dtype.is_complex else tensor.view(dtype)
 
 
 def _dtype(name: Any) -> torch.dtype:
     if type(name) is not str or name not in DTYPE_OF_NAME:
-        raise ValueError(f"the dtype {name!r} is unknown")
+        raise ValueError(f"the dtype {short_repr(name)} is unknown")
     return DTYPE_OF_NAME[name]
-
-
-def _parse_sizes(values: Any) -> list[int]:
-    if type(values) is not list or not all(type(value) is int and 0 <= value < 2**62 for value in values):
-        raise ValueError("it must be a list of sizes")
-    if math.prod(value for value in values if value) >= 2**62:
-        raise ValueError("these sizes are too large")
-    return values

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -25,7 +26,9 @@ from fsmtrain.errors import CheckpointError
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import FILE_NAMES, MANIFEST, MODEL, STATE, TENSORS
+from tests.bounded import bounded
 from tests.runtime.checkpoint_files.sample_states import differences
+from tests.strange_files import STRANGE_FILES, make_strange_file
 
 EFFORT = int(os.environ.get("FSMTRAIN_FUZZ", "1"))
 NEWEST = "000001"
@@ -77,7 +80,8 @@ def watched(folder: Path) -> Iterator[None]:
         yield
     finally:
         seen, _watch = _watch, None
-    strange = [(event, what) for event, what in seen if event != "open" or not str(what).startswith(str(folder))]
+    own = (str(folder), "/proc/self/")  # the latter is `bounded`
+    strange = [(event, what) for event, what in seen if event != "open" or not str(what).startswith(own)]
     assert not strange
 
 
@@ -92,11 +96,12 @@ def looked_at(folder: Path) -> LoadedCheckpoint:
 
 
 def refused(folder: Path) -> str:
-    """The newest is skipped, and the one before is found; returns the reason."""
-    [skipped] = looked_at(folder).skipped
+    """The newest is skipped, and the one before is found, within bounds of time and memory; returns the reason."""
+    with bounded(sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))):
+        [skipped] = looked_at(folder).skipped
     path, _, reason = skipped.partition(": ")
     assert path == str(folder / NEWEST)
-    assert reason
+    assert 0 < len(reason) < 1000
     return reason
 
 
@@ -203,14 +208,38 @@ def test_a_checkpoint_that_is_a_link_is_not_followed(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", [*FILE_NAMES, MANIFEST])
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_only_regular_files_are_read(folder: Path, name: str, make: Callable[[Path], None]) -> None:
-    (folder / NEWEST / name).unlink()
-    make(folder / NEWEST / name)
+@pytest.mark.parametrize("kind", STRANGE_FILES)
+def test_only_regular_files_are_read(folder: Path, name: str, kind: str) -> None:
+    make_strange_file(folder / NEWEST / name, kind)
     assert refused(folder)
 
 
+@pytest.mark.parametrize("kind", STRANGE_FILES)
+def test_what_stands_in_place_of_a_checkpoint_is_skipped(folder: Path, kind: str) -> None:
+    make_strange_file(folder / NEWEST, kind)
+    assert refused(folder)
+
+
+@pytest.mark.parametrize("kind", STRANGE_FILES)
+def test_what_stands_in_place_of_the_folder_is_an_error_or_empty(tmp_path: Path, kind: str) -> None:
+    make_strange_file(tmp_path / "checkpoints", kind)
+    with bounded(0), contextlib.suppress(CheckpointError):
+        assert Store(tmp_path / "checkpoints").load_newest() is None
+
+
+def test_a_terabyte_of_nothing_that_a_manifest_names_is_an_error(folder: Path) -> None:
+    """Its header says so, its size says so, and its checksum cannot be known before it is read."""
+    size = 2**40
+    header = json.dumps({"a": entry("U8", [size], [0, size])}).encode()
+    (folder / NEWEST / TENSORS).write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(folder / NEWEST / TENSORS, 8 + len(header) + size)
+    forge(folder / NEWEST, {}, lambda manifest: manifest["files"][TENSORS].update(size=8 + len(header) + size))
+    assert refused(folder) == "tensors.safetensors: there is not enough memory to load it."
+
+
 HOSTILE_JSON = {
+    "brackets and quotes": b'"\\' * 100_000,
+    "a string that never ends": b"[" * 1000 + b'"\\"' * 70_000,
     "deep lists": b"[" * 100_000 + b"]" * 100_000,
     "deep dicts": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "never closed": b"[" * 1_000_000,
@@ -235,9 +264,82 @@ def test_hostile_json_is_refused(folder: Path, name: str) -> None:
     forge(folder / NEWEST, {STATE: data})
     with watched(folder):
         assert refused(folder).startswith("state.json: ")
-    (folder / NEWEST / MANIFEST).write_bytes(data)
+    (folder / NEWEST / MANIFEST).write_bytes(data[: 2**22])
     with watched(folder):
         assert refused(folder).startswith("manifest.json: ")
+
+
+def reference(name: str, **fields: Any) -> dict[str, Any]:
+    return {"$tensor": {"name": name, **fields}}
+
+
+MODULUS = sys.hash_info.modulus  # multiples of it have the hash 0
+COLLIDING = [MODULUS * number for number in range(60_000)]
+ARRAY = {"$array": {"name": "optimizers.0.3.exp_avg", "dtype": "<i8", "shape": [1]}}
+HOSTILE_STATES: dict[str, Any] = {
+    "keys with one hash": {"$dict": [[{"$int": hex(key)}, 0] for key in COLLIDING]},
+    "ordered keys with one hash": {"$ordered": [[{"$int": hex(key)}, 0] for key in COLLIDING]},
+    "a set of one hash": {"$set": [{"$int": hex(key)} for key in COLLIDING]},
+    "keys of keys with one hash": {"$counter": [[{"$tuple": [{"$int": hex(key)}]}, 0] for key in COLLIDING]},
+    "keys with one hash that are floats": {"$dict": [[{"$float": repr(2.0 ** (61 * n))}, 0] for n in range(16)] * 4000},
+    "many references to an array": [ARRAY] * 400,
+    "a view of a million dimensions": reference(
+        "model.weight", dtype="float32", shape=[1] * 10**6, stride=[1] * 10**6, offset=0
+    ),
+    "a view of large dimensions": reference(
+        "model.weight", dtype="float32", shape=[2**61] * 10**5, stride=[0] * 10**5, offset=0
+    ),
+    "strides of a million dimensions": reference("model.weight", stride=[1] * 10**6),
+    "two strides": [reference("model.weight", stride=[1, 3]), reference("model.weight", stride=[2, 1])],
+    "an array of many dimensions": {"$array": {**ARRAY["$array"], "shape": [2**61] * 10**5}},
+    "a long tag": {"$" + "x" * 10**6: 0},
+    "a long name": reference("x" * 10**6),
+    "a long dtype": {"$array": {**ARRAY["$array"], "dtype": "x" * 10**6}},
+    "a long key above an error": {"x" * 10**6: {"$eval": 0}},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_STATES)
+def test_a_forged_state_stalls_and_fills_nothing(folder: Path, name: str) -> None:
+    forge(folder / NEWEST, {STATE: json.dumps(HOSTILE_STATES[name]).encode()})
+    with watched(folder):
+        assert refused(folder).startswith("state.json: ")
+
+
+def test_as_many_keys_that_are_no_multiples_are_read(folder: Path) -> None:
+    keys = {key // MODULUS: 0 for key in COLLIDING}
+    forge(folder / NEWEST, {STATE: json.dumps({"$dict": [*map(list, keys.items())]}).encode()})
+    assert Store(folder).load(1).tree == keys
+
+
+def test_many_large_arrays_take_their_own_memory_once(folder: Path) -> None:
+    arrays = [np.full(2**21, number) for number in range(8)]
+    Store(folder).save(arrays, {})
+    with bounded(sum(array.nbytes for array in arrays), multiple=1):
+        loaded = Store(folder).load(2).tree
+    assert all(map(np.array_equal, loaded, arrays))
+    loaded[0][:] = 5  # their memory is their own
+    assert loaded[1][0] == 1
+
+
+DENSE_JSON = [
+    "[]",
+    "{}",
+    '{"":0}',
+    "[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]",
+    '{"$deque":[0,[]]}',
+    '{"$set":[0]}',
+    '{"$tuple":[]}',
+    "9e9",
+]
+
+
+@pytest.mark.parametrize("item", DENSE_JSON)
+def test_the_densest_json_takes_no_more_than_the_documented_multiple(folder: Path, item: str) -> None:
+    data = ("[" + ",".join([item] * (500_000 // len(item))) + "]").encode()
+    forge(folder / NEWEST, {STATE: data})
+    with bounded(len(data)):
+        Store(folder).load(1)
 
 
 def test_a_huge_file_is_refused_before_it_is_read(folder: Path) -> None:
@@ -271,6 +373,10 @@ HOSTILE_TENSORS = {
     "a missing field": safetensors({"a": {"dtype": "F32"}}),
     "an unknown dtype": safetensors({"a": entry("F99")}, b"1234"),
     "a dtype of none": safetensors({"a": entry(["F32"])}, b"1234"),
+    "a million dimensions": safetensors({"a": entry(shape=(1,) * 10**6)}, b"1234"),
+    "large dimensions": safetensors({"a": entry(shape=(2**61,) * 10**5)}, b"1234"),
+    "a long name": safetensors({"a" * 10**6: entry(shape=(2,))}, b"1234"),
+    "a long dtype": safetensors({"a": entry("F" * 10**6)}, b"1234"),
     "a negative size": safetensors({"a": entry(shape=(-1,))}, b"1234"),
     "a huge size": safetensors({"a": entry(shape=(2**61,), offsets=(0, 2**63))}, b"1234"),
     "a huge size of nothing": safetensors({"a": entry(shape=(2**61, 0, 2**61), offsets=(0, 0))}),
