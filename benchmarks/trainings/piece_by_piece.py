@@ -75,7 +75,10 @@ def machine_with_own(*states: State) -> Train:
         assert isinstance(model, Regression)
         for state, action in plain_actions(model, machine.optimizers[0], loader, machine._run).items():
             if state not in states:
-                machine._dispatcher._nodes[state].action = action
+                node = machine._dispatcher._nodes[state]
+                node.action = action
+                if node.later is not None:
+                    node.later.action = action
         machine.run()
         return model
 
