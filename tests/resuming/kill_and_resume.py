@@ -6,6 +6,8 @@ All of them are forked from one process that has imported torch and computed not
 from __future__ import annotations
 
 import contextlib
+import csv
+import json
 import os
 import pickle
 import random
@@ -27,6 +29,7 @@ from fsmtrain.runtime.rng import to_plain
 from tests.models import TransitionRecorder, same_bits, weights
 from tests.resuming.resume_scenarios import Scenario
 
+LOGGED = Path("logged.jsonl")  # the calls of a run's logger, of all its processes
 STAGES = ("before its work", "after its work", "after the transition")
 Moment = tuple[int, str]  # the visit, from 0, and the stage of it; or the operation on files, and its stage
 
@@ -83,10 +86,39 @@ def run_in_child(act: Callable[[], Any], folder: Path, *, kill_after: float | No
     return pickle.loads(told.read_bytes())
 
 
+class FileLogger:
+    """A logger that keeps its calls in a file, which outlives its process."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """Append the call, in one write."""
+        with LOGGED.open("a") as file:
+            file.write(json.dumps([step, metrics]) + "\n")
+
+
+def is_recorded(scenario: Scenario) -> Scenario:
+    """Return the scenario with a run folder and a logger."""
+    return lambda callbacks: scenario(callbacks, runs_dir="runs", logger=FileLogger())
+
+
+def record(folder: Path | None) -> dict[str, Any]:
+    """Return what a run has recorded, without times: each row once, in order, and each call of its logger at least once."""
+    if folder is None:
+        return {}
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    with (folder / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    return {
+        "metrics.jsonl": [{name: value for name, value in row.items() if name != "time"} for row in rows],
+        "metrics.csv": [{name: value for name, value in row.items() if name != "time"} for row in table],
+        "calls of the logger": sorted(set(LOGGED.read_text().splitlines())),
+    }
+
+
 def outcome(machine: Machine, visits: TransitionRecorder) -> dict[str, Any]:
     """Return everything that two runs must have in common at their ends."""
     memory = machine._run
     return {
+        **record(machine.run_dir),
         "weights": weights(machine.model),
         "optimizers": [optimizer.state_dict() for optimizer in machine.optimizers],
         "schedulers": [scheduler.state_dict() for scheduler in machine.lr_schedulers],
@@ -113,7 +145,7 @@ def resumed_run(scenario: Scenario, *, must: bool) -> dict[str, Any]:
     """Resume the run that was killed, from the start if it had saved nothing; returns the outcome."""
     visits = TransitionRecorder()
     machine = scenario([visits])
-    if must or any(Path("checkpoints").glob("0*")):
+    if must or any(Path().glob("checkpoints/0*")) or any(Path().glob("runs/*/checkpoints/0*")):
         machine.resume()
     machine.run()
     return outcome(machine, visits)
@@ -180,7 +212,7 @@ class KillMatrix:
     counted = "visit"
 
     def __init__(self, name: str, scenario: Scenario, folder: Path) -> None:
-        self.name, self.scenario, self.folder = name, scenario, folder / name.replace(" ", "-")
+        self.name, self.scenario, self.folder = name, is_recorded(scenario), folder / name.replace(" ", "-")
         self.scenario([])  # its guards are read once, here
         self.reference = run_in_child(lambda: uninterrupted_run(self.scenario), empty_folder(self.folder))
         self.visits = len(self.reference["events"])
