@@ -355,7 +355,7 @@ class Machine:
         self._end()
 
     def _end(self) -> None:
-        """End the run. All that has begun is ended, also after an error of one of these steps."""
+        """End the run. All that has begun is ended, also after an error of one of these steps, which is then raised."""
         if self._ended:
             return
         self._ended = True
@@ -366,24 +366,19 @@ class Machine:
         if error is not None and self.stop_reason is None:
             add_recent_transitions(error, self.trace)
         hooks, compiled = self._components.hooks, self._components.compiled_call
-        try:
-            call_all(
-                (
-                    self._actions.end_unfinished_validation,  # first: the hook may put back weights that it has replaced
-                    self._save_at_stop,
-                    self._checkpoints.close,
-                    self._actions.release,
-                    *((hooks.epoch.end,) if hooks.epoch is not None else ()),
-                    *((partial(self._free_batch, error),) if isinstance(error, OutOfMemoryError) else ()),
-                    *((hooks.on_run_end,) if hooks.on_run_end is not None else ()),
-                    *((compiled.detach,) if compiled is not None else ()),
-                    self._trainer_attribute.detach,
-                )
+        call_all(
+            (
+                self._actions.end_unfinished_validation,  # first: the hook may put back weights that it has replaced
+                self._save_at_stop,
+                self._checkpoints.close,
+                self._actions.release,
+                *((hooks.epoch.end,) if hooks.epoch is not None else ()),
+                *((partial(self._free_batch, error),) if isinstance(error, OutOfMemoryError) else ()),
+                *((hooks.on_run_end,) if hooks.on_run_end is not None else ()),
+                *((compiled.detach,) if compiled is not None else ()),
+                self._trainer_attribute.detach,
             )
-        except Exception as failure:
-            if error is None:
-                raise
-            error.add_note(f"when the run was ended, there was a further error: {type(failure).__name__}: {failure}")
+        )
 
     def _save_at_stop(self) -> None:
         if self.state is State.STOPPED and self.saves:

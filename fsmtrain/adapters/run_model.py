@@ -6,7 +6,8 @@ this object; the user's module is never touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter_ns
 from typing import Any, NoReturn
 
@@ -55,6 +56,8 @@ class RunModel:
         self._transition: Transition | None = None  # for the observer, if there is one
         self._leaving: State | None = None  # the old state, from when the row is taken until the library has changed the state
         self._is_blocked = False  # whether the row that holds was not taken
+        self._is_advancing = False  # whether a call of advance() is under way
+        self._nb_postponed = 0  # calls of advance() by callbacks of the state just entered, to be made after that one
 
     def __reduce__(self) -> NoReturn:
         raise CopyError(
@@ -154,6 +157,30 @@ class RunModel:
         apply.__doc__ = effect.__doc__
         return apply
 
+    # ---- advance() in callbacks
+
+    @contextmanager
+    def advancing(self) -> Iterator[None]:
+        """Mark a call of ``advance()``, with those that its callbacks postpone."""
+        self._is_advancing = True
+        try:
+            yield
+        finally:
+            self._is_advancing, self._nb_postponed = False, 0
+
+    def postpone_advance(self) -> bool:
+        """Postpone a call of ``advance()`` by a callback of the state just entered; return whether it was one."""
+        is_one = self._is_advancing and self._event is None and not self._dispatcher.is_visiting
+        self._nb_postponed += is_one
+        return is_one
+
+    def take_postponed(self) -> bool:
+        """Return whether a call of ``advance()`` was postponed, and count it as made."""
+        if self._nb_postponed == 0:
+            return False
+        self._nb_postponed -= 1
+        return True
+
     # ---- one visit, in the order of the library's calls
 
     def visit(self, event: EventData) -> None:
@@ -168,7 +195,7 @@ class RunModel:
         if self._event is not None:
             raise UsageError(
                 f"{ADVANCE}() was called while the state {self.state} was being visited. Call it outside of the run, or "
-                f"once the next state was entered, in on_enter_... or after_state_change."
+                f"once the next state was entered, in on_enter_... or after_state_change: that visit follows this one."
             )
         run = self._dispatcher
         run.forbid_reentry()

@@ -27,11 +27,22 @@ class Advance(Event):
     """A trigger that fails if a state was visited and no row was taken."""
 
     def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:
-        """Trigger the event, as in the library.
+        """Trigger the event, as in the library. A callback of the state just entered that calls it gets True at once.
+
+        That visit is made when the current call has ended, so that a chain of such callbacks needs no recursion.
 
         Raises:
             GuardError: A condition that was added to a row kept it from being taken.
         """
+        if model.postpone_advance():
+            return True
+        with model.advancing():
+            was_taken = self._trigger_once(model, *args, **kwargs)
+            while model.take_postponed():
+                was_taken = self._trigger_once(model)
+        return was_taken
+
+    def _trigger_once(self, model: Any, *args: Any, **kwargs: Any) -> bool:
         was_taken = super().trigger(model, *args, **kwargs)
         if not was_taken:
             model.raise_if_blocked()

@@ -399,6 +399,18 @@ def test_a_refused_call_whose_error_is_caught_changes_nothing() -> None:
     assert ended == ["done"]
 
 
+def test_a_chain_of_callbacks_that_advance_needs_no_recursion() -> None:
+    straight = dispatcher_of(accumulate_grad_batches=2, max_nb_epochs=300)
+    straight.run()
+    chain = as_transitions(
+        dispatcher_of(accumulate_grad_batches=2, max_nb_epochs=300),
+        after_state_change=[lambda event: event.model.is_finished or event.model.advance()],
+    ).model
+    assert chain.advance()  # this call alone makes the whole run
+    assert chain.is_finished
+    assert chain.trace.total == straight.trace.total > 5000
+
+
 def test_a_callback_may_advance_once_the_next_state_was_entered(machine: RunMachine) -> None:
     straight = dispatcher_of(accumulate_grad_batches=2)
     straight.run()

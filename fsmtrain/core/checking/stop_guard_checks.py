@@ -38,10 +38,19 @@ def stop_guard_findings(loop: LoopSpec, plan: Plan) -> Iterator[Finding]:
 
 
 def endless_stop_findings(loop: LoopSpec) -> Iterator[Finding]:
-    """Yield a finding if the stop guard of a loop that cannot be planned holds from the beginning on."""
-    guard = loop.guards.stop
-    if guard is not None and loop.limits.epochs > 0 and not _stop_guard(loop).is_opaque and _holds_at_the_beginning(loop):
+    """Yield a finding if the stop guard of a loop that cannot be planned holds from the beginning on, or may never act."""
+    limits = loop.limits
+    if loop.guards.stop is None or limits.epochs == 0:
+        return
+    if not _stop_guard(loop).is_opaque and _holds_at_the_beginning(loop):
         yield _always_finding(loop, "")
+    elif limits.train_is_stream and limits.min_epochs > 0:
+        yield warning(
+            _stop_guard(loop).place,
+            f"min_nb_epochs={limits.min_epochs} allows no stop before the train loader, which has no length, has come to its "
+            f"end{f' {limits.min_epochs} times' if limits.min_epochs > 1 else ''}; if it never does, the run never stops. To "
+            f"stop within its first epoch pass min_nb_epochs=0.",
+        )
 
 
 def _holds_at_the_beginning(loop: LoopSpec) -> bool:

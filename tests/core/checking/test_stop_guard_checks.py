@@ -73,3 +73,12 @@ def test_a_guard_that_is_held_back_is_found_with_the_default_number_of_epochs() 
 )
 def test_nothing_is_said_of_a_guard_that_is_unknown_or_late(guard: Any) -> None:
     assert told(Loop(Options(max_nb_epochs=1000), Sizes(train=45), guards=Guards(stop=guard))) == []
+
+
+@pytest.mark.parametrize(("train", "least", "is_reported"), [(None, 1, True), (None, 2, True), (None, 0, False), (9, 1, False)])
+def test_min_nb_epochs_may_keep_a_stream_that_never_ends_from_being_stopped(
+    train: int | None, least: int, is_reported: bool
+) -> None:
+    options = Options(min_nb_epochs=least, max_nb_epochs=2)
+    found = told(Loop(options, Sizes(train=train), guards=Guards(stop=after_steps(10))))
+    assert any("if it never does, the run never stops" in text for text in found) is is_reported
