@@ -17,6 +17,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.compute_plan import make_plan
 from fsmtrain.core.planning.plan_values import Plan
+from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.transition_table import Table
 from fsmtrain.core.visit import Visit
@@ -35,6 +36,7 @@ class Loop:
         hook: When the model's own ``optimizer_step`` steps, as the check has read it; None for the default one.
         has_model: Whether a machine trains a model by this loop. The check of any other loop notes what is left to the code
             that iterates over it.
+        resumes_at: Where a resumed run continues; None for a fresh run.
 
     Raises:
         SizesError: The options do not fit the sizes.
@@ -52,15 +54,16 @@ class Loop:
     guards: Guards = field(factory=Guards, kw_only=True)
     hook: Expression | None = field(default=None, kw_only=True, repr=False, eq=False)
     has_model: bool = field(default=False, kw_only=True, repr=False, eq=False)
+    resumes_at: ResumePoint | None = field(default=None, kw_only=True, repr=False, eq=False)
     spec: LoopSpec = field(init=False, repr=False, eq=False)
 
     @spec.default
     def _make_spec(self) -> LoopSpec:
-        return LoopSpec(self.options, self.sizes, guards=self.guards, hook=self.hook)
+        return LoopSpec(self.options, self.sizes, guards=self.guards, hook=self.hook, resumes_at=self.resumes_at)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle what the loop was made from."""
-        return _make_loop, (self.options, self.sizes, self.guards, self.hook)
+        return _make_loop, (self.options, self.sizes, self.guards, self.hook, self.resumes_at)
 
     @property
     def limits(self) -> Limits:
@@ -73,7 +76,7 @@ class Loop:
         return self.spec.table
 
     def __iter__(self) -> Iterator[Visit]:
-        """Iterate over the visits of a fresh run: do the work of each, and write what it found to its signals."""
+        """Iterate over the visits of a run: do the work of each, and write what it found to its signals."""
         return iter(self.spec)
 
     def plan(self) -> Plan:
@@ -132,8 +135,10 @@ class Loop:
         return formats.mime_bundle(self.spec, repr(self))
 
 
-def _make_loop(options: Options, sizes: Sizes, guards: Guards, hook: Expression | None) -> Loop:
-    return Loop(options, sizes, guards=guards, hook=hook)
+def _make_loop(
+    options: Options, sizes: Sizes, guards: Guards, hook: Expression | None, resumes_at: ResumePoint | None = None
+) -> Loop:
+    return Loop(options, sizes, guards=guards, hook=hook, resumes_at=resumes_at)
 
 
 def plan(options: Options, *, guards: Guards | None = None, **sizes: Any) -> Plan:

@@ -24,6 +24,7 @@ from fsmtrain.core.error_notes import add_first_context, add_recent_transitions
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.compute_plan import make_plan
 from fsmtrain.core.planning.plan_values import Plan
+from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason, stop_reason
 from fsmtrain.core.trace import Trace, Transition, where
@@ -37,7 +38,6 @@ from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
 from fsmtrain.runtime.callback_hooks import call_all
 from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, has_checkpoints, load_checkpoint
 from fsmtrain.runtime.checkpointing.manager import CheckpointManager
-from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint
 from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking, split_callbacks
 from fsmtrain.runtime.data.worker_exit import is_worker_exit
 from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingMetrics
@@ -156,6 +156,7 @@ class Machine:
                 )
                 self._checkpoints = CheckpointManager(rule, ranking, components, run, actions)
                 spec, observer = components.spec, components.hooks.on_transition
+                self._spec = spec
                 if ranking is not None and spec.limits.epochs > 0 and not spec.limits.validates:
                     warn("ModelCheckpoint(monitor=...): this run has no validation, so it never saves a best checkpoint.")
                 self._dispatcher = Dispatcher(
@@ -348,7 +349,7 @@ class Machine:
             at, random, loaded = self._checkpoints.roll_back()
             if self._recorder is not None:
                 self._recorder.roll_back(loaded.path, loaded.metadata.get(RECORD) or {})
-            self._dispatcher.set_state(at.state, work_done=at.work_done, keep_trace=True)
+            self._continue_at(at, keep_trace=True)
             rng.set_rng_state(random)
             return
         self._actions.raise_if_nonfinite()
@@ -410,7 +411,7 @@ class Machine:
         """The action of the state `save`: save the run after the work of the state before it."""
         source = self._dispatcher.trace.source
         assert source is not None
-        at = ResumePoint(state=source, work_done=True, counters=self._counters)
+        at = self._point(source, work_done=True)
         is_end = self._counters.ending == 1
         self._checkpoints.save(at, self.run_dir, *self._record_of_checkpoint(at), is_end=is_end)
 
@@ -430,25 +431,33 @@ class Machine:
 
     def _stop_here(self) -> None:
         """Stop in a state that could not get its batch any more: a signal has ended the worker that was loading it."""
-        self._stopped_at = ResumePoint(state=self.state, work_done=False, counters=self._counters)
+        self._stopped_at = self._point(self.state, work_done=False)
         self._dispatcher.set_state(State.STOPPED, work_done=False)
 
     def _stop_point(self) -> ResumePoint:
         """Return where a stopped run resumes: after the work of the state that was visited last."""
         if self._stopped_at is None:
             source, counters = self.trace.last()
-            self._stopped_at = ResumePoint(state=source, work_done=True, counters=counters)
+            self._stopped_at = evolve(self._point(source, work_done=True), counters=counters)
         return self._stopped_at
+
+    def _point(self, state: State, *, work_done: bool) -> ResumePoint:
+        return ResumePoint(state=state, work_done=work_done, counters=self._counters, signals=self.signals)
 
     # ---- resuming
 
-    def resume(self, path: str | os.PathLike[str] | None = None, *, strict: bool = True, **old_names: Any) -> Path:
+    def resume(
+        self, path: str | os.PathLike[str] | None = None, *, strict: bool = True, new_settings: bool = False, **old_names: Any
+    ) -> Path:
         """Load a checkpoint; the next ``run()`` continues from it.
 
         Args:
             path: A run folder (the run continues and is recorded there), a checkpoint, or a folder of checkpoints (the newest
                 valid one; recorded as a new run). None is the same as ``"auto"``, but there must be a checkpoint.
             strict: If false, continue even if options, guards or sizes differ; differences are reported as a warning.
+            new_settings: If true, optimizers and schedulers continue with the settings (lr, weight_decay, gamma, ...) that
+                this run's ``configure_optimizers`` gave them, at the step that they have reached. If false, with the saved
+                ones; differences are reported as a warning.
 
         Returns:
             The checkpoint.
@@ -466,14 +475,14 @@ class Machine:
             folder = Path(path)
             is_run = auto_resume.is_run_folder(folder)
             run = auto_resume.lock_run(folder) if is_run and self._makes_run_folder else None
-            return self._resume_in(folder / FOLDER if is_run else folder, run, strict=strict)
-        checkpoint = self.resume_from("auto", strict=strict)
+            return self._resume_in(folder / FOLDER if is_run else folder, run, strict=strict, new_settings=new_settings)
+        checkpoint = self.resume_from("auto", strict=strict, new_settings=new_settings)
         if checkpoint is None:
             there = f"in {self.spec.options.runs_dir} of a run that this command began" if self._looks_for_runs else "yet"
             raise CheckpointError(f"{self.checkpoints}: there is no checkpoint {there}. Pass a run folder to resume another.")
         return checkpoint
 
-    def resume_from(self, path: str | os.PathLike[str], *, strict: bool = True) -> Path | None:
+    def resume_from(self, path: str | os.PathLike[str], *, strict: bool = True, new_settings: bool = False) -> Path | None:
         """Load a checkpoint as `resume` does; with ``"auto"`` the run begins anew if there is none.
 
         ``"auto"`` is the newest run with a checkpoint that the same command began, in `runs_dir`, under the same name; one that
@@ -484,15 +493,15 @@ class Machine:
             The checkpoint; None if the run begins anew.
         """
         if path != "auto":
-            return self.resume(path, strict=strict)
+            return self.resume(path, strict=strict, new_settings=new_settings)
         if not self._looks_for_runs:
             if has_checkpoints(self.checkpoints):
-                return self._resume_in(self.checkpoints, None, strict=strict)
+                return self._resume_in(self.checkpoints, None, strict=strict, new_settings=new_settings)
             self._say(f"there is no checkpoint in {self.checkpoints} yet; the run begins")
             return None
         run, notes = auto_resume.find_resumable(self.spec.options, self.model)
         if run is not None:
-            return self._resume_in(run.checkpoints, run, strict=strict)
+            return self._resume_in(run.checkpoints, run, strict=strict, new_settings=new_settings)
         runs = self.spec.options.runs_dir
         self._say("; ".join((f"there is no run to resume in {runs}", *notes, "a new run begins")))
         return None
@@ -506,7 +515,7 @@ class Machine:
         """Whether this run's checkpoints are in its run folder, which is unknown before the run begins or is resumed."""
         return self._makes_run_folder and not self._checkpoints.has_own_folder
 
-    def _resume_in(self, folder: Path, run: auto_resume.LockedRun | None, *, strict: bool) -> Path:
+    def _resume_in(self, folder: Path, run: auto_resume.LockedRun | None, *, strict: bool, new_settings: bool) -> Path:
         """Load the checkpoint at `folder`, and continue recording in the folder of `run`, if it is given."""
         try:
             loaded = load_checkpoint(folder)
@@ -521,9 +530,9 @@ class Machine:
             if self._begun:
                 raise UsageError("resume: the run has begun. Build a new machine, and resume it before it runs.")
             self._ended = True  # until the state is loaded as a whole
-            at, self._rng = self._checkpoints.load(loaded, strict=strict)
+            at, self._rng = self._checkpoints.load(loaded, strict=strict, new_settings=new_settings)
             try:
-                self._dispatcher.set_state(at.state, work_done=at.work_done)
+                self._continue_at(at)
             except UsageError as error:
                 raise ResumeError(f"{loaded.path}: {error}") from error
             self._ended = False
@@ -537,6 +546,18 @@ class Machine:
         if run is not None and (reason := auto_resume.finished_reason(run.folder)):
             warn(f"{run.folder} has already ended: {reason}. It is trained again from its last checkpoint on.")
         return loaded.path
+
+    def _continue_at(self, at: ResumePoint, *, keep_trace: bool = False) -> None:
+        """Bring the table to a resume point. Limits that the run has passed already may add rows to it."""
+        spec = evolve(self._spec, resumes_at=at)
+        if spec.limits != self._spec.limits:
+            self._dispatcher.set_table(spec.table, spec.limits)
+            self._actions.set_spec(spec)
+            keep_trace = False
+        if not keep_trace:
+            self._spec = spec
+            vars(self).pop("loop", None)
+        self._dispatcher.set_state(at.state, work_done=at.work_done, keep_trace=keep_trace)
 
     def _say(self, text: str) -> None:
         if not self.spec.options.quiet:
@@ -552,12 +573,13 @@ class Machine:
     @property
     def spec(self) -> LoopSpec:
         """The options, sizes, guards, limits and table of this run."""
-        return self._components.spec
+        return self._spec
 
     @cached_property
     def loop(self) -> Loop:
-        """The loop of this run, to iterate over without the model."""
-        return Loop(self.spec.options, self.spec.sizes, guards=self.spec.guards, hook=self.spec.hook, has_model=True)
+        """The loop of this run, to iterate over without the model; of a resumed run, from where it continues."""
+        spec = self.spec
+        return Loop(spec.options, spec.sizes, guards=spec.guards, hook=spec.hook, has_model=True, resumes_at=spec.resumes_at)
 
     @property
     def train_loader(self) -> Any:

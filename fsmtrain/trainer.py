@@ -53,6 +53,8 @@ class Trainer(Options):
             so a job that was killed continues when it is started again. A run's folder: that run, which is recorded there on.
             A checkpoint, or a folder of checkpoints, whose newest valid one is loaded: a new run begins there. None: nothing.
         resume_strict: If false, resume even if options, guards or sizes differ from the checkpoint's, with a warning.
+        resume_new_settings: If true, a resumed run takes the settings of optimizers and schedulers (lr, weight_decay, gamma,
+            ...) from this model's ``configure_optimizers``. If false, the checkpoint's, with a warning if they differ.
 
     Example:
         >>> trainer = Trainer(max_nb_epochs=20, accumulate_grad_batches=4, val_check_interval=0.25)
@@ -64,6 +66,7 @@ class Trainer(Options):
     callbacks: Iterable[object] = field(default=(), converter=_tuple)
     resume: str | os.PathLike[str] | None = None
     resume_strict: bool = True
+    resume_new_settings: bool = False
     _runs: _Runs = field(factory=_Runs, init=False, repr=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -117,7 +120,7 @@ class Trainer(Options):
         self._runs.fitted = machine
         if self.resume is not None:
             try:
-                machine.resume_from(self.resume, strict=self.resume_strict)
+                machine.resume_from(self.resume, strict=self.resume_strict, new_settings=self.resume_new_settings)
             except ResumeError as error:
                 raise with_way_out(error, "resume_strict=False") from None
         return machine.run()

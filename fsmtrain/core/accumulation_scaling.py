@@ -15,13 +15,13 @@ from fsmtrain.core.limits import Limits
 
 def windows_are_single(limits: Limits, guards: Guards) -> bool:
     """Return whether every window of the run is one backward."""
-    return not guards.step and all(length == 1 for _, length in limits.windows)
+    return not (guards.step or limits.begins_in_window) and all(length == 1 for _, length in limits.windows)
 
 
 def windows_are_foreseen(limits: Limits, guards: Guards) -> bool:
     """Return whether the length of each window is known when it opens, so that no step rescales gradients."""
     unknown = guards.step or limits.train_is_stream or limits.splits_batches or limits.may_return_none
-    return windows_are_single(limits, guards) or not unknown
+    return windows_are_single(limits, guards) or not (unknown or limits.begins_in_window)
 
 
 def by_hand_notes(limits: Limits, guards: Guards) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def loss_divisor(limits: Limits, guards: Guards, counters: Counters) -> int:
         return counters.window_length
     # The batch with which the window opened. One whose forward had no loss may lie within it.
     first = counters.batch_nb + 1 - counters.gathered - counters.left_out[counters.optimizer_i]
-    return min(counters.window_length, counters.train_batches - first)
+    return max(1, min(counters.window_length, counters.train_batches - first))
 
 
 def gradient_scale(limits: Limits, guards: Guards, counters: Counters, excluded: int = 0) -> float:

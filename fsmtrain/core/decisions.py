@@ -58,7 +58,9 @@ def decisions(guards: Guards) -> Decisions:
 
     def stop_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Return whether to end the epoch early, here; never while an optimizer has a window open."""
-        return counters.open_windows == 0 and stop_is_wanted(limits, counters, signals)
+        return ask.epoch_is_cut_off(limits, counters, signals) or (
+            counters.open_windows == 0 and stop_is_wanted(limits, counters, signals)
+        )
 
     def training_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Return whether the epoch that has just finished was the last one."""

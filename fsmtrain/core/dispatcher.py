@@ -94,6 +94,18 @@ class Dispatcher:
         self._nodes = nodes_of(table, actions, self.bind)
         self._node = self._nodes[state]
 
+    def set_table(self, table: Table, limits: Limits) -> None:
+        """Run another table from now on, in its start: that of a run which is resumed. The trace restarts.
+
+        Raises:
+            UsageError: This is called during a visit.
+        """
+        self.forbid_reentry()
+        self.table, self.limits = table, limits
+        self.trace = Trace(table, limits, self.counters)
+        self._nodes = nodes_of(table, self.actions, self.bind)
+        self._node = self._nodes[State.START]
+
     @property
     def state(self) -> State:
         """The state of the next visit, or of the current one; the final state once the run has ended."""

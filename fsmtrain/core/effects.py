@@ -80,7 +80,7 @@ def begin_epoch(limits: Limits, counters: Counters) -> None:
     counters.window_length = limits.window_of(counters.current_epoch)
     counters.batch_nb = 0
     counters.batches_since_validation = 0
-    if counters.epochs_since_validation == limits.val_check_epochs:
+    if counters.epochs_since_validation >= limits.val_check_epochs:
         counters.epochs_since_validation = 0
     counters.epochs_since_validation += 1
 

@@ -43,7 +43,7 @@ def facts(limits: Limits, guards: Guards) -> Known:
     if not limits.has_own_step:
         known["counters", "steps_made"] = 1
     known |= {("signals", name): SIGNAL_DEFAULTS[name] for name in SIGNALS if not may_change(name, limits)}
-    if not limits.stops_early and guards.stop is None:
+    if not limits.stops_early and guards.stop is None and not limits.is_past_last_epoch:
         known["counters", "epoch_ended_early"] = False
     if not limits.saves_end:
         known["counters", "ending"] = 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fsmtrain.core.accumulation_scaling import gradient_scale, loss_divisor
-from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS, Counters, Signals
+from fsmtrain.core.counters import SIGNAL_DEFAULTS, SIGNALS, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.guard_ast.evaluate import Evaluator
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.core.states import State
 from fsmtrain.core.transition_table import Table
 from fsmtrain.core.visit import Visit
@@ -17,19 +18,22 @@ from fsmtrain.errors import UsageError
 
 
 def visits(
-    table: Table, limits: Limits, guards: Guards, *, splits: int, steps_made: Evaluator | None = None
+    table: Table, limits: Limits, guards: Guards, beginning: ResumePoint, *, steps_made: Evaluator | None = None
 ) -> Iterator[Visit]:
-    """Yield each visit of a fresh run before its work is done; its signals are read when the next visit is requested.
+    """Yield each visit of a run before its work is done; its signals are read when the next visit is requested.
 
     Args:
         table: The configuration's table.
         limits: Its limits.
         guards: The user's guards.
-        splits: Splits of each batch, until the caller writes another number to the signals.
+        beginning: Where the run begins. If the work of that state is done, the first visit is that of the state after it.
+            Its ``signals.splits`` holds for each batch, until the caller writes another number.
         steps_made: How many steps each visit to `step` makes, until the caller writes another number; None is one.
     """
-    counters, signals = Counters.begin(limits.optimizers), limits.begin_signals(splits)
-    run = Dispatcher(table, limits, counters, signals, {})
+    counters, signals = beginning.counters.copy(), beginning.signals.copy()
+    run = Dispatcher(table, limits, counters, signals, {}, state=beginning.state)
+    if beginning.work_done:
+        run.advance()
     while not run.is_finished:
         reset_signals(signals, run.state)
         if run.state is State.STEP and steps_made is not None:

@@ -49,6 +49,10 @@ class Limits:
     rolls_back: bool  # whether a loss or gradient that is not finite ends the run, to load a checkpoint
     saves_end: bool  # whether a run that ends by itself is saved there
 
+    # Of a resumed run.
+    is_past_last_epoch: bool = False  # whether it was resumed within an epoch after max_nb_epochs were done
+    begins_in_window: bool = False  # whether a window was open, which other limits may have begun
+
     # For the runtime: batches to take from each loader, None for the whole of a stream.
     val_loaders: tuple[int | None, ...]
     sanity_loaders: tuple[int | None, ...]  # an upper bound for a stream

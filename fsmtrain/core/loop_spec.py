@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from fsmtrain.core.counters import Counters
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.folding import folded
@@ -14,7 +15,9 @@ from fsmtrain.core.guard_ast.evaluate import Evaluator, compile_expression
 from fsmtrain.core.guard_ast.expressions import Expression, is_opaque
 from fsmtrain.core.iteration import visits
 from fsmtrain.core.limits import Limits, resolve
+from fsmtrain.core.resume_point import ResumePoint, limits_from
 from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.states import State
 from fsmtrain.core.transition_table import Table, full_table
 from fsmtrain.core.visit import Visit
 from fsmtrain.errors import GuardError
@@ -31,6 +34,7 @@ class LoopSpec:
         guards: The decisions that the user replaces.
         hook: When the model's own ``optimizer_step`` steps, as `parse_optimizer_step` reads it; None for the default one.
             Check and plan use it.
+        resumes_at: Where the run continues; None if it begins at its beginning.
 
     Attributes:
         limits: Options and sizes as whole numbers.
@@ -45,18 +49,20 @@ class LoopSpec:
     sizes: Sizes
     guards: Guards = field(factory=Guards, kw_only=True)
     hook: Expression | None = field(default=None, kw_only=True, repr=False, eq=False)
+    resumes_at: ResumePoint | None = field(default=None, kw_only=True, repr=False, eq=False)
     limits: Limits = field(init=False, repr=False, eq=False)
     table: Table = field(init=False, repr=False, eq=False)
 
     @limits.default
     def _resolve(self) -> Limits:
-        return resolve(
+        limits = resolve(
             self.options,
             self.sizes,
             has_validation_guard=self.guards.validate is not None,
             has_own_step=self.hook is not None,
             saves_end=self.guards.save_at_end,
         )
+        return limits if self.resumes_at is None else limits_from(limits, self.resumes_at)
 
     @table.default
     def _fold(self) -> Table:
@@ -72,7 +78,7 @@ class LoopSpec:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle what the spec was made from; limits and table follow from it."""
-        return _make_spec, (self.options, self.sizes, self.guards, self.hook)
+        return _make_spec, (self.options, self.sizes, self.guards, self.hook, self.resumes_at)
 
     @property
     def splits(self) -> int:
@@ -93,9 +99,19 @@ class LoopSpec:
         return lambda limits, counters, signals: 1 if steps(limits, counters, signals) else 0
 
     def __iter__(self) -> Iterator[Visit]:
-        """Return an iterator over the visits of a fresh run."""
-        return visits(self.table, self.limits, self.guards, splits=self.splits, steps_made=self.steps_made)
+        """Return an iterator over the visits from the beginning of the run on, or from where it resumes."""
+        return visits(self.table, self.limits, self.guards, self.beginning, steps_made=self.steps_made)
+
+    @property
+    def beginning(self) -> ResumePoint:
+        """Where the run begins: in `start`, or where it resumes."""
+        if self.resumes_at is not None:
+            return self.resumes_at
+        counters, signals = Counters.begin(self.limits.optimizers), self.limits.begin_signals(self.splits)
+        return ResumePoint(state=State.START, work_done=False, counters=counters, signals=signals)
 
 
-def _make_spec(options: Options, sizes: Sizes, guards: Guards, hook: Expression | None) -> LoopSpec:
-    return LoopSpec(options, sizes, guards=guards, hook=hook)
+def _make_spec(
+    options: Options, sizes: Sizes, guards: Guards, hook: Expression | None, resumes_at: ResumePoint | None = None
+) -> LoopSpec:
+    return LoopSpec(options, sizes, guards=guards, hook=hook, resumes_at=resumes_at)

@@ -31,6 +31,6 @@ def stop_reason(state: State, limits: Limits, counters: Counters, signals: Signa
         return StopReason.REQUESTED
     if limits.epochs == 0:
         return StopReason.TESTED if limits.tests and not limits.fits else StopReason.NO_EPOCHS
-    if counters.epochs_done == limits.epochs:
+    if counters.epochs_done >= limits.epochs:
         return StopReason.MAX_EPOCHS
     return StopReason.EARLY_STOPPING if signals.patience_exhausted else StopReason.STOP_GUARD

@@ -57,12 +57,12 @@ def sanity_pass_is_due(limits: Limits, counters: Counters, signals: Signals) -> 
 
 def sanity_pass_goes_on(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether the sanity pass has another batch."""
-    return counters.eval_nb + 1 != limits.sanity_batches and not signals.pass_ended
+    return not (counters.eval_nb + 1 >= limits.sanity_batches > 0 or signals.pass_ended)
 
 
 def validation_goes_on(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether the validation has another batch."""
-    return counters.eval_nb + 1 != limits.val_batches and not signals.pass_ended
+    return not (counters.eval_nb + 1 >= limits.val_batches > 0 or signals.pass_ended)
 
 
 def validation_is_interrupted(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -72,14 +72,15 @@ def validation_is_interrupted(limits: Limits, counters: Counters, signals: Signa
 
 def test_goes_on(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether the test has another batch."""
-    return counters.eval_nb + 1 != limits.test_batches and not signals.pass_ended
+    return not (counters.eval_nb + 1 >= limits.test_batches > 0 or signals.pass_ended)
 
 
 def validation_interval_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether a validation is due at the end of this batch. The default of ``Guards(validate=...)``.
 
     Equal to ``(batch_nb + 1) % val_check_batches == 0 and (current_epoch + 1) % val_check_epochs == 0``.
-    The count of batches restarts with each epoch.
+    The count of batches restarts with each epoch. A resumed run may have passed an interval that was made shorter meanwhile:
+    then a validation is due at once.
 
     Example:
         >>> from fsmtrain import Loop, Options, Sizes, State
@@ -94,8 +95,8 @@ def validation_interval_is_over(limits: Limits, counters: Counters, signals: Sig
     Source: semantics, "A validation is due".
     """
     return (
-        counters.batches_since_validation == counters.val_check_batches
-        and counters.epochs_since_validation == limits.val_check_epochs
+        counters.batches_since_validation >= counters.val_check_batches
+        and counters.epochs_since_validation >= limits.val_check_epochs
     )
 
 
@@ -112,9 +113,9 @@ def another_split_follows(limits: Limits, counters: Counters, signals: Signals) 
     return counters.split_nb + 1 < counters.batch_splits
 
 
-def epoch_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
+def batch_is_last(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether the current batch is the last one of its epoch."""
-    return counters.batch_nb + 1 == counters.train_batches or signals.stream_ended
+    return counters.batch_nb + 1 >= counters.train_batches > 0 or signals.stream_ended
 
 
 def there_is_a_loss(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -124,7 +125,12 @@ def there_is_a_loss(limits: Limits, counters: Counters, signals: Signals) -> boo
 
 def epoch_has_no_backward_left(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether the optimizer has had its last backward of the epoch, so its window closes whatever its length."""
-    return epoch_is_over(limits, counters, signals) and not another_split_follows(limits, counters, signals)
+    return batch_is_last(limits, counters, signals) and not another_split_follows(limits, counters, signals)
+
+
+def epoch_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether the epoch is complete. One beyond ``max_nb_epochs`` is never completed: it ends early."""
+    return batch_is_last(limits, counters, signals) and not limits.is_past_last_epoch
 
 
 def window_is_full(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -140,7 +146,7 @@ def window_is_full(limits: Limits, counters: Counters, signals: Signals) -> bool
 
     Source: semantics, "accumulate_grad_batches".
     """
-    return counters.gathered == counters.window_length
+    return counters.gathered >= counters.window_length
 
 
 def step_was_skipped(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -200,8 +206,16 @@ def epoch_ended_early_and_test_follows(limits: Limits, counters: Counters, signa
 
 
 def epochs_are_exhausted(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """Return whether ``max_nb_epochs`` epochs are done."""
-    return counters.epochs_done == limits.epochs
+    """Return whether ``max_nb_epochs`` epochs are done, or more: a run may be resumed with a limit that it has passed."""
+    return counters.epochs_done >= limits.epochs
+
+
+def epoch_is_cut_off(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether to end an epoch here because the run was resumed within it after ``max_nb_epochs`` were done.
+
+    The epoch's last batch has closed every window.
+    """
+    return limits.is_past_last_epoch and (counters.open_windows == 0 or batch_is_last(limits, counters, signals))
 
 
 def enough_epochs_are_done(limits: Limits, counters: Counters, signals: Signals) -> bool:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fsmtrain.core.counters import Signals
 from fsmtrain.core.dispatcher import Action, Timing
+from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.runtime.device_timer import DeviceTimer, device_timer
 from fsmtrain.runtime.evaluation.eval_pass import EvalPass
@@ -76,6 +77,7 @@ class Actions:
         save: Action,
         save_every_seconds: float | None = None,
     ) -> None:
+        self.spec = components.spec  # of a resumed run: that from where it continues
         table, setup = components.spec.table, components.optimizer_setup
         self.sanity_pass = SanityPass(components, run) if State.SANITY_VAL in table.states else None
         passes: dict[State, SanityPass | ValidationPass | TestPass] = {}
@@ -134,6 +136,12 @@ class Actions:
         """Continue the epoch in which the train loader stands, if it stands in one."""
         if self._train_batch is not None:
             self._train_batch.resume_epoch()
+
+    def set_spec(self, spec: LoopSpec) -> None:
+        """Act by another spec from now on: that of a run which is resumed."""
+        self.spec = spec
+        if self._train_batch is not None:
+            self._train_batch.set_limits(spec.limits)
 
     def raise_if_nonfinite(self) -> None:
         """Read the values that are read late, when the run has been stopped.

@@ -31,6 +31,7 @@ from fsmtrain.runtime.model_inspection.uncalled_hooks import warn_of_uncalled_ho
 from fsmtrain.runtime.model_inspection.validate_model import validate_optimization
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners
+from fsmtrain.runtime.optimization.optimizer_settings import OptimizerSettings
 from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step, validate_optimizer_step
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, parse_configure_optimizers
 from fsmtrain.runtime.optimization.window_weights import Window
@@ -161,6 +162,7 @@ def initial_run_state(components: RunComponents) -> RunState:
         windows=[Window() for _ in range(limits.optimizers)],
         hiddens=[None] * limits.optimizers,
         nonfinite=NonFiniteState([None] * limits.optimizers),
+        settings=OptimizerSettings.of(components.optimizer_setup) if components.optimizer_setup is not None else None,
     )
 
 

@@ -20,6 +20,7 @@ from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
 from fsmtrain.runtime.model_inspection.compiled_modules import CompiledCall
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
+from fsmtrain.runtime.optimization.optimizer_settings import OptimizerSettings
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, OptimizerSlot
 from fsmtrain.runtime.optimization.window_weights import Window
 from fsmtrain.user_warnings import warn
@@ -95,6 +96,7 @@ class RunState:
     windows: list[Window]  # of each optimizer
     hiddens: list[Any]  # of each optimizer, detached, from the batch's last split; None before its first
     nonfinite: NonFiniteState
+    settings: OptimizerSettings | None = None  # of optimizers and schedulers; None in a run that does not train
     metrics: Metrics = field(factory=dict)  # the last value of each metric, wherever it came from
     progress_bar_metrics: Metrics = field(factory=dict)  # those that the progress bar shows
     data_wait: LoadingTime = field(factory=LoadingTime)

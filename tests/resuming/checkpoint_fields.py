@@ -19,10 +19,11 @@ from typing import Any
 import torch
 
 from fsmtrain import Machine
+from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.runtime.checkpoint_files.codec.codec import decode, encode
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
-from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, take_run_snapshot
+from fsmtrain.runtime.checkpointing.run_snapshot import take_run_snapshot
 from tests.models import TransitionRecorder, same_bits
 from tests.resuming.kill_and_resume import differences, outcome
 from tests.resuming.resume_scenarios import SCENARIOS, Scenario
@@ -116,7 +117,7 @@ def state_trees(scenario: Scenario, every: int) -> Iterator[Any]:
 def state_tree(machine: Machine) -> Any:
     """What a checkpoint of this moment holds."""
     state, counters = machine.trace.last()
-    at = ResumePoint(state=state, work_done=True, counters=counters)
+    at = ResumePoint(state=state, work_done=True, counters=counters, signals=machine.signals)
     return take_run_snapshot(machine._components, machine._run, machine._actions, at)
 
 

@@ -42,6 +42,9 @@ def fit(
     resume: SavingSwitch = False,
     resume_from: Annotated[Path | None, Parameter(name="--resume_from", group=SAVING, metavar="PATH")] = None,
     resume_strict: Annotated[bool, Parameter(name="--resume-strict", group=SAVING, show_default=False)] = True,
+    resume_new_settings: Annotated[
+        bool, Parameter(name="--resume_new_settings", group=SAVING, negative="", show_default=False)
+    ] = False,
     requeue_code: Annotated[int | None, Parameter(name="--requeue_code", group=SAVING, metavar="CODE")] = None,
     json: Switch = False,
     flags: Mapping[str, Any],
@@ -77,6 +80,8 @@ def fit(
             in this folder of checkpoints.
         resume_strict: Refuse to resume (the default) if options, guards or loader sizes differ from those of the checkpoint.
             With --no-resume-strict, print the differences as a warning and resume.
+        resume_new_settings: Resume with the settings of optimizers and schedulers (lr, weight_decay, gamma, ...) that the
+            model has now, at the step that they have reached, in place of those of the checkpoint.
         requeue_code: Exit code after SIGTERM or SIGUSR1, in place of 143 or 138: the one for which your job scheduler queues
             the job again.
         json: Print the result as JSON.
@@ -94,7 +99,8 @@ def fit(
     machine = Machine(options, model, Loaders(test=None if test else ()), guards=own_guards, callbacks=callbacks)
     if resume or resume_from is not None:
         try:
-            machine.resume_from("auto" if resume_from is None else resume_from, strict=resume_strict)
+            where = "auto" if resume_from is None else resume_from
+            machine.resume_from(where, strict=resume_strict, new_settings=resume_new_settings)
         except ResumeError as error:
             raise with_way_out(error, "--no-resume-strict") from None
     outcome = run_machine(machine, requeue_code)

@@ -44,7 +44,14 @@ def check_loop(loop: LoopSpec, *, max_moments: int = MAX_EXPLORED_MOMENTS) -> Re
         max_moments: The number of moments after which the exploration stops; the report then says so.
     """
     distinguish_totals = may_tell_epochs_apart(without_opaque(loop.guards))
-    explorer = Explorer(loop.table, loop.limits, loop.guards, distinguish_totals=distinguish_totals, max_moments=max_moments)
+    explorer = Explorer(
+        loop.table,
+        loop.limits,
+        loop.guards,
+        distinguish_totals=distinguish_totals,
+        max_moments=max_moments,
+        beginning=loop.resumes_at,
+    )
     explored = explorer.explore()
     if misread := [*_mark_misread_guards(loop, explored)]:
         again = check_loop(loop, max_moments=max_moments)
@@ -155,7 +162,8 @@ def broken_laws(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
     for moment in explored.unstepped_ends[:1]:
         text = "the epoch ends with gradients that no optimizer has stepped. Close every window before its end."
         yield error(f"state {moment.state}", text, _path_lines(moment))
-    if explored.is_complete and loop.limits.epochs > 0 and not explored.wrong_choices and not explored.guard_errors:
+    trains_an_epoch = loop.limits.epochs > 0 and loop.resumes_at is None  # a resumed run may have all of it behind it
+    if explored.is_complete and trains_an_epoch and not explored.wrong_choices and not explored.guard_errors:
         for i in range(loop.limits.optimizers):
             if i not in explored.stepped:
                 yield error(f"optimizer {i}", "it never steps: no run reaches its `step`.")

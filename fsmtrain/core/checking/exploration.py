@@ -25,6 +25,7 @@ from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.folding import may_change
 from fsmtrain.core.guard_ast.evaluate import compile_expression
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.core.states import EvalPass, State
 from fsmtrain.core.transition_table import Table
 from fsmtrain.errors import GuardError
@@ -95,13 +96,26 @@ class Explorer:
         table, limits, guards: Those of the loop.
         distinguish_totals: Whether a guard may tell moments apart by counters of the whole run.
         max_moments: The number of moments after which it gives up, and says so.
+        beginning: Where the run begins, if not in `start`.
     """
 
-    def __init__(self, table: Table, limits: Limits, guards: Guards, *, distinguish_totals: bool, max_moments: int) -> None:
+    def __init__(
+        self,
+        table: Table,
+        limits: Limits,
+        guards: Guards,
+        *,
+        distinguish_totals: bool,
+        max_moments: int,
+        beginning: ResumePoint | None = None,
+    ) -> None:
         self._table, self._limits, self._distinguish_totals, self._max_moments = table, limits, distinguish_totals, max_moments
         self._row_choices = RowChoices(table, limits)
         self._user_guards = [(own, compile_expression(own.expression)) for own in user_guards(guards) if not own.is_opaque]
         self._longest_window = max(length for _, length in limits.windows)
+        self._beginning = beginning or ResumePoint(
+            state=State.START, work_done=False, counters=Counters.begin(limits.optimizers), signals=limits.begin_signals()
+        )
         self._longest_pass = max(map(limits.eval_batches, get_args(EvalPass)))
         self._nodes: dict[tuple[object, ...], int] = {}
         self._first: list[Moment | None] = []  # of each node
@@ -111,12 +125,14 @@ class Explorer:
     def explore(self) -> Exploration:
         """Explore everything from the start on."""
         found, waiting = self.found, deque[tuple[int, State, Counters, Signals, Moment | None]]()
-        counters, signals = Counters.begin(self._limits.optimizers), self._limits.begin_signals()
-        waiting.append((self._enter(State.START, counters, signals), State.START, counters, signals, None))
+        begun = self._beginning
+        node = self._enter(begun.state, begun.counters, begun.signals)
+        waiting.append((node, begun.state, begun.counters, begun.signals, None))
         epochs: dict[tuple[object, ...], Counters] = {}
         while waiting:
             node, state, counters, signals, before = waiting.popleft()
-            for seen in self._visit(state, counters, signals):
+            is_done = counters is begun.counters and begun.work_done
+            for seen in (signals,) if is_done else self._visit(state, counters, signals):
                 moment = Moment(state, counters, seen, before)
                 found.nb_moments += 1
                 self._first[node] = self._first[node] or moment
@@ -153,8 +169,9 @@ class Explorer:
 
     def _is_past_the_end(self, after: Counters, moment: Moment) -> bool:
         """Return whether the run continues after its last batch or epoch, where no guard that waits for the last one holds."""
-        limits = self._limits
-        ended = 0 < after.train_batches <= after.batch_nb or after.epochs_done > limits.epochs
+        limits, begun = self._limits, self._beginning.counters
+        # A resumed run may begin past its last epoch.
+        ended = 0 < after.train_batches <= after.batch_nb or after.epochs_done > max(limits.epochs, begun.epochs_done)
         if ended or (0 < self._longest_pass <= after.eval_nb and not limits.evaluates_stream):
             self.found.past_the_end = self.found.past_the_end or moment
             return True

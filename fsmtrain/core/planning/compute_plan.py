@@ -9,12 +9,13 @@ from functools import partial
 
 from attrs import evolve
 
-from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Dispatcher, nodes_of
 from fsmtrain.core.effects import bind
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import parse_guard
 from fsmtrain.core.loop_spec import LoopSpec
+from fsmtrain.core.planning.epoch_builder import EpochBuilder
 from fsmtrain.core.planning.guard_copies import refuse_random_guards, with_guard_copies
 from fsmtrain.core.planning.plan_values import EarliestEnd, Plan, Totals
 from fsmtrain.core.planning.repetitions import RepetitionFinder, Skip, skip_repetitions
@@ -44,7 +45,9 @@ def make_plan(loop: LoopSpec) -> Plan:
     most = least = _totals(loop, run)
     rule, earliest_end = loop.options.early_stopping, None
     if rule is not None and limits.stops_early:  # the shortest run is the one whose metric never improves
-        shortest = simulate(loop, exhausted_after=max(1, rule.patience))
+        begun = loop.beginning
+        left = max(1, rule.patience) - begun.validations_waited
+        shortest = simulate(loop, exhausted_after=begun.counters.validations_done + left)
         end = shortest.counters
         least = _totals(loop, shortest)
         earliest_end = EarliestEnd(current_epoch=end.current_epoch, batch_nb=end.batch_nb, global_step=end.global_step)
@@ -71,7 +74,7 @@ def _totals(loop: LoopSpec, run: Simulation) -> Totals:
     """Return the totals of a simulated run."""
     counters = run.counters
     validated: list[range] = []
-    epochs = 0
+    first = epochs = loop.beginning.counters.epochs_done
     for count, stretch in run.epochs:
         end = epochs + count * len(stretch)
         validated += [
@@ -81,7 +84,7 @@ def _totals(loop: LoopSpec, run: Simulation) -> Totals:
         ]
         epochs = end
     return Totals(
-        epochs=epochs,
+        epochs=epochs - first,
         global_step=counters.global_step,
         optimizer_steps=tuple(counters.optimizer_steps),
         validations=counters.validations_done,
@@ -117,15 +120,19 @@ def simulate(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool =
         GuardError: A guard cannot be read, and cannot be copied, or draws random numbers.
     """
     loop = with_guard_copies(loop)
-    counters, signals = Counters.begin(loop.limits.optimizers), Signals()
+    beginning = loop.beginning
+    counters, signals = beginning.counters.copy(), beginning.signals.copy()
     counted = loop.limits.begin_signals(loop.splits)
-    start = nodes_of(loop.table, {}, partial(bind, signals=counted))[State.START]
+    start = nodes_of(loop.table, {}, partial(bind, signals=counted))[beginning.state]
+    if start.later is not None and counters.batch_nb > 0 and beginning.is_within_epoch:
+        start = start.later
     run = Simulation(loop.limits, start, counters, signals, exhausted_after, steps_made=loop.steps_made, counted=counted)
+    run.epoch = EpochBuilder(counters, beginning.batches_done)
     if not skip or _has_opaque_guard(loop.table):
         actions = {state: partial(run.record, state) for state in RECORDED} | {State.FETCH: run.close_epoch}
         with refuse_random_guards():
             run.counted, signals.splits = signals, loop.splits  # here the effects count those of the run
-            Dispatcher(loop.table, loop.limits, counters, signals, actions).run()
+            Dispatcher(loop.table, loop.limits, counters, signals, actions, state=beginning.state).run()
         run.close_epoch()
         return run
     run.run_batch()

@@ -19,7 +19,7 @@ class Epoch:
     """What happens in one epoch. Batches count from 0.
 
     Attributes:
-        batches: The number of train batches.
+        batches: The number of train batches; of an epoch that a resumed run is in, those that are left.
         windows: For each optimizer, the lengths of its windows, and how many of each length in a row.
         validations: The batches after which there is a validation.
         saves: The batches after which a checkpoint is written.
@@ -47,14 +47,15 @@ class EpochBuilder:
 
     Args:
         counters: The counters when the epoch or the stretch begins.
+        batches_done: The batches of the epoch before that.
     """
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, batches_done: int = 0) -> None:
         self.windows: list[list[tuple[int, int]]] = [[] for _ in counters.optimizer_steps]
         self.validations, self.saves = _BatchNumbers(), _BatchNumbers()
         self.batches = self.global_steps = 0
         self.is_complete = self.ended_early = False
-        self._first_step = counters.global_step
+        self._first_step, self._batches_done = counters.global_step, batches_done
 
     def add_window(self, optimizer_i: int, length: Any, count: int = 1) -> None:
         """Record `count` windows of this length in a row, each ended by a step of the optimizer."""
@@ -68,7 +69,7 @@ class EpochBuilder:
     def end(self, counters: Counters) -> None:
         """Record the end of the epoch."""
         self.is_complete, self.ended_early = True, counters.epoch_ended_early
-        self.batches = _constant(counters.batch_nb) + 1
+        self.batches = _constant(counters.batch_nb) + 1 - self._batches_done
         self.global_steps = _constant(counters.global_step - self._first_step)
 
     def repeat(self, stretch: EpochBuilder, count: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from attrs import evolve, frozen
@@ -44,7 +44,7 @@ class Event:
 
 def iter_events(loop: LoopSpec, kinds: tuple[EventKind, ...]) -> Iterator[Event]:
     """Yield the events of these kinds in the order of the run. The loop is walked while they are consumed."""
-    schedulers = _SchedulerSteps(loop.sizes, loop.limits.optimizers) if "scheduler" in kinds else None
+    schedulers = _SchedulerSteps(loop.sizes, loop.beginning.counters.optimizer_steps) if "scheduler" in kinds else None
     for visit in with_guard_copies(loop):
         event = Event(
             kind=visit.state.value,
@@ -64,8 +64,8 @@ def iter_events(loop: LoopSpec, kinds: tuple[EventKind, ...]) -> Iterator[Event]
 class _SchedulerSteps:
     """The scheduler steps that follow each event."""
 
-    def __init__(self, sizes: Sizes, optimizers: int) -> None:
-        self._schedules, self._optimizer_steps = sizes.schedulers, [0] * optimizers
+    def __init__(self, sizes: Sizes, optimizer_steps: Sequence[int]) -> None:
+        self._schedules, self._optimizer_steps = sizes.schedulers, list(optimizer_steps)
         self._epoch_had_validation = self._epoch_ends_early = False
 
     def after(self, state: State, event: Event, steps_made: int) -> Iterator[Event]:

@@ -71,6 +71,8 @@ class Plan:
     guard may have a memory, and planning does not change it. What such a guard returns by a clock, a file or a metric is not
     foreseen; the text says that it cannot be read.
 
+    The plan of a resumed run has what is left of it; counts at the end include what was done before.
+
     Attributes:
         sanity_batches: Validation batches before the first epoch.
         stretches: The epochs in order, as stretches of them, each after the number of times that it comes in a row.
@@ -120,7 +122,8 @@ class Plan:
             for _ in range(1 if len(stretch) == 1 else count)
             for epoch in stretch
         )
-        first = global_step = 0
+        begun = self.loop.beginning.counters
+        first, global_step = begun.epochs_done, begun.global_step
         for epoch, equal in groupby(runs, key=itemgetter(0)):
             count = sum(n for _, n in equal)
             yield EpochGroup(first=first, count=count, global_step=global_step, epoch=epoch)

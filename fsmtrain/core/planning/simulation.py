@@ -87,8 +87,10 @@ class Simulation:
                 self.sanity_batches = limits.sanity_batches
             case State.VAL_CHECK:
                 self.epoch.validations.add(counters.batch_nb)
-                if self.exhausted_after is not None:
-                    self.signals.patience_exhausted |= counters.validations_done + 1 >= self.exhausted_after
+                if self.exhausted_after is None:
+                    self.signals.patience_exhausted = False  # an improvement
+                elif counters.validations_done + 1 >= self.exhausted_after:
+                    self.signals.patience_exhausted = True
             case State.TEST:
                 self.test_batches = limits.test_batches
         if state.info.eval_pass is not None:  # go to the last batch of the pass: nothing is decided before that one

@@ -91,11 +91,9 @@ def the_epoch_has_no_more_batches(ghost: GhostState) -> bool:
 
 
 def the_last_batch_is_known(counters: Counters, signals: Signals, ghost: GhostState) -> bool:
-    return (
-        ghost.batches_left == 0 and (counters.batch_nb + 1 == counters.train_batches or signals.stream_ended)
-    ) or (
-        ghost.batches_left >= 1 and counters.batch_nb + 1 != counters.train_batches and not signals.stream_ended
-    )  # fmt: skip
+    return (counters.ending == 1 and ghost.fetched_in_epoch == 0) or (
+        (counters.batch_nb + 1 >= counters.train_batches and counters.train_batches >= 1) or signals.stream_ended
+    ) == (ghost.batches_left == 0)  # fmt: skip
 
 
 def a_stream_has_no_length(limits: Limits, counters: Counters, signals: Signals) -> bool:

@@ -13,20 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from attrs import asdict, evolve, fields
+from attrs import asdict, fields
 
-from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
 from fsmtrain.core.effects import CountedEffect
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guard_ast.parse import guard_name
-from fsmtrain.core.limits import Limits
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.core.transition_guards import never
 from fsmtrain.core.transition_table import Table, full_table
 from fsmtrain.errors import ResumeError
 from fsmtrain.flags.metadata import OnResume, flag_info
 from fsmtrain.options import Options
+from fsmtrain.runtime.checkpointing.changed_limits import SavedLimits, replaced_decisions
 from fsmtrain.runtime.run_state import RunComponents
 from fsmtrain.user_warnings import warn
 
@@ -43,8 +41,6 @@ _MAY_DIFFER = frozenset(
 )  # fmt: skip
 _WAY_OUT = "pass strict=False"
 _DIGESTS = frozenset({"the model's code"})  # only known to differ: its value says nothing
-# The values of limits that older checkpoints do not have.
-_LIMITS_BEFORE = {"may_return_none": False, "has_own_step": False, "saves_end": False}
 _REPLACEABLE = ("validate", "save", "stop")
 
 
@@ -141,9 +137,7 @@ def saved_table(spec: LoopSpec) -> dict[str, Any]:
 
     Rows that this configuration folds away are not in it, so that a later version may add such rows.
     """
-    guards = spec.guards
-    replaced = [f"step {i}" for i in sorted(guards.step)]
-    replaced += [name for name in _REPLACEABLE if getattr(guards, name) is not None]
+    replaced = sorted(replaced_decisions(spec.guards))
     return {"rows": _rows(spec.table), "limits": asdict(spec.limits, recurse=False), "replaced": replaced}
 
 
@@ -153,12 +147,8 @@ def check_table(saved: dict[str, Any], spec: LoopSpec) -> None:
     Raises:
         ResumeError: They differ, so this version of fsmtrain would run another loop.
     """
-    steps = {int(name.removeprefix("step ")): never for name in saved["replaced"] if name.startswith("step ")}
-    others: dict[str, Any] = {name: never for name in saved["replaced"] if name in _REPLACEABLE}
-    guards = Guards(step=steps, **others)
-    known = {f.name for f in fields(Limits)}
-    saved_limits = {name: value for name, value in saved["limits"].items() if name in known}
-    limits = evolve(spec.limits, **{**_LIMITS_BEFORE, **saved_limits})
+    before = SavedLimits(saved)
+    guards, limits = before.guards, before.applied_to(spec.limits)
     rows = _rows(folded(full_table(decisions(guards)), limits, guards))
     if rows != saved["rows"]:
         changed = sorted({*rows}.symmetric_difference(saved["rows"]))

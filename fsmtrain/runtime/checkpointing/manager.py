@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
+from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.errors import CheckpointError, FsmtrainError, NonFiniteError, ResumeError
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, load_checkpoint
-from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, load_run_snapshot, take_run_snapshot
+from fsmtrain.runtime.checkpointing.run_snapshot import load_run_snapshot, take_run_snapshot
 from fsmtrain.runtime.checkpointing.save_top_k import BATCH, END, MetricRanking, retention_policy
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -174,14 +175,16 @@ class CheckpointManager:
 
     # ---- resuming and rolling back
 
-    def load(self, loaded: LoadedCheckpoint, *, strict: bool) -> tuple[ResumePoint, RngState]:
+    def load(self, loaded: LoadedCheckpoint, *, strict: bool, new_settings: bool) -> tuple[ResumePoint, RngState]:
         """Restore the run from a checkpoint. Returns the resume point, and the RNG states, which the caller sets last.
 
         Raises:
             ResumeError: The checkpoint does not fit this run.
         """
         try:
-            resumed = load_run_snapshot(loaded.tree, self._components, self._run, self._actions, strict=strict)
+            resumed = load_run_snapshot(
+                loaded.tree, self._components, self._run, self._actions, strict=strict, new_settings=new_settings
+            )
         except FsmtrainError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
         self._resumed_from = loaded.path

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import evolve, fields, frozen
+from attrs import evolve, fields
 
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.effects import begin_pass
+from fsmtrain.core.resume_point import ResumePoint, adopt_limits, limits_from
 from fsmtrain.core.states import State
 from fsmtrain.errors import ResumeError
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
+from fsmtrain.runtime.checkpointing.changed_limits import SavedLimits, drop_unusable_positions
+from fsmtrain.runtime.checkpointing.changed_settings import resume_settings
 from fsmtrain.runtime.checkpointing.compatibility import (
     check_compatible,
     check_table,
@@ -24,6 +27,7 @@ from fsmtrain.runtime.checkpointing.compatibility import (
     warn_of_other_hparams,
 )
 from fsmtrain.runtime.checkpointing.model_state import model_owners
+from fsmtrain.runtime.checkpointing.parameter_groups import add_missing_groups, parameter_groups, warn_of_lost_groups
 from fsmtrain.runtime.checkpointing.state_owners import REQUIRED, Owner, fields_of, listed, merged, on_device, owner_of
 from fsmtrain.runtime.model_files.hparams import plain_part
 from fsmtrain.runtime.model_files.lightning_checkpoints import IMPORTED
@@ -36,17 +40,9 @@ VERSION = 2  # of the tree
 
 # What the tree holds beside the states of the owners.
 _ABOUT = ("version", "state", "work_done", "fingerprint", "table", "hparams", "rng")
+_ABOUT_IF_MISSING = {"settings": None, "parameter_groups": None}  # checkpoints of before are not compared
 
 Tree = dict[str, Any]
-
-
-@frozen(kw_only=True)
-class ResumePoint:
-    """Where a run resumes: in a state, before or after its work, with these counters."""
-
-    state: State
-    work_done: bool
-    counters: Counters
 
 
 def owners_of(components: RunComponents, run: RunState, actions: Actions, *, within_batch: bool = False) -> dict[str, Owner]:
@@ -63,11 +59,8 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
 
     def load_loaders(states: Tree) -> None:
         for name, loader in run.loaders.by_name.items():
-            if name not in states:
-                raise ResumeError(
-                    f"this run has the loader {name!r}, and the checkpoint has not. Pass the saved run's loaders."
-                )
-            loader.load_state_dict(states[name])
+            if name in states:  # others begin at their beginning
+                loader.load_state_dict(states[name])
         actions.resume_epoch()
 
     def load_eval_passes(states: Tree) -> None:
@@ -123,6 +116,9 @@ def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions
     states = {
         name: owner.state_dict() for name, owner in owners_of(components, run, actions, within_batch=within_batch).items()
     }
+    groups = parameter_groups(components)
+    if run.settings is not None:
+        warn_of_lost_groups(groups, run.settings)
     random = rng.get_rng_state()
     passes: dict[str, Tree | None] = states["eval_passes"]["state"]
     begins_again = [name for name, state in passes.items() if state is not None and state["begins_again"] is not None]
@@ -140,18 +136,22 @@ def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions
         "state": at.state.value,
         "work_done": at.work_done,
         "fingerprint": fingerprint(components),
-        "table": saved_table(components.spec),
+        "table": saved_table(actions.spec),
         "hparams": plain_part(getattr(components.model, "hparams", None)),
         "rng": random.state_dict(),
+        "settings": None if run.settings is None else run.settings.in_force,
+        "parameter_groups": groups,
         **states,
         "counters": _counters_owner(at.counters).state_dict(),
     }
 
 
 def load_run_snapshot(
-    tree: Tree, components: RunComponents, run: RunState, actions: Actions, *, strict: bool
+    tree: Tree, components: RunComponents, run: RunState, actions: Actions, *, strict: bool, new_settings: bool = False
 ) -> tuple[ResumePoint, RngState]:
     """Restore a run from a state tree. No visit is under way, and temporary changes have been released.
+
+    `new_settings` says whether optimizers and schedulers keep the settings of this run.
 
     Returns:
         The resume point, and the RNG states, which the caller must set last (restoring loaders consumes random numbers).
@@ -170,17 +170,38 @@ def load_run_snapshot(
             f"fsmtrain that saved it, or begin a run with its weights (Model.load_from_checkpoint(path))."
         )
     owners = owners_of(components, run, actions)
-    known = dict.fromkeys(_ABOUT, REQUIRED) | {name: owner.if_missing for name, owner in owners.items()}
+    known = dict.fromkeys(_ABOUT, REQUIRED) | _ABOUT_IF_MISSING | {name: owner.if_missing for name, owner in owners.items()}
     states = merged(tree, known)
     check_compatible(states["fingerprint"], fingerprint(components), strict=strict)
     warn_of_other_hparams(states["hparams"], plain_part(getattr(components.model, "hparams", None)))
     if strict:
         check_table(states["table"], components.spec)
+    saved = SavedLimits(states["table"])
+    drop_unusable_positions(states, components, run, saved, strict=strict)
+    if states["parameter_groups"] is not None:
+        add_missing_groups(states["parameter_groups"], states["optimizers"], components)
     for name, owner in owners.items():
         owner.load_state_dict(states[name])
-    run.signals.patience_exhausted = run.early_stopping is not None and run.early_stopping.exhausted  # by today's rule
-    at = ResumePoint(state=State(tree["state"]), work_done=tree["work_done"], counters=run.counters.copy())
-    return at, RngState.from_state_dict(tree["rng"])
+    if run.settings is not None and states["settings"] is not None:
+        resume_settings(run.settings, states["settings"], take_new=new_settings)
+    patience = run.early_stopping
+    run.signals.patience_exhausted = patience is not None and patience.exhausted  # by this run's rule
+    at = ResumePoint(
+        state=State(states["state"]),
+        work_done=states["work_done"],
+        counters=run.counters,
+        signals=run.signals,
+        validations_waited=0 if patience is None else patience.wait,
+        limits_differ=saved.differ_from(components.spec),
+    )
+    spec = components.spec
+    adopted = adopt_limits(at, spec.limits, spec.guards)
+    if adopted.limits_differ:
+        saved.rescale_open_windows(components, run, states["counters"], adopted, limits_from(spec.limits, adopted))
+    for record, values in ((run.counters, adopted.counters), (run.signals, adopted.signals)):
+        for field in fields(type(record)):
+            setattr(record, field.name, getattr(values, field.name))
+    return adopted, RngState.from_state_dict(states["rng"])
 
 
 def _counters_owner(counters: Counters, *, if_missing: Mapping[str, Any] | None = None) -> Owner:

@@ -63,6 +63,7 @@ class ResumableLoader:
         self._ahead: Any = _NOTHING  # a batch that has been fetched and not yielded
         self._has_looked_ahead = False  # whether the next batch has been asked for; there may be none
         self._state_before: dict[str, Any] | None = None  # the strategy's, before that
+        self._restored: Position | None = None  # a position between two passes, until the next pass begins
 
     @property
     def yielded(self) -> int:
@@ -94,7 +95,7 @@ class ResumableLoader:
             progress.start, progress.is_exhausted = before
             raise
         progress.first_start = progress.first_start or progress.start
-        self.is_pending = False
+        self.is_pending, self._restored = False, None
         worker_exits.after_start()
 
     def next(self) -> Any:
@@ -182,6 +183,9 @@ class ResumableLoader:
     def state_dict(self) -> Position:
         """Return the position as of the batches yielded. A batch that was fetched ahead does not count."""
         progress, is_iterator = self._progress, isinstance(self.loader, Iterator)
+        if self._restored is not None:  # some loaders say where they are only once they have begun
+            flags = {"is_under_way": self.is_under_way, "is_pending": self.is_pending}
+            return {**self._restored, **flags, "rng": get_loader_rng_state(self.loader)}
         state = self._state_before
         if state is None:
             is_under_way = self.is_under_way and not self.is_pending
@@ -213,6 +217,7 @@ class ResumableLoader:
             self.set_epoch(epoch)
         self._validate(position)
         self.end()
+        self._restored = None
         start, first_start = (position[key] and PassStart(**position[key]) for key in ("start", "first_start"))
         counts = {name: position[name] for name in ("yielded", "fetched", "is_exhausted")}
         self._progress = progress = LoaderProgress(**counts, start=start, first_start=first_start)
@@ -225,6 +230,7 @@ class ResumableLoader:
                 if start is not None:
                     self._strategy.restore_between_passes(progress, position["strategy_state"])
                     progress.is_exhausted = False  # a torchdata loader has left its end by now
+                self._restored = position
                 set_loader_rng_state(self.loader, position["rng"], self.name)
         self.is_under_way, self.is_pending = position["is_under_way"], position["is_pending"]
 
@@ -237,16 +243,21 @@ class ResumableLoader:
                 signature["items"] = len(self.loader.dataset)  # type: ignore[arg-type]
         return signature
 
-    def _validate(self, position: Position) -> None:
+    def mismatch(self, position: Position) -> str | None:
+        """Return why a position is none of this loader's; None if it may be one."""
         if position["strategy"] != self._strategy.kind:
-            raise PositionError(
-                f"{self.name}: cannot resume: this {type(self.loader).__name__} is resumed by {self._strategy.kind}, the saved "
-                f"loader by {position['strategy']}. Pass a loader of the same kind as the saved one."
-            )
+            saved = next((s.loaders for s in STRATEGIES if s.kind == position["strategy"]), "a loader of another kind")
+            return f"it is that of {saved}, and this is {self._strategy.loaders} ({type(self.loader).__name__})"
         for key, own in self._signature().items():
             saved = position["signature"].get(key)
             if saved != own:
-                raise PositionError(
-                    f"{self.name}: cannot resume: {key}={own}, checkpoint has {saved}. Pass a loader like the one that was "
-                    f"saved, or start a new run."
-                )
+                return f"{key}={own}, checkpoint has {saved}"
+        return None
+
+    def _validate(self, position: Position) -> None:
+        mismatch = self.mismatch(position)
+        if mismatch is not None:
+            raise PositionError(
+                f"{self.name}: cannot continue at the saved position: {mismatch}. Pass a loader like the saved one; or begin a "
+                f"new run with the saved weights: Model.load_from_checkpoint(path)."
+            )

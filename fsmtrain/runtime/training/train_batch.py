@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, enable_grad
 
 from fsmtrain.core.accumulation_scaling import gradient_scale, loss_divisor, windows_are_foreseen, windows_are_single
+from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.data.epoch_lengths import EpochLengths
@@ -43,15 +44,12 @@ class TrainBatch:
         options, hooks = components.spec.options, components.hooks
         limits, guards = components.spec.limits, components.spec.guards
         self._components, self._run, self._metric_queue = components, run, metric_queue
-        self._limits, self._guards = limits, guards
+        self._guards = guards
         self._counters, self._signals = run.counters, run.signals
         self._slots = components.slots
         self._work = TrainWork(components)
         self.scalers = self._work.scalers
-        self._windows_are_single = windows_are_single(limits, guards)
-        self._windows_are_foreseen = windows_are_foreseen(limits, guards)
-        self._may_return_none = limits.may_return_none
-        self._keeps_windows = not self._windows_are_single or metric_queue is not None
+        self.set_limits(limits)
         self._grad_toggle = GradToggle(self._slots) if len(self._slots) > 1 else None
         # An optimizer_step of the model's own gets one; the default passes it only to an optimizer that requires it.
         has_own_step = own_optimizer_step(components.model) is not None
@@ -67,6 +65,14 @@ class TrainBatch:
         self._passes_batches_through = not (
             limits.train_is_stream or self._move_batch or self._on_batch_start or limits.splits_batches
         )
+
+    def set_limits(self, limits: Limits) -> None:
+        """Train with these limits from now on: those of a run that is resumed."""
+        self._limits = limits
+        self._windows_are_single = windows_are_single(limits, self._guards)
+        self._windows_are_foreseen = windows_are_foreseen(limits, self._guards)
+        self._may_return_none = limits.may_return_none
+        self._keeps_windows = not self._windows_are_single or self._metric_queue is not None
 
     # ---- fetch
 

@@ -40,6 +40,13 @@ BATCH_NB, ROUND_NB = Field("counters", "batch_nb"), Field("counters", "round_nb"
 OPTIMIZER_I = Field("counters", "optimizer_i")
 EPOCHS_DONE, CURRENT_EPOCH = Field("counters", "epochs_done"), Field("counters", "current_epoch")
 EPOCH_FINISHED = Apply("==", (EPOCHS_DONE, Apply("+", (CURRENT_EPOCH, Value(1)))))
+# Counters that go up one by one and their limits. Only a run that was resumed with another limit can have passed one.
+REACHED = {
+    (Field("counters", "gathered"), Field("counters", "window_length")),
+    (Field("counters", "batches_since_validation"), Field("counters", "val_check_batches")),
+    (Field("counters", "epochs_since_validation"), Field("limits", "val_check_epochs")),
+    (Field("counters", "epochs_done"), Field("limits", "epochs")),
+}
 ONE_EPOCH_DONE = Apply(">=", (EPOCHS_DONE, Value(1)))
 
 # Both sides of a comparison -> its words if the left side has reached the right one, and if it has not.
@@ -86,12 +93,23 @@ def condition(loop: LoopSpec, state: State, guard: Guard) -> Expression:
     """Return a guard simplified by everything that is always true when it is evaluated in this state."""
     limits = loop.limits
     known: Known = {**facts(limits, loop.guards), **facts_at(state, limits, loop.guards), **_first_epoch(limits)}
-    # These two hold from the beginning of the first epoch on, and no guard reads them before.
+    # These hold from the beginning of the first epoch on, and no guard reads them before.
     if len(limits.windows) == 1 and limits.windows[0][0] == 0:
         known["counters", "window_length"] = limits.windows[0][1]
     if limits.val_check_epochs == 1:
         known["counters", "epochs_since_validation"] = 1
-    return fold(_plain(fold(parse_guard(guard), known)), {})
+    expression = parse_guard(guard)
+    return fold(_plain(fold(expression if loop.resumes_at is not None else _reached(expression), known)), {})
+
+
+def _reached(expression: Expression) -> Expression:
+    """Return an expression that says of a limit that it is reached, where the guard asks whether it is reached or passed."""
+    match expression:
+        case Apply(op=(">=" | "<") as op, args=args) if args in REACHED:
+            return Apply("==" if op == ">=" else "!=", args)
+        case Apply(op=op, args=args):
+            return Apply(op, tuple(map(_reached, args)))
+    return expression
 
 
 def _plain(expression: Expression) -> Expression:

@@ -7,7 +7,6 @@ from functools import cached_property
 
 from attrs import field, frozen
 
-from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.guard_copies import with_guard_copies
@@ -93,8 +92,8 @@ def planned_tally(plan: Plan) -> Tally:
     (18, 6, 12)
     """
     loop = with_guard_copies(plan.loop)
-    counters = Counters.begin(loop.limits.optimizers)
-    run = Dispatcher(loop.table, loop.limits, counters, loop.limits.begin_signals(loop.splits), {})
+    begun = loop.beginning
+    run = Dispatcher(loop.table, loop.limits, begun.counters.copy(), begun.signals.copy(), {}, state=begun.state)
     run.run()
     return Tally(loop.table, run.trace.taken)
 

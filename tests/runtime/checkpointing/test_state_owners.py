@@ -11,8 +11,9 @@ import torch
 from attrs import define
 
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
+from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.errors import ResumeError
-from fsmtrain.runtime.checkpointing.run_snapshot import ResumePoint, load_run_snapshot, owners_of, take_run_snapshot
+from fsmtrain.runtime.checkpointing.run_snapshot import load_run_snapshot, owners_of, take_run_snapshot
 from fsmtrain.runtime.checkpointing.state_owners import Owner, fields_of, listed, merged, on_device, owner_of
 from tests.models import Linear, Validated, batches, machine_of
 
@@ -75,7 +76,7 @@ def test_missing_keys_take_their_defaults_in_the_order_of_the_owners() -> None:
 
 def snapshot_of(machine: Any) -> dict[str, Any]:
     state, counters = machine.trace.last()
-    at = ResumePoint(state=state, work_done=True, counters=counters)
+    at = ResumePoint(state=state, work_done=True, counters=counters, signals=machine.signals)
     return take_run_snapshot(machine._components, machine._run, machine._actions, at)
 
 

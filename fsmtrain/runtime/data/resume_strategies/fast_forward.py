@@ -20,6 +20,7 @@ class FastForwardStrategy(ResumeStrategy):
     """For torch's ``DataLoader`` over a map-style dataset."""
 
     kind = "indices"
+    loaders = "a torch DataLoader"
 
     def __init__(self, loader: Any, name: str) -> None:
         super().__init__(loader, name)

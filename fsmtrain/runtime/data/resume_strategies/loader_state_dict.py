@@ -15,6 +15,7 @@ class StateDictStrategy(ResumeStrategy):
     """For loaders with ``state_dict`` and ``load_state_dict``."""
 
     kind = "state_dict"
+    loaders = "a loader with state_dict and load_state_dict"
 
     @classmethod
     def supports(cls, loader: object) -> bool:

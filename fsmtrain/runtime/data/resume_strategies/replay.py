@@ -23,6 +23,7 @@ class ReplayStrategy(ResumeStrategy):
     """For every other loader: iterables, streams, iterators."""
 
     kind = "replay"
+    loaders = "an iterable other than torch's DataLoader"
 
     @classmethod
     def supports(cls, loader: object) -> bool:

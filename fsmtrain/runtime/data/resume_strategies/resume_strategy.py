@@ -53,6 +53,7 @@ class ResumeStrategy(ABC):
     """
 
     kind: ClassVar[str]  # its name in checkpoints
+    loaders: ClassVar[str]  # which loaders it is for, in errors
 
     def __init__(self, loader: Any, name: str) -> None:
         self.loader, self.name = loader, name
