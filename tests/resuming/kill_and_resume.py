@@ -195,8 +195,11 @@ class _KillAtMoment:
 def differences(whole: dict[str, Any], resumed: dict[str, Any]) -> list[str]:
     """Return the names of what differs between two runs; the events of the second must be the last ones of the first."""
     found = [name for name in whole if name != "events" and not same_bits(whole[name], resumed[name])]
-    events = resumed["events"]
-    return found + (["events"] if whole["events"][len(whole["events"]) - len(events) :] != events else [])
+    last, events = whole["events"][len(whole["events"]) - len(resumed["events"]) :], resumed["events"]
+    if last and last[0].startswith("save -> ") and events[0].startswith("early_stop -> "):
+        # A run resumed from its end asks again in early_stop whether it ends there, and needs no save to.
+        last = [last[0].replace("save", "early_stop", 1), *last[1:]]
+    return found + (["events"] if last != events else [])
 
 
 def empty_folder(folder: Path) -> Path:
