@@ -1,6 +1,6 @@
 """`TensorBoardLogger`. Any object with ``log_metrics(metrics, step)`` is a logger: ``Trainer(logger=...)``.
 
-If it has ``log_hyperparams(hparams)``, that is called first.
+If it has ``log_hyperparams(hparams)``, that is called first; ``flush()`` before each checkpoint, ``close()`` at the end.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ class TensorBoardLogger:
         values = {name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in _flat(hparams)}
         for summary in summaries(values, {}):  # type: ignore[no-untyped-call]
             self.writer._get_file_writer().add_summary(summary)
+
+    def flush(self) -> None:
+        """Hand what has been written to the operating system, so that it outlives a kill. Called before each checkpoint."""
+        if self._writer is not None:
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the event file. A later `log_metrics` creates another one in the same folder."""

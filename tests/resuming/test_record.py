@@ -120,6 +120,29 @@ def test_a_checkpoint_is_valid_no_earlier_than_loggers_have_had_the_batches_befo
     assert len(logger.steps) == 3 * 8
 
 
+def test_a_logger_is_flushed_before_each_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Buffering(Collecting):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flushed: list[int] = []
+
+        def flush(self) -> None:
+            self.flushed.append(len(self.calls))
+
+    logger, at_commit = Buffering(), list[int]()
+    commit = Store._commit
+
+    def look_and_commit(store: Store, temporary: str) -> int:
+        at_commit.append(logger.flushed[-1])
+        return commit(store, temporary)
+
+    monkeypatch.setattr(Store, "_commit", look_and_commit)
+    checkpoint = ModelCheckpoint(every_n_epochs=1, save_top_k=3)
+    recorded(Path("runs"), logger=logger, callbacks=[checkpoint], max_nb_epochs=3).run()
+    assert len(at_commit) == 3
+    assert all(calls >= 8 * number for number, calls in enumerate(at_commit, start=1))
+
+
 def test_a_checkpoint_is_valid_no_earlier_than_the_rows_before_it_are_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """No flush comes but those that the checkpoint asks for."""
     monkeypatch.setattr(recorder, "MIN_FLUSH_SECONDS", 60.0)

@@ -73,6 +73,12 @@ class LoggerCalls:
             with self._changed:
                 self._changed.wait(POLL_SECONDS)
 
+    def flush(self) -> None:
+        """Call ``flush()``, if the logger has it, after everything that is queued, and wait."""
+        if callable(getattr(self._logger, "flush", None)):
+            self._submit([lambda: self._invoke("flush")])
+        self.wait()
+
     def end(self) -> None:
         """Let the thread end once all that is queued has been passed on. Does not wait for it."""
         with self._changed:

@@ -143,7 +143,7 @@ class Recorder:
         while not self._try_record_up_to(boundary):
             time.sleep(POLL_SECONDS)
         for logger in self._loggers:
-            logger.wait()
+            logger.flush()
 
     def _try_record_up_to(self, boundary: CheckpointBoundary) -> bool:
         """Write the records that have arrived. Returns whether all before a boundary are recorded."""
