@@ -40,7 +40,12 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "runtime.data": (("...",), ("resume_strategies",), ("restore_loader_position",), ("loaders", "epoch_lengths")),
     "runtime.data.resume_strategies": (("resume_strategy", "skip_batches"), ("loader_state_dict", "replay"), ("fast_forward",)),
-    "runtime.model_files": (("hparams", "init_arguments", "safe_torch_load"), ("lightning_checkpoints",), ("weights",)),
+    "runtime.model_files": (
+        ("hparams", "init_arguments", "pickle_scan"),
+        ("safe_torch_load",),
+        ("lightning_checkpoints",),
+        ("weights",),
+    ),
     "runtime.checkpoint_files": (("files", "tree_path"), ("checked_io",), ("tensors",), ("codec",), ("store",)),
     "views": (("...",), ("console",), ("diagrams",), ("recording",)),
     "views.recording": (("...",), ("report",)),
