@@ -36,7 +36,8 @@ from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
 from fsmtrain.runtime.callback_hooks import call_all
-from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, has_checkpoints, load_checkpoint
+from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
+from fsmtrain.runtime.checkpointing.checkpoint_folder import has_checkpoints, load_checkpoint, load_newest
 from fsmtrain.runtime.checkpointing.manager import CheckpointManager
 from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking, split_callbacks
 from fsmtrain.runtime.data.worker_exit import is_worker_exit
@@ -63,8 +64,6 @@ from fsmtrain.views.recording.recorder import create_recorder
 
 if TYPE_CHECKING:
     from fsmtrain.adapters.transitions import RunMachine
-
-RECORD = "record"  # in a checkpoint's metadata: where the run is recorded, and the time that it had taken
 
 
 @renamed_attributes(
@@ -241,8 +240,9 @@ class Machine:
         checkpoint = self._checkpoints.last()
         if checkpoint is None:
             return "It cannot be continued, since no checkpoint was saved."
-        is_inside = self.run_dir is not None and self._makes_run_folder and checkpoint.is_relative_to(self.run_dir)
-        path = str(self.run_dir if is_inside else checkpoint)
+        run_dir = self.run_dir if self._makes_run_folder else None
+        is_own = run_dir is not None and checkpoint.parent in self.checkpoint_folders(run_dir)
+        path = str(run_dir if is_own else checkpoint)
         if self._trainer_attribute.trainer is self:
             return f"To continue, build a new machine and call resume({path!r}) before run()."
         return f"To continue, create a new trainer with resume={path!r}."
@@ -348,7 +348,7 @@ class Machine:
         if self.state is State.ROLLED_BACK:
             at, random, loaded = self._checkpoints.roll_back()
             if self._recorder is not None:
-                self._recorder.roll_back(loaded.path, loaded.metadata.get(RECORD) or {})
+                self._recorder.roll_back(loaded.path, auto_resume.record_of(loaded.metadata))
             self._continue_at(at, keep_trace=True)
             rng.set_rng_state(random)
             return
@@ -402,6 +402,10 @@ class Machine:
         """The folder of this run's checkpoints, which the first save makes; inside `run_dir`, once that is known."""
         return self._checkpoints.folder(self.run_dir)
 
+    def checkpoint_folders(self, run_dir: Path) -> tuple[Path, ...]:
+        """Return all folders to which this run saves checkpoints, if it is recorded in `run_dir`."""
+        return (self._checkpoints.folder(run_dir),)
+
     @property
     def best_checkpoint(self) -> Path | None:
         """The checkpoint with the best value of the metric of ``ModelCheckpoint(monitor=...)``; None if there is none."""
@@ -422,7 +426,7 @@ class Machine:
         if self._recorder is None:
             return {}, None
         record, wait_for_record = self._recorder.begin_checkpoint(self, work_done=at.work_done, at_stop=at_stop)
-        return {RECORD: record} if record else {}, wait_for_record
+        return {auto_resume.RECORD: record} if record else {}, wait_for_record
 
     @property
     def last_state(self) -> State | None:
@@ -472,10 +476,13 @@ class Machine:
                 raise RenamedError("resume(anyway=...): there is no such argument. Its opposite here is strict: strict=False.")
             raise TypeError(f"resume() got an unexpected keyword argument {name!r}")
         if path is not None:
-            folder = Path(path)
-            is_run = auto_resume.is_run_folder(folder)
-            run = auto_resume.lock_run(folder) if is_run and self._makes_run_folder else None
-            return self._resume_in(folder / FOLDER if is_run else folder, run, strict=strict, new_settings=new_settings)
+            run = auto_resume.find_run(Path(path))
+            if run is None:
+                return self._resume_from_checkpoint(Path(path), strict=strict, new_settings=new_settings)
+            if self._makes_run_folder:
+                return self._resume_run(auto_resume.lock_run(run), strict=strict, new_settings=new_settings)
+            loaded = load_newest([*map(Path, run.checkpoint_folders)], partial(auto_resume.is_of_run, run))
+            return self._restore(loaded, None, strict=strict, new_settings=new_settings)
         checkpoint = self.resume_from("auto", strict=strict, new_settings=new_settings)
         if checkpoint is None:
             there = f"in {self.spec.options.runs_dir} of a run that this command began" if self._looks_for_runs else "yet"
@@ -496,14 +503,15 @@ class Machine:
             return self.resume(path, strict=strict, new_settings=new_settings)
         if not self._looks_for_runs:
             if has_checkpoints(self.checkpoints):
-                return self._resume_in(self.checkpoints, None, strict=strict, new_settings=new_settings)
+                return self._resume_from_checkpoint(self.checkpoints, strict=strict, new_settings=new_settings)
             self._say(f"there is no checkpoint in {self.checkpoints} yet; the run begins")
             return None
         run, notes = auto_resume.find_resumable(self.spec.options, self.model)
         if run is not None:
-            return self._resume_in(run.checkpoints, run, strict=strict, new_settings=new_settings)
+            return self._resume_run(run, strict=strict, new_settings=new_settings)
         runs = self.spec.options.runs_dir
-        self._say("; ".join((f"there is no run to resume in {runs}", *notes, "a new run begins")))
+        if notes or not self.spec.options.quiet:  # that checkpoints were passed over is never left unsaid
+            print_stderr("; ".join((f"there is no run to resume in {runs}", *notes, "a new run begins")))
         return None
 
     @property
@@ -515,18 +523,43 @@ class Machine:
         """Whether this run's checkpoints are in its run folder, which is unknown before the run begins or is resumed."""
         return self._makes_run_folder and not self._checkpoints.has_own_folder
 
-    def _resume_in(self, folder: Path, run: auto_resume.LockedRun | None, *, strict: bool, new_settings: bool) -> Path:
-        """Load the checkpoint at `folder`, and continue recording in the folder of `run`, if it is given."""
+    def _resume_from_checkpoint(self, path: Path, *, strict: bool, new_settings: bool) -> Path:
+        """Load the checkpoint at a path, or the newest in a folder. Its run goes on if this is the folder of `dirpath`."""
+        loaded, run = load_checkpoint(path), None
+        if self._makes_run_folder and self._checkpoints.has_own_folder and path.absolute() == self.checkpoints:
+            run = auto_resume.find_run_of(loaded.path, loaded.metadata)
+            if run is None and (recorded_in := auto_resume.record_of(loaded.metadata).get("folder")):
+                warn(
+                    f"{loaded.path} was recorded in {recorded_in}, which is gone, or does not list {path} as a folder of its "
+                    f"checkpoints. A new run begins with it, in a folder of its own."
+                )
+        locked = None if run is None else auto_resume.lock_run(run)
+        return self._restore(loaded, locked, strict=strict, new_settings=new_settings)
+
+    def _resume_run(self, locked: auto_resume.LockedRun, *, strict: bool, new_settings: bool) -> Path:
+        """Load the newest checkpoint of a run, and continue recording in its folder."""
+        run = locked.run
         try:
-            loaded = load_checkpoint(folder)
-            record = loaded.metadata.get(RECORD) or {}
-            recorded_in = record.get("folder")
-            if run is None and recorded_in and folder == self.checkpoints and self._makes_run_folder:
-                # The checkpoints are elsewhere, in ModelCheckpoint(dirpath=...).
-                run = auto_resume.lock_run(Path(recorded_in)) if auto_resume.is_run_folder(Path(recorded_in)) else None
-            if run is not None and not record:  # recording had failed by then: it is unknown which of its rows are older
-                run.lock.release()
-                run = None
+            loaded = load_newest([*map(Path, run.checkpoint_folders)], partial(auto_resume.is_of_run, run))
+        except BaseException:
+            locked.lock.release()
+            raise
+        if auto_resume.is_of_run(run, loaded.path, loaded.metadata):
+            return self._restore(loaded, locked, strict=strict, new_settings=new_settings)
+        locked.lock.release()
+        warn(f"{loaded.path} is of another run than {run.folder}. A new run begins with it, in a folder of its own.")
+        return self._restore(loaded, None, strict=strict, new_settings=new_settings)
+
+    def _restore(
+        self, loaded: LoadedCheckpoint, locked: auto_resume.LockedRun | None, *, strict: bool, new_settings: bool
+    ) -> Path:
+        """Restore the run from a checkpoint, and continue recording in a locked folder, if one is given."""
+        record = auto_resume.record_of(loaded.metadata)
+        try:
+            if locked is not None and not record:  # recording had failed by then: it is unknown which of its rows are older
+                warn(f"{loaded.path} does not say how far {locked.folder} was recorded. A new run begins with it.")
+                locked.lock.release()
+                locked = None
             if self._begun:
                 raise UsageError("resume: the run has begun. Build a new machine, and resume it before it runs.")
             self._ended = True  # until the state is loaded as a whole
@@ -537,14 +570,14 @@ class Machine:
                 raise ResumeError(f"{loaded.path}: {error}") from error
             self._ended = False
         except BaseException:
-            if run is not None:
-                run.lock.release()
+            if locked is not None:
+                locked.lock.release()
             raise
         self._say(f"resumed from {loaded.path} ({where(self.counters)}), at global_step {self.global_step}")
         if self._recorder is not None:
-            self._recorder.continue_from(loaded.path, record, None if run is None else (run.folder, run.lock))
-        if run is not None and (reason := auto_resume.finished_reason(run.folder)):
-            warn(f"{run.folder} has already ended: {reason}. It is trained again from its last checkpoint on.")
+            self._recorder.continue_from(loaded.path, record, None if locked is None else (locked.folder, locked.lock))
+        if locked is not None and (reason := auto_resume.finished_reason(locked.folder)):
+            warn(f"{locked.folder} has already ended: {reason}. It is trained again from its last checkpoint on.")
         return loaded.path
 
     def _continue_at(self, at: ResumePoint, *, keep_trace: bool = False) -> None:

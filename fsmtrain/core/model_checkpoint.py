@@ -23,6 +23,13 @@ def _count(instance: object, attribute: Attribute[int | None], value: object) ->
         raise OptionsError(f"ModelCheckpoint({attribute.name}={value!r}): must be an int >= 1, or None.")
 
 
+def _absolute(dirpath: str | os.PathLike[str] | None) -> str | None:
+    try:
+        return None if dirpath is None else os.path.abspath(os.fsdecode(dirpath))
+    except TypeError:
+        raise OptionsError(f"ModelCheckpoint(dirpath={dirpath!r}): must be the path of a folder, or None.") from None
+
+
 @frozen(kw_only=True)
 class ModelCheckpoint:
     """When to save a checkpoint, and which checkpoints to keep. Pass it in `callbacks`.
@@ -44,8 +51,8 @@ class ModelCheckpoint:
         every_n_steps: Save after every n-th step of the first optimizer, counted over the whole run.
         every_n_epochs: Save after the last batch of every n-th epoch.
         every_n_seconds: Save once this many seconds have passed since the last save, at the end of the current batch.
-        dirpath: Folder of the checkpoints. None: ``checkpoints`` in the run's folder, or in the working directory if the run
-            is not recorded.
+        dirpath: Folder of the checkpoints, made absolute at once: the program may change its working directory. None:
+            ``checkpoints`` in the run's folder, or in the working directory if the run is not recorded.
 
     It holds no state of a run, so two runs may share one.
 
@@ -60,7 +67,7 @@ class ModelCheckpoint:
     every_n_steps: int | None = field(default=None, validator=_count)
     every_n_epochs: int | None = field(default=None, validator=_count)
     every_n_seconds: float | None = None
-    dirpath: str | os.PathLike[str] | None = None
+    dirpath: str | os.PathLike[str] | None = field(default=None, converter=_absolute)
 
     def __attrs_post_init__(self) -> None:
         if self.monitor is not None and (not isinstance(self.monitor, str) or not self.monitor):

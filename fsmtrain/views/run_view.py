@@ -92,6 +92,9 @@ class RunView(Protocol):
     def run_dir(self) -> Path | None:
         """The run folder; None if there is none, or not yet."""
 
+    def checkpoint_folders(self, run_dir: Path) -> Sequence[Path]:
+        """Return the folders of the checkpoints of this run, if it is recorded in `run_dir`."""
+
     @property
     def state(self) -> State:
         """The state of the next visit, or of the current one; the final state after the run."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from fsmtrain.errors import CheckpointError, ResumeError, UsageError
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.views.recording.files.log_txt import LogFile
 from fsmtrain.views.recording.folder_lock import lock_folder
+from fsmtrain.views.recording.read_run_folder import find_run_folder
 from tests.models import Linear, batches
 from tests.resuming.test_kill_matrix import ROOT
 from tests.resuming.test_resuming import StopAt
@@ -148,6 +151,7 @@ def test_the_folder_of_a_run_stopped_anywhere_equals_that_of_an_uninterrupted_ru
     machine(run_name="whole").run()
     assert comparable_contents(folder) == comparable_contents(Path("runs/whole"))
     after = read_json(folder / "run.json")
+    assert after.pop("sequence") > before.pop("sequence")
     assert {**after, "plan": 0, "resumed": 0} == {**before, "plan": 0, "resumed": 0}
 
 
@@ -283,14 +287,27 @@ def test_auto_means_the_newest_run_with_a_checkpoint() -> None:
     assert auto() is None
     stopped()
     stopped()
-    os.utime("runs/1/run.json", (9e9, 9e9))
-    stopped(3)  # 2: nothing of it...
-    for path in Path("runs/2/checkpoints").glob("*/*"):
-        path.unlink()
-    for path in Path("runs/2/checkpoints").glob("*"):
-        path.rmdir()  # ...was saved
-    os.utime("runs/2/run.json", (9.1e9, 9.1e9))
+    stopped(3)
+    shutil.rmtree("runs/2/checkpoints")  # nothing of it was saved
     assert auto() == "1"
+
+
+def test_the_newest_run_is_the_one_resumed_last_whatever_the_times_of_files_and_the_clock_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopped()
+    stopped()
+    one = machine(callbacks=[StopAt(80)])
+    one.resume("runs/0")
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18)  # the clock is set back, to 2001
+    one.run()
+    assert one.state is State.STOPPED
+    for number, seconds in (("0", 1e9), ("1", 9e9)):  # as cp -r, and rsync without -t, may leave them
+        os.utime(f"runs/{number}/run.json", (seconds, seconds))
+    assert auto() == "0"
+    assert find_run_folder(None, Path("runs")) == Path("runs/0")
+    shutil.copytree("runs", "copy")
+    assert auto(runs_dir="copy") == "0"
 
 
 def test_auto_skips_runs_of_another_command_name_or_model(
@@ -324,7 +341,6 @@ def test_resuming_a_finished_run_is_a_warning() -> None:
 def test_a_run_with_only_damaged_checkpoints_is_an_error_and_not_skipped() -> None:
     stopped()
     stopped()
-    os.utime("runs/1/run.json", (9e9, 9e9))
     for path in Path("runs/1/checkpoints").glob("*/state.json"):
         path.write_bytes(b"{}")
     with pytest.raises(CheckpointError, match=r"none of the \d checkpoints can be loaded"):

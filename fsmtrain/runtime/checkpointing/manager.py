@@ -46,6 +46,7 @@ class CheckpointManager:
         self._policy = retention_policy(rule, ranking) if rule is not None else None
         self._writer: BackgroundWriter | None = None  # from the first save on
         self._resumed_from: Path | None = None
+        self._unrecorded = FOLDER.absolute()  # of a run that is not recorded; the program may change its working directory
 
     @property
     def has_own_folder(self) -> bool:
@@ -56,7 +57,7 @@ class CheckpointManager:
         """Return the folder of the checkpoints of a run recorded in `run_dir`. The first save makes it."""
         if self._rule is not None and self._rule.dirpath is not None:
             return Path(self._rule.dirpath)
-        return FOLDER if run_dir is None else run_dir / FOLDER
+        return self._unrecorded if run_dir is None else run_dir / FOLDER
 
     @property
     def best(self) -> Path | None:

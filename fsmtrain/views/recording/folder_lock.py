@@ -11,6 +11,7 @@ import errno
 import os
 import struct
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".lock"  # in the folder; empty, and never deleted
+
+RETRY_SECONDS, POLL_SECONDS = 0.5, 0.01  # for which a lock that another process holds is waited for
 
 _IS_LOCKED = (errno.EACCES, errno.EAGAIN)  # another holds the lock
 
@@ -55,13 +58,21 @@ def lock_folder(folder: Path) -> FolderLock | None:
     while name not in _held:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         lock = FolderLock(name, descriptor)
-        if not _lock(descriptor):
+        if not _lock_within(RETRY_SECONDS, descriptor):
             lock.release()
             return None
         if _is_file(descriptor, path):
             return lock
         lock.release()  # somebody has deleted or replaced the file since it was opened
     return None
+
+
+def _lock_within(seconds: float, descriptor: int) -> bool:
+    """Lock an open file, and try again for a while: a process that was just forked may not have closed its copy yet."""
+    end = time.monotonic() + seconds
+    while not (is_locked := _lock(descriptor)) and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
+    return is_locked
 
 
 def _lock(descriptor: int) -> bool:

@@ -8,9 +8,11 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+from fsmtrain.sync_files import sync_folder
+
 
 def create_run_folder(runs: Path, name: str | None) -> Path:
-    """Create the folder of a new run in `runs`.
+    """Create the folder of a new run in `runs`. When this returns, it survives a power cut.
 
     Args:
         runs: The folder of all runs; created if it is missing.
@@ -19,18 +21,26 @@ def create_run_folder(runs: Path, name: str | None) -> Path:
     Raises:
         OSError: `runs` is not writable.
     """
-    runs.mkdir(parents=True, exist_ok=True)
+    _make_durable_folder(runs)
     for candidate in _next_numbers(runs) if name is None else _name_variants(name):
         with suppress(FileExistsError):
             (runs / candidate).mkdir()
+            _sync(runs)
             return runs / candidate
     raise AssertionError("names never run out")
 
 
-def runs_newest_first(runs: Path) -> list[Path]:
-    """Return the run folders in `runs`, the one that was started or resumed last first."""
-    started = {path.parent: path.stat().st_mtime for path in runs.glob("*/run.json")}
-    return sorted(started, key=lambda path: (started[path], path.name.zfill(20)), reverse=True)
+def _make_durable_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, so that they survive a power cut."""
+    if not folder.is_dir():
+        _make_durable_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    with suppress(PermissionError):  # no permission to open the folder itself
+        sync_folder(folder)
 
 
 def _next_numbers(runs: Path) -> Iterator[str]:

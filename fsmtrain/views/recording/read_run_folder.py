@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from fsmtrain.errors import UsageError
 from fsmtrain.views.recording.files.json_files import Row, read_json, read_json_lines, read_text
-from fsmtrain.views.recording.folder_names import runs_newest_first
+from fsmtrain.views.recording.list_runs import RUN_FILE, list_runs
 from fsmtrain.views.recording.run_metadata import FORMAT
 
 MAX_LISTED_RUNS = 20  # in an error message
@@ -106,16 +106,16 @@ def find_run_folder(name: str | None, runs: Path) -> Path:
         UsageError: There is no such run.
     """
     if name is None:
-        newest = runs_newest_first(runs)
-        if not newest:
-            raise UsageError(f"there is no run in {runs}. Name a run folder, or pass --runs_dir.")
-        return newest[0]
+        for run in list_runs(runs):
+            if run.is_intact:
+                return run.folder
+        raise UsageError(f"there is no run in {runs}. Name a run folder, or pass --runs_dir.")
     for path in (Path(name), runs / name):
-        if (path / "run.json").is_file():
+        if (path / RUN_FILE).is_file():
             return path
     if Path(name).is_dir():
         raise UsageError(f"{name} is not a run folder: it has no run.json.")
-    names = sorted(path.parent.name for path in runs.glob("*/run.json"))
+    names = sorted(run.name for run in list_runs(runs) if run.is_intact)
     more = ", ..." if len(names) > MAX_LISTED_RUNS else ""
     known = f"{runs} has {', '.join(names[:MAX_LISTED_RUNS])}{more}" if names else f"{runs} has no runs"
     raise UsageError(f"there is no run {name}: it is neither a run folder nor a run in {runs}; {known}.")

@@ -23,10 +23,11 @@ from fsmtrain.views.recording.files.metrics_jsonl import MetricsFiles
 from fsmtrain.views.recording.files.timeline_jsonl import TimelineFile
 from fsmtrain.views.recording.folder_lock import FolderLock, lock_folder
 from fsmtrain.views.recording.folder_names import create_run_folder
+from fsmtrain.views.recording.list_runs import RUN_FILE, checkpoint_names
 from fsmtrain.views.recording.resume_trim import CheckpointTotals, trim_run_folder
 from fsmtrain.views.run_view import RunView
 
-KEPT_ON_RESUME = ("name", "started", "command", "pid")  # keys of run.json
+KEPT_ON_RESUME = ("name", "id", "started", "command", "pid")  # keys of run.json
 MAX_ROW_DELAY_SECONDS = 0.3  # for which an unfinished row waits for the rest of its batches
 
 
@@ -45,6 +46,7 @@ class RunFolder:
     ) -> None:
         self.path, self._is_own, self._lock = path, is_own, lock
         self._before = before or CheckpointTotals()
+        self._identity: dict[str, Any] = {}  # what checkpoints of this run have in common with its run.json
         self._rows = RowBuilder()
         self._last_write_seconds = self._before.seconds
         self._metrics = MetricsFiles(path)
@@ -64,7 +66,7 @@ class RunFolder:
         """
         path = create_run_folder(Path(runs).absolute(), name)  # absolute: the program may change its working directory
         folder = cls(path, lock=lock_folder(path))
-        contents = run_metadata.run_json(run, path.name)
+        contents = run_metadata.run_json(run, path)
         if checkpoint is not None:
             contents["resumed"] = [folder._log_resume(run, CheckpointTotals(checkpoint=checkpoint), contents)]
         folder._write_start(run, contents)
@@ -77,7 +79,10 @@ class RunFolder:
         Raises:
             OSError: It is not writable, or its files are not those of a run.
         """
-        old, contents = read_json(path / "run.json"), run_metadata.run_json(run, path.name)
+        old, contents = read_json(path / RUN_FILE), run_metadata.run_json(run, path)
+        listed = checkpoint_names(old)
+        if not old or listed is None:
+            raise OSError(f"its {RUN_FILE} is missing or damaged")
         try:
             removed = trim_run_folder(path, before)
             folder = cls(path, lock=lock, before=before)
@@ -87,6 +92,7 @@ class RunFolder:
         folder.log(f"removed {plural(removed, 'row')} of metrics newer than that checkpoint; those batches are trained again")
         folder._metrics.add_boundary(before.metric_seconds)
         kept = {name: old[name] for name in KEPT_ON_RESUME if name in old}
+        kept["checkpoint_folders"] = list(dict.fromkeys([*contents["checkpoint_folders"], *listed]))
         folder._write_start(run, {**contents, **kept, "resumed": resumed})
         return folder
 
@@ -102,8 +108,9 @@ class RunFolder:
 
     def _write_start(self, run: RunView, contents: Mapping[str, Any]) -> None:
         """Write ``run.json`` and ``table.json``, and the run's header into the log."""
+        self._identity = {"run": contents["id"], "sequence": contents["sequence"]}
         try:
-            replace_file(self.path / "run.json", json_document(contents))
+            replace_file(self.path / RUN_FILE, json_document(contents), durable=True)
             replace_file(self.path / "table.json", json_document(run_metadata.table_json(run.spec)))
             for line in header_lines(run):
                 self.log(line)
@@ -156,7 +163,7 @@ class RunFolder:
         totals, row = self._totals(run), run.trace.last_row
         if work_done and row is not None:
             totals["row_counts"][row] -= 1
-        return {"folder": str(self.path), "totals": totals}
+        return {"folder": str(self.path), **self._identity, "totals": totals}
 
     def add_boundary(self, seconds: float) -> None:
         """Let no row stand for batches before and after this time, at which a checkpoint is saved."""

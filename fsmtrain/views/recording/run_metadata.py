@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import secrets
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from fsmtrain.views.diagrams.edge_labels import edge_labels
 from fsmtrain.views.non_defaults import non_defaults
 from fsmtrain.views.recording.files.json_values import json_number, to_json_value
 from fsmtrain.views.recording.git_commit import read_git_commit
+from fsmtrain.views.recording.list_runs import next_sequence
 from fsmtrain.views.run_view import RunView
 
 FORMAT = 1  # of the whole run folder; added fields do not raise it
@@ -41,25 +43,28 @@ _DISPLAY_FLAGS = [f.name for f in attrs.fields(Options) if flag_info(f).on_resum
 _IGNORED_ARGUMENTS = ("--resume", "--json", *(f"--{no}{name}" for name in _DISPLAY_FLAGS for no in ("", "no-")))
 
 
-def comparable_command(command: Sequence[str]) -> list[str]:
+def comparable_command(command: Iterable[str]) -> list[str]:
     """Return program name and arguments without those that may differ when the run is resumed.
 
     >>> comparable_command(["/usr/bin/fsmtrain", "fit", "train.py:Model", "--seed", "3", "--resume", "--quiet"])
     ['fsmtrain', 'fit', 'train.py:Model', '--seed', '3']
     """
     program, *words = [*command] or [""]
-    name = Path(program).name
+    name = os.path.basename(program)
     if name == "ipykernel_launcher.py":  # a notebook: its arguments change each time it is opened
         words = []
     return [name, *(word for word in words if not word.startswith(_IGNORED_ARGUMENTS))]
 
 
-def run_json(run: RunView, name: str) -> dict[str, Any]:
-    """Return the contents of ``run.json``."""
+def run_json(run: RunView, folder: Path) -> dict[str, Any]:
+    """Return the contents of ``run.json`` in the folder of a run."""
     loop = run.spec
     return {
         "format": FORMAT,
-        "name": name,
+        "name": folder.name,
+        "id": secrets.token_hex(16),
+        "sequence": next_sequence(folder.parent),
+        "checkpoint_folders": [_listed(path, folder) for path in run.checkpoint_folders(folder)],
         "started": timestamp(),
         "command": list(sys.argv),
         "cwd": os.getcwd(),
@@ -79,6 +84,11 @@ def run_json(run: RunView, name: str) -> dict[str, Any]:
         "non_defaults": list(non_defaults(loop)),
         "plan": _planned_totals(loop),
     }
+
+
+def _listed(checkpoints: Path, folder: Path) -> str:
+    """Return a folder of checkpoints as ``run.json`` lists it: relative if it is in the run's folder, which may be moved."""
+    return checkpoints.relative_to(folder).as_posix() if checkpoints.is_relative_to(folder) else str(checkpoints.absolute())
 
 
 def table_json(loop: LoopSpec) -> dict[str, Any]:

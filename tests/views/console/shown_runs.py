@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -119,6 +120,9 @@ class FrozenRun:
 
     def progress_bar_metrics_async(self, *, with_loss: bool = False) -> LateMetrics:
         return self.metrics
+
+    def checkpoint_folders(self, run_dir: Path) -> list[Path]:
+        return []
 
 
 class ManualClock:

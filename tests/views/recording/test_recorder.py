@@ -233,7 +233,7 @@ def test_if_nothing_can_be_written_the_run_goes_on_with_a_warning(tmp_path: Path
 def test_a_disk_error_in_mid_run_ends_the_recording_and_not_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, **more: bool) -> None:
         if path.name == "status.json":
             raise OSError("no space left")
         path.write_bytes(content)

@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,14 @@ RetentionPolicy = Callable[[Mapping[int, Mapping[str, Any]]], Collection[int]]
 _NUMBER = re.compile(r"[0-9]{6,15}")
 _WRITING = ".writing-"  # prefix of a checkpoint that is being written
 _REMOVING = ".removing-"  # prefix of one that is being removed
+
+
+def none_valid(folder: str | os.PathLike[str], reasons: Sequence[str]) -> CheckpointError:
+    """Return the error for checkpoints of which none can be loaded."""
+    lines = "".join(f"\n  {reason}" for reason in reasons)
+    return CheckpointError(
+        f"{folder}: none of the {len(reasons)} checkpoints can be loaded. To start anew, move them away.{lines}"
+    )
 
 
 class Store:
@@ -106,10 +114,7 @@ class Store:
             except CheckpointError as error:
                 skipped.append(str(error))
         if skipped:
-            reasons = "".join(f"\n  {reason}" for reason in skipped)
-            raise CheckpointError(
-                f"{self.folder}: none of the {len(skipped)} checkpoints can be loaded. To start anew, move them away.{reasons}"
-            )
+            raise none_valid(self.folder, skipped)
         return None
 
     def load(self, checkpoint: int | str | os.PathLike[str]) -> LoadedCheckpoint:
@@ -120,12 +125,21 @@ class Store:
         """
         return read_checkpoint(self._files, self._path(checkpoint) if isinstance(checkpoint, int) else Path(checkpoint))
 
+    def metadata_of(self, checkpoint: int | str | os.PathLike[str]) -> dict[str, Any]:
+        """Return the metadata of a checkpoint.
+
+        Raises:
+            CheckpointError: It does not exist, or its manifest is damaged.
+        """
+        path = self._path(checkpoint) if isinstance(checkpoint, int) else Path(checkpoint)
+        return load_manifest(self._files, path).metadata
+
     def metadata(self) -> dict[int, dict[str, Any]]:
         """Return the metadata of each checkpoint whose manifest can be read, by its number."""
         metadata = {}
         for number in self.numbers():
             with contextlib.suppress(CheckpointError):
-                metadata[number] = load_manifest(self._files, self._path(number)).metadata
+                metadata[number] = self.metadata_of(number)
         return metadata
 
     def prune(self, policy: RetentionPolicy) -> list[int]:

@@ -118,7 +118,7 @@ def read_text(path: Path) -> str:
         return ""
 
 
-def read_json(path: Path) -> Row:
+def read_json(path: str | os.PathLike[str]) -> Row:
     """Return the object in a JSON file; an empty dict if the file is missing or damaged."""
     try:
         content = strict_json.parse(read_plain_file(path, MAX_DOCUMENT_BYTES))
