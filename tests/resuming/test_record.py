@@ -13,6 +13,7 @@ from fsmtrain import Callback, Machine, ModelCheckpoint, State
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.metrics import metric_queue
 from fsmtrain.views.recording import recorder, run_folder
+from fsmtrain.views.recording.resume_trim import CheckpointTotals
 from tests.models import Adversaries, batches, machine_of
 from tests.resuming.kill_and_resume import is_recorded, record
 from tests.resuming.resume_scenarios import SCENARIOS
@@ -233,3 +234,17 @@ def test_a_resumed_run_that_goes_back_to_its_checkpoint_keeps_the_rows_before_it
         resumed.run()
     everything = [(e, b) for e in range(3) for b in range(6) if (e, b) != (1, 4)]
     assert batches_with_a_row(resumed.run_dir) == [at for at in everything if own_folder or at not in before]
+
+
+DAMAGED: list[Any] = [
+    *(None, 3, "records", [3], [[]], [["train"]], [{}]),
+    *([["train", "0.1", 0, 1, 1, {"loss": 1.0}, 0, 0.1]], [["train", 0.1, 0, 1, 1, {"loss": "x"}, 0, 0.1]]),
+    *([["train", 0.1, 0, 1, 1, [], 0, 0.1]], [["eval", 0.1, 0, 1, 1, {}, 0, 0.1]], [["train", 0.1, 0, 1, 1, {}, "0", 0.1]]),
+]
+
+
+@pytest.mark.parametrize("records", DAMAGED, ids=repr)
+def test_damaged_records_in_a_checkpoint_are_not_taken_over(records: Any) -> None:
+    stored = {"metric_seconds": 1.0, "totals": {"time": 2.0}, "unfinished": records}
+    totals = CheckpointTotals.parse(Path("checkpoints/000001"), stored)
+    assert (totals.seconds, totals.unfinished) == (0.0, ())

@@ -291,11 +291,12 @@ class Recorder:
         run = self._run
         if run is None:
             return
-        records = self._finished(run, is_last=is_last)
-        for record in records:
-            self._last_values |= record.values
-        if self._folder is not None:
-            with self._stopping_on_errors():
+        records: list[MetricRecord] = []
+        with self._stopping_on_errors():
+            records = self._finished(run, is_last=is_last)
+            for record in records:
+                self._last_values |= record.values
+            if self._folder is not None:
                 self._folder.write(run, records, is_last=is_last)
         for logger in self._loggers:
             logger.log_records(records)

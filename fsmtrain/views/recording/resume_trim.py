@@ -68,9 +68,18 @@ class CheckpointTotals:
 def _parse_records(records: Any) -> tuple[MetricRecord, ...] | None:
     """Return metric records that were stored as lists of their fields; None if they are damaged."""
     try:
-        return tuple(MetricRecord(*values) for values in records)
+        parsed = tuple(MetricRecord(*values) for values in records)
     except TypeError:
         return None
+    return parsed if all(map(_is_intact, parsed)) else None
+
+
+def _is_intact(record: MetricRecord) -> bool:
+    numbers = (record.seconds, record.epoch, record.batch, record.step)
+    optional = (record.optimizer, record.lr)
+    values = record.values if isinstance(record.values, dict) else {"": None}
+    is_number = all(isinstance(value, (int, float)) for value in (*numbers, *values.values()))
+    return record.kind == "train" and is_number and all(isinstance(value, (int, float, type(None))) for value in optional)
 
 
 def _add(before: Any, now: Any) -> Any:
