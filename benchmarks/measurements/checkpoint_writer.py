@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.trainings.models import WIDTH, WideModel
-from fsmtrain.runtime.checkpoint_files.codec.codec import encode
+from fsmtrain.runtime.checkpoint_files.codec.codec import encode_unnamed
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, take_snapshot
@@ -67,13 +67,13 @@ def print_parts(training: Training, folder: Path) -> None:
     for _ in range(4):
         marks = [time.process_time()]
         state = training.state()
-        encode(state)
+        encode_unnamed(state)
         marks.append(time.process_time())
-        fresh = take_snapshot(encode(state), {})
+        fresh = take_snapshot(encode_unnamed(state), {})
         marks.append(time.process_time())
-        taken = take_snapshot(encode(state), {}, reuse=taken)
+        taken = take_snapshot(encode_unnamed(state), {}, spare=taken.spare_memory() if taken is not None else None)
         marks.append(time.process_time())
-        store.write(fresh.encoded, fresh.metadata)
+        store.write(fresh.named(), fresh.metadata)
         marks.append(time.process_time())
         store.load_newest()
         marks.append(time.process_time())

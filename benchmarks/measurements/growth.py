@@ -134,9 +134,7 @@ def growth_over_epochs(batches: int, epochs: int) -> list[str]:
     costs = [timed.per_batch.cpu for timed in ranges]
     tenth = max(epochs // 10, 1)
     early, late = statistics.median(costs[1 : tenth + 1]), statistics.median(costs[-tenth:])
-    return [
-        f"  {epochs} epochs of {batches:,} batches, µs a batch: {early:.2f} in epochs 1 to {tenth}, {late:.2f} in the last",
-    ]
+    return [f"  {epochs} epochs of {batches:,} batches, µs a batch: {early:.2f} in epochs 1 to {tenth}, {late:.2f} in the last"]
 
 
 def growth_of_dispatcher(shortest: int, longest: int, rounds: int) -> list[str]:

@@ -20,7 +20,7 @@ import torch
 
 from fsmtrain import Machine
 from fsmtrain.core.resume_point import ResumePoint
-from fsmtrain.runtime.checkpoint_files.codec.codec import decode, encode
+from fsmtrain.runtime.checkpoint_files.codec.codec import decode, encode_unnamed
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
 from fsmtrain.runtime.checkpointing.run_snapshot import take_run_snapshot
@@ -110,8 +110,8 @@ def state_trees(scenario: Scenario, every: int) -> Iterator[Any]:
     machine = scenario([])
     for number, _ in enumerate(machine):
         if number % every == every - 1 or machine.state.is_final:
-            taken = take_snapshot(encode({"tree": state_tree(machine)}), {})
-            yield decode(taken.encoded)["tree"]
+            taken = take_snapshot(encode_unnamed({"tree": state_tree(machine)}), {})
+            yield decode(taken.named())["tree"]
 
 
 def state_tree(machine: Machine) -> Any:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
 
 MAX_SHOWN = 100  # characters of a name or value in a message
 
 
-@frozen(eq=False)
 class TreePath:
     """The steps from the root of a tree to a value: keys and positions.
 
@@ -20,8 +18,12 @@ class TreePath:
     'the value'
     """
 
-    parent: TreePath | None = None
-    step: Any = None
+    # Not a class of attrs: a save makes one for each value, and those of frozen classes take three times as long.
+    __slots__ = ("parent", "step")
+
+    def __init__(self, parent: TreePath | None = None, step: Any = None) -> None:
+        self.parent = parent
+        self.step = step
 
     def key(self, key: Any) -> TreePath:
         """Return the path of a mapping's value, or of a sequence's item by its position, from 0."""
@@ -39,8 +41,8 @@ class TreePath:
     @property
     def name(self) -> str:
         """The steps joined by dots, as in the keys of a ``state_dict``. It can always be encoded as UTF-8."""
-        joined = ".".join(step if isinstance(step, str) else short_repr(step) for step in self.steps)
-        return joined.encode(errors="backslashreplace").decode()
+        joined = ".".join([step if isinstance(step, str) else short_repr(step) for step in self.steps])
+        return joined if joined.isascii() else joined.encode(errors="backslashreplace").decode()
 
     def __str__(self) -> str:
         steps = self.steps

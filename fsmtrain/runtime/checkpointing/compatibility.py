@@ -9,7 +9,8 @@ import hashlib
 import inspect
 import platform
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def fingerprint(components: RunComponents) -> Facts:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
-        "the model's code": _source_digest(type(components.model)),
+        "the model's code": _source_digest(cast("Any", type(components.model))),
     }
 
 
@@ -169,7 +170,8 @@ def _rows(table: Table) -> list[str]:
     return rows
 
 
-def _source_digest(kind: type) -> str:
+@lru_cache(maxsize=16)  # it takes milliseconds, at each save
+def _source_digest(kind: Any) -> str:
     try:
         return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()[:16]
     except (OSError, TypeError):  # no source code is available

@@ -20,6 +20,9 @@ Tree = dict[str, Any]
 def model_owners(components: RunComponents) -> dict[str, Owner]:
     """Return the owners of what training changes in the model and its optimizers."""
     model = components.model
+    parameters = plain_names(dict(model.named_parameters()))  # once for all: the model may have thousands
+    outside = dict(_parameters_outside_model(components, parameters.values()))
+    all_parameters = {**parameters, **outside}
 
     def load_weights(state: Tree) -> None:
         try:
@@ -28,19 +31,19 @@ def model_owners(components: RunComponents) -> dict[str, Owner]:
             raise ResumeError(f"the model differs from the saved one: {error}") from error
 
     def gradients() -> dict[str, Tensor]:
-        return {name: p.grad for name, p in _all_parameters(components).items() if p.grad is not None}
+        return {name: p.grad for name, p in all_parameters.items() if p.grad is not None}
 
     def load_gradients(state: dict[str, Tensor]) -> None:
         saved = plain_names(state)
-        for name, parameter in _all_parameters(components).items():
+        for name, parameter in all_parameters.items():
             gradient = saved.get(name)
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
 
     return {
         "model": Owner(lambda: plain_state_dict(model), load_weights),
         "non_persistent_buffers": _tensors(lambda: dict(_non_persistent_buffers(model))),
-        "parameters_outside_model": _tensors(lambda: dict(_parameters_outside_model(components))),
-        "requires_grad": _flags(model.named_parameters, "requires_grad"),
+        "parameters_outside_model": _tensors(lambda: outside),
+        "requires_grad": _flags(parameters.items, "requires_grad"),
         "gradients": Owner(gradients, load_gradients),
         "optimizers": listed(Owner(o.state_dict, _optimizer_loader(o)) for o in components.optimizers),
         "schedulers": listed(map(owner_of, components.schedulers)),
@@ -72,13 +75,9 @@ def _tensors(find: Any) -> Owner:
     return Owner(find, load)
 
 
-def _all_parameters(components: RunComponents) -> dict[str, Tensor]:
-    return {**plain_names(dict(components.model.named_parameters())), **dict(_parameters_outside_model(components))}
-
-
-def _parameters_outside_model(components: RunComponents) -> Iterator[tuple[str, Tensor]]:
+def _parameters_outside_model(components: RunComponents, model_parameters: Iterable[Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Yield the parameters of optimizers that are not the model's."""
-    known = {id(parameter) for parameter in components.model.parameters()}
+    known = set(map(id, model_parameters))
     for slot in components.slots:
         for number, parameter in enumerate(slot.parameters):
             if id(parameter) not in known:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fsmtrain.runtime.checkpoint_files.codec.codec import decode, encode
+from fsmtrain.runtime.checkpoint_files.codec.codec import decode, encode_unnamed
 from fsmtrain.runtime.checkpoint_files.store.snapshots import take_snapshot
 from fsmtrain.runtime.metrics import averages as averages_module
 from fsmtrain.runtime.metrics import weighted_mean
@@ -107,7 +107,7 @@ def test_a_value_of_weight_0_is_left_out_even_if_it_is_not_finite(value: Scalar,
 @given(st.lists(ADDED, min_size=1, max_size=20), st.integers(0, 20))
 def test_averages_that_were_saved_in_between_end_in_the_same_bits(added: list[Added], saved_after: int) -> None:
     first, then = added[:saved_after], added[saved_after:]
-    saved = decode(take_snapshot(encode({"averages": collected(first).state_dict()}), {}).encoded)["averages"]
+    saved = decode(take_snapshot(encode_unnamed({"averages": collected(first).state_dict()}), {}).named())["averages"]
     resumed = Averages.from_state_dict(saved)
     for one in then:
         weight: Scalar = torch.tensor(float(one.weight), dtype=torch.float64) if one.weight_is_tensor else float(one.weight)

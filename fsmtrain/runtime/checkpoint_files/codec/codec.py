@@ -17,6 +17,7 @@ from torch import Tensor
 from fsmtrain.errors import CodecError
 from fsmtrain.runtime.checkpoint_files.codec.decoding import Decoder
 from fsmtrain.runtime.checkpoint_files.codec.encoding import Encoder
+from fsmtrain.runtime.checkpoint_files.tensors.tensor_collector import StoredTensor, named_tensors
 from fsmtrain.runtime.checkpoint_files.tensors.tensor_resolver import TensorResolver
 from fsmtrain.runtime.checkpoint_files.tree_path import TreePath
 
@@ -29,21 +30,38 @@ class Encoded:
     tensors: dict[str, Tensor]
 
 
+@frozen(eq=False)
+class Unnamed:
+    """An encoded state tree whose tensors have no names yet: naming thousands takes time, and can wait."""
+
+    skeleton: Any
+    tensors: list[StoredTensor]
+
+    def named(self) -> Encoded:
+        """Name the tensors."""
+        return Encoded(self.skeleton, named_tensors(self.tensors))
+
+
 def encode(tree: Any) -> Encoded:
     """Encode a state tree. The tensors are the state's own, not copies.
 
     Raises:
         CodecError: A value cannot be saved. The message begins with its path.
     """
+    return encode_unnamed(tree).named()
+
+
+def encode_unnamed(tree: Any) -> Unnamed:
+    """Encode a state tree but for the names of its tensors; raises as `encode`."""
     encoder = Encoder()
     skeleton = encoder.encode(tree, TreePath(), 0)
-    return Encoded(skeleton, encoder.collector.tensors_to_store())
+    return Unnamed(skeleton, encoder.collector.stored_tensors())
 
 
 def encoding_error(tree: Any) -> str | None:
     """Return why a state tree cannot be encoded; None if it can."""
     try:
-        encode(tree)
+        encode_unnamed(tree)
     except CodecError as error:
         return str(error)
     return None

@@ -107,6 +107,8 @@ class Encoder:
 
     def encode_key(self, key: Any, path: TreePath, depth: int) -> Any:
         """Encode a dict's key or a set's item. It cannot be a tensor, which is hashed by identity."""
+        if type(key) is str and _is_text(key):
+            return key
         before, self._in_key = self._in_key, True
         try:
             return self.encode(key, path.key(key), depth)

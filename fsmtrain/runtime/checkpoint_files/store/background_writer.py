@@ -7,18 +7,20 @@ continues, and earlier checkpoints are unchanged.
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fsmtrain.errors import CheckpointError, FsmtrainError
 from fsmtrain.runtime.checkpoint_files.checked_io import error_text
-from fsmtrain.runtime.checkpoint_files.codec.codec import encode
+from fsmtrain.runtime.checkpoint_files.codec.codec import encode_unnamed
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPolicy, Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import encode_metadata
-from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, take_snapshot
+from fsmtrain.runtime.checkpoint_files.store.snapshots import Snapshot, SpareMemory, take_snapshot
 from fsmtrain.user_warnings import warn
 
 
@@ -49,7 +51,7 @@ class BackgroundWriter:
         self._waiting: Snapshot | None = None
         self._must_keep_waiting = self._is_writing = False
         self._before_commit: Callable[[], object] | None = None  # of the snapshot that waits
-        self._spare: Snapshot | None = None
+        self._spare: SpareMemory | None = None  # of the last snapshot that was written
         self._unreported: list[BaseException] = []
         self._error_counts: Counter[tuple[Any, ...]] = Counter()
 
@@ -73,9 +75,11 @@ class BackgroundWriter:
             CodecError: The state or the metadata has a value that cannot be saved.
         """
         self.poll()
-        encoded, encoded_metadata = encode(tree), encode_metadata(metadata)
+        self._wait_for_room()
         try:
-            snapshot = take_snapshot(encoded, encoded_metadata, self._reusable_snapshot())
+            with _without_garbage_collection():
+                encoded, encoded_metadata = encode_unnamed(tree), encode_metadata(metadata)
+                snapshot = take_snapshot(encoded, encoded_metadata, self._take_spare_memory())
         except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError
             message = f"{self.store.folder}: the checkpoint was not saved: the state could not be copied: {error_text(error)}"
             self._record_error(CheckpointError(message))
@@ -113,13 +117,17 @@ class BackgroundWriter:
                 self._report(f"{self.store.folder}: {count} checkpoints were not saved, for the same reason: {reason}.")
         self._error_counts.clear()
 
-    def _reusable_snapshot(self) -> Snapshot | None:
-        """Return a snapshot to reuse: the one waiting, which is dropped, or one that has been written."""
+    def _wait_for_room(self) -> None:
+        """Wait until no snapshot waits that must be kept."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting is None or not self._must_keep_waiting)
+
+    def _take_spare_memory(self) -> SpareMemory | None:
+        """Return memory to reuse: that of the snapshot waiting, which is dropped, or of one that has been written."""
+        with self._changed:
             if self._waiting is not None:
                 dropped, self._waiting = self._waiting, None
-                return dropped
+                return dropped.spare_memory()
             spare, self._spare = self._spare, None
             return spare
 
@@ -134,14 +142,15 @@ class BackgroundWriter:
                 return
             try:
                 snapshot.wait()
-                self.last_saved = self.store.write(snapshot.encoded, snapshot.metadata, before_commit)
+                self.last_saved = self.store.write(snapshot.named(), snapshot.metadata, before_commit)
                 self.last_error = None
                 if self._policy is not None:
                     self.store.prune(self._policy)
             except BaseException as error:
                 self._record_error(error)
+            spare, snapshot = snapshot.spare_memory(), None
             with self._changed:
-                self._spare = snapshot
+                self._spare = spare
 
     def _record_error(self, error: BaseException) -> None:
         cause = error.__cause__ or error
@@ -151,3 +160,15 @@ class BackgroundWriter:
             self._error_counts[kind] += 1
             if self._error_counts[kind] == 1:
                 self._unreported.append(error)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Let the collector wait: thousands of new objects, all in use, would make it look through all of the process's again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 from hypothesis import given
 
 from fsmtrain.errors import CodecError
-from fsmtrain.runtime.checkpoint_files.codec.codec import encode
+from fsmtrain.runtime.checkpoint_files.codec.codec import encode_unnamed
 from fsmtrain.runtime.checkpoint_files.files import Files
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
@@ -92,7 +94,7 @@ def test_at_most_two_copies_of_a_state_exist(tmp_path: Path) -> None:
         for number in range(12):
             writer.submit(state(number), {})
             if (waiting := writer._waiting) is not None:
-                met += waiting.encoded.tensors.values()
+                met += waiting.named().tensors.values()
             if number == 5:
                 gate.opened.set()
                 writer.wait()
@@ -106,21 +108,88 @@ def test_the_memory_of_a_written_snapshot_is_reused(tmp_path: Path) -> None:
             writer.submit(state(number), {})
             writer.wait()
             assert writer._spare is not None
-            used.append(writer._spare.encoded.tensors["weight"])
-    assert used[0] is used[1] is used[2]
+            used.append([tensor.data_ptr() for free in writer._spare._free.values() for tensor in free])
+    assert used[0] == used[1] == used[2]
 
 
 def test_memory_of_another_size_is_not_reused() -> None:
-    first = take_snapshot(encode({"a": torch.zeros(3), "b": torch.zeros(2), "c": torch.zeros(2)}), {})
+    first = take_snapshot(encode_unnamed({"a": torch.zeros(3), "b": torch.zeros(2), "c": torch.zeros(2)}), {})
+    fitting = first.named().tensors["c"]
     tree = {"a": torch.ones(4), "b": torch.ones(2, dtype=torch.int32), "c": torch.ones(2)}
-    second = take_snapshot(encode(tree), {}, reuse=first)
-    assert list(differences(tree, second.encoded.tensors)) == []
-    assert second.encoded.tensors["c"] is first.encoded.tensors["c"]
+    second = take_snapshot(encode_unnamed(tree), {}, spare=first.spare_memory())
+    assert list(differences(tree, second.named().tensors)) == []
+    assert second.named().tensors["c"] is fitting
+
+
+def test_a_save_takes_no_more_memory_than_two_copies_also_of_states_that_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is written and one that waits; memory that no longer fits is freed before more is allocated."""
+    gate, copies, most = Gate(), weakref.WeakSet[torch.Tensor](), 0
+
+    def counted(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal most
+        copy = torch.empty_like(tensor)
+        copies.add(copy)
+        most = max(most, len(copies))
+        return copy
+
+    monkeypatch.setattr("fsmtrain.runtime.checkpoint_files.store.snapshots._host_memory", counted)
+    with closing(BackgroundWriter(Store(tmp_path, gate), keep_newest(1))) as writer:
+        for number in range(12):
+            writer.submit({"a": torch.zeros(number + 1), "b": torch.zeros(number + 1, 2)}, {})
+            if number == 5:
+                gate.opened.set()
+                writer.wait()
+    assert most == 4  # two copies of two tensors
+
+
+def test_tensors_that_change_places_keep_their_memory() -> None:
+    """Gradients are there at one save and not at the next."""
+    first = take_snapshot(encode_unnamed([torch.zeros(2), torch.zeros(3), torch.zeros(2)]), {})
+    places = {stored.tensor.data_ptr() for stored in first.unnamed.tensors}
+    second = take_snapshot(encode_unnamed([torch.ones(3), torch.ones(2)]), {}, spare=first.spare_memory())
+    assert {stored.tensor.data_ptr() for stored in second.unnamed.tensors} <= places
+
+
+def test_a_save_keeps_no_tensor_of_the_state_alive(tmp_path: Path) -> None:
+    gate, state = Gate(), {"gradient": torch.zeros(3)}
+    gradient = weakref.ref(state["gradient"])
+    with closing(BackgroundWriter(Store(tmp_path, gate))) as writer:
+        writer.submit(state, {})
+        state.clear()
+        assert gradient() is None
+        gate.opened.set()
+
+
+def test_a_state_that_cannot_be_saved_does_not_replace_the_one_that_waits(tmp_path: Path) -> None:
+    gate = Gate()
+    with closing(BackgroundWriter(Store(tmp_path, gate))) as writer:
+        writer.submit(state(0), {})
+        assert gate.reached.wait(60)
+        writer.submit(state(1), {})
+        with pytest.raises(CodecError):
+            writer.submit({"hook": print}, {})
+        gate.opened.set()
+    assert saved(writer.store) == [0, 1]
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_a_save_leaves_garbage_collection_as_the_user_set_it(tmp_path: Path, *, collects: bool) -> None:
+    try:
+        (gc.enable if collects else gc.disable)()
+        with closing(BackgroundWriter(Store(tmp_path))) as writer:
+            writer.submit(state(0), {})
+            with pytest.raises(CodecError):
+                writer.submit({"hook": print}, {})
+            assert gc.isenabled() is collects
+    finally:
+        gc.enable()
 
 
 @given(state_trees())
 def test_a_snapshot_shares_no_memory_with_its_state(tree: Any) -> None:
-    encoded = take_snapshot(encode(tree), {}).encoded
+    encoded = take_snapshot(encode_unnamed(tree), {}).named()
     before = [bits_of(tensor) for tensor in encoded.tensors.values()]
     with torch.no_grad():
         for tensor in tensors_in(tree):
@@ -217,7 +286,7 @@ def test_no_memory_for_a_copy_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
         raise RuntimeError("not enough memory: you tried to allocate 8 bytes")
 
     with monkeypatch.context() as context:
-        context.setattr("fsmtrain.runtime.checkpoint_files.store.snapshots.torch.empty", empty)
+        context.setattr("fsmtrain.runtime.checkpoint_files.store.snapshots._host_memory", empty)
         writer.submit(state(0), {})
     assert "could not be copied: not enough memory" in told[0]
     writer.submit(state(1), {})
