@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 MAX_SHOWN = 100  # characters of a name or value in a message
 
 
