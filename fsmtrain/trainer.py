@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Literal, NoReturn, Self, Unpack
 
 from attrs import define, field, frozen
 from torch import nn
@@ -13,7 +13,7 @@ from torch import nn
 from fsmtrain.copies import require_picklable
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.states import State
-from fsmtrain.errors import CopyError, ResumeError, UsageError
+from fsmtrain.errors import CopyError, RenamedError, ResumeError, UsageError
 from fsmtrain.flags.unknown_flags import explain_unknown_flags
 from fsmtrain.machine import Machine
 from fsmtrain.options import Options
@@ -124,6 +124,14 @@ class Trainer(Options):
             except ResumeError as error:
                 raise with_way_out(error, "resume_strict=False") from None
         return machine.run()
+
+    @property
+    def estimated_stepping_batches(self) -> NoReturn:
+        """Raise the error that says how ``configure_optimizers`` learns the number of steps."""
+        raise RenamedError(
+            "trainer.estimated_stepping_batches: there is no such attribute. In configure_optimizers a plan has the number of "
+            "steps: fsmtrain.plan(self.trainer, train=len(self.train_dataloader())).optimizer_steps[0]."
+        )
 
     def test(self, model: nn.Module | None = None, test_dataloaders: Any = None) -> dict[str, float]:
         """Run the test loaders through a model, with this trainer's options.

@@ -6,16 +6,19 @@ No model here: runs of the bare loop. `test_resumed_loaders.py` and `test_resume
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsmtrain import EarlyStopping, Guards, Loop, Options, Sizes, State, every_n_batches
+from fsmtrain.core import loop_spec, transition_guards
 from fsmtrain.core.dispatcher import Dispatcher
-from fsmtrain.core.resume_point import ResumePoint, adopt_limits
+from fsmtrain.core.resume_point import ResumePoint, adopt_limits, limits_from
 from fsmtrain.core.stop_reasons import StopReason, stop_reason
 from fsmtrain.errors import ResumeError
 
@@ -223,3 +226,73 @@ def test_a_run_without_epochs_does_not_resume_within_training() -> None:
     at = next(m for m in moments(Loop(Options(max_nb_epochs=2), Sizes(train=4))) if m.state is State.ROUND_END)
     with pytest.raises(ResumeError, match="max_nb_epochs=0: a run without epochs cannot continue from within its training"):
         resumed(at, Loop(Options(max_nb_epochs=0), Sizes(train=4)))
+
+
+# ---- planted faults: each limit asked for by equality, or not adopted, is found by the laws above
+
+
+def no_longer_adopted(name: str) -> Callable[..., Any]:
+    """Return `adopt_limits` as if one counter kept the value of the saved run."""
+    original = adopt_limits
+
+    def adopt(at: ResumePoint, limits: Any, guards: Guards) -> ResumePoint:
+        adopted = original(at, limits, guards)
+        setattr(adopted.counters, name, getattr(at.counters, name))
+        return adopted
+
+    return adopt
+
+
+def never_past_the_end(limits: Any, at: ResumePoint) -> Any:
+    return evolve(limits_from(limits, at), is_past_last_epoch=False)
+
+
+def never_in_a_window(limits: Any, at: ResumePoint) -> Any:
+    return evolve(limits_from(limits, at), begins_in_window=False)
+
+
+def equal_interval(limits: Any, counters: Any, signals: Any) -> bool:
+    return bool(
+        counters.batches_since_validation == counters.val_check_batches
+        and counters.epochs_since_validation == limits.val_check_epochs
+    )
+
+
+def equal_epochs(limits: Any, counters: Any, signals: Any) -> bool:
+    return bool(counters.epochs_done == limits.epochs)
+
+
+def equal_window(limits: Any, counters: Any, signals: Any) -> bool:
+    return bool(counters.gathered == counters.window_length)
+
+
+FAULTS: dict[str, tuple[Any, str, Any]] = {
+    "epochs_done == max_nb_epochs": (transition_guards, "epochs_are_exhausted", equal_epochs),
+    "batches since a validation == the interval": (transition_guards, "validation_interval_is_over", equal_interval),
+    "gathered == K": (transition_guards, "window_is_full", equal_window),
+    "an epoch past the last one is completed": (loop_spec, "limits_from", never_past_the_end),
+    "K is 1 although a longer window is open": (loop_spec, "limits_from", never_in_a_window),
+    "an open window does not lengthen its epoch": (sys.modules[__name__], "adopt_limits", no_longer_adopted("train_batches")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_breaks_a_law_of_resumed_runs_and_none_of_fresh_ones(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(*FAULTS[fault])
+    loops = [Loop(loop.options, loop.sizes, guards=loop.guards) for loop in LOOPS]
+    for loop in loops:
+        fresh, end = follow(loop)
+        keeps_every_rule(loop, fresh, end)
+    assert any(breaks_a_law(at, loop) for before in loops for loop in loops for at in moments(before, exhausted_after=2))
+
+
+def breaks_a_law(at: ResumePoint, loop: Loop) -> bool:
+    try:
+        run = resumed(at, loop)
+        keeps_every_rule(run, *follow(run))
+    except AssertionError:
+        return True
+    return False

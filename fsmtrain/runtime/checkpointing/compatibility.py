@@ -127,7 +127,7 @@ def _difference(name: str, saved: Facts, now: Facts) -> str:
     """Describe a difference: ``seed=2, checkpoint has 1``."""
     if name in _DIGESTS:
         return f"{name} has changed"
-    return f"{name}{'=' if name in _FLAGS else ': '}{now.get(name, 'none')}, checkpoint has {saved.get(name, 'none')}"
+    return f"{name}{'=' if name in _FLAGS else ': '}{now.get(name) or 'none'}, checkpoint has {saved.get(name) or 'none'}"
 
 
 # ---- the transition table

@@ -45,8 +45,8 @@ def model_owners(components: RunComponents) -> dict[str, Owner]:
         "parameters_outside_model": _tensors(lambda: outside),
         "requires_grad": _flags(parameters.items, "requires_grad"),
         "gradients": Owner(gradients, load_gradients),
-        "optimizers": listed(Owner(o.state_dict, _optimizer_loader(o)) for o in components.optimizers),
-        "schedulers": listed(map(owner_of, components.schedulers)),
+        "optimizers": listed((Owner(o.state_dict, _optimizer_loader(o)) for o in components.optimizers), "optimizers"),
+        "schedulers": listed(map(owner_of, components.schedulers), "schedulers"),
         "modes": _flags(model.named_modules, "training"),
     }
 

@@ -66,11 +66,13 @@ def fields_of(target: Any, names: Iterable[str] | None = None, *, if_missing: Ma
     return Owner(lambda: {name: getattr(target, name) for name in listed}, load)
 
 
-def listed(owners: Iterable[Owner]) -> Owner:
-    """Return the owner of a list of parts."""
+def listed(owners: Iterable[Owner], what: str = "parts") -> Owner:
+    """Return the owner of a list of parts; `what` names them in errors."""
     parts = list(owners)
 
     def load(states: list[Any]) -> None:
+        if len(states) != len(parts):
+            raise ResumeError(f"{what}: {len(parts)}, checkpoint has {len(states)}. Return as many as the saved run had.")
         for owner, state in zip(parts, states, strict=True):
             owner.load_state_dict(state)
 
