@@ -23,7 +23,7 @@ from benchmarks.goals import Results
 from benchmarks.harness import environment, tables
 from benchmarks.harness.compare import measure_in_turns
 from benchmarks.harness.pseudo_terminal import terminal
-from benchmarks.measurements import build_plan_check, checkpointing, dispatcher, growth, recording, startup
+from benchmarks.measurements import build_plan_check, checkpointing, dispatcher, growth, recording, saving_thread, startup
 from benchmarks.scenarios import NAMES, scenarios
 from benchmarks.trainings.with_other_trainers import NONE, peers
 
@@ -60,7 +60,8 @@ def run(part: str, amount: Amount, folder: Path, results: Results, *, with_peers
             return dispatcher.lines(results.dispatcher, dispatcher.by_transitions(batches=amount.dispatcher // 50, rounds=few))
         case "saving":
             results.saving = checkpointing.measure(rounds=amount.rounds, batches=amount.saving)
-            return checkpointing.lines(results.saving)
+            results.saving_thread = saving_thread.measure_both(rounds=amount.rounds)
+            return [*checkpointing.lines(results.saving), *saving_thread.lines(results.saving_thread)]
         case "growth":
             return growth.lines(batches=amount.growth, rounds=few)
         case "startup":

@@ -10,6 +10,7 @@ from attrs import define, field
 from benchmarks.harness.compare import ContestantResult
 from benchmarks.measurements.checkpointing import SavingCost
 from benchmarks.measurements.dispatcher import DispatcherCost
+from benchmarks.measurements.saving_thread import SavingThread, torch_save_ratio
 from benchmarks.measurements.startup import ProcessTimes as Started
 from benchmarks.trainings.with_fsmtrain import BARE_NAME, DEFAULT_NAME
 
@@ -22,6 +23,7 @@ class Results:
     dispatcher: Sequence[DispatcherCost] = ()
     startup: Mapping[str, Sequence[Started]] = field(factory=dict)
     saving: Sequence[SavingCost] = ()
+    saving_thread: SavingThread | None = None
 
 
 def goals(results: Results) -> Iterator[tuple[str, float, float]]:
@@ -37,6 +39,11 @@ def goals(results: Results) -> Iterator[tuple[str, float, float]]:
         yield "import after torch, ms", 150.0, statistics.median(times["import"] for times in results.startup["fsmtrain"]) * 1e3
     if results.saving:
         yield "saving every 50 batches, %", 2.0, (statistics.median(cost.wall_ratio for cost in results.saving) - 1) * 100
+    if (measured := results.saving_thread) is not None:
+        copying = statistics.median(one.save / one.copy for one in measured.large)
+        yield "save of 5,000 tensors, % of torch.save", 50.0, torch_save_ratio(measured.small) * 100
+        yield "save of large tensors, copies' time", 1.5, copying
+        yield "memory of saving, copies of the state", 2.1, measured.copies
 
 
 def lines(results: Results) -> list[str]:

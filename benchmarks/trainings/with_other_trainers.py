@@ -116,10 +116,7 @@ def _accelerate() -> Peers:
 
         return train
 
-    return {
-        "plain": [Contestant("Accelerate", trains())],
-        "accumulated": [Contestant("Accelerate", trains(by_hand.WINDOW))],
-    }
+    return {"plain": [Contestant("Accelerate", trains())], "accumulated": [Contestant("Accelerate", trains(by_hand.WINDOW))]}
 
 
 # ---- Lightning
@@ -198,20 +195,14 @@ def _lightning() -> Peers:
     }
     bare, name, with_rich = "Lightning, barebones", "Lightning, defaults, self.log", "Lightning, defaults, rich bar"
     return {
-        "plain": [
-            Contestant(bare, trains(Plain, barebones=True)),
-        ],
+        "plain": [Contestant(bare, trains(Plain, barebones=True))],
         "by default": [
             Contestant(name, trains(Logs, callbacks=with_tqdm), draws=True),
             Contestant(with_rich, trains(Logs), draws=True),
         ],
-        "accumulated": [
-            Contestant(bare, trains(Plain, barebones=True, accumulate_grad_batches=by_hand.WINDOW)),
-        ],
+        "accumulated": [Contestant(bare, trains(Plain, barebones=True, accumulate_grad_batches=by_hand.WINDOW))],
         "two optimizers": [Contestant("Lightning, manual, barebones", trains(TwoOptimizers, barebones=True))],
-        "validated": [
-            Contestant("Lightning, quiet", trains(Validated, **validation, **_QUIET)),
-        ],
+        "validated": [Contestant("Lightning, quiet", trains(Validated, **validation, **_QUIET))],
     }
 
 

@@ -110,8 +110,14 @@ def record(folder: Path | None) -> dict[str, Any]:
     return {
         "metrics.jsonl": [{name: value for name, value in row.items() if name != "time"} for row in rows],
         "metrics.csv": [{name: value for name, value in row.items() if name != "time"} for row in table],
-        "calls of the logger": sorted(set(LOGGED.read_text().splitlines())),
+        "calls of the logger": sorted(_logged_values()),
     }
+
+
+def _logged_values() -> set[tuple[int, str, str]]:
+    """Return the step, name and value of all metrics that loggers got. Which of them come in one call depends on time."""
+    calls = [json.loads(line) for line in LOGGED.read_text().splitlines()]
+    return {(step, name, repr(value)) for step, metrics in calls for name, value in metrics.items()}
 
 
 def outcome(machine: Machine, visits: TransitionRecorder) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Kill runs at random moments: ``python -m tests.resuming.random_kills [--kills N] [--seed N] [--jobs N] [SETUP ...]``.
 
 Each run of a set-up (`random_kill_setups`) is a process of its own, which is killed from outside after a random time, wherever
-it is then, and started again; some are killed a second time. Prints how many of the kills came out the same, bit for bit, as
-the run that is not killed. With the same seed, the same times are drawn.
+it is then, and started again; some are killed a second time. Prints how many of the kills came out the same as the run that is
+not killed: weights, optimizers and all else bit for bit, the record row by row, and what a logger gets, each at least once.
+With the same seed, the same times are drawn.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests.resuming.kill_and_resume import (
     differences,
     empty_folder,
     import_torch_modules,
+    is_recorded,
     outcome,
     run_in_child,
 )
@@ -51,7 +53,7 @@ class KilledRuns:
 def recorded_run(setup: Scenario) -> dict[str, Any]:
     """Run, or continue what another process began in this folder; returns the outcome."""
     visits = TransitionRecorder()
-    machine = setup([visits], runs_dir="runs")
+    machine = is_recorded(setup)([visits])
     machine.resume_from("auto")
     machine.run()
     return outcome(machine, visits)
@@ -81,14 +83,15 @@ def _kill_and_resume(
     most: int,
 ) -> None:
     """Kill one run once or twice, `most` times at most, resume it, and compare its end with the reference."""
-    for _ in range(MAX_ATTEMPTS):
-        times = [moments.uniform(0, seconds)]
-        if run_in_child(lambda: recorded_run(setup), empty_folder(folder), kill_after=times[0]) is None:
-            break
-    else:
-        raise UnexpectedExit(f"{result.name}: the run ended before it was killed, {MAX_ATTEMPTS} times")
+    times: list[float] = []
     found, from_checkpoint = [], False
     try:
+        for _ in range(MAX_ATTEMPTS):
+            times = [moments.uniform(0, seconds)]
+            if run_in_child(lambda: recorded_run(setup), empty_folder(folder), kill_after=times[0]) is None:
+                break
+        else:
+            raise UnexpectedExit(f"the run ended before it was killed, {MAX_ATTEMPTS} times")
         ended = None
         if most > 1 and moments.random() < SECOND_KILLS:
             times.append(moments.uniform(0, seconds))
@@ -99,7 +102,7 @@ def _kill_and_resume(
             ended = run_in_child(lambda: recorded_run(setup), folder)
         found, from_checkpoint = differences(reference, ended), len(ended["events"]) < len(reference["events"])
     except UnexpectedExit as error:
-        found = [str(error).rstrip()]
+        found = [f"{str(error).rstrip()}\n{folder.with_suffix('.errors').read_text()}"]
     result.kills += len(times)
     result.from_checkpoint += from_checkpoint * len(times)
     if found:
