@@ -340,3 +340,17 @@ def test_a_killed_run_with_a_dirpath_goes_on_in_its_folder_and_a_copy_of_its_che
     new_run("auto", "does not list", save=outside("copy"))
     assert resumed(save=outside()).run_dir == Path("runs/0").absolute()
     assert len(json.loads(Path("runs/0/run.json").read_bytes())["resumed"]) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no umask")
+@pytest.mark.parametrize("umask", [0o027, 0o077, 0o002])
+def test_all_files_and_folders_of_a_run_obey_the_umask(umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        one = machine()
+        one.run()
+        one.report("report.html")
+    finally:
+        os.umask(before)
+    for path in [Path("report.html"), Path("runs"), *Path("runs").rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~umask, path

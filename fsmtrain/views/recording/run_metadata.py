@@ -28,6 +28,7 @@ from fsmtrain.views.non_defaults import non_defaults
 from fsmtrain.views.recording.files.json_values import json_number, to_json_value
 from fsmtrain.views.recording.git_commit import read_git_commit
 from fsmtrain.views.recording.list_runs import next_sequence
+from fsmtrain.views.recording.secret_arguments import mask_secrets
 from fsmtrain.views.run_view import RunView
 
 FORMAT = 1  # of the whole run folder; added fields do not raise it
@@ -44,12 +45,12 @@ _IGNORED_ARGUMENTS = ("--resume", "--json", *(f"--{no}{name}" for name in _DISPL
 
 
 def comparable_command(command: Iterable[str]) -> list[str]:
-    """Return program name and arguments without those that may differ when the run is resumed.
+    """Return program name and arguments without those that may differ when the run is resumed, and without secrets.
 
     >>> comparable_command(["/usr/bin/fsmtrain", "fit", "train.py:Model", "--seed", "3", "--resume", "--quiet"])
     ['fsmtrain', 'fit', 'train.py:Model', '--seed', '3']
     """
-    program, *words = [*command] or [""]
+    program, *words = mask_secrets(command) or [""]
     name = os.path.basename(program)
     if name == "ipykernel_launcher.py":  # a notebook: its arguments change each time it is opened
         words = []
@@ -66,7 +67,7 @@ def run_json(run: RunView, folder: Path) -> dict[str, Any]:
         "sequence": next_sequence(folder.parent),
         "checkpoint_folders": [_listed(path, folder) for path in run.checkpoint_folders(folder)],
         "started": timestamp(),
-        "command": list(sys.argv),
+        "command": mask_secrets(sys.argv),
         "cwd": os.getcwd(),
         "pid": os.getpid(),
         "git_commit": read_git_commit(_program_folder()),
