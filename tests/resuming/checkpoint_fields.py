@@ -40,6 +40,8 @@ INFORMATIONAL = {
     "signals.save_wanted",  # by the clock, which is another one in each process
     "signals.stop_requested",  # taken back in any case
     *("signals.loss_is_none", "signals.step_skipped", "signals.nonfinite"),  # given and asked in one visit
+    *("signals.steps_made", "signals.train_batches", "signals.val_check_batches"),  # given and counted in one visit
+    "counters.steps_made",  # written and added in one transition
     "rng.own",  # of loaders; theirs are in the positions
     *("eval_passes.state.sanity_val.averages", "eval_passes.state.sanity_val.fallbacks"),  # its metrics are thrown away
 }
@@ -63,6 +65,7 @@ MOMENT_STEPS = {  # scenario: transitions from one moment that is tried to the n
     "a callback with a memory": 23,
     "windows that are dropped": 7,
     "rollbacks": 13,
+    "epochs of other lengths": 5,
 }
 
 

@@ -231,24 +231,6 @@ class BucketSampler(Sampler[list[int]]):
             yield list(range(first * BATCH_SIZE, first * BATCH_SIZE + size))
 
 
-class ChangingEpochs(Sampler[list[int]]):
-    """Epochs of other lengths: the second one is shorter, the third one longer."""
-
-    def __init__(self) -> None:
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Take the epoch, from 0."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return (BATCHES - 5, BATCHES - 16, BATCHES)[self.epoch % 3]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(N).tolist()
-        return (order[number * BATCH_SIZE : (number + 1) * BATCH_SIZE] for number in range(len(self)))
-
-
 class StatefulLoader:
     """A loader with a ``state_dict`` of its own, which draws each batch from a generator of its own."""
 

@@ -30,6 +30,7 @@ from tests.resuming.resume_scenarios import (
     WeightedLosses,
     WeightedMetrics,
     adam_of,
+    epochs_of,
     scenario,
     sgd_with_momentum,
 )
@@ -50,7 +51,7 @@ def setup(
     *,
     val: Callable[[], Any] = val_loader,
     test: Callable[[], Any] | None = None,
-    checkpoint: ModelCheckpoint | None = ModelCheckpoint(every_n_batches=SAVE_INTERVAL),  # noqa: B008
+    checkpoint: Callable[[], ModelCheckpoint] | None = lambda: ModelCheckpoint(every_n_batches=SAVE_INTERVAL),
     callbacks: Callable[[], list[Any]] = list,
     **flags: Any,
 ) -> Scenario:
@@ -58,7 +59,7 @@ def setup(
     loaders = (train, val) if test is None else (train, val, test)
     given = {"max_nb_epochs": EPOCHS, "val_check_interval": 0.25, "guards": Guards(), **flags}
     saving = [] if checkpoint is None else [checkpoint]
-    return scenario(model, *loaders, callbacks=lambda: [*callbacks(), *saving], **given)
+    return scenario(model, *loaders, callbacks=lambda: [*callbacks(), *(make() for make in saving)], **given)
 
 
 def _of_optimizer(name: str) -> Scenario:
@@ -117,9 +118,7 @@ SETUPS: dict[str, Scenario] = {
     "sampler with set_epoch": setup(train=lambda: models.sampled(models.EpochSampler())),
     "batch sampler": setup(train=lambda: DataLoader(Samples(models.N), batch_sampler=models.BucketSampler())),
     "sampler of batches": setup(train=models.nested_batch_sampler),
-    "epochs of changing length": setup(
-        train=lambda: DataLoader(Samples(models.N), batch_sampler=models.ChangingEpochs()), accumulate_grad_batches=3
-    ),
+    "epochs of changing length": setup(train=epochs_of(35, 24, 40), accumulate_grad_batches=3),
     "loader with a state_dict": setup(train=models.StatefulLoader),
     "list of batches": setup(train=models.list_of_batches),
     "stream": setup(train=streamed, val_check_interval=7, accumulate_grad_batches=3),
@@ -169,9 +168,9 @@ SETUPS: dict[str, Scenario] = {
     # ---- saving, callbacks
     "callback that changes weights": setup(lambda: Trained(sgd_with_momentum), callbacks=lambda: [WeightAverage()]),
     "moving average in validations": setup(callbacks=lambda: [models.MovingAverage()]),
-    "best three": setup(checkpoint=ModelCheckpoint(monitor="val_loss", save_top_k=3)),
-    "every fourth step": setup(checkpoint=ModelCheckpoint(every_n_steps=4, save_top_k=2), accumulate_grad_batches=3),
+    "best three": setup(checkpoint=lambda: ModelCheckpoint(monitor="val_loss", save_top_k=3)),
+    "every fourth step": setup(checkpoint=lambda: ModelCheckpoint(every_n_steps=4, save_top_k=2), accumulate_grad_batches=3),
     "save guard": setup(checkpoint=None, guards=Guards(save=every_n_batches(11))),
-    "folder of its own": setup(checkpoint=ModelCheckpoint(every_n_batches=9, dirpath="saved")),
-    "saved once an epoch": setup(lambda: Linear(adam_of), checkpoint=ModelCheckpoint()),
+    "folder of its own": setup(checkpoint=lambda: ModelCheckpoint(every_n_batches=9, dirpath="saved")),
+    "saved once an epoch": setup(lambda: Linear(adam_of), checkpoint=lambda: ModelCheckpoint()),
 }

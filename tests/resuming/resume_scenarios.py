@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR, ReduceLROnPlateau
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from fsmtrain import EarlyStopping, Guards, Machine, SeededDataLoader, after_batches, every_n_batches
 from tests.models import Adversaries, Perceptron, Recurrent, Samples, Validated, batches, machine_of, sequences, stream
@@ -171,6 +171,29 @@ class WeightAverage:
         self.sum, self.count = state["sum"], state["count"]
 
 
+class ChangingEpochs(Sampler[list[int]]):
+    """Batches of two in random order, and in each epoch another number of them; the numbers begin anew after the last."""
+
+    def __init__(self, *lengths: int) -> None:
+        self.lengths, self.epoch = lengths, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the epoch, from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.lengths[self.epoch % len(self.lengths)]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(2 * max(self.lengths)).tolist()
+        return (order[2 * number : 2 * number + 2] for number in range(len(self)))
+
+
+def epochs_of(*lengths: int) -> Callable[[], Any]:
+    """A loader whose epochs have these lengths, in batches of two."""
+    return lambda: DataLoader(Samples(2 * max(lengths)), batch_sampler=ChangingEpochs(*lengths))
+
+
 def adam_of(parameters: Any) -> Any:
     """Adam."""
     return Adam(parameters, lr=0.01)
@@ -297,6 +320,9 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "rollbacks": scenario(
         lambda: InfiniteLosses(adam_of), shuffled_loader(12), accumulate_grad_batches=2, on_nonfinite="rollback"
+    ),
+    "epochs of other lengths": scenario(
+        lambda: Perceptron(adam_of), epochs_of(5, 3, 6), shuffled_loader(4), val_check_interval=0.6, max_nb_epochs=3
     ),
     "two workers": scenario(lambda: Perceptron(adam_of), noisy_loader(8, num_workers=2, multiprocessing_context="fork")),
 }
