@@ -58,7 +58,7 @@ def test_an_unknown_keyword_of_guards_is_still_a_type_error_and_its_signature_is
     keywords: dict[str, Any] = {"chek": None}
     with pytest.raises(TypeError, match="chek"):
         Guards(**keywords)
-    assert list(inspect.signature(Guards).parameters) == ["step", "validate", "save", "stop"]
+    assert list(inspect.signature(Guards).parameters) == ["step", "validate", "save", "stop", "save_at_end"]
 
 
 def test_a_guard_with_an_old_counter_fails_with_the_new_name() -> None:

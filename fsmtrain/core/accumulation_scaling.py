@@ -50,7 +50,7 @@ def loss_divisor(limits: Limits, guards: Guards, counters: Counters) -> int:
         return counters.window_length
     # The batch with which the window opened. One whose forward had no loss may lie within it.
     first = counters.batch_nb + 1 - counters.gathered - counters.left_out[counters.optimizer_i]
-    return max(1, min(counters.window_length, counters.train_batches - first))
+    return max(1, min(counters.window_length, counters.epoch_batches - first))
 
 
 def gradient_scale(limits: Limits, guards: Guards, counters: Counters, excluded: int = 0) -> float:

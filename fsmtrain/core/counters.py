@@ -36,8 +36,8 @@ class Counters:
     batch_splits: int = 1  # of the current batch
     optimizer_i: int = 0  # whose turn it is
 
-    train_batches: int = 0  # of this epoch, as the loader's length said when it began; 0: a stream
-    val_check_batches: int = 0  # of this epoch: batches from one validation to the next
+    epoch_batches: int = 0  # of this epoch, as the loader's length said when it began; 0: a stream
+    epoch_val_check_batches: int = 0  # of this epoch: batches from one validation to the next
 
     window_length: int = 1  # K of this epoch: the backwards in a full window
     gathered: int = 0  # backwards in the window of the optimizer whose turn it is, the current one included
@@ -121,8 +121,8 @@ class Signals:
     # the fetched batch is its stream's last
     stream_ended: bool = field(default=False, metadata=_signal("one rank", needs="train_is_stream", lasts=False))
     # of the epoch that begins; guards read the counters
-    train_batches: int = field(default=0, metadata=_signal("every rank", counter="train_batches"))
-    val_check_batches: int = field(default=0, metadata=_signal("every rank", counter="val_check_batches"))
+    epoch_length: int = field(default=0, metadata=_signal("every rank", counter="epoch_batches"))
+    epoch_val_interval: int = field(default=0, metadata=_signal("every rank", counter="epoch_val_check_batches"))
     # of the fetched batch; guards read `Counters.batch_splits`
     splits: int = field(
         default=1, metadata=_signal("one rank", needs="splits_batches", counter="batch_splits", tried=(1, 2, 3))
@@ -136,7 +136,7 @@ class Signals:
     # the optimizer did not step
     step_skipped: bool = field(default=False, metadata=_signal("every rank", needs="skips_steps", lasts=False))
     # by the optimizer itself, in this visit to `step`; guards read `Counters.optimizer_steps`
-    steps_made: int = field(
+    own_steps: int = field(
         default=1, metadata=_signal("every rank", needs="has_own_step", lasts=False, counter="steps_made", tried=(0, 1))
     )
     # the window holds an inf or NaN: it must not be stepped, and the run must not continue from it
@@ -149,7 +149,7 @@ class Signals:
     @classmethod
     def begin(cls, train_batches: int, val_check_batches: int, splits: int = 1) -> Signals:
         """Return the signals of a run before its first state, with the lengths that it expects."""
-        return cls(train_batches=train_batches, val_check_batches=val_check_batches, splits=splits)
+        return cls(epoch_length=train_batches, epoch_val_interval=val_check_batches, splits=splits)
 
     def copy(self) -> Signals:
         """Return a copy."""

@@ -84,9 +84,11 @@ class Dispatcher:
         observer: Observer | None = None,
         state: State = State.START,
     ) -> None:
-        for record in (counters, signals):
-            if record.train_batches == record.val_check_batches == 0:  # until an epoch begins, the limits say what is expected
-                record.train_batches, record.val_check_batches = limits.train_batches, limits.val_check_batches
+        expected = limits.train_batches, limits.val_check_batches  # until an epoch begins
+        if counters.epoch_batches == counters.epoch_val_check_batches == 0:
+            counters.epoch_batches, counters.epoch_val_check_batches = expected
+        if signals.epoch_length == signals.epoch_val_interval == 0:
+            signals.epoch_length, signals.epoch_val_interval = expected
         self.table, self.limits, self.counters, self.signals, self.actions = table, limits, counters, signals, actions
         self.trace = Trace(table, limits, counters)
         self.observer = observer

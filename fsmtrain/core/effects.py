@@ -85,18 +85,18 @@ def begin_epoch(limits: Limits, counters: Counters) -> None:
     counters.epochs_since_validation += 1
 
 
-@partial(CountedEffect, signal="train_batches", once_an_epoch=True)
+@partial(CountedEffect, signal="epoch_length", once_an_epoch=True)
 def count_train_batches(limits: Limits, counters: Counters, signals: Signals) -> None:
     """Set the length of the epoch, once its first batch has been fetched."""
     if counters.batch_nb == 0:
-        counters.train_batches = signals.train_batches
+        counters.epoch_batches = signals.epoch_length
 
 
-@partial(CountedEffect, signal="val_check_batches", once_an_epoch=True)
+@partial(CountedEffect, signal="epoch_val_interval", once_an_epoch=True)
 def count_val_check_batches(limits: Limits, counters: Counters, signals: Signals) -> None:
     """Set the epoch's interval between validations, once its first batch has been fetched."""
     if counters.batch_nb == 0:
-        counters.val_check_batches = signals.val_check_batches
+        counters.epoch_val_check_batches = signals.epoch_val_interval
 
 
 @partial(CountedEffect, signal="splits")
@@ -163,10 +163,10 @@ def reset_left_out(limits: Limits, counters: Counters) -> None:
     counters.left_out[counters.optimizer_i] = 0
 
 
-@partial(CountedEffect, signal="steps_made")
+@partial(CountedEffect, signal="own_steps")
 def count_own_steps(limits: Limits, counters: Counters, signals: Signals) -> None:
     """Take over the number of steps that the model's own ``optimizer_step`` has made."""
-    counters.steps_made = signals.steps_made
+    counters.steps_made = signals.own_steps
 
 
 def close_window(limits: Limits, counters: Counters) -> None:

@@ -37,7 +37,7 @@ def visits(
     while not run.is_finished:
         reset_signals(signals, run.state)
         if run.state is State.STEP and steps_made is not None:
-            signals.steps_made = steps_made(limits, counters, signals)
+            signals.own_steps = steps_made(limits, counters, signals)
         yield Visit(
             state=run.state,
             current_epoch=counters.current_epoch,

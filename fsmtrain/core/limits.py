@@ -61,11 +61,10 @@ class Limits:
     def window_of(self, epoch: int) -> int:
         """Return K, the backwards in a full window, for the epoch with this index, from 0.
 
-                >>> from fsmtrain.core.counters import Signals
-        from fsmtrain.core.sizes import Sizes
-                >>> limits = resolve(Options(accumulate_grad_batches={2: 4, 5: 1}), Sizes(train=8))
-                >>> [limits.window_of(epoch) for epoch in range(7)]
-                [1, 1, 4, 4, 4, 1, 1]
+        >>> from fsmtrain.core.sizes import Sizes
+        >>> limits = resolve(Options(accumulate_grad_batches={2: 4, 5: 1}), Sizes(train=8))
+        >>> [limits.window_of(epoch) for epoch in range(7)]
+        [1, 1, 4, 4, 4, 1, 1]
         """
         length = 1
         for first, value in self.windows:

@@ -99,12 +99,12 @@ def adopt_limits(at: ResumePoint, limits: Limits, guards: Guards) -> ResumePoint
         counters.left_out = [0 for _ in counters.left_out]
     if at.is_within_epoch:
         counters.window_length = limits.window_of(counters.current_epoch)
-        if at.limits_differ and counters.train_batches:
+        if at.limits_differ and counters.epoch_batches:
             goes_on = counters.open_windows > 0 or at.state in (State.FETCH, State.EARLY_STOP)
             least = at.batches_done + goes_on  # a window that is open closes with the next batch
-            counters.train_batches = max(counters.train_batches, least)
+            counters.epoch_batches = max(counters.epoch_batches, least)
     if at.limits_differ and not (at.state is State.FETCH and counters.batch_nb == 0):
-        signals.train_batches, signals.val_check_batches = limits.train_batches, limits.val_check_batches
+        signals.epoch_length, signals.epoch_val_interval = limits.train_batches, limits.val_check_batches
     counters.epochs_since_validation = min(counters.epochs_since_validation, limits.val_check_epochs)
     counters.saved = counters.saved and (guards.save is not None or limits.saves_end)
     state = at.state

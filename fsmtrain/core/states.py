@@ -88,7 +88,7 @@ _INFO: Mapping[State, StateInfo] = {
     State.BACKWARD: StateInfo(kind="training", place="in a batch", is_central=True),
     State.ACCUMULATE: StateInfo(kind="training", place="in a batch"),
     State.STEP: StateInfo(
-        kind="training", place="in a batch", is_central=True, writes=("step_skipped", "steps_made", "nonfinite")
+        kind="training", place="in a batch", is_central=True, writes=("step_skipped", "own_steps", "nonfinite")
     ),
     State.ROUND_END: StateInfo(kind="structural", place="in a batch", is_central=True),
     State.SAVE: StateInfo(kind="saving", place="after a batch"),

@@ -95,7 +95,7 @@ def validation_interval_is_over(limits: Limits, counters: Counters, signals: Sig
     Source: semantics, "A validation is due".
     """
     return (
-        counters.batches_since_validation >= counters.val_check_batches
+        counters.batches_since_validation >= counters.epoch_val_check_batches
         and counters.epochs_since_validation >= limits.val_check_epochs
     )
 
@@ -115,7 +115,7 @@ def another_split_follows(limits: Limits, counters: Counters, signals: Signals) 
 
 def batch_is_last(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether the current batch is the last one of its epoch."""
-    return counters.batch_nb + 1 >= counters.train_batches > 0 or signals.stream_ended
+    return counters.batch_nb + 1 >= counters.epoch_batches > 0 or signals.stream_ended
 
 
 def there_is_a_loss(limits: Limits, counters: Counters, signals: Signals) -> bool:

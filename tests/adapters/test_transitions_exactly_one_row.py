@@ -82,7 +82,7 @@ def test_two_rows_that_hold_at_once_are_an_error_that_lists_the_guards() -> None
         run.advance()
     assert "yes: True, later: False, at_first: True" in str(raised.value)
     assert state_notes(raised.value) == ["in state start, epoch 0, batch 0, optimizer 0"]
-    assert (run.state, len(run.trace), run.counters) == ("start", 0, Counters.begin(1))
+    assert (run.state, len(run.trace), run.counters) == ("start", 0, evolve(Counters.begin(1), epoch_batches=5))
 
 
 def test_no_row_that_holds_is_an_error_that_lists_the_guards() -> None:

@@ -43,5 +43,5 @@ def test_window_lengths_are_known_if_nothing_can_end_them_early(
 def test_a_window_of_which_backwards_were_left_out_is_the_mean_of_the_others() -> None:
     limits = resolve(Options(accumulate_grad_batches=4, max_nb_epochs=1), Sizes(train=8))
     counters = Counters.begin(1)
-    counters.train_batches, counters.window_length, counters.gathered = 8, 4, 4
+    counters.epoch_batches, counters.window_length, counters.gathered = 8, 4, 4
     assert gradient_scale(limits, Guards(), counters, excluded=1) == 4 / 3

@@ -41,7 +41,7 @@ def test_without_a_number_of_optimizers_there_is_one() -> None:
 
 def test_before_anything_has_come_from_outside_a_batch_has_one_split_and_nothing_is_raised() -> None:
     signals = asdict(Signals().copy())
-    assert signals.pop("splits") == signals.pop("steps_made") == 1
+    assert signals.pop("splits") == signals.pop("own_steps") == 1
     assert set(signals.values()) == {False}
 
 

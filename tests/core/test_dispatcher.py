@@ -25,6 +25,7 @@ from fsmtrain.core.transition_table import Row, Table
 from fsmtrain.errors import FsmtrainError, GuardError, UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.options import Options
+from fsmtrain.plurals import a_type_of
 from tests.reference import Every, Replaced, Script
 from tests.strategies import MAX_VISITS, Case, cases, nth
 
@@ -398,7 +399,7 @@ def answers_with(value: Any) -> Guard:
 @pytest.mark.parametrize("value", [None, 1, 0, "yes", 1.0, [True]])
 def test_an_answer_that_is_no_bool_is_an_error(value: Any) -> None:
     run = plain(Loop(Options(), Sizes(train=2), guards=Guards(step={0: answers_with(value)})))
-    expected = re.escape(f"Guards(step={{0: answer}}): the guard returned {value!r}, a {type(value).__name__}")
+    expected = re.escape(f"Guards(step={{0: answer}}): the guard returned {value!r}, {a_type_of(value)}")
     with pytest.raises(GuardError, match=expected) as caught:
         run.run()
     assert "bool(...)" in str(caught.value)

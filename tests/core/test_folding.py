@@ -289,7 +289,7 @@ KNOWN = {
     ("signals", "patience_exhausted"),
     ("counters", "epoch_ended_early"),
     ("signals", "loss_is_none"),
-    ("signals", "steps_made"),
+    ("signals", "own_steps"),
     ("counters", "steps_made"),
     ("signals", "step_skipped"),
     ("signals", "nonfinite"),

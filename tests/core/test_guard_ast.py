@@ -372,7 +372,7 @@ def _is_another(bare: str, whole: str) -> bool:
     ("guard", "told"),
     [
         (ask.window_is_full, "gathered >= window_length"),
-        (ask.batch_is_last, "batch_nb + 1 >= train_batches and train_batches > 0 or stream_ended"),
+        (ask.batch_is_last, "batch_nb + 1 >= epoch_batches and epoch_batches > 0 or stream_ended"),
         (every_n_batches(4), "batch_nb >= 3 and (batch_nb - 3) % 4 == 0 and not split_nb + 1 < batch_splits"),
         (enough_steps(5), "global_step >= 5"),
         (chained, "0 < batch_nb + 1 and batch_nb + 1 <= train_batches and train_batches != 3"),
@@ -385,7 +385,7 @@ def test_a_guard_is_formatted_from_its_source(guard: Guard, told: str) -> None:
 
 
 def test_known_numbers_are_put_in_and_what_they_decide_is_left_out() -> None:
-    facts: Facts = {("counters", "train_batches"): 10, ("signals", "stream_ended"): False, ("signals", "splits"): 1}
+    facts: Facts = {("counters", "epoch_batches"): 10, ("signals", "stream_ended"): False, ("signals", "splits"): 1}
     assert format_expression(fold(parse_guard(ask.batch_is_last), facts)) == "batch_nb + 1 >= 10"
     assert format_expression(
         fold(parse_guard(every_n_batches(4)), {("counters", "batch_splits"): 1, ("counters", "split_nb"): 0})
@@ -406,7 +406,7 @@ def test_negation_moves_inwards() -> None:
 def test_the_fields_that_a_guard_reads_are_known() -> None:
     assert fields_in(parse_guard(ask.batch_is_last)) == {
         Field("counters", "batch_nb"),
-        Field("counters", "train_batches"),
+        Field("counters", "epoch_batches"),
         Field("signals", "stream_ended"),
     }
 

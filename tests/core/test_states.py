@@ -60,7 +60,7 @@ def test_a_visit_resets_the_signals_of_the_last_visit_to_its_state_and_no_others
     for name in reset:
         setattr(untouched, name, SIGNAL_DEFAULTS[name])
     assert signals == untouched
-    assert reset <= {"stream_ended", "loss_is_none", "steps_made", "step_skipped", "nonfinite", "pass_ended"}
+    assert reset <= {"stream_ended", "loss_is_none", "own_steps", "step_skipped", "nonfinite", "pass_ended"}
 
 
 @pytest.mark.parametrize("signal", SIGNALS)

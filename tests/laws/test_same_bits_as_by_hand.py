@@ -311,7 +311,7 @@ def test_validation_in_mid_window_and_at_the_end(sanity: int, shuffled: bool) ->
     machine = trained(ours, train, val, max_nb_epochs=2, **options)
     assert machine.counters.validations_done == len(values) == 4
     assert same_bits(left_by(ours, *machine.optimizers), by_hand)
-    assert same_bits(machine.metrics["val_loss"], values[-1])
+    assert float(machine.metrics["val_loss"]) == pytest.approx(float(values[-1]), rel=1e-6)  # ours is a mean in float64
 
 
 def test_a_run_with_the_sanity_pass_and_one_without_it_are_the_same() -> None:
@@ -452,7 +452,8 @@ def test_a_plateau_scheduler_gets_the_metric_of_the_epoch_s_last_validation() ->
     machine = trained(ours, train, val, max_nb_epochs=6, check_val_every_n_epoch=2, val_check_interval=0.5)
     assert optimizer.param_groups[0]["lr"] < 1.0
     assert same_bits(left_by(ours, *machine.optimizers), by_hand)
-    assert machine.lr_schedulers[0].state_dict() == scheduler.state_dict()
+    best = {"best": pytest.approx(scheduler.best, rel=1e-6)}  # of a mean in float64
+    assert machine.lr_schedulers[0].state_dict() == scheduler.state_dict() | best
 
 
 class WarmedUp(Linear):

@@ -40,7 +40,7 @@ INFORMATIONAL = {
     "signals.save_wanted",  # by the clock, which is another one in each process
     "signals.stop_requested",  # taken back in any case
     *("signals.loss_is_none", "signals.step_skipped", "signals.nonfinite"),  # given and asked in one visit
-    *("signals.steps_made", "signals.train_batches", "signals.val_check_batches"),  # given and counted in one visit
+    *("signals.own_steps", "signals.epoch_length", "signals.epoch_val_interval"),  # given and counted in one visit
     "counters.steps_made",  # written and added in one transition
     "rng.own",  # of loaders; theirs are in the positions
     *("eval_passes.state.sanity_val.averages", "eval_passes.state.sanity_val.fallbacks"),  # its metrics are thrown away

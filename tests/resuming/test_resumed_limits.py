@@ -51,8 +51,9 @@ def resumed(at: ResumePoint, loop: Loop) -> Loop:
     at = ResumePoint(
         state=at.state, work_done=at.work_done, counters=at.counters.copy(), signals=at.signals.copy(), limits_differ=True
     )
-    for record in (at.counters, at.signals):  # the runtime asks the loader for them
-        record.train_batches, record.val_check_batches = loop.limits.train_batches, loop.limits.val_check_batches
+    lengths = loop.limits.train_batches, loop.limits.val_check_batches  # the runtime asks the loader for them
+    at.counters.epoch_batches, at.counters.epoch_val_check_batches = lengths
+    at.signals.epoch_length, at.signals.epoch_val_interval = lengths
     return Loop(loop.options, loop.sizes, guards=loop.guards, resumes_at=adopt_limits(at, loop.limits, loop.guards))
 
 
@@ -253,7 +254,7 @@ def never_in_a_window(limits: Any, at: ResumePoint) -> Any:
 
 def equal_interval(limits: Any, counters: Any, signals: Any) -> bool:
     return bool(
-        counters.batches_since_validation == counters.val_check_batches
+        counters.batches_since_validation == counters.epoch_val_check_batches
         and counters.epochs_since_validation == limits.val_check_epochs
     )
 
@@ -272,7 +273,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "gathered == K": (transition_guards, "window_is_full", equal_window),
     "an epoch past the last one is completed": (loop_spec, "limits_from", never_past_the_end),
     "K is 1 although a longer window is open": (loop_spec, "limits_from", never_in_a_window),
-    "an open window does not lengthen its epoch": (sys.modules[__name__], "adopt_limits", no_longer_adopted("train_batches")),
+    "an open window does not lengthen its epoch": (sys.modules[__name__], "adopt_limits", no_longer_adopted("epoch_batches")),
 }
 
 

@@ -171,7 +171,7 @@ class Explorer:
         """Return whether the run continues after its last batch or epoch, where no guard that waits for the last one holds."""
         limits, begun = self._limits, self._beginning.counters
         # A resumed run may begin past its last epoch.
-        ended = 0 < after.train_batches <= after.batch_nb or after.epochs_done > max(limits.epochs, begun.epochs_done)
+        ended = 0 < after.epoch_batches <= after.batch_nb or after.epochs_done > max(limits.epochs, begun.epochs_done)
         if ended or (0 < self._longest_pass <= after.eval_nb and not limits.evaluates_stream):
             self.found.past_the_end = self.found.past_the_end or moment
             return True
@@ -190,7 +190,7 @@ class Explorer:
         """Return the values that an action may write to a signal."""
         if SIGNALS[signal].counter:
             return SIGNALS[signal].tried or (getattr(signals, signal),)
-        if signal == "loss_is_none" and 0 < counters.train_batches - self._longest_window > counters.batch_nb + 1:
+        if signal == "loss_is_none" and 0 < counters.epoch_batches - self._longest_window > counters.batch_nb + 1:
             return (False,)  # windows end anywhere then; only at the end of an epoch does it matter
         is_last = {"stream_ended": counters.batch_nb, "pass_ended": counters.eval_nb}.get(signal, -1) + 1 >= self.longest_stream
         return (True,) if is_last else (False, True)

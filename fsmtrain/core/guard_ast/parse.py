@@ -50,7 +50,7 @@ def parse_guard(
 
     >>> from fsmtrain.core.transition_guards import window_is_full
     >>> parse_guard(window_is_full)
-    Apply(op='==', args=(Field(record='counters', name='gathered'), Field(record='counters', name='window_length')))
+    Apply(op='>=', args=(Field(record='counters', name='gathered'), Field(record='counters', name='window_length')))
     """
     try:
         return _parse(guard, active, keep_opaque)

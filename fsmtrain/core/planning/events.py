@@ -58,7 +58,7 @@ def iter_events(loop: LoopSpec, kinds: tuple[EventKind, ...]) -> Iterator[Event]
         if visit.state in kinds:
             yield event
         if schedulers is not None:
-            yield from schedulers.after(visit.state, event, visit.signals.steps_made)
+            yield from schedulers.after(visit.state, event, visit.signals.own_steps)
 
 
 class _SchedulerSteps:

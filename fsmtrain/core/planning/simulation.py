@@ -78,7 +78,7 @@ class Simulation:
             case State.STEP:
                 self.epoch.add_window(counters.optimizer_i, counters.gathered)
                 if self.steps_made is not None:
-                    self.counted.steps_made = self.steps_made(limits, counters, self.signals)
+                    self.counted.own_steps = self.steps_made(limits, counters, self.signals)
             case State.SAVE:
                 self.epoch.saves.add(counters.batch_nb)
             case State.EPOCH_END:

@@ -89,7 +89,7 @@ def the_last_round_closes_the_window(counters: Counters, ghost: GhostState) -> b
 
 def step_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return counters.gathered >= counters.window_length or (
-        ((counters.batch_nb + 1 >= counters.train_batches and counters.train_batches >= 1) or signals.stream_ended)
+        ((counters.batch_nb + 1 >= counters.epoch_batches and counters.epoch_batches >= 1) or signals.stream_ended)
         and counters.split_nb + 1 >= counters.batch_splits
     )
 

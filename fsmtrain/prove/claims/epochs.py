@@ -59,22 +59,22 @@ def batch_nb_is_the_index(counters: Counters, ghost: GhostState) -> bool:
 
 def the_lengths_of_an_epoch_are_counters(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return ghost.fetched_in_epoch == 0 or (
-        counters.val_check_batches == ghost.interval
-        and (limits.train_is_stream or counters.train_batches == ghost.fetched_in_epoch + ghost.batches_left)
+        counters.epoch_val_check_batches == ghost.interval
+        and (limits.train_is_stream or counters.epoch_batches == ghost.fetched_in_epoch + ghost.batches_left)
     )  # fmt: skip
 
 
 def the_lengths_of_a_new_epoch_are_signals(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
     return counters.batch_nb != 0 or (
-        signals.val_check_batches == ghost.interval
-        and (limits.train_is_stream or signals.train_batches == ghost.fetched_in_epoch + ghost.batches_left)
+        signals.epoch_val_interval == ghost.interval
+        and (limits.train_is_stream or signals.epoch_length == ghost.fetched_in_epoch + ghost.batches_left)
     )  # fmt: skip
 
 
 def the_lengths_stay_in_later_batches(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return counters.batch_nb == 0 or (
-        counters.val_check_batches == ghost.interval
-        and (limits.train_is_stream or counters.train_batches == ghost.fetched_in_epoch + ghost.batches_left)
+        counters.epoch_val_check_batches == ghost.interval
+        and (limits.train_is_stream or counters.epoch_batches == ghost.fetched_in_epoch + ghost.batches_left)
     )  # fmt: skip
 
 
@@ -92,12 +92,12 @@ def the_epoch_has_no_more_batches(ghost: GhostState) -> bool:
 
 def the_last_batch_is_known(counters: Counters, signals: Signals, ghost: GhostState) -> bool:
     return (counters.ending == 1 and ghost.fetched_in_epoch == 0) or (
-        (counters.batch_nb + 1 >= counters.train_batches and counters.train_batches >= 1) or signals.stream_ended
+        (counters.batch_nb + 1 >= counters.epoch_batches and counters.epoch_batches >= 1) or signals.stream_ended
     ) == (ghost.batches_left == 0)  # fmt: skip
 
 
 def a_stream_has_no_length(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    return not limits.train_is_stream or (counters.train_batches == 0 and signals.train_batches == 0)
+    return not limits.train_is_stream or (counters.epoch_batches == 0 and signals.epoch_length == 0)
 
 
 def stream_ended_is_true_at_the_last_batch(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:

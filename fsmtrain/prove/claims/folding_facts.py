@@ -53,7 +53,7 @@ def only_a_scaler_or_policy_skips_steps(limits: Limits, signals: Signals) -> boo
 
 
 def only_an_own_step_makes_another_number_of_steps(limits: Limits, signals: Signals) -> bool:
-    return limits.has_own_step or signals.steps_made == 1
+    return limits.has_own_step or signals.own_steps == 1
 
 
 def without_an_own_step_steps_made_is_1(limits: Limits, counters: Counters) -> bool:

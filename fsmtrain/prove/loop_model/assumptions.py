@@ -124,9 +124,9 @@ def fetch(limits: Limits, signals: Signals, ghost: GhostState, inputs: Inputs) -
     """
     if ghost.fetched_in_epoch == 0:
         ghost.interval = inputs.interval
-        signals.val_check_batches = inputs.interval
+        signals.epoch_val_interval = inputs.interval
         if not limits.train_is_stream:
-            signals.train_batches = ghost.batches_left
+            signals.epoch_length = ghost.batches_left
     ghost.batches_left -= 1
     if limits.train_is_stream:
         signals.stream_ended = ghost.batches_left == 0
@@ -148,7 +148,7 @@ def step(limits: Limits, signals: Signals, inputs: Inputs) -> None:
     if limits.skips_steps:
         signals.step_skipped = inputs.step_skipped
     if limits.has_own_step:
-        signals.steps_made = inputs.steps_made
+        signals.own_steps = inputs.steps_made
     if limits.rolls_back:
         signals.nonfinite = inputs.nonfinite
 

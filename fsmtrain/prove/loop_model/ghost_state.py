@@ -161,8 +161,8 @@ def close_window(counters: Counters, signals: Signals, ghost: GhostState) -> Non
             ghost.pending = 0
             ghost.left_out = 0
             if not signals.step_skipped:
-                ghost.steps += signals.steps_made
-                if signals.steps_made >= 1:
+                ghost.steps += signals.own_steps
+                if signals.own_steps >= 1:
                     ghost.last_step = ghost.rounds
 
 

@@ -83,7 +83,7 @@ class SavedLimits:
                 continue
             new = loss_divisor(limits, components.spec.guards, counters)
             counters.window_length = saved["window_length"]
-            counters.train_batches = saved.get("train_batches", before.train_batches)
+            counters.epoch_batches = saved.get("epoch_batches", before.train_batches)
             old = loss_divisor(before, self.guards, counters)
             if old != new:
                 rescale_gradients(slot.parameters, old / new)

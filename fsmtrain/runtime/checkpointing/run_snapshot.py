@@ -55,7 +55,8 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
 
     limits = components.spec.limits
     # In older runs each epoch was as long as the first.
-    lengths = {"train_batches": limits.train_batches, "val_check_batches": limits.val_check_batches}
+    counts = {"epoch_batches": limits.train_batches, "epoch_val_check_batches": limits.val_check_batches}
+    seen = {"epoch_length": limits.train_batches, "epoch_val_interval": limits.val_check_batches}
 
     def load_loaders(states: Tree) -> None:
         for name, loader in run.loaders.by_name.items():
@@ -74,10 +75,8 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
     eval_passes = Owner(lambda: {s.value: p.state_dict() for s, p in actions.eval_passes.items()}, load_eval_passes)
     callbacks = components.stateful_callbacks
     return {
-        "counters": _counters_owner(
-            run.counters, if_missing={"left_out": [0 for _ in run.windows], "steps_made": 1, **lengths}
-        ),
-        "signals": fields_of(run.signals, signals, if_missing={"loss_is_none": False, "steps_made": 1, **lengths}),
+        "counters": _counters_owner(run.counters, if_missing={"left_out": [0 for _ in run.windows], "steps_made": 1, **counts}),
+        "signals": fields_of(run.signals, signals, if_missing={"loss_is_none": False, "own_steps": 1, **seen}),
         "early_stopping": _optional(fields_of(patience, ("best", "wait")) if patience is not None else None),
         "nonfinite": owner_of(run.nonfinite),
         "windows": on_device(listed(map(_window_owner, run.windows)), device),

@@ -51,7 +51,7 @@ def count_steps(slot: OptimizerSlot, signals: Signals, step: Callable[..., None]
         step(*arguments)
     finally:
         hook.remove()
-    signals.steps_made = own or within
+    signals.own_steps = own or within
 
 
 def validate_optimizer_step(model: object) -> None:

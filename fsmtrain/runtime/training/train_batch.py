@@ -117,15 +117,15 @@ class TrainBatch:
         loader = self._run.loaders.train
         if not loader.is_under_way:
             loader.set_epoch(self._counters.current_epoch)
-            self._signals.train_batches, self._signals.val_check_batches = self._epoch_lengths.now()
+            self._signals.epoch_length, self._signals.epoch_val_interval = self._epoch_lengths.now()
         self._batches = StreamedBatches(loader) if self._limits.train_is_stream else SizedBatches(loader)
         return self._batches
 
     def resume_epoch(self) -> None:
         """Continue the epoch in which the train loader stands, if it stands in one."""
         if self._run.loaders.train.is_under_way:
-            counters = self._counters
-            counters.train_batches, counters.val_check_batches = self._epoch_lengths.now()  # this run's limits may be others
+            length, interval = self._epoch_lengths.now()  # this run's limits may be others
+            self._counters.epoch_batches, self._counters.epoch_val_check_batches = length, interval
             self._begin_epoch()
             if self._epoch_hooks is not None:
                 self._epoch_hooks.resume()
@@ -246,7 +246,7 @@ class TrainBatch:
             if self._keeps_windows:
                 self._close_window(slot.index)
             if slot.step_schedulers and has_stepped:
-                for steps_done in range(1, self._signals.steps_made + 1):
+                for steps_done in range(1, self._signals.own_steps + 1):
                     for config in slot.step_schedulers:
                         if config.schedule.is_due(counters.optimizer_steps[slot.index] + steps_done):
                             config.scheduler.step()

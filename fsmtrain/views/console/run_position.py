@@ -49,7 +49,7 @@ def snapshot(run: RunView) -> ProgressSnapshot:
         name = state.info.activity if limits.fits else "evaluating"  # the test set, or the validation set
         activity = f"{name} {_of(counters.eval_nb + 1, eval_batches)}"
     train_done = counters.batch_nb + state.info.batch_is_done
-    epoch_batches = counters.train_batches or limits.train_batches  # of this epoch, once it has begun
+    epoch_batches = counters.epoch_batches or limits.train_batches  # of this epoch, once it has begun
     label, done, total = f"batch {_of(counters.batch_nb + 1, epoch_batches)}", train_done, epoch_batches
     if state.info.eval_pass is not None and state.info.place != "after a batch":
         label, done, total = activity, counters.eval_nb, eval_batches

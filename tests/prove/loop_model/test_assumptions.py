@@ -187,7 +187,7 @@ PROVED: dict[tuple[str, str], Callable[..., bool]] = {
     ("signals", "pass_ended"): only_a_pass_with_a_stream_signals_its_end,
     ("signals", "patience_exhausted"): only_early_stopping_has_patience,
     ("counters", "epoch_ended_early"): only_early_stopping_ends_epochs_early,
-    ("signals", "steps_made"): only_an_own_step_makes_another_number_of_steps,
+    ("signals", "own_steps"): only_an_own_step_makes_another_number_of_steps,
     ("counters", "steps_made"): without_an_own_step_steps_made_is_1,
     ("counters", "ending"): without_an_end_to_save_ending_is_0,
     ("signals", "loss_is_none"): only_a_step_that_may_return_none_has_no_loss,

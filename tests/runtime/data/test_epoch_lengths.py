@@ -114,7 +114,7 @@ def test_each_epoch_has_its_own_length_windows_and_validations(
 def test_the_trace_replays_the_lengths_of_the_epochs() -> None:
     machine = quiet_machine([2, 4, 3], val_check_interval=1.0)
     machine.run()
-    assert machine.trace.last()[1].train_batches == machine.counters.train_batches == 3
+    assert machine.trace.last()[1].epoch_batches == machine.counters.epoch_batches == 3
     assert len(machine.trace.counted) == 2 * 3  # two numbers an epoch, and none at later batches
 
 
@@ -183,7 +183,7 @@ def test_the_plan_is_about_the_first_epoch_s_length_and_a_loop_by_hand_gives_the
     steps = []
     for visit in loop:
         if visit.state is State.FETCH and visit.batch_nb == 0:
-            visit.signals.train_batches = (3, 5)[visit.current_epoch]
+            visit.signals.epoch_length = (3, 5)[visit.current_epoch]
         if visit.state is State.STEP:
             steps.append((visit.current_epoch, visit.batch_nb))
     assert steps == [(0, 1), (0, 2), (1, 1), (1, 3), (1, 4)]
@@ -229,7 +229,7 @@ def test_a_sampler_that_counts_its_own_epochs_cannot_be_resumed_in_silence(tmp_p
     for transition in stopped:
         if transition.source is State.FETCH and stopped.counters.batches_begun == 4:
             stopped.stop()
-    with pytest.raises(FsmtrainError, match="cannot resume: batches=2, checkpoint has 4"):
+    with pytest.raises(FsmtrainError, match="batches=2, checkpoint has 4"):
         machine().resume(tmp_path)
 
 

@@ -103,7 +103,7 @@ def test_torch_does_not_warn_of_the_order_of_calls_after_an_epoch_of_skipped_ste
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = SkippedFirst(infinite=(0, 1, 2))
-        machine = trained(model, batches(6), max_nb_epochs=3, precision="16", device="cpu")
+        machine = trained(model, batches(6), [], max_nb_epochs=3, precision="16", device="cpu")
     assert machine.counters.steps_skipped == 3
     with pytest.warns(UserWarning, match="lr_scheduler.step"):  # here it is right
         trained(NeverSteps(), batches(6), max_nb_epochs=1)
