@@ -107,7 +107,9 @@ class RowBuilder:
                 yield {**position, "values": values}
                 continue
             mean = self._open
-            if mean is not None and mean.batches >= self.batches_per_row and not mean.is_of_same_batch(record):
+            # What a hook logged after its batch's row was finished gets no part of the next batch, nor that one's step.
+            is_full = mean is not None and (mean.batches >= self.batches_per_row or mean.batches == 0)
+            if mean is not None and is_full and not mean.is_of_same_batch(record):
                 yield mean.row()
                 mean = None
             if mean is None:

@@ -50,6 +50,16 @@ def test_a_validation_keeps_its_step_and_is_never_averaged() -> None:
     ]
 
 
+@pytest.mark.parametrize("flushed", [True, False], ids=["flushed at once", "not flushed"])
+def test_what_a_hook_logs_between_two_epochs_keeps_its_step_however_rows_are_flushed(*, flushed: bool) -> None:
+    validation = MetricRecord(seconds=1.5, kind="validation", epoch=0, batch=1, step=1, values={"val_loss": 2.0})
+    records = [record(1, loss=1.0), validation, record(1, None, epochs=1.0), record(2, loss=3.0)]
+    builder = RowBuilder()
+    rows = [row for one in records for row in (*builder.add([one]), *(builder.flush(math.inf) if flushed else ()))]
+    rows += builder.flush(math.inf)
+    assert [(row["step"], row["values"]) for row in rows] == [(one.step, one.values) for one in records]
+
+
 def test_an_unfinished_row_is_held_back_for_a_while() -> None:
     builder = RowBuilder()
     assert list(builder.add([record(3, loss=1.0)])) == []
