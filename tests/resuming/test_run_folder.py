@@ -304,6 +304,7 @@ def test_the_newest_run_is_the_one_resumed_last_whatever_the_times_of_files_and_
     assert one.state is State.STOPPED
     for number, seconds in (("0", 1e9), ("1", 9e9)):  # as cp -r, and rsync without -t, may leave them
         os.utime(f"runs/{number}/run.json", (seconds, seconds))
+        os.utime(f"runs/{number}", (seconds, seconds))
     assert auto() == "0"
     assert find_run_folder(None, Path("runs")) == Path("runs/0")
     shutil.copytree("runs", "copy")

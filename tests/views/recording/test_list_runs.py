@@ -46,7 +46,7 @@ def test_older_runs_are_sorted_by_the_last_start_in_them_and_equal_ones_by_name(
     add(tmp_path, "1", started="2024-01-01T00:00:00+00:00", resumed=[{"started": "2025-06-01T00:00:00+02:00"}, 3])
     add(tmp_path, "0", sequence=next_sequence(tmp_path))
     (tmp_path / "no run").mkdir()
-    for path in tmp_path.glob("*/run.json"):
+    for path in (*tmp_path.glob("*/run.json"), *tmp_path.iterdir()):
         os.utime(path, (9e9, 9e9))
     assert names(tmp_path) == ["0", "1", "10", "2", "no run"]
 
