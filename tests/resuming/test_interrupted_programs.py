@@ -282,12 +282,12 @@ def test_run_after_a_stop_says_how_to_continue(by_signal: bool) -> None:
 
     machine = run_with(Stops(), ModelCheckpoint())
     if by_signal:
-        with pytest.raises(KeyboardInterrupt, match=r"call resume\('checkpoints/000000'\)"):
+        with pytest.raises(KeyboardInterrupt, match=r"call resume\('.*checkpoints/000000'\)"):
             machine.run()
     else:
         machine.run()
     for again in (machine.run, machine.advance):
-        with pytest.raises(UsageError, match=r"call resume\('checkpoints/000000'\) before run\(\)"):
+        with pytest.raises(UsageError, match=r"call resume\('.*checkpoints/000000'\) before run\(\)"):
             again()
     resumed = run_with(ModelCheckpoint())
     resumed.resume("checkpoints/000000")
