@@ -116,11 +116,11 @@ class LoggerCalls:
         return True
 
     def _fail(self, message: str) -> None:
+        report_failure(message)  # first: the run does not end, and close its log, before the failure is known
         with self._changed:
             self._has_failed = True
             self._waiting.clear()
             self._changed.notify_all()
-        report_failure(message)
 
     # ---- in the thread
 
