@@ -82,3 +82,7 @@ class ResumeError(FsmtrainError, ValueError):
 
 class PositionError(FsmtrainError, ValueError):
     """The saved position in the data does not fit the loader."""
+
+
+# What Python and torch raise for a state that no part of a run has saved. Where one is loaded, these become errors of ours.
+DAMAGED_STATE = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)

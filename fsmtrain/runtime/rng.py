@@ -35,6 +35,21 @@ def _numpy_states_are_equal(first: Any, second: Any) -> bool:
     return first[2:] == second[2:] and np.array_equal(first[1], second[1])
 
 
+def expect_position(state: Any) -> Any:
+    """Return the state of a generator of NumPy, whose position lies within its numbers. NumPy itself would read beyond them.
+
+    Raises:
+        ValueError: It lies elsewhere.
+    """
+    inner = state.get("state", {}) if isinstance(state, dict) else {}
+    position, size = (state[2], 624) if isinstance(state, (tuple, list)) else (inner.get("pos", 0), 624)
+    if isinstance(state, dict) and "buffer_pos" in state:  # Philox
+        position, size = state["buffer_pos"], 4
+    if not 0 <= position <= size:
+        raise ValueError(f"the position {position} of a random generator is not in [0, {size}]")
+    return state
+
+
 # The Mersenne twisters of torch and NumPy use 32 bits of a seed: each gets its own half. Python's uses all 64.
 # `torch.manual_seed` would seed the devices too, which takes a hundred times as long.
 GLOBAL_GENERATORS = {
@@ -45,7 +60,10 @@ GLOBAL_GENERATORS = {
         torch.equal,
     ),
     "numpy": GlobalGenerator(
-        np.random.get_state, np.random.set_state, lambda word: np.random.seed(word >> 32), _numpy_states_are_equal
+        np.random.get_state,
+        lambda state: np.random.set_state(expect_position(state)),
+        lambda word: np.random.seed(word >> 32),
+        _numpy_states_are_equal,
     ),
     "python": GlobalGenerator(random.getstate, random.setstate, random.seed, operator.eq),
 }
@@ -98,7 +116,10 @@ class RngState:
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> RngState:
         """Return the states that are in a checkpoint."""
-        return cls({name: state[name] for name in GLOBAL_GENERATORS}, [gpu.cpu() for gpu in state["cuda"]])
+        states = cls({name: state[name] for name in GLOBAL_GENERATORS}, [gpu.cpu() for gpu in state["cuda"]])
+        with preserve_global_states():
+            set_global_states(states.generators)  # an error now, not when the run begins
+        return states
 
 
 def get_rng_state() -> RngState:

@@ -16,6 +16,7 @@ from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, load_checkpoint
 from fsmtrain.runtime.checkpointing.run_snapshot import load_run_snapshot, take_run_snapshot
 from fsmtrain.runtime.checkpointing.save_top_k import BATCH, END, MetricRanking, retention_policy
+from fsmtrain.runtime.checkpointing.state_owners import damaged_state_is_an_error
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.on_nonfinite_policies import validate_rollback
@@ -183,9 +184,10 @@ class CheckpointManager:
             ResumeError: The checkpoint does not fit this run.
         """
         try:
-            resumed = load_run_snapshot(
-                loaded.tree, self._components, self._run, self._actions, strict=strict, new_settings=new_settings
-            )
+            with damaged_state_is_an_error():
+                resumed = load_run_snapshot(
+                    loaded.tree, self._components, self._run, self._actions, strict=strict, new_settings=new_settings
+                )
         except FsmtrainError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
         self._resumed_from = loaded.path
@@ -208,7 +210,8 @@ class CheckpointManager:
         self._actions.release()
         try:
             loaded = load_checkpoint(path)
-            resumed = load_run_snapshot(loaded.tree, self._components, self._run, self._actions, strict=True)
+            with damaged_state_is_an_error():
+                resumed = load_run_snapshot(loaded.tree, self._components, self._run, self._actions, strict=True)
         except FsmtrainError as error:
             raise NonFiniteError(f"{cause}, and the run cannot go back to its last checkpoint: {path}: {error}") from error
         self._run.signals.nonfinite = False

@@ -28,7 +28,16 @@ from fsmtrain.runtime.checkpointing.compatibility import (
 )
 from fsmtrain.runtime.checkpointing.model_state import model_owners
 from fsmtrain.runtime.checkpointing.parameter_groups import add_missing_groups, parameter_groups, warn_of_lost_groups
-from fsmtrain.runtime.checkpointing.state_owners import REQUIRED, Owner, fields_of, listed, merged, on_device, owner_of
+from fsmtrain.runtime.checkpointing.state_owners import (
+    REQUIRED,
+    Owner,
+    damaged_state_is_an_error,
+    fields_of,
+    listed,
+    merged,
+    on_device,
+    owner_of,
+)
 from fsmtrain.runtime.model_files.hparams import plain_part
 from fsmtrain.runtime.model_files.lightning_checkpoints import IMPORTED
 from fsmtrain.runtime.optimization.window_weights import Window
@@ -76,7 +85,9 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
     callbacks = components.stateful_callbacks
     return {
         "counters": _counters_owner(run.counters, if_missing={"left_out": [0 for _ in run.windows], "steps_made": 1, **counts}),
-        "signals": fields_of(run.signals, signals, if_missing={"loss_is_none": False, "own_steps": 1, **seen}),
+        "signals": fields_of(
+            run.signals, signals, if_missing={"loss_is_none": False, "own_steps": 1, **seen}, keeps_types=True
+        ),
         "early_stopping": _optional(fields_of(patience, ("best", "wait")) if patience is not None else None),
         "nonfinite": owner_of(run.nonfinite),
         "windows": on_device(listed(map(_window_owner, run.windows)), device),
@@ -180,11 +191,14 @@ def load_run_snapshot(
     if states["parameter_groups"] is not None:
         add_missing_groups(states["parameter_groups"], states["optimizers"], components)
     for name, owner in owners.items():
-        owner.load_state_dict(states[name])
+        with damaged_state_is_an_error(name):
+            owner.load_state_dict(states[name])
     if run.settings is not None and states["settings"] is not None:
         resume_settings(run.settings, states["settings"], take_new=new_settings)
     patience = run.early_stopping
     run.signals.patience_exhausted = patience is not None and patience.exhausted  # by this run's rule
+    if type(states["work_done"]) is not bool:
+        raise ResumeError("its work_done is neither true nor false, so fsmtrain did not save it.")
     at = ResumePoint(
         state=State(states["state"]),
         work_done=states["work_done"],
@@ -205,7 +219,9 @@ def load_run_snapshot(
 
 def _counters_owner(counters: Counters, *, if_missing: Mapping[str, Any] | None = None) -> Owner:
     """Return the owner of all counters but `ending`: a run that is resumed from its end may go on."""
-    return fields_of(counters, [f.name for f in fields(Counters) if f.name != "ending"], if_missing=if_missing)
+    return fields_of(
+        counters, [f.name for f in fields(Counters) if f.name != "ending"], if_missing=if_missing, keeps_types=True
+    )
 
 
 def _optional(owner: Owner | None) -> Owner:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from attrs import fields, frozen
 
-from fsmtrain.errors import ResumeError
+from fsmtrain.errors import DAMAGED_STATE, FsmtrainError, ResumeError
+from fsmtrain.runtime.checkpoint_files.tree_path import short_repr
 from fsmtrain.runtime.nested_tensors import iter_tensors, map_nested
 
 
@@ -48,19 +50,27 @@ def owner_of(stateful: Stateful) -> Owner:
     return Owner(stateful.state_dict, stateful.load_state_dict)
 
 
-def fields_of(target: Any, names: Iterable[str] | None = None, *, if_missing: Mapping[str, Any] | None = None) -> Owner:
+def fields_of(
+    target: Any, names: Iterable[str] | None = None, *, if_missing: Mapping[str, Any] | None = None, keeps_types: bool = False
+) -> Owner:
     """Return the owner of attributes of an object: those of its attrs class, or the ones named.
 
     Args:
         target: The object.
         names: The attributes; None is all fields of its attrs class.
         if_missing: As `Owner.if_missing`, for each attribute that older checkpoints lack.
+        keeps_types: Whether each value must have the type that is there, and a list its length.
     """
     listed = list(names) if names is not None else [f.name for f in fields(type(target)) if f.init]
 
     def load(state: Mapping[str, Any]) -> None:
         values = merged(state, dict.fromkeys(listed, REQUIRED) | dict(if_missing or {}), type(target).__name__)
         for name, value in values.items():
+            if keeps_types and not _is_like(value, getattr(target, name)):
+                raise ResumeError(
+                    f"{type(target).__name__}.{name} is {short_repr(value)}, and this run has {getattr(target, name)!r}: it is "
+                    f"the state of another run."
+                )
             setattr(target, name, value)
 
     return Owner(lambda: {name: getattr(target, name) for name in listed}, load)
@@ -95,6 +105,32 @@ def on_device(owner: Owner, device: torch.device) -> Owner:
         owner.load_state_dict(state)
 
     return Owner(state_dict, load)
+
+
+def _is_like(value: Any, present: Any) -> bool:
+    if type(value) is not type(present):
+        return False
+    return type(value) is not list or (len(value) == len(present) and all(map(_is_like, value, present)))
+
+
+@contextmanager
+def damaged_state_is_an_error(of: str = "") -> Iterator[None]:
+    """Turn what Python and torch raise for a state that nothing has saved into a `ResumeError`.
+
+    Args:
+        of: Whose state it is, for the message.
+    """
+    try:
+        yield
+    except FsmtrainError:
+        raise
+    except DAMAGED_STATE as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        prefix = f"{of}: " if of else ""
+        raise ResumeError(
+            f"{prefix}the saved state cannot be taken over: {type(error).__name__}: {reason}. Either it belongs to another "
+            f"class, or fsmtrain did not save it."
+        ) from error
 
 
 def merged(states: Mapping[str, Any], defaults: Mapping[str, Any], where: str = "") -> dict[str, Any]:

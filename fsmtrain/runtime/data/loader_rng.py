@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from fsmtrain.errors import PositionError
 from fsmtrain.plurals import plural
 from fsmtrain.predicates import is_stateful
-from fsmtrain.runtime.rng import to_plain
+from fsmtrain.runtime.rng import expect_position, to_plain
 
 _GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
 
@@ -51,9 +51,9 @@ def set_loader_rng_state(loader: object, states: list[Any], name: str, *, with_e
         elif isinstance(part, random.Random):
             part.setstate(state)
         elif isinstance(part, np.random.Generator):
-            part.bit_generator.state = state
+            part.bit_generator.state = expect_position(state)
         elif isinstance(part, np.random.RandomState):
-            part.set_state(state)
+            part.set_state(expect_position(state))
         elif "state" in state:
             part.load_state_dict(state["state"])
         elif with_epochs and part.epoch != state["epoch"]:

@@ -7,6 +7,7 @@ import contextlib
 import csv
 import dataclasses
 import inspect
+import io
 import os
 import typing
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -17,11 +18,17 @@ import attrs
 import numpy as np
 
 from fsmtrain.errors import ModelError, UsageError
+from fsmtrain.plain_files import read_plain_file
 from fsmtrain.plurals import a_type_of
+
+MAX_TAGS_BYTES = 2**24  # of a meta_tags.csv
 
 
 class HParams(argparse.Namespace, MutableMapping[str, Any]):  # type: ignore[misc]  # both define __contains__ and __eq__
     """Hyperparameters by attribute or item, and by a dict's methods: ``hparams.lr``, ``hparams["lr"]``."""
+
+    def __init__(self, /, **values: Any) -> None:
+        vars(self).update(values)  # one may be named self
 
     def __getitem__(self, name: str) -> Any:
         return vars(self)[name]
@@ -247,13 +254,33 @@ def read_tags_csv(path: str | os.PathLike[str]) -> HParams:
     """Read the hyperparameters of a ``meta_tags.csv``; values are bools, ints, floats or strings.
 
     Raises:
-        UsageError: The file's header is not ``key,value``.
+        UsageError: It cannot be read, its header is not ``key,value``, or a name is none that a hyperparameter can have.
     """
-    with Path(path).open(newline="") as file:
-        rows = list(csv.reader(file))
+    try:
+        text = read_plain_file(Path(path), MAX_TAGS_BYTES).decode()
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except OSError as error:
+        raise UsageError(f"tags_csv={str(path)!r}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"tags_csv={str(path)!r}: the file is not UTF-8 text, at byte {error.start}.") from error
+    except csv.Error as error:
+        raise UsageError(f"tags_csv={str(path)!r}: the file cannot be read as CSV: {error}.") from error
     if not rows or rows[0] != ["key", "value"]:
         raise UsageError(f"tags_csv={str(path)!r}: the first line of the file must be key,value.")
-    return HParams(**{row[0]: parse_value(row[1]) for row in rows[1:] if len(row) == 2})
+    values = {row[0]: parse_value(row[1]) for row in rows[1:] if len(row) == 2}
+    for name in values:
+        if not is_hparam_name(name):
+            raise UsageError(f"tags_csv={str(path)!r}: {name[:100]!r} cannot be the name of a hyperparameter.")
+    return HParams(**values)
+
+
+def is_hparam_name(name: str) -> bool:
+    """Return whether a hyperparameter can have this name: ``self`` and Python's own attributes are none.
+
+    >>> [is_hparam_name(name) for name in ("lr", "a name", "self", "__class__", "")]
+    [True, True, False, False, False]
+    """
+    return bool(name) and name != "self" and not (name.startswith("__") and name.endswith("__"))
 
 
 def parse_value(text: str) -> bool | int | float | str:

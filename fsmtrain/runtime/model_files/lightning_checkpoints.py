@@ -20,7 +20,8 @@ from fsmtrain.errors import CheckpointError, CodecError, ModelError
 from fsmtrain.plurals import a_type_of, plural
 from fsmtrain.runtime.checkpoint_files.checked_io import error_text
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
-from fsmtrain.runtime.model_files.hparams import hparams_to_dict
+from fsmtrain.runtime.checkpoint_files.tree_path import short_repr
+from fsmtrain.runtime.model_files.hparams import hparams_to_dict, is_hparam_name
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
 
 IMPORTED = "imported"  # a key that only the state of an imported checkpoint has
@@ -129,7 +130,7 @@ def _weights(source: Path, content: Mapping[Any, Any]) -> tuple[Any, Any]:
             return name, _ordered(content[name])
     if _is_weights(content):
         return None, _ordered(content)
-    names = ", ".join(map(repr, list(content)[:20])) or "none"
+    names = ", ".join(map(short_repr, list(content)[:20])) or "none"
     raise CheckpointError(
         f"{source}: contains no weights. It must be a dict of tensors, or have one under {', '.join(WEIGHTS)}; its keys are "
         f"{names}."
@@ -170,6 +171,8 @@ def _pop_hparams(rest: dict[Any, Any]) -> tuple[dict[str, Any], list[str]]:
     plain, unsupported = dict[str, Any](), list[str]()
     for name, value in ({} if found is None else rest.pop(found)).items():
         try:
+            if not is_hparam_name(str(name)):
+                raise ModelError(f"{name} cannot be the name of a hyperparameter.")
             plain |= hparams_to_dict({name: value})
         except ModelError:
             unsupported.append(str(name))

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from fsmtrain.errors import ModelError
+from fsmtrain.errors import DAMAGED_STATE, CheckpointError, ModelError
 from fsmtrain.replace_file import replace_file
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
+from fsmtrain.runtime.checkpoint_files.store.manifest import STATE
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, match_hparams, split_plain, unused_hparams
 from fsmtrain.runtime.model_files.lightning_checkpoints import parse_checkpoint
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
@@ -65,9 +66,18 @@ def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
     """
     if Path(path).is_dir():
         tree = Store(Path(path).parent).load(path).tree
-        return {"state_dict": tree["model"], "hparams": tree["hparams"]}
+        weights, hparams = (tree.get("model"), tree.get("hparams")) if isinstance(tree, Mapping) else (None, None)
+        if not _is_by_name(weights) or not _is_by_name(hparams or {}):
+            raise CheckpointError(
+                f"{path}: {STATE}: it has no weights and hyperparameters by name, so fsmtrain did not save it."
+            )
+        return {"state_dict": weights, "hparams": hparams}
     parsed = parse_checkpoint(Path(path), read_torch_file(Path(path), map_location))
     return {"state_dict": parsed.weights, "hparams": parsed.hparams}
+
+
+def _is_by_name(values: Any) -> bool:
+    return isinstance(values, Mapping) and all(isinstance(name, str) for name in values)
 
 
 def build_model(
@@ -109,5 +119,5 @@ def load_model_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
     """
     try:
         load_plain_state_dict(model, state_dict)
-    except RuntimeError as error:
+    except DAMAGED_STATE as error:
         raise ModelError(f"the weights do not fit this {type(model).__name__}: {error}") from error

@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 
 from fsmtrain import FsmtrainError, Guards, LightningModule, Trainer, every_n_batches
+from fsmtrain.errors import UsageError
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
-from fsmtrain.runtime.model_files.hparams import read_tags_csv
+from fsmtrain.runtime.model_files.hparams import HParams, read_tags_csv
+from tests.bounded import bounded
 from tests.models import batches, same_bits, weights
+from tests.strange_files import SAYS, STRANGE_FILES, make_strange_file
 
 
 class Sized(LightningModule):
@@ -174,3 +177,43 @@ def test_a_save_guard_writes_a_checkpoint_at_each_batch_that_it_names(tmp_path: 
     abouts = store.metadata().values()
     assert [(about["current_epoch"], about["batch_nb"]) for about in abouts] == [(0, 1), (0, 3), (1, 1), (1, 3)]
     assert same_bits(weights(Sized.load_from_checkpoint(store.folder / f"{store.numbers()[-1]:06}")), weights(model))
+
+
+# ---- files that others wrote
+
+
+@pytest.mark.parametrize("name", ["self", "__class__", "__dict__", "__init__", ""])
+def test_a_name_that_no_hyperparameter_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "tags.csv").write_text(f"key,value\nlr,0.1\n{name},3\n")
+    with pytest.raises(UsageError, match=rf"tags.csv': '{name}' cannot be the name of a hyperparameter"):
+        read_tags_csv(tmp_path / "tags.csv")
+
+
+HOSTILE_TAGS = {
+    "no text": b"key,value\nlr,\xff\xfe\n",
+    "UTF-16": "key,value\nlr,1\n".encode("utf-16"),
+    "a cell of 1 MB": b"key,value\nlr," + b"x" * 2**20 + b"\n",
+    "a quote that never ends": b'key,value\nlr,"' + b"x\n" * 2**19,
+    "a binary file": bytes(range(256)) * 100,
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_TAGS)
+def test_tags_that_cannot_be_read_are_an_error_of_ours(tmp_path: Path, name: str) -> None:
+    (tmp_path / "tags.csv").write_bytes(HOSTILE_TAGS[name])
+    with bounded(len(HOSTILE_TAGS[name])), pytest.raises(UsageError, match="tags_csv="):
+        read_tags_csv(tmp_path / "tags.csv")
+
+
+@pytest.mark.parametrize("kind", STRANGE_FILES)
+def test_what_is_no_file_of_tags_is_an_error_of_ours(tmp_path: Path, kind: str) -> None:
+    make_strange_file(tmp_path / "tags.csv", kind)
+    with bounded(0), pytest.raises(UsageError, match=SAYS):
+        read_tags_csv(tmp_path / "tags.csv")
+
+
+def test_hyperparameters_may_have_the_names_of_a_dicts_methods(tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text("key,value\nitems,3\nkeys,4\nget,5\n")
+    assert vars(read_tags_csv(tmp_path / "tags.csv")) == {"items": 3, "keys": 4, "get": 5}
+    assert vars(HParams(self=1)) == {"self": 1}
