@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import NoneType
@@ -20,11 +20,17 @@ from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import MissingExtraError, ModelError, UsageError
 from fsmtrain.flags.unknown_flags import no_such_flag
 from fsmtrain.options import Options
+from fsmtrain.plain_files import read_plain_file
 from fsmtrain.replace_file import replace_file
+from fsmtrain.runtime.checkpoint_files.codec.codec_common import expect_spread
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict
 
 CHECKPOINT, GUARDS, HPARAMS = "checkpoint", "guards", "hparams"  # keys beside the flags
 PYTHON_ONLY = frozenset({"logger"})  # flags whose values are objects, which cannot be typed
+
+MAX_CONFIG_BYTES = 2**20
+MAX_KEY_PARTS = 100  # joined by dots
+MAX_EXPANSION = 10  # nodes of YAML for each character, with each alias replaced by what it stands for
 
 _FLAGS = {f.name for f in fields(Options)} - PYTHON_ONLY
 
@@ -84,10 +90,13 @@ def read_config(path: str | os.PathLike[str]) -> ConfigFile:
     if load is None:
         raise UsageError(f"--config {path}: must be a YAML or TOML file, so its name must end in {', '.join(_LOADERS)}.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain_file(path, MAX_CONFIG_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path}: {getattr(error, 'strerror', None) or error}.") from error
-    content = load(text, path) or {}
+    try:
+        content = load(text, path) or {}
+    except RecursionError:
+        raise UsageError(f"--config {path}: its values are nested too deep.") from None
     if not isinstance(content, Mapping):
         raise UsageError(f"--config {path}: must be a mapping from flags to values, as in max_nb_epochs: 20.")
     known = _FLAGS | {CHECKPOINT, GUARDS, HPARAMS}
@@ -128,11 +137,32 @@ def flag_value(hint: Any, value: Any) -> Any:
     if isinstance(value, str) and NoneType in union_members(hint) and is_none(value):
         return None
     if isinstance(value, Mapping) and allows_mapping(hint):
-        return {read_word(key) if isinstance(key, str) else key: item for key, item in value.items()}
+        keys = [read_word(key) if isinstance(key, str) else key for key in value]
+        return dict(zip(_spread(keys, "a flag"), value.values(), strict=True))
     return value
 
 
+def _spread(keys: list[Any], where: str) -> list[Any]:
+    """Return keys that are not made to have one hash.
+
+    Raises:
+        UsageError: They are.
+    """
+    try:
+        expect_spread(keys)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}.") from None
+    return keys
+
+
+# The parts of a key of TOML, joined by dots. `++` and `*+` never go back: so a search takes linear time.
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_KEY_PARTS}}}")
+
+
 def _load_toml(text: str, path: Path) -> Any:
+    if _LONG_KEY.search(text):  # of which tomllib takes quadratic time
+        raise UsageError(f"--config {path}: a key has more than {MAX_KEY_PARTS} parts.")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -161,20 +191,43 @@ def _load_yaml(text: str, path: Path) -> Any:
             raise UsageError(f"--config {path}, line {line}: {error} A text needs quotes: {quoted(node.value)}.") from error
 
     def mapping(loader: Any, node: Any) -> Any:
-        keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.value != "<<"]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise UsageError(f"--config {path}, line {node.value[index][0].start_mark.line + 1}: {key} occurs twice.")
+        line = node.start_mark.line + 1
+        keys = [(loader.construct_object(key, deep=True), key) for key, _ in node.value if key.value != "<<"]
+        hashable = [key for key, _ in keys if isinstance(key, Hashable)]  # others are an error of the package
+        before = set[Any]()
+        for key in _spread(hashable, f"--config {path}, line {line}"):
+            if key in before:
+                line = [node for other, node in keys if other == key][1].start_mark.line + 1
+                raise UsageError(f"--config {path}, line {line}: {key} occurs twice.")
+            before.add(key)
         items: dict[Any, Any] = {}
         yield items
         items.update(loader.construct_mapping(node, deep=True))
 
     loader_class.add_constructor("tag:yaml.org,2002:str", scalar)
     loader_class.add_constructor("tag:yaml.org,2002:map", mapping)
+    loader = loader_class(text)  # a subclass of the safe one
     try:
-        return yaml.load(text, loader_class)  # a subclass of the safe one
+        root = loader.get_single_node()
+        if root is not None and _expanded_size(root, {}) > MAX_EXPANSION * len(text) + MAX_EXPANSION:
+            raise UsageError(f"--config {path}: its aliases stand for many times as much as the file has.")
+        return None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
         raise UsageError(f"--config {path}: {error}") from error
+    finally:
+        loader.dispose()
+
+
+def _expanded_size(node: Any, known: dict[int, int]) -> int:
+    """Return how many nodes a node of YAML has if each alias is replaced by what it stands for. Each is counted once."""
+    size = known.get(id(node))
+    if size is None:
+        known[id(node)] = 1  # for a node that contains itself, which is an error later
+        value = node.value
+        inner = value if isinstance(value, list) else ()
+        parts = (part for item in inner for part in (item if isinstance(item, tuple) else (item,)))
+        size = known[id(node)] = 1 + sum(_expanded_size(part, known) for part in parts)
+    return size
 
 
 _LOADERS: dict[str, Callable[[str, Path], Any]] = {".yaml": _load_yaml, ".yml": _load_yaml, ".toml": _load_toml}

@@ -23,6 +23,7 @@ _INT = re.compile(r"[+-]?(0|[1-9][0-9]*|[1-9][0-9]{0,2}(_[0-9]{3})+|0[xX][0-9a-f
 _FLOAT = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(inf|infinity|nan)", re.IGNORECASE)
 _BEGINS_LIKE_A_NUMBER = re.compile(r"[-+\u2212\u2013\s]*\.?\d")  # the minus and the dash of printed text included
+_SPACES = re.compile(r"\s*")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'', re.DOTALL)
 
 
@@ -57,7 +58,14 @@ def read_prefix(text: str, begin: int = 0, end: re.Pattern[str] | None = None) -
     Raises:
         UsageError: What is there looks like a value and is none.
     """
-    begin += len(text[begin:]) - len(text[begin:].lstrip())
+    try:
+        return _read_prefix(text, begin, end)
+    except RecursionError:
+        raise UsageError(f"{text[begin : begin + 9]}... is nested too deep.") from None
+
+
+def _read_prefix(text: str, begin: int, end: re.Pattern[str] | None) -> tuple[Value, int]:
+    begin = _SPACES.match(text, begin).end()  # type: ignore[union-attr]  # it matches nothing, too
     first = text[begin : begin + 1]
     if first == "[":
         return _read_list(text, begin)
@@ -109,7 +117,7 @@ def _read_list(text: str, begin: int) -> tuple[list[Any], int]:
     items: list[Any] = []
     at = begin + 1
     while not (closing := re.compile(r"\s*\]").match(text, at)):
-        item, at = read_prefix(text, at, _END_OF_ITEM)
+        item, at = _read_prefix(text, at, _END_OF_ITEM)
         items.append(item)
         at = _behind_comma(text, begin, at, "]")
     return items, closing.end()
@@ -119,7 +127,7 @@ def _read_dict(text: str, begin: int) -> tuple[dict[Any, Any], int]:
     items: dict[Any, Any] = {}
     at = begin + 1
     while not (closing := re.compile(r"\s*\}").match(text, at)):
-        key, at = read_prefix(text, at, _END_OF_KEY)
+        key, at = _read_prefix(text, at, _END_OF_KEY)
         if not isinstance(key, (str, int)) or isinstance(key, bool):
             raise UsageError(f"{text[begin:]}: the key {key} is neither a name nor an int.")
         colon = re.compile(r"\s*:").match(text, at)
@@ -127,7 +135,7 @@ def _read_dict(text: str, begin: int) -> tuple[dict[Any, Any], int]:
             raise UsageError(f"{text[begin:]}: {key} has no value. A dict is written {{name: value}}.")
         if key in items:
             raise UsageError(f"{text[begin:]}: the key {key} occurs twice.")
-        items[key], at = read_prefix(text, colon.end(), _END_OF_ITEM)
+        items[key], at = _read_prefix(text, colon.end(), _END_OF_ITEM)
         at = _behind_comma(text, begin, at, "}")
     return items, closing.end()
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsmtrain import EarlyStopping, Options
-from fsmtrain.cli.config_file import ConfigOption, read_config
+from fsmtrain.cli.config_file import ConfigOption, flag_value, read_config
 from fsmtrain.cli.flag_parameters import PART_SEPARATOR, _below, with_flags
-from fsmtrain.errors import FsmtrainError, MissingExtraError
+from fsmtrain.cli.value_reader import read_value
+from fsmtrain.errors import FsmtrainError, MissingExtraError, UsageError
+from tests.bounded import bounded
 from tests.cli.conftest import Run
 from tests.cli.test_flag_parameters import TYPED
+from tests.strange_files import SAYS, STRANGE_FILES, make_strange_file
 
 yaml = pytest.mark.skipif(importlib.util.find_spec("yaml") is None, reason="PyYAML is an extra")
 KINDS = [pytest.param("yaml", marks=yaml), "toml"]
@@ -203,3 +207,77 @@ def test_yaml_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: p
     with pytest.raises(MissingExtraError, match=r"pip install 'fsmtrain\[yaml\]'. A TOML file needs none"):
         read_config(tmp_path / "run.yaml")
     assert issubclass(MissingExtraError, FsmtrainError)
+
+
+# ---- files that are none, or would take for ever
+
+MODULUS = sys.hash_info.modulus  # multiples of it have the hash 0
+HOSTILE_TOML = {
+    "a key of many parts": "a." * 40_000 + "a = 1",
+    "a table of many parts": "[" + "a." * 40_000 + "a]",
+    "a key of many quoted parts": '"a" . ' * 40_000 + "a = 1",
+    "deep lists": "hparams = {a = " + "[" * 50_000,
+    "deep tables": "hparams = " + "{a = " * 20_000,
+    "keys with one hash": "accumulate_grad_batches = {" + ", ".join(f'"{MODULUS * n}" = 1' for n in range(1, 20_000)) + "}",
+    "no text": b"seed = \xff",
+    "a megabyte and more": "#" * (2**20 + 1),
+}
+HOSTILE_YAML = {
+    "deep lists": "hparams: {a: " + "[" * 50_000,
+    "deep keys": "? " * 50_000,
+    "aliases of aliases": "hparams:\n  a0: &a0 [x, x]\n"
+    + "".join(f"  a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(40)),
+    "merged aliases": "hparams:\n  a0: &a0 {x: 1}\n"
+    + "".join(f"  a{n + 1}: &a{n + 1} {{<<: [{', '.join([f'*a{n}'] * 9)}]}}\n" for n in range(40)),
+    "a long chain of aliases": "hparams:\n  a0: &a0 [x]\n" + "".join(f"  a{n + 1}: &a{n + 1} [*a{n}]\n" for n in range(5_000)),
+    "a list in itself": "hparams: {a: &a [*a]}",
+    "a mapping in itself": "hparams: &a {b: *a}",
+    "keys with one hash": "hparams:\n  a:\n" + "".join(f"    {MODULUS * n}: 1\n" for n in range(20_000)),
+    "a list as a key": "hparams:\n  ? [1]\n  : 2",
+    "no text": b"seed: \xff",
+    "an object": "hparams: {a: !!python/object/apply:os.mkdir [evil]}",
+}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "name", "text"),
+    [("toml", name, text) for name, text in HOSTILE_TOML.items()]
+    + [pytest.param("yaml", name, text, marks=yaml) for name, text in HOSTILE_YAML.items()],
+)
+def test_a_hostile_file_is_an_error_in_linear_time(tmp_path: Path, suffix: str, name: str, text: str | bytes) -> None:
+    path = tmp_path / f"run.{suffix}"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with bounded(len(text), multiple=1000), pytest.raises(FsmtrainError):
+        flag_value(Mapping[int, int], read_config(path).flags["accumulate_grad_batches"])
+
+
+@pytest.mark.parametrize("kind", STRANGE_FILES)
+@pytest.mark.parametrize("suffix", KINDS)
+def test_what_is_no_file_is_an_error(tmp_path: Path, suffix: str, kind: str) -> None:
+    make_strange_file(tmp_path / f"run.{suffix}", kind)
+    with bounded(0), pytest.raises(UsageError, match=SAYS):
+        read_config(tmp_path / f"run.{suffix}")
+
+
+@yaml
+def test_aliases_and_merge_keys_are_read(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("hparams:\n  a: &a {x: 1}\n  b: {<<: *a, y: 2}\n  c: [*a, *a]\n")
+    expected = {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [{"x": 1}, {"x": 1}]}
+    assert read_config(tmp_path / "run.yaml").hparams == expected
+
+
+def test_a_long_text_with_dots_is_no_key(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("hparams = {a = [" + "0.5, " * 1000 + '"' + "A word. " * 1000 + '"]}')
+    assert len(read_config(tmp_path / "run.toml").hparams["a"]) == 1001
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, "{a: " * 20_000, "[1," * 20_000])
+def test_a_typed_value_that_is_nested_too_deep_is_an_error(text: str) -> None:
+    with bounded(len(text)), pytest.raises(UsageError, match=r"nested too deep|no closing"):
+        read_value(text)
+
+
+def test_a_long_list_that_is_typed_takes_linear_time() -> None:
+    text = "[" + "1, " * 100_000 + "1]"
+    with bounded(len(text)):
+        assert read_value(text) == [1] * 100_001
