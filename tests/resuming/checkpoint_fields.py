@@ -65,7 +65,7 @@ MOMENT_STEPS = {  # scenario: transitions from one moment that is tried to the n
     "a callback with a memory": 23,
     "windows that are dropped": 7,
     "rollbacks": 13,
-    "epochs of other lengths": 5,
+    "epochs of other lengths": 23,
 }
 
 
