@@ -85,10 +85,17 @@ def list_runs(runs: Path) -> list[ListedRun]:
     """Return all folders in `runs`, those with an intact ``run.json`` first, newest first."""
     try:
         with os.scandir(runs) as entries:
-            listed = [read_run(entry.path) for entry in entries if entry.is_dir()]
+            listed = [read_run(entry.path) for entry in entries if _is_folder(entry)]
     except OSError:
         return []
     return sorted(listed, key=lambda run: (run.is_intact, run.sequence, run.name.zfill(20)), reverse=True)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def next_sequence(runs: Path) -> int:

@@ -16,6 +16,7 @@ from fsmtrain.views.recording.list_runs import RUN_FILE, list_runs
 from fsmtrain.views.recording.run_metadata import FORMAT
 
 MAX_LISTED_RUNS = 20  # in an error message
+MAX_COUNT = 2**53  # of batches, steps and seconds; a float has all numbers below
 
 
 @frozen(kw_only=True)
@@ -81,7 +82,7 @@ def read_run_folder(path: Path) -> RunRecord:
     if not run:
         raise UsageError(f"{path} is not a run folder: {damage[0] if damage else 'it has no run.json.'}")
     if run.get("format") != FORMAT:
-        raise UsageError(f"{path} has format {run.get('format')}; this version of fsmtrain reads format {FORMAT}.")
+        raise UsageError(f"{path} has format {run.get('format')!r:.100}; this version of fsmtrain reads format {FORMAT}.")
     return RunRecord(
         path=path,
         run=run,
@@ -142,11 +143,25 @@ def _read_rows(path: Path, damage: list[str], is_intact: Callable[[Row], bool]) 
 
 
 def _is_metric_row(row: Row) -> bool:
-    return isinstance(row.get("step"), int) and isinstance(row.get("values"), dict) and isinstance(row.get("kind"), str)
+    numbers = (row.get(name, 0) for name in ("step", "epoch", "batch", "batches"))
+    counts = row.get("counts", {})
+    return (
+        "step" in row
+        and all(map(_is_count, numbers))
+        and isinstance(row.get("values"), dict)
+        and isinstance(row.get("kind"), str)
+        and isinstance(row.get("lr", []), list)
+        and isinstance(counts, dict)
+        and all(map(_is_count, counts.values()))
+    )
 
 
 def _is_timeline_row(row: Row) -> bool:
-    states = row.get("states")
-    if not isinstance(row.get("time"), (int, float)) or not isinstance(states, dict):
+    states, time = row.get("states"), row.get("time")
+    if not isinstance(time, (int, float)) or not abs(time) < MAX_COUNT or not isinstance(states, dict):
         return False
     return all(isinstance(timing, list) and len(timing) == 2 for timing in states.values())
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < MAX_COUNT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -92,6 +93,8 @@ def _remove_partial_line(path: Path) -> None:
         last = b"\n"
         while end and b"\n" not in (last := _read_before(file, end)):
             end -= len(last)
+            if size - end > MAX_LINES_BYTES:
+                raise OSError(errno.EFBIG, "its last line does not begin", str(path))
         end = end - len(last) + last.rfind(b"\n") + 1 if end else 0
         if end < size:
             file.truncate(end)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from fsmtrain.errors import UsageError
+from attrs import evolve
+
+from fsmtrain.errors import DAMAGED_STATE, UsageError
 from fsmtrain.views.diagrams.dot import ACCENT, BACKGROUND, INK, LINE, NODE
 from fsmtrain.views.recording.read_run_folder import RunRecord, read_run_folder
 from fsmtrain.views.recording.report.elements.charts import ChartData
@@ -42,21 +45,29 @@ def write_report(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
 
 
 def render_page(run: RunRecord, now: datetime) -> str:
-    """Return the page. `now` is when the report is made."""
+    """Return the page. `now` is when the report is made. A section whose data are damaged is left out, and named."""
     data = ChartData()
-    sections = [
-        header.header_section(run, now),
-        problems.error_section(run),
-        problems.warnings_section(run),
-        metrics.metrics_section(run),
-        config.config_section(run),
-        diagram.diagram_section(run),
-        time.time_section(run),
-        curves.curves_section(run, data),
-        steps.steps_section(run),
-        timeline.timeline_section(run, data),
-        tag("footer", f"Made by fsmtrain from {run.path.resolve()}, {now:%Y-%m-%d %H:%M:%S %z}."),
-    ]
+    rendered: dict[str, Markup | None] = {}
+    parts: dict[str, Callable[[], Markup | None]] = {
+        "header": lambda: header.header_section(run, now),
+        "error": lambda: problems.error_section(run),
+        "metrics": lambda: metrics.metrics_section(run),
+        "configuration": lambda: config.config_section(run),
+        "diagram": lambda: diagram.diagram_section(run),
+        "times": lambda: time.time_section(run),
+        "curves": lambda: curves.curves_section(run, data),
+        "steps": lambda: steps.steps_section(run),
+        "timeline": lambda: timeline.timeline_section(run, data),
+    }
+    for name, make in parts.items():
+        try:
+            rendered[name] = make()
+        except DAMAGED_STATE as error:
+            run = evolve(run, damage=(*run.damage, f"The section {name} is left out: its data are damaged ({error!r:.200})."))
+    warnings = problems.warnings_section(run)
+    first = [rendered.pop(name, None) for name in ("header", "error")]
+    footer = tag("footer", f"Made by fsmtrain from {run.path.resolve()}, {now:%Y-%m-%d %H:%M:%S %z}.")
+    sections = [*first, warnings, *rendered.values(), footer]
     style = (HERE / "page.css").read_text(encoding="utf-8") + _diagram_css()
     script = (HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
