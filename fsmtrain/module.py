@@ -17,6 +17,7 @@ from fsmtrain.runtime.metrics.logged_metrics import LogOptions
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, read_tags_csv, split_plain
 from fsmtrain.runtime.model_files.init_arguments import select_init_arguments
 from fsmtrain.runtime.model_files.weights import build_model, load_weights
+from fsmtrain.runtime.optimization.gradient_clipping import ClipAlgorithm, clip_gradients, parameters_of
 from fsmtrain.runtime.optimization.optimizer_step import step_and_zero
 from fsmtrain.user_warnings import warn
 
@@ -81,6 +82,40 @@ class TrainingModule(nn.Module):
             second_order_closure: Evaluates the loss again, for an optimizer that requires it (LBFGS); else None.
         """
         step_and_zero(optimizer, second_order_closure)
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: ClipAlgorithm | None = None
+    ) -> None:
+        """Clip the gradients of an optimizer, right before its step. An override decides how, and may call `clip_gradients`.
+
+        It is called before every step, also if ``gradient_clip_val`` is not set.
+
+        Args:
+            optimizer: The optimizer whose window ends.
+            gradient_clip_val: The flag.
+            gradient_clip_algorithm: The flag.
+
+        Example:
+            >>> class GAN(TrainingModule):
+            ...     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+            ...         if optimizer is self.trainer.machine.optimizers[1]:  # only the discriminator
+            ...             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        """
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def clip_gradients(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: ClipAlgorithm | None = None
+    ) -> None:
+        """Clip the gradients of an optimizer's parameters.
+
+        Args:
+            optimizer: The optimizer.
+            gradient_clip_val: The limit. 0 or None: no clipping.
+            gradient_clip_algorithm: ``"norm"`` limits the 2-norm of all gradients together, ``"value"`` each element. None
+                is ``"norm"``.
+        """
+        if gradient_clip_val:
+            clip_gradients(parameters_of(optimizer), gradient_clip_val, gradient_clip_algorithm or "norm")
 
     def tbptt_split_batch(self, batch: Any, split_size: int) -> list[Any]:
         """Split a batch along dim 1 (time) into parts of `split_size`; the last one may be shorter."""

@@ -45,6 +45,8 @@ class Options:
         max_nb_epochs: Epochs after which the run ends. 0: run only the sanity pass.
         early_stop_callback: Stop if a validation metric no longer improves. None or False: off. True: ``EarlyStopping()``.
         gradient_clip_val: Clip the gradients of each optimizer to this 2-norm before its step. 0 or None: no clipping.
+        gradient_clip_algorithm: What ``gradient_clip_val`` limits. ``"norm"``: the 2-norm of all gradients of the optimizer
+            together. ``"value"``: the absolute value of each element.
         train_percent_check: Fraction of the train batches to use in each epoch, in (0.0, 1.0].
         val_percent_check: Fraction of the batches of each val loader to use, in [0.0, 1.0]. 0: no validation.
         test_percent_check: Fraction of the batches of each test loader to use, in [0.0, 1.0]. 0: no test.
@@ -83,6 +85,9 @@ class Options:
     max_nb_epochs: int = field(default=1000, validator=valid.integer(0, 20, "epochs"), metadata=_STOPPING)
     early_stop_callback: EarlyStopping | bool | None = field(default=None, validator=valid.early_stopping, metadata=_STOPPING)
     gradient_clip_val: float | None = field(default=0, validator=valid.clipping, metadata=_TRAINING)
+    gradient_clip_algorithm: Literal["norm", "value"] = field(
+        default="norm", validator=valid.clip_algorithm, metadata=_TRAINING
+    )
     train_percent_check: float = field(default=1.0, validator=valid.percentage("("), metadata=_DATA)
     val_percent_check: float = field(default=1.0, validator=valid.percentage("["), metadata=_DATA)
     test_percent_check: float = field(

@@ -56,6 +56,7 @@ ILLEGAL: dict[str, list[Any]] = {
     "max_nb_epochs": NO_COUNTS,
     "early_stop_callback": [0, 1, "val_loss", EarlyStopping, object, {"patience": 3}],
     "gradient_clip_val": [-1, -0.1, True, False, "1", NAN, -INFINITY, 10**400],
+    "gradient_clip_algorithm": ["", "Norm", "l2", None, True, 2],
     "train_percent_check": [0, 0.0, *NO_PERCENTAGES],
     "val_percent_check": NO_PERCENTAGES,
     "test_percent_check": NO_PERCENTAGES,
@@ -84,6 +85,7 @@ LEGAL: dict[str, list[Any]] = {
     "max_nb_epochs": [0, 1, 10**9],
     "early_stop_callback": [None, False, True, EarlyStopping(patience=0)],
     "gradient_clip_val": [None, 0, 0.0, 1, 0.5, INFINITY],
+    "gradient_clip_algorithm": ["norm", "value"],
     "train_percent_check": [1, 1.0, 0.5, 1e-9],
     "val_percent_check": [0, 0.0, 1, 1.0, 1e-9],
     "test_percent_check": [0, 0.0, 1, 1.0, 1e-9],
@@ -251,9 +253,7 @@ def test_a_name_that_is_like_none_is_answered_with_all_flags(name: str) -> None:
         assert flag in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["log_every_n_steps", "min_steps", "gradient_clip_algorithm", "reload_dataloaders_every_n_epochs"]
-)
+@pytest.mark.parametrize("name", ["log_every_n_steps", "min_steps", "reload_dataloaders_every_n_epochs"])
 def test_a_flag_of_other_trainers_with_another_meaning_is_not_suggested(name: str) -> None:
     """A likeness is a guess, and is told as one."""
     with pytest.raises(OptionsError) as caught:

@@ -71,8 +71,6 @@ WAYS_OUT = {
     "enable_checkpointing": "Checkpoints are saved only with callbacks=[ModelCheckpoint(...)].",
     "fast_dev_run": "For a quick trial pass max_nb_epochs=1, train_percent_check=0.01, val_percent_check=0.01, runs_dir=None.",
     "flush_logs_every_n_steps": _RECORDED,
-    "gradient_clip_algorithm": "gradient_clip_val clips the norm. To clip values call torch.nn.utils.clip_grad_value_ in an "
-    "override of optimizer_step.",
     "inference_mode": "Validation and test run under torch.no_grad().",
     "limit_predict_batches": "There is no prediction loop: call the model on your batches.",
     "log_every_n_steps": _RECORDED,

@@ -102,10 +102,19 @@ def early_stopping(_: object, flag: Attribute[Any], value: object) -> None:
 
 
 def clipping(_: object, flag: Attribute[Any], value: object) -> None:
-    """Validate a norm of gradients."""
+    """Validate a limit of gradients."""
     if value is not None and value != math.inf and (not is_finite(value) or value < 0):
         raise OptionsError(
             f"{flag.name}={value!r}: the largest norm of the gradients, so it must be a number >= 0. 0 or None: no clipping."
+        )
+
+
+def clip_algorithm(_: object, flag: Attribute[Any], value: object) -> None:
+    """Validate what is limited of the gradients."""
+    if value not in ("norm", "value"):
+        raise OptionsError(
+            f"{flag.name}={value!r}: must be 'norm' (gradient_clip_val limits the 2-norm of all gradients together) or 'value' "
+            f"(the absolute value of each element)."
         )
 
 

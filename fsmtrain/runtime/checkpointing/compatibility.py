@@ -32,6 +32,7 @@ from fsmtrain.user_warnings import warn
 Facts = dict[str, str]  # by name; values are only compared and printed
 
 _FLAGS = {f.name: flag_info(f).on_resume for f in fields(Options)}
+_DEFAULTS = {f.name: repr(f.default) for f in fields(Options)}  # what a run had before there was such a flag
 
 # A difference in one of these changes how the run continues or ends, but not what has been trained so far.
 _MAY_DIFFER = frozenset(
@@ -76,6 +77,7 @@ def check_compatible(saved: Facts, now: Facts, *, strict: bool) -> None:
     Raises:
         ResumeError: A difference would change the rest of the training, and `strict` is true.
     """
+    saved = {name: _DEFAULTS[name] for name in now if name in _DEFAULTS} | dict(saved)
     names = [name for name in {**saved, **now} if saved.get(name) != now.get(name)]
     harmful = [_difference(name, saved, now) for name in names if name not in _MAY_DIFFER]
     if harmful and strict:

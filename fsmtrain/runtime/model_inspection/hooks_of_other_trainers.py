@@ -40,7 +40,6 @@ ABSENT = {
     "configure_model": "do it in __init__",
     "configure_sharded_model": "do it in __init__",
     "configure_callbacks": "pass them: Trainer(callbacks=[...])",
-    "configure_gradient_clipping": "set gradient_clip_val, or clip in an override of optimizer_step",
     "backward": "training_step returns the loss, and the run calls its backward",
     "optimizer_zero_grad": "zero them in an override of optimizer_step",
     "lr_scheduler_step": "return a scheduler whose step() does this",

@@ -22,7 +22,7 @@ from fsmtrain.user_warnings import warn
 MODEL_METHODS = (
     *("training_step", "validation_step", "validation_end", "test_step", "test_end", "configure_optimizers"),
     *("train_dataloader", "val_dataloader", "test_dataloader", "optimizer_step", "tbptt_split_batch"),
-    "transfer_batch_to_device",
+    *("transfer_batch_to_device", "configure_gradient_clipping"),
 )
 
 # Whose methods are nobody's mistake.

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.metrics.step_outputs import Scalar
+from fsmtrain.runtime.optimization.gradient_clipping import gradient_clipping
 from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step, step_and_zero
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot
 from fsmtrain.runtime.optimization.precision import GradScalers, with_autocast
@@ -49,7 +49,7 @@ class TrainWork:
         self._argument_count = signature.count
         self.scalers = GradScalers(components.slots, components.device) if options.mixed_precision.uses_scaler else None
         self._backward_scales = BackwardScales()
-        self._clip = float(options.gradient_clip_val or 0)
+        self._clip = gradient_clipping(components.model, options)
         self._optimizer_step = own_optimizer_step(components.model)
 
     def forward(self, split: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:
@@ -82,8 +82,8 @@ class TrainWork:
         """
         if mean_scale is not None:
             rescale_gradients(slot.parameters, mean_scale)
-        if self._clip > 0:
-            self.clip(slot)
+        if self._clip is not None:
+            self._clip(slot)
         closure = None if make_closure is None else make_closure()
         if self._optimizer_step is None:
             step_and_zero(slot.optimizer, closure)
@@ -91,6 +91,6 @@ class TrainWork:
             self._optimizer_step(current_epoch, batch_nb, slot.optimizer, slot.index, closure)
 
     def clip(self, slot: OptimizerSlot) -> None:
-        """Clip the norm of this optimizer's gradients to ``gradient_clip_val``, if it is set."""
-        if self._clip > 0:
-            clip_grad_norm_(slot.parameters, self._clip)
+        """Clip this optimizer's gradients, if ``gradient_clip_val`` is set or the model has a hook for it."""
+        if self._clip is not None:
+            self._clip(slot)
