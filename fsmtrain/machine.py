@@ -684,7 +684,8 @@ class Machine:
     @property
     def stop_reason(self) -> StopReason | None:
         """Why the run ended; None before its end."""
-        return stop_reason(self.state, self.spec.limits, self.counters, self.signals)
+        has_stop_guard = self.spec.guards.stop is not None
+        return stop_reason(self.state, self.spec.limits, self.counters, self.signals, has_stop_guard=has_stop_guard)
 
     # ---- what it measured
 

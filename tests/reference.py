@@ -179,6 +179,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
     forwards = 0
     steps = [0] * sizes.optimizers
     to_follow: set[int] = set()  # optimizers whose turn to step comes with their next turn
+    stop_waits = 0  # batches begun since a stop is due that waits for open windows
 
     def visit(
         state: str,
@@ -225,6 +226,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
             val_check_batches = options.val_check_interval
         gathered = [0] * sizes.optimizers
         foreseen = [1] * sizes.optimizers  # the length of the open window of each, as it was expected when it opened
+        longest = longest_window(options, replaced, train_batches if sizes.train is not None else 0)
 
         for batch in range(train_batches):
             is_last_batch = batch == train_batches - 1
@@ -251,7 +253,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                     else:
                         is_due = optimizer in to_follow
                     to_follow.discard(optimizer)
-                    if gathered[optimizer] > 0 and (is_due or (is_last_batch and is_last_split)):
+                    if gathered[optimizer] > 0 and (is_due or (is_last_split and (is_last_batch or stop_waits > longest))):
                         visit("step", epoch, batch, split, optimizer, Fraction(foreseen[optimizer], gathered[optimizer]))
                         gathered[optimizer] = 0
                         has_stepped = True
@@ -288,8 +290,9 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                     if asked_to_stop():
                         return end(stopped=True)
 
-            stop_is_wanted = epochs_done >= options.min_nb_epochs and (
-                patience_is_over(options, waited) or (replaced.stop is not None and global_step >= replaced.stop)
+            stop_is_wanted = stop_waits > 0 or (
+                epochs_done >= options.min_nb_epochs
+                and (patience_is_over(options, waited) or (replaced.stop is not None and global_step >= replaced.stop))
             )
             stop_is_due = stop_is_wanted and not any(gathered)
             if not is_last_batch and (validation_is_due or stop_is_due):
@@ -301,6 +304,8 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                         visit("save", epoch, batch)
                     visit("epoch_end", epoch, batch)
                     return end(stopped=True) if asked_to_stop() else test_and_end()
+            if stop_is_wanted and not is_last_batch:
+                stop_waits += 1
 
         assert not any(gathered)
         visit("epoch_end", epoch, batch)
@@ -309,7 +314,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
         if asked_to_stop():
             return end(stopped=True)
         stop_is_wanted = patience_is_over(options, waited) or (replaced.stop is not None and global_step >= replaced.stop)
-        if epochs_done == epochs or (epochs_done >= options.min_nb_epochs and stop_is_wanted):
+        if epochs_done == epochs or stop_waits > 0 or (epochs_done >= options.min_nb_epochs and stop_is_wanted):
             if replaced.save_at_end and not is_saved:
                 visit("save", epoch, batch)
             break
@@ -323,6 +328,25 @@ def windows_of(options: Options, epoch: int) -> int:
         return lengths
     begun = [first for first in lengths if first <= epoch]
     return lengths[max(begun)] if begun else 1
+
+
+def longest_window(options: Options, replaced: Replaced, train_batches: int) -> int:
+    """Return for how many batches a stop waits at most before a batch closes all windows."""
+    k = max(windows_of(options, epoch) for epoch in range(max(1, options.max_nb_epochs)))
+
+    def window(optimizer: int, followed: tuple[int, ...] = ()) -> int | None:
+        own = replaced.step.get(optimizer)
+        if own is None:
+            return k
+        if isinstance(own, Every):
+            return own.n
+        if optimizer in followed:
+            return None
+        other = window(own.other, (*followed, optimizer))
+        return None if other is None else own.n * other
+
+    lengths = [window(optimizer) for optimizer in replaced.step]
+    return max(k, *(train_batches if n is None else n for n in lengths), 1)
 
 
 def followers(replaced: Replaced, optimizer: int, steps: int) -> set[int]:

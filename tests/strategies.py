@@ -18,7 +18,8 @@ from fsmtrain.core.decisions import decisions
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.folding import folded
 from fsmtrain.core.interval_guards import every_n_batches, every_n_steps_of
-from fsmtrain.core.limits import Limits, resolve
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop_spec import limits_of
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.transition_guards import Guard
@@ -58,9 +59,7 @@ class Case:
     @property
     def limits(self) -> Limits:
         """The configuration's limits."""
-        own_rule, saves_end = self.replaced.validate is not None, self.replaced.save_at_end
-        limits = resolve(self.options, self.sizes, has_validation_guard=own_rule, saves_end=saves_end)
-        return evolve(limits, skips_steps=self.skips_steps)
+        return evolve(limits_of(self.options, self.sizes, self.guards), skips_steps=self.skips_steps)
 
     @property
     def full_table(self) -> Table:
@@ -306,7 +305,7 @@ def cases(draw: st.DrawFn, *, skips_steps: bool = False) -> Case:
     options, sizes = draw(configurations(fitting=True))
     replaced = draw(replacements(sizes.optimizers))
     try:
-        resolve(options, sizes, has_validation_guard=replaced.validate is not None)
+        limits_of(options, sizes, guards_of(replaced))
     except SizesError:
         reject()
     skips_steps = skips_steps and draw(st.booleans())

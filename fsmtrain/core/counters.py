@@ -42,6 +42,7 @@ class Counters:
     window_length: int = 1  # K of this epoch: the backwards in a full window
     gathered: int = 0  # backwards in the window of the optimizer whose turn it is, the current one included
     open_windows: int = 0  # optimizers that have gathered gradients and not stepped
+    batches_waited: int = 0  # begun since a stop is due that waits for open windows; from then on not 0
     steps_made: int = 1  # in the last visit to `step`; not 1 only if an `optimizer_step` of the model's own decides by itself
     stepped: int = 0  # 1 if an optimizer has visited `step` in this round
     global_step: int = 0  # rounds with a visit to `step`

@@ -21,6 +21,7 @@ class Decisions:
     open_window_closes: Guard
     validation_is_due: Guard
     save_is_due: Guard
+    stop_is_wanted: Guard
     stop_is_due: Guard
     end_is_unsaved: Guard
     training_is_over: Guard
@@ -35,8 +36,12 @@ def decisions(guards: Guards) -> Decisions:
     another_reason = _checked("stop", guards.stop) if guards.stop else ask.never
 
     def step_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Return whether to step now: the window is closed, or the epoch has no backward left for it."""
-        return window_is_closed(limits, counters, signals) or ask.epoch_has_no_backward_left(limits, counters, signals)
+        """Return whether to step now: the window is closed, or neither the epoch nor a stop leaves it another backward."""
+        return (
+            window_is_closed(limits, counters, signals)
+            or ask.epoch_has_no_backward_left(limits, counters, signals)
+            or ask.stop_has_waited_long_enough(limits, counters, signals)
+        )
 
     def open_window_closes(limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Return whether to step now although the forward has no loss: a step is due, and a window is open."""
@@ -51,16 +56,19 @@ def decisions(guards: Guards) -> Decisions:
         return not counters.saved and save_is_wanted(limits, counters, signals)
 
     def stop_is_wanted(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Return whether there is a reason to stop early and ``min_nb_epochs`` allows it."""
-        return ask.enough_epochs_are_done(limits, counters, signals) and (
-            ask.patience_is_exhausted(limits, counters, signals) or another_reason(limits, counters, signals)
+        """Return whether there is a reason to stop early and ``min_nb_epochs`` allows it, or a stop already waits."""
+        return (
+            limits.is_past_last_epoch
+            or counters.batches_waited >= 1
+            or (
+                ask.enough_epochs_are_done(limits, counters, signals)
+                and (ask.patience_is_exhausted(limits, counters, signals) or another_reason(limits, counters, signals))
+            )
         )
 
     def stop_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Return whether to end the epoch early, here; never while an optimizer has a window open."""
-        return ask.epoch_is_cut_off(limits, counters, signals) or (
-            counters.open_windows == 0 and stop_is_wanted(limits, counters, signals)
-        )
+        return ask.windows_are_closed(limits, counters, signals) and stop_is_wanted(limits, counters, signals)
 
     def training_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
         """Return whether the epoch that has just finished was the last one."""
@@ -83,6 +91,7 @@ def decisions(guards: Guards) -> Decisions:
         open_window_closes=open_window_closes,
         validation_is_due=validation_is_due,
         save_is_due=save_is_due,
+        stop_is_wanted=stop_is_wanted,
         stop_is_due=stop_is_due,
         end_is_unsaved=end_is_unsaved,
         training_is_over=training_is_over,

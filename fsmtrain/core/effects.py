@@ -116,6 +116,11 @@ def next_batch(limits: Limits, counters: Counters) -> None:
     counters.batch_nb += 1
 
 
+def wait_for_windows(limits: Limits, counters: Counters) -> None:
+    """Count the batch that comes next as one for which a stop waits. The stop stays due from here on."""
+    counters.batches_waited += 1
+
+
 def begin_rounds(limits: Limits, counters: Counters) -> None:
     """Begin with the first split of the batch."""
     counters.split_nb = 0

@@ -30,6 +30,11 @@ def may_change(signal: str, limits: Limits) -> bool:
     return not needs or bool(getattr(limits, needs))
 
 
+def may_stop_early(limits: Limits, guards: Guards) -> bool:
+    """Return whether a run may end within an epoch, or before ``max_nb_epochs``, by itself."""
+    return limits.stops_early or guards.stop is not None or limits.is_past_last_epoch
+
+
 def facts(limits: Limits, guards: Guards) -> Known:
     """Return the fields that are constant in every state of this configuration, with their values."""
     known: Known = {
@@ -43,12 +48,14 @@ def facts(limits: Limits, guards: Guards) -> Known:
     if not limits.has_own_step:
         known["counters", "steps_made"] = 1
     known |= {("signals", name): SIGNAL_DEFAULTS[name] for name in SIGNALS if not may_change(name, limits)}
-    if not limits.stops_early and guards.stop is None and not limits.is_past_last_epoch:
+    if not may_stop_early(limits, guards):
         known["counters", "epoch_ended_early"] = False
     if not limits.saves_end:
         known["counters", "ending"] = 0
     if windows_are_single(limits, guards):
         known["counters", "window_length"] = 1
+    if windows_are_single(limits, guards) or not may_stop_early(limits, guards):
+        known["counters", "batches_waited"] = 0
     return known
 
 

@@ -43,6 +43,7 @@ class Limits:
     splits_batches: bool  # whether truncated BPTT is on
     may_return_none: bool  # whether a forward may have no loss, and so no backward
     windows: tuple[tuple[int, int], ...]  # (first epoch, K), in the order of the epochs
+    longest_window: int  # batches that a stop waits for open windows, before the next batch closes all
     stops_early: bool  # whether early stopping is on and there are validations
     skips_steps: bool  # whether a step may be skipped: by fp16's gradient scaler, or on_nonfinite
     has_own_step: bool  # whether an `optimizer_step` of the model's own decides how often its optimizer steps
@@ -83,7 +84,13 @@ class Limits:
 
 
 def resolve(
-    options: Options, sizes: Sizes, *, has_validation_guard: bool = False, has_own_step: bool = False, saves_end: bool = False
+    options: Options,
+    sizes: Sizes,
+    *,
+    has_validation_guard: bool = False,
+    has_own_step: bool = False,
+    saves_end: bool = False,
+    step_windows: Sequence[int | None] = (),
 ) -> Limits:
     """Return the limits of a run with these options on data of these sizes.
 
@@ -93,6 +100,7 @@ def resolve(
         has_validation_guard: Whether the user has replaced the rule for validation, so that the two flags for it do not matter.
         has_own_step: Whether the model overrides ``optimizer_step``.
         saves_end: Whether a run that ends by itself is saved there.
+        step_windows: The batches in a window of each optimizer with a step guard; None if unknown, so at most an epoch.
 
     Raises:
         SizesError: The options do not fit the sizes: an empty train loader, a percentage that rounds to no batch, a
@@ -131,6 +139,7 @@ def resolve(
         splits_batches=options.truncated_bptt_steps is not None,
         may_return_none=sizes.may_return_none and epochs > 0,
         windows=_windows(options),
+        longest_window=max(longest_k(options), *(train or 0 if n is None else n for n in (*step_windows, 1))),
         stops_early=options.early_stopping is not None and validates,
         skips_steps=options.mixed_precision.uses_scaler or options.on_nonfinite in ("skip", "rollback"),
         has_own_step=has_own_step and epochs > 0,
@@ -140,6 +149,11 @@ def resolve(
         sanity_loaders=sanity,
         test_loaders=test,
     )
+
+
+def longest_k(options: Options) -> int:
+    """Return the longest K of the epochs that a run with these options has."""
+    return max((length for first, length in _windows(options) if first < max(1, options.max_nb_epochs)), default=1)
 
 
 def _windows(options: Options) -> tuple[tuple[int, int], ...]:

@@ -14,14 +14,27 @@ from fsmtrain.core.folding import folded
 from fsmtrain.core.guard_ast.evaluate import Evaluator, compile_expression
 from fsmtrain.core.guard_ast.expressions import Expression, is_opaque
 from fsmtrain.core.iteration import visits
-from fsmtrain.core.limits import Limits, resolve
+from fsmtrain.core.limits import Limits, longest_k, resolve
 from fsmtrain.core.resume_point import ResumePoint, limits_from
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
+from fsmtrain.core.step_windows import step_windows
 from fsmtrain.core.transition_table import Table, full_table
 from fsmtrain.core.visit import Visit
 from fsmtrain.errors import GuardError
 from fsmtrain.options import Options
+
+
+def limits_of(options: Options, sizes: Sizes, guards: Guards, *, has_own_step: bool = False) -> Limits:
+    """Return the limits of a run with these guards. Arguments and errors are those of `limits.resolve`."""
+    return resolve(
+        options,
+        sizes,
+        has_validation_guard=guards.validate is not None,
+        has_own_step=has_own_step,
+        saves_end=guards.save_at_end,
+        step_windows=step_windows(guards, longest_k(options)),
+    )
 
 
 @frozen
@@ -55,13 +68,7 @@ class LoopSpec:
 
     @limits.default
     def _resolve(self) -> Limits:
-        limits = resolve(
-            self.options,
-            self.sizes,
-            has_validation_guard=self.guards.validate is not None,
-            has_own_step=self.hook is not None,
-            saves_end=self.guards.save_at_end,
-        )
+        limits = limits_of(self.options, self.sizes, self.guards, has_own_step=self.hook is not None)
         return limits if self.resumes_at is None else limits_from(limits, self.resumes_at)
 
     @table.default

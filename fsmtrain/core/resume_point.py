@@ -95,6 +95,8 @@ def adopt_limits(at: ResumePoint, limits: Limits, guards: Guards) -> ResumePoint
         counters.split_nb, counters.batch_splits = 0, 1
     if not limits.has_own_step:
         counters.steps_made = 1
+    if at.limits_differ:
+        counters.batches_waited = 0  # whether a stop is due is asked anew
     if not limits.may_return_none:
         counters.left_out = [0 for _ in counters.left_out]
     if at.is_within_epoch:

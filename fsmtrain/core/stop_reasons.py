@@ -23,8 +23,13 @@ class StopReason(Enum):
         return self.value
 
 
-def stop_reason(state: State, limits: Limits, counters: Counters, signals: Signals) -> StopReason | None:
-    """Return why the run has ended; None if it has not, or if a loss or gradient that was not finite ended it."""
+def stop_reason(
+    state: State, limits: Limits, counters: Counters, signals: Signals, *, has_stop_guard: bool
+) -> StopReason | None:
+    """Return why the run has ended; None if it has not, or if a loss or gradient that was not finite ended it.
+
+    Patience that was exhausted may have recovered while the stop waited for open windows.
+    """
     if not state.is_final or state is State.ROLLED_BACK:
         return None
     if state is State.STOPPED:
@@ -33,4 +38,4 @@ def stop_reason(state: State, limits: Limits, counters: Counters, signals: Signa
         return StopReason.TESTED if limits.tests and not limits.fits else StopReason.NO_EPOCHS
     if counters.epochs_done >= limits.epochs:
         return StopReason.MAX_EPOCHS
-    return StopReason.EARLY_STOPPING if signals.patience_exhausted else StopReason.STOP_GUARD
+    return StopReason.EARLY_STOPPING if signals.patience_exhausted or not has_stop_guard else StopReason.STOP_GUARD

@@ -149,6 +149,16 @@ def window_is_full(limits: Limits, counters: Counters, signals: Signals) -> bool
     return counters.gathered >= counters.window_length
 
 
+def stop_has_waited_long_enough(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether this batch closes every open window, as an epoch's last batch does, because a stop waits for them.
+
+    It has waited for the longest configured window, and no optimizer has another backward in this batch.
+
+    Source: semantics, "A stop always comes".
+    """
+    return counters.batches_waited > limits.longest_window and not another_split_follows(limits, counters, signals)
+
+
 def step_was_skipped(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether the visit to `step` left the weights alone: a gradient, or a loss of the window, was not finite.
 
@@ -210,12 +220,16 @@ def epochs_are_exhausted(limits: Limits, counters: Counters, signals: Signals) -
     return counters.epochs_done >= limits.epochs
 
 
-def epoch_is_cut_off(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """Return whether to end an epoch here because the run was resumed within it after ``max_nb_epochs`` were done.
+def windows_are_closed(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether no optimizer has a window open at the end of a batch, so that the epoch may end early.
 
-    The epoch's last batch has closed every window.
+    The last batch for which a stop waits has closed all, and so has the last one of an epoch that is never completed.
     """
-    return limits.is_past_last_epoch and (counters.open_windows == 0 or batch_is_last(limits, counters, signals))
+    return (
+        counters.open_windows == 0
+        or stop_has_waited_long_enough(limits, counters, signals)
+        or (limits.is_past_last_epoch and batch_is_last(limits, counters, signals))
+    )
 
 
 def enough_epochs_are_done(limits: Limits, counters: Counters, signals: Signals) -> bool:

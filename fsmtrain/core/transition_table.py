@@ -169,6 +169,7 @@ def full_table(decide: Decisions) -> Table:
                 Row(State.ROUND_END, when=decide.validation_is_due, then=do.begin_validation, to=State.VAL_CHECK),
                 Row(State.ROUND_END, when=ask.epoch_is_over, to=State.EPOCH_END),
                 Row(State.ROUND_END, when=decide.stop_is_due, to=State.EARLY_STOP),
+                Row(State.ROUND_END, when=decide.stop_is_wanted, then=(do.wait_for_windows, do.next_batch), to=State.FETCH),
                 Row(State.ROUND_END, then=do.next_batch, to=State.FETCH),
             ),
             # Within an epoch, or where the run ends by itself.
@@ -203,6 +204,7 @@ def full_table(decide: Decisions) -> Table:
                 Row(State.EARLY_STOP, when=decide.training_is_over, to=State.DONE),
                 Row(State.EARLY_STOP, when=ask.epoch_is_finished, then=do.begin_epoch, to=State.FETCH),
                 Row(State.EARLY_STOP, when=decide.stop_is_due, then=do.end_epoch_early, to=State.EPOCH_END),
+                Row(State.EARLY_STOP, when=decide.stop_is_wanted, then=(do.wait_for_windows, do.next_batch), to=State.FETCH),
                 Row(State.EARLY_STOP, then=do.next_batch, to=State.FETCH),
             ),
             *in_order(

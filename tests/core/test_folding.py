@@ -294,6 +294,7 @@ KNOWN = {
     ("signals", "step_skipped"),
     ("signals", "nonfinite"),
     ("counters", "window_length"),
+    ("counters", "batches_waited"),
 }
 
 
@@ -313,6 +314,10 @@ KNOWN = {
         ({"options": {"on_nonfinite": "skip"}}, {"step_skipped"}),
         ({"options": {"on_nonfinite": "rollback"}}, {"step_skipped", "nonfinite"}),
         ({"options": {"accumulate_grad_batches": 2}}, {"window_length"}),
+        (
+            {"options": {"accumulate_grad_batches": 2}, "guards": Guards(stop=every_n_batches(3))},
+            {"window_length", "epoch_ended_early", "batches_waited"},
+        ),
     ],
 )
 def test_a_configuration_leaves_open_what_it_asks_for_and_nothing_else(

@@ -16,7 +16,7 @@ TWO = (Options(max_nb_epochs=2), Sizes(train=3, test=[1]))
 
 @pytest.mark.parametrize("state", [state for state in State if not state.is_final or state is State.ROLLED_BACK])
 def test_a_run_that_has_not_ended_has_no_reason(state: State) -> None:
-    assert stop_reason(state, resolve(*TWO), Counters(epochs_done=2), Signals()) is None
+    assert stop_reason(state, resolve(*TWO), Counters(epochs_done=2), Signals(), has_stop_guard=False) is None
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,9 @@ def test_the_reason_of_an_end(
     options: Options, sizes: Sizes, state: State, epochs_done: int, exhausted: bool, reason: StopReason
 ) -> None:
     counters, signals = Counters(epochs_done=epochs_done), Signals(patience_exhausted=exhausted)
-    assert stop_reason(state, resolve(options, sizes), counters, signals) is reason
+    assert stop_reason(state, resolve(options, sizes), counters, signals, has_stop_guard=True) is reason
+
+
+def test_patience_that_recovers_while_a_stop_waits_is_the_reason() -> None:
+    reason = stop_reason(State.DONE, resolve(*TWO), Counters(epochs_done=1), Signals(), has_stop_guard=False)
+    assert reason is StopReason.EARLY_STOPPING

@@ -20,7 +20,8 @@ from fsmtrain.core.decisions import decisions
 from fsmtrain.core.effects import apply_effects
 from fsmtrain.core.folding import folded
 from fsmtrain.core.guard_ast.parse import guard_name
-from fsmtrain.core.limits import Limits, resolve
+from fsmtrain.core.limits import Limits
+from fsmtrain.core.loop_spec import limits_of
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.transition_table import Row, Table, full_table
@@ -58,8 +59,7 @@ class Configuration:
     @property
     def limits(self) -> Limits:
         """Its limits."""
-        own_rule, saves_end = self.guards.validate is not None, self.guards.save_at_end
-        limits = resolve(self.options, self.sizes, has_validation_guard=own_rule, saves_end=saves_end)
+        limits = limits_of(self.options, self.sizes, self.guards)
         return evolve(limits, skips_steps=self.skips_steps, rolls_back=self.rolls_back)
 
 
@@ -197,6 +197,10 @@ class Search:
         assert all(w <= after.window_length for i, w in enumerate(windows) if i not in self.guards.step)
         if to in (State.EPOCH_END, State.TEST, State.DONE):
             assert not any(windows), "a window crosses the end of an epoch, or is left open at that of the run"
+        assert before.batches_waited <= after.batches_waited <= limits.longest_window + 1, "a stop waits for too long"
+        if before.batches_waited and to is State.FETCH:
+            assert after.batches_waited == before.batches_waited + 1, "a stop that waits is forgotten"
+            assert any(windows), "a stop waits although no window is open"
         if state is State.BACKWARD and to is State.ACCUMULATE:
             is_last = before.batch_nb + 1 == limits.train_batches or signals.stream_ended
             assert not (is_last and before.split_nb + 1 == before.batch_splits), (

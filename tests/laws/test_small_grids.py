@@ -17,7 +17,7 @@ import pytest
 
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.interval_guards import every_n_batches
+from fsmtrain.core.interval_guards import every_n_batches, every_n_steps_of
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.transition_guards import Guard
 from fsmtrain.core.transition_table import full_table
@@ -175,6 +175,19 @@ def saved_ends() -> Iterator[Configuration]:
         )
 
 
+def waiting_stops() -> Iterator[Configuration]:
+    """Stops that may become due at any batch, with windows that close together, never together, or at any time."""
+    for p in product(train=(1, 4, 6, None), second=range(4), epochs=(1, 2), k=(1, 2)):
+        if p["train"] is None and p["epochs"] == 2:
+            continue
+        guard: Guard = [every_n_batches(2, first=0), every_n_batches(3), every_n_steps_of(0, 2), Oracle()][p["second"]]
+        yield Configuration(
+            Options(accumulate_grad_batches=p["k"], min_nb_epochs=0, max_nb_epochs=p["epochs"], nb_sanity_val_steps=0),
+            Sizes(train=p["train"], optimizers=2),
+            guards=Guards(step={0: every_n_batches(2), 1: guard}, stop=Oracle()),
+        )
+
+
 GRIDS: dict[str, Callable[[], Iterator[Configuration]]] = {
     "windows": windows,
     "splits": splits,
@@ -186,6 +199,7 @@ GRIDS: dict[str, Callable[[], Iterator[Configuration]]] = {
     "rollbacks": rollbacks,
     "replaced guards": replaced,
     "saved ends": saved_ends,
+    "waiting stops": waiting_stops,
 }
 
 DATA = Path(__file__).parent.parent / "data" / "moments.json"

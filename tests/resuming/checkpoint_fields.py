@@ -57,6 +57,7 @@ MOMENT_STEPS = {  # scenario: transitions from one moment that is tried to the n
     "a metric beside an end hook": 5,
     "early stopping": 12,
     "a stop in mid-epoch": 99,
+    "a stop that waits for windows": 17,
     "schedulers": 41,
     "fp16 with a scaler": 23,
     "random augmentation": 31,

@@ -296,6 +296,16 @@ SCENARIOS: dict[str, Scenario] = {
         min_nb_epochs=0,
         guards=Guards(save=every_n_batches(2), stop=after_batches(6)),
     ),
+    "a stop that waits for windows": scenario(
+        Adversaries,
+        shuffled_loader(18),
+        min_nb_epochs=0,
+        guards=Guards(
+            save=every_n_batches(2),
+            step={0: every_n_batches(2), 1: every_n_batches(2, first=0)},
+            stop=every_n_batches(3),
+        ),
+    ),
     "saved where it ends": scenario(
         ScheduledSteps,
         shuffled_loader(8),

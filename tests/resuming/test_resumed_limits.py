@@ -15,7 +15,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsmtrain import EarlyStopping, Guards, Loop, Options, Sizes, State, every_n_batches
+from fsmtrain import EarlyStopping, Guards, Loop, Options, Sizes, State, after_batches, every_n_batches
 from fsmtrain.core import loop_spec, transition_guards
 from fsmtrain.core.dispatcher import Dispatcher
 from fsmtrain.core.resume_point import ResumePoint, adopt_limits, limits_from
@@ -69,6 +69,7 @@ def follow(loop: Loop) -> tuple[list[tuple[State, Any]], Dispatcher]:
     return visits, run
 
 
+APART = {0: every_n_batches(2), 1: every_n_batches(2, first=0)}  # windows that never close together
 LOOPS = [
     Loop(
         Options(max_nb_epochs=epochs, min_nb_epochs=min(least, epochs), accumulate_grad_batches=k, val_check_interval=interval,
@@ -85,6 +86,7 @@ LOOPS = [
         ((4, 1), 4, 1, 3, 5, EarlyStopping(patience=1), Guards()),
         ((3, 2), 2, 2, 1, 4, None, Guards(stop=every_n_batches(3))),
         ((3, 1), 1, 3, 2, 3, None, Guards(step={1: every_n_batches(2)}, save=every_n_batches(2))),
+        ((2, 1), 1, 3, 1, 7, None, Guards(step=APART, stop=after_batches(9))),
     ]
 ]  # fmt: skip
 
@@ -109,7 +111,7 @@ def keeps_every_rule(loop: Loop, visits: list[tuple[State, Any]], end: Dispatche
     assert end.state is State.DONE
     assert end.counters.epochs_done <= max(limits.epochs, begun.counters.epochs_done)
     assert end.counters.epochs_done >= least
-    reason = stop_reason(end.state, limits, end.counters, end.signals)
+    reason = stop_reason(end.state, limits, end.counters, end.signals, has_stop_guard=loop.guards.stop is not None)
     assert (reason is StopReason.MAX_EPOCHS) is (end.counters.epochs_done >= limits.epochs)
     # Law 2: no window crosses an epoch, and none is left open.
     assert end.counters.open_windows == end.counters.gathered == 0

@@ -20,7 +20,7 @@ from fsmtrain.core.checking.row_choices import Disagreement
 from fsmtrain.core.checking.stop_guard_checks import endless_stop_findings
 from fsmtrain.core.counters import SIGNALS
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.folding import facts, folded
+from fsmtrain.core.folding import facts, folded, may_stop_early
 from fsmtrain.core.guard_ast.expressions import fields_in
 from fsmtrain.core.guard_ast.parse import guard_name, mark_opaque
 from fsmtrain.core.guard_ast.simplify import fold
@@ -28,6 +28,7 @@ from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
 from fsmtrain.core.transition_table import Row, full_table
+from fsmtrain.plurals import plural
 
 MAX_EXPLORED_MOMENTS = 100_000
 MAX_SCHEDULE_BATCHES = 500_000  # train batches that may have to be simulated, times optimizers
@@ -59,7 +60,7 @@ def check_loop(loop: LoopSpec, *, max_moments: int = MAX_EXPLORED_MOMENTS) -> Re
     findings = [*_misread_table_findings(explored), *broken_laws(loop, explored)]
     not_checked = [*explored.not_explored, *_not_checked(loop, explorer)]
     if not findings:
-        findings += [*_rank_findings(loop), *_unused_row_findings(loop, explored)]
+        findings += [*_rank_findings(loop), *_unused_row_findings(loop, explored), *_open_window_findings(loop, explored)]
         batches = nb_schedule_batches(loop)
         if _can_plan(loop) and batches > MAX_SCHEDULE_BATCHES:
             not_checked.append(f"the schedule of {batches:,} batches was not simulated, so nothing is reported about it")
@@ -210,6 +211,24 @@ def _unused_row_findings(loop: LoopSpec, explored: Exploration) -> Iterator[Find
 def _row_key(row: Row) -> tuple[object, ...]:
     """Return what two equal rows of different tables have in common."""
     return row.source, row.to, row.then, None if row.when is None else guard_name(row.when), tuple(map(guard_name, row.unless))
+
+
+# ---- windows that a stop waits for
+
+
+def _open_window_findings(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
+    """Yield a finding if a run may stop within an epoch, and the windows of its optimizers never close together there."""
+    limits, moment = loop.limits, explored.open_after_batch
+    if moment is None or explored.closes_all_windows or not explored.is_complete or limits.optimizers == 1:
+        return
+    if may_stop_early(limits, loop.guards):
+        yield warning(
+            f"windows of {limits.optimizers} optimizers",
+            f"they never close together before the end of an epoch. So a stop that is due waits for "
+            f"{plural(limits.longest_window, 'batch')}, and the batch after closes all windows, some before they are full. Let "
+            f"the guards in Guards(step=...) close all windows in one batch from time to time.",
+            _path_lines(moment),
+        )
 
 
 # ---- several ranks

@@ -27,6 +27,12 @@ from fsmtrain.core.guard_ast.evaluate import compile_expression
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.core.states import EvalPass, State
+from fsmtrain.core.transition_guards import (
+    another_optimizer_follows,
+    another_split_follows,
+    batch_is_last,
+    stop_has_waited_long_enough,
+)
 from fsmtrain.core.transition_table import Table
 from fsmtrain.errors import GuardError
 
@@ -83,6 +89,8 @@ class Exploration:
     held: dict[str, Moment] = field(factory=dict)
     stepped: set[int] = field(factory=set)
     unstepped_ends: list[Moment] = field(factory=list)
+    open_after_batch: Moment | None = None  # an end of a batch, not the epoch's last, where a window is open
+    closes_all_windows: bool = False  # whether no window is open at some end of a batch, not the epoch's last
     past_the_end: Moment | None = None
     endless: Moment | None = None
     is_complete: bool = True
@@ -135,6 +143,7 @@ class Explorer:
             for seen in (signals,) if is_done else self._visit(state, counters, signals):
                 moment = Moment(state, counters, seen, before)
                 found.nb_moments += 1
+                self._note_open_windows(moment)
                 self._first[node] = self._first[node] or moment
                 for target, after in self._choose(moment):
                     begins = target is State.FETCH and after.batch_nb == 0
@@ -199,6 +208,22 @@ class Explorer:
     def longest_stream(self) -> int:
         """The number of batches of the longest stream that is tried."""
         return 2 * max(self._limits.val_check_batches, self._longest_window, 3) + 1
+
+    def _note_open_windows(self, moment: Moment) -> None:
+        """Note whether a window is open at the end of a batch, unless the batch has closed all because a stop waits."""
+        records = (self._limits, moment.counters, moment.signals)
+        if (
+            moment.state is not State.ROUND_END
+            or stop_has_waited_long_enough(*records)
+            or another_optimizer_follows(*records)
+            or another_split_follows(*records)
+            or batch_is_last(*records)
+        ):
+            return
+        if moment.counters.open_windows == 0:
+            self.found.closes_all_windows = True
+        else:
+            self.found.open_after_batch = self.found.open_after_batch or moment
 
     def _choose(self, moment: Moment) -> Iterator[tuple[State, Counters]]:
         """Yield where the moment leads. The choice of a row is checked with a stop request, too."""

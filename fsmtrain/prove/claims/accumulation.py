@@ -45,14 +45,17 @@ def no_window_is_open(ghost: GhostState) -> bool:
     return ghost.pending == 0
 
 
-def no_window_is_open_at_the_end(counters: Counters, ghost: GhostState) -> bool:
-    return counters.ending == 0 or ghost.fetched_in_epoch == 0 or (counters.open_windows == 0 and ghost.pending == 0)
+def no_window_is_open_at_the_end(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return counters.ending == 0 or ghost.fetched_in_epoch == 0 or (
+        ghost.pending == 0 and (counters.open_windows == 0 or counters.batches_waited > limits.longest_window)
+    )  # fmt: skip
 
 
 def ending_the_epoch_early_is_allowed(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return not counters.epoch_ended_early or (
-        counters.open_windows == 0 and ghost.pending == 0 and counters.epochs_done >= limits.min_epochs
-    )
+        ghost.pending == 0 and counters.epochs_done >= limits.min_epochs
+        and (counters.open_windows == 0 or counters.batches_waited > limits.longest_window)
+    )  # fmt: skip
 
 
 def a_window_has_room(counters: Counters, ghost: GhostState) -> bool:
@@ -77,10 +80,10 @@ def no_window_is_open_between_epochs(ghost: GhostState) -> bool:
     return ghost.fetched_in_epoch >= 1 or ghost.pending == 0
 
 
-def the_last_round_closes_the_window(counters: Counters, ghost: GhostState) -> bool:
+def the_last_round_closes_the_window(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return (
         counters.ending == 1
-        or ghost.batches_left >= 1
+        or (ghost.batches_left >= 1 and counters.batches_waited <= limits.longest_window)
         or counters.split_nb + 1 < counters.batch_splits
         or counters.optimizer_i < ghost.watched_i
         or ghost.pending == 0
@@ -89,17 +92,20 @@ def the_last_round_closes_the_window(counters: Counters, ghost: GhostState) -> b
 
 def step_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return counters.gathered >= counters.window_length or (
-        ((counters.batch_nb + 1 >= counters.epoch_batches and counters.epoch_batches >= 1) or signals.stream_ended)
+        ((counters.batch_nb + 1 >= counters.epoch_batches and counters.epoch_batches >= 1) or signals.stream_ended
+         or counters.batches_waited > limits.longest_window)
         and counters.split_nb + 1 >= counters.batch_splits
-    )
+    )  # fmt: skip
 
 
 def step_is_not_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return not step_is_due(limits, counters, signals)
 
 
-def backwards_are_left(counters: Counters, ghost: GhostState) -> bool:
-    return ghost.batches_left >= 1 or counters.split_nb + 1 < counters.batch_splits
+def backwards_are_left(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return counters.split_nb + 1 < counters.batch_splits or (
+        ghost.batches_left >= 1 and counters.batches_waited <= limits.longest_window
+    )
 
 
 def a_forward_without_a_loss_closes_only_an_open_window(counters: Counters, signals: Signals, ghost: GhostState) -> bool:
@@ -110,7 +116,9 @@ def a_forward_without_a_loss_leaves_the_window_or_none_is_open(
     limits: Limits, counters: Counters, signals: Signals, ghost: GhostState
 ) -> bool:
     return signals.loss_is_none and (
-        counters.gathered == 0 or ghost.batches_left >= 1 or counters.split_nb + 1 < counters.batch_splits
+        counters.gathered == 0
+        or counters.split_nb + 1 < counters.batch_splits
+        or (ghost.batches_left >= 1 and counters.batches_waited <= limits.longest_window)
     )
 
 
@@ -154,9 +162,10 @@ ACCUMULATION: tuple[Claim, ...] = (
           at={State.BACKWARD, State.ACCUMULATE, State.STEP}),
     Claim("open_windows counts the optimizers with an open window", open_windows_counts_open_windows),
     Claim("open_windows includes each window that is known to be open", open_windows_includes_known_windows),
-    Claim("an optimizer's last backward of an epoch leads to a step", backwards_are_left, at=State.ACCUMULATE),
-    Claim("an optimizer's last backward of an epoch closes its window", the_last_round_closes_the_window,
-          at={State.ROUND_END, State.SAVE, State.VAL_CHECK}),
+    Claim("an optimizer's last backward before the end of an epoch or a stop leads to a step", backwards_are_left,
+          at=State.ACCUMULATE),
+    Claim("an optimizer's last backward before the end of an epoch or a stop closes its window",
+          the_last_round_closes_the_window, at={State.ROUND_END, State.SAVE, State.VAL_CHECK, State.EARLY_STOP}),
     Claim("no window is open where a run is saved at its end within an epoch", no_window_is_open_at_the_end, at=State.SAVE),
     Claim("an epoch ends early only with no window open and after min_nb_epochs", ending_the_epoch_early_is_allowed),
     Claim("no window is open at the end of an epoch", no_window_is_open, at=State.EPOCH_END),
@@ -168,14 +177,14 @@ ACCUMULATION: tuple[Claim, ...] = (
     Claim("before a backward, its window has fewer than K", a_window_has_room, at=IN_EPOCH - {State.BACKWARD, State.STEP},
           built_in="step"),
     Claim("no window has more than K backwards", a_window_is_at_most_full, at={State.BACKWARD, State.STEP}, built_in="step"),
-    Claim("a step happens only if it is due: on a full window or the last backward of an epoch", step_is_due, at=State.STEP,
-          built_in="step"),
+    Claim("a step happens only if it is due: on a full window or the last backward of an epoch or before a stop", step_is_due,
+          at=State.STEP, built_in="step"),
     Claim("no step that is due is omitted", step_is_not_due, at=State.ACCUMULATE, built_in="step"),
     Claim("without accumulation, no window stays open after an optimizer's turn", without_accumulation_no_window_stays_open,
           at=all_except(State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROLLED_BACK), built_in="step"),
     Claim("a forward without a loss steps only an open window", a_forward_without_a_loss_closes_only_an_open_window,
           at=State.TRAIN_BATCH, to={State.STEP}),
-    Claim("the last forward of an epoch closes an open window, even without a loss",
+    Claim("the last forward before the end of an epoch or a stop closes an open window, even without a loss",
           a_forward_without_a_loss_leaves_the_window_or_none_is_open, at=State.TRAIN_BATCH, to={State.ROUND_END}),
     Claim("left_out counts the forwards without a loss in an open window", left_out_counts_forwards_without_a_loss),
     Claim("left_out is 0 while no window is open", no_forward_is_left_out_of_a_closed_window),

@@ -88,6 +88,14 @@ def every_epoch_has_validation(limits: Limits, counters: Counters) -> bool:
     return limits.val_check_epochs != 1 or counters.epochs_since_validation == 1
 
 
+def without_early_stopping_no_stop_waits(limits: Limits, counters: Counters) -> bool:
+    return limits.stops_early or counters.batches_waited == 0
+
+
+def without_accumulation_no_stop_waits(counters: Counters, ghost: GhostState) -> bool:
+    return not ghost.never_accumulates or counters.batches_waited == 0
+
+
 def saved_is_false(limits: Limits, counters: Counters) -> bool:
     return limits.saves_end or not counters.saved
 
@@ -108,6 +116,7 @@ FIRST_FACTS: tuple[Claim, ...] = (
 LAST_FACTS: tuple[Claim, ...] = (
     Claim("without a val or test stream, pass_ended is false", only_a_pass_with_a_stream_signals_its_end),
     Claim("without early stopping, patience_exhausted is false", only_early_stopping_has_patience),
+    Claim("without early stopping and stop guard, batches_waited is 0", without_early_stopping_no_stop_waits, built_in="stop"),
     Claim("without early stopping and stop guard, epoch_ended_early is false", only_early_stopping_ends_epochs_early,
           built_in="stop"),
     Claim("if training_step never returns None, loss_is_none is false", only_a_step_that_may_return_none_has_no_loss),
@@ -122,6 +131,7 @@ LAST_FACTS: tuple[Claim, ...] = (
           built_in="step"),
     Claim("without accumulation, open_windows is 0 after an optimizer's turn", without_accumulation_no_window_is_open,
           at=all_except(State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROLLED_BACK), built_in="step"),
+    Claim("without accumulation, batches_waited is 0", without_accumulation_no_stop_waits, built_in="step"),
     Claim("with one K for all epochs, window_length is K in backward", one_k_for_all_epochs, at=State.BACKWARD),
     Claim("with validation in every epoch, epochs_since_validation is 1 in round_end", every_epoch_has_validation,
           at=State.ROUND_END),

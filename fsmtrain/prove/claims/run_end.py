@@ -23,25 +23,53 @@ def epochs_done_is_at_least_min(limits: Limits, counters: Counters) -> bool:
     return limits.epochs == 0 or counters.epochs_done >= limits.min_epochs
 
 
+def a_stop_waits_after_enough_epochs(limits: Limits, counters: Counters) -> bool:
+    return counters.batches_waited >= 0 and (counters.batches_waited == 0 or counters.epochs_done >= limits.min_epochs)
+
+
+def a_stop_waits_for_the_longest_window(limits: Limits, counters: Counters) -> bool:
+    return counters.batches_waited <= limits.longest_window + 1
+
+
+def a_stop_waits_only_for_exhausted_patience(counters: Counters, ghost: GhostState) -> bool:
+    return counters.batches_waited == 0 or ghost.stop_was_due
+
+
+def no_stop_waits(counters: Counters) -> bool:
+    return counters.batches_waited == 0
+
+
 def an_early_end_needs_exhausted_patience(counters: Counters, signals: Signals) -> bool:
-    return not counters.epoch_ended_early or signals.patience_exhausted
+    return not counters.epoch_ended_early or signals.patience_exhausted or counters.batches_waited >= 1
 
 
 def an_early_end_of_the_run_needs_exhausted_patience(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    return counters.epochs_done == limits.epochs or signals.patience_exhausted
+    return counters.epochs_done == limits.epochs or signals.patience_exhausted or counters.batches_waited >= 1
 
 
 def patience_may_end_the_run_here(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
-    return counters.epochs_done >= limits.min_epochs and signals.patience_exhausted and ghost.open_windows == 0
+    return (
+        counters.epochs_done >= limits.min_epochs
+        and (signals.patience_exhausted or counters.batches_waited >= 1)
+        and (ghost.open_windows == 0 or counters.batches_waited > limits.longest_window)
+    )
 
 
 def patience_may_not_end_the_run_here(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
-    return counters.epochs_done < limits.min_epochs or not signals.patience_exhausted or ghost.open_windows != 0
+    return (
+        counters.epochs_done < limits.min_epochs
+        or (not signals.patience_exhausted and counters.batches_waited == 0)
+        or (ghost.open_windows != 0 and counters.batches_waited <= limits.longest_window)
+    )
+
+
+def a_stop_that_is_due_waits(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.epochs_done < limits.min_epochs or not signals.patience_exhausted or counters.batches_waited >= 1
 
 
 def an_end_is_saved_for_a_reason(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return (
-        counters.ending == 0 or signals.patience_exhausted
+        counters.ending == 0 or signals.patience_exhausted or counters.batches_waited >= 1
         or (counters.epochs_done == limits.epochs and counters.epochs_done == counters.current_epoch + 1)
     )  # fmt: skip
 
@@ -66,7 +94,20 @@ def the_window_is_finite(signals: Signals) -> bool:
     return not signals.nonfinite
 
 
+# Other claims need these, so they are proved before.
+WAITING_BEGINS: tuple[Claim, ...] = (
+    Claim("a stop waits for open windows only after min_nb_epochs", a_stop_waits_after_enough_epochs),
+)
+WAITING_ENDS: tuple[Claim, ...] = (
+    Claim("a stop waits for at most the longest configured window; then one batch closes all",
+          a_stop_waits_for_the_longest_window),
+)  # fmt: skip
 RUN_END: tuple[Claim, ...] = (
+    Claim("a stop waits only if patience was exhausted at the end of a batch", a_stop_waits_only_for_exhausted_patience,
+          built_in="stop"),
+    Claim("no stop waits before training or when an epoch begins", no_stop_waits, at={State.START, State.SANITY_VAL}),
+    Claim("a batch is fetched with exhausted patience only before min_nb_epochs or while a stop waits",
+          a_stop_that_is_due_waits, at=State.FETCH),
     Claim("a run is saved at its end only after max_nb_epochs or if patience is exhausted", an_end_is_saved_for_a_reason,
           at=State.SAVE, built_in="stop"),
     Claim("a run that ends by itself is saved before, if it is to be", the_end_is_saved, at=State.EARLY_STOP,

@@ -21,7 +21,7 @@ def counts_are_natural(limits: Limits) -> bool:
     return (
         limits.epochs >= 0 and limits.min_epochs >= 0 and limits.train_batches >= 0 and limits.val_batches >= 0
         and limits.sanity_batches >= 0 and limits.test_batches >= 0 and limits.val_check_batches >= 0
-        and limits.val_check_epochs >= 1 and limits.optimizers >= 1
+        and limits.val_check_epochs >= 1 and limits.optimizers >= 1 and limits.longest_window >= 1
     )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ class GhostState:
     validations: int = 0
     pending: int = 0  # backwards of the watched optimizer since its last visit to `step`
     open_windows: int = 0  # optimizers with a backward since their last visit to `step`
+    stop_was_due: bool = False  # whether patience was exhausted at the end of a batch, with enough epochs done
     left_out: int = 0  # forwards of the watched optimizer without a loss, since its window opened
     opened_nb: int = 0  # the batch with which its window opened
 
@@ -114,12 +115,20 @@ def record_backward(counters: Counters, ghost: GhostState) -> None:
         ghost.pending += 1
 
 
-def record_round_end(limits: Limits, counters: Counters, ghost: GhostState) -> None:
-    """Count a round with a step, at the end of the last optimizer's turn."""
+def record_round_end(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> None:
+    """Count a round with a step, at the end of the last optimizer's turn; note that a stop is due."""
     if counters.optimizer_i + 1 == limits.optimizers:
         if ghost.stepped:
             ghost.rounds_with_step += 1
         ghost.stepped = False
+    if signals.patience_exhausted and counters.epochs_done >= limits.min_epochs:
+        ghost.stop_was_due = True
+
+
+def record_due_stop(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> None:
+    """Note that a stop is due: patience is exhausted, and enough epochs are done."""
+    if signals.patience_exhausted and counters.epochs_done >= limits.min_epochs:
+        ghost.stop_was_due = True
 
 
 def record_save(ghost: GhostState) -> None:
@@ -133,6 +142,7 @@ BEFORE_GUARDS: Mapping[State, Callable[..., None]] = {
     State.BACKWARD: record_backward,
     State.ROUND_END: record_round_end,
     State.SAVE: record_save,
+    State.EARLY_STOP: record_due_stop,
 }
 
 

@@ -63,6 +63,7 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
     signals = [name for name in fields_of(run.signals).state_dict() if name != "stop_requested"]  # a request is not saved
 
     limits = components.spec.limits
+    nothing = {"left_out": [0 for _ in run.windows], "steps_made": 1, "batches_waited": 0}
     # In older runs each epoch was as long as the first.
     counts = {"epoch_batches": limits.train_batches, "epoch_val_check_batches": limits.val_check_batches}
     seen = {"epoch_length": limits.train_batches, "epoch_val_interval": limits.val_check_batches}
@@ -84,7 +85,7 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
     eval_passes = Owner(lambda: {s.value: p.state_dict() for s, p in actions.eval_passes.items()}, load_eval_passes)
     callbacks = components.stateful_callbacks
     return {
-        "counters": _counters_owner(run.counters, if_missing={"left_out": [0 for _ in run.windows], "steps_made": 1, **counts}),
+        "counters": _counters_owner(run.counters, if_missing={**nothing, **counts}),
         "signals": fields_of(
             run.signals, signals, if_missing={"loss_is_none": False, "own_steps": 1, **seen}, keeps_types=True
         ),

@@ -20,6 +20,7 @@ from fsmtrain.core.decisions import decisions
 from fsmtrain.core.effects import AnyEffect, apply_effects
 from fsmtrain.core.folding import facts, facts_at
 from fsmtrain.core.limits import Limits, resolve
+from fsmtrain.core.loop_spec import limits_of
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.core.transition_table import full_table
@@ -42,6 +43,7 @@ from fsmtrain.prove.claims.folding_facts import (
     only_early_stopping_has_patience,
     without_accumulation_gathered_is_0,
     without_accumulation_gathered_is_1,
+    without_accumulation_no_stop_waits,
     without_accumulation_no_window_is_open,
     without_accumulation_window_length_is_1,
     without_an_end_to_save_ending_is_0,
@@ -49,6 +51,7 @@ from fsmtrain.prove.claims.folding_facts import (
     without_bptt_batch_splits_is_1,
     without_bptt_split_nb_is_0,
     without_bptt_splits_is_1,
+    without_early_stopping_no_stop_waits,
 )  # fmt: skip
 from fsmtrain.prove.loop_model.assumptions import (
     ACTIONS,
@@ -70,8 +73,7 @@ EFFECTS: list[AnyEffect] = list(dict.fromkeys(effect for row in full_table(decis
 @given(cases(skips_steps=True))
 @settings(max_examples=300, deadline=None)
 def test_resolve_guarantees_what_proofs_assume_about_limits(case: Case) -> None:
-    own_rule, saves_end = case.replaced.validate is not None, case.replaced.save_at_end
-    limits = resolve(case.options, case.sizes, has_validation_guard=own_rule, saves_end=saves_end)
+    limits = limits_of(case.options, case.sizes, case.guards)
     assert all(legal(limits) for legal in LEGAL_LIMITS)
     if case.replaced.validate is None:
         assert validation_interval_fits(limits)
@@ -178,7 +180,9 @@ def call(function: Callable[..., Any], records: dict[str, Any]) -> Any:
 
 # ---- the facts that folding relies on
 
-PROVED: dict[tuple[str, str], Callable[..., bool]] = {
+Proofs = dict[tuple[str, str], Callable[..., bool]]
+
+PROVED: Proofs = {
     ("counters", "optimizer_i"): one_optimizer_is_number_0,
     ("counters", "split_nb"): without_bptt_split_nb_is_0,
     ("signals", "splits"): without_bptt_splits_is_1,
@@ -195,7 +199,7 @@ PROVED: dict[tuple[str, str], Callable[..., bool]] = {
     ("signals", "nonfinite"): only_a_rollback_policy_rolls_back,
     ("counters", "window_length"): without_accumulation_window_length_is_1,
 }
-PROVED_AT: dict[tuple[str, str], Callable[..., bool]] = {
+PROVED_AT: Proofs = {
     ("counters", "open_windows"): without_accumulation_no_window_is_open,
     ("counters", "window_length"): one_k_for_all_epochs,
     ("counters", "epochs_since_validation"): every_epoch_has_validation,
@@ -206,16 +210,15 @@ PROVED_AT: dict[tuple[str, str], Callable[..., bool]] = {
 @settings(max_examples=150, deadline=None)
 def test_each_fact_that_folding_uses_is_a_claim(case: Case) -> None:
     everywhere = {key: value for key, value in facts(case.limits, case.guards).items() if key[0] != "limits"}
-    assert_claimed(case, everywhere, PROVED, None)
+    waits = without_accumulation_no_stop_waits if ghost_state(case).never_accumulates else without_early_stopping_no_stop_waits
+    assert_claimed(case, everywhere, {**PROVED, ("counters", "batches_waited"): waits}, None)
     for state in State:
         gathered = without_accumulation_gathered_is_0 if state is State.TRAIN_BATCH else without_accumulation_gathered_is_1
         proved = {**PROVED_AT, ("counters", "gathered"): gathered}
         assert_claimed(case, facts_at(state, case.limits, case.guards), proved, state)
 
 
-def assert_claimed(
-    case: Case, known: dict[tuple[str, str], Any], proved: dict[tuple[str, str], Callable[..., bool]], state: State | None
-) -> None:
+def assert_claimed(case: Case, known: dict[tuple[str, str], Any], proved: Proofs, state: State | None) -> None:
     """Assert that each fact has a claim for this state and these guards, which fails if the field has another value."""
     for (record, name), value in known.items():
         claim = next(claim for claim in (*FIRST_FACTS, *LAST_FACTS) if claim.holds is proved[record, name])
