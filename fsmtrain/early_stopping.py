@@ -9,8 +9,10 @@ from attrs import Factory, define, field, frozen
 
 from fsmtrain.errors import OptionsError
 from fsmtrain.predicates import is_finite, is_integer
+from fsmtrain.unknown_arguments import explain_unknown_arguments
 
 
+@explain_unknown_arguments()
 @frozen
 class EarlyStopping:
     """Stop the run if a validation metric has not improved for a number of validations.

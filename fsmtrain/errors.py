@@ -57,8 +57,12 @@ class CopyError(FsmtrainError, TypeError):
     """A value cannot be copied or pickled: it is a run, or it holds a function that no other process finds by its name."""
 
 
+class ArgumentError(FsmtrainError, TypeError):
+    """A call has a keyword that there is not, or flags without their names. The message has the way out."""
+
+
 class RenamedError(FsmtrainError, AttributeError, TypeError):
-    """An old name of this package, as an attribute or a keyword. The message has the new name."""
+    """A name of another version or trainer, as an attribute or a keyword. The message has the name here."""
 
 
 class MissingExtraError(FsmtrainError, ImportError):

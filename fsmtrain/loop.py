@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, fields, frozen
 
 from fsmtrain.core.accumulation_scaling import by_hand_notes
 from fsmtrain.core.checking.check import check_loop
@@ -21,10 +21,14 @@ from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.transition_table import Table
 from fsmtrain.core.visit import Visit
-from fsmtrain.options import Options
+from fsmtrain.options import FLAG_HINTS, Options
+from fsmtrain.unknown_arguments import explain_unknown_arguments
 from fsmtrain.views.diagrams.tally import Counts
 
+_SIZES = tuple(f.name for f in fields(Sizes))
 
+
+@explain_unknown_arguments(hints=FLAG_HINTS)
 @frozen
 class Loop:
     """A training loop as a value: what will happen, given these options, sizes and guards.
@@ -141,6 +145,7 @@ def _make_loop(
     return Loop(options, sizes, guards=guards, hook=hook, resumes_at=resumes_at)
 
 
+@explain_unknown_arguments(beside=_SIZES, hints=FLAG_HINTS)
 def plan(options: Options, *, guards: Guards | None = None, **sizes: Any) -> Plan:
     """Return the exact schedule of a run: ``Loop(options, Sizes(**sizes), guards=guards).plan()``.
 
@@ -150,11 +155,13 @@ def plan(options: Options, *, guards: Guards | None = None, **sizes: Any) -> Pla
     return Loop(options, Sizes(**sizes), guards=guards or Guards()).plan()
 
 
+@explain_unknown_arguments(beside=_SIZES, hints=FLAG_HINTS)
 def check(options: Options, *, guards: Guards | None = None, **sizes: Any) -> Report:
     """Return what is wrong with a run, or probably unintended: ``Loop(options, Sizes(**sizes), guards=guards).check()``."""
     return Loop(options, Sizes(**sizes), guards=guards or Guards()).check()
 
 
+@explain_unknown_arguments(beside=_SIZES, hints=FLAG_HINTS)
 def draw(
     options: Options, path: str | os.PathLike[str], *, guards: Guards | None = None, counts: bool | Counts = False, **sizes: Any
 ) -> None:

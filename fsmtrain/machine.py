@@ -31,7 +31,7 @@ from fsmtrain.core.trace import Trace, Transition, where
 from fsmtrain.errors import CheckpointError, CopyError, GuardError, OutOfMemoryError, RenamedError, ResumeError, UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.old_names import renamed_attributes
-from fsmtrain.options import Options
+from fsmtrain.options import FLAG_HINTS, Options
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
@@ -56,6 +56,7 @@ from fsmtrain.runtime.run_state import RunKind
 from fsmtrain.runtime.train_mode import enter_train_mode
 from fsmtrain.runtime.trainer_attribute import TrainerAttribute
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
+from fsmtrain.unknown_arguments import explain_unknown_arguments, no_such_argument
 from fsmtrain.user_warnings import capture_warnings, warn
 from fsmtrain.views.console.default_callbacks import default_callbacks
 from fsmtrain.views.console.stderr import print_stderr
@@ -474,7 +475,7 @@ class Machine:
         for name in old_names:
             if name == "anyway":
                 raise RenamedError("resume(anyway=...): there is no such argument. Its opposite here is strict: strict=False.")
-            raise TypeError(f"resume() got an unexpected keyword argument {name!r}")
+            raise no_such_argument("Machine.resume", name, ("path", "strict", "new_settings"))
         if path is not None:
             run = auto_resume.find_run(Path(path))
             if run is None:
@@ -840,6 +841,7 @@ class Machine:
         return formats.mime_bundle(self.spec, repr(self), counts=self.tally if self._begun else None)
 
 
+@explain_unknown_arguments(hints=FLAG_HINTS)
 def build(
     options: Options,
     model: nn.Module,

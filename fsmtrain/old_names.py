@@ -1,10 +1,9 @@
-"""Old public names: using one raises a `RenamedError` that gives the new name."""
+"""Old names of public attributes: using one raises a `RenamedError` that gives the new name."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from fsmtrain.errors import RenamedError
 
@@ -40,27 +39,6 @@ def renamed_attributes(**new_names: str) -> Callable[[C], C]:
     def decorate(cls: C) -> C:
         for old, new in new_names.items():
             setattr(cls, old, _OldAttribute(cls.__name__.lower(), old, new))
-        return cls
-
-    return decorate
-
-
-def renamed_arguments(**new_names: str) -> Callable[[C], C]:
-    """Decorate a class so that old keywords of its constructor raise `RenamedError`: ``@renamed_arguments(old="new")``."""
-
-    def decorate(cls: C) -> C:
-        construct: Callable[..., None] = vars(cls)["__init__"]
-
-        @functools.wraps(construct)
-        def __init__(self: object, *args: Any, **keywords: Any) -> None:
-            for old in new_names.keys() & keywords.keys():
-                raise RenamedError(
-                    f"{cls.__name__}({old}=...): there is no such argument. Its name here is {new_names[old]}: "
-                    f"{cls.__name__}({new_names[old]}=...)."
-                )
-            construct(self, *args, **keywords)
-
-        setattr(cls, "__init__", __init__)  # noqa: B010 - a type checker refuses an assignment by name
         return cls
 
     return decorate

@@ -18,7 +18,7 @@ from fsmtrain.errors import OptionsError
 from fsmtrain.flags import validate_flag_values as valid
 from fsmtrain.flags.metadata import HelpGroup, OnResume, flag
 from fsmtrain.flags.precision_values import PRECISIONS, Precision
-from fsmtrain.flags.unknown_flags import explain_unknown_flags
+from fsmtrain.flags.unknown_flags import explain_unknown_flags, flag_hints
 
 _TRAINING = flag(HelpGroup.TRAINING, OnResume.REFUSE)
 _VALIDATION = flag(HelpGroup.VALIDATION, OnResume.REFUSE)
@@ -174,3 +174,7 @@ class Options:
     def mixed_precision(self) -> Precision:
         """What `precision` stands for: dtype of autocast, gradient scaler."""
         return PRECISIONS[self.precision]
+
+
+FLAG_HINTS = flag_hints(f.name for f in fields(Options))
+"""What to answer where a flag is passed to a call that takes none."""

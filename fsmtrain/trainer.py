@@ -16,13 +16,14 @@ from fsmtrain.core.states import State
 from fsmtrain.errors import CopyError, RenamedError, ResumeError, UsageError
 from fsmtrain.flags.unknown_flags import explain_unknown_flags
 from fsmtrain.machine import Machine
-from fsmtrain.options import Options
+from fsmtrain.options import FLAG_HINTS, Options
 from fsmtrain.runtime.build import Loaders
 from fsmtrain.runtime.checkpointing.compatibility import with_way_out
 from fsmtrain.runtime.metrics.logged_metrics import LogOptions
 from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
 from fsmtrain.runtime.result import Result
+from fsmtrain.unknown_arguments import explain_unknown_arguments
 from fsmtrain.user_warnings import warn
 
 
@@ -88,6 +89,7 @@ class Trainer(Options):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({**state, "_runs": _Runs()})
 
+    @explain_unknown_arguments(hints=FLAG_HINTS)
     def fit(self, model: nn.Module, train_dataloader: Any = None, val_dataloaders: Any = None) -> Result:
         """Train a model. It is not tested; call `test` for that.
 
@@ -133,6 +135,7 @@ class Trainer(Options):
             "steps: fsmtrain.plan(self.trainer, train=len(self.train_dataloader())).optimizer_steps[0]."
         )
 
+    @explain_unknown_arguments(hints=FLAG_HINTS)
     def test(self, model: nn.Module | None = None, test_dataloaders: Any = None) -> dict[str, float]:
         """Run the test loaders through a model, with this trainer's options.
 
@@ -148,6 +151,7 @@ class Trainer(Options):
         """
         return self._evaluate("test", model, test_dataloaders)
 
+    @explain_unknown_arguments(hints=FLAG_HINTS)
     def validate(self, model: nn.Module | None = None, val_dataloaders: Any = None) -> dict[str, float]:
         """Run the val loaders through a model, with this trainer's options, without training.
 
@@ -163,6 +167,7 @@ class Trainer(Options):
         """
         return self._evaluate("val", model, val_dataloaders)
 
+    @explain_unknown_arguments(hints=FLAG_HINTS)
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model's weights and hyperparameters to a file, and ``meta_tags.csv`` beside it.
 

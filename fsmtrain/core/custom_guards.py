@@ -13,9 +13,9 @@ from fsmtrain.core.counters import Counters, Signals, signal_values
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard
 from fsmtrain.errors import GuardError
-from fsmtrain.old_names import renamed_arguments
 from fsmtrain.plurals import a_type_of
 from fsmtrain.predicates import is_integer
+from fsmtrain.unknown_arguments import explain_unknown_arguments
 
 
 def _by_optimizer(value: Mapping[int, Guard]) -> Mapping[int, Guard]:
@@ -26,7 +26,7 @@ def _by_optimizer(value: Mapping[int, Guard]) -> Mapping[int, Guard]:
     return dict(value)
 
 
-@renamed_arguments(check="validate")
+@explain_unknown_arguments()
 @frozen(kw_only=True)
 class Guards:
     """The decisions that a user may replace. The bounds of the loops are not among them.

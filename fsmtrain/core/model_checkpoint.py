@@ -16,6 +16,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard
 from fsmtrain.errors import OptionsError
 from fsmtrain.predicates import is_finite, is_integer
+from fsmtrain.unknown_arguments import explain_unknown_arguments
 
 
 def _count(instance: object, attribute: Attribute[int | None], value: object) -> None:
@@ -30,6 +31,7 @@ def _absolute(dirpath: str | os.PathLike[str] | None) -> str | None:
         raise OptionsError(f"ModelCheckpoint(dirpath={dirpath!r}): must be the path of a folder, or None.") from None
 
 
+@explain_unknown_arguments()
 @frozen(kw_only=True)
 class ModelCheckpoint:
     """When to save a checkpoint, and which checkpoints to keep. Pass it in `callbacks`.

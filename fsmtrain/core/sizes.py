@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from fsmtrain.errors import SizesError
 from fsmtrain.predicates import is_integer
+from fsmtrain.unknown_arguments import explain_unknown_arguments
 
 
 def _loaders(value: int | Iterable[int | None] | None) -> object:
@@ -64,6 +65,7 @@ def _schedules(value: Iterable[Schedule]) -> tuple[Schedule, ...]:
     return tuple(value)
 
 
+@explain_unknown_arguments()
 @frozen(kw_only=True)
 class Sizes:
     """The batches of each loader, the optimizers, the splits of a batch.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Callable
+import reprlib
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from attrs import AttrsInstance, fields
 
-from fsmtrain.errors import OptionsError
+from fsmtrain.errors import ArgumentError, OptionsError
 
 C = TypeVar("C", bound="type[AttrsInstance]")
 
@@ -106,10 +107,15 @@ def explain_unknown_flags(cls: C) -> C:
 
     @functools.wraps(plain)
     def __init__(self: object, *args: Any, **flags: Any) -> None:
+        if args:
+            listed = ", ".join(map(reprlib.repr, args))
+            raise ArgumentError(
+                f"{cls.__name__}({listed}): a flag must be passed by its name, as in {cls.__name__}(max_nb_epochs=20)."
+            )
         for name in flags:
             if name not in known:
                 raise OptionsError(no_such_flag(name, flags[name], known))
-        plain(self, *args, **flags)
+        plain(self, **flags)
 
     setattr(cls, "__init__", __init__)  # noqa: B010 - a type checker refuses an assignment by name
     return cls
@@ -134,3 +140,9 @@ def no_such_flag(name: str, value: object, known: set[str]) -> str:
     if similar:
         return f"{name}={value!r}: there is no such flag. Did you mean {similar[0]}?"
     return f"{name}={value!r}: there is no such flag. The flags are {', '.join(sorted(known))}."
+
+
+def flag_hints(flags: Iterable[str]) -> dict[str, str]:
+    """Return what to answer where a flag, or its name in another trainer, is passed to a call that takes none."""
+    names = {**{flag: flag for flag in flags}, **OTHER_NAMES}
+    return {**WAYS_OUT, **{name: f"It is a flag of Options and Trainer: {flag}=..." for name, flag in names.items()}}

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "fsmtrain"
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (
         ("errors", "plain_files", "plurals", "predicates", "strict_json", "sync_files"),
-        ("replace_file",),
+        ("replace_file", "unknown_arguments"),
         ("copies", "early_stopping", "old_names", "user_warnings"),
         ("flags",),
         ("options",),

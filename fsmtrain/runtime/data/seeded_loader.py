@@ -15,6 +15,7 @@ from fsmtrain.predicates import is_integer
 from fsmtrain.runtime.data.permutation import Permutation, hash_words
 from fsmtrain.runtime.data.seeded_fetch import FetchRequest, SeededFetcher
 from fsmtrain.runtime.rng import GLOBAL_GENERATORS
+from fsmtrain.unknown_arguments import explain_unknown_arguments
 
 _BLOCK_ITEMS = 4096  # positions that are looked up at once
 _ORDER_KEY, _ITEMS_KEY, _WORKERS_KEY = range(3)  # what the keys of an epoch are for
@@ -57,6 +58,7 @@ class SeededSampler(Sampler[int]):
             yield from permutation.between(start, min(start + _BLOCK_ITEMS, n))
 
 
+@explain_unknown_arguments()
 class SeededDataLoader(DataLoader[Any]):
     """A ``DataLoader`` whose order and augmentation are functions of (seed, epoch, index).
 
