@@ -30,6 +30,7 @@ from fsmtrain.core.stop_reasons import StopReason, stop_reason
 from fsmtrain.core.trace import Trace, Transition, where
 from fsmtrain.errors import CheckpointError, CopyError, GuardError, OutOfMemoryError, RenamedError, ResumeError, UsageError
 from fsmtrain.loop import Loop
+from fsmtrain.module import note_attribute_of_training_module
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.options import FLAG_HINTS, Options
 from fsmtrain.runtime import rng
@@ -118,7 +119,7 @@ class Machine:
         self.received_signal = ReceivedSignal()
         self._trainer_attribute = TrainerAttribute(model, self if trainer is None else trainer)
 
-        warnings: list[str] = []
+        warnings = self._early_warnings = list[str]()
         guards = guards or Guards()
         callbacks, rule = split_callbacks(callbacks, guards)
         ranking = MetricRanking(rule, rule.monitor) if rule is not None and rule.monitor is not None else None
@@ -165,6 +166,9 @@ class Machine:
                 self._host_transfer = HostTransfer()
                 self._optimizer_findings = tuple(optimizer_findings(model, components.slots, callbacks))
                 self._report_findings()
+        except AttributeError as error:
+            note_attribute_of_training_module(error, model)
+            raise
         finally:
             self._trainer_attribute.detach()
 
@@ -366,6 +370,7 @@ class Machine:
         if error is self._handled_before:  # `run` was called where another error is being handled
             error = None
         if error is not None and self.stop_reason is None:
+            note_attribute_of_training_module(error, self.model)
             add_recent_transitions(error, self.trace)
         hooks, compiled = self._components.hooks, self._components.compiled_call
         call_all(
@@ -476,6 +481,10 @@ class Machine:
             if name == "anyway":
                 raise RenamedError("resume(anyway=...): there is no such argument. Its opposite here is strict: strict=False.")
             raise no_such_argument("Machine.resume", name, ("path", "strict", "new_settings"))
+        with capture_warnings(self._early_warnings.append):
+            return self._resume(path, strict=strict, new_settings=new_settings)
+
+    def _resume(self, path: str | os.PathLike[str] | None, *, strict: bool, new_settings: bool) -> Path:
         if path is not None:
             run = auto_resume.find_run(Path(path))
             if run is None:
@@ -484,7 +493,7 @@ class Machine:
                 return self._resume_run(auto_resume.lock_run(run), strict=strict, new_settings=new_settings)
             loaded = load_newest([*map(Path, run.checkpoint_folders)], partial(auto_resume.is_of_run, run))
             return self._restore(loaded, None, strict=strict, new_settings=new_settings)
-        checkpoint = self.resume_from("auto", strict=strict, new_settings=new_settings)
+        checkpoint = self._resume_newest(strict=strict, new_settings=new_settings)
         if checkpoint is None:
             there = f"in {self.spec.options.runs_dir} of a run that this command began" if self._looks_for_runs else "yet"
             raise CheckpointError(f"{self.checkpoints}: there is no checkpoint {there}. Pass a run folder to resume another.")
@@ -500,8 +509,12 @@ class Machine:
         Returns:
             The checkpoint; None if the run begins anew.
         """
-        if path != "auto":
-            return self.resume(path, strict=strict, new_settings=new_settings)
+        with capture_warnings(self._early_warnings.append):
+            if path != "auto":
+                return self._resume(path, strict=strict, new_settings=new_settings)
+            return self._resume_newest(strict=strict, new_settings=new_settings)
+
+    def _resume_newest(self, *, strict: bool, new_settings: bool) -> Path | None:
         if not self._looks_for_runs:
             if has_checkpoints(self.checkpoints):
                 return self._resume_from_checkpoint(self.checkpoints, strict=strict, new_settings=new_settings)

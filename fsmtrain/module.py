@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, overload
 
 import torch
 from torch import nn
@@ -22,6 +23,20 @@ from fsmtrain.runtime.optimization.optimizer_step import step_and_zero
 from fsmtrain.user_warnings import warn
 
 
+class _DeviceOfParameters:
+    """The attribute `device` of a model. It has no ``__set__``, so that a model may set a ``self.device`` of its own."""
+
+    @overload
+    def __get__(self, model: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, model: nn.Module, owner: type) -> torch.device: ...
+    def __get__(self, model: nn.Module | None, owner: type) -> Self | torch.device:
+        if model is None:
+            return self
+        tensor = next(itertools.chain(model.parameters(), model.buffers()), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+
 class TrainingModule(nn.Module):
     """A model together with its training.
 
@@ -33,11 +48,13 @@ class TrainingModule(nn.Module):
         trainer: The trainer or machine that runs the model; None before the first run. Copies and pickles do not contain it.
         hparams: The model's hyperparameters, if the subclass sets them.
         logs_hparams: Whether loggers get them.
+        device: The device of the model's parameters, for tensors made in a step; that of the run once it is built.
     """
 
     trainer: Any = None
     hparams: Any = None
     logs_hparams: bool = True
+    device = _DeviceOfParameters()
 
     @property
     def current_epoch(self) -> int:
@@ -226,6 +243,18 @@ class TrainingModule(nn.Module):
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         state.pop("trainer", None)
         return state
+
+
+def note_attribute_of_training_module(error: BaseException, model: nn.Module) -> None:
+    """Add the way out to the error of a plain ``nn.Module`` that uses an attribute of `TrainingModule`, as ``self.log``."""
+    if not isinstance(error, AttributeError) or error.obj is not model or isinstance(model, TrainingModule):
+        return
+    if error.name is not None and not error.name.startswith("_") and hasattr(TrainingModule, error.name):
+        name = type(model).__name__
+        error.add_note(
+            f"self.{error.name} is an attribute of fsmtrain.TrainingModule, and {name} is another nn.Module. Inherit from it: "
+            f"class {name}(fsmtrain.TrainingModule)."
+        )
 
 
 LightningModule = TrainingModule

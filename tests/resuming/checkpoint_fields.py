@@ -35,6 +35,7 @@ PARTS = [
 ]
 INFORMATIONAL = {
     *("version", "hparams", "fingerprint", "table"),  # for people, and to be compared
+    *("early_stopping.monitor", "early_stopping.mode"),  # to be compared
     *("rng.cuda", *(f"{wrapped}.is_on_device" for wrapped in ("windows", "batch", "metrics", "eval_passes"))),  # of a GPU
     "work_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these
     "signals.save_wanted",  # by the clock, which is another one in each process

@@ -301,9 +301,7 @@ SCENARIOS: dict[str, Scenario] = {
         shuffled_loader(18),
         min_nb_epochs=0,
         guards=Guards(
-            save=every_n_batches(2),
-            step={0: every_n_batches(2), 1: every_n_batches(2, first=0)},
-            stop=every_n_batches(3),
+            save=every_n_batches(2), step={0: every_n_batches(2), 1: every_n_batches(2, first=0)}, stop=every_n_batches(3)
         ),
     ),
     "saved where it ends": scenario(

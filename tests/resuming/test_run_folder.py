@@ -203,6 +203,27 @@ def test_resuming_in_an_unwritable_folder_is_an_error() -> None:
             machine().resume(where)
 
 
+@pytest.mark.filterwarnings("ignore::fsmtrain.FsmtrainWarning")
+@pytest.mark.parametrize("by", ["resume", "resume_from", "auto", "trainer"])
+def test_what_is_warned_while_resuming_is_in_the_log_once(by: str) -> None:
+    folder = stopped(run_name="named").run_dir
+    assert folder is not None
+    if by == "trainer":
+        guards = Guards(save=every_n_batches(4))
+        flags: dict[str, Any] = {"max_nb_epochs": 4, "val_check_interval": 5, "run_name": "named", "device": "cpu"}
+        trainer = Trainer(resume=folder, quiet=True, guards=guards, **flags)
+        trainer.fit(LoggingModel(), NumberedBatches(10), NumberedBatches(2))
+    else:
+        one = machine(max_nb_epochs=4, run_name="named")
+        if by == "resume":
+            one.resume(folder)
+        else:
+            one.resume_from("auto" if by == "auto" else folder)
+        one.run()
+    log = (folder / "log.txt").read_text()
+    assert log.count("warning: the run is resumed with differences: max_nb_epochs=4, checkpoint has 3.") == 1
+
+
 def test_until_it_ends_again_a_resumed_run_has_not_ended() -> None:
     folder = stopped().run_dir
     assert folder is not None

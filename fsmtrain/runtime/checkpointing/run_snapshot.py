@@ -14,9 +14,11 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.effects import begin_pass
 from fsmtrain.core.resume_point import ResumePoint, adopt_limits, limits_from
 from fsmtrain.core.states import State
+from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import ResumeError
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
+from fsmtrain.runtime.checkpoint_files.tree_path import short_repr
 from fsmtrain.runtime.checkpointing.changed_limits import SavedLimits, drop_unusable_positions
 from fsmtrain.runtime.checkpointing.changed_settings import resume_settings
 from fsmtrain.runtime.checkpointing.compatibility import (
@@ -44,6 +46,7 @@ from fsmtrain.runtime.optimization.window_weights import Window
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.deferred_stop import batch_has_more_rounds
+from fsmtrain.user_warnings import warn
 
 VERSION = 2  # of the tree
 
@@ -89,7 +92,7 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
         "signals": fields_of(
             run.signals, signals, if_missing={"loss_is_none": False, "own_steps": 1, **seen}, keeps_types=True
         ),
-        "early_stopping": _optional(fields_of(patience, ("best", "wait")) if patience is not None else None),
+        "early_stopping": _optional(_patience_owner(patience) if patience is not None else None),
         "nonfinite": owner_of(run.nonfinite),
         "windows": on_device(listed(map(_window_owner, run.windows)), device),
         "batch": on_device(batch, device),
@@ -116,6 +119,28 @@ def _window_owner(window: Window) -> Owner:
         owner.load_state_dict({name: value for name, value in state.items() if name != "first_weight"} | unit)
 
     return evolve(owner, load_state_dict=load)
+
+
+def _patience_owner(patience: Patience) -> Owner:
+    """Return the owner of early stopping's memory, which is not taken over by one of another metric or mode."""
+    rule = patience.rule
+    owner = fields_of(patience, ("best", "wait"))
+
+    def load(state: Tree) -> None:
+        saved = {name: state.get(name, getattr(rule, name)) for name in ("monitor", "mode")}
+        owner_state = {name: value for name, value in state.items() if name not in saved}
+        if saved == {"monitor": rule.monitor, "mode": rule.mode}:
+            owner.load_state_dict(owner_state)
+            return
+        patience.best, patience.wait = Patience(rule).best, 0
+        warn(
+            f"early stopping begins anew: it monitors {rule.monitor!r} in mode {rule.mode!r}, and in the checkpoint "
+            f"{saved['monitor']!r} in mode {saved['mode']!r}. The best value so far was {short_repr(state.get('best'))}."
+        )
+
+    return evolve(
+        owner, state_dict=lambda: {**owner.state_dict(), "monitor": rule.monitor, "mode": rule.mode}, load_state_dict=load
+    )
 
 
 def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions, at: ResumePoint) -> Tree:

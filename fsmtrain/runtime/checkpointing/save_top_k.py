@@ -15,6 +15,7 @@ from fsmtrain.runtime.callback_hooks import UnfinishedMetrics
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPolicy
 from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.metrics.step_outputs import Metrics
+from fsmtrain.user_warnings import warn
 
 BATCH = "batches_begun"  # the key in a checkpoint's metadata by which a metric finds it: its batch in the whole run, from 1
 END = "ends"  # the key of a checkpoint with which a run ended by itself: it is never ranked
@@ -37,11 +38,18 @@ class MetricRanking:
             self.values[machine.counters.batches_begun] = self.monitor.value(metrics, machine.metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the values so far, by batch."""
-        return {"values": dict(self.values)}
+        """Return the values so far, by batch, and which metric they are of."""
+        return {"values": dict(self.values), "monitor": self._rule.monitor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the values of the resumed run over."""
+        """Take the values of the resumed run over. Those of another metric are not: it would be ranked among them."""
+        saved, own = state.get("monitor", self._rule.monitor), self._rule.monitor
+        if saved != own:
+            warn(
+                f"ModelCheckpoint(monitor={own!r}): the checkpoints so far were ranked by {saved!r}. They have no rank any "
+                f"more, and make room for those that are ranked by {own!r}."
+            )
+            return
         self.values = dict(state["values"])
 
     def best(self, metadata: MetadataByNumber, count: int = 1) -> Collection[int]:
