@@ -7,7 +7,10 @@ from __future__ import annotations
 
 
 class FsmtrainWarning(UserWarning):
-    """Category of every warning that fsmtrain itself gives: ``warnings.simplefilter("error", FsmtrainWarning)``."""
+    """Category of every warning that fsmtrain itself gives: ``warnings.simplefilter("error", FsmtrainWarning)``.
+
+    In the shell ``python -W error::UserWarning``: Python reads ``-W`` before it can import the class of an installed package.
+    """
 
 
 class FsmtrainError(Exception):

@@ -130,8 +130,9 @@ def test_a_filter_picks_our_warnings_alone() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("python", "code"), [([], 0), (["-W", "error::fsmtrain.FsmtrainWarning"], 1)])
+@pytest.mark.parametrize(("python", "code"), [([], 0), (["-W", "error::UserWarning"], 1)])
 def test_in_the_shell_a_warning_is_one_line_and_can_be_made_an_error(tmp_path: Path, python: list[str], code: int) -> None:
+    """By the class that Python has: it reads ``-W`` before it can import an installed package."""
     (tmp_path / "mine.py").write_text(MODEL)
     words = [
         "fit",

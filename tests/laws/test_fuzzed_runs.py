@@ -290,7 +290,15 @@ class FromOutside(RuleBasedStateMachine):
                 self.advance(theirs=False)
             if not self.failed:
                 assert self.machine.result.state is self.machine.state
-                assert self.machine.run() == self.machine.result
+                self.has_ended()
+
+    def has_ended(self) -> None:
+        """Running a run again that is over changes nothing; one that was stopped says how to continue it."""
+        if self.machine.state is State.STOPPED:
+            with pytest.raises(UsageError, match=r"This run was stopped after .* and has ended"):
+                self.machine.run()
+        else:
+            assert self.machine.run() == self.machine.result
 
 
 # Always the same runs, so that what is counted over all of them is so too.

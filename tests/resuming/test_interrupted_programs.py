@@ -354,4 +354,4 @@ def test_a_program_ends_with_the_exit_code_of_the_signal(name: str, mode: str) -
     assert "SUCCESS" not in process.stdout
     assert any(Path("saved").glob("0*")) is (mode == "saves")
     if mode == "saves":
-        assert "create a new trainer with resume='saved/000000'" in process.stderr
+        assert f"create a new trainer with resume='{Path('saved/000000').absolute()}'" in process.stderr
