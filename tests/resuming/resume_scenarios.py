@@ -111,6 +111,21 @@ class LayerUnfrozenLater(Perceptron):
             layers[3].eval()
 
 
+class LayerOptimizedLater(Perceptron):
+    """The last layer is not optimized in the first epoch: its parameter group is added in the second one."""
+
+    def configure_optimizers(self) -> Any:
+        layers: Any = self.layer
+        self.adam = adam_of(layers[0].parameters())
+        return self.adam
+
+    def on_epoch_start(self) -> None:
+        """Add it."""
+        layers: Any = self.layer
+        if self.current_epoch == 1:
+            self.adam.add_param_group({"params": layers[4].parameters(), "lr": 0.02})
+
+
 class ParameterOutsideTheModel(Perceptron):
     """A parameter that the optimizer has and the model does not."""
 
@@ -319,6 +334,7 @@ SCENARIOS: dict[str, Scenario] = {
     "random augmentation": scenario(lambda: Perceptron(adam_of), noisy_loader(12)),
     "a seeded loader": scenario(lambda: Perceptron(adam_of), lambda: SeededDataLoader(NoisySamples(12), batch_size=2, seed=7)),
     "thawing": scenario(LayerUnfrozenLater, shuffled_loader(8)),
+    "a later parameter group": scenario(LayerOptimizedLater, shuffled_loader(8)),
     "a stray parameter": scenario(ParameterOutsideTheModel, shuffled_loader(8)),
     "a callback with a memory": scenario(
         lambda: Validated(sgd_with_momentum), shuffled_loader(8), callbacks=lambda: [WeightAverage()]

@@ -27,7 +27,7 @@ def _told(*command: str) -> str:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 def test_a_run_killed_anywhere_ends_in_the_same_bits() -> None:
     """A part of the matrix: each scenario at a few moments. The whole is one command, see `kill_matrix`."""
-    told = _told("tests.resuming.kill_matrix", "--every", "41")
+    told = _told("tests.resuming.kill_matrix", "--every", "71")
     same, tried, resumed = map(int, re.findall(r"^(\d+) of (\d+); (\d+)", told, re.MULTILINE)[0])
     assert same == tried > 60, told
     assert resumed > tried / 2, told  # else little was tried but beginning anew

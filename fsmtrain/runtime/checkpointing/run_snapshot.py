@@ -219,6 +219,7 @@ def load_run_snapshot(
     for name, owner in owners.items():
         with damaged_state_is_an_error(name):
             owner.load_state_dict(states[name])
+    _expect_an_epoch(run.counters)
     if run.settings is not None and states["settings"] is not None:
         resume_settings(run.settings, states["settings"], take_new=new_settings)
     patience = run.early_stopping
@@ -241,6 +242,18 @@ def load_run_snapshot(
         for field in fields(type(record)):
             setattr(record, field.name, getattr(values, field.name))
     return adopted, RngState.from_state_dict(states["rng"])
+
+
+def _expect_an_epoch(counters: Counters) -> None:
+    """Check that the current epoch is the one under way or the last one that is done: with another, no epoch would be the last.
+
+    `epoch_is_finished` asks for it, and the proofs hold it of every run (`an_epoch_is_in_progress_or_just_done`).
+    """
+    if counters.epochs_done - counters.current_epoch not in (0, 1):
+        raise ResumeError(
+            f"its counters contradict each other, so fsmtrain did not save it: current_epoch={counters.current_epoch} and "
+            f"epochs_done={counters.epochs_done}. The current epoch is either the next one or the last that is done."
+        )
 
 
 def _counters_owner(counters: Counters, *, if_missing: Mapping[str, Any] | None = None) -> Owner:

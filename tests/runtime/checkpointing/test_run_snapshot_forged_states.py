@@ -117,6 +117,18 @@ def test_a_counter_of_another_type_names_both_values(saved: Any, tmp_path: Path)
         machine(tmp_path / "checkpoints").resume(path)
 
 
+@pytest.mark.parametrize(("current_epoch", "epochs_done"), [(0, 2), (2, 1), (-1, 1), (2**40, 1)])
+def test_a_current_epoch_that_is_neither_under_way_nor_the_last_done_is_refused(
+    saved: Any, tmp_path: Path, current_epoch: int, epochs_done: int
+) -> None:
+    """A run with one would never end: the guards would wait for an epoch that has passed."""
+    tree = copy.deepcopy(saved.tree)
+    tree["counters"].update(current_epoch=current_epoch, epochs_done=epochs_done)
+    path = Store(tmp_path / "checkpoints").save(tree, saved.metadata)
+    with pytest.raises(ResumeError, match=f"current_epoch={current_epoch} and epochs_done={epochs_done}"):
+        machine(tmp_path / "checkpoints").resume(path)
+
+
 @pytest.mark.parametrize("versions", [5, {"": 5}, {"": {"version": "x"}}])
 def test_versions_of_modules_that_are_none_are_an_error_of_ours(versions: Any) -> None:
     weights = torch.nn.BatchNorm1d(2).state_dict()
