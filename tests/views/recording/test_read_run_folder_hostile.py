@@ -113,7 +113,7 @@ def test_what_stands_in_place_of_a_run_is_passed_over(runs: Path, kind: str) -> 
 
 def damaged(data: bytes, name: str) -> Iterator[bytes]:
     chance = random.Random(name)
-    for _ in range(8 * EFFORT):
+    for _ in range(5 * EFFORT):
         position = chance.randrange(len(data))
         flipped = bytearray(data)
         flipped[position] ^= 1 << chance.randrange(8)
@@ -198,7 +198,7 @@ def nodes(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from nodes(inner)
 
 
-@settings(max_examples=150 * EFFORT)
+@settings(max_examples=60 * EFFORT)
 @given(st.data())
 def test_a_value_of_another_kind_stops_no_report_and_no_resumed_run(
     sound: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
