@@ -171,7 +171,12 @@ class TrainBatch:
             is_plain = output.requires_grad and output.dim() == 0
             loss = output if is_plain else loss_of(output)
             run.weight = run.hiddens[optimizer_i] = None
-        elif output is None and self._may_return_none:
+        elif output is None:
+            if not self._may_return_none:
+                raise ModelError(
+                    "training_step returned None, which its source ruled out when the run was built. If it returns what a part "
+                    "of the model returns, replace that part before the run is built."
+                )
             loss = run.weight = run.closure_result = None
             run.hiddens[optimizer_i] = self._hiddens
         else:
