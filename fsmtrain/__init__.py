@@ -33,8 +33,8 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _PUBLIC
     from fsmtrain.module import LightningModule as LightningModule
     from fsmtrain.module import TrainingModule as TrainingModule
     from fsmtrain.options import Options as Options
-    from fsmtrain.runtime.callback_hooks import Callback as Callback
     from fsmtrain.runtime.data.seeded_loader import SeededDataLoader as SeededDataLoader
+    from fsmtrain.runtime.hooks.callback import Callback as Callback
     from fsmtrain.runtime.model_files.lightning_checkpoints import import_checkpoint as import_checkpoint
     from fsmtrain.trainer import Trainer as Trainer
 
@@ -56,7 +56,7 @@ _PUBLIC = {
     "module": ("LightningModule", "TrainingModule"),
     "options": ("Options",),
     "runtime.data.seeded_loader": ("SeededDataLoader",),
-    "runtime.callback_hooks": ("Callback",),
+    "runtime.hooks.callback": ("Callback",),
     "runtime.model_files.lightning_checkpoints": ("import_checkpoint",),
     "trainer": ("Trainer",),
 }

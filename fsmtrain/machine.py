@@ -36,12 +36,13 @@ from fsmtrain.options import FLAG_HINTS, Options
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
-from fsmtrain.runtime.callback_hooks import call_all
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpointing.checkpoint_folder import has_checkpoints, load_checkpoint, load_newest
 from fsmtrain.runtime.checkpointing.manager import CheckpointManager
 from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking, split_callbacks
 from fsmtrain.runtime.data.worker_exit import is_worker_exit
+from fsmtrain.runtime.hooks.bind_hooks import bind_hooks
+from fsmtrain.runtime.hooks.hook_pair import Stages, call_all
 from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingMetrics
 from fsmtrain.runtime.metrics.logged_metrics import LogOptions, logged_scalar, validate_log_options
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
@@ -108,6 +109,7 @@ class Machine:
         trained_by: Machine | None = None,
     ) -> None:
         self.passed_model, model = model, plain_module(model)
+        self._model: nn.Module = model
         validate_model(model)
         self._counters = Counters()  # all zero, for a model that asks while the run is being built
         self._runs = runs
@@ -132,6 +134,8 @@ class Machine:
         own_callbacks = (self._recorder, *default_callbacks(options), ranking)
         callbacks = (*callbacks, *(callback for callback in own_callbacks if callback is not None))
         self._trainer_attribute.attach()
+        hooks = bind_hooks(model, callbacks, self)
+        stages = Stages(hooks.setup, hooks.teardown)
         try:
             with capture_warnings(warnings.append):
                 components = self._components = build_components(
@@ -141,7 +145,8 @@ class Machine:
                     runs=runs,
                     guards=guards,
                     callbacks=callbacks,
-                    machine=self,
+                    hooks=hooks,
+                    stages=stages,
                     monitors=[ranking.monitor] if ranking is not None else [],
                 )
                 run = self._run = initial_run_state(components)
@@ -166,8 +171,10 @@ class Machine:
                 self._host_transfer = HostTransfer()
                 self._optimizer_findings = tuple(optimizer_findings(model, components.slots, callbacks))
                 self._report_findings()
-        except AttributeError as error:
-            note_attribute_of_training_module(error, model)
+        except BaseException as error:
+            stages.tear_down()
+            if isinstance(error, AttributeError):
+                note_attribute_of_training_module(error, model)
             raise
         finally:
             self._trainer_attribute.detach()
@@ -334,10 +341,22 @@ class Machine:
         self._host_transfer = HostTransfer()
         if self._metric_queue is not None:
             self._metric_queue.begin()
-        if self._components.hooks.on_run_start is not None:
-            self._components.hooks.on_run_start()
+        self._call_first_hooks()
         if self._rng is not None:
             rng.set_rng_state(self._rng)
+
+    def _call_first_hooks(self) -> None:
+        """Call the hooks that precede a run. Those of training are called here if it goes on; else when it begins."""
+        hooks, state = self._components.hooks, self.state
+        if hooks.on_run_start is not None:
+            hooks.on_run_start()
+        if self._runs != "fit" or state is State.TEST:
+            return
+        if hooks.fit is not None:
+            hooks.fit.start()
+        is_within_training = self._rng is not None and state not in (State.START, State.SANITY_VAL) and not state.is_final
+        if hooks.train is not None and is_within_training and self._components.optimizer_setup is not None:
+            hooks.train.start()
 
     def _begin_from_scratch(self) -> None:
         if self.spec.options.seed is not None:
@@ -375,13 +394,15 @@ class Machine:
         hooks, compiled = self._components.hooks, self._components.compiled_call
         call_all(
             (
-                self._actions.end_unfinished_validation,  # first: the hook may put back weights that it has replaced
+                *((partial(hooks.on_exception, error),) if hooks.on_exception is not None and error is not None else ()),
+                self._actions.end_unfinished_passes,  # before the save: a hook may put back weights that it has replaced
                 self._save_at_stop,
                 self._checkpoints.close,
                 self._actions.release,
-                *((hooks.epoch.end,) if hooks.epoch is not None else ()),
+                *(pair.end for pair in (hooks.epoch, hooks.train, hooks.fit) if pair is not None),
                 *((partial(self._free_batch, error),) if isinstance(error, OutOfMemoryError) else ()),
                 *((hooks.on_run_end,) if hooks.on_run_end is not None else ()),
+                self._components.stages.tear_down,
                 *((compiled.detach,) if compiled is not None else ()),
                 self._trainer_attribute.detach,
             )
@@ -636,7 +657,7 @@ class Machine:
     @property
     def model(self) -> nn.Module:
         """The model; of one that ``torch.compile`` has wrapped, the plain module."""
-        return self._components.model
+        return self._model
 
     @property
     def hparams(self) -> dict[str, Any]:

@@ -366,7 +366,8 @@ def test_every_hook_is_called_when_it_is_documented_to_be() -> None:
     assert transitions == sum(spent.count for spent in machine.times.values())
     batch = ["on_batch_start", "on_batch_end"]
     epoch = ["on_epoch_start", *batch, *batch, "on_validation_start", "on_validation_end", "on_epoch_end"]
-    assert [name for name in hooks.calls if name != "on_transition"] == ["on_run_start", *epoch, *epoch, "on_run_end"]
+    of_the_run = {"on_run_start", *epoch, "on_run_end"}  # documentation/test_hooks_table.py has the others
+    assert [name for name in hooks.calls if name in of_the_run] == ["on_run_start", *epoch, *epoch, "on_run_end"]
 
 
 def test_a_batch_ends_once_under_truncated_bptt_and_with_several_optimizers() -> None:

@@ -13,9 +13,11 @@ from fsmtrain.core.states import State
 from fsmtrain.runtime.device_timer import DeviceTimer, device_timer
 from fsmtrain.runtime.evaluation.eval_pass import EvalPass
 from fsmtrain.runtime.evaluation.sanity_val_test import SanityPass, TestPass, ValidationPass
+from fsmtrain.runtime.hooks.hook_pair import call_all
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.optimization.precision import GradScalers
 from fsmtrain.runtime.run_state import RunComponents, RunState
+from fsmtrain.runtime.training.before_zero_grad import BeforeZeroGrad
 from fsmtrain.runtime.training.deferred_stop import DeferredStop
 from fsmtrain.runtime.training.epoch_end import EpochEnd
 from fsmtrain.runtime.training.on_nonfinite_policies import NonFinitePolicy, nonfinite_policy
@@ -83,9 +85,8 @@ class Actions:
         passes: dict[State, SanityPass | ValidationPass | TestPass] = {}
         if self.sanity_pass is not None:
             passes[State.SANITY_VAL] = self.sanity_pass
-        self._validation: ValidationPass | None = None
         if State.VAL_CHECK in table.states:
-            passes[State.VAL_CHECK] = self._validation = ValidationPass(components, run, metric_queue)
+            passes[State.VAL_CHECK] = ValidationPass(components, run, metric_queue)
         if State.TEST in table.states:
             passes[State.TEST] = TestPass(components, run, metric_queue)
         self.eval_passes: dict[State, EvalPass] = {state: a_pass.eval_pass for state, a_pass in passes.items()}
@@ -108,17 +109,18 @@ class Actions:
                 actions[State.SAVE] = save
             if components.spec.limits.optimizers > 1:
                 actions[State.ACCUMULATE] = train_batch.accumulate
-            if components.hooks.on_batch_end is not None:
+            if train_batch.has_end_hooks:
                 actions[State.ROUND_END] = train_batch.end_round
             self._nonfinite_policy = nonfinite_policy(components, run, train_batch)
 
-        saves = State.SAVE in table.states
+        saves, before_zero_grad = State.SAVE in table.states, components.hooks.on_before_zero_grad
         has_rounds = components.spec.limits.optimizers > 1 or components.spec.limits.splits_batches
         self._device_timer: DeviceTimer | None = device_timer(components.device)
         # Outermost first. None is left out.
         self.wrappers: tuple[Wrapper | None, ...] = (
             SaveClock(run.signals, save_every_seconds) if save_every_seconds is not None and setup is not None else None,
             self._device_timer,
+            BeforeZeroGrad(components, run, before_zero_grad) if before_zero_grad is not None and setup is not None else None,
             self._nonfinite_policy,
             DeferredStop(components, run) if saves and has_rounds else None,
         )
@@ -156,10 +158,9 @@ class Actions:
         """Return whether a checkpoint of now would hold only finite numbers, as far as ``on_nonfinite`` checks them."""
         return self._nonfinite_policy is None or self._nonfinite_policy.may_save()
 
-    def end_unfinished_validation(self) -> None:
-        """Call ``on_validation_end`` if a validation has begun and will not be finished."""
-        if self._validation is not None:
-            self._validation.end_unfinished()
+    def end_unfinished_passes(self) -> None:
+        """Call the hooks that end a validation or test, if one has begun and will not be finished."""
+        call_all([eval_pass.end_unfinished for eval_pass in self.eval_passes.values()])
 
     def release(self) -> None:
         """Undo temporary changes (train/eval modes, requires_grad, RNG of the sanity pass). Idempotent."""

@@ -19,11 +19,13 @@ from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
 from fsmtrain.predicates import is_stateful
-from fsmtrain.runtime.callback_hooks import HOOKS, bind_hooks
 from fsmtrain.runtime.data.device_transfer import batch_mover, own_transfer_hook
 from fsmtrain.runtime.data.loaders import is_iterator, make_all_resumable, make_resumable
 from fsmtrain.runtime.data.passed_loaders import Loader, passed_loaders, passed_train_loader
 from fsmtrain.runtime.data.restore_loader_position import length_of
+from fsmtrain.runtime.hooks.bind_hooks import Hooks
+from fsmtrain.runtime.hooks.callback import HOOKS
+from fsmtrain.runtime.hooks.hook_pair import Stages
 from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.model_inspection.compiled_modules import compiled_call, plain_module
 from fsmtrain.runtime.model_inspection.steps_without_loaders import warn_of_unused_loaders
@@ -55,8 +57,9 @@ def build_components(
     *,
     runs: RunKind,
     guards: Guards,
-    callbacks: Iterable[object],
-    machine: object,
+    callbacks: Sequence[object],
+    hooks: Hooks,
+    stages: Stages,
     monitors: Iterable[Monitor] = (),
 ) -> RunComponents:
     """Build the components of a run, and check every rule that can be checked before it begins.
@@ -68,7 +71,8 @@ def build_components(
         runs: What is run.
         guards: The decisions that the user replaces.
         callbacks: The user's callbacks.
-        machine: What hooks get as their argument ``machine``.
+        hooks: The hooks of the model and the callbacks.
+        stages: The stages of the run, which begin here.
         monitors: Callbacks that monitor a metric.
 
     Raises:
@@ -78,15 +82,17 @@ def build_components(
         DataError: A loader that can be used once would be used twice.
         UsageError: A run that only tests has nothing to test.
     """
-    callbacks, compiled, model = tuple(callbacks), compiled_call(model), plain_module(model)
-    hooks = bind_hooks(model, callbacks, machine)
+    compiled, model = compiled_call(model), plain_module(model)
     device = device_of(options)
     fits = runs == "fit"
+    stages.set_up("validate" if runs == "val" else runs)
     evaluates: Literal["val", "test"] = "val" if runs == "val" else "test"
     trains = fits and options.max_nb_epochs > 0
     train = _train_loader(model, loaders.train) if trains else ()
     beside = train if trains else loaders.train
     val = _eval_loaders(model, "val", loaders.val, beside) if fits else ()
+    if fits and _may_have_tests(model, loaders.test):
+        stages.set_up("test")
     if evaluates == "val":
         options = evolve(options, test_percent_check=options.val_percent_check)
     test = _eval_loaders(model, evaluates, loaders.val if evaluates == "val" else loaders.test, beside)
@@ -133,6 +139,7 @@ def build_components(
         val_loaders=val,
         test_loaders=test,
         hooks=hooks,
+        stages=stages,
         stateful_callbacks=[callback for callback in callbacks if is_stateful(callback)],
         evaluates=evaluates,
         monitors=(*_monitors(options, setup), *monitors),
@@ -161,6 +168,7 @@ def initial_run_state(components: RunComponents) -> RunState:
         early_stopping=Patience(rule) if rule is not None and limits.stops_early else None,
         windows=[Window() for _ in range(limits.optimizers)],
         hiddens=[None] * limits.optimizers,
+        outputs=[None] * limits.optimizers,
         nonfinite=NonFiniteState([None] * limits.optimizers),
         settings=OptimizerSettings.of(components.optimizer_setup) if components.optimizer_setup is not None else None,
     )
@@ -192,6 +200,13 @@ def _loader_or_hook(model: nn.Module, method: str, passed: Any) -> Any:
         return passed
     own = getattr(model, method, None)
     return own() if callable(own) else own
+
+
+def _may_have_tests(model: nn.Module, passed: Any) -> bool:
+    """Return whether there may be test loaders: they were passed, or the model has a method for them."""
+    if passed is None:
+        return getattr(model, "test_dataloader", None) is not None
+    return not (isinstance(passed, (list, tuple)) and not passed)
 
 
 def _eval_loaders(model: nn.Module, kind: str, passed: Any, train_loader: Any) -> tuple[Loader, ...]:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.early_stopping import Patience
-from fsmtrain.runtime.callback_hooks import Hooks
 from fsmtrain.runtime.data.passed_loaders import Loader
 from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
+from fsmtrain.runtime.hooks.bind_hooks import Hooks
+from fsmtrain.runtime.hooks.hook_pair import Stages
 from fsmtrain.runtime.metrics.logged_metrics import LoggedMetrics, LogOptions
 from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
@@ -42,6 +43,7 @@ class RunComponents:
     val_loaders: Sequence[Loader]
     test_loaders: Sequence[Loader]  # of the state `test`, whatever it evaluates
     hooks: Hooks
+    stages: Stages
     stateful_callbacks: Sequence[Any]  # those with ``state_dict`` and ``load_state_dict``
     evaluates: Literal["val", "test"]  # what the state `test` runs: the test, or validation by itself
     monitors: Sequence[Monitor]  # of metrics of the validation
@@ -106,6 +108,8 @@ class RunState:
 
     # Valid between two visits of one batch.
     splits: list[Any] = field(factory=list)  # of the batch; the batch alone without truncated BPTT
+    batch: Any = None  # before it was split, and only if a hook gets it
+    outputs: list[Any] = field(factory=list)  # of each optimizer's last forward, detached, and only if a hook gets them
     loss: Tensor | None = None  # with its graph, from the forward to its backward
     weight: Any = None  # of that loss
     loss_is_requested: bool = False  # by the progress bar; other losses are not kept

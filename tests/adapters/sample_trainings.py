@@ -19,7 +19,7 @@ from fsmtrain import Callback, EarlyStopping, Guards, Machine, after_steps, ever
 from fsmtrain.core.interval_guards import every_n_steps_of
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.runtime.build import Loaders
-from fsmtrain.runtime.callback_hooks import HOOKS
+from fsmtrain.runtime.hooks.callback import HOOKS
 from tests.models import (
     Adversaries,
     Linear,

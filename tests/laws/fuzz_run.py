@@ -19,7 +19,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard
 from fsmtrain.runtime.build import Loaders
-from fsmtrain.runtime.callback_hooks import HOOKS
+from fsmtrain.runtime.hooks.callback import HOOKS
 from tests.models import flags
 
 # ---- what can be changed from outside

@@ -25,7 +25,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.core.trace import Transition
 from fsmtrain.core.transition_table import full_table
 from fsmtrain.errors import SizesError, UsageError
-from fsmtrain.runtime.callback_hooks import HOOKS
+from fsmtrain.runtime.hooks.callback import HOOKS
 from tests.laws.fuzz_run import CONFIGURATIONS, PlannedFailure, Surroundings
 
 pytestmark = pytest.mark.slow

@@ -30,8 +30,8 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "core": (("...",), ("planning",), ("checking",)),
     "runtime": (
         ("model_inspection", "train_mode"),
-        ("checkpoint_files", "device_timer", "callback_hooks", "metrics", "nested_tensors", "step_signature"),
-        ("batch_size", "rng"),
+        ("checkpoint_files", "device_timer", "metrics", "nested_tensors", "step_signature"),
+        ("batch_size", "hooks", "rng"),
         ("data", "model_files", "optimization"),
         ("run_state", "result", "trainer_attribute"),
         ("oom",),

@@ -81,13 +81,17 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
         for state, eval_pass in actions.eval_passes.items():
             eval_pass.load_state_dict(states.get(state.value))  # the saved run may have had no test, say
 
-    batch = fields_of(run, ("hiddens", "splits"))
+    no_batch: dict[str, Any] = {"hiddens": [None for _ in run.hiddens], "splits": [], "batch": None}
+    no_batch |= {"outputs": [None for _ in run.hiddens]}
+    batch = fields_of(run, no_batch, if_missing={name: no_batch[name] for name in ("batch", "outputs")})
     if not within_batch:
-        batch = evolve(batch, state_dict=lambda: {"hiddens": [None for _ in run.hiddens], "splits": []})
+        batch = evolve(batch, state_dict=lambda: no_batch)
     metrics = fields_of(run, ("metrics", "progress_bar_metrics", "validation_metrics", "validation_epoch"))
     eval_passes = Owner(lambda: {s.value: p.state_dict() for s, p in actions.eval_passes.items()}, load_eval_passes)
-    callbacks = components.stateful_callbacks
+    callbacks, checkpoint_hooks = components.stateful_callbacks, components.hooks.checkpoint
+    added = Owner(dict, lambda state: None) if checkpoint_hooks is None else owner_of(checkpoint_hooks)
     return {
+        "hooks": evolve(added, if_missing={}),
         "counters": _counters_owner(run.counters, if_missing={**nothing, **counts}),
         "signals": fields_of(
             run.signals, signals, if_missing={"loss_is_none": False, "own_steps": 1, **seen}, keeps_types=True
@@ -166,6 +170,8 @@ def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions
         at, random = evolve(at, work_done=False, counters=counters), snapshot.random
         for saved, before in zip(states["callbacks"], snapshot.callbacks, strict=False):
             saved["state"] = before
+        if snapshot.hooks is not None:
+            states["hooks"] = snapshot.hooks
         states["loaders"] |= {n: snapshot.positions[ld] for n, ld in run.loaders.by_name.items() if ld in snapshot.positions}
     return {
         "version": VERSION,

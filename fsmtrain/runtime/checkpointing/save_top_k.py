@@ -11,8 +11,8 @@ from typing import Any, Literal
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import OptionsError
-from fsmtrain.runtime.callback_hooks import UnfinishedMetrics
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPolicy
+from fsmtrain.runtime.hooks.hook_pair import UnfinishedMetrics
 from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.metrics.step_outputs import Metrics
 from fsmtrain.user_warnings import warn

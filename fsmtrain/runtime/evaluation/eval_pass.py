@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter_ns
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from fsmtrain.runtime.checkpoint_files.codec.codec import encoding_error
 from fsmtrain.runtime.data.loaders import EvaluationBatches
 from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
+from fsmtrain.runtime.hooks.hook_pair import HookPair, UnfinishedMetrics, call_all
 from fsmtrain.runtime.metrics.averages import Averages
 from fsmtrain.runtime.metrics.step_outputs import (
     Metrics,
@@ -35,7 +37,7 @@ from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.step_signature import StepSignature
 from fsmtrain.user_warnings import warn
 
-HOOKS_NEED_THE_WHOLE = "on_validation_start is called again."
+HOOKS_NEED_THE_WHOLE = " is called again."  # the end of the reason why a pass with hooks begins again
 
 # The arguments of validation_step and test_step, in the order of their call.
 _ARGUMENTS = ("batch", "batch_nb", "dataloader_i")
@@ -85,8 +87,12 @@ class EvalPass:
         self._end_hook: Callable[[Any], Any] | None = getattr(self._model, f"{stem}_end", None)
         monitored = {monitor.metric for monitor in components.monitors} if kind == "val" else set()
         self._monitored = monitored | {name.rpartition("/")[0] for name in monitored}  # ``val_loss/1`` is a loader's val_loss
-        pair = components.hooks.validation if state is State.VAL_CHECK else None
-        self._must_be_whole = pair is not None and not pair.can_resume_within
+        hooks = components.hooks.validation if kind == "val" else components.hooks.test
+        is_sanity = state is State.SANITY_VAL  # which has the hooks within a validation, so that none keeps its outputs
+        self._hooks, self._epoch_hooks = None if is_sanity else hooks.whole, hooks.epoch
+        self._on_batch_start, self._on_batch_end = hooks.batch_start, hooks.batch_end
+        self._must_be_whole = not (hooks.inner_can_resume and (is_sanity or hooks.whole_can_resume))
+        self._begins_again_because = f"on_{stem}_start{HOOKS_NEED_THE_WHOLE}"
         self._takes_snapshots = State.SAVE in components.spec.table.states and (
             self._end_hook is not None or self._must_be_whole
         )
@@ -102,14 +108,19 @@ class EvalPass:
 
     def visit(self) -> Metrics | None:
         """Evaluate one batch; return the pass's metrics after its last one, else None."""
+        if self._hooks is not None and not self._hooks.is_open:
+            if self._counters.eval_nb == 0:
+                self.take_snapshot()
+            _begin_pair(self._hooks, resumes=self._counters.eval_nb > 0)
         with torch.no_grad():
             run = self._run
             batches = self._batches or self._begin()
-            if self._takes_snapshots and self._counters.eval_nb == 0:
-                if self.snapshot is None:
-                    self.take_snapshot()
-                else:
-                    self.snapshot = self.snapshot.without_earlier_changes()
+            if self._takes_snapshots and self._counters.eval_nb == 0 and self.snapshot is None:
+                self.take_snapshot()
+            if self._epoch_hooks is not None and not self._epoch_hooks.is_open:
+                _begin_pair(self._epoch_hooks, resumes=self._counters.eval_nb > 0)
+            if self._must_be_whole and self.snapshot is not None and self._counters.eval_nb == 0:
+                self.snapshot = self.snapshot.without_earlier_changes()
             begun = perf_counter_ns()
             loader_i, batch_nb, batch = next(batches)
             run.data_wait.nanoseconds += perf_counter_ns() - begun
@@ -117,7 +128,11 @@ class EvalPass:
             run.collects_logs = True
             try:
                 moved = batch if self._move_batch is None else self._move_batch(batch)
+                if self._on_batch_start is not None:
+                    self._on_batch_start(moved, batch_nb, loader_i)
                 output = self._step(*(moved, batch_nb, loader_i)[: self._argument_count])
+                if self._on_batch_end is not None:
+                    self._on_batch_end(output, moved, batch_nb, loader_i)
             except (RuntimeError, MemoryError) as error:
                 raise_if_oom(error, self._state, batch, self._components, run)
                 raise
@@ -136,12 +151,26 @@ class EvalPass:
         """Take a snapshot of the beginning of a pass, before its hooks, if the pass may have to begin again."""
         if self._takes_snapshots:
             callbacks = self._components.stateful_callbacks if self._must_be_whole else ()
-            self.snapshot = take_pass_snapshot(self._loaders, self._model, callbacks)
+            hooks = self._components.hooks.checkpoint if self._must_be_whole else None
+            self.snapshot = take_pass_snapshot(self._loaders, self._model, callbacks, hooks)
 
-    def keep_changes(self) -> None:
-        """Compare the model with the snapshot now: what changes from now on is no change by the pass."""
-        if self.snapshot is not None:
+    def end_hooks(self, metrics: Metrics) -> None:
+        """Call the hook that ends a pass, with its metrics, after everything that acts on them."""
+        if self._hooks is not None:
+            self._hooks.end(metrics)
+
+    def end_unfinished(self) -> None:
+        """Call the hooks that end a pass, for one that the end of the run has interrupted. What they log is dropped."""
+        pairs: tuple[tuple[HookPair | None, tuple[Metrics, ...]], ...]
+        pairs = (self._epoch_hooks, ()), (self._hooks, (UnfinishedMetrics(),))
+        if self.snapshot is not None:  # what changes from now on is no change by the pass
             self.snapshot = self.snapshot.without_later_changes()
+        self._run.collects_logs = True
+        try:
+            call_all([partial(pair.end, *args) for pair, args in pairs if pair is not None and pair.is_open])
+        finally:
+            self._run.collects_logs = False
+            self._run.pop_logged()
 
     def _begin(self) -> EvaluationBatches:
         self._modes = [(module, module.training) for module in modules_without_wrappers(self._model)]
@@ -209,6 +238,13 @@ class EvalPass:
                 metrics = self._fallbacks.results() | metrics
                 weights |= self._fallbacks.weights()
             self._bar_names |= logged.bar_names | group_metrics(output, "progress_bar").keys()
+        if self._epoch_hooks is not None:
+            self._run.collects_logs = True
+            self._epoch_hooks.end()
+            self._run.collects_logs = False
+            logged = self._run.pop_logged()
+            metrics |= logged.values
+            self._bar_names |= logged.bar_names
         self.bar_metrics = {name: metrics[name] for name in metrics if name in self._bar_names}
         self._zero_weights.find({name: weight for name, weight in weights.items() if name in metrics})
         self._end_pass()
@@ -264,7 +300,7 @@ class EvalPass:
         reason = encoding_error({"outputs": self._outputs})
         if reason is not None:
             return f"its outputs could not be saved: {reason}"
-        return HOOKS_NEED_THE_WHOLE if self._must_be_whole else None
+        return self._begins_again_because if self._must_be_whole else None
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Continue a pass. Its loaders have been restored to their positions of then.
@@ -291,8 +327,15 @@ class EvalPass:
             text = f"{self._kind}: the pass begins again at its first batch, because {reason}"
             if changed:
                 warn(f"{text} The pass had changed the model before: {changed}. So what follows may differ.")
-            elif reason != HOOKS_NEED_THE_WHOLE:  # the results are the same, and nothing can be done about it
+            elif not reason.endswith(HOOKS_NEED_THE_WHOLE):  # the results are the same, and nothing can be done about it
                 warn(text)
+
+
+def _begin_pair(pair: HookPair, *, resumes: bool) -> None:
+    if resumes:
+        pair.resume()
+    else:
+        pair.start()
 
 
 def _is_empty(output: Any) -> bool:

@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from fsmtrain.runtime.data.restore_loader_position import Position, ResumableLoader
+from fsmtrain.runtime.hooks.checkpoint_hooks import CheckpointHooks
 from fsmtrain.runtime.nested_tensors import map_nested
 from fsmtrain.runtime.rng import RngState, get_rng_state
 
@@ -26,6 +27,7 @@ class PassSnapshot:
     positions: Mapping[ResumableLoader, Position]
     random: RngState
     callbacks: Sequence[Any]
+    hooks: Any  # what on_save_checkpoint wrote then; None if it is not needed
     _model: nn.Module
     _versions: Mapping[str, _Version]
     _changed: list[str] | None = None  # those noted by `without_later_changes`
@@ -47,11 +49,14 @@ class PassSnapshot:
         return evolve(self, changed=self.changed)
 
 
-def take_pass_snapshot(cursors: Iterable[ResumableLoader], model: nn.Module, callbacks: Iterable[Any] = ()) -> PassSnapshot:
-    """Take a snapshot now, also of these callbacks."""
+def take_pass_snapshot(
+    cursors: Iterable[ResumableLoader], model: nn.Module, callbacks: Iterable[Any] = (), hooks: CheckpointHooks | None = None
+) -> PassSnapshot:
+    """Take a snapshot now, also of these callbacks, and of what these hooks write."""
     positions = {cursor: cursor.state_dict() for cursor in cursors}
     states = [map_nested(lambda tensor: tensor, callback.state_dict()) for callback in callbacks]
-    return PassSnapshot(positions, get_rng_state(), states, model, _versions(model))
+    written = None if hooks is None else map_nested(lambda tensor: tensor, hooks.state_dict())
+    return PassSnapshot(positions, get_rng_state(), states, written, model, _versions(model))
 
 
 def _versions(model: nn.Module) -> dict[str, _Version]:

@@ -6,7 +6,6 @@ import logging
 from typing import Any, Literal
 
 from fsmtrain.core.states import State
-from fsmtrain.runtime.callback_hooks import UnfinishedMetrics
 from fsmtrain.runtime.data.loader_rng import get_loader_rng_state, set_loader_rng_state
 from fsmtrain.runtime.evaluation.eval_pass import EvalPass
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
@@ -71,17 +70,11 @@ class ValidationPass:
     def __init__(self, components: RunComponents, run: RunState, metric_queue: MetricQueue | None) -> None:
         limits = components.spec.limits.val_loaders
         self.eval_pass = EvalPass(State.VAL_CHECK, "val", components, run, run.loaders.val, limits)
-        self._hooks, self._run, self._metric_queue = components.hooks.validation, run, metric_queue
+        self._run, self._metric_queue = run, metric_queue
 
     def visit(self) -> None:
         """Evaluate one batch of a validation."""
-        hooks, run = self._hooks, self._run
-        if hooks is not None and not hooks.is_open:
-            if run.counters.eval_nb == 0:
-                self.eval_pass.take_snapshot()
-                hooks.start()
-            else:
-                hooks.resume()
+        run = self._run
         metrics = self.eval_pass.visit()
         if metrics is None:
             return
@@ -91,14 +84,7 @@ class ValidationPass:
         if self._metric_queue is not None:
             self._metric_queue.metrics("validation", metrics)
         self._feed_early_stopping(metrics)
-        if hooks is not None:
-            hooks.end(metrics)
-
-    def end_unfinished(self) -> None:
-        """Call ``on_validation_end`` for a validation that the end of the run has interrupted."""
-        if self._hooks is not None and self._hooks.is_open:
-            self.eval_pass.keep_changes()
-            self._hooks.end(UnfinishedMetrics())
+        self.eval_pass.end_hooks(metrics)
 
     def _feed_early_stopping(self, metrics: Metrics) -> None:
         patience, signals = self._run.early_stopping, self._run.signals
@@ -120,12 +106,17 @@ class TestPass:
         self.eval_pass = EvalPass(State.TEST, components.evaluates, components, run, run.loaders.test, limits)
         self._run, self._metric_queue = run, metric_queue
         self._kind: Literal["validate", "test"] = "validate" if components.evaluates == "val" else "test"
+        self._hooks_of_fit = [pair for pair in (components.hooks.train, components.hooks.fit) if pair is not None]
 
     def visit(self) -> None:
-        """Evaluate one batch of the test."""
+        """Evaluate one batch of the test. Before the first one, what trained is over."""
+        for pair in self._hooks_of_fit:
+            if pair.is_open:
+                pair.end()
         metrics = self.eval_pass.visit()
         if metrics is not None:
             self._run.metrics.update(metrics)
             self._run.progress_bar_metrics.update(self.eval_pass.bar_metrics)
             if self._metric_queue is not None:
                 self._metric_queue.metrics(self._kind, metrics)
+            self.eval_pass.end_hooks(metrics)

@@ -4,68 +4,39 @@ from __future__ import annotations
 
 # A hook that only has another name here -> that name.
 RENAMED = {
-    "on_fit_start": "on_run_start",
-    "on_fit_end": "on_run_end",
-    "on_train_start": "on_run_start",
-    "on_train_end": "on_run_end",
-    "on_train_epoch_start": "on_epoch_start",
-    "on_train_epoch_end": "on_epoch_end",
-    "on_train_batch_start": "on_batch_start",
-    "on_train_batch_end": "on_batch_end",
-    "on_validation_epoch_start": "on_validation_start",
-    "on_validation_epoch_end": "on_validation_end",
     "on_pre_performance_check": "on_validation_start",
     "on_post_performance_check": "on_validation_end",
     "on_tng_start": "on_run_start",
     "on_tng_end": "on_run_end",
     "tng_dataloader": "train_dataloader",
-    "training_epoch_end": "on_epoch_end",
+    "training_epoch_end": "on_train_epoch_end",
     "validation_epoch_end": "validation_end",
     "test_epoch_end": "test_end",
-    "on_test_epoch_end": "test_end",
-    "on_test_end": "test_end",
 }
 
 _IN_STEP = "do it in {} itself"
-_AFTER_BACKWARD = "override optimizer_step, which runs after a window's last backward"
 _NO_PREDICT = "call the model yourself, in eval mode and under torch.no_grad(), after the run"
-_SAVED_BY_ITSELF = "register a buffer, or keep it in a callback with state_dict and load_state_dict"
 _BATCH_TRANSFER = "convert the batch in training_step, or in the dataset"
 
 # A hook that does not exist here -> the way out.
 ABSENT = {
-    "setup": "do it in __init__, or before the run",
     "prepare_data": "do it before the run",
-    "teardown": "on_run_end comes last",
     "configure_model": "do it in __init__",
     "configure_sharded_model": "do it in __init__",
     "configure_callbacks": "pass them: Trainer(callbacks=[...])",
     "backward": "training_step returns the loss, and the run calls its backward",
-    "optimizer_zero_grad": "zero them in an override of optimizer_step",
+    "optimizer_zero_grad": "zero them in an override of optimizer_step, or act in on_before_zero_grad",
     "lr_scheduler_step": "return a scheduler whose step() does this",
-    "on_before_zero_grad": "override optimizer_step, which steps and zeroes",
-    "on_before_backward": _IN_STEP.format("training_step"),
-    "on_after_backward": _AFTER_BACKWARD,
-    "on_before_optimizer_step": _AFTER_BACKWARD,
     "training_end": _IN_STEP.format("training_step"),
     "training_step_end": _IN_STEP.format("training_step"),
     "validation_step_end": _IN_STEP.format("validation_step"),
     "test_step_end": _IN_STEP.format("test_step"),
-    "on_validation_batch_start": _IN_STEP.format("validation_step"),
-    "on_validation_batch_end": _IN_STEP.format("validation_step"),
-    "on_test_batch_start": _IN_STEP.format("test_step"),
-    "on_test_batch_end": _IN_STEP.format("test_step"),
-    "on_test_start": "do it before test()",
-    "on_test_epoch_start": "do it before test()",
-    "on_sanity_check_start": "the sanity pass has no hooks",
-    "on_sanity_check_end": "the sanity pass has no hooks",
+    "on_sanity_check_start": "in the sanity pass self.trainer.machine.state is State.SANITY_VAL",
+    "on_sanity_check_end": "on_train_start comes right after the sanity pass",
     "on_validation_model_eval": "the run calls eval() for a validation",
     "on_validation_model_train": "the run restores each module's mode after a validation",
     "on_test_model_eval": "the run calls eval() for a test",
     "on_test_model_train": "the run restores each module's mode after a test",
-    "on_save_checkpoint": _SAVED_BY_ITSELF,
-    "on_load_checkpoint": _SAVED_BY_ITSELF,
-    "on_exception": "on_run_end is called after an error, too",
     "on_keyboard_interrupt": "on_run_end is called after an interrupt, too",
     "on_before_batch_transfer": _BATCH_TRANSFER,
     "on_after_batch_transfer": _BATCH_TRANSFER,

@@ -28,6 +28,8 @@ MODEL_METHODS = (
 # Whose methods are nobody's mistake.
 _PACKAGES_OF_BASES = frozenset({"torch", "fsmtrain", "builtins", "abc", "typing", "lightning", "pytorch_lightning"})
 
+STAGE_HOOKS = ("setup", "teardown")  # common names of other methods: they are hooks if they have a parameter ``stage``
+
 # Names that may be meant otherwise -> a call as a hook, which the method must accept.
 _CALLS: Mapping[str, tuple[Any, ...]] = {"setup": ("fit",), "teardown": ("fit",), "backward": (None,), "prepare_data": ()}
 
@@ -83,7 +85,11 @@ def uncalled_hooks(
         is_model: Whether the owner is the model.
         has_loaders: Loaders that the run has already: a method with a similar name is then of no use to it.
     """
-    methods = {name: method for name, method in _own_methods(owner) if name not in called}
+    methods = {
+        name: method
+        for name, method in _own_methods(owner)
+        if name not in called or (name in STAGE_HOOKS and not has_stage(method))
+    }
     suspects = looks_like_hooks(methods, _own_names(owner), called, is_model=is_model)
     suspects = {
         name: advice
@@ -108,6 +114,7 @@ def looks_like_hooks(names: Iterable[str], own: Collection[str], called: Collect
     {'on_train_epoch_end': 'its name here is on_epoch_end', 'validation_steps': 'its name here is validation_step'}
     """
     elsewhere = {**{name: _HERE + new for name, new in RENAMED.items()}, **ABSENT}
+    elsewhere |= dict.fromkeys(STAGE_HOOKS, "it is the hook only if its parameter is called stage")
     if not is_model:
         elsewhere |= {name: _HERE + new for name, new in OF_CALLBACKS.items()}
     targets = {name: _HERE + name for name in called} | {n: advice for n, advice in elsewhere.items() if n.startswith("on_")}
@@ -120,6 +127,14 @@ def looks_like_hooks(names: Iterable[str], own: Collection[str], called: Collect
         elif (close := _closest(name, targets)) is not None and not (close in own and _is_another_form(name, close)):
             found[name] = targets[close]
     return found
+
+
+def has_stage(method: Callable[..., Any]) -> bool:
+    """Return whether a method named ``setup`` or ``teardown`` has the parameter of the hook."""
+    try:
+        return "stage" in inspect.signature(method).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def _closest(name: str, targets: Iterable[str]) -> str | None:

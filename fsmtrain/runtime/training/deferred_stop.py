@@ -37,7 +37,9 @@ class DeferredStop:
                 end_round()
             if self._is_deferred or run.signals.stop_requested:
                 is_within_batch = batch_has_more_rounds(self._components, run, run.counters)
-                self._is_deferred = is_within_batch and encoding_error([run.splits, run.hiddens]) is not None
+                self._is_deferred = (
+                    is_within_batch and encoding_error([run.splits, run.hiddens, run.batch, run.outputs]) is not None
+                )
                 run.signals.stop_requested = not self._is_deferred
 
         return {**actions, State.ROUND_END: end_round_and_defer}

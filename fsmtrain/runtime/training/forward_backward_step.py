@@ -51,6 +51,11 @@ class TrainWork:
         self._backward_scales = BackwardScales()
         self._clip = gradient_clipping(components.model, options)
         self._optimizer_step = own_optimizer_step(components.model)
+        hooks = components.hooks
+        self._before_backward, self._after_backward = hooks.on_before_backward, hooks.on_after_backward
+        self._before_step = hooks.on_before_optimizer_step
+        has_hooks = self._before_backward is not None or self._after_backward is not None
+        self.backward = self._backward_with_hooks if has_hooks else self._backward
 
     def forward(self, split: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:
         """Call ``training_step``; return what it returned."""
@@ -58,7 +63,16 @@ class TrainWork:
             return self._training_step(split, batch_nb)
         return self._training_step(*(split, batch_nb, optimizer_i, hiddens)[: self._argument_count])
 
-    def backward(self, loss: Tensor, optimizer_i: int, scale: Scalar | None) -> None:
+    def _backward_with_hooks(self, loss: Tensor, optimizer_i: int, scale: Scalar | None) -> None:
+        """Call the hooks before and after `_backward`, if there is a backward."""
+        is_made = not is_zero(scale)
+        if is_made and self._before_backward is not None:
+            self._before_backward(loss)
+        self._backward(loss, optimizer_i, scale)
+        if is_made and self._after_backward is not None:
+            self._after_backward()
+
+    def _backward(self, loss: Tensor, optimizer_i: int, scale: Scalar | None) -> None:
         """Backpropagate `scale` times the loss; None is 1. If it is the number 0, nothing is backpropagated."""
         root = loss if self.scalers is None else self.scalers.scale(optimizer_i, loss)
         if is_zero(scale):
@@ -82,6 +96,8 @@ class TrainWork:
         """
         if mean_scale is not None:
             rescale_gradients(slot.parameters, mean_scale)
+        if self._before_step is not None:
+            self._before_step(slot.optimizer)
         if self._clip is not None:
             self._clip(slot)
         closure = None if make_closure is None else make_closure()

@@ -60,10 +60,16 @@ class TrainBatch:
         self._tbptt_split_batch = getattr(components.model, "tbptt_split_batch", None) or split_in_time
         self._hiddens: Any = None  # those with which the current split began
         self._batches: SizedBatches | StreamedBatches | None = None  # of the epoch; None between two epochs
-        self._epoch_hooks, self._on_batch_start = hooks.epoch, hooks.on_batch_start
-        self._on_batch_end, self._move_batch = hooks.on_batch_end, components.move_batch
+        self._move_batch = components.move_batch
+        self._train_hooks, self._epoch_hooks = hooks.train, hooks.epoch
+        self._has_first_hooks = hooks.train is not None or hooks.epoch is not None
+        self._on_batch_start, self._on_train_batch_start = hooks.on_batch_start, hooks.on_train_batch_start
+        self._on_batch_end, self._on_train_batch_end = hooks.on_batch_end, hooks.on_train_batch_end
+        self._on_after_step = hooks.on_after_optimizer_step
+        self._forward = self._work.forward if hooks.on_train_batch_end is None else self._forward_and_keep_output
+        batch_hooks = (self._on_batch_start, self._on_train_batch_start, self._on_train_batch_end)
         self._passes_batches_through = not (
-            limits.train_is_stream or self._move_batch or self._on_batch_start or limits.splits_batches
+            limits.train_is_stream or self._move_batch or any(batch_hooks) or limits.splits_batches
         )
 
     def set_limits(self, limits: Limits) -> None:
@@ -80,8 +86,8 @@ class TrainBatch:
         """Fetch a batch, move it to the device, and split it under truncated BPTT."""
         batch: Any = None
         try:
-            if self._batches is None and self._epoch_hooks is not None:
-                self._epoch_hooks.start()
+            if self._batches is None and self._has_first_hooks:
+                self._call_first_hooks()
             begun = perf_counter_ns()
             batch = (self._batches or self._begin_epoch()).next()
             data_wait = self._run.data_wait
@@ -92,6 +98,13 @@ class TrainBatch:
             raise_if_oom(error, State.FETCH, batch, self._components, self._run)
             raise
 
+    def _call_first_hooks(self) -> None:
+        """Call the hooks that precede an epoch, and before the first one those that precede training."""
+        if self._train_hooks is not None and not self._train_hooks.is_open:
+            self._train_hooks.start()
+        if self._epoch_hooks is not None:
+            self._epoch_hooks.start()
+
     def _prepare(self, batch: Any) -> list[Any]:
         """Move a batch to the device and split it; return its splits."""
         if isinstance(self._batches, StreamedBatches):
@@ -100,8 +113,14 @@ class TrainBatch:
             batch = self._move_batch(batch)
         if self._on_batch_start is not None:
             self._on_batch_start(batch)
+        if self._on_train_batch_start is not None:
+            self._on_train_batch_start(batch, self._counters.batch_nb)
+        if self._on_train_batch_end is not None:
+            self._run.outputs = [None for _ in self._slots]
         if self._split_size is None:
             return [batch]
+        if self._on_train_batch_end is not None:
+            self._run.batch = batch
         splits = self._tbptt_split_batch(batch, self._split_size)
         if not isinstance(splits, (list, tuple)) or not splits:
             raise ModelError(f"tbptt_split_batch returned {splits!r}. It must return a list of splits, at least one.")
@@ -149,7 +168,7 @@ class TrainBatch:
             if self._split_size is not None:
                 self._hiddens = None if counters.split_nb == 0 else run.hiddens[optimizer_i]
             run.collects_logs = True
-            output = self._work.forward(run.splits[counters.split_nb], counters.batch_nb, optimizer_i, self._hiddens)
+            output = self._forward(run.splits[counters.split_nb], counters.batch_nb, optimizer_i, self._hiddens)
             run.collects_logs = False
             loss, metrics = self._record_output(optimizer_i, output)
             if self._may_return_none:
@@ -161,6 +180,12 @@ class TrainBatch:
         except (RuntimeError, MemoryError) as error:
             raise_if_oom(error, State.TRAIN_BATCH, self._run.split, self._components, self._run)
             raise
+
+    def _forward_and_keep_output(self, split: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:
+        """Call ``training_step``, and keep what it returned for ``on_train_batch_end``."""
+        output = self._work.forward(split, batch_nb, optimizer_i, hiddens)
+        self._run.outputs[optimizer_i] = detach(output)
+        return output
 
     def _record_output(self, optimizer_i: int, output: Any) -> tuple[Tensor | None, Metrics | None]:
         """Take loss, weight, hiddens and metrics from what ``training_step`` returned and logged; the loss of None is None."""
@@ -250,6 +275,8 @@ class TrainBatch:
                 self._signals.step_skipped = not has_stepped
             if self._keeps_windows:
                 self._close_window(slot.index)
+            if self._on_after_step is not None and has_stepped and self._signals.own_steps > 0:
+                self._on_after_step(slot.optimizer)
             if slot.step_schedulers and has_stepped:
                 for steps_done in range(1, self._signals.own_steps + 1):
                     for config in slot.step_schedulers:
@@ -351,12 +378,25 @@ class TrainBatch:
 
     # ---- round_end
 
+    @property
+    def has_end_hooks(self) -> bool:
+        """Whether `end_round` has anything to do."""
+        return self._on_batch_end is not None or self._on_train_batch_end is not None
+
     def end_round(self) -> None:
-        """Call ``on_batch_end`` after the batch's last round. Only an action if somebody has that hook."""
+        """Call the hooks that end a batch after its last round. Only an action if there are such hooks."""
         counters, limits = self._counters, self._limits
         is_last = counters.optimizer_i + 1 == limits.optimizers and counters.split_nb + 1 == counters.batch_splits
-        if self._on_batch_end is not None and is_last and not counters.saved:
+        if not is_last or counters.saved:
+            return
+        if self._on_batch_end is not None:
             self._on_batch_end()
+        if self._on_train_batch_end is not None:
+            run = self._run
+            outputs = run.outputs if len(run.outputs) > 1 else run.outputs[0]
+            batch = run.splits[0] if self._split_size is None else run.batch
+            self._on_train_batch_end(outputs, batch, counters.batch_nb)
+            run.batch, run.outputs = None, [None for _ in self._slots]
 
     # ---- release
 
@@ -364,7 +404,7 @@ class TrainBatch:
         """Restore every parameter's ``requires_grad``, and release batches and graphs. Idempotent."""
         self.accumulate()
         self._run.loaders.train.end()
-        self._batches, self._run.loss, self._run.splits = None, None, []
+        self._batches, self._run.loss, self._run.splits, self._run.batch = None, None, [], None
         self._run.collects_logs = False
 
 

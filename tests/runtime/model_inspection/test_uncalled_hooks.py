@@ -15,10 +15,10 @@ from torch import nn
 
 from fsmtrain import Callback, Options, Trainer, TrainingModule, build
 from fsmtrain.errors import OptionsError
-from fsmtrain.runtime.callback_hooks import HOOKS
+from fsmtrain.runtime.hooks.callback import HOOKS
 from fsmtrain.runtime.model_inspection.hooks_of_other_trainers import ABSENT, OF_CALLBACKS, RENAMED
 from fsmtrain.runtime.model_inspection.uncalled_hooks import MODEL_METHODS, is_misspelling, looks_like_hooks
-from tests.models import Linear, batches
+from tests.models import Linear, Validated, batches, trained
 
 CALLED = (*HOOKS, *MODEL_METHODS)
 
@@ -101,8 +101,8 @@ def test_each_hook_of_another_trainer_s_callback_is_reported(name: str) -> None:
         ("on_epoch_finished", "on_epoch_end"),
         ("on_epcoh_end", "on_epoch_end"),
         ("onEpochEnd", "on_epoch_end"),
-        ("on_train_begin", "on_run_start"),
-        ("on_train_epoch_ends", "on_epoch_end"),
+        ("on_train_begin", "on_train_start"),
+        ("on_train_epoch_ends", "on_train_epoch_end"),
         ("val_step", "validation_step"),
         ("test_steps", "test_step"),
         ("val_dataloaders", "val_dataloader"),
@@ -117,30 +117,30 @@ def test_a_misspelled_hook_is_reported_with_the_right_name(name: str, right: str
 
 def test_several_are_reported_together_also_of_mixins_and_of_instances() -> None:
     class Mixin:
-        def on_train_epoch_end(self) -> None: ...
+        def training_epoch_end(self) -> None: ...
 
-    model = type("Both", (Mixin, Linear), {"setup": lambda self, stage: None})()
-    model.on_fit_end = functools.partial(print)  # a partial is no method
+    model = type("Both", (Mixin, Linear), {"setup": lambda self, name: None})()
+    model.training_step_end = functools.partial(print)  # a partial is no method
     model.on_epoch_ends = lambda: None
     (text,) = built(model)
     assert "its methods on_epoch_ends (" in text
-    assert "setup (do it in __init__" in text
-    assert "on_train_epoch_end (its name here is on_epoch_end)" in text
+    assert "setup (it is the hook only if its parameter is called stage)" in text
+    assert "training_epoch_end (its name here is on_train_epoch_end)" in text
 
 
 def test_a_run_that_only_tests_reports_hooks_of_the_test() -> None:
     class Tested(Linear):
         def test_step(self, batch: Any, batch_nb: int) -> Any: ...
-        def on_test_epoch_end(self) -> None: ...
-        def on_train_epoch_end(self) -> None: ...
+        def test_epoch_end(self) -> None: ...
+        def training_epoch_end(self) -> None: ...
 
-    with pytest.warns(UserWarning, match=r"nothing calls its method on_test_epoch_end \(its name here is test_end\)\.$"):
+    with pytest.warns(UserWarning, match=r"nothing calls its method test_epoch_end \(its name here is test_end\)\.$"):
         Trainer(runs_dir=None, quiet=True, progress_bar=False).test(Tested(), batches(2))
 
 
 def test_a_callback_with_only_foreign_hooks_is_refused_with_their_names_here() -> None:
-    with pytest.raises(OptionsError, match=r"has no hook\. It has on_train_epoch_end: its name here is on_epoch_end"):
-        built(Linear(), [with_methods("on_train_epoch_end", base=object)()])
+    with pytest.raises(OptionsError, match=r"has no hook\. It has training_epoch_end: its name here is on_train_epoch_end"):
+        built(Linear(), [with_methods("training_epoch_end", base=object)()])
 
 
 # ---- what is not
@@ -152,7 +152,7 @@ def calling(name: str) -> Any:
     return types.FunctionType(next(part for part in code.co_consts if isinstance(part, types.CodeType)), {"range": range})
 
 
-@pytest.mark.parametrize("name", ["setup", "val_step", "on_train_epoch_end", "backward", "training_step_end"])
+@pytest.mark.parametrize("name", ["setup", "val_step", "training_epoch_end", "backward", "training_step_end"])
 def test_a_method_that_the_model_or_a_callback_calls_is_not_reported(name: str) -> None:
     assert built(with_methods(name)()) != []
     helpers: list[Any] = [calling(name), property(calling(name)), staticmethod(calling(name)), classmethod(calling(name))]
@@ -162,7 +162,7 @@ def test_a_method_that_the_model_or_a_callback_calls_is_not_reported(name: str) 
     assert built(with_methods(name)(), [callback]) == []
 
 
-@pytest.mark.parametrize("name", ["setup", "val_step", "on_train_epoch_end"])
+@pytest.mark.parametrize("name", ["setup", "val_step", "training_epoch_end"])
 def test_a_method_that_only_calls_its_own_base_is_reported(name: str) -> None:
     assert len(built(with_methods(**{name: calling(name)})())) == 1
 
@@ -189,12 +189,12 @@ def test_what_cannot_be_called_as_the_hook_is_not_reported() -> None:
 def test_another_name_of_a_hook_is_not_reported() -> None:
     def end(self: Any) -> None: ...
 
-    assert built(with_methods(on_epoch_end=end, on_train_epoch_end=end)()) == []
+    assert built(with_methods(on_epoch_end=end, training_epoch_end=end)()) == []
 
 
 def test_hooks_of_submodules_and_of_torch_s_classes_are_not_reported() -> None:
     class Part(TrainingModule):
-        def on_train_epoch_end(self) -> None: ...
+        def training_epoch_end(self) -> None: ...
 
     model = Linear()
     model.part = Part()
@@ -211,14 +211,35 @@ def test_a_passed_val_loader_needs_no_method_of_a_similar_name() -> None:
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_a_hook_that_cannot_be_called_with_its_arguments_is_refused_at_build(name: str) -> None:
-    method = lambda self, a, b, c: None  # noqa: E731
+    method = lambda self, a, b, c, d, e, stage: None  # noqa: E731
     model, callback = type("Own", (Linear,), {name: method})(), type("Own", (Callback,), {name: method})()
-    with pytest.raises(OptionsError, match=rf"Own\.{name}\(a, b, c\): it is called as {name}\("):
+    with pytest.raises(OptionsError, match=rf"Own\.{name}\(a, b, c, d, e, stage\): it is called as {name}\("):
         built(model)
-    with pytest.raises(OptionsError, match=rf"Own\.{name}\(a, b, c\): it is called as {name}\(machine"):
+    with pytest.raises(OptionsError, match=rf"Own\.{name}\(a, b, c, d, e, stage\): it is called as {name}\(machine"):
         built(Linear(), [callback])
 
 
-def test_a_model_s_on_validation_end_without_the_metrics_is_refused_at_build() -> None:
-    with pytest.raises(OptionsError, match=r"on_validation_end\(\).*: it is called as on_validation_end\(metrics\)"):
-        built(with_methods(on_validation_end=another)())
+def test_metrics_and_dataloader_i_may_be_left_out() -> None:
+    calls: list[Any] = []
+
+    class Short(Validated):
+        def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            calls.append(batch_idx)
+
+        def on_validation_end(self) -> None:
+            calls.append("end")
+
+    class Notes(Callback):
+        def on_validation_end(self, machine: Any) -> None:  # type: ignore[override]
+            calls.append(machine)
+
+    machine = trained(Short(), batches(2), batches(4), max_nb_epochs=1, nb_sanity_val_steps=0, callbacks=[Notes()])
+    assert calls == [0, 1, "end", machine]
+
+
+def test_a_callback_with_the_arguments_of_another_trainer_is_refused() -> None:
+    class Notes(Callback):
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None: ...
+
+    with pytest.raises(OptionsError, match=r"on_validation_end\(machine, metrics\)\."):
+        built(Linear(), [Notes()])

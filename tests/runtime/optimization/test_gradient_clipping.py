@@ -45,17 +45,19 @@ class Clipping(Linear):
 
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any) -> None:  # type: ignore[override]
         self.calls.append((optimizer, gradient_clip_val, gradient_clip_algorithm))
-        self.clip_gradients(optimizer, 1e-9, "value")
+        self.clip_gradients(optimizer, 1e-4, "value")
 
 
 @pytest.mark.parametrize("flags", [{}, {"gradient_clip_val": 2.0, "gradient_clip_algorithm": "value"}])
 def test_configure_gradient_clipping_replaces_clipping_before_every_step_also_without_the_flag(flags: dict[str, Any]) -> None:
+    torch.manual_seed(0)
     model = Clipping()
     before = [weight.clone() for weight in weights(model)]
     machine = trained(model, batches(8), max_nb_epochs=1, accumulate_grad_batches=2, **flags)
     expected = (machine.optimizers[0], flags.get("gradient_clip_val", 0), flags.get("gradient_clip_algorithm", "norm"))
     assert model.calls == [expected] * 2
-    assert all(0 < (now - was).abs().max() < 1e-6 for now, was in zip(weights(model), before, strict=True))
+    changes = [(now - was).abs().max() for now, was in zip(weights(model), before, strict=True)]
+    assert 0 < max(changes) < 1e-4
 
 
 def test_an_override_that_calls_super_clips_as_the_flags_say() -> None:

@@ -15,7 +15,7 @@ from fsmtrain import Options
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.machine import Machine
 from fsmtrain.runtime.build import Loaders
-from fsmtrain.runtime.callback_hooks import bind_hooks
+from fsmtrain.runtime.hooks.bind_hooks import bind_hooks
 from fsmtrain.runtime.metrics.host_transfer import PendingMetrics
 from fsmtrain.views.console.progress_callback import Progress
 from tests.pseudo_terminal import Terminal

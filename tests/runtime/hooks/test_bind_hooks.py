@@ -8,7 +8,8 @@ import pytest
 from attrs import fields
 
 from fsmtrain.errors import OptionsError
-from fsmtrain.runtime.callback_hooks import Callback, Hooks, bind_hooks
+from fsmtrain.runtime.hooks.bind_hooks import Hooks, PassHooks, bind_hooks
+from fsmtrain.runtime.hooks.callback import Callback
 from tests.models import Linear, batches, trained
 
 
@@ -28,7 +29,12 @@ class Log(Callback):
 
 def test_a_hook_without_implementations_is_none() -> None:
     hooks = bind_hooks(object(), [Log([], "a")], "machine")
-    assert {f.name for f in fields(Hooks) if getattr(hooks, f.name) is not None} == {"on_run_start", "on_run_end"}
+    present = {f.name for f in fields(Hooks) if getattr(hooks, f.name) is not None} - {"validation", "test"}
+    assert present == {"on_run_start", "on_run_end"}
+    for of_pass in (hooks.validation, hooks.test):
+        assert of_pass == PassHooks(
+            whole=None, epoch=None, batch_start=None, batch_end=None, whole_can_resume=True, inner_can_resume=True
+        )
 
 
 def test_the_model_is_called_first_then_the_callbacks_in_their_order_with_the_machine() -> None:
