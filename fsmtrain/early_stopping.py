@@ -11,17 +11,29 @@ from fsmtrain.errors import OptionsError
 from fsmtrain.predicates import is_finite, is_integer
 from fsmtrain.unknown_arguments import explain_unknown_arguments
 
+_OF_VALIDATION = "val_loss"  # the name of a bare number that validation_step returns, and the default of all monitors
+
+
+def is_of_validation(metric: str) -> bool:
+    """Return whether a metric is one of the validation by its name. Others may be of training.
+
+    >>> [is_of_validation(metric) for metric in ("val_loss", "val_loss/1", "accuracy")]
+    [True, True, False]
+    """
+    return metric.partition("/")[0] == _OF_VALIDATION
+
 
 @explain_unknown_arguments()
 @frozen
 class EarlyStopping:
-    """Stop the run if a validation metric has not improved for a number of validations.
+    """Stop the run if a metric has not improved for a number of validations, or of epochs.
 
     Args:
-        monitor: Name of the metric, which the validation returned (also under ``"log"`` or ``"progress_bar"``) or logged.
+        monitor: Name of the metric, which the validation returned (also under ``"log"`` or ``"progress_bar"``) or logged: each
+            validation counts. Or of one that training returned or logged, its ``"loss"``, say: each epoch counts, by the mean.
         min_delta: A value is an improvement if it is better than the best so far by more than this, in the metric's unit.
-        patience: Number of validations in a row without an improvement after which to stop, counted from the first validation.
-            0 means the same as 1.
+        patience: Number of validations (or epochs) in a row without an improvement after which to stop, counted from the first
+            one. 0 means the same as 1.
         verbose: Print a line when the patience is exhausted.
         mode: ``"min"`` if smaller values are better, ``"max"`` if larger ones are.
 
@@ -68,7 +80,7 @@ class EarlyStopping:
 
 @define
 class Patience:
-    """The state of a run's early stopping: the best value so far, and the number of validations since."""
+    """The state of a run's early stopping: the best value so far, and the number of values since."""
 
     rule: EarlyStopping
     best: float = Factory(lambda self: math.inf if self.rule.mode == "min" else -math.inf, takes_self=True)
@@ -76,11 +88,11 @@ class Patience:
 
     @property
     def exhausted(self) -> bool:
-        """Whether there have been `patience` validations since the best one. An improvement resets it."""
+        """Whether there have been `patience` values since the best one. An improvement resets it."""
         return self.wait >= max(1, self.rule.patience)
 
     def feed(self, current: float) -> bool:
-        """Add the value of a validation; returns `exhausted`.
+        """Add the value of a validation or an epoch; returns `exhausted`.
 
         >>> patience = Patience(EarlyStopping(patience=2))
         >>> [patience.feed(value) for value in (3.0, 2.0, 2.5, 2.0, 1.0)]

@@ -28,7 +28,16 @@ from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason, stop_reason
 from fsmtrain.core.trace import Trace, Transition, where
-from fsmtrain.errors import CheckpointError, CopyError, GuardError, OutOfMemoryError, RenamedError, ResumeError, UsageError
+from fsmtrain.errors import (
+    CheckpointError,
+    CopyError,
+    GuardError,
+    ModelError,
+    OutOfMemoryError,
+    RenamedError,
+    ResumeError,
+    UsageError,
+)
 from fsmtrain.loop import Loop
 from fsmtrain.module import note_attribute_of_training_module
 from fsmtrain.old_names import renamed_attributes
@@ -44,9 +53,17 @@ from fsmtrain.runtime.data.worker_exit import is_worker_exit
 from fsmtrain.runtime.hooks.bind_hooks import bind_hooks
 from fsmtrain.runtime.hooks.hook_pair import Stages, call_all
 from fsmtrain.runtime.metrics.host_transfer import HostTransfer, PendingMetrics
-from fsmtrain.runtime.metrics.logged_metrics import LogOptions, logged_scalar, validate_log_options
+from fsmtrain.runtime.metrics.logged_metrics import (
+    LogOptions,
+    LogPlace,
+    LogRule,
+    logged_scalar,
+    parse_log_options,
+    validate_name,
+)
+from fsmtrain.runtime.metrics.metric_objects import is_metric_object, metrics_in, value_of_batch
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
-from fsmtrain.runtime.metrics.step_outputs import Metrics, number
+from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, number
 from fsmtrain.runtime.model_files.hparams import plain_part
 from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
 from fsmtrain.runtime.model_inspection.validate_model import validate_model
@@ -147,7 +164,7 @@ class Machine:
                     callbacks=callbacks,
                     hooks=hooks,
                     stages=stages,
-                    monitors=[ranking.monitor] if ranking is not None else [],
+                    epoch_watchers=[ranking] if ranking is not None else [],
                 )
                 run = self._run = initial_run_state(components)
                 self._counters = run.counters
@@ -163,7 +180,12 @@ class Machine:
                 self._checkpoints = CheckpointManager(rule, ranking, components, run, actions)
                 spec, observer = components.spec, components.hooks.on_transition
                 self._spec = spec
-                if ranking is not None and spec.limits.epochs > 0 and not spec.limits.validates:
+                if (
+                    ranking is not None
+                    and ranking.monitor.needs_validation
+                    and spec.limits.epochs > 0
+                    and not spec.limits.validates
+                ):
                     warn("ModelCheckpoint(monitor=...): this run has no validation, so it never saves a best checkpoint.")
                 self._dispatcher = Dispatcher(
                     spec.table, spec.limits, run.counters, run.signals, actions.by_state, observer=observer
@@ -311,17 +333,71 @@ class Machine:
 
         Args:
             name: The metric's name.
-            value: A number, or a tensor with one element.
-            options: ``prog_bar=True`` shows it in the progress bar.
+            value: A number, a tensor with one element, or a metric object of torchmetrics that is a module of the model.
+            options: As of `TrainingModule.log`.
 
         Raises:
-            ModelError: The value is neither, the name is not a non-empty string, or there is no such option.
+            ModelError: The value is neither, the name is not a non-empty string, there is no such option, or it has no meaning
+                here.
         """
-        scalar = logged_scalar(name, value)
-        if options:
-            validate_log_options(name, options)
-        if self._begun and not self._run.log(name, scalar, **options) and self._metric_queue is not None:
-            self._metric_queue.metrics("train", {name: scalar})
+        metric = value if is_metric_object(value) else None
+        scalar: Scalar | None = None
+        if metric is None:
+            scalar = logged_scalar(name, value)
+            if self._run.collects_logs and not options:
+                self._run.logged.add(name, scalar, None, None)
+                return
+        place = self._log_place
+        if metric is not None:
+            validate_name(name)
+            if place == "hook":
+                options = {"on_step": False, "on_epoch": True, **options}
+        rule = parse_log_options(name, options, place)
+        if not self._begun:
+            return
+        if metric is not None:
+            self._run.metric_objects.path_of(name, metric)
+            if rule.on_step:
+                scalar = logged_scalar(name, value_of_batch(name, metric))
+        if self._run.collects_logs:
+            self._run.logged.add(name, scalar, rule, metric)
+        else:
+            self._log_in_hook(name, scalar, rule, metric)
+
+    def log_dict(self, metrics: Any, **options: Unpack[LogOptions]) -> None:
+        """Log several metrics with the same options.
+
+        Args:
+            metrics: A dict of values by name, or a collection of torchmetrics, whose metrics have their names in it.
+            options: As of `log`.
+
+        Raises:
+            ModelError: As `log`, or it is neither.
+        """
+        for name, value in metrics_in(metrics):
+            self.log(name, value, **options)
+
+    @property
+    def _log_place(self) -> LogPlace:
+        if not self._run.collects_logs:
+            return "hook"
+        return "evaluation" if self.state.info.kind == "evaluation" else "training_step"
+
+    def _log_in_hook(self, name: str, value: Scalar | None, rule: LogRule, metric: nn.Module | None) -> None:
+        run = self._run
+        if rule.on_epoch and (self.spec.limits.epochs == 0 or self.state.is_final or self.state is State.TEST):
+            raise ModelError(f"log({name!r}, ..., on_epoch=True): no epoch of training ends after this. Leave it out.")
+        if value is not None and rule.on_step:
+            shown = rule.step_name(name)
+            run.metrics[shown] = value
+            if rule.prog_bar:
+                run.progress_bar_metrics[shown] = value
+            if rule.logger and self._metric_queue is not None:
+                self._metric_queue.metrics("train", {shown: value})
+        if metric is not None:
+            run.epoch_metrics.add_object(name, metric, rule)
+        elif value is not None and (rule.on_epoch or name in run.epoch_metrics.monitored):
+            run.epoch_metrics.add(name, value, 1.0, evolve(rule, on_epoch=True))
 
     def _begin(self) -> None:
         if self._ended and self.stop_reason is None:

@@ -75,14 +75,32 @@ class TrainingModule(nn.Module):
 
         Args:
             name: The metric's name.
-            value: A number, or a tensor with one element.
-            options: ``prog_bar=True`` shows it in the progress bar.
+            value: A number, a tensor with one element, or a metric object of torchmetrics that is an attribute of this module:
+                it is computed and reset at the end of the epoch or the pass.
+            options: ``prog_bar=True`` shows it in the progress bar; with ``logger=False`` it is not recorded. In
+                ``training_step``, ``on_epoch=True`` adds its mean over the epoch as ``name_epoch``, beside each batch's
+                ``name_step``; with ``on_step=False`` there is only the mean, as ``name``. ``batch_size`` is how much the value
+                counts in the mean, in place of the step's ``"weight"`` or its number of samples; ``reduce`` is ``"mean"``,
+                ``"sum"``, ``"min"`` or ``"max"``.
 
         Raises:
-            ModelError: The value is neither.
+            ModelError: The value is none of these, or there is no such option, or it has no meaning in this method.
         """
         if self.trainer is not None:
             self.trainer.log(name, value, **options)
+
+    def log_dict(self, metrics: Any, **options: Unpack[LogOptions]) -> None:
+        """Log several metrics with the same options.
+
+        Args:
+            metrics: A dict of values by name, or a collection of torchmetrics, whose metrics have their names in it.
+            options: As of `log`.
+
+        Raises:
+            ModelError: As `log`, or it is neither.
+        """
+        if self.trainer is not None:
+            self.trainer.log_dict(metrics, **options)
 
     def optimizer_step(
         self, current_epoch: int, batch_nb: int, optimizer: Optimizer, optimizer_i: int, second_order_closure: Any = None

@@ -188,6 +188,11 @@ class Trainer(Options):
         if self._runs.active is not None:
             self._runs.active.log(name, value, **options)
 
+    def log_dict(self, metrics: Any, **options: Unpack[LogOptions]) -> None:
+        """Log several metrics of the current run, as ``self.log_dict`` of a `TrainingModule` does."""
+        if self._runs.active is not None:
+            self._runs.active.log_dict(metrics, **options)
+
     def stop(self) -> None:
         """Request that the current run stops at the next transition, even before ``min_nb_epochs``."""
         if self._runs.active is not None:

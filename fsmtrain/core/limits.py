@@ -13,6 +13,7 @@ from fsmtrain.core import fractions_to_batches as compute
 from fsmtrain.core.counters import Signals
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import EvalPass
+from fsmtrain.early_stopping import is_of_validation
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.options import Options
 
@@ -44,7 +45,7 @@ class Limits:
     may_return_none: bool  # whether a forward may have no loss, and so no backward
     windows: tuple[tuple[int, int], ...]  # (first epoch, K), in the order of the epochs
     longest_window: int  # batches that a stop waits for open windows, before the next batch closes all
-    stops_early: bool  # whether early stopping is on and there are validations
+    stops_early: bool  # whether early stopping is on, and its metric may be there
     skips_steps: bool  # whether a step may be skipped: by fp16's gradient scaler, or on_nonfinite
     has_own_step: bool  # whether an `optimizer_step` of the model's own decides how often its optimizer steps
     rolls_back: bool  # whether a loss or gradient that is not finite ends the run, to load a checkpoint
@@ -140,7 +141,7 @@ def resolve(
         may_return_none=sizes.may_return_none and epochs > 0,
         windows=_windows(options),
         longest_window=max(longest_k(options), *(train or 0 if n is None else n for n in (*step_windows, 1))),
-        stops_early=options.early_stopping is not None and validates,
+        stops_early=_stops_early(options, epochs, validates),
         skips_steps=options.mixed_precision.uses_scaler or options.on_nonfinite in ("skip", "rollback"),
         has_own_step=has_own_step and epochs > 0,
         rolls_back=options.on_nonfinite == "rollback",
@@ -154,6 +155,12 @@ def resolve(
 def longest_k(options: Options) -> int:
     """Return the longest K of the epochs that a run with these options has."""
     return max((length for first, length in _windows(options) if first < max(1, options.max_nb_epochs)), default=1)
+
+
+def _stops_early(options: Options, epochs: int, validates: bool) -> bool:
+    """Return whether early stopping may act. A metric of training is there in each epoch; others need a validation."""
+    rule = options.early_stopping
+    return rule is not None and (validates or (epochs > 0 and not is_of_validation(rule.monitor)))
 
 
 def _windows(options: Options) -> tuple[tuple[int, int], ...]:

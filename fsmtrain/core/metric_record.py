@@ -6,13 +6,14 @@ from typing import Literal
 
 from attrs import define
 
-# "validation" is a validation within a run that trains, "validate" a run that only validates.
-Kind = Literal["train", "validation", "test", "validate"]
+# "epoch" is training over a whole epoch; "validation" a validation within a run that trains, "validate" a run that only
+# validates.
+Kind = Literal["train", "epoch", "validation", "test", "validate"]
 
 
 @define(eq=False)  # not frozen: one is made for each batch, which takes twice as long
 class MetricRecord:
-    """The metrics of one forward, of one pass over val or test loaders, or of one hook that logged.
+    """The metrics of one forward, of an epoch, of one pass over val or test loaders, or of one hook that logged.
 
     Attributes:
         kind: What they are the metrics of.

@@ -14,6 +14,7 @@ from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.interval_guards import every_n_batches, every_n_epochs, every_n_steps
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard
+from fsmtrain.early_stopping import is_of_validation
 from fsmtrain.errors import OptionsError
 from fsmtrain.predicates import is_finite, is_integer
 from fsmtrain.unknown_arguments import explain_unknown_arguments
@@ -46,7 +47,9 @@ class ModelCheckpoint:
     Without `monitor` and without any interval, a checkpoint is saved at the end of each epoch.
 
     Args:
-        monitor: Name of the validation metric that ranks the checkpoints; saves before each validation. None: not ranked.
+        monitor: Name of the metric that ranks the checkpoints. One of the validation ranks those before it; one of training,
+            over an epoch, the last one of that epoch. Saves before each validation, or at the end of each epoch if the run has
+            none. None: not ranked.
         mode: ``"min"`` if smaller values are better, ``"max"`` if larger ones are.
         save_top_k: Number of checkpoints to keep: the best ones with `monitor`, else the newest ones. -1: keep all.
         every_n_batches: Save after every n-th batch, counted anew in each epoch.
@@ -114,12 +117,14 @@ class ModelCheckpoint:
         by_steps = every_n_steps(self.every_n_steps) if self.every_n_steps is not None else ask.never
         epochs = 1 if self.monitor is None and not self.has_interval else self.every_n_epochs
         by_epochs = every_n_epochs(epochs) if epochs is not None else ask.never
+        each_epoch = every_n_epochs(1) if self.monitor is not None and not is_of_validation(self.monitor) else ask.never
         by_time = ask.time_to_save if self.every_n_seconds is not None else ask.never
 
         def checkpoint_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
             """Return whether an interval is over, or a validation is due whose metric will rank the checkpoint."""
             return (
                 (limits.validates and before_validation(limits, counters, signals))
+                or (not limits.validates and each_epoch(limits, counters, signals))
                 or by_batches(limits, counters, signals)
                 or by_steps(limits, counters, signals)
                 or by_epochs(limits, counters, signals)

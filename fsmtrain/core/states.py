@@ -95,7 +95,7 @@ _INFO: Mapping[State, StateInfo] = {
     State.VAL_CHECK: _evaluation(
         place="after a batch", writes=("pass_ended", "patience_exhausted"), eval_pass="val", activity="validating"
     ),
-    State.EPOCH_END: StateInfo(kind="structural", place="after a batch", is_central=True),
+    State.EPOCH_END: StateInfo(kind="structural", place="after a batch", is_central=True, writes=("patience_exhausted",)),
     State.EARLY_STOP: StateInfo(kind="decision", place="after a batch", is_central=True),
     State.TEST: _evaluation(place="after training", is_central=True, eval_pass="test", activity="testing"),
     State.DONE: StateInfo(kind="final", place="after training", is_central=True),

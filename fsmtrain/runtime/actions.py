@@ -103,7 +103,7 @@ class Actions:
                 State.TRAIN_BATCH: train_batch.run_forward,
                 State.BACKWARD: train_batch.run_backward,
                 State.STEP: train_batch.run_step,
-                State.EPOCH_END: EpochEnd(components, run, train_batch, setup).visit,
+                State.EPOCH_END: EpochEnd(components, run, train_batch, setup, metric_queue).visit,
             }
             if State.SAVE in table.states:
                 actions[State.SAVE] = save

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.guard_ast.never_none import never_returns_none
 from fsmtrain.core.loop_spec import LoopSpec
-from fsmtrain.core.sizes import Sizes
+from fsmtrain.core.sizes import Schedule, Sizes
 from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
@@ -26,7 +26,9 @@ from fsmtrain.runtime.data.restore_loader_position import length_of
 from fsmtrain.runtime.hooks.bind_hooks import Hooks
 from fsmtrain.runtime.hooks.callback import HOOKS
 from fsmtrain.runtime.hooks.hook_pair import Stages
-from fsmtrain.runtime.metrics.monitor import Monitor
+from fsmtrain.runtime.metrics.epoch_metrics import EpochMetrics
+from fsmtrain.runtime.metrics.metric_objects import MetricObjects
+from fsmtrain.runtime.metrics.monitor import EpochWatcher, Monitor
 from fsmtrain.runtime.model_inspection.compiled_modules import compiled_call, plain_module
 from fsmtrain.runtime.model_inspection.steps_without_loaders import warn_of_unused_loaders
 from fsmtrain.runtime.model_inspection.uncalled_hooks import warn_of_uncalled_hooks
@@ -35,7 +37,7 @@ from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners
 from fsmtrain.runtime.optimization.optimizer_settings import OptimizerSettings
 from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step, validate_optimizer_step
-from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, parse_configure_optimizers
+from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, SchedulerConfig, parse_configure_optimizers
 from fsmtrain.runtime.optimization.window_weights import Window
 from fsmtrain.runtime.run_state import LoaderPositions, RunComponents, RunKind, RunState
 from fsmtrain.runtime.training.on_nonfinite_policies import validate_nonfinite_policy
@@ -60,7 +62,7 @@ def build_components(
     callbacks: Sequence[object],
     hooks: Hooks,
     stages: Stages,
-    monitors: Iterable[Monitor] = (),
+    epoch_watchers: Sequence[EpochWatcher] = (),
 ) -> RunComponents:
     """Build the components of a run, and check every rule that can be checked before it begins.
 
@@ -73,7 +75,7 @@ def build_components(
         callbacks: The user's callbacks.
         hooks: The hooks of the model and the callbacks.
         stages: The stages of the run, which begin here.
-        monitors: Callbacks that monitor a metric.
+        epoch_watchers: Those of the callbacks that monitor a metric.
 
     Raises:
         ModelError: A method is missing or cannot be called as documented, ``configure_optimizers`` returned an unknown form.
@@ -111,7 +113,7 @@ def build_components(
         val=tuple(map(length_of, val)) if callable(getattr(model, "validation_step", None)) else (),
         test=tuple(map(length_of, test)) if callable(getattr(model, test_step, None)) else (),
         optimizers=len(setup.slots) if setup else 1,
-        schedulers=tuple(s.schedule for s in setup.scheduler_configs) if setup else (),
+        schedulers=tuple(_schedule(s, validates=bool(val)) for s in setup.scheduler_configs) if setup else (),
         may_return_none=trains and not never_returns_none(model.training_step),
         fits=fits,
     )
@@ -142,7 +144,8 @@ def build_components(
         stages=stages,
         stateful_callbacks=[callback for callback in callbacks if is_stateful(callback)],
         evaluates=evaluates,
-        monitors=(*_monitors(options, setup), *monitors),
+        monitors=(*_monitors(options, setup), *(watcher.monitor for watcher in epoch_watchers)),
+        epoch_watchers=epoch_watchers,
     )
 
 
@@ -154,9 +157,17 @@ def _monitors(options: Options, setup: OptimizerSetup | None) -> list[Monitor]:
     return [*stopping, *(monitor for monitor in schedulers if monitor is not None)]
 
 
+def _schedule(config: SchedulerConfig, *, validates: bool) -> Schedule:
+    """Return when a scheduler acts: one that monitors a metric of training each epoch, if no validation can have it."""
+    monitor = config.metric_monitor
+    is_of_training = monitor is not None and not validates and not monitor.needs_validation
+    return evolve(config.schedule, needs_validation=False) if is_of_training else config.schedule
+
+
 def initial_run_state(components: RunComponents) -> RunState:
     """Return the state of a run before its first visit."""
     limits, rule = components.spec.limits, components.spec.options.early_stopping
+    metric_objects = MetricObjects(components.model)
     return RunState(
         counters=Counters.begin(limits.optimizers),
         signals=limits.begin_signals(),
@@ -170,6 +181,8 @@ def initial_run_state(components: RunComponents) -> RunState:
         hiddens=[None] * limits.optimizers,
         outputs=[None] * limits.optimizers,
         nonfinite=NonFiniteState([None] * limits.optimizers),
+        epoch_metrics=EpochMetrics({monitor.metric for monitor in components.monitors}, metric_objects),
+        metric_objects=metric_objects,
         settings=OptimizerSettings.of(components.optimizer_setup) if components.optimizer_setup is not None else None,
     )
 

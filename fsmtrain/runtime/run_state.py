@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Literal
 
 import torch
 from attrs import define, field, frozen
@@ -16,9 +16,11 @@ from fsmtrain.runtime.data.passed_loaders import Loader
 from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.hooks.bind_hooks import Hooks
 from fsmtrain.runtime.hooks.hook_pair import Stages
-from fsmtrain.runtime.metrics.logged_metrics import LoggedMetrics, LogOptions
-from fsmtrain.runtime.metrics.monitor import Monitor
-from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
+from fsmtrain.runtime.metrics.epoch_metrics import EpochMetrics
+from fsmtrain.runtime.metrics.logged_metrics import LoggedMetrics
+from fsmtrain.runtime.metrics.metric_objects import MetricObjects
+from fsmtrain.runtime.metrics.monitor import EpochWatcher, Monitor
+from fsmtrain.runtime.metrics.step_outputs import Metrics
 from fsmtrain.runtime.model_inspection.compiled_modules import CompiledCall
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.optimizer_settings import OptimizerSettings
@@ -46,7 +48,15 @@ class RunComponents:
     stages: Stages
     stateful_callbacks: Sequence[Any]  # those with ``state_dict`` and ``load_state_dict``
     evaluates: Literal["val", "test"]  # what the state `test` runs: the test, or validation by itself
-    monitors: Sequence[Monitor]  # of metrics of the validation
+    monitors: Sequence[Monitor]  # of metrics of the validation or of training
+    epoch_watchers: Sequence[EpochWatcher]  # callbacks among them
+
+    @property
+    def strict_monitors(self) -> Sequence[Monitor]:
+        """The monitors whose metric must be there, once there has been a validation: all but schedulers."""
+        rule = self.spec.options.early_stopping
+        stopping = [] if rule is None else [Monitor("early_stop_callback", rule.monitor)]
+        return [*stopping, *(watcher.monitor for watcher in self.epoch_watchers)]
 
     @property
     def slots(self) -> Sequence[OptimizerSlot]:
@@ -104,6 +114,8 @@ class RunState:
     data_wait: LoadingTime = field(factory=LoadingTime)
     validation_metrics: Metrics = field(factory=dict)  # of the last validation
     validation_epoch: int = -1  # the epoch of that validation; -1 before the first
+    epoch_metrics: EpochMetrics  # of training, over the epoch under way
+    metric_objects: MetricObjects  # among the model's modules
     warnings: set[str] = field(factory=set)  # issued with `warn_once`; a resumed run issues them anew
 
     # Valid between two visits of one batch.
@@ -128,16 +140,6 @@ class RunState:
         if message not in self.warnings:
             self.warnings.add(message)
             warn(message)
-
-    def log(self, name: str, value: Scalar, **options: Unpack[LogOptions]) -> bool:
-        """Log a metric; return whether it belongs to the step method that is running."""
-        if self.collects_logs:
-            self.logged.add(name, value, **options)
-            return True
-        self.metrics[name] = value
-        if options.get("prog_bar"):
-            self.progress_bar_metrics[name] = value
-        return False
 
     def pop_logged(self) -> LoggedMetrics:
         """Return what the step method has logged, and forget it."""

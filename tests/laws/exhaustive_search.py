@@ -162,9 +162,10 @@ class Search:
         return {State.SANITY_VAL: limits.sanity_batches, State.VAL_CHECK: limits.val_batches, State.TEST: limits.test_batches}
 
     def patience(self, state: State, counters: Counters, before: Lasting) -> tuple[bool, ...]:
-        """Yield whether patience may be exhausted: the metric arrives at the end of a validation."""
+        """Yield whether patience may be exhausted: the metric arrives at the end of a validation, or of a whole epoch."""
         is_last = counters.eval_nb + 1 == self.limits.val_batches or self.signals.pass_ended
-        if state is State.VAL_CHECK and is_last and self.limits.stops_early:
+        arrives = is_last if state is State.VAL_CHECK else state is State.EPOCH_END and not counters.epoch_ended_early
+        if arrives and self.limits.stops_early:
             return BOTH
         return (before.patience_exhausted,)
 

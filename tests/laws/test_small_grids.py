@@ -112,6 +112,22 @@ def stopping() -> Iterator[Configuration]:
         )
 
 
+def stopping_by_training() -> Iterator[Configuration]:
+    """Patience exhausted, kept or regained at the end of any epoch, with a metric of training, with and without validations."""
+    for p in product(train=(1, 3), k=(1, 2), least=(0, 1, 2), most=(1, 3), val=((), (1,)), test=((), (1,))):
+        yield Configuration(
+            Options(
+                accumulate_grad_batches=p["k"],
+                val_check_interval=1,
+                min_nb_epochs=min(p["least"], p["most"]),
+                max_nb_epochs=p["most"],
+                early_stop_callback=EarlyStopping("loss", patience=1),
+                nb_sanity_val_steps=0,
+            ),
+            Sizes(train=p["train"], val=p["val"], test=p["test"]),
+        )
+
+
 def evaluations() -> Iterator[Configuration]:
     """What comes before the first epoch and after the last one, and runs that have no epoch."""
     passes = ((), (1,), (2,), (None,), (1, 1))
@@ -194,6 +210,7 @@ GRIDS: dict[str, Callable[[], Iterator[Configuration]]] = {
     "left out": left_out,
     "checks": checks,
     "stopping": stopping,
+    "stopping by training": stopping_by_training,
     "evaluations": evaluations,
     "skipped steps": skipped_steps,
     "rollbacks": rollbacks,

@@ -640,15 +640,6 @@ def test_metrics_have_their_values_of_when_they_were_given_whatever_is_written_i
     assert machine.result.metrics == expected
 
 
-def test_a_monitored_metric_of_training_is_an_error_with_the_way_out() -> None:
-    class TrainLoss(Returning):
-        def training_step(self, batch: Any, batch_nb: int) -> Any:
-            return {"loss": self.loss(batch), "train_loss": 1.0}
-
-    with pytest.raises(MetricError, match=r"'train_loss' is a metric of training.*self\.trainer\.stop\(\) in on_epoch_end"):
-        trained(TrainLoss({"a": 1.0}), batches(2), range(2), early_stop_callback=EarlyStopping("train_loss"))
-
-
 def _advance_to(machine: Any, state: State) -> None:
     while machine.state is not state:
         machine.advance()

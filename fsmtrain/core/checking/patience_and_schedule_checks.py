@@ -24,6 +24,7 @@ from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.compute_plan import make_plan
 from fsmtrain.core.planning.plan_values import Plan
 from fsmtrain.core.sizes import Schedule
+from fsmtrain.early_stopping import is_of_validation
 from fsmtrain.errors import GuardError
 from fsmtrain.plurals import plural
 
@@ -128,6 +129,8 @@ class _ScheduleChecks:
         rule, limits, validations = self.loop.options.early_stopping, self.loop.limits, self.plan.validations
         if rule is None or not validations or ("validate", None) in self.opaque:
             return
+        if not is_of_validation(rule.monitor) and self.plan.nb_epochs > max(1, rule.patience):
+            return  # if it is a metric of training, each epoch has a value
         patience = max(1, rule.patience)
         if validations <= patience:
             when = "in this run" if validations < patience else "before the last validation"
@@ -177,7 +180,7 @@ class _ScheduleChecks:
 
 
 def missing_metric_findings(loop: LoopSpec) -> Iterator[Finding]:
-    """Yield a finding for early stopping and for each scheduler that needs a metric, if there is nothing to validate."""
+    """Yield a finding for early stopping and each scheduler that need a metric of the validation, if nothing is validated."""
     if loop.limits.epochs == 0 or _can_validate(loop):
         return
     text = (
@@ -185,8 +188,8 @@ def missing_metric_findings(loop: LoopSpec) -> Iterator[Finding]:
         "validation_step and val_percent_check > 0."
     )
     rule = loop.options.early_stopping
-    if rule is not None:
-        way_out = " To stop by a metric of training, call self.trainer.stop() in on_epoch_end."
+    if rule is not None and is_of_validation(rule.monitor):
+        way_out = " To stop by a metric of training, monitor it by its name, as in EarlyStopping(monitor='loss')."
         yield warning("early_stop_callback", text.format(name=f" {rule.monitor!r}") + way_out)
     for index, schedule in enumerate(loop.sizes.schedulers):
         if schedule.needs_validation:

@@ -22,6 +22,7 @@ from fsmtrain.core.planning.repetitions import RepetitionFinder, Skip, skip_repe
 from fsmtrain.core.planning.simulation import RECORDED, Simulation
 from fsmtrain.core.states import State
 from fsmtrain.core.transition_table import Table
+from fsmtrain.early_stopping import is_of_validation
 from fsmtrain.errors import SizesError
 
 MIN_SKIPPED_BATCHES = 32  # fewer are run faster than they are skipped
@@ -47,7 +48,8 @@ def make_plan(loop: LoopSpec) -> Plan:
     if rule is not None and limits.stops_early:  # the shortest run is the one whose metric never improves
         begun = loop.beginning
         left = max(1, rule.patience) - begun.validations_waited
-        shortest = simulate(loop, exhausted_after=begun.counters.validations_done + left)
+        epochs = None if is_of_validation(rule.monitor) else begun.counters.epochs_done + left
+        shortest = simulate(loop, begun.counters.validations_done + left, epochs)
         end = shortest.counters
         least = _totals(loop, shortest)
         earliest_end = EarliestEnd(current_epoch=end.current_epoch, batch_nb=end.batch_nb, global_step=end.global_step)
@@ -107,12 +109,15 @@ def _without_steps(loop: LoopSpec, totals: Totals) -> Totals:
 # ---- the simulated run
 
 
-def simulate(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool = True) -> Simulation:
+def simulate(
+    loop: LoopSpec, exhausted_after: int | None = None, exhausted_after_epochs: int | None = None, *, skip: bool = True
+) -> Simulation:
     """Run a loop's table without actions up to its end.
 
     Args:
         loop: The loop.
         exhausted_after: The number of validations after which patience is exhausted; None for never.
+        exhausted_after_epochs: See `Simulation`.
         skip: Whether to skip repetitions. The result is the same without. If a guard cannot be read, none are skipped:
             it may have a memory, and a copy of it is called at each of its moments.
 
@@ -126,7 +131,8 @@ def simulate(loop: LoopSpec, exhausted_after: int | None = None, *, skip: bool =
     start = nodes_of(loop.table, {}, partial(bind, signals=counted))[beginning.state]
     if start.later is not None and counters.batch_nb > 0 and beginning.is_within_epoch:
         start = start.later
-    run = Simulation(loop.limits, start, counters, signals, exhausted_after, steps_made=loop.steps_made, counted=counted)
+    patience = exhausted_after, exhausted_after_epochs
+    run = Simulation(loop.limits, start, counters, signals, *patience, steps_made=loop.steps_made, counted=counted)
     run.epoch = EpochBuilder(counters, beginning.batches_done)
     if not skip or _has_opaque_guard(loop.table):
         actions = {state: partial(run.record, state) for state in RECORDED} | {State.FETCH: run.close_epoch}

@@ -74,7 +74,15 @@ def _try_repetitions(run: Simulation, stretch: Stretch, slopes: Counters) -> _Tr
     start = affine.affine_counters(run.counters, slopes, repetitions)
     signals, depth = run.signals.copy(), run.depth + 1
     trial = Simulation(
-        run.limits, run.node, start, signals, run.exhausted_after, depth, steps_made=run.steps_made, counted=run.counted
+        run.limits,
+        run.node,
+        start,
+        signals,
+        run.exhausted_after,
+        run.exhausted_after_epochs,
+        depth,
+        steps_made=run.steps_made,
+        counted=run.counted,
     )
     for skip in stretch:
         if skip is None:

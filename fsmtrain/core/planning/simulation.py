@@ -25,6 +25,7 @@ class Simulation:
         node: The state that is visited next.
         counters, signals: What the guards see as ``counters`` and ``signals``; changed during the run.
         exhausted_after: The number of validations after which patience is exhausted; None for never.
+        exhausted_after_epochs: The same in epochs, if the metric may be one of training; None if it may not, or for never.
         steps_made: How many steps the model's own ``optimizer_step`` makes; None for one.
         counted: The signals that the effects of the nodes count. A run and its trials share them.
         depth: The number of repetitions that this is a trial of, one inside the other; 0 for a plain run.
@@ -38,6 +39,7 @@ class Simulation:
     counters: Counters
     signals: Signals
     exhausted_after: int | None = None
+    exhausted_after_epochs: int | None = None
     depth: int = 0
     steps_made: Evaluator | None = None
     counted: Signals = field(default=Factory(lambda self: self.signals, takes_self=True))
@@ -83,6 +85,8 @@ class Simulation:
                 self.epoch.saves.add(counters.batch_nb)
             case State.EPOCH_END:
                 self.epoch.end(counters)
+                if self.exhausted_after_epochs is not None and counters.epochs_done + 1 >= self.exhausted_after_epochs:
+                    self.signals.patience_exhausted |= not counters.epoch_ended_early
             case State.SANITY_VAL:
                 self.sanity_batches = limits.sanity_batches
             case State.VAL_CHECK:

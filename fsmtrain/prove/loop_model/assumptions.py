@@ -173,12 +173,19 @@ def test(limits: Limits, signals: Signals, ghost: GhostState) -> None:
     signals.pass_ended = limits.test_batches == 0 and ghost.test_left == 0
 
 
+def end_epoch(limits: Limits, counters: Counters, signals: Signals, inputs: Inputs) -> None:
+    """End an epoch. Early stopping may get a metric of training over it, unless it ended early."""
+    if limits.stops_early and not counters.epoch_ended_early:
+        signals.patience_exhausted = inputs.patience_exhausted
+
+
 ACTIONS: Mapping[State, Callable[..., None]] = {
     State.FETCH: fetch,
     State.TRAIN_BATCH: forward,
     State.STEP: step,
     State.SANITY_VAL: validate_sanity,
     State.VAL_CHECK: validate,
+    State.EPOCH_END: end_epoch,
     State.TEST: test,
 }
 

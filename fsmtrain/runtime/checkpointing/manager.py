@@ -15,7 +15,7 @@ from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, load_checkpoint
 from fsmtrain.runtime.checkpointing.run_snapshot import load_run_snapshot, take_run_snapshot
-from fsmtrain.runtime.checkpointing.save_top_k import BATCH, END, MetricRanking, retention_policy
+from fsmtrain.runtime.checkpointing.save_top_k import BATCH, END, EPOCH, MetricRanking, retention_policy
 from fsmtrain.runtime.checkpointing.state_owners import damaged_state_is_an_error
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -154,7 +154,7 @@ class CheckpointManager:
         counters = at.counters
         metadata = {
             "state": at.state.value,
-            "current_epoch": counters.current_epoch,
+            EPOCH: counters.current_epoch,
             "batch_nb": counters.batch_nb,
             "global_step": counters.global_step,
             BATCH: counters.batches_begun,

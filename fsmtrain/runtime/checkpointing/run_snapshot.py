@@ -101,6 +101,8 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
         "windows": on_device(listed(map(_window_owner, run.windows)), device),
         "batch": on_device(batch, device),
         "metrics": on_device(metrics, device),
+        "epoch_metrics": evolve(on_device(owner_of(run.epoch_metrics), device), if_missing={"state": None, "is_on_device": []}),
+        "metric_objects": evolve(on_device(owner_of(run.metric_objects), device), if_missing={"state": {}, "is_on_device": []}),
         **model_owners(components),
         "scalers": _optional(owner_of(actions.scalers) if actions.scalers is not None else None),
         "loaders": Owner(lambda: {n: loader.state_dict() for n, loader in run.loaders.by_name.items()}, load_loaders),
@@ -172,6 +174,7 @@ def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions
             saved["state"] = before
         if snapshot.hooks is not None:
             states["hooks"] = snapshot.hooks
+        states["metric_objects"] = {"state": snapshot.metric_objects, "is_on_device": []}
         states["loaders"] |= {n: snapshot.positions[ld] for n, ld in run.loaders.by_name.items() if ld in snapshot.positions}
     return {
         "version": VERSION,

@@ -18,28 +18,39 @@ from fsmtrain.runtime.metrics.step_outputs import Metrics
 from fsmtrain.user_warnings import warn
 
 BATCH = "batches_begun"  # the key in a checkpoint's metadata by which a metric finds it: its batch in the whole run, from 1
+EPOCH = "current_epoch"  # the key of its epoch, from 0
 END = "ends"  # the key of a checkpoint with which a run ended by itself: it is never ranked
 
 MetadataByNumber = Mapping[int, Mapping[str, Any]]
 
 
 class MetricRanking:
-    """The monitored metric of each checkpoint, from the validation right after it: a callback whose state is saved."""
+    """The monitored metric of each checkpoint: a callback whose state is saved.
+
+    A metric of the validation is that of the checkpoint right before it; one of training, over an epoch, that of the epoch's
+    last checkpoint.
+    """
 
     can_resume_within_validation = True  # only its end matters here
 
     def __init__(self, rule: ModelCheckpoint, metric: str) -> None:
         self._rule, self.monitor = rule, Monitor("ModelCheckpoint", metric)
         self.values: dict[int, float] = {}
+        self.of_epochs: dict[int, float] = {}
 
     def on_validation_end(self, machine: Any, metrics: Metrics) -> None:
         """Record the metric of the weights that were validated."""
-        if not isinstance(metrics, UnfinishedMetrics):
-            self.values[machine.counters.batches_begun] = self.monitor.value(metrics, machine.metrics)
+        value = None if isinstance(metrics, UnfinishedMetrics) else self.monitor.of_validation(metrics)
+        if value is not None:
+            self.values[machine.counters.batches_begun] = value
+
+    def note_epoch(self, epoch: int, value: float) -> None:
+        """Record the metric of training over an epoch."""
+        self.of_epochs[epoch] = value
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the values so far, by batch, and which metric they are of."""
-        return {"values": dict(self.values), "monitor": self._rule.monitor}
+        """Return the values so far, by batch and by epoch, and which metric they are of."""
+        return {"values": dict(self.values), "of_epochs": dict(self.of_epochs), "monitor": self._rule.monitor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the values of the resumed run over. Those of another metric are not: it would be ranked among them."""
@@ -50,12 +61,16 @@ class MetricRanking:
                 f"more, and make room for those that are ranked by {own!r}."
             )
             return
-        self.values = dict(state["values"])
+        self.values, self.of_epochs = dict(state["values"]), dict(state.get("of_epochs", {}))
 
     def best(self, metadata: MetadataByNumber, count: int = 1) -> Collection[int]:
         """Return the numbers of the checkpoints with the best values."""
-        values = self.values
-        ranked = {number: {"value": values.get(own.get(BATCH, -1))} for number, own in metadata.items() if not own.get(END)}
+        last = {own.get(EPOCH): number for number, own in sorted(metadata.items()) if not own.get(END)}  # of each epoch
+        ranked = {}
+        for number, own in metadata.items():
+            if not own.get(END):
+                of_epoch = self.of_epochs.get(own.get(EPOCH, -1)) if last[own.get(EPOCH)] == number else None
+                ranked[number] = {"value": self.values.get(own.get(BATCH, -1), of_epoch)}
         return keep_best(count, "value", self._rule.mode)(ranked)
 
 

@@ -20,6 +20,8 @@ from fsmtrain.runtime.data.restore_loader_position import ResumableLoader
 from fsmtrain.runtime.evaluation.pass_snapshot import PassSnapshot, take_pass_snapshot
 from fsmtrain.runtime.hooks.hook_pair import HookPair, UnfinishedMetrics, call_all
 from fsmtrain.runtime.metrics.averages import Averages
+from fsmtrain.runtime.metrics.logged_metrics import OF_PASS, LoggedMetrics
+from fsmtrain.runtime.metrics.metric_objects import computed
 from fsmtrain.runtime.metrics.step_outputs import (
     Metrics,
     Scalar,
@@ -104,6 +106,8 @@ class EvalPass:
         self._fallbacks = Averages(len(loaders))  # of what they return and somebody monitors, if there is one
         self._zero_weights = ZeroWeights(self._step_name, run.warn_once)
         self._bar_names: set[str] = set()
+        self._objects: dict[str, str] = {}  # of each metric object that was logged, its path in the model
+        self.unrecorded: set[str] = set()  # the names of metrics that were logged with ``logger=False``
         self.snapshot: PassSnapshot | None = None  # of the beginning of this pass, if it may be saved
 
     def visit(self) -> Metrics | None:
@@ -152,7 +156,8 @@ class EvalPass:
         if self._takes_snapshots:
             callbacks = self._components.stateful_callbacks if self._must_be_whole else ()
             hooks = self._components.hooks.checkpoint if self._must_be_whole else None
-            self.snapshot = take_pass_snapshot(self._loaders, self._model, callbacks, hooks)
+            gathered = self._run.metric_objects.state_dict()
+            self.snapshot = take_pass_snapshot(self._loaders, self._model, callbacks, hooks, gathered)
 
     def end_hooks(self, metrics: Metrics) -> None:
         """Call the hook that ends a pass, with its metrics, after everything that acts on them."""
@@ -177,7 +182,7 @@ class EvalPass:
         self._model.eval()
         self._outputs = [[] for _ in self._loaders]
         self._averages, self._fallbacks = Averages(len(self._loaders)), Averages(len(self._loaders))
-        self._bar_names = set()
+        self._bar_names, self.unrecorded, self._objects = set(), set(), {}
         self._zero_weights.find_arrived()
         self._signals.pass_ended = False
         self._batches = EvaluationBatches(self._loaders, self._limits, self._counters.current_epoch)
@@ -196,12 +201,22 @@ class EvalPass:
             self._bar_names.update(group_metrics(output, "progress_bar"))
             if not (is_loss or output is None or isinstance(output, Mapping)):
                 self._warn_of_no_metrics(output)
-        self._bar_names |= logged.bar_names
-        metrics = {**returned, **logged.values}
-        if metrics or fallbacks:
+        self._note_logged(logged)
+        metrics = {name: value for name, value in returned.items() if name not in logged.values}
+        if metrics or logged.values or fallbacks:
             weight = self._weight(batch, output)
             self._averages.add(metrics, weight, loader_i)
+            for name, value in logged.values.items():
+                rule = logged.rules.get(name, OF_PASS)
+                own = weight if rule.batch_size is None else rule.batch_size
+                self._averages.add({name: value}, own, loader_i, reduce=rule.reduce)
             self._fallbacks.add(fallbacks, weight, loader_i)
+
+    def _note_logged(self, logged: LoggedMetrics) -> None:
+        self._bar_names |= logged.bar_names
+        self.unrecorded |= logged.unrecorded
+        for name, metric in logged.objects.items():
+            self._objects[name] = self._run.metric_objects.path_of(name, metric)
 
     def _warn_of_no_metrics(self, output: Any) -> None:
         shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
@@ -233,22 +248,29 @@ class EvalPass:
             output = self._end_hook(self._outputs if self._has_several_loaders else self._outputs[0])
             self._run.collects_logs = False
             logged = self._run.pop_logged()
+            self._note_logged(logged)
             metrics |= {**present_values(metrics_of(output)), **logged.values}
-            if not _is_empty(output) or logged.values:
+            if not _is_empty(output) or logged:
                 metrics = self._fallbacks.results() | metrics
                 weights |= self._fallbacks.weights()
-            self._bar_names |= logged.bar_names | group_metrics(output, "progress_bar").keys()
+            self._bar_names |= group_metrics(output, "progress_bar").keys()
         if self._epoch_hooks is not None:
             self._run.collects_logs = True
             self._epoch_hooks.end()
             self._run.collects_logs = False
             logged = self._run.pop_logged()
             metrics |= logged.values
-            self._bar_names |= logged.bar_names
+            self._note_logged(logged)
+        objects = {name: self._run.metric_objects.at(path) for name, path in self._objects.items()}
+        metrics |= {name: computed(name, metric) for name, metric in objects.items()}
         self.bar_metrics = {name: metrics[name] for name in metrics if name in self._bar_names}
         self._zero_weights.find({name: weight for name, weight in weights.items() if name in metrics})
         self._end_pass()
         return metrics
+
+    def recorded(self, metrics: Metrics) -> Metrics:
+        """Return the metrics of the last pass without those that were logged with ``logger=False``."""
+        return {name: metrics[name] for name in metrics if name not in self.unrecorded} if self.unrecorded else metrics
 
     def release(self) -> None:
         """Restore every submodule's mode, and release the pass. Idempotent."""
@@ -256,6 +278,9 @@ class EvalPass:
         self._zero_weights.finish()
 
     def _end_pass(self) -> None:
+        for path in set(self._objects.values()):
+            self._run.metric_objects.at(path).reset()  # type: ignore[operator]
+        self._objects = {}
         for module, training in self._modes:
             module.training = training
         if self._batches is not None:
@@ -286,13 +311,17 @@ class EvalPass:
             "fallbacks": self._fallbacks.state_dict(),
             "outputs": self._outputs,
             "bar_names": sorted(self._bar_names),
+            "unrecorded": sorted(self.unrecorded),
+            "objects": dict(self._objects),
             "begins_again": None,
         }
         if self.snapshot is not None and (reason := self._why_it_begins_again()) is not None:
             again = {"reason": reason, "changed": self.snapshot.changed}
             empty: dict[str, Any] = dict.fromkeys(("averages", "fallbacks"), Averages(len(self._loaders)).state_dict())
             state |= (
-                empty | {"place": [0, 0], "bar_names": []} | {"outputs": [[] for _ in self._loaders], "begins_again": again}
+                empty
+                | {"place": [0, 0], "bar_names": [], "unrecorded": [], "objects": {}}
+                | {"outputs": [[] for _ in self._loaders], "begins_again": again}
             )
         return state
 
@@ -322,6 +351,7 @@ class EvalPass:
         self._fallbacks = Averages.from_state_dict(state["fallbacks"])
         self._outputs = state["outputs"]
         self._bar_names = set(state["bar_names"])
+        self.unrecorded, self._objects = set(state.get("unrecorded", ())), dict(state.get("objects", {}))
         if (again := state["begins_again"]) is not None:
             reason, changed = again["reason"], ", ".join(again["changed"])
             text = f"{self._kind}: the pass begins again at its first batch, because {reason}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from attrs import evolve, frozen
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from fsmtrain.runtime.data.restore_loader_position import Position, ResumableLoader
 from fsmtrain.runtime.hooks.checkpoint_hooks import CheckpointHooks
+from fsmtrain.runtime.metrics.metric_objects import copied
 from fsmtrain.runtime.nested_tensors import map_nested
 from fsmtrain.runtime.rng import RngState, get_rng_state
 
@@ -28,6 +30,7 @@ class PassSnapshot:
     random: RngState
     callbacks: Sequence[Any]
     hooks: Any  # what on_save_checkpoint wrote then; None if it is not needed
+    metric_objects: Mapping[str, Any]  # what they have gathered, as copies
     _model: nn.Module
     _versions: Mapping[str, _Version]
     _changed: list[str] | None = None  # those noted by `without_later_changes`
@@ -50,13 +53,17 @@ class PassSnapshot:
 
 
 def take_pass_snapshot(
-    cursors: Iterable[ResumableLoader], model: nn.Module, callbacks: Iterable[Any] = (), hooks: CheckpointHooks | None = None
+    cursors: Iterable[ResumableLoader],
+    model: nn.Module,
+    callbacks: Iterable[Any] = (),
+    hooks: CheckpointHooks | None = None,
+    metric_objects: Mapping[str, Any] = MappingProxyType({}),
 ) -> PassSnapshot:
-    """Take a snapshot now, also of these callbacks, and of what these hooks write."""
+    """Take a snapshot now, also of these callbacks, of what these hooks write, and of what these metric objects gathered."""
     positions = {cursor: cursor.state_dict() for cursor in cursors}
     states = [map_nested(lambda tensor: tensor, callback.state_dict()) for callback in callbacks]
     written = None if hooks is None else map_nested(lambda tensor: tensor, hooks.state_dict())
-    return PassSnapshot(positions, get_rng_state(), states, written, model, _versions(model))
+    return PassSnapshot(positions, get_rng_state(), states, written, copied(metric_objects), model, _versions(model))
 
 
 def _versions(model: nn.Module) -> dict[str, _Version]:

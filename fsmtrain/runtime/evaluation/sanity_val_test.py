@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from fsmtrain.core.states import State
 from fsmtrain.runtime.data.loader_rng import get_loader_rng_state, set_loader_rng_state
 from fsmtrain.runtime.evaluation.eval_pass import EvalPass
-from fsmtrain.runtime.metrics.metric_queue import MetricQueue
+from fsmtrain.runtime.feed_early_stopping import feed_early_stopping
+from fsmtrain.runtime.metrics.epoch_metrics import EPOCH
+from fsmtrain.runtime.metrics.metric_queue import MetricQueue, loss_names
 from fsmtrain.runtime.metrics.monitor import Monitor
-from fsmtrain.runtime.metrics.step_outputs import Metrics
 from fsmtrain.runtime.rng import RngState, get_rng_state, set_rng_state
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.user_warnings import warn
-
-log = logging.getLogger("fsmtrain")
 
 
 class SanityPass:
     """Try validation out before the first epoch: metrics are thrown away, and no random state changes.
 
-    If somebody monitors a metric that this pass did not return, it warns. The first validation raises an error if it is
-    missing there too.
+    If a metric is monitored that this pass did not return, and that ``training_step`` does not name, it warns. The first
+    validation raises an error if it is missing there too.
     """
 
     def __init__(self, components: RunComponents, run: RunState) -> None:
         limits = components.spec.limits.sanity_loaders
         self.eval_pass = EvalPass(State.SANITY_VAL, "val", components, run, run.loaders.val, limits)
         self._loaders, self._monitors = components.val_loaders, components.monitors
+        self._model, self._optimizers = components.model, components.spec.limits.optimizers
         self._rng_before: tuple[RngState, list[Any]] | None = None  # of the process, and of each loader
 
     def visit(self) -> None:
@@ -40,8 +40,14 @@ class SanityPass:
             return
         self.release()
         for monitor in self._monitors:
-            if monitor.metric not in metrics:
+            if monitor.metric not in metrics and not self._is_of_training(monitor):
                 warn(monitor.explain_missing(metrics, "the sanity pass") + " The first validation raises an error without it.")
+
+    def _is_of_training(self, monitor: Monitor) -> bool:
+        """Return whether the metric is the loss, or a name that stands in the code of ``training_step``."""
+        code = getattr(getattr(self._model, "training_step", None), "__code__", None)
+        names = {monitor.metric, monitor.metric.removesuffix(EPOCH)}
+        return not monitor.needs_validation and not names.isdisjoint({*loss_names(self._optimizers), *_texts_in(code)})
 
     def release(self) -> None:
         """Restore the modes and the random states."""
@@ -71,6 +77,8 @@ class ValidationPass:
         limits = components.spec.limits.val_loaders
         self.eval_pass = EvalPass(State.VAL_CHECK, "val", components, run, run.loaders.val, limits)
         self._run, self._metric_queue = run, metric_queue
+        # What on_epoch_end may log is unknown before the end of the epoch, where `EpochEnd` looks for it.
+        self._required = () if components.hooks.epoch_may_log else components.strict_monitors
 
     def visit(self) -> None:
         """Evaluate one batch of a validation."""
@@ -82,20 +90,26 @@ class ValidationPass:
         run.metrics.update(metrics)
         run.progress_bar_metrics.update(self.eval_pass.bar_metrics)
         if self._metric_queue is not None:
-            self._metric_queue.metrics("validation", metrics)
-        self._feed_early_stopping(metrics)
+            self._metric_queue.metrics("validation", self.eval_pass.recorded(metrics))
+        training = run.epoch_metrics.names
+        for monitor in self._required:
+            if monitor.metric not in metrics and monitor.metric not in training:
+                raise monitor.missing(metrics, "the validation", {*run.metrics, *training} - metrics.keys())
+        if run.early_stopping is not None:
+            monitor = Monitor("early_stop_callback", run.early_stopping.rule.monitor)
+            feed_early_stopping(run, monitor.of_validation(metrics))
         self.eval_pass.end_hooks(metrics)
 
-    def _feed_early_stopping(self, metrics: Metrics) -> None:
-        patience, signals = self._run.early_stopping, self._run.signals
-        if patience is None:
-            return
-        rule = patience.rule
-        signals.patience_exhausted = patience.feed(
-            Monitor("early_stop_callback", rule.monitor).value(metrics, self._run.metrics)
-        )
-        if rule.verbose and signals.patience_exhausted:
-            log.warning("early stopping: %s was best at %g, %d validations ago.", rule.monitor, patience.best, patience.wait)
+
+def _texts_in(code: Any) -> Iterator[str]:
+    """Iterate over the constant strings in the code of a function and of those inside it."""
+    for constant in getattr(code, "co_consts", ()):
+        if isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, tuple):
+            yield from (item for item in constant if isinstance(item, str))
+        else:
+            yield from _texts_in(constant)
 
 
 class TestPass:
@@ -118,5 +132,5 @@ class TestPass:
             self._run.metrics.update(metrics)
             self._run.progress_bar_metrics.update(self.eval_pass.bar_metrics)
             if self._metric_queue is not None:
-                self._metric_queue.metrics(self._kind, metrics)
+                self._metric_queue.metrics(self._kind, self.eval_pass.recorded(metrics))
             self.eval_pass.end_hooks(metrics)

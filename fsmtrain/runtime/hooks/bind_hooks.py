@@ -72,6 +72,7 @@ class Hooks:
     validation: PassHooks
     test: PassHooks
     checkpoint: CheckpointHooks | None
+    epoch_may_log: bool  # whether the hooks of an epoch may log metrics
 
 
 _PAIRS = {"fit": ("on_fit",), "train": ("on_train",), "epoch": ("on_epoch", "on_train_epoch")}
@@ -101,7 +102,7 @@ def bind_hooks(model: object, callbacks: Iterable[object], machine: object) -> H
     found: dict[str, Any] = {name: binder.one(name) for name in _SINGLE}
     found |= {name: binder.pair(*stems) for name, stems in _PAIRS.items()}
     found |= {"validation": binder.of_pass("validation"), "test": binder.of_pass("test")}
-    return Hooks(**found, checkpoint=binder.of_checkpoints())
+    return Hooks(**found, checkpoint=binder.of_checkpoints(), epoch_may_log=binder.may_log(*_PAIRS["epoch"]))
 
 
 def _validate_callback(owner: object) -> None:
@@ -152,6 +153,12 @@ class _Binder:
             if starts or ends:
                 owners.append((in_turn(starts), in_turn(ends, all_are_called=True)))
         return HookPair(owners) if owners else None
+
+    def may_log(self, *stems: str) -> bool:
+        """Return whether an owner of one of these hooks may log metrics; one with ``may_log_metrics = False`` does not."""
+        names = {f"{stem}_{which}" for stem in stems for which in ("start", "end")}
+        with_hooks = (self._owners[i] for i, own in self._hooks.items() if not names.isdisjoint(own))
+        return any(getattr(owner, "may_log_metrics", True) for owner in with_hooks)
 
     def of_pass(self, kind: Literal["validation", "test"]) -> PassHooks:
         """Return the hooks of a validation or test."""

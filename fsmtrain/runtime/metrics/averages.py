@@ -1,4 +1,4 @@
-"""Reduce the metrics of a pass over its batches: those that steps return, and those that they log."""
+"""Reduce metrics over the batches of a pass or an epoch: those that steps return, and those that they log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any, Protocol, Self
 
 from attrs import define, field
 
+from fsmtrain.errors import ModelError
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar
+from fsmtrain.runtime.metrics.sum_min_max import Max, Min, Sum
 from fsmtrain.runtime.metrics.weighted_mean import WeightedMean
 
 
@@ -17,7 +19,10 @@ class Reduction(Protocol):
     A new one joins `REDUCTIONS`. What it holds is saved with the run, so that a pass continues to the same bits.
     """
 
-    weight: Scalar  # the sum of the weights so far
+    @property
+    def weight(self) -> Scalar:
+        """The sum of the weights so far, or the number of values; 0 if every batch had the weight 0."""
+        ...
 
     def add(self, value: Scalar, weight: Scalar) -> None:
         """Add the value of a batch; a weight of 0 leaves it out. Must not wait for a device."""
@@ -42,15 +47,16 @@ class Reduction(Protocol):
         ...
 
 
-REDUCTIONS: dict[str, type[Reduction]] = {"mean": WeightedMean}  # by the names that checkpoints use
+# By the names that checkpoints use.
+REDUCTIONS: dict[str, type[Reduction]] = {"mean": WeightedMean, "sum": Sum, "min": Min, "max": Max}
 
 
 @define(eq=False)
 class Averages:
-    """The metrics of a pass, over the batches of all loaders together, and of each loader by itself.
+    """The metrics of a pass or an epoch, over the batches of all loaders together, and of each loader by itself.
 
     Args:
-        nb_loaders: How many loaders the pass has.
+        nb_loaders: How many loaders it has.
     """
 
     nb_loaders: int = 1
@@ -66,13 +72,21 @@ class Averages:
             metrics: The metrics.
             weight: How much the batch counts: the number of its samples, say. 0 leaves it out.
             loader_i: The index of the loader, from 0.
-            reduce: The reduction of metrics that are new, a name in `REDUCTIONS`.
+            reduce: Their reduction, a name in `REDUCTIONS`.
+
+        Raises:
+            ModelError: A metric has another reduction already.
         """
         collected = self._by_loader[loader_i]
         for name, value in metrics.items():
             if name not in collected:
                 collected[name] = reduce, REDUCTIONS[reduce]()
-            collected[name][1].add(value, weight)
+            present, reduction = collected[name]
+            if present != reduce:
+                raise ModelError(
+                    f"log({name!r}, ..., reduce={reduce!r}): it had reduce={present!r} before. Give it another name."
+                )
+            reduction.add(value, weight)
 
     @property
     def names(self) -> list[str]:

@@ -28,6 +28,15 @@ LOSS = "loss"
 _Pending = tuple[Kind, float, int, int, int, int | None, Any, Metrics]
 
 
+def loss_names(optimizers: int) -> list[str]:
+    """Return the name under which the loss of each optimizer is recorded.
+
+    >>> loss_names(1), loss_names(2)
+    (['loss'], ['loss/0', 'loss/1'])
+    """
+    return [LOSS] if optimizers == 1 else [f"{LOSS}/{index}" for index in range(optimizers)]
+
+
 @frozen(eq=False)
 class PendingRecords:
     """Popped records, whose numbers may still be on their way to the host."""
@@ -68,8 +77,7 @@ class MetricQueue:
     def __init__(self, counters: Counters, optimizers: Iterable[Any], make_room: Callable[[], object]) -> None:
         self._counters, self._make_room = counters, make_room
         self._optimizers = list(optimizers)
-        several = len(self._optimizers) > 1
-        self._losses = [f"{LOSS}/{i}" if several else LOSS for i in range(len(self._optimizers))]
+        self._losses = loss_names(len(self._optimizers))
         self._waiting: deque[_Pending] = deque()
         self.appended = self.popped = 0  # how many records have been so far
         self._began_at = perf_counter()

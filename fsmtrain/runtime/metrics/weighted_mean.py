@@ -47,6 +47,11 @@ class WeightedMean:
             return self.total / self.weight
         return self.total / self.weight if self.weight else math.nan
 
+    def sum(self) -> Scalar:
+        """Return Σ weight · value: a float if all values were floats, else a 0-d float64 tensor."""
+        self._read_waiting()
+        return self.total
+
     @classmethod
     def merge(cls, parts: Iterable[Self]) -> Self:
         """Return the mean over the batches of all parts."""

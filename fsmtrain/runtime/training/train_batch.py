@@ -17,10 +17,12 @@ from fsmtrain.core.accumulation_scaling import gradient_scale, loss_divisor, win
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 from fsmtrain.errors import ModelError
+from fsmtrain.runtime.batch_size import batch_size_of
 from fsmtrain.runtime.data.epoch_lengths import EpochLengths
 from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches
 from fsmtrain.runtime.data.tbptt_split import split_in_time
-from fsmtrain.runtime.metrics.metric_queue import MetricQueue
+from fsmtrain.runtime.metrics.logged_metrics import LoggedMetrics
+from fsmtrain.runtime.metrics.metric_queue import MetricQueue, loss_names
 from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, loss_of, metrics_of, present_values, weight_of
 from fsmtrain.runtime.nested_tensors import detach
 from fsmtrain.runtime.oom import raise_if_oom
@@ -60,6 +62,8 @@ class TrainBatch:
         self._tbptt_split_batch = getattr(components.model, "tbptt_split_batch", None) or split_in_time
         self._hiddens: Any = None  # those with which the current split began
         self._batches: SizedBatches | StreamedBatches | None = None  # of the epoch; None between two epochs
+        self._monitored = run.epoch_metrics.monitored
+        self._loss_names = loss_names(len(self._slots))
         self._move_batch = components.move_batch
         self._train_hooks, self._epoch_hooks = hooks.train, hooks.epoch
         self._has_first_hooks = hooks.train is not None or hooks.epoch is not None
@@ -170,13 +174,15 @@ class TrainBatch:
             run.collects_logs = True
             output = self._forward(run.splits[counters.split_nb], counters.batch_nb, optimizer_i, self._hiddens)
             run.collects_logs = False
-            loss, metrics = self._record_output(optimizer_i, output)
+            loss, metrics, logged = self._record_output(optimizer_i, output)
+            if self._monitored or logged is not None:
+                self._add_to_epoch(optimizer_i, loss, metrics or {}, logged)
             if self._may_return_none:
                 self._signals.loss_is_none = loss is None
                 if loss is None and self._grad_toggle is not None:
                     self._grad_toggle.deactivate()
             if self._metric_queue is not None and (loss is not None or metrics):
-                self._metric_queue.forward(optimizer_i, loss, metrics)
+                self._metric_queue.forward(optimizer_i, loss, metrics if logged is None else logged.recorded(metrics))
         except (RuntimeError, MemoryError) as error:
             raise_if_oom(error, State.TRAIN_BATCH, self._run.split, self._components, self._run)
             raise
@@ -187,7 +193,7 @@ class TrainBatch:
         self._run.outputs[optimizer_i] = detach(output)
         return output
 
-    def _record_output(self, optimizer_i: int, output: Any) -> tuple[Tensor | None, Metrics | None]:
+    def _record_output(self, optimizer_i: int, output: Any) -> tuple[Tensor | None, Metrics | None, LoggedMetrics | None]:
         """Take loss, weight, hiddens and metrics from what ``training_step`` returned and logged; the loss of None is None."""
         run = self._run
         metrics: Metrics | None = None
@@ -212,13 +218,36 @@ class TrainBatch:
             metrics = present_values(metrics_of(output, of_training=True))
             run.progress_bar_metrics.update((name, metrics[name]) for name in group_metrics(output, "progress_bar"))
         run.loss = loss
-        if run.logged.values:
+        logged: LoggedMetrics | None = None
+        if run.logged:
             logged = run.pop_logged()
-            metrics = {**metrics, **logged.values} if metrics else logged.values
-            run.progress_bar_metrics.update((name, logged.values[name]) for name in logged.bar_names)
+            of_batch = logged.of_batch()
+            metrics = {**metrics, **of_batch} if metrics else of_batch
+            run.progress_bar_metrics.update((name, of_batch[name]) for name in logged.bar_names & of_batch.keys())
         if metrics:
             run.metrics.update(metrics)
-        return loss, metrics
+        return loss, metrics, logged
+
+    def _add_to_epoch(self, optimizer_i: int, loss: Tensor | None, metrics: Metrics, logged: LoggedMetrics | None) -> None:
+        """Add to the metrics of the epoch what is logged for it, and what is monitored."""
+        run = self._run
+        monitored = metrics
+        if loss is not None and self._loss_names[optimizer_i] in self._monitored:
+            monitored = {self._loss_names[optimizer_i]: loss.detach(), **metrics}
+        own = logged is not None and run.epoch_metrics.wants(logged)
+        if not own and self._monitored.isdisjoint(monitored):
+            return
+        weight = run.weight if run.weight is not None else batch_size_of(run.split)
+        if weight is None:
+            weight = 1.0
+            run.warn_once(
+                "training_step: a batch counts in the metrics of the epoch as one, whatever its size, because its number of "
+                "samples is unknown: it has no tensors, or they differ in their first dimension. If batches differ in their "
+                "number of samples, log with batch_size=n."
+            )
+        if logged is not None and own:
+            run.epoch_metrics.add_logged(logged, weight)
+        run.epoch_metrics.add_monitored(monitored, weight)
 
     # ---- backward
 
@@ -363,7 +392,7 @@ class TrainBatch:
         with enable_grad():
             output = self._work.forward(self._run.split, self._counters.batch_nb, slot.index, self._hiddens)
             self._run.collects_logs = False
-            loss, _ = self._record_output(slot.index, output)
+            loss, *_ = self._record_output(slot.index, output)
             if loss is None:
                 raise ModelError(
                     "training_step returned None when second_order_closure called it again for a batch. Return the loss, or "
@@ -406,6 +435,7 @@ class TrainBatch:
         self._run.loaders.train.end()
         self._batches, self._run.loss, self._run.splits, self._run.batch = None, None, [], None
         self._run.collects_logs = False
+        self._run.epoch_metrics.reset()
 
 
 def _versions(slot: OptimizerSlot) -> list[tuple[int, int, int]]:

@@ -39,6 +39,8 @@ class Progress:
         clock: Returns the time in seconds.
     """
 
+    may_log_metrics = False  # the metrics of a run are not its own
+
     clock: Callable[[], float] = time.monotonic
     _views: dict[int, tuple[Bar | PlainLines, float]] = field(factory=dict, init=False, repr=False)  # by id: view, start time
 

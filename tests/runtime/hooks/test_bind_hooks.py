@@ -29,8 +29,9 @@ class Log(Callback):
 
 def test_a_hook_without_implementations_is_none() -> None:
     hooks = bind_hooks(object(), [Log([], "a")], "machine")
-    present = {f.name for f in fields(Hooks) if getattr(hooks, f.name) is not None} - {"validation", "test"}
+    present = {f.name for f in fields(Hooks) if getattr(hooks, f.name) is not None} - {"validation", "test", "epoch_may_log"}
     assert present == {"on_run_start", "on_run_end"}
+    assert not hooks.epoch_may_log
     for of_pass in (hooks.validation, hooks.test):
         assert of_pass == PassHooks(
             whole=None, epoch=None, batch_start=None, batch_end=None, whole_can_resume=True, inner_can_resume=True
