@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.models import Perceptron, TransitionRecorder, batches, machine_of, sa
 from tests.resuming.kill_and_resume import differences, outcome
 from tests.resuming.resume_scenarios import adam_of
 
-PAIRS = ("run", "epoch", "validation")
+PAIRS = ("run", "fit", "train", "epoch", "train_epoch", "validation", "validation_epoch", "test", "test_epoch")
 
 
 @pytest.fixture(autouse=True)
@@ -25,30 +26,25 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Paired(Callback):
-    """Records the calls of paired hooks, and the metrics of each validation."""
+    """Records the calls of paired hooks, and the metrics of each validation and test."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.metrics: list[Any] = []
 
-    def on_run_start(self, machine: Any) -> None:
-        self.calls.append("run start")
+        for pair in PAIRS:
+            for which in ("start", "end"):
+                setattr(self, f"on_{pair}_{which}", partial(self._called, f"{pair} {which}"))
 
-    def on_run_end(self, machine: Any) -> None:
-        self.calls.append("run end")
+    def _called(self, call: str, machine: Any, *metrics: Any) -> None:
+        self.calls.append(call)
+        self.metrics += metrics
 
-    def on_epoch_start(self, machine: Any) -> None:
-        self.calls.append("epoch start")
+    def setup(self, machine: Any, stage: str) -> None:
+        self.calls.append(f"{stage} start")
 
-    def on_epoch_end(self, machine: Any) -> None:
-        self.calls.append("epoch end")
-
-    def on_validation_start(self, machine: Any) -> None:
-        self.calls.append("validation start")
-
-    def on_validation_end(self, machine: Any, metrics: Any) -> None:
-        self.calls.append("validation end")
-        self.metrics.append(metrics)
+    def teardown(self, machine: Any, stage: str) -> None:
+        self.calls.append(f"{stage} end")
 
     @property
     def is_balanced(self) -> bool:
@@ -168,12 +164,12 @@ def test_each_part_that_began_ends_once_wherever_the_run_is_stopped_or_fails(
                 machine.run()
         assert before.is_balanced, (n, before.calls)
         assert after.is_balanced, (n, after.calls)
-        assert before.calls[-1] == "run end"
+        assert before.calls[-3:] == ["run end", "test end", "fit end"]
         assert all(value.abs().max() < 500 for value in weights(machine.model)), n
         assert swap.own is None
 
 
-@pytest.mark.parametrize("hook", ["on_epoch_start", "on_validation_start", "on_epoch_end", "on_validation_end", "on_run_end"])
+@pytest.mark.parametrize("hook", [f"on_{pair}_{which}" for pair in PAIRS for which in ("start", "end")][1:])
 def test_a_hook_that_fails_keeps_none_of_those_that_began_from_ending(hook: str) -> None:
     first, last = Paired(), Paired()
     failing = Callback()
