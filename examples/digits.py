@@ -89,8 +89,9 @@ def main() -> float:
     args = parser.parse_args()
 
     torch.set_num_threads(1)  # faster than several for batches this small
+    epochs = 30
     options = Options(
-        max_nb_epochs=30,
+        max_nb_epochs=epochs,
         accumulate_grad_batches=2,
         val_check_interval=0.25,
         early_stop_callback=EarlyStopping(monitor="val_loss", patience=12),
@@ -98,7 +99,7 @@ def main() -> float:
         seed=1,
     )
     torch.manual_seed(1)  # for the initial weights
-    machine = build(options, Digits(options.max_nb_epochs))
+    machine = build(options, Digits(epochs))
     result = machine.run()
 
     args.out.mkdir(parents=True, exist_ok=True)

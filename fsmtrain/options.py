@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self, TypeVar
 
-from attrs import field, fields, frozen
+from attrs import AttrsInstance, field, fields, frozen
 
 from fsmtrain.copies import require_picklable
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import OptionsError
 from fsmtrain.flags import validate_flag_values as valid
+from fsmtrain.flags.durations import duration_as_text, seconds_of, validate_max_time
 from fsmtrain.flags.metadata import HelpGroup, OnResume, flag
 from fsmtrain.flags.precision_values import PRECISIONS, Precision
 from fsmtrain.flags.unknown_flags import explain_unknown_flags, flag_hints
@@ -31,7 +33,35 @@ _DISPLAY = flag(HelpGroup.RUNNING, OnResume.DISPLAY_ONLY, acts_in_test=True)
 _RECORDING = flag(HelpGroup.RUNNING, OnResume.IGNORE)
 
 
+_BATCH_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
+# What `fast_dev_run` puts in the place of other flags.
+_TRIAL = {
+    "min_nb_epochs": 1, "max_nb_epochs": 1, "min_steps": None, "max_steps": None, "max_time": None,
+    "train_percent_check": 1.0, "val_percent_check": 1.0, "test_percent_check": 1.0, "overfit_pct": 0.0,
+    "check_val_every_n_epoch": 1, "val_check_interval": 1.0, "nb_sanity_val_steps": 0, "early_stop_callback": None,
+    "runs_dir": None, "logger": None,
+}  # fmt: skip
+
+
+C = TypeVar("C", bound="type[AttrsInstance]")
+
+
+def _without_epoch_limit_beside_max_steps(cls: C) -> C:
+    """Decorate `Options`: where ``max_steps`` is passed and ``max_nb_epochs`` is not, it is None."""
+    plain: Callable[..., None] = vars(cls)["__init__"]
+
+    @functools.wraps(plain)
+    def __init__(self: object, **flags: Any) -> None:
+        if flags.get("max_steps") is not None:
+            flags.setdefault("max_nb_epochs", None)
+        plain(self, **flags)
+
+    setattr(cls, "__init__", __init__)  # noqa: B010 - a type checker refuses an assignment by name
+    return cls
+
+
 @explain_unknown_flags
+@_without_epoch_limit_beside_max_steps
 @frozen(kw_only=True)
 class Options:
     """The documented flags of a training loop.
@@ -42,11 +72,24 @@ class Options:
         truncated_bptt_steps: Split each batch along dim 1 into parts of this many time steps, and run forward and backward on
             each (truncated backpropagation through time). None: no splits.
         min_nb_epochs: Epochs to train before early stopping or a stop guard may end the run.
-        max_nb_epochs: Epochs after which the run ends. 0: run only the sanity pass.
+        max_nb_epochs: Epochs after which the run ends. 0: run only the sanity pass. None: another limit ends it. The default is
+            1000, or None if ``max_steps`` is given.
+        min_steps: Steps (``global_step``) before early stopping or a stop guard may end the run. None: no minimum.
+        max_steps: End the run at the first end of a batch at which ``global_step`` has reached this number and no window is
+            open, whatever the minima. None: no limit.
+        max_time: End the run at the end of the batch in which this time has passed, as with ``max_steps``; the time of a
+            resumed run counts from its first part on. ``"8:00:00"`` is eight hours, ``"2:00:00:00"`` two days; or a
+            ``datetime.timedelta``, or its arguments as in ``{"hours": 8}``. None: no limit.
+        fast_dev_run: Try out all parts of a run: this many batches of each loader, one epoch, no logger, no record and no
+            checkpoints. True is 1. False or 0: off.
         early_stop_callback: Stop if a validation metric no longer improves. None or False: off. True: ``EarlyStopping()``.
         gradient_clip_val: Clip the gradients of each optimizer to this 2-norm before its step. 0 or None: no clipping.
         gradient_clip_algorithm: What ``gradient_clip_val`` limits. ``"norm"``: the 2-norm of all gradients of the optimizer
             together. ``"value"``: the absolute value of each element.
+        limit_train_batches: Use at most this many batches of the train loader in each epoch, >= 1. None: all. A number that is
+            given excludes ``train_percent_check``; likewise for the next two.
+        limit_val_batches: Use at most this many batches of each val loader. 0: no validation. None: all.
+        limit_test_batches: Use at most this many batches of each test loader. 0: no test. None: all.
         train_percent_check: Fraction of the train batches to use in each epoch, in (0.0, 1.0].
         val_percent_check: Fraction of the batches of each val loader to use, in [0.0, 1.0]. 0: no validation.
         test_percent_check: Fraction of the batches of each test loader to use, in [0.0, 1.0]. 0: no test.
@@ -82,7 +125,10 @@ class Options:
     )
     truncated_bptt_steps: int | None = field(default=None, validator=valid.time_steps, metadata=_TRAINING)
     min_nb_epochs: int = field(default=1, validator=valid.integer(0, 1, "epochs"), metadata=_STOPPING)
-    max_nb_epochs: int = field(default=1000, validator=valid.integer(0, 20, "epochs"), metadata=_STOPPING)
+    max_nb_epochs: int | None = field(default=1000, validator=valid.integer(0, 20, "epochs", or_none=True), metadata=_STOPPING)
+    min_steps: int | None = field(default=None, validator=valid.integer(1, 1000, "steps", or_none=True), metadata=_STOPPING)
+    max_steps: int | None = field(default=None, validator=valid.integer(1, 10_000, "steps", or_none=True), metadata=_STOPPING)
+    max_time: str | None = field(default=None, converter=duration_as_text, validator=validate_max_time, metadata=_STOPPING)
     early_stop_callback: EarlyStopping | bool | None = field(default=None, validator=valid.early_stopping, metadata=_STOPPING)
     gradient_clip_val: float | None = field(default=0, validator=valid.clipping, metadata=_TRAINING)
     gradient_clip_algorithm: Literal["norm", "value"] = field(
@@ -95,6 +141,16 @@ class Options:
     )
     overfit_pct: float = field(
         default=0.0, validator=valid.percentage("["), metadata=flag(HelpGroup.DATA, OnResume.REFUSE, acts_in_test=True)
+    )
+    limit_train_batches: int | None = field(default=None, validator=valid.batch_limit("train_percent_check", 1), metadata=_DATA)
+    limit_val_batches: int | None = field(default=None, validator=valid.batch_limit("val_percent_check", 0), metadata=_DATA)
+    limit_test_batches: int | None = field(
+        default=None,
+        validator=valid.batch_limit("test_percent_check", 0),
+        metadata=flag(HelpGroup.DATA, OnResume.WARN, acts_in_test=True),
+    )
+    fast_dev_run: int = field(
+        default=0, converter=valid.switch_as_integer, validator=valid.integer(0, 1, "batches"), metadata=_RECORDING
     )
     check_val_every_n_epoch: int = field(default=1, validator=valid.integer(1, 2, "epochs"), metadata=_VALIDATION)
     val_check_interval: float = field(default=0.95, validator=valid.validation_interval, metadata=_VALIDATION)
@@ -120,11 +176,24 @@ class Options:
     logger: Any = field(default=None, converter=valid.list_as_tuple, validator=valid.logger, metadata=_RECORDING)
 
     def __attrs_post_init__(self) -> None:
-        if self.min_nb_epochs > self.max_nb_epochs > 0:
+        if self.min_steps is not None and self.max_steps is not None and self.min_steps > self.max_steps:
+            raise OptionsError(
+                f"min_steps={self.min_steps}, max_steps={self.max_steps}: the minimum is greater than the maximum. Lower "
+                f"min_steps or raise max_steps."
+            )
+        if self.fast_dev_run:
+            for name, value in {**_TRIAL, **dict.fromkeys(_BATCH_LIMITS, self.fast_dev_run)}.items():
+                object.__setattr__(self, name, value)
+        if self.max_nb_epochs is not None and self.min_nb_epochs > self.max_nb_epochs > 0:
             raise OptionsError(
                 f"min_nb_epochs={self.min_nb_epochs}, max_nb_epochs={self.max_nb_epochs}: the minimum is greater than the "
                 f"maximum. Lower min_nb_epochs or raise max_nb_epochs."
             )
+
+    @property
+    def max_seconds(self) -> float | None:
+        """``max_time`` in seconds."""
+        return None if self.max_time is None else seconds_of(self.max_time)
 
     def __copy__(self) -> Self:
         return self._with_state(self._flags())

@@ -106,17 +106,25 @@ def share_of(batches: int, fraction: float) -> int:
     return math.floor(batches * Fraction(str(fraction)))
 
 
+def at_most(limit: int | None, batches: int) -> int:
+    """Return the batches under a limit, if there is one."""
+    return batches if limit is None else min(limit, batches)
+
+
 def percentage(options: Options, own: float) -> float:
     """Return a loop's own percentage, or `overfit_pct` if it is set."""
     return options.overfit_pct if options.overfit_pct > 0 else own
 
 
-def batches_used(options: Options, own: float, loaders: tuple[int | None, ...], true: tuple[int, ...]) -> list[int]:
+def batches_used(
+    options: Options, own: float, most: int | None, loaders: tuple[int | None, ...], true: tuple[int, ...]
+) -> list[int]:
     """Return the batches of each loader in one pass."""
     share = percentage(options, own)
     if share == 0:
         return [0 for _ in loaders]
-    return [true[i] if loaders[i] is None else share_of(loaders[i] or 0, share) for i in range(len(loaders))]
+    used = [true[i] if loaders[i] is None else share_of(loaders[i] or 0, share) for i in range(len(loaders))]
+    return [min(n, most) for n in used] if most is not None else used
 
 
 def sanity_batches(options: Options, sizes: Sizes, true: tuple[int, ...]) -> int:
@@ -124,6 +132,8 @@ def sanity_batches(options: Options, sizes: Sizes, true: tuple[int, ...]) -> int
     if percentage(options, options.val_percent_check) == 0 or not sizes.fits:
         return 0
     steps = max(0, options.nb_sanity_val_steps)
+    if options.limit_val_batches is not None:
+        steps = min(steps, options.limit_val_batches)
     whole = [true[i] if n is None else n for i, n in enumerate(sizes.val)]
     return sum(min(n, steps) for n in whole)
 
@@ -131,7 +141,7 @@ def sanity_batches(options: Options, sizes: Sizes, true: tuple[int, ...]) -> int
 def has_validation(options: Options, sizes: Sizes, replaced: Replaced) -> bool:
     """Return whether an epoch may have a validation, by the flags or by a guard in their place."""
     first = options.check_val_every_n_epoch if replaced.validate is None else 1
-    return sizes.fits and first <= options.max_nb_epochs
+    return sizes.fits and first <= max_epochs(options)
 
 
 def is_refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> bool:
@@ -146,8 +156,12 @@ def is_refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> 
                 return True
         return False
 
-    something_to_validate = any(n != 0 for n in sizes.val) and percentage(options, options.val_percent_check) > 0
-    if sizes.fits and options.max_nb_epochs > 0:
+    something_to_validate = (
+        any(n != 0 for n in sizes.val)
+        and percentage(options, options.val_percent_check) > 0
+        and options.limit_val_batches != 0
+    )
+    if sizes.fits and max_epochs(options) > 0:
         if sizes.train == 0 or does_not_fit(options.train_percent_check, (sizes.train,)):
             return True
         if something_to_validate and has_validation(options, sizes, replaced) and replaced.validate is None:
@@ -156,7 +170,7 @@ def is_refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> 
                     return True
             elif sizes.train is not None:
                 share = percentage(options, options.train_percent_check)
-                if options.val_check_interval > share_of(sizes.train, share):
+                if options.val_check_interval > at_most(options.limit_train_batches, share_of(sizes.train, share)):
                     return True
     sanity = sizes.fits and options.nb_sanity_val_steps > 0
     if (has_validation(options, sizes, replaced) or sanity) and does_not_fit(options.val_percent_check, sizes.val):
@@ -198,7 +212,8 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
         return Schedule(events=events, epochs_done=epochs_done, stopped=stopped)
 
     def test_and_end() -> Schedule:
-        for _ in range(sum(batches_used(options, options.test_percent_check, sizes.test, script.test))):
+        most = options.limit_test_batches
+        for _ in range(sum(batches_used(options, options.test_percent_check, most, sizes.test, script.test))):
             visit("test")
             if asked_to_stop():
                 return end(stopped=True)
@@ -212,14 +227,15 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
         if asked_to_stop():
             return end(stopped=True)
 
-    epochs = options.max_nb_epochs if sizes.fits else 0
-    validated = sum(batches_used(options, options.val_percent_check, sizes.val, script.val))
+    epochs = max_epochs(options) if sizes.fits else 0
+    validated = sum(batches_used(options, options.val_percent_check, options.limit_val_batches, sizes.val, script.val))
     for epoch in range(epochs):
         length = windows_of(options, epoch)
         if sizes.train is None:
             train_batches = script.train[epoch % len(script.train)]
         else:
             train_batches = share_of(sizes.train, percentage(options, options.train_percent_check))
+            train_batches = at_most(options.limit_train_batches, train_batches)
         if isinstance(options.val_check_interval, float):
             val_check_batches = max(1, share_of(train_batches, options.val_check_interval))
         else:
@@ -290,8 +306,9 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                     if asked_to_stop():
                         return end(stopped=True)
 
-            stop_is_wanted = stop_waits > 0 or (
+            stop_is_wanted = stop_waits > 0 or is_over(options, global_step) or (
                 epochs_done >= options.min_nb_epochs
+                and global_step >= (options.min_steps or 0)
                 and (patience_is_over(options, waited) or (replaced.stop is not None and global_step >= replaced.stop))
             )
             stop_is_due = stop_is_wanted and not any(gathered)
@@ -314,11 +331,23 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
         if asked_to_stop():
             return end(stopped=True)
         stop_is_wanted = patience_is_over(options, waited) or (replaced.stop is not None and global_step >= replaced.stop)
-        if epochs_done == epochs or stop_waits > 0 or (epochs_done >= options.min_nb_epochs and stop_is_wanted):
+        stop_is_allowed = epochs_done >= options.min_nb_epochs and global_step >= (options.min_steps or 0)
+        limit_is_reached = epochs_done == epochs or is_over(options, global_step)
+        if limit_is_reached or stop_waits > 0 or (stop_is_allowed and stop_is_wanted):
             if replaced.save_at_end and not is_saved:
                 visit("save", epoch, batch)
             break
     return test_and_end()
+
+
+def max_epochs(options: Options) -> int:
+    """Return the limit of epochs; more than any run here has if there is none."""
+    return 10**9 if options.max_nb_epochs is None else options.max_nb_epochs
+
+
+def is_over(options: Options, global_step: int) -> bool:
+    """Return whether `max_steps` steps are done."""
+    return options.max_steps is not None and global_step >= options.max_steps
 
 
 def windows_of(options: Options, epoch: int) -> int:
@@ -332,7 +361,9 @@ def windows_of(options: Options, epoch: int) -> int:
 
 def longest_window(options: Options, replaced: Replaced, train_batches: int) -> int:
     """Return for how many batches a stop waits at most before a batch closes all windows."""
-    k = max(windows_of(options, epoch) for epoch in range(max(1, options.max_nb_epochs)))
+    lengths_of = options.accumulate_grad_batches
+    last = 0 if isinstance(lengths_of, int) else max(lengths_of)
+    k = max(windows_of(options, epoch) for epoch in range(min(max(1, max_epochs(options)), last + 1)))
 
     def window(optimizer: int, followed: tuple[int, ...] = ()) -> int | None:
         own = replaced.step.get(optimizer)

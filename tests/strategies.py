@@ -246,23 +246,38 @@ def configurations(draw: st.DrawFn, *, fitting: bool = False) -> tuple[Options, 
         "test_percent_check": share(sizes.test),
         "overfit_pct": 0.0 if fitting and has_stream else draw(st.sampled_from([0.0] * 5 + [0, 0.5, 0.3, 1.0])),
     }
+    limits: dict[str, Any] = {
+        f"limit_{name}_batches": draw(st.none() | st.integers(least, 5))
+        for name, loaders_, least in (("train", (sizes.train,), 1), ("val", sizes.val, 0), ("test", sizes.test, 0))
+        if percentages[f"{name}_percent_check"] == 1.0 and not percentages["overfit_pct"] and None not in loaders_
+    }
+    max_steps = draw(st.sampled_from([None, None, None, *range(1, 13)]))
+    min_steps = draw(st.sampled_from([None, None, *range(1, 13)]))
+    min_fits = max_steps is None or (min_steps or 0) <= max_steps
+    steps: dict[str, Any] = {"max_steps": max_steps, "min_steps": min_steps if min_fits else None}
     whole_numbers = st.integers(1, 8)
     if fitting and sizes.train is not None:
-        whole_numbers = st.integers(
-            1, max(1, int(sizes.train * (percentages["overfit_pct"] or percentages["train_percent_check"])))
-        )
+        used = int(sizes.train * (percentages["overfit_pct"] or percentages["train_percent_check"]))
+        whole_numbers = st.integers(1, max(1, min(used, limits.get("limit_train_batches") or used)))
     options = Options(
         accumulate_grad_batches=draw(windows),
         truncated_bptt_steps=draw(st.sampled_from([None, None, 1, 7])),
         min_nb_epochs=draw(st.integers(0, most or 2)),
-        max_nb_epochs=most,
+        max_nb_epochs=None if max_steps is not None and not sizes.may_return_none and draw(st.booleans()) else most,
         early_stop_callback=draw(early_stopping),
         check_val_every_n_epoch=draw(st.sampled_from([1, 1, 2, 3])),
         val_check_interval=draw(whole_numbers if fitting and sizes.train is None else fractions_of_an_epoch | whole_numbers),
         nb_sanity_val_steps=draw(st.sampled_from([0, -1, 1, 2, 5, 6])),
         **percentages,
+        **limits,
+        **steps,
     )
     return options, sizes
+
+
+def compatible(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return drawn flags without those that exclude others, or must fit them."""
+    return {name: value for name, value in flags.items() if not name.startswith(("limit_", "min_"))}
 
 
 @st.composite

@@ -45,6 +45,7 @@ class Logger:
 
 NO_PERCENTAGES = [-0.1, 1.1, 2, -1, True, False, None, "0.5", NAN, INFINITY, -INFINITY, [0.5], 0.5j]
 NO_COUNTS = [-1, True, False, 1.0, 2.5, None, "1", NAN, INFINITY, [1]]
+NO_OPTIONAL_COUNTS = [count for count in NO_COUNTS if count is not None]
 
 ILLEGAL: dict[str, list[Any]] = {
     "accumulate_grad_batches": [
@@ -53,7 +54,10 @@ ILLEGAL: dict[str, list[Any]] = {
     ],
     "truncated_bptt_steps": [0, -1, True, False, 1.0, "2", NAN],
     "min_nb_epochs": NO_COUNTS,
-    "max_nb_epochs": NO_COUNTS,
+    "max_nb_epochs": NO_OPTIONAL_COUNTS,
+    "min_steps": [0, *NO_OPTIONAL_COUNTS],
+    "max_steps": [0, *NO_OPTIONAL_COUNTS],
+    "max_time": ["", "8", "8h", "8:00", "0:00:00", "-1:00:00", 0, 90, 1.5, True, {"hour": 8}],
     "early_stop_callback": [0, 1, "val_loss", EarlyStopping, object, {"patience": 3}],
     "gradient_clip_val": [-1, -0.1, True, False, "1", NAN, -INFINITY, 10**400],
     "gradient_clip_algorithm": ["", "Norm", "l2", None, True, 2],
@@ -61,6 +65,10 @@ ILLEGAL: dict[str, list[Any]] = {
     "val_percent_check": NO_PERCENTAGES,
     "test_percent_check": NO_PERCENTAGES,
     "overfit_pct": NO_PERCENTAGES,
+    "limit_train_batches": [0, *NO_OPTIONAL_COUNTS],
+    "limit_val_batches": NO_OPTIONAL_COUNTS,
+    "limit_test_batches": NO_OPTIONAL_COUNTS,
+    "fast_dev_run": [count for count in NO_OPTIONAL_COUNTS if type(count) is not bool],
     "check_val_every_n_epoch": [0, *NO_COUNTS],
     "val_check_interval": [0, -1, 0.0, -0.5, 1.5, 2.0, True, False, None, "0.5", NAN, INFINITY, -INFINITY],
     "nb_sanity_val_steps": [True, False, 1.0, None, "5", NAN],
@@ -82,7 +90,10 @@ LEGAL: dict[str, list[Any]] = {
     "accumulate_grad_batches": [1, 2, 10**6, {0: 1}, {3: 4, 0: 2}],
     "truncated_bptt_steps": [None, 1, 7],
     "min_nb_epochs": [0, 1, 1000],
-    "max_nb_epochs": [0, 1, 10**9],
+    "max_nb_epochs": [0, 1, 10**9, None],
+    "min_steps": [None, 1, 10**9],
+    "max_steps": [None, 1, 10**9],
+    "max_time": [None, "8:00:00", "1:00:00:00"],
     "early_stop_callback": [None, False, True, EarlyStopping(patience=0)],
     "gradient_clip_val": [None, 0, 0.0, 1, 0.5, INFINITY],
     "gradient_clip_algorithm": ["norm", "value"],
@@ -90,6 +101,10 @@ LEGAL: dict[str, list[Any]] = {
     "val_percent_check": [0, 0.0, 1, 1.0, 1e-9],
     "test_percent_check": [0, 0.0, 1, 1.0, 1e-9],
     "overfit_pct": [0, 0.0, 1, 1.0, 1e-9],
+    "limit_train_batches": [None, 1, 10**9],
+    "limit_val_batches": [None, 0, 1, 10**9],
+    "limit_test_batches": [None, 0, 1, 10**9],
+    "fast_dev_run": [False, True, 0, 1, 7],
     "check_val_every_n_epoch": [1, 2, 10**6],
     "val_check_interval": [1, 2, 10**9, 1.0, 0.5, 1e-9],
     "nb_sanity_val_steps": [-5, -1, 0, 1, 10**6],
@@ -111,9 +126,6 @@ OTHER_NAMES = {
     "min_epochs": "min_nb_epochs",
     "max_num_epochs": "max_nb_epochs",
     "min_num_epochs": "min_nb_epochs",
-    "limit_train_batches": "train_percent_check",
-    "limit_val_batches": "val_percent_check",
-    "limit_test_batches": "test_percent_check",
     "num_sanity_val_steps": "nb_sanity_val_steps",
     "overfit_batches": "overfit_pct",
     "val_check_every_n_epoch": "check_val_every_n_epoch",
@@ -232,10 +244,8 @@ def test_every_flag_of_lightning_is_refused_with_its_name_here_or_a_way_out(name
 
 
 def test_a_fraction_is_named_where_another_trainer_takes_a_number_of_batches() -> None:
-    with pytest.raises(
-        OptionsError, match=r"train_percent_check. It is a fraction of the batches, as in train_percent_check=0.1"
-    ):
-        Options(limit_train_batches=10)  # type: ignore[call-arg]
+    with pytest.raises(OptionsError, match=r"overfit_pct. It is a fraction of the batches, as in overfit_pct=0.1"):
+        Options(overfit_batches=10)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(("name", "here"), OTHER_NAMES.items())
@@ -253,17 +263,12 @@ def test_a_name_that_is_like_none_is_answered_with_all_flags(name: str) -> None:
         assert flag in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["log_every_n_steps", "min_steps", "reload_dataloaders_every_n_epochs"])
+@pytest.mark.parametrize("name", ["log_every_n_steps", "reload_dataloaders_every_n_epochs"])
 def test_a_flag_of_other_trainers_with_another_meaning_is_not_suggested(name: str) -> None:
     """A likeness is a guess, and is told as one."""
     with pytest.raises(OptionsError) as caught:
         Options(**{name: 1})  # type: ignore[arg-type]
     assert "Its name here is" not in str(caught.value)
-
-
-def test_a_number_of_steps_is_a_guard() -> None:
-    with pytest.raises(OptionsError, match=r"max_steps=100: .*Guards\(stop="):
-        Options(max_steps=100)  # type: ignore[call-arg]
 
 
 # ---- the value as a whole

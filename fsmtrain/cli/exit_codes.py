@@ -122,11 +122,6 @@ def _other_name(error: UnknownOptionError) -> str:
     """Return the message that gives the name here of another trainer's flag; empty for other flags."""
     typed = (error.token.keyword or error.token.value).partition("=")[0]
     name = typed.lstrip("-").replace("-", "_")
-    if name == "max_steps":
-        return (
-            f"{typed}: there is no such flag. To stop after a number of steps pass --guards MODULE:NAME, the name of "
-            f"Guards(stop=after_steps(...)), and --min_nb_epochs 0."
-        )
     if name in WAYS_OUT:
         return f"{typed}: there is no such flag. {WAYS_OUT[name]}"
     flag = "no-resume-strict" if name == "resume_anyway" else OTHER_NAMES.get(name)

@@ -144,6 +144,8 @@ class Signals:
     nonfinite: bool = field(default=False, metadata=_signal("every rank", needs="rolls_back", lasts=False))
     # by a person or another program
     stop_requested: bool = field(default=False, metadata=_signal("one rank"))
+    # `max_time` has passed
+    time_is_up: bool = field(default=False, metadata=_signal("one rank", needs="has_max_time"))
     # enough time has passed since the last save
     save_wanted: bool = field(default=False, metadata=_signal("one rank"))
 

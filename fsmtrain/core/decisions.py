@@ -56,12 +56,15 @@ def decisions(guards: Guards) -> Decisions:
         return not counters.saved and save_is_wanted(limits, counters, signals)
 
     def stop_is_wanted(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        """Return whether there is a reason to stop early and ``min_nb_epochs`` allows it, or a stop already waits."""
+        """Return whether a limit is reached, or there is another reason to stop and the minima allow it, or a stop waits."""
         return (
             limits.is_past_last_epoch
             or counters.batches_waited >= 1
+            or ask.steps_are_exhausted(limits, counters, signals)
+            or ask.time_is_up(limits, counters, signals)
             or (
                 ask.enough_epochs_are_done(limits, counters, signals)
+                and ask.enough_steps_are_done(limits, counters, signals)
                 and (ask.patience_is_exhausted(limits, counters, signals) or another_reason(limits, counters, signals))
             )
         )

@@ -32,7 +32,8 @@ def may_change(signal: str, limits: Limits) -> bool:
 
 def may_stop_early(limits: Limits, guards: Guards) -> bool:
     """Return whether a run may end within an epoch, or before ``max_nb_epochs``, by itself."""
-    return limits.stops_early or guards.stop is not None or limits.is_past_last_epoch
+    has_limit = limits.max_steps > 0 or limits.has_max_time or limits.is_past_last_epoch
+    return has_limit or limits.stops_early or guards.stop is not None
 
 
 def facts(limits: Limits, guards: Guards) -> Known:

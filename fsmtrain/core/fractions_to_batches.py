@@ -34,7 +34,12 @@ def _percentage(options: Options, flag: str) -> tuple[str, float]:
 def train_batches_of(options: Options, sizes: Sizes) -> int | None:
     """Return the train batches of an epoch; None for a stream."""
     flag, fraction = _percentage(options, "train_percent_check")
-    return _part(flag, fraction, "train", _not_empty(sizes.train))
+    return _at_most(options.limit_train_batches, _part(flag, fraction, "train", _not_empty(sizes.train)))
+
+
+def _at_most(limit: int | None, batches: int | None) -> int | None:
+    """Return the batches to use under ``limit_train_batches`` and the like; None for a stream."""
+    return batches if limit is None or batches is None else min(limit, batches)
 
 
 def _not_empty(train: int | None) -> int | None:
@@ -51,7 +56,8 @@ def epoch_batches(options: Options, length: int, *, validates: bool) -> tuple[in
     Raises:
         SizesError: The epoch has no batch, or the percentage of it rounds to none.
     """
-    train = _part(*_percentage(options, "train_percent_check"), "train", _not_empty(length))
+    part = _part(*_percentage(options, "train_percent_check"), "train", _not_empty(length))
+    train = _at_most(options.limit_train_batches, part)
     assert train is not None
     interval = options.val_check_interval
     if not validates:
@@ -60,11 +66,14 @@ def epoch_batches(options: Options, length: int, *, validates: bool) -> tuple[in
 
 
 def eval_loader_batches(options: Options, own_flag: str, loaders: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """Return the batches to take from each val or test loader; None for the whole of a stream."""
+    """Return the batches to take from each val or test loader, of a stream at most so many; None for the whole of it."""
+    loop = own_flag.split("_")[0]
+    limit = getattr(options, f"limit_{loop}_batches")
     flag, fraction = _percentage(options, own_flag)
-    if fraction == 0:
+    if fraction == 0 or limit == 0:
         return (0,) * len(loaders)
-    return tuple(_part(flag, fraction, own_flag.split("_")[0], n) for n in loaders)
+    parts = (_part(flag, fraction, loop, n) for n in loaders)
+    return tuple(limit if n is None else _at_most(limit, n) for n in parts)
 
 
 def _part(flag: str, fraction: float, loop: str, batches: int | None) -> int | None:
@@ -98,6 +107,8 @@ def _smallest_fraction(batches: int) -> float:
 def sanity_loader_batches(options: Options, sizes: Sizes) -> tuple[int | None, ...]:
     """Return the batches of each val loader before the first epoch, as far as it has them."""
     steps = max(0, options.nb_sanity_val_steps)
+    if options.limit_val_batches is not None:
+        steps = min(steps, options.limit_val_batches)
     return tuple(steps if n is None else min(n, steps) for n in sizes.val)
 
 

@@ -17,6 +17,8 @@ from fsmtrain.early_stopping import is_of_validation
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.options import Options
 
+NO_LIMIT = 10**18  # epochs, of a run that other limits end
+
 
 @renamed_attributes(check_batches="val_check_batches", check_epochs="val_check_epochs")
 @frozen(kw_only=True)
@@ -27,8 +29,11 @@ class Limits:
     """
 
     fits: bool  # whether the run was asked to train
-    epochs: int  # max_nb_epochs; 0 in a run that only tests
+    epochs: int  # max_nb_epochs, `NO_LIMIT` if that is None; 0 in a run that only tests
     min_epochs: int
+    max_steps: int  # of global_step; 0: no limit
+    min_steps: int
+    has_max_time: bool
     train_batches: int  # of the first epoch, and expected of the others; 0: a stream
     train_is_stream: bool
     validates: bool  # whether any epoch has a validation
@@ -59,6 +64,11 @@ class Limits:
     val_loaders: tuple[int | None, ...]
     sanity_loaders: tuple[int | None, ...]  # an upper bound for a stream
     test_loaders: tuple[int | None, ...]
+
+    @property
+    def has_max_epochs(self) -> bool:
+        """Whether the run ends after some number of epochs."""
+        return self.epochs < NO_LIMIT
 
     def window_of(self, epoch: int) -> int:
         """Return K, the backwards in a full window, for the epoch with this index, from 0.
@@ -109,15 +119,17 @@ def resolve(
 
     Source: semantics, "Sizes".
     """
-    epochs = options.max_nb_epochs if sizes.fits else 0
+    epochs = 0 if not sizes.fits else NO_LIMIT if options.max_nb_epochs is None else options.max_nb_epochs
     train = compute.train_batches_of(options, sizes) if epochs else 0
     has_validations = epochs > 0 and (has_validation_guard or epochs >= options.check_val_every_n_epoch)
     sanity = compute.sanity_loader_batches(options, sizes) if sizes.fits else ()
     val: tuple[int | None, ...] = ()
+    val_batches = 0
     if has_validations or any(n != 0 for n in sanity):
         val = compute.eval_loader_batches(options, "val_percent_check", sizes.val)
+        val_batches = _total(val, sizes.val)
     if not any(n != 0 for n in val):  # nothing to validate, so nothing to try out beforehand either
-        val = sanity = ()
+        val, val_batches, sanity = (), 0, ()
     validates = has_validations and val != ()
     test = compute.eval_loader_batches(options, "test_percent_check", sizes.test)
     tests = any(n != 0 for n in test)
@@ -125,15 +137,18 @@ def resolve(
         fits=sizes.fits,
         epochs=epochs,
         min_epochs=options.min_nb_epochs,
+        max_steps=options.max_steps or 0,
+        min_steps=options.min_steps or 0,
+        has_max_time=options.max_time is not None and epochs > 0,
         train_batches=train or 0,
         train_is_stream=train is None,
         validates=validates,
-        val_batches=_total(val),
-        sanity_batches=0 if any(n is None for n in sizes.val) else _total(sanity),
+        val_batches=val_batches,
+        sanity_batches=_total(sanity, sizes.val),
         has_sanity=any(n != 0 for n in sanity),
         tests=tests,
-        test_batches=_total(test),
-        evaluates_stream=any(n is None for n in (*(sizes.val if val else ()), *test)),
+        test_batches=_total(test, sizes.test),
+        evaluates_stream=any(n is None for n in (*(sizes.val if val else ()), *(sizes.test if tests else ()))),
         val_check_batches=compute.batches_between_validations(options, train) if validates and not has_validation_guard else 0,
         val_check_epochs=options.check_val_every_n_epoch,
         optimizers=sizes.optimizers,
@@ -154,7 +169,8 @@ def resolve(
 
 def longest_k(options: Options) -> int:
     """Return the longest K of the epochs that a run with these options has."""
-    return max((length for first, length in _windows(options) if first < max(1, options.max_nb_epochs)), default=1)
+    epochs = NO_LIMIT if options.max_nb_epochs is None else max(1, options.max_nb_epochs)
+    return max((length for first, length in _windows(options) if first < epochs), default=1)
 
 
 def _stops_early(options: Options, epochs: int, validates: bool) -> bool:
@@ -168,6 +184,6 @@ def _windows(options: Options) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(length.items())) if isinstance(length, Mapping) else ((0, length),)
 
 
-def _total(loaders: Sequence[int | None]) -> int:
-    """Return the batches of all loaders together; 0 if one of them is a stream."""
-    return 0 if any(n is None for n in loaders) else sum(n for n in loaders if n is not None)
+def _total(batches: Sequence[int | None], loaders: Sequence[int | None]) -> int:
+    """Return the batches of all loaders together; 0 if one of them is a stream, of which `batches` is at most a bound."""
+    return 0 if any(n is None for n in loaders) else sum(n for n in batches if n is not None)

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.decisions import decisions
-from fsmtrain.core.folding import folded
+from fsmtrain.core.folding import folded, may_stop_early
 from fsmtrain.core.guard_ast.evaluate import Evaluator, compile_expression
 from fsmtrain.core.guard_ast.expressions import Expression, is_opaque
 from fsmtrain.core.iteration import visits
@@ -21,7 +21,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.step_windows import step_windows
 from fsmtrain.core.transition_table import Table, full_table
 from fsmtrain.core.visit import Visit
-from fsmtrain.errors import GuardError
+from fsmtrain.errors import GuardError, OptionsError
 from fsmtrain.options import Options
 
 
@@ -56,6 +56,7 @@ class LoopSpec:
     Raises:
         SizesError: The options do not fit the sizes.
         GuardError: A guard for an optimizer that does not exist.
+        OptionsError: ``max_nb_epochs=None`` without another limit.
     """
 
     options: Options
@@ -82,6 +83,11 @@ class LoopSpec:
                     f"Guards(step={{{index}: ...}}): there is no optimizer {index}; they count from 0, "
                     f"and there {'is' if self.limits.optimizers == 1 else 'are'} {self.limits.optimizers}."
                 )
+        if not self.limits.has_max_epochs and not may_stop_early(self.limits, self.guards):
+            raise OptionsError(
+                "max_nb_epochs=None: nothing would end the run. Pass max_nb_epochs=20, max_steps=10_000, max_time='8:00:00', "
+                "early_stop_callback=True or Guards(stop=...)."
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle what the spec was made from; limits and table follow from it."""

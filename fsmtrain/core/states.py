@@ -90,7 +90,7 @@ _INFO: Mapping[State, StateInfo] = {
     State.STEP: StateInfo(
         kind="training", place="in a batch", is_central=True, writes=("step_skipped", "own_steps", "nonfinite")
     ),
-    State.ROUND_END: StateInfo(kind="structural", place="in a batch", is_central=True),
+    State.ROUND_END: StateInfo(kind="structural", place="in a batch", is_central=True, writes=("time_is_up",)),
     State.SAVE: StateInfo(kind="saving", place="after a batch"),
     State.VAL_CHECK: _evaluation(
         place="after a batch", writes=("pass_ended", "patience_exhausted"), eval_pass="val", activity="validating"

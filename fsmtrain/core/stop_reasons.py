@@ -13,6 +13,8 @@ class StopReason(Enum):
     """Why a run ended. The value is a sentence for the user."""
 
     MAX_EPOCHS = "all epochs are done; raise max_nb_epochs to train longer"
+    MAX_STEPS = "max_steps steps are done; raise it to train longer"
+    MAX_TIME = "max_time is over; raise it to train longer"
     EARLY_STOPPING = "the monitored metric stopped improving; raise the patience, or min_nb_epochs, to train on regardless"
     STOP_GUARD = "the guard given as Guards(stop=...) ended the training"
     REQUESTED = "a stop was requested"
@@ -38,4 +40,8 @@ def stop_reason(
         return StopReason.TESTED if limits.tests and not limits.fits else StopReason.NO_EPOCHS
     if counters.epochs_done >= limits.epochs:
         return StopReason.MAX_EPOCHS
+    if counters.global_step >= limits.max_steps > 0:
+        return StopReason.MAX_STEPS
+    if signals.time_is_up:
+        return StopReason.MAX_TIME
     return StopReason.EARLY_STOPPING if signals.patience_exhausted or not has_stop_guard else StopReason.STOP_GUARD

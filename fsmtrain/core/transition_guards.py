@@ -237,6 +237,30 @@ def enough_epochs_are_done(limits: Limits, counters: Counters, signals: Signals)
     return counters.epochs_done >= limits.min_epochs
 
 
+def enough_steps_are_done(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether ``global_step`` has reached ``min_steps``, so that the run may stop early."""
+    return counters.global_step >= limits.min_steps
+
+
+def steps_are_exhausted(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether ``global_step`` has reached ``max_steps``, if there is such a limit.
+
+    Example:
+        >>> from fsmtrain import Loop, Options, Sizes, State
+        >>> loop = Loop(Options(max_steps=5, accumulate_grad_batches=2), Sizes(train=7))
+        >>> [(visit.current_epoch, visit.batch_nb) for visit in loop if visit.state is State.STEP]
+        [(0, 1), (0, 3), (0, 5), (0, 6), (1, 1)]
+
+    Source: semantics, "max_steps".
+    """
+    return counters.global_step >= limits.max_steps > 0
+
+
+def time_is_up(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether ``max_time`` has passed."""
+    return signals.time_is_up
+
+
 def patience_is_exhausted(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether early stopping has waited long enough."""
     return signals.patience_exhausted

@@ -34,10 +34,7 @@ _NAMES_ELSEWHERE = {
     "resume": ("ckpt_path", "resume_from_checkpoint"),
     "run_name": ("name",),
     "runs_dir": ("default_root_dir", "default_save_path", "log_dir", "output_dir", "run_dir", "weights_save_path"),
-    "test_percent_check": ("limit_test_batches",),
-    "train_percent_check": ("limit_train_batches",),
     "truncated_bptt_steps": ("tbptt_steps",),
-    "val_percent_check": ("limit_val_batches",),
 }
 OTHER_NAMES = {other: name for name, others in _NAMES_ELSEWHERE.items() for other in others}
 
@@ -54,7 +51,7 @@ _ONE_NAME = "It names one device, as in device='cuda:0'."
 
 # What else is different about a flag under its name elsewhere.
 _NOTES = {
-    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches"), _FRACTION),
+    "overfit_batches": _FRACTION,
     **dict.fromkeys(("accelerator", "auto_select_gpus", "devices", "gpus", "num_gpus", "tpu_cores"), _ONE_NAME),
     **dict.fromkeys(("print_nan_grads", "terminate_on_nan"), "Pass on_nonfinite='raise'."),
 }
@@ -70,15 +67,12 @@ WAYS_OUT = {
     "deterministic": f"{_TORCH_SETTING}: torch.use_deterministic_algorithms(True).",
     "enable_autolog_hparams": "Hyperparameters are those of save_hyperparameters().",
     "enable_checkpointing": "Checkpoints are saved only with callbacks=[ModelCheckpoint(...)].",
-    "fast_dev_run": "For a quick trial pass max_nb_epochs=1, train_percent_check=0.01, val_percent_check=0.01, runs_dir=None.",
     "flush_logs_every_n_steps": _RECORDED,
     "inference_mode": "Validation and test run under torch.no_grad().",
     "limit_predict_batches": "There is no prediction loop: call the model on your batches.",
     "log_every_n_steps": _RECORDED,
     "log_gpu_memory": "Call torch.cuda.max_memory_allocated() in a hook, and self.log it.",
     "log_save_interval": _RECORDED,
-    "max_time": "Call trainer.stop() in a callback's on_batch_end once the time is over.",
-    "min_steps": "min_nb_epochs delays a stop, in epochs; or let Guards(stop=after_steps(n)) wait for the steps.",
     "model_registry": "It belongs to a service; see trainer.save_checkpoint for the weights.",
     "move_metrics_to_cpu": "Metrics are averaged where they are, and copied to the host without waiting.",
     "multiple_trainloader_mode": "A run has one train loader: combine several in an iterable of your own.",
@@ -123,11 +117,6 @@ def explain_unknown_flags(cls: C) -> C:
 
 def no_such_flag(name: str, value: object, known: set[str]) -> str:
     """Return the message for a name that is no flag: its name here, or the similar one."""
-    if name == "max_steps":
-        return (
-            f"{name}={value!r}: there is no such flag. To stop after {value} steps pass a guard and allow a stop in "
-            f"the first epoch: Guards(stop=after_steps({value})), min_nb_epochs=0."
-        )
     if name == "resume_anyway" and "resume_strict" in known:
         return f"{name}={value!r}: there is no such flag. Its name here is resume_strict; pass resume_strict={not value}."
     if name in WAYS_OUT:

@@ -33,14 +33,17 @@ def percentage(opening_bracket: str) -> Validator:
     return validate
 
 
-def integer(minimum: int | None, example: int, unit: str) -> Validator:
-    """Return the validator of a number of something, an int of at least `minimum`."""
+def integer(minimum: int | None, example: int, unit: str, *, or_none: bool = False) -> Validator:
+    """Return the validator of a number of something, an int of at least `minimum`; with `or_none` None is legal, too."""
 
     def validate(_: object, flag: Attribute[Any], value: object) -> None:
+        if or_none and value is None:
+            return
         if not is_integer(value) or (minimum is not None and value < minimum):
             bound = "" if minimum is None else f" >= {minimum}"
             raise OptionsError(
                 f"{flag.name}={value!r}: a number of {unit}, so it must be an int{bound}, as in {flag.name}={example}."
+                f"{' None: no limit.' if or_none else ''}"
             )
 
     return validate
@@ -207,7 +210,32 @@ def device(_: object, flag: Attribute[Any], value: object) -> None:
         raise OptionsError(f"{flag.name}={value!r}: must be a device's name: 'auto', 'cpu', 'cuda', 'cuda:1', ...")
 
 
+def batch_limit(percentage: str, minimum: int) -> Validator:
+    """Return the validator of a largest number of batches of each loader, beside the flag for a percentage of them."""
+
+    def validate(options: object, flag: Attribute[Any], value: object) -> None:
+        if value is None:
+            return
+        if not is_integer(value) or value < minimum:
+            raise OptionsError(
+                f"{flag.name}={value!r}: at most this many batches of a loader, so it must be an int >= {minimum}, as in "
+                f"{flag.name}=100. For a fraction of them pass {percentage}=0.1. None: all."
+            )
+        for name, plain in ((percentage, 1.0), ("overfit_pct", 0.0)):
+            if (own := getattr(options, name)) != plain:
+                raise OptionsError(
+                    f"{flag.name}={value}, {name}={own}: both say how many batches of a loader to use. Leave one of them out."
+                )
+
+    return validate
+
+
 # ---- converters
+
+
+def switch_as_integer(value: object) -> Any:
+    """Return True as 1 and False as 0."""
+    return int(value) if isinstance(value, bool) else value
 
 
 def path_as_text(value: object) -> Any:

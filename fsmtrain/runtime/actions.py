@@ -16,6 +16,7 @@ from fsmtrain.runtime.evaluation.sanity_val_test import SanityPass, TestPass, Va
 from fsmtrain.runtime.hooks.hook_pair import call_all
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.optimization.precision import GradScalers
+from fsmtrain.runtime.run_clock import MaxTime
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.before_zero_grad import BeforeZeroGrad
 from fsmtrain.runtime.training.deferred_stop import DeferredStop
@@ -116,9 +117,12 @@ class Actions:
         saves, before_zero_grad = State.SAVE in table.states, components.hooks.on_before_zero_grad
         has_rounds = components.spec.limits.optimizers > 1 or components.spec.limits.splits_batches
         self._device_timer: DeviceTimer | None = device_timer(components.device)
+        max_seconds = components.spec.options.max_seconds if components.spec.limits.has_max_time else None
+        self._max_time = None if max_seconds is None else MaxTime(run.clock, run.signals, max_seconds)
         # Outermost first. None is left out.
         self.wrappers: tuple[Wrapper | None, ...] = (
             SaveClock(run.signals, save_every_seconds) if save_every_seconds is not None and setup is not None else None,
+            self._max_time,
             self._device_timer,
             BeforeZeroGrad(components, run, before_zero_grad) if before_zero_grad is not None and setup is not None else None,
             self._nonfinite_policy,
@@ -133,6 +137,11 @@ class Actions:
     def device_times(self) -> dict[State, Timing]:
         """The time of a GPU in each state, as far as it is known; empty on the CPU."""
         return {} if self._device_timer is None else self._device_timer.times()
+
+    def look_at_the_clock(self) -> None:
+        """Give the signal of ``max_time`` if it is over: by this run's rule, in a run that is resumed."""
+        if self._max_time is not None:
+            self._max_time.look()
 
     def resume_epoch(self) -> None:
         """Continue the epoch in which the train loader stands, if it stands in one."""

@@ -89,14 +89,14 @@ def build_components(
     fits = runs == "fit"
     stages.set_up("validate" if runs == "val" else runs)
     evaluates: Literal["val", "test"] = "val" if runs == "val" else "test"
-    trains = fits and options.max_nb_epochs > 0
+    trains = fits and options.max_nb_epochs != 0
     train = _train_loader(model, loaders.train) if trains else ()
     beside = train if trains else loaders.train
     val = _eval_loaders(model, "val", loaders.val, beside) if fits else ()
     if fits and _may_have_tests(model, loaders.test):
         stages.set_up("test")
     if evaluates == "val":
-        options = evolve(options, test_percent_check=options.val_percent_check)
+        options = evolve(options, test_percent_check=options.val_percent_check, limit_test_batches=options.limit_val_batches)
     test = _eval_loaders(model, evaluates, loaders.val if evaluates == "val" else loaders.test, beside)
     _warn_of_what_is_never_called(options, model, loaders, runs, callbacks, val, test)
     model.to(device)
@@ -249,8 +249,10 @@ def _warn_of_what_is_never_called(
     """Warn of loaders without a step, of steps without a loader, and of methods that look like hooks."""
     if runs == "fit":
         off = options.overfit_pct == 0
-        warn_of_unused_loaders(model, "val", passed.val, val, options.val_percent_check if off else 1.0)
-        warn_of_unused_loaders(model, "test", passed.test, test, options.test_percent_check if off else 1.0)
+        val_percentage = options.val_percent_check if options.limit_val_batches != 0 else 0.0
+        test_percentage = options.test_percent_check if options.limit_test_batches != 0 else 0.0
+        warn_of_unused_loaders(model, "val", passed.val, val, val_percentage if off else 1.0)
+        warn_of_unused_loaders(model, "test", passed.test, test, test_percentage if off else 1.0)
     has = {"train_dataloader": True, "val_dataloader": bool(val), "test_dataloader": bool(test) or passed.test is not None}
     loaders = [name for name, is_there in has.items() if is_there]
     warn_of_uncalled_hooks(model, callbacks, HOOKS, has_loaders=loaders, about="" if runs == "fit" else runs)

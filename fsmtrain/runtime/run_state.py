@@ -26,6 +26,7 @@ from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.optimizer_settings import OptimizerSettings
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, OptimizerSlot
 from fsmtrain.runtime.optimization.window_weights import Window
+from fsmtrain.runtime.run_clock import RunClock
 from fsmtrain.user_warnings import warn
 
 RunKind = Literal["fit", "val", "test"]
@@ -112,6 +113,7 @@ class RunState:
     metrics: Metrics = field(factory=dict)  # the last value of each metric, wherever it came from
     progress_bar_metrics: Metrics = field(factory=dict)  # those that the progress bar shows
     data_wait: LoadingTime = field(factory=LoadingTime)
+    clock: RunClock = field(factory=RunClock)
     validation_metrics: Metrics = field(factory=dict)  # of the last validation
     validation_epoch: int = -1  # the epoch of that validation; -1 before the first
     epoch_metrics: EpochMetrics  # of training, over the epoch under way

@@ -24,6 +24,7 @@ from tests.bounded import bounded
 from tests.cli.conftest import Run
 from tests.cli.test_flag_parameters import TYPED
 from tests.strange_files import SAYS, STRANGE_FILES, make_strange_file
+from tests.strategies import compatible
 
 yaml = pytest.mark.skipif(importlib.util.find_spec("yaml") is None, reason="PyYAML is an extra")
 KINDS = [pytest.param("yaml", marks=yaml), "toml"]
@@ -61,7 +62,7 @@ def as_yaml(value: Any) -> str:
 def test_flags_of_a_file_are_the_flags_that_are_meant(
     kind: str, flags: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    flags.pop("min_nb_epochs", None)  # which must fit the other limit
+    flags = compatible(flags)
     lines = [f"{name} = {as_toml(value)}" if kind == "toml" else f"{name}: {as_yaml(value)}" for name, value in flags.items()]
     path = tmp_path_factory.mktemp("config") / f"run.{kind}"
     path.write_text("\n".join(lines))

@@ -21,6 +21,7 @@ from fsmtrain.cli.flag_parameters import PART_SEPARATOR, parse_flags, with_flags
 from fsmtrain.flags.metadata import HelpGroup, OnResume, flag, flag_info
 from fsmtrain.flags.unknown_flags import OTHER_NAMES
 from tests.cli.conftest import Run
+from tests.strategies import compatible
 from tests.test_options import FLAGS, LEGAL
 
 COMMANDS = ("plan", "check", "draw", "fit", "test")
@@ -47,7 +48,7 @@ def spelled(name: str, value: Any) -> list[str]:
 
 @given(st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in TYPED.items()}))
 def test_flags_that_are_typed_are_the_flags_that_are_meant(flags: dict[str, Any]) -> None:
-    flags.pop("min_nb_epochs", None)  # which must fit the other limit
+    flags = compatible(flags)
     typed = parse_flags([word for name, value in flags.items() for word in spelled(name, value)])
     assert set(typed) == set(flags)
     assert repr(Options(**typed)) == repr(Options(**flags))  # 1 is not 1.0 here
@@ -225,8 +226,12 @@ def test_a_slip_of_the_pen_is_answered_with_the_nearest_flag(run: Run) -> None:
     assert "See fsmtrain plan --help." in run("plan --trian 9").err
 
 
-def test_a_number_of_steps_is_a_guard(run: Run) -> None:
-    assert "--guards MODULE:NAME, the name of Guards(stop=after_steps(...))" in run("plan --train 9 --max_steps 100").err
+def test_a_number_of_steps_takes_the_place_of_the_epochs(run: Run) -> None:
+    printed = run("plan --train 9 --max_steps 10000").out
+    assert re.search(r"epochs +1,112\n", printed)
+    assert re.search(r"global_step at the end +10,000\n", printed)
+    assert re.search(r"epochs +2\n", run("plan --train 9 --max_steps 10000 --max_nb_epochs 2").out)
+    assert "8:00:00 may end the training before" in run("plan --train 9 --max_nb_epochs 2 --max_time 8:00:00").out
 
 
 @pytest.mark.parametrize("typed", ["--progress_bar False", "--progress_bar false", "--progress_bar=false"])

@@ -295,6 +295,7 @@ KNOWN = {
     ("signals", "nonfinite"),
     ("counters", "window_length"),
     ("counters", "batches_waited"),
+    ("signals", "time_is_up"),
 }
 
 
@@ -309,6 +310,8 @@ KNOWN = {
         ({"sizes": {"train": 4, "val": [2, None]}}, {"pass_ended"}),
         ({"options": {"early_stop_callback": True}}, {"patience_exhausted", "epoch_ended_early"}),
         ({"guards": Guards(stop=every_n_batches(3))}, {"epoch_ended_early"}),
+        ({"options": {"max_steps": 9}}, {"epoch_ended_early"}),
+        ({"options": {"max_time": "1:00:00"}}, {"epoch_ended_early", "time_is_up"}),
         ({"options": {"precision": 16}}, {"step_skipped"}),
         ({"options": {"on_nonfinite": "raise"}}, set()),
         ({"options": {"on_nonfinite": "skip"}}, {"step_skipped"}),

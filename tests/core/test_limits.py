@@ -13,11 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsmtrain.core.fractions_to_batches import fraction_of
-from fsmtrain.core.limits import Limits, resolve
+from fsmtrain.core.limits import NO_LIMIT, Limits, resolve
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.errors import FsmtrainError, SizesError
 from fsmtrain.options import Options
-from tests.reference import Every, Replaced, batches_used, has_validation, is_refused, sanity_batches, share_of, windows_of
+from tests.reference import (
+    Every,
+    Replaced,
+    at_most,
+    batches_used,
+    has_validation,
+    is_refused,
+    sanity_batches,
+    share_of,
+    windows_of,
+)
 from tests.strategies import configurations
 
 TRUE_LENGTHS = (0, 0, 0)  # of streams, where nobody asks
@@ -208,19 +218,21 @@ def test_the_limits_are_those_of_the_reference(configuration: tuple[Options, Siz
             resolve(options, sizes, has_validation_guard=has_validation_guard)
         return
     found = resolve(options, sizes, has_validation_guard=has_validation_guard)
-    assert found.epochs == (options.max_nb_epochs if sizes.fits else 0)
+    assert found.epochs == ((NO_LIMIT if options.max_nb_epochs is None else options.max_nb_epochs) if sizes.fits else 0)
     assert [found.window_of(epoch) for epoch in range(6)] == [windows_of(options, epoch) for epoch in range(6)]
     if found.epochs and sizes.train is not None:
-        assert found.train_batches == share_of(sizes.train, options.overfit_pct or options.train_percent_check)
+        share = share_of(sizes.train, options.overfit_pct or options.train_percent_check)
+        assert found.train_batches == at_most(options.limit_train_batches, share)
     streams = tuple(1 if n is None else 0 for n in sizes.val)
-    val = batches_used(options, options.val_percent_check, sizes.val, streams)
+    val = batches_used(options, options.val_percent_check, options.limit_val_batches, sizes.val, streams)
     assert found.validates == (any(val) and has_validation(options, sizes, replaced))
     assert found.has_sanity == (sanity_batches(options, sizes, streams) > 0)
     if found.validates and None not in sizes.val:
         assert found.val_batches == sum(val)
         assert found.sanity_batches == sanity_batches(options, sizes, TRUE_LENGTHS)
     if None not in sizes.test:
-        assert found.test_batches == sum(batches_used(options, options.test_percent_check, sizes.test, TRUE_LENGTHS))
+        most = options.limit_test_batches
+        assert found.test_batches == sum(batches_used(options, options.test_percent_check, most, sizes.test, TRUE_LENGTHS))
         assert found.tests == (found.test_batches > 0)
 
 

@@ -319,6 +319,17 @@ SCENARIOS: dict[str, Scenario] = {
             save=every_n_batches(2), step={0: every_n_batches(2), 1: every_n_batches(2, first=0)}, stop=every_n_batches(3)
         ),
     ),
+    "a limit of steps": scenario(
+        lambda: Perceptron(adam_of),
+        shuffled_loader(10),
+        shuffled_loader(4),
+        max_nb_epochs=None,
+        max_steps=5,
+        min_steps=2,
+        accumulate_grad_batches=2,
+        limit_train_batches=4,
+        guards=Guards(save=every_n_batches(3), save_at_end=True),
+    ),
     "saved where it ends": scenario(
         ScheduledSteps,
         shuffled_loader(8),

@@ -1,9 +1,9 @@
 """Explore every moment of a loop's runs, without training, to find transitions that fail and runs that never end.
 
 Two moments that no guard can tell apart are explored once. Everything from outside is tried with each value: patience is
-exhausted or not, a step is skipped or not, a stream ends or continues, a stop is requested or not, a forward has a loss or
-not (in the last batches of an epoch); so are both answers of guards that cannot be read. Of epochs that begin alike one is
-explored, and one more as the last epoch.
+exhausted or not, ``max_steps`` or ``max_time`` is reached or not, a step is skipped or not, a stream ends or continues, a
+stop is requested or not, a forward has a loss or not (in the last batches of an epoch); so are both answers of guards that
+cannot be read. Of epochs that begin alike one is explored, and one more as the last epoch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import product
 from operator import attrgetter
 from typing import get_args
 
-from attrs import define, field, fields, frozen
+from attrs import define, evolve, field, fields, frozen
 
 from fsmtrain.core.checking.cycles import nodes_on_cycles
 from fsmtrain.core.checking.guards_to_check import RUN_TOTALS, user_guards
@@ -117,6 +117,9 @@ class Explorer:
         max_moments: int,
         beginning: ResumePoint | None = None,
     ) -> None:
+        # Where steps are counted, each batch may be the last one: that is tried as if a clock decided it.
+        may_end = limits.has_max_time or limits.max_steps > 0
+        limits = evolve(limits, max_steps=0, min_steps=0, has_max_time=may_end)
         self._table, self._limits, self._distinguish_totals, self._max_moments = table, limits, distinguish_totals, max_moments
         self._row_choices = RowChoices(table, limits)
         self._user_guards = [(own, compile_expression(own.expression)) for own in user_guards(guards) if not own.is_opaque]

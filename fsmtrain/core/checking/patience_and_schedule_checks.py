@@ -37,7 +37,7 @@ _INDEPENDENT = frozenset(
 def nb_schedule_batches(loop: LoopSpec) -> int:
     """Return how many train batches may have to be simulated for the plan, counted for each optimizer."""
     limits = loop.limits
-    epochs = limits.epochs
+    epochs = min(limits.epochs, limits.max_steps or limits.epochs)  # each epoch has a step
     if not may_tell_epochs_apart(without_opaque(loop.guards), by_more_than_order=True):
         epochs = min(epochs, limits.val_check_epochs * len(limits.windows) + 2)
     return epochs * limits.train_batches * limits.optimizers * (2 if limits.stops_early else 1)
@@ -199,4 +199,6 @@ def missing_metric_findings(loop: LoopSpec) -> Iterator[Finding]:
 def _can_validate(loop: LoopSpec) -> bool:
     """Return whether there is something to validate, whether a validation is ever due or not."""
     options = loop.options
-    return any(n != 0 for n in loop.sizes.val) and (options.val_percent_check > 0 or options.overfit_pct > 0)
+    return any(n != 0 for n in loop.sizes.val) and (
+        (options.val_percent_check > 0 and options.limit_val_batches != 0) or options.overfit_pct > 0
+    )

@@ -14,6 +14,7 @@ from fsmtrain.core.dispatcher import Dispatcher, nodes_of
 from fsmtrain.core.effects import bind
 from fsmtrain.core.guard_ast.expressions import is_opaque
 from fsmtrain.core.guard_ast.parse import parse_guard
+from fsmtrain.core.limits import NO_LIMIT
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.epoch_builder import EpochBuilder
 from fsmtrain.core.planning.guard_copies import refuse_random_guards, with_guard_copies
@@ -43,6 +44,11 @@ def make_plan(loop: LoopSpec) -> Plan:
         )
     loop = with_guard_copies(loop)  # kept, and never called: each simulation calls copies of these
     run = simulate(loop)
+    if run.counters.epochs_done >= NO_LIMIT:
+        raise SizesError(
+            "cannot plan: max_nb_epochs=None, and only max_time, early stopping or a guard that never holds would end the run, "
+            "so its length is not known. Plan with the epochs or steps that you expect, as in max_steps=10_000."
+        )
     most = least = _totals(loop, run)
     rule, earliest_end = loop.options.early_stopping, None
     if rule is not None and limits.stops_early:  # the shortest run is the one whose metric never improves

@@ -40,14 +40,14 @@ def comparable_rows(kinds: EpochKinds, other_kinds: EpochKinds) -> dict[str, str
             first = min(kind_indices[0] for kind_indices, kind in (*kinds, *other_kinds) if kind == epoch)
             rows[f"epochs like epoch {first:,}"] = _indices(indices)
         else:
-            rows |= {f"{_epochs(indices)}, {name}": text for name, text in _epoch_parts(epoch)}
+            rows |= {f"{_epochs(indices)}, {name}": text for name, text in _epoch_parts(epoch, "by itself")}
     return rows
 
 
-def epoch_rows(kinds: EpochKinds) -> Iterator[tuple[str, str]]:
+def epoch_rows(kinds: EpochKinds, end_reason: str) -> Iterator[tuple[str, str]]:
     """Yield a row for each different epoch, and one that counts those beyond `MAX_EPOCH_KINDS`."""
     for indices, epoch in kinds[:MAX_EPOCH_KINDS]:
-        parts = (text if name == "batches" else f"{name}: {text}" for name, text in _epoch_parts(epoch))
+        parts = (text if name == "batches" else f"{name}: {text}" for name, text in _epoch_parts(epoch, end_reason))
         yield _epochs(indices), "; ".join(parts)
     rest = kinds[MAX_EPOCH_KINDS:]
     if rest:
@@ -89,7 +89,7 @@ def _indices(indices: IntRanges) -> str:
     return ", ".join(_shortened(parts[:6], parts[-1], len(parts)))
 
 
-def _epoch_parts(epoch: Epoch) -> Iterator[tuple[str, str]]:
+def _epoch_parts(epoch: Epoch, end_reason: str) -> Iterator[tuple[str, str]]:
     """Yield a name and a text for each part of an epoch."""
     yield "batches", plural(epoch.batches, "batch")
     for i, windows in enumerate(epoch.windows):
@@ -98,7 +98,7 @@ def _epoch_parts(epoch: Epoch) -> Iterator[tuple[str, str]]:
         if batches:
             yield name, f"{len(batches):,}, {_after_batches(batches)}"
     if epoch.ended_early:
-        yield "ends early", "Guards(stop=...)"
+        yield "ends early", end_reason
 
 
 def _windows(windows: Windows) -> str:

@@ -103,7 +103,7 @@ class Plan:
     loop: LoopSpec = field(repr=False, eq=False)
 
     def __str__(self) -> str:
-        return lines_as_table([*self._total_rows(), *epoch_rows(self.epoch_kinds)])
+        return lines_as_table([*self._total_rows(), *epoch_rows(self.epoch_kinds, self._end_reason)])
 
     @property
     def nb_epochs(self) -> int:
@@ -176,6 +176,12 @@ class Plan:
             {**dict(other._total_rows()), **comparable_rows(other_kinds, kinds)},
         )
 
+    @property
+    def _end_reason(self) -> str:
+        """What ends an epoch early, as far as a plan knows."""
+        max_steps = self.loop.limits.max_steps
+        return f"max_steps={max_steps}" if self.global_step >= max_steps > 0 else "Guards(stop=...)"
+
     def _times_splits(self) -> str:
         """What the number of steps depends on, if no number of splits was passed."""
         if not self.loop.limits.splits_batches or self.loop.splits > 1:
@@ -207,6 +213,12 @@ class Plan:
             yield "validations", or_fewer(validations, self.validations, least.validations)
         if self.test_batches:
             yield "test", plural(self.test_batches, "batch")
+        limits = self.loop.limits
+        if 0 < limits.max_steps < self.global_step:
+            text = f"{limits.max_steps:,} is passed by {self.global_step - limits.max_steps:,}, which windows or splits need"
+            yield "max_steps", f"{text} to close together"
+        if limits.has_max_time:
+            yield "max_time", f"{self.loop.options.max_time} may end the training before"
         if self.earliest_end is not None:
             end = self.earliest_end
             batch = f"{plural(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.prove.claims.claim import IN_EPOCH, Claim, all_except
+from fsmtrain.prove.claims.claim import IN_EPOCH, Claim, a_limit_is_reached, all_except
 from fsmtrain.prove.loop_model.ghost_state import GhostState
 
 
@@ -51,9 +51,9 @@ def no_window_is_open_at_the_end(limits: Limits, counters: Counters, ghost: Ghos
     )  # fmt: skip
 
 
-def ending_the_epoch_early_is_allowed(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+def ending_the_epoch_early_is_allowed(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
     return not counters.epoch_ended_early or (
-        ghost.pending == 0 and counters.epochs_done >= limits.min_epochs
+        ghost.pending == 0 and (counters.epochs_done >= limits.min_epochs or a_limit_is_reached(limits, counters, signals))
         and (counters.open_windows == 0 or counters.batches_waited > limits.longest_window)
     )  # fmt: skip
 
@@ -167,7 +167,8 @@ ACCUMULATION: tuple[Claim, ...] = (
     Claim("an optimizer's last backward before the end of an epoch or a stop closes its window",
           the_last_round_closes_the_window, at={State.ROUND_END, State.SAVE, State.VAL_CHECK, State.EARLY_STOP}),
     Claim("no window is open where a run is saved at its end within an epoch", no_window_is_open_at_the_end, at=State.SAVE),
-    Claim("an epoch ends early only with no window open and after min_nb_epochs", ending_the_epoch_early_is_allowed),
+    Claim("an epoch ends early only with no window open and after min_nb_epochs, max_steps or max_time",
+          ending_the_epoch_early_is_allowed),
     Claim("no window is open at the end of an epoch", no_window_is_open, at=State.EPOCH_END),
     Claim("no window is open between two epochs", no_window_is_open_between_epochs, at={State.EARLY_STOP, State.SAVE}),
     Claim("no window is open before training, in the test, or when a run is done", no_window_is_open,

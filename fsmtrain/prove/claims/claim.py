@@ -8,6 +8,8 @@ from typing import Literal
 from attrs import field, frozen
 from attrs.converters import optional
 
+from fsmtrain.core.counters import Counters, Signals
+from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
 
 Decision = Literal["step", "validate", "save", "stop"]
@@ -17,6 +19,11 @@ IN_ROUND = frozenset(state for state in State if state.info.place == "in a batch
 AFTER_FETCH = IN_ROUND | {State.SAVE, State.VAL_CHECK}
 IN_EPOCH = AFTER_FETCH | {State.FETCH, State.EPOCH_END}
 STOPPABLE = frozenset({State.START, State.SANITY_VAL, State.ROUND_END, State.VAL_CHECK, State.EARLY_STOP, State.TEST})
+
+
+def a_limit_is_reached(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether ``max_steps`` or ``max_time`` ends the run, whatever the minima."""
+    return (limits.max_steps >= 1 and counters.global_step >= limits.max_steps) or signals.time_is_up
 
 
 def _states(value: State | Set[State]) -> frozenset[State]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.prove.claims.claim import AFTER_FETCH, IN_EPOCH, IN_ROUND, Claim, all_except
+from fsmtrain.prove.claims.claim import AFTER_FETCH, IN_EPOCH, IN_ROUND, Claim, a_limit_is_reached, all_except
 from fsmtrain.prove.loop_model.ghost_state import GhostState
 
 
@@ -142,8 +142,10 @@ def no_epoch_has_ended_early(counters: Counters) -> bool:
     return not counters.epoch_ended_early
 
 
-def an_end_is_saved_after_enough_epochs(limits: Limits, counters: Counters) -> bool:
-    return counters.ending == 0 or (limits.saves_end and counters.epochs_done >= limits.min_epochs)
+def an_end_is_saved_after_enough_epochs(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.ending == 0 or (
+        limits.saves_end and (counters.epochs_done >= limits.min_epochs or a_limit_is_reached(limits, counters, signals))
+    )
 
 
 def no_end_is_being_saved(counters: Counters) -> bool:
@@ -196,8 +198,8 @@ EPOCHS: tuple[Claim, ...] = (
           at=AFTER_FETCH | {State.EPOCH_END, State.EARLY_STOP}),
     Claim("epoch_ended_early is true only once the epoch ends", no_epoch_has_ended_early,
           at=all_except(State.EPOCH_END, State.TEST, State.DONE, State.STOPPED)),
-    Claim("a run is saved at its end only after min_nb_epochs, and if it is to be", an_end_is_saved_after_enough_epochs,
-          at=State.SAVE),
+    Claim("a run is saved at its end only after min_nb_epochs, max_steps or max_time, and if it is to be",
+          an_end_is_saved_after_enough_epochs, at=State.SAVE),
     Claim("a run is saved at its end within an epoch only if it has batches left",
           an_end_that_is_saved_within_an_epoch_has_batches_left, at=State.SAVE),
     Claim("an epoch is complete after its last batch", the_epoch_has_no_more_batches, at={State.ROUND_END, State.VAL_CHECK},

@@ -40,8 +40,12 @@ def only_early_stopping_has_patience(limits: Limits, signals: Signals) -> bool:
     return limits.stops_early or not signals.patience_exhausted
 
 
+def only_max_time_is_up(limits: Limits, signals: Signals) -> bool:
+    return limits.has_max_time or not signals.time_is_up
+
+
 def only_early_stopping_ends_epochs_early(limits: Limits, counters: Counters) -> bool:
-    return limits.stops_early or not counters.epoch_ended_early
+    return limits.stops_early or limits.max_steps >= 1 or limits.has_max_time or not counters.epoch_ended_early
 
 
 def only_a_step_that_may_return_none_has_no_loss(limits: Limits, signals: Signals) -> bool:
@@ -89,7 +93,7 @@ def every_epoch_has_validation(limits: Limits, counters: Counters) -> bool:
 
 
 def without_early_stopping_no_stop_waits(limits: Limits, counters: Counters) -> bool:
-    return limits.stops_early or counters.batches_waited == 0
+    return limits.stops_early or limits.max_steps >= 1 or limits.has_max_time or counters.batches_waited == 0
 
 
 def without_accumulation_no_stop_waits(counters: Counters, ghost: GhostState) -> bool:
@@ -116,9 +120,11 @@ FIRST_FACTS: tuple[Claim, ...] = (
 LAST_FACTS: tuple[Claim, ...] = (
     Claim("without a val or test stream, pass_ended is false", only_a_pass_with_a_stream_signals_its_end),
     Claim("without early stopping, patience_exhausted is false", only_early_stopping_has_patience),
-    Claim("without early stopping and stop guard, batches_waited is 0", without_early_stopping_no_stop_waits, built_in="stop"),
-    Claim("without early stopping and stop guard, epoch_ended_early is false", only_early_stopping_ends_epochs_early,
-          built_in="stop"),
+    Claim("without max_time, time_is_up is false", only_max_time_is_up),
+    Claim("without early stopping, stop guard, max_steps and max_time, batches_waited is 0",
+          without_early_stopping_no_stop_waits, built_in="stop"),
+    Claim("without early stopping, stop guard, max_steps and max_time, epoch_ended_early is false",
+          only_early_stopping_ends_epochs_early, built_in="stop"),
     Claim("if training_step never returns None, loss_is_none is false", only_a_step_that_may_return_none_has_no_loss),
     Claim("if nothing skips steps, step_skipped is false", only_a_scaler_or_policy_skips_steps),
     Claim("without an optimizer_step of the model's own, a visit to step is one step",

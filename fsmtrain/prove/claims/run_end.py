@@ -5,7 +5,7 @@ from __future__ import annotations
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.prove.claims.claim import STOPPABLE, Claim, all_except
+from fsmtrain.prove.claims.claim import STOPPABLE, Claim, a_limit_is_reached, all_except
 from fsmtrain.prove.loop_model.ghost_state import GhostState
 
 AFTER_TRAINING = frozenset(state for state in State if state.info.place == "after training")
@@ -19,57 +19,76 @@ def a_stop_is_requested(signals: Signals) -> bool:
     return signals.stop_requested
 
 
-def epochs_done_is_at_least_min(limits: Limits, counters: Counters) -> bool:
-    return limits.epochs == 0 or counters.epochs_done >= limits.min_epochs
+def epochs_done_is_at_least_min(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return limits.epochs == 0 or counters.epochs_done >= limits.min_epochs or a_limit_is_reached(limits, counters, signals)
 
 
-def a_stop_waits_after_enough_epochs(limits: Limits, counters: Counters) -> bool:
-    return counters.batches_waited >= 0 and (counters.batches_waited == 0 or counters.epochs_done >= limits.min_epochs)
+def a_stop_waits_after_enough_epochs(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return counters.global_step >= 0 and counters.stepped >= 0 and counters.batches_waited >= 0 and (
+        counters.batches_waited == 0
+        or (counters.epochs_done >= limits.min_epochs and counters.global_step >= limits.min_steps)
+        or a_limit_is_reached(limits, counters, signals)
+    )  # fmt: skip
 
 
 def a_stop_waits_for_the_longest_window(limits: Limits, counters: Counters) -> bool:
     return counters.batches_waited <= limits.longest_window + 1
 
 
-def a_stop_waits_only_for_exhausted_patience(counters: Counters, ghost: GhostState) -> bool:
-    return counters.batches_waited == 0 or ghost.stop_was_due
+def a_stop_waits_only_for_exhausted_patience(
+    limits: Limits, counters: Counters, signals: Signals, ghost: GhostState
+) -> bool:
+    return counters.batches_waited == 0 or ghost.stop_was_due or a_limit_is_reached(limits, counters, signals)
 
 
 def no_stop_waits(counters: Counters) -> bool:
     return counters.batches_waited == 0
 
 
-def an_early_end_needs_exhausted_patience(counters: Counters, signals: Signals) -> bool:
-    return not counters.epoch_ended_early or signals.patience_exhausted or counters.batches_waited >= 1
+def an_early_end_needs_a_reason(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return (
+        not counters.epoch_ended_early or signals.patience_exhausted or counters.batches_waited >= 1
+        or a_limit_is_reached(limits, counters, signals)
+    )  # fmt: skip
 
 
-def an_early_end_of_the_run_needs_exhausted_patience(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    return counters.epochs_done == limits.epochs or signals.patience_exhausted or counters.batches_waited >= 1
+def an_early_end_of_the_run_needs_a_reason(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return (
+        counters.epochs_done == limits.epochs or signals.patience_exhausted or counters.batches_waited >= 1
+        or a_limit_is_reached(limits, counters, signals)
+    )  # fmt: skip
 
 
 def patience_may_end_the_run_here(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
     return (
-        counters.epochs_done >= limits.min_epochs
-        and (signals.patience_exhausted or counters.batches_waited >= 1)
+        (a_limit_is_reached(limits, counters, signals) or counters.batches_waited >= 1 or (
+            counters.epochs_done >= limits.min_epochs and counters.global_step >= limits.min_steps
+            and signals.patience_exhausted))
         and (ghost.open_windows == 0 or counters.batches_waited > limits.longest_window)
-    )
+    )  # fmt: skip
 
 
 def patience_may_not_end_the_run_here(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
     return (
-        counters.epochs_done < limits.min_epochs
-        or (not signals.patience_exhausted and counters.batches_waited == 0)
+        (counters.batches_waited == 0 and not a_limit_is_reached(limits, counters, signals) and (
+            counters.epochs_done < limits.min_epochs or counters.global_step < limits.min_steps
+            or not signals.patience_exhausted))
         or (ghost.open_windows != 0 and counters.batches_waited <= limits.longest_window)
-    )
+    )  # fmt: skip
 
 
 def a_stop_that_is_due_waits(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    return counters.epochs_done < limits.min_epochs or not signals.patience_exhausted or counters.batches_waited >= 1
+    return counters.batches_waited >= 1 or (
+        not a_limit_is_reached(limits, counters, signals)
+        and (counters.epochs_done < limits.min_epochs or counters.global_step < limits.min_steps
+             or not signals.patience_exhausted)
+    )  # fmt: skip
 
 
 def an_end_is_saved_for_a_reason(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return (
         counters.ending == 0 or signals.patience_exhausted or counters.batches_waited >= 1
+        or a_limit_is_reached(limits, counters, signals)
         or (counters.epochs_done == limits.epochs and counters.epochs_done == counters.current_epoch + 1)
     )  # fmt: skip
 
@@ -96,30 +115,32 @@ def the_window_is_finite(signals: Signals) -> bool:
 
 # Other claims need these, so they are proved before.
 WAITING_BEGINS: tuple[Claim, ...] = (
-    Claim("a stop waits for open windows only after min_nb_epochs", a_stop_waits_after_enough_epochs),
-)
+    Claim("a stop waits for open windows only after the minima, or for max_steps or max_time",
+          a_stop_waits_after_enough_epochs),
+)  # fmt: skip
 WAITING_ENDS: tuple[Claim, ...] = (
     Claim("a stop waits for at most the longest configured window; then one batch closes all",
           a_stop_waits_for_the_longest_window),
 )  # fmt: skip
 RUN_END: tuple[Claim, ...] = (
-    Claim("a stop waits only if patience was exhausted at the end of a batch", a_stop_waits_only_for_exhausted_patience,
-          built_in="stop"),
+    Claim("a stop waits only if patience was exhausted at the end of a batch, or a limit is reached",
+          a_stop_waits_only_for_exhausted_patience, built_in="stop"),
     Claim("no stop waits before training or when an epoch begins", no_stop_waits, at={State.START, State.SANITY_VAL}),
-    Claim("a batch is fetched with exhausted patience only before min_nb_epochs or while a stop waits",
+    Claim("a batch is fetched with exhausted patience or a reached limit only before the minima or while a stop waits",
           a_stop_that_is_due_waits, at=State.FETCH),
-    Claim("a run is saved at its end only after max_nb_epochs or if patience is exhausted", an_end_is_saved_for_a_reason,
+    Claim("a run is saved at its end only after a limit or if patience is exhausted", an_end_is_saved_for_a_reason,
           at=State.SAVE, built_in="stop"),
     Claim("a run that ends by itself is saved before, if it is to be", the_end_is_saved, at=State.EARLY_STOP,
           to={State.EPOCH_END, State.TEST, State.DONE}),
-    Claim("a run is done only after min_nb_epochs", epochs_done_is_at_least_min, at=AFTER_TRAINING),
-    Claim("an epoch ends early only if patience is exhausted", an_early_end_needs_exhausted_patience, built_in="stop"),
-    Claim("a run is done before max_nb_epochs only if patience is exhausted", an_early_end_of_the_run_needs_exhausted_patience,
-          at=AFTER_TRAINING, built_in="stop"),
-    Claim("exhausted patience ends a run as soon as min_nb_epochs and open windows allow", patience_may_not_end_the_run_here,
-          at={State.ROUND_END, State.EARLY_STOP}, to=State.FETCH),
-    Claim("early_stop is visited without a validation only if patience may end the run", patience_may_end_the_run_here,
-          at=State.ROUND_END, to=State.EARLY_STOP, built_in="stop"),
+    Claim("a run is done only after min_nb_epochs, max_steps or max_time", epochs_done_is_at_least_min, at=AFTER_TRAINING),
+    Claim("an epoch ends early only if patience is exhausted or a limit is reached", an_early_end_needs_a_reason,
+          built_in="stop"),
+    Claim("a run is done before max_nb_epochs only if patience is exhausted or a limit is reached",
+          an_early_end_of_the_run_needs_a_reason, at=AFTER_TRAINING, built_in="stop"),
+    Claim("exhausted patience or a limit ends a run as soon as the minima and open windows allow",
+          patience_may_not_end_the_run_here, at={State.ROUND_END, State.EARLY_STOP}, to=State.FETCH),
+    Claim("early_stop is visited without a validation only if patience or a limit may end the run",
+          patience_may_end_the_run_here, at=State.ROUND_END, to=State.EARLY_STOP, built_in="stop"),
     Claim("the test runs only if it was requested", the_test_is_on, at=State.TEST),
     Claim("the test is omitted only if it was not requested", the_test_is_off, at=all_except(State.TEST), to=State.DONE),
     Claim("a stop request is obeyed in each state that can stop a run", no_stop_is_requested, at=STOPPABLE,

@@ -22,6 +22,7 @@ def counts_are_natural(limits: Limits) -> bool:
         limits.epochs >= 0 and limits.min_epochs >= 0 and limits.train_batches >= 0 and limits.val_batches >= 0
         and limits.sanity_batches >= 0 and limits.test_batches >= 0 and limits.val_check_batches >= 0
         and limits.val_check_epochs >= 1 and limits.optimizers >= 1 and limits.longest_window >= 1
+        and limits.max_steps >= 0 and limits.min_steps >= 0
     )  # fmt: skip
 
 
@@ -55,6 +56,7 @@ def validation_needs_training(limits: Limits) -> bool:
         and (not limits.validates or limits.epochs >= 1)
         and (not limits.stops_early or limits.validates)
         and (not limits.saves_end or limits.epochs >= 1)
+        and (not limits.has_max_time or limits.epochs >= 1)
     )  # fmt: skip
 
 
@@ -140,6 +142,12 @@ def forward(limits: Limits, signals: Signals, inputs: Inputs) -> None:
         signals.loss_is_none = inputs.loss_is_none
 
 
+def end_round(limits: Limits, signals: Signals, inputs: Inputs) -> None:
+    """End a turn. Once ``max_time`` is over, it stays so."""
+    if limits.has_max_time and inputs.time_is_up:
+        signals.time_is_up = True
+
+
 def step(limits: Limits, signals: Signals, inputs: Inputs) -> None:
     """Step. Only a gradient scaler or ``on_nonfinite`` skips a step; only ``on_nonfinite="rollback"`` rolls back.
 
@@ -183,6 +191,7 @@ ACTIONS: Mapping[State, Callable[..., None]] = {
     State.FETCH: fetch,
     State.TRAIN_BATCH: forward,
     State.STEP: step,
+    State.ROUND_END: end_round,
     State.SANITY_VAL: validate_sanity,
     State.VAL_CHECK: validate,
     State.EPOCH_END: end_epoch,

@@ -49,7 +49,7 @@ class GhostState:
     validations: int = 0
     pending: int = 0  # backwards of the watched optimizer since its last visit to `step`
     open_windows: int = 0  # optimizers with a backward since their last visit to `step`
-    stop_was_due: bool = False  # whether patience was exhausted at the end of a batch, with enough epochs done
+    stop_was_due: bool = False  # whether patience was exhausted at the end of a batch, with the minima reached
     left_out: int = 0  # forwards of the watched optimizer without a loss, since its window opened
     opened_nb: int = 0  # the batch with which its window opened
 
@@ -68,6 +68,7 @@ class Inputs:
     stop: bool = False  # whether a stop is requested now
     patience_exhausted: bool = False
     loss_is_none: bool = False
+    time_is_up: bool = False
     step_skipped: bool = False
     nonfinite: bool = False  # whether the window to be stepped has a number that is not finite
     steps_made: int = 1  # by an `optimizer_step` of the model's own
@@ -121,13 +122,13 @@ def record_round_end(limits: Limits, counters: Counters, signals: Signals, ghost
         if ghost.stepped:
             ghost.rounds_with_step += 1
         ghost.stepped = False
-    if signals.patience_exhausted and counters.epochs_done >= limits.min_epochs:
+    if signals.patience_exhausted and counters.epochs_done >= limits.min_epochs and counters.global_step >= limits.min_steps:
         ghost.stop_was_due = True
 
 
 def record_due_stop(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> None:
-    """Note that a stop is due: patience is exhausted, and enough epochs are done."""
-    if signals.patience_exhausted and counters.epochs_done >= limits.min_epochs:
+    """Note that a stop is due: patience is exhausted, and the minima are reached."""
+    if signals.patience_exhausted and counters.epochs_done >= limits.min_epochs and counters.global_step >= limits.min_steps:
         ghost.stop_was_due = True
 
 

@@ -94,9 +94,13 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
         "hooks": evolve(added, if_missing={}),
         "counters": _counters_owner(run.counters, if_missing={**nothing, **counts}),
         "signals": fields_of(
-            run.signals, signals, if_missing={"loss_is_none": False, "own_steps": 1, **seen}, keeps_types=True
+            run.signals,
+            signals,
+            if_missing={"loss_is_none": False, "own_steps": 1, "time_is_up": False, **seen},
+            keeps_types=True,
         ),
         "early_stopping": _optional(_patience_owner(patience) if patience is not None else None),
+        "clock": evolve(owner_of(run.clock), if_missing={"seconds": 0.0}),
         "nonfinite": owner_of(run.nonfinite),
         "windows": on_device(listed(map(_window_owner, run.windows)), device),
         "batch": on_device(batch, device),
@@ -233,6 +237,7 @@ def load_run_snapshot(
         resume_settings(run.settings, states["settings"], take_new=new_settings)
     patience = run.early_stopping
     run.signals.patience_exhausted = patience is not None and patience.exhausted  # by this run's rule
+    actions.look_at_the_clock()
     if type(states["work_done"]) is not bool:
         raise ResumeError("its work_done is neither true nor false, so fsmtrain did not save it.")
     at = ResumePoint(

@@ -68,13 +68,17 @@ class StreamedBatches:
     One batch is fetched ahead, so that the last one is known to be the last.
 
     A loader with a pass under way continues that pass.
+
+    Args:
+        loader: The stream.
+        limit: The most batches to take from it; None for all.
     """
 
-    def __init__(self, loader: ResumableLoader) -> None:
-        self._loader = loader
+    def __init__(self, loader: ResumableLoader, limit: int | None = None) -> None:
+        self._loader, self._limit = loader, limit
         if not loader.is_under_way:
             loader.begin()
-        if not loader.is_pending:
+        if not loader.is_pending and not self._is_at_its_limit:
             self._look_ahead()
 
     def _look_ahead(self) -> None:
@@ -90,6 +94,8 @@ class StreamedBatches:
         """
         if self._loader.is_pending:
             self._look_ahead()
+        if self._limit is not None and self._loader.yielded + 1 >= self._limit:
+            return self._loader.next()  # no batch is fetched that nobody would see
         return self._loader.next_with_look_ahead()
 
     def finish(self) -> None:
@@ -98,8 +104,12 @@ class StreamedBatches:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the batch yielded last was the stream's last."""
-        return not self._loader.has_next()
+        """Whether the batch yielded last was the stream's last, or the last one that is used."""
+        return self._is_at_its_limit or not self._loader.has_next()
+
+    @property
+    def _is_at_its_limit(self) -> bool:
+        return self._limit is not None and self._loader.yielded >= self._limit
 
 
 class EvaluationBatches(Iterator[tuple[int, int, Any]]):
@@ -153,7 +163,8 @@ class EvaluationBatches(Iterator[tuple[int, int, Any]]):
                 f"{loader.name}: it had {built_with} batches when the run was built, and has {loader.length} now. A val or "
                 f"test loader must keep its length; only a train loader may change it between epochs."
             )
-        self._batches = StreamedBatches(loader) if loader.length is None or limit is None else SizedBatches(loader)
+        is_stream = loader.length is None or limit is None
+        self._batches = StreamedBatches(loader, limit) if is_stream else SizedBatches(loader)
         return self._batches
 
     def _loader_is_finished(self) -> bool:

@@ -141,7 +141,8 @@ class TrainBatch:
         if not loader.is_under_way:
             loader.set_epoch(self._counters.current_epoch)
             self._signals.epoch_length, self._signals.epoch_val_interval = self._epoch_lengths.now()
-        self._batches = StreamedBatches(loader) if self._limits.train_is_stream else SizedBatches(loader)
+        limit = self._components.spec.options.limit_train_batches
+        self._batches = StreamedBatches(loader, limit) if self._limits.train_is_stream else SizedBatches(loader)
         return self._batches
 
     def resume_epoch(self) -> None:

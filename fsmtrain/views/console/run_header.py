@@ -74,7 +74,9 @@ def planned_work(limits: Limits) -> str:
     """
     parts = []
     if limits.epochs:
-        parts.append(f"training: {plural(limits.epochs, 'epoch')} of {_batches(limits.train_batches)}")
+        epochs = plural(limits.epochs, "epoch") if limits.has_max_epochs else "epochs"
+        steps = f", at most {plural(limits.max_steps, 'step')}" if limits.max_steps else ""
+        parts.append(f"training: {epochs} of {_batches(limits.train_batches)}{steps}")
     if limits.validates:
         parts.append(f"validations of {_batches(limits.val_batches)}")
     if limits.tests:

@@ -55,14 +55,15 @@ def snapshot(run: RunView) -> ProgressSnapshot:
         label, done, total = activity, counters.eval_nb, eval_batches
     elif limits.epochs == 0:
         label, done, total = activity, (limits.test_batches if state is State.DONE else 0), limits.test_batches
+    epochs = limits.epochs if limits.has_max_epochs else 0
     return ProgressSnapshot(
-        epoch=f"epoch {counters.current_epoch + 1}/{limits.epochs}" if limits.epochs else "",
+        epoch=f"epoch {_of(counters.current_epoch + 1, epochs)}" if limits.epochs else "",
         label=label,
         activity=activity,
         done=done,
         total=total,
         run_done=counters.current_epoch * limits.train_batches + train_done,
-        run_total=limits.epochs * limits.train_batches,
+        run_total=epochs * limits.train_batches,
     )
 
 
