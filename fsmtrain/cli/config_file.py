@@ -19,6 +19,7 @@ from fsmtrain.cli.value_reader import quoted, read_word
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import MissingExtraError, ModelError, UsageError
 from fsmtrain.flags.unknown_flags import no_such_flag
+from fsmtrain.mask_secrets import mask_text
 from fsmtrain.options import Options
 from fsmtrain.plain_files import read_plain_file
 from fsmtrain.replace_file import replace_file
@@ -58,7 +59,7 @@ class ConfigFile:
 
 @define
 class RecordConfig:
-    """A callback that copies the file into the run's folder, once that is there."""
+    """A callback that copies the file into the run's folder, once that is there, with its secrets masked."""
 
     config: ConfigFile
     _is_written: bool = False
@@ -72,8 +73,11 @@ class RecordConfig:
 
     def _write(self, folder: Path | None) -> None:
         if folder is not None and not self._is_written:
+            text = mask_text(self.config.text, self.config.hparams)
+            if text is None:
+                text = f"# {self.config.path} has secrets that cannot be masked in its text, so it was not copied.\n"
             with suppress(OSError):  # recording has failed, and has warned
-                replace_file(folder / self._file, self.config.text.encode())
+                replace_file(folder / self._file, text.encode())
             self._is_written = True
 
 

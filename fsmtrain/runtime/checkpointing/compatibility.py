@@ -24,6 +24,7 @@ from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.transition_table import Table, full_table
 from fsmtrain.errors import ResumeError
 from fsmtrain.flags.metadata import OnResume, flag_info
+from fsmtrain.mask_secrets import mask_values
 from fsmtrain.options import Options
 from fsmtrain.runtime.checkpointing.changed_limits import SavedLimits, replaced_decisions
 from fsmtrain.runtime.run_state import RunComponents
@@ -96,7 +97,8 @@ def warn_of_other_hparams(saved: Mapping[str, Any] | None, now: Mapping[str, Any
         return
     names = [n for n in {**saved, **now} if n not in saved or n not in now or not _same_value(saved[n], now[n])]
     if names:
-        listed = "; ".join(f"{n}={_shown(now, n)}, checkpoint has {_shown(saved, n)}" for n in names)
+        shown, shown_saved = mask_values(now), mask_values(saved)
+        listed = "; ".join(f"{n}={_shown(shown, n)}, checkpoint has {_shown(shown_saved, n)}" for n in names)
         warn(f"the model's hyperparameters differ from the checkpoint's: {listed}. The model was built with its own values.")
 
 

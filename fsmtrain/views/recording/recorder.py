@@ -25,6 +25,7 @@ from typing import Any
 from attrs import astuple, evolve, frozen
 
 from fsmtrain.core.metric_record import MetricRecord
+from fsmtrain.mask_secrets import mask_values
 from fsmtrain.options import Options
 from fsmtrain.user_warnings import warn
 from fsmtrain.views.recording.folder_lock import FolderLock
@@ -197,7 +198,7 @@ class Recorder:
             logger.start()
             weakref.finalize(self, logger.end).atexit = False
             if trains and machine.hparams and getattr(machine.model, "logs_hparams", True):
-                logger.log_hyperparams(machine.hparams)
+                logger.log_hyperparams(mask_values(machine.hparams))
         if self._folder is not None or self._loggers:
             arguments = (weakref.ref(self), self._ended)
             self._thread = threading.Thread(target=_flush_until_ended, args=arguments, name="fsmtrain recorder", daemon=True)

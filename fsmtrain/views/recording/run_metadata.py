@@ -20,6 +20,7 @@ from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.flags.metadata import OnResume, flag_info
+from fsmtrain.mask_secrets import mask_secrets, mask_values
 from fsmtrain.options import Options
 from fsmtrain.views.console.cheap_plan import cheap_plan
 from fsmtrain.views.console.run_header import model_size
@@ -28,7 +29,6 @@ from fsmtrain.views.non_defaults import non_defaults
 from fsmtrain.views.recording.files.json_values import json_number, to_json_value
 from fsmtrain.views.recording.git_commit import read_git_commit
 from fsmtrain.views.recording.list_runs import next_sequence
-from fsmtrain.views.recording.secret_arguments import mask_secrets
 from fsmtrain.views.run_view import RunView
 
 FORMAT = 1  # of the whole run folder; added fields do not raise it
@@ -77,7 +77,7 @@ def run_json(run: RunView, folder: Path) -> dict[str, Any]:
         "versions": {package: version for package in RECORDED_PACKAGES if (version := _version(package)) is not None},
         "device": str(run.device),
         "model": {"class": type(run.model).__qualname__, **model_size(run.model)},
-        "hparams": to_json_value(run.hparams),
+        "hparams": to_json_value(mask_values(run.hparams)),
         "optimizers": [type(optimizer).__name__ for optimizer in run.optimizers],
         "options": {f.name: to_json_value(getattr(loop.options, f.name)) for f in attrs.fields(type(loop.options))},
         "sizes": to_json_value(loop.sizes),

@@ -1,11 +1,17 @@
-"""Mask the secrets in a command line before it is recorded: ``--api_key abc`` becomes ``--api_key ***``."""
+"""Mask secrets before they are recorded, logged or printed: ``--api_key abc`` becomes ``--api_key ***``.
+
+In command lines, in hyperparameters, and in config files. Checkpoints and files of weights keep hyperparameters as they are:
+a model is built from them again.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 MASK = "***"
+MAX_SECRETS = 100  # that a file may have to be masked
 
 # The last word of a name, or its last two, that say "secret". Names of tokens of a vocabulary do not.
 _SECRET_WORDS = frozenset(
@@ -110,6 +116,65 @@ def mask_secrets(command: Iterable[str]) -> list[str]:
             word = f"{flag}={MASK}"
         masked.append(_URL_PASSWORD.sub(rf"\g<before>{MASK}", _ASSIGNMENT.sub(_mask_assignment, word)))
     return masked
+
+
+def mask_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters with the values masked whose names, or whose form, say that they are secrets.
+
+    >>> mask_values({"lr": 0.1, "hf_token": "abc", "db": {"url": "db://me:z@host", "password": 1}, "pad_token": "[PAD]"})
+    {'lr': 0.1, 'hf_token': '***', 'db': {'url': 'db://me:***@host', 'password': '***'}, 'pad_token': '[PAD]'}
+    """
+    return {name: _masked(name, value) for name, value in values.items()}
+
+
+def mask_text(text: str, values: Mapping[str, Any]) -> str | None:
+    """Return the text of a file with the secrets masked that `values`, which was read from it, has.
+
+    Returns:
+        None if a secret is written in a way in which it cannot be found: it must not be copied then.
+
+    >>> mask_text("lr: 0.1  # fast\\napi_key: abc\\n", {"lr": 0.1, "api_key": "abc"})
+    'lr: 0.1  # fast\\napi_key: "***"\\n'
+    """
+    text = _URL_PASSWORD.sub(rf"\g<before>{MASK}", text)
+    secrets = sorted({str(value) for value in _secrets(values)}, key=len, reverse=True)
+    if len(secrets) > MAX_SECRETS:
+        return None
+    for nb, secret in enumerate(secrets):
+        word = re.escape(secret)
+        masked = re.sub(rf"""(?P<quote>["']){word}(?P=quote)|(?<![\w.]){word}(?![\w.])""", f'"{MASK}"', text)
+        if masked == text and not any(secret in longer for longer in secrets[:nb]):
+            return None
+        text = masked
+    return None if any(secret in text for secret in secrets if secret not in MASK and len(secret) > 2) else text
+
+
+def _masked(name: object, value: Any) -> Any:
+    if value is None or isinstance(value, bool) or value == "":
+        return value
+    if _is_secret(name):
+        return MASK
+    if isinstance(value, Mapping):
+        return {key: _masked(key, inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([_masked(None, inner) for inner in value]) if type(value) in (list, tuple) else value
+    return _URL_PASSWORD.sub(rf"\g<before>{MASK}", value) if isinstance(value, str) else value
+
+
+def _secrets(values: Any, name: object = None) -> Iterator[object]:
+    """Yield the single values that stand under the name of a secret."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _secrets(value, name if _is_secret(name) else key)
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from _secrets(value, name)
+    elif _is_secret(name) and values is not None and not isinstance(values, bool) and values != "":
+        yield values
+
+
+def _is_secret(name: object) -> bool:
+    return isinstance(name, str) and is_secret_name(name)
 
 
 def _mask_assignment(match: re.Match[str]) -> str:
