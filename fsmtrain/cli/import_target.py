@@ -23,7 +23,8 @@ from torch import nn
 from fsmtrain.cli import user_files
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.errors import UsageError
-from fsmtrain.runtime.model_files.hparams import HParams
+from fsmtrain.mask_secrets import mask_values
+from fsmtrain.runtime.model_files.hparams import HParams, match_hparams, warn_of_unused_hparams
 
 
 def import_target(target: str) -> Any:
@@ -48,12 +49,13 @@ def import_target(target: str) -> Any:
     return found
 
 
-def build_target(target: str, hparams: HParams | None) -> nn.Module:
+def build_target(target: str, hparams: HParams | None, *, saved: bool = False) -> nn.Module:
     """Return the model that ``MODULE:CLASS`` names or builds.
 
     Args:
         target: A class, a function that returns a module, or a module.
-        hparams: Passed as one argument if there is a parameter ``hparams``, else each by its name.
+        hparams: The hyperparameters, passed as `match_hparams` says. Each that was typed must be used.
+        saved: Whether they are those of a file of weights. Then those without a parameter are a warning.
 
     Raises:
         UsageError: It is none of these, or cannot be called with these hyperparameters.
@@ -65,15 +67,17 @@ def build_target(target: str, hparams: HParams | None) -> nn.Module:
         raise UsageError(f"{target}: must be a class or a function that returns a torch.nn.Module, but is {factory!r}.")
     try:
         signature = inspect.signature(factory)
-        as_one = hparams is not None and "hparams" in signature.parameters
-        args, kwargs = ((hparams,), {}) if as_one else ((), vars(hparams or HParams()))
+        args, kwargs = match_hparams(factory, hparams, {}, uses_all=not saved)
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        typed = "--hparams " + ",".join(f"{k}={v}" for k, v in vars(hparams).items()) if hparams else "no --hparams"
+        by = "the saved hyperparameters" if saved else "--hparams"
+        typed = f"{by} {','.join(f'{k}={v}' for k, v in mask_values(hparams).items())}" if hparams else "no --hparams"
         raise UsageError(
             f"{target} cannot be called with {typed}: {error}. Its signature is {target.rpartition(':')[2]}{signature}; pass "
             f"values as in --hparams lr=0.1,hidden=32."
         ) from error
+    if saved and hparams and not args:
+        warn_of_unused_hparams(factory, hparams, kwargs)
     model = factory(*args, **kwargs)
     if not isinstance(model, nn.Module):
         raise UsageError(f"{target}: must return a torch.nn.Module, but returned {model!r}.")

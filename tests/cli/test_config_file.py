@@ -196,6 +196,21 @@ def test_a_plain_value_of_yaml_is_read_as_a_typed_one(tmp_path: Path, text: str,
     assert read_config(tmp_path / "run.yml").hparams == {"x": value}
 
 
+@pytest.mark.filterwarnings("always::fsmtrain.FsmtrainWarning")
+@pytest.mark.parametrize("command", ["plan --train 9", "check --train 9", "draw loop.mmd --train 9"])
+def test_hyperparameters_of_a_file_that_build_no_model_are_a_warning(run: Run, folder: Path, command: str) -> None:
+    Path("run.toml").write_text("max_nb_epochs = 2\n[hparams]\nlr = 0.5\n")
+    result = run(f"{command} --config run.toml")
+    assert "--config run.toml: its hyperparameters lr are not used: there is no MODULE:CLASS to build." in result.err
+    assert result.code == 0
+
+
+@pytest.mark.filterwarnings("error::fsmtrain.FsmtrainWarning")
+def test_hyperparameters_of_a_file_that_build_the_model_give_no_warning(run: Run, folder: Path) -> None:
+    Path("run.toml").write_text("max_nb_epochs = 2\n[hparams]\nlr = 0.5\n")
+    assert run("plan mine.py:Model --config run.toml").code == 0
+
+
 def test_there_is_no_such_file(run: Run, folder: Path) -> None:
     for name in ("none.toml", "none.yaml"):
         result = run(f"plan --train 3 --config {name}")

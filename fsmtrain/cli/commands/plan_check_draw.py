@@ -21,6 +21,7 @@ from fsmtrain.errors import UsageError
 from fsmtrain.loop import Loop
 from fsmtrain.machine import build
 from fsmtrain.options import Options
+from fsmtrain.user_warnings import warn
 
 Batches = Annotated[
     tuple[str, ...] | None,
@@ -68,6 +69,9 @@ class LoopArguments:
                 )
             if self.hparams:
                 raise UsageError("--hparams: there is no MODULE:CLASS to build with them. Pass one, or leave --hparams out.")
+            if config is not None and config.hparams:
+                listed = ", ".join(config.hparams)
+                warn(f"--config {config.path}: its hyperparameters {listed} are not used: there is no MODULE:CLASS to build.")
             return Loop(options, self._replace_typed(Sizes()), guards=guards, has_model=True)
         model = build_target(target, hparams_of(config, self.hparams))
         with warnings.catch_warnings(record=True) as caught:

@@ -10,7 +10,7 @@ import inspect
 import io
 import os
 import typing
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from fsmtrain.errors import ModelError, UsageError
 from fsmtrain.plain_files import read_plain_file
 from fsmtrain.plurals import a_type_of
+from fsmtrain.user_warnings import warn
 
 MAX_TAGS_BYTES = 2**24  # of a meta_tags.csv
 
@@ -167,44 +168,46 @@ def _refuse() -> Any:
 
 
 def match_hparams(
-    cls: type, hparams: Mapping[str, Any] | None, own: Mapping[str, Any]
+    cls: Callable[..., Any], hparams: Mapping[str, Any] | None, own: Mapping[str, Any], *, uses_all: bool = False
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments with which to call a class, from saved hyperparameters and arguments of the caller.
+    """Return the arguments with which to call a class or function, from hyperparameters and arguments of the caller.
 
     A class with a parameter ``hparams`` gets all as one argument, unless one of them has that name. Another class gets those
     for which it has parameters, each by its name; all as one argument if that would leave a parameter without a value.
 
     Args:
-        cls: The class.
-        hparams: The saved hyperparameters; None if there are none.
+        cls: The class, or a function that makes a model.
+        hparams: The hyperparameters; None if there are none.
         own: The caller's arguments, which win.
+        uses_all: Whether each hyperparameter must be used, since it was typed for this call; with it the call fails if there is
+            no parameter for one. Saved ones may be those of a later version.
 
     Returns:
         The positional arguments and the keywords.
     """
-    if not hparams:
+    if not hparams or not (uses_all or inspect.signature(cls).parameters):
         return (), dict(own)
     parameters, takes_any = _reachable_parameters(cls)
     is_one = "hparams" in parameters and "hparams" not in hparams
-    accepted = hparams if takes_any else {name: value for name, value in hparams.items() if name in parameters}
+    accepted = hparams if takes_any or uses_all else {name: value for name, value in hparams.items() if name in parameters}
     keywords = {**accepted, **own}
     required = {
         name for name, p in inspect.signature(cls).parameters.items() if p.default is p.empty and p.kind not in _VARIABLE
     }
-    is_each = bool(accepted) and (required <= keywords.keys() or hparams.keys() <= parameters.keys())
+    is_each = uses_all or (bool(accepted) and (required <= keywords.keys() or hparams.keys() <= parameters.keys()))
     if is_one or not is_each:
         return (HParams(**hparams),), dict(own)
-    annotations = _annotations(cls.__init__)  # type: ignore[misc]
+    annotations = _annotations(cls.__init__ if isinstance(cls, type) else cls)  # type: ignore[misc]
     return (), {n: v if n in own else _restore(v, annotations.get(n)) for n, v in keywords.items()}
 
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def _reachable_parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
+def _reachable_parameters(cls: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
     """Return the parameters of a class, with those of base classes that ``**kwargs`` reaches; and whether it takes any name."""
     found = dict(inspect.signature(cls).parameters)
-    for base in cls.__mro__:
+    for base in _mro(cls):
         if base.__module__.split(".")[0] in ("torch", "fsmtrain", "builtins"):
             break  # these take no argument of a model
         own = inspect.signature(cls).parameters if base is cls else _parameters(base)
@@ -215,10 +218,17 @@ def _reachable_parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool
     return {name: p for name, p in found.items() if p.kind not in _VARIABLE}, takes_any
 
 
-def unused_hparams(cls: type, hparams: Mapping[str, Any], keywords: Mapping[str, Any]) -> list[str]:
-    """Return the saved hyperparameters for which neither the class nor a base class has a parameter."""
-    known = {name for base in cls.__mro__ for name in _parameters(base)}
-    return [name for name in hparams if name not in keywords and name not in known]
+def warn_of_unused_hparams(cls: Callable[..., Any], hparams: Mapping[str, Any], keywords: Mapping[str, Any]) -> None:
+    """Warn of the saved hyperparameters for which neither the class nor a base class has a parameter."""
+    known = {name for base in _mro(cls) for name in _parameters(base)}
+    unused = [name for name in hparams if name not in keywords and name not in known]
+    if unused:
+        listed = ", ".join(f"{name}={hparams[name]!r}" for name in unused)
+        warn(f"{getattr(cls, '__name__', cls)} has no parameter for the saved hyperparameters {listed}, so they are not used.")
+
+
+def _mro(cls: Callable[..., Any]) -> tuple[type, ...]:
+    return cls.__mro__ if isinstance(cls, type) else ()
 
 
 def _parameters(cls: type) -> Mapping[str, Any]:

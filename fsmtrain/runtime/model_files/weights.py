@@ -16,11 +16,10 @@ from fsmtrain.errors import DAMAGED_STATE, CheckpointError, ModelError
 from fsmtrain.replace_file import replace_file
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import STATE
-from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, match_hparams, split_plain, unused_hparams
+from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, match_hparams, split_plain, warn_of_unused_hparams
 from fsmtrain.runtime.model_files.lightning_checkpoints import parse_checkpoint
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
 from fsmtrain.runtime.model_inspection.compiled_modules import load_plain_state_dict, plain_state_dict
-from fsmtrain.user_warnings import warn
 
 M = TypeVar("M", bound=nn.Module)
 Path_ = str | os.PathLike[str]
@@ -104,9 +103,8 @@ def build_model(
             f"{cls.__name__} cannot be made with {with_what}: {error}. Pass what is missing by its name, as in "
             f"{cls.__name__}.load_from_checkpoint(path, lr=0.1)."
         ) from error
-    if not args and (unused := unused_hparams(cls, saved, keywords)):
-        listed = ", ".join(f"{name}={saved[name]!r}" for name in unused)
-        warn(f"{cls.__name__} has no parameter for the saved hyperparameters {listed}, so they are not used.")
+    if not args:
+        warn_of_unused_hparams(cls, saved, keywords)
     load_model_weights(model, state_dict)
     return model.eval()
 

@@ -123,6 +123,25 @@ def test_a_checkpoint_of_another_trainer_is_imported_and_begun_with(run: Run, fo
         assert says in result.err
 
 
+@pytest.mark.filterwarnings("always::fsmtrain.FsmtrainWarning")
+@pytest.mark.parametrize("name", ["Model", "made"])
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_saved_hyperparameters_without_a_parameter_are_a_warning_as_for_load_from_checkpoint(
+    run: Run, folder: Path, command: str, name: str
+) -> None:
+    """A checkpoint of an older version of the class, say. Typed ones without a parameter stay an error."""
+    width = 3 if name == "made" else 1
+    weights = {"layer.weight": torch.zeros(width, 2), "layer.bias": torch.zeros(width)}
+    hparams = {"depth": 3} if name == "made" else {"width": 1, "depth": 3}
+    torch.save({"state_dict": weights, "hparams": hparams}, "kept.pt")
+    result = run(f"{command} mine.py:{name} --weights kept.pt {ONE}")
+    assert result.code == 0, result.err
+    assert f"{name} has no parameter for the saved hyperparameters depth=3, so they are not used" in result.err
+    result = run(f"{command} mine.py:{name} --weights kept.pt --hparams depth=3")
+    assert result.code == 2
+    assert "unexpected keyword argument 'depth'" in result.err
+
+
 def test_weights_of_another_model_are_refused(run: Run, folder: Path) -> None:
     run(f"fit mine.py:made {ONE} --save wide.pt --quiet")
     result = run("test mine.py:Model --weights wide.pt")

@@ -46,12 +46,12 @@ def test_an_int_interval_counts_batches_and_a_float_is_a_fraction(run: Run) -> N
 
 def test_the_sizes_are_taken_from_a_module_with_loaders(run: Run, folder: Path) -> None:
     result = run("plan mine.py:Model --max_nb_epochs 2")
-    assert result.out == f"{plan(Options(max_nb_epochs=2), train=9, val=[3], test=[3], may_return_none=True)}\n"
+    assert result.out == f"{plan(Options(max_nb_epochs=2), train=9, val=[3], test=[3])}\n"
 
 
 def test_a_size_on_the_command_line_replaces_the_module_s(run: Run, folder: Path) -> None:
     result = run("plan mine.py:Model --max_nb_epochs 2 --train 20 --test 0")
-    assert result.out == f"{plan(Options(max_nb_epochs=2), train=20, val=[3], test=[0], may_return_none=True)}\n"
+    assert result.out == f"{plan(Options(max_nb_epochs=2), train=20, val=[3], test=[0])}\n"
 
 
 def test_guards_are_named_like_a_module(run: Run, folder: Path) -> None:
