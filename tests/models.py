@@ -67,6 +67,54 @@ def sequences(n: int, size: int, steps: int) -> Loader:
     return DataLoader(TensorDataset(x, y), batch_size=size)
 
 
+# ---- metrics
+
+
+class GatheredMean(nn.Module):
+    """The mean of all values, with the protocol of torchmetrics' ``Metric``, of which this is a stand-in.
+
+    Its state is in no ``state_dict``, and calling it returns the value of the batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._defaults = {"total": torch.zeros((), dtype=torch.float64), "counts": []}
+        self._update_count = 0
+        self._computed: Tensor | None = None
+        self._forward_cache: Tensor | None = None
+        self.total: Tensor
+        self.counts: list[Tensor]
+        self.reset()
+
+    @property
+    def metric_state(self) -> dict[str, Any]:
+        """What has been gathered."""
+        return {name: getattr(self, name) for name in self._defaults}
+
+    def update(self, values: Tensor) -> None:
+        """Add the values of a batch."""
+        self._computed, self._update_count = None, self._update_count + 1
+        self.total = self.total + values.detach().double().sum()
+        self.counts.append(torch.tensor(float(values.numel())))
+
+    def compute(self) -> Tensor:
+        """Return the mean, and keep it until the next update."""
+        mean = self.total / torch.stack(self.counts).sum() if self._computed is None else self._computed
+        self._computed = mean
+        return mean
+
+    def reset(self) -> None:
+        """Forget all values."""
+        self._update_count, self._computed, self._forward_cache = 0, None, None
+        self.total, self.counts = torch.zeros((), dtype=torch.float64), []
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Add the values of a batch, and return their mean."""
+        self.update(values)
+        self._forward_cache = mean = values.detach().double().mean()
+        return mean
+
+
 # ---- models
 
 

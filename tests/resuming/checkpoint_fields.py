@@ -28,16 +28,17 @@ from tests.models import TransitionRecorder, same_bits
 from tests.resuming.kill_and_resume import differences, outcome
 from tests.resuming.resume_scenarios import SCENARIOS, Scenario
 
+WRAPPED = ("batch", "metrics", "epoch_metrics", "metric_objects", "eval_passes")
 PARTS = [
     *[("counters",), ("signals",), ("early_stopping",), ("rng",), ("nonfinite",)],
-    *[(wrapped,) for wrapped in ("windows", "batch", "metrics", "eval_passes", "sanity_pass")],
-    *[(wrapped, "state") for wrapped in ("batch", "metrics", "eval_passes")],
+    *[(wrapped,) for wrapped in ("windows", "sanity_pass", *WRAPPED)],
+    *[(wrapped, "state") for wrapped in WRAPPED],
 ]
 INFORMATIONAL = {
     *("version", "hparams", "fingerprint", "table"),  # for people, and to be compared
     *("early_stopping.monitor", "early_stopping.mode"),  # to be compared
     "settings",  # to be compared: where they differ, a warning says so
-    *("rng.cuda", *(f"{wrapped}.is_on_device" for wrapped in ("windows", "batch", "metrics", "eval_passes"))),  # of a GPU
+    *("rng.cuda", "windows.is_on_device", *(f"{wrapped}.is_on_device" for wrapped in WRAPPED)),  # of a GPU
     "work_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these
     "signals.save_wanted",  # by the clock, which is another one in each process
     "signals.stop_requested",  # taken back in any case
@@ -56,6 +57,7 @@ MOMENT_STEPS = {  # scenario: transitions from one moment that is tried to the n
     "a stream": 23,
     "several validation loaders": 3,
     "averages of several loaders": 5,
+    "metrics of an epoch": 5,
     "a metric beside an end hook": 5,
     "early stopping": 12,
     "a stop in mid-epoch": 99,

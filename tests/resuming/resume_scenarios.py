@@ -15,7 +15,18 @@ from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Sampler
 
 from fsmtrain import EarlyStopping, Guards, Machine, SeededDataLoader, after_batches, every_n_batches
-from tests.models import Adversaries, Perceptron, Recurrent, Samples, Validated, batches, machine_of, sequences, stream
+from tests.models import (
+    Adversaries,
+    GatheredMean,
+    Perceptron,
+    Recurrent,
+    Samples,
+    Validated,
+    batches,
+    machine_of,
+    sequences,
+    stream,
+)
 
 Scenario = Callable[..., Machine]  # of callbacks, and flags beside its own
 EVERY_TWO = Guards(save=every_n_batches(2))
@@ -56,6 +67,37 @@ class WeightedMetrics(Perceptron):
         self.log("half", loss.bfloat16())
         weight = {"weight": torch.tensor(batch_nb % 3)} if dataloader_i else {}
         return {"val_loss": loss, "nb": batch_nb / 3, "log": {"rare": loss} if batch_nb == 1 else {}, **weight}
+
+
+class EpochMetrics(Perceptron):
+    """Metrics over the epoch: means and extremes, weighted, monitored, and metric objects in training and validation."""
+
+    def __init__(self) -> None:
+        super().__init__(self.with_plateau)
+        self.of_training, self.of_validation = GatheredMean(), GatheredMean()
+
+    @staticmethod
+    def with_plateau(parameters: Any) -> Any:
+        """Adam, and a scheduler that monitors the mean loss of training."""
+        adam = adam_of(parameters)
+        plateau = ReduceLROnPlateau(adam, patience=0, factor=0.5, threshold=0.5)
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": plateau, "monitor": "loss"}}
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        loss = self.loss(batch)
+        self.log("mean", loss, on_epoch=True, prog_bar=True)
+        self.log("largest", loss.bfloat16(), on_step=False, on_epoch=True, reduce="max", logger=False)
+        self.log("counted", batch_nb / 3, on_step=False, on_epoch=True, batch_size=batch_nb)
+        if batch_nb != 1:
+            self.of_training(loss)
+            self.log("gathered", self.of_training, on_epoch=batch_nb == 2, on_step=True)
+        return {"loss": loss, "log": {"watched": loss / 7}}
+
+    def validation_step(self, batch: Any, batch_nb: int) -> Any:
+        self.of_validation.update(self.loss(batch))
+        if batch_nb == 0:
+            self.log("val_gathered", self.of_validation)
+            self.log("val_most", batch_nb, reduce="max", logger=False)
 
 
 class LeftOutBatches(Perceptron):
@@ -287,6 +329,14 @@ SCENARIOS: dict[str, Scenario] = {
         two_val_loaders(7, 5),
         val_check_interval=0.4,
         early_stop_callback=EarlyStopping("val_loss/1", patience=9),
+    ),
+    "metrics of an epoch": scenario(
+        EpochMetrics,
+        shuffled_loader(11, 3),
+        shuffled_loader(5),
+        val_check_interval=2,
+        max_nb_epochs=4,
+        early_stop_callback=EarlyStopping("watched", patience=1, min_delta=0.01),
     ),
     "a metric beside an end hook": scenario(
         MonitoredBesideAnEndHook,
