@@ -71,7 +71,7 @@ WAYS_OUT = {
     "inference_mode": "Validation and test run under torch.no_grad().",
     "limit_predict_batches": "There is no prediction loop: call the model on your batches.",
     "log_every_n_steps": _RECORDED,
-    "log_gpu_memory": "Call torch.cuda.max_memory_allocated() in a hook, and self.log it.",
+    "log_gpu_memory": "callbacks=[DeviceStatsMonitor()] logs it (from fsmtrain.callbacks).",
     "log_save_interval": _RECORDED,
     "model_registry": "It belongs to a service; see trainer.save_checkpoint for the weights.",
     "move_metrics_to_cpu": "Metrics are averaged where they are, and copied to the host without waiting.",
@@ -87,9 +87,9 @@ WAYS_OUT = {
     "reload_dataloaders_every_n_epochs": _FRESH_LOADERS,
     "replace_sampler_ddp": _ONE_DEVICE,
     "row_log_interval": _RECORDED,
-    "stochastic_weight_avg": "Update a torch.optim.swa_utils.AveragedModel in a callback's on_epoch_end.",
+    "stochastic_weight_avg": "callbacks=[EMAWeightAveraging()] averages weights (from fsmtrain.callbacks).",
     "sync_batchnorm": _ONE_DEVICE,
-    "track_grad_norm": "Compute the norm in an override of optimizer_step, and self.log it.",
+    "track_grad_norm": "callbacks=[GradientNormMonitor()] logs it (from fsmtrain.callbacks).",
     "use_distributed_sampler": _ONE_DEVICE,
 }
 
