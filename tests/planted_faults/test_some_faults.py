@@ -11,11 +11,12 @@ from tests.planted_faults.fault_detection import case_with_another_trace, check_
 
 pytestmark = pytest.mark.slow
 
-SAMPLE = range(7, len(planted_faults()), 120)
+SAMPLE = range(127, len(planted_faults()), 240)
 
 
 @pytest.mark.parametrize("number", SAMPLE)
 def test_a_fault_loses_a_claim_or_changes_nothing(number: int) -> None:
+    """Six faults, which show that the proofs can fail; all of them are one command, see `all_faults`."""
     fault = planted_faults()[number]
     assert lost_claim(fault.table) is not None or is_equivalent(fault.table), (fault.operator, fault.place)
 

@@ -57,7 +57,7 @@ forged_values = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.data())
 def test_one_value_of_a_state_that_is_another_is_taken_or_refused(saved: Any, tmp_path: Path, data: st.DataObject) -> None:
     tree = copy.deepcopy(saved.tree)
