@@ -24,6 +24,7 @@ from fsmtrain.core.error_notes import add_first_context, add_recent_transitions
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.compute_plan import make_plan
 from fsmtrain.core.planning.plan_values import Plan
+from fsmtrain.core.planning.planned_steps import PlannedSteps
 from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason, stop_reason
@@ -124,12 +125,14 @@ class Machine:
         callbacks: Iterable[object] = (),
         trainer: Any = None,
         trained_by: Machine | None = None,
+        planned_steps: PlannedSteps | None = None,
     ) -> None:
         self.passed_model, model = model, plain_module(model)
         self._model: nn.Module = model
         validate_model(model)
         self._counters = Counters()  # all zero, for a model that asks while the run is being built
         self._runs = runs
+        self._planned_steps = planned_steps or PlannedSteps()
         self._begun = self._ended = False
         self._handled_before: BaseException | None = None
         self._began_at = self._ended_at = 0  # ns
@@ -166,6 +169,7 @@ class Machine:
                     runs=runs,
                     guards=guards,
                     callbacks=callbacks,
+                    planned_steps=self._planned_steps,
                     hooks=hooks,
                     stages=stages,
                     epoch_watchers=[ranking] if ranking is not None else [],
@@ -791,6 +795,43 @@ class Machine:
     def global_step(self) -> int:
         """The rounds so far in which an optimizer stepped."""
         return self._counters.global_step
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of optimizer 0 if the run is not stopped early, as `planned_steps` counts them.
+
+        >>> import torch
+        >>> from fsmtrain import Options, TrainingModule, build
+        >>> class Model(TrainingModule):
+        ...     def configure_optimizers(self):
+        ...         sgd = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+        ...         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, self.trainer.total_steps)
+        ...         return [sgd], [{"scheduler": cosine, "interval": "step"}]
+        ...
+        ...     def training_step(self, batch, batch_nb):
+        ...         return batch.mean()
+        >>> options = Options(max_nb_epochs=5, accumulate_grad_batches=4, runs_dir=None, quiet=True)
+        >>> build(options, Model(), train_dataloader=[torch.ones(2)] * 9).total_steps
+        15
+
+        Raises:
+            SizesError: They cannot be known before the run. The message says why.
+        """
+        return self.planned_steps(0)
+
+    def planned_steps(self, optimizer_i: int) -> int:
+        """Return the steps of an optimizer, by its own guard, if the run is not stopped early.
+
+        In ``configure_optimizers``, where the optimizers do not exist yet, it is ``self.trainer.planned_steps(1)``.
+
+        Args:
+            optimizer_i: Its index, from 0.
+
+        Raises:
+            SizesError: They cannot be known before the run: the train loader has no length, ``truncated_bptt_steps`` splits
+                batches, only ``max_time`` ends the run, or the guard asks about other optimizers.
+        """
+        return self._planned_steps.of(optimizer_i)
 
     @property
     def rollbacks(self) -> tuple[NonFiniteValue, ...]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from fsmtrain.copies import require_picklable
 from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.planning.planned_steps import PlannedSteps
 from fsmtrain.core.states import State
 from fsmtrain.errors import CopyError, RenamedError, ResumeError, UsageError
 from fsmtrain.flags.unknown_flags import explain_unknown_flags
@@ -37,6 +38,7 @@ class _Runs:
 
     fitted: Machine | None = None  # the last fit
     active: Machine | None = None  # the current run, or the last one
+    planned_steps: PlannedSteps = field(factory=PlannedSteps)  # of the fit
 
 
 @explain_unknown_flags
@@ -128,12 +130,23 @@ class Trainer(Options):
         return machine.run()
 
     @property
+    def total_steps(self) -> int:
+        """The steps of optimizer 0 if the fit is not stopped early; in ``configure_optimizers``, to size schedules.
+
+        Raises:
+            SizesError: They cannot be known before the run. See `Machine.planned_steps`.
+            UsageError: No fit has begun yet.
+        """
+        return self.planned_steps(0)
+
+    def planned_steps(self, optimizer_i: int) -> int:
+        """Return the steps of an optimizer, by its own guard, if the fit is not stopped early. See `Machine.planned_steps`."""
+        return self._runs.planned_steps.of(optimizer_i)
+
+    @property
     def estimated_stepping_batches(self) -> NoReturn:
-        """Raise the error that says how ``configure_optimizers`` learns the number of steps."""
-        raise RenamedError(
-            "trainer.estimated_stepping_batches: there is no such attribute. In configure_optimizers a plan has the number of "
-            "steps: fsmtrain.plan(self.trainer, train=len(self.train_dataloader())).optimizer_steps[0]."
-        )
+        """Raise the error that says its name here."""
+        raise RenamedError("trainer.estimated_stepping_batches: its name here is trainer.total_steps.")
 
     @explain_unknown_arguments(hints=FLAG_HINTS)
     def test(self, model: nn.Module | None = None, test_dataloaders: Any = None) -> dict[str, float]:
@@ -221,6 +234,7 @@ class Trainer(Options):
             guards=self.guards,
             callbacks=self.callbacks,
             trainer=self,
+            planned_steps=self._runs.planned_steps if runs == "fit" else None,
             trained_by=fitted if fitted is not None and fitted.model is plain_module(model) and runs != "fit" else None,
         )
         self._runs.active = machine

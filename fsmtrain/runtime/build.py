@@ -14,6 +14,7 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.guard_ast.never_none import never_returns_none
 from fsmtrain.core.loop_spec import LoopSpec
+from fsmtrain.core.planning.planned_steps import PlannedSteps
 from fsmtrain.core.sizes import Schedule, Sizes
 from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
@@ -62,6 +63,7 @@ def build_components(
     callbacks: Sequence[object],
     hooks: Hooks,
     stages: Stages,
+    planned_steps: PlannedSteps,
     epoch_watchers: Sequence[EpochWatcher] = (),
 ) -> RunComponents:
     """Build the components of a run, and check every rule that can be checked before it begins.
@@ -75,6 +77,7 @@ def build_components(
         callbacks: The user's callbacks.
         hooks: The hooks of the model and the callbacks.
         stages: The stages of the run, which begin here.
+        planned_steps: Gets to know the run's sizes, for ``configure_optimizers``.
         epoch_watchers: Those of the callbacks that monitor a metric.
 
     Raises:
@@ -101,26 +104,28 @@ def build_components(
     _warn_of_what_is_never_called(options, model, loaders, runs, callbacks, val, test)
     model.to(device)
     setup: OptimizerSetup | None = None
-    if trains:
-        _require_method(model, "training_step", "it is called with each train batch and returns the loss.")
-        _require_method(model, "configure_optimizers", "it returns the optimizer, or several.")
-        validate_optimization(model)
-        validate_optimizer_step(model)
-        setup = parse_configure_optimizers(model.configure_optimizers())  # type: ignore[operator]
     test_step = "validation_step" if runs == "val" else "test_step"
     sizes = Sizes(
         train=length_of(train),
         val=tuple(map(length_of, val)) if callable(getattr(model, "validation_step", None)) else (),
         test=tuple(map(length_of, test)) if callable(getattr(model, test_step, None)) else (),
-        optimizers=len(setup.slots) if setup else 1,
-        schedulers=tuple(_schedule(s, validates=bool(val)) for s in setup.scheduler_configs) if setup else (),
-        may_return_none=trains and not never_returns_none(model.training_step),
+        may_return_none=trains and not never_returns_none(getattr(model, "training_step", None)),
         fits=fits,
     )
+    if trains:
+        _require_method(model, "training_step", "it is called with each train batch and returns the loss.")
+        _require_method(model, "configure_optimizers", "it returns the optimizer, or several.")
+        validate_optimization(model)
+        validate_optimizer_step(model)
+        planned_steps.prepare(options, sizes, guards)
+        setup = parse_configure_optimizers(model.configure_optimizers())  # type: ignore[operator]
+        schedulers = [_schedule(s, validates=bool(val)) for s in setup.scheduler_configs]
+        sizes = evolve(sizes, optimizers=len(setup.slots), schedulers=schedulers)
     hook = own_optimizer_step(model) if trains else None
     spec = LoopSpec(options, sizes, guards=guards, hook=None if hook is None else parse_optimizer_step(hook))
     if setup is not None:
         _validate_combinations(spec, setup)
+        planned_steps.verify(spec)
         named = {"train_dataloader": train, **{f"val_dataloaders[{i}]": loader for i, loader in enumerate(val)}}
         validate_nonfinite_policy(spec.options, spec.limits, guards, setup, named)
     if spec.limits.has_sanity and spec.limits.validates and any(map(is_iterator, val)):
