@@ -85,6 +85,7 @@ from fsmtrain.views.recording.recorder import create_recorder
 
 if TYPE_CHECKING:
     from fsmtrain.adapters.transitions import RunMachine
+    from fsmtrain.views.recording.history import History
 
 
 @renamed_attributes(
@@ -980,15 +981,37 @@ class Machine:
         Raises:
             UsageError: The run has no folder, or the file cannot be written.
         """
-        if self._recorder is None or self._recorder.path is None:
-            off = self.spec.options.runs_dir is None
-            why = "runs_dir=None: nothing is recorded" if off else "report: nothing is recorded yet"
-            way_out = 'Leave runs_dir at its default, "runs".' if off else "Make the report once the run has begun."
-            raise UsageError(f"{why}, and a report is made from a run folder. {way_out}")
         from fsmtrain.views.recording.report.page import write_report  # no run needs it
 
+        write_report(self._recorded_folder("report", "a report is made"), path)
+
+    @property
+    def history(self) -> History:
+        """The record of this run so far as rows: dicts with ``kind``, ``epoch``, ``step``, ``lr`` and the metrics by name.
+
+        ``machine.history.to_pandas()`` and ``.to_polars()`` make a data frame of it. Batches that are still on their way to the
+        record are missing while the run continues.
+
+        Raises:
+            UsageError: The run has no folder.
+        """
+        from fsmtrain.views.recording.history import read_history  # no run needs it
+
+        return read_history(self._recorded_folder("history", "the history is read"))
+
+    def _recorded_folder(self, what: str, use: str) -> Path:
+        """Return the run's folder, with what has arrived by now.
+
+        Raises:
+            UsageError: There is none.
+        """
+        if self._recorder is None or self._recorder.path is None:
+            off = self.spec.options.runs_dir is None
+            why = "runs_dir=None: nothing is recorded" if off else f"{what}: nothing is recorded yet"
+            way_out = 'Leave runs_dir at its default, "runs".' if off else "Ask for it once the run has begun."
+            raise UsageError(f"{why}, and {use} from a run folder. {way_out}")
         self._recorder.flush()
-        write_report(self._recorder.path, path)
+        return self._recorder.path
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """The diagram, in a notebook; once the run has begun, with its counts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable
-from typing import Any, Literal, NoReturn, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack
 
 from attrs import define, field, frozen
 from torch import nn
@@ -26,6 +26,9 @@ from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
 from fsmtrain.runtime.result import Result
 from fsmtrain.unknown_arguments import explain_unknown_arguments
 from fsmtrain.user_warnings import warn
+
+if TYPE_CHECKING:
+    from fsmtrain.views.recording.history import History
 
 
 def _tuple(callbacks: Iterable[object]) -> tuple[object, ...]:
@@ -251,6 +254,15 @@ class Trainer(Options):
         if machine is None:
             raise UsageError("There is no machine yet. Call fit(model) first.")
         return machine
+
+    @property
+    def history(self) -> History:
+        """The record of the last fit as rows; see `Machine.history`.
+
+        Raises:
+            UsageError: Nothing has run yet, or it was not recorded.
+        """
+        return self.machine.history
 
     @property
     def current_epoch(self) -> int:

@@ -157,9 +157,7 @@ def is_refused(options: Options, sizes: Sizes, replaced: Replaced = NOTHING) -> 
         return False
 
     something_to_validate = (
-        any(n != 0 for n in sizes.val)
-        and percentage(options, options.val_percent_check) > 0
-        and options.limit_val_batches != 0
+        any(n != 0 for n in sizes.val) and percentage(options, options.val_percent_check) > 0 and options.limit_val_batches != 0
     )
     if sizes.fits and max_epochs(options) > 0:
         if sizes.train == 0 or does_not_fit(options.train_percent_check, (sizes.train,)):
@@ -306,10 +304,14 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
                     if asked_to_stop():
                         return end(stopped=True)
 
-            stop_is_wanted = stop_waits > 0 or is_over(options, global_step) or (
-                epochs_done >= options.min_nb_epochs
-                and global_step >= (options.min_steps or 0)
-                and (patience_is_over(options, waited) or (replaced.stop is not None and global_step >= replaced.stop))
+            stop_is_wanted = (
+                stop_waits > 0
+                or is_over(options, global_step)
+                or (
+                    epochs_done >= options.min_nb_epochs
+                    and global_step >= (options.min_steps or 0)
+                    and (patience_is_over(options, waited) or (replaced.stop is not None and global_step >= replaced.stop))
+                )
             )
             stop_is_due = stop_is_wanted and not any(gathered)
             if not is_last_batch and (validation_is_due or stop_is_due):

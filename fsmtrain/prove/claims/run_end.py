@@ -35,9 +35,7 @@ def a_stop_waits_for_the_longest_window(limits: Limits, counters: Counters) -> b
     return counters.batches_waited <= limits.longest_window + 1
 
 
-def a_stop_waits_only_for_exhausted_patience(
-    limits: Limits, counters: Counters, signals: Signals, ghost: GhostState
-) -> bool:
+def a_stop_waits_only_for_exhausted_patience(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
     return counters.batches_waited == 0 or ghost.stop_was_due or a_limit_is_reached(limits, counters, signals)
 
 

@@ -25,6 +25,14 @@ def json_number(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
+def to_float(value: object) -> float:
+    """Return a value from a run folder as a float; NaN if it is not a number."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def to_json_value(value: object) -> Any:
     """Return a value as JSON data. Attrs objects become dicts, unknown objects their ``repr``.
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from attrs import frozen
 
 from fsmtrain.views.recording.files.json_files import Row
+from fsmtrain.views.recording.files.json_values import to_float
 
 MAX_POINTS, MIN_POINTS = 1_500, 40  # per curve
 MAX_PAGE_POINTS = 16_000  # of all curves together: a page of under 2 MB
@@ -36,13 +37,16 @@ class Grid:
     batches: tuple[int, ...]
 
 
+CURVE_KINDS = ("train", "epoch", "validation")  # of the rows that make curves
+
+
 @frozen
 class Curve:
     """The points of one metric. A point is None if none of its values is finite.
 
     Attributes:
         name: The metric's name.
-        kind: ``"train"``, ``"validation"``, or ``"lr"`` for a learning rate.
+        kind: ``"train"``, ``"epoch"``, ``"validation"``, or ``"lr"`` for a learning rate.
         grid: The positions of the points.
         means: The value of each point.
         lows: The minimum of its rows.
@@ -77,7 +81,7 @@ def metric_curves(rows: list[Row]) -> list[Curve]:
     raw: dict[tuple[str, str], list[_RawPoint]] = {}  # by kind and name
     for row, x in zip(rows, x_positions(rows), strict=True):
         row_kind = row["kind"]
-        if row_kind not in ("train", "validation"):
+        if row_kind not in CURVE_KINDS:
             continue
         values = [(row_kind, name, value) for name, value in row["values"].items()]
         values += [("lr", str(index), rate) for index, rate in enumerate(row.get("lr", ())) if rate is not None]
@@ -104,14 +108,6 @@ def x_positions(rows: Sequence[Row]) -> Iterator[float]:
             seen[step] += 1
         else:
             yield float(step)
-
-
-def to_float(value: object) -> float:
-    """Return a value from a run folder as a float; NaN if it is not a number."""
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return math.nan
 
 
 def _downsample(kind: str, name: str, points: list[_RawPoint], max_points: int) -> Curve:
@@ -152,9 +148,11 @@ def family(name: str) -> str:
 
     ``loss``, ``val_loss`` and ``loss/1`` are one family.
 
-    >>> [family(name) for name in ("val_loss", "train/loss", "loss/1", "value", "val_")]
-    ['loss', 'loss', 'loss', 'value', 'val_']
+    >>> [family(name) for name in ("val_loss", "train/loss", "loss/1", "loss_epoch", "value", "val_")]
+    ['loss', 'loss', 'loss', 'loss', 'value', 'val_']
     """
+    for suffix in ("_step", "_epoch"):
+        name = name.removesuffix(suffix) or name
     for prefix in SPLIT_PREFIXES:
         for separator in "_/":
             if name.startswith(prefix + separator) and len(name) > len(prefix) + 1:

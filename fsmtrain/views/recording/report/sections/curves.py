@@ -13,7 +13,7 @@ from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.axes import HEIGHT, WIDTH, Axis, Point, band_path, dots_path, line_path, round_up
 from fsmtrain.views.recording.report.elements.charts import ChartData, figure, legend_entry, svg_picture, y_ticks
-from fsmtrain.views.recording.report.elements.curve_points import Curve, family, metric_curves, x_positions
+from fsmtrain.views.recording.report.elements.curve_points import CURVE_KINDS, Curve, family, metric_curves, x_positions
 from fsmtrain.views.recording.report.elements.html import Markup, join, tag
 from fsmtrain.views.recording.report.sections.metrics import last_metrics
 
@@ -22,6 +22,7 @@ MAX_EPOCH_LINES, MAX_VALIDATION_TICKS = 24, 400  # in a chart
 MIN_LOG_RATIO, MIN_LOG_BUTTON_RATIO = 50.0, 4.0  # largest to smallest mean, from which on a log axis is the default, or offered
 LINE_STYLES, DOT_STYLES = 6, 4  # in page.css; more curves repeat them
 MAX_DOTS = 400  # validations; more dots would cover each other
+DOTTED_KINDS = ("epoch", "validation")
 MIN_SMOOTHED_POINTS, SMOOTHING_WINDOWS = 200, 60  # a curve from this length on gets a moving mean over 1/60 of its points
 
 
@@ -55,7 +56,7 @@ def curves_section(run: RunRecord, data: ChartData) -> Markup | None:
 
 def _step_axis(rows: list[Row]) -> tuple[Axis, Markup]:
     """Return the x axis that all charts share, and the picture of its epochs and validations, which lies below the curves."""
-    places = [(row, x) for row, x in zip(rows, x_positions(rows), strict=True) if row["kind"] in ("train", "validation")]
+    places = [(row, x) for row, x in zip(rows, x_positions(rows), strict=True) if row["kind"] in CURVE_KINDS]
     axis = Axis(0.0, max([1e-9, *(x for _, x in places)]))
     starts = [(epoch, next(group)[1]) for epoch, group in groupby(places, key=lambda place: int(place[0].get("epoch", 0)))]
     spacing = max(1, int(round_up(len(starts) / MAX_EPOCH_LINES)))
@@ -102,9 +103,9 @@ def _chart(title: str, curves: Sequence[Curve], x_axis: Axis, marks: Markup, dat
 
 
 def _styles(curves: Sequence[Curve]) -> list[str]:
-    """Return the CSS class of each curve: lines for training and learning rates, dots for validations."""
+    """Return the CSS class of each curve: lines for training and learning rates, dots for epochs and validations."""
     lines, dots = cycle(range(LINE_STYLES)), cycle(range(DOT_STYLES))
-    return [f"dot{next(dots)}" if curve.kind == "validation" else f"line{next(lines)}" for curve in curves]
+    return [f"dot{next(dots)}" if curve.kind in DOTTED_KINDS else f"line{next(lines)}" for curve in curves]
 
 
 def _layer(scale: str, curves: Sequence[Curve], styles: Sequence[str], x_axis: Axis, y_axis: Axis) -> Markup:
@@ -124,7 +125,7 @@ def _layer(scale: str, curves: Sequence[Curve], styles: Sequence[str], x_axis: A
         lines.append(tag("path", class_=f"line {style} pale" if moving_mean else f"line {style}", d=line_path(means)))
         if moving_mean:
             lines.append(tag("path", class_=f"line {style} smooth", d=line_path(points(curve, moving_mean))))
-        if curve.kind == "validation" and len(means) <= MAX_DOTS:
+        if curve.kind in DOTTED_KINDS and len(means) <= MAX_DOTS:
             dots.append(tag("path", class_=f"dots {style}", d=dots_path(means)))
     return tag("g", join([*bands, *lines, *dots]), class_=scale)
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Literal
 
 from fsmtrain.views.number_format import duration
+from fsmtrain.views.recording.files.json_values import to_float
 from fsmtrain.views.recording.read_run_folder import RunRecord
-from fsmtrain.views.recording.report.elements.curve_points import to_float
 from fsmtrain.views.recording.report.elements.html import Markup, tag
 
 

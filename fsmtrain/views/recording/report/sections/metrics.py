@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from fsmtrain.plurals import plural
+from fsmtrain.views.recording.files.json_values import to_float
 from fsmtrain.views.recording.read_run_folder import RunRecord
-from fsmtrain.views.recording.report.elements.curve_points import to_float
 from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table_element, tag
 
 
@@ -21,10 +21,11 @@ def metrics_section(run: RunRecord) -> Markup | None:
             recorded[name].append((to_float(value), row["step"]))
     early_stopping = run.options.get("early_stop_callback")
     rule = early_stopping if isinstance(early_stopping, dict) and run.end.get("reason") != "tested" else {}
+    monitor = rule.get("monitor")
     rows = []
     for name, values in recorded.items():
         finite = [(value, step) for value, step in values if math.isfinite(value)]
-        is_monitored = name == rule.get("monitor")
+        is_monitored = name == (monitor if f"{monitor}_epoch" not in recorded else f"{monitor}_epoch")
         best = rule.get("mode") if is_monitored else None
         low, high = (choose(finite, key=lambda pair: pair[0]) if len(finite) > 1 else None for choose in (min, max))
         cells = [tag("td", f"{last[name]:.4g}"), _extreme(low, is_best=best == "min"), _extreme(high, is_best=best == "max")]

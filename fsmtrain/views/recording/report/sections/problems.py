@@ -7,8 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from fsmtrain.views.recording.files.json_values import to_float
 from fsmtrain.views.recording.read_run_folder import RunRecord
-from fsmtrain.views.recording.report.elements.curve_points import to_float
 from fsmtrain.views.recording.report.elements.html import Markup, join, tag
 
 LOG_ENTRY = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fsmtrain.plurals import plural
 from fsmtrain.views.recording.files.json_files import Row
+from fsmtrain.views.recording.files.json_values import to_float
 from fsmtrain.views.recording.read_run_folder import RunRecord
-from fsmtrain.views.recording.report.elements.curve_points import to_float
 from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table_element, tag
 
 MAX_WINDOW_LENGTHS = 6  # listed one by one

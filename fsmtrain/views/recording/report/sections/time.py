@@ -8,9 +8,9 @@ from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.views.console.run_summary import bottleneck
 from fsmtrain.views.number_format import duration, percent
+from fsmtrain.views.recording.files.json_values import to_float
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.charts import state_css_class
-from fsmtrain.views.recording.report.elements.curve_points import to_float
 from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table_element, tag
 
 MIN_BETWEEN_FRACTION = 0.001  # of the wall time spent between visits, from which on it has a row

@@ -8,10 +8,11 @@ from attrs import frozen
 
 from fsmtrain.core.states import State
 from fsmtrain.views.recording.files.json_files import Row
+from fsmtrain.views.recording.files.json_values import to_float
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.axes import HEIGHT, WIDTH, Axis
 from fsmtrain.views.recording.report.elements.charts import ChartData, figure, legend_entry, state_css_class, svg_picture
-from fsmtrain.views.recording.report.elements.curve_points import Grid, to_float
+from fsmtrain.views.recording.report.elements.curve_points import Grid
 from fsmtrain.views.recording.report.elements.html import Markup, join, tag
 
 MAX_SPANS = 600
