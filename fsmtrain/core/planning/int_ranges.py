@@ -1,4 +1,4 @@
-"""`IntRanges`: ascending batch or epoch numbers, stored compactly as ranges: every n-th number from one on."""
+"""`IntRanges`: batch or epoch numbers, stored compactly as ranges: every n-th number from one on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from attrs import frozen
 
 @frozen(repr=False)
 class IntRanges(Sequence[int]):
-    """Ascending ints as consecutive ranges. A million of them at equal distance take no more room than two.
+    """Ints as ascending ranges, one after the other. A million of them at equal distance take no more room than two.
+
+    They are ascending as a whole, too, unless ranges were added that interleave.
 
     >>> numbers = IntRanges((range(1, 9, 2), range(8, 9)))
     >>> numbers, len(numbers), numbers[-1]
@@ -53,7 +55,7 @@ class IntRanges(Sequence[int]):
 
 
 class IntRangesBuilder:
-    """Builds an `IntRanges` from ascending numbers."""
+    """Builds an `IntRanges` from ascending numbers, or ranges."""
 
     def __init__(self) -> None:
         self._ranges: list[range] = []
@@ -76,6 +78,16 @@ class IntRangesBuilder:
         if count > 3:
             last = self._ranges[-1]
             self._ranges[-1] = range(last[0], first + step * count, step)
+
+    def add_interleaved(self, firsts: Sequence[int], step: int, count: int) -> None:
+        """Append, for each first number, `count` numbers, each `step` after the one before.
+
+        Later numbers must be greater than all of these.
+        """
+        if len(firsts) == 1:
+            self.add_range(firsts[0], step, count)
+            return
+        self._ranges += [range(first, first + step * count, step) for first in firsts]
 
     def build(self) -> IntRanges:
         """Return the numbers added so far."""

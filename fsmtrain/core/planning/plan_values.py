@@ -21,6 +21,8 @@ from fsmtrain.core.planning.plan_text import comparable_rows, difference, epoch_
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.plurals import plural
 
+MAX_SPELLED_OUT = 8  # repetitions of a stretch whose epochs are listed in order
+
 
 @frozen(kw_only=True)
 class EpochGroup:
@@ -112,7 +114,7 @@ class Plan:
 
     @property
     def epochs(self) -> tuple[EpochGroup, ...]:
-        """The epochs in order, consecutive equal ones as one group."""
+        """The epochs in order, consecutive equal ones as one group: as many entries as there are changes in the run."""
         return tuple(self._iter_groups())
 
     def _iter_groups(self) -> Iterator[EpochGroup]:
@@ -132,10 +134,27 @@ class Plan:
 
     @property
     def epoch_kinds(self) -> tuple[tuple[IntRanges, Epoch], ...]:
-        """Each different epoch once, with the indices of all epochs that equal it."""
+        """Each different epoch once, with the indices of all epochs that equal it.
+
+        It takes the time and memory of the stretches, however often each comes: where one that comes more than
+        `MAX_SPELLED_OUT` times has equal epochs in several places, the indices are grouped by the place.
+        """
         indices: dict[Epoch, IntRangesBuilder] = {}
-        for group in self._iter_groups():
-            indices.setdefault(group.epoch, IntRangesBuilder()).add_range(group.first, 1, group.count)
+        first = self.loop.beginning.counters.epochs_done
+        for count, stretch in self.stretches:
+            length = len(stretch)
+            if count <= MAX_SPELLED_OUT or length == 1:
+                for nb in range(1 if length == 1 else count):
+                    for place, epoch in enumerate(stretch):
+                        builder = indices.setdefault(epoch, IntRangesBuilder())
+                        builder.add_range(first + nb * length + place, 1, count if length == 1 else 1)
+            else:
+                places: dict[Epoch, list[int]] = {}
+                for place, epoch in enumerate(stretch):
+                    places.setdefault(epoch, []).append(first + place)
+                for epoch, firsts in places.items():
+                    indices.setdefault(epoch, IntRangesBuilder()).add_interleaved(firsts, length, count)
+            first += count * length
         return tuple((builder.build(), epoch) for epoch, builder in indices.items())
 
     def events(self, *kinds: EventKind) -> Iterator[Event]:

@@ -316,3 +316,25 @@ def test_an_epoch_that_ends_early_after_a_validation_counts_for_no_scheduler() -
 def test_a_plan_without_validation_has_no_val_batches() -> None:
     assert plan(Options(max_nb_epochs=1), train=2).validation_batches == 0
     assert plan(Options(max_nb_epochs=1), train=2, val=[3, 4]).validation_batches == 7
+
+
+@given(
+    epochs=st.integers(1, 200),
+    every=st.integers(1, 5),
+    lengths=st.dictionaries(st.integers(0, 12), st.integers(1, 4), min_size=1),
+)
+def test_the_kinds_of_epochs_have_every_epoch_once_whatever_repeats(epochs: int, every: int, lengths: dict[int, int]) -> None:
+    options = Options(max_nb_epochs=epochs, check_val_every_n_epoch=every, accumulate_grad_batches=lengths)
+    planned = plan(options, train=4, val=[1])
+    by_index = {group.first + i: group.epoch for group in planned.epochs for i in range(group.count)}
+    assert {index: epoch for indices, epoch in planned.epoch_kinds for index in indices} == by_index
+    assert sum(len(indices) for indices, _ in planned.epoch_kinds) == epochs
+
+
+def test_text_and_json_of_a_billion_epochs_are_as_short_as_those_of_a_thousand() -> None:
+    few, many = (
+        plan(Options(max_nb_epochs=n, check_val_every_n_epoch=3, accumulate_grad_batches={0: 1, 7: 2}), train=4, val=[1])
+        for n in (10**3, 10**9)
+    )
+    assert len(many.to_json()) < 1.2 * len(few.to_json()) < 4000
+    assert len(str(many)) < 2 * len(str(few)) < 2000
