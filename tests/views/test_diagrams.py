@@ -265,21 +265,22 @@ def labels_of(loop: Loop, source: State) -> dict[str, str]:
 
 def test_labels_have_the_numbers_of_the_configuration() -> None:
     loop = CONFIGURATIONS["accumulation"]
+    ends = "batches waited ≥ 1 or (epochs done ≥ 1 and patience exhausted)"
     assert labels_of(loop, State.SANITY_VAL) == {"sanity_val": "not last val batch of 5", "fetch": "last val batch of 5"}
     assert labels_of(loop, State.BACKWARD) == {
-        "step": "gathered = 4 or last batch of 45",
-        "accumulate": "gathered ≠ 4 and not last batch of 45",
+        "step": "gathered = 4 or last batch of 45 or batches waited > 4",
+        "accumulate": "gathered ≠ 4 and not last batch of 45 and batches waited ≤ 4",
     }
     assert labels_of(loop, State.ROUND_END) == {
         "val_check": "batches since val = 11",
         "epoch_end": "last batch of 45",
-        "early_stop": "no window open and epochs done ≥ 1 and patience exhausted",
-        "fetch": "else",
+        "early_stop": f"(no window open or batches waited > 4) and ({ends})",
+        "fetch": f"{ends} | else",
     }
     assert labels_of(loop, State.EARLY_STOP) == {
-        "done": "epoch finished and (epochs done = 20 or patience exhausted)",
-        "fetch": "epoch finished | else",
-        "epoch_end": "no window open and epochs done ≥ 1 and patience exhausted",
+        "done": "epoch finished and (epochs done = 20 or batches waited ≥ 1 or patience exhausted)",
+        "fetch": f"epoch finished | {ends} | else",
+        "epoch_end": f"(no window open or batches waited > 4) and ({ends})",
     }
 
 

@@ -384,6 +384,8 @@ def test_a_run_that_rolled_back_equals_one_that_excluded_the_batch_from_the_star
     """To leave that batch out: bit for bit, whatever else there is to a run. `at` counts the run's batches from 1."""
     if what == "gradient" and name == "fp16 with a scaler":
         pytest.skip("there the scaler answers")
+    if at <= 3 and name in ("saved where it ends", "a limit of steps"):
+        pytest.skip("there the first checkpoint is saved after that batch")
     found = _place(name, at)
     if found is None:
         pytest.skip("the run has no such batch")
