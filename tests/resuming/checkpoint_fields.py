@@ -40,7 +40,7 @@ INFORMATIONAL = {
     "settings",  # to be compared: where they differ, a warning says so
     *("rng.cuda", "windows.is_on_device", *(f"{wrapped}.is_on_device" for wrapped in WRAPPED)),  # of a GPU
     "work_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these
-    "signals.save_wanted",  # by the clock, which is another one in each process
+    *("signals.save_wanted", "signals.time_is_up"),  # by the clock, which is another one in each process
     "signals.stop_requested",  # taken back in any case
     *("signals.loss_is_none", "signals.step_skipped", "signals.nonfinite"),  # given and asked in one visit
     *("signals.own_steps", "signals.epoch_length", "signals.epoch_val_interval"),  # given and counted in one visit
