@@ -69,6 +69,7 @@ MOMENT_STEPS = {  # scenario: transitions from one moment that is tried to the n
     "a later parameter group": 41,
     "a stray parameter": 23,
     "a callback with a memory": 23,
+    "what hooks keep": 3,
     "windows that are dropped": 7,
     "rollbacks": 13,
     "epochs of other lengths": 23,

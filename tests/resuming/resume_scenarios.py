@@ -228,6 +228,33 @@ class WeightAverage:
         self.sum, self.count = state["sum"], state["count"]
 
 
+class KeptByHooks(Recurrent):
+    """Two optimizers under truncated BPTT, whose loss depends on what hooks were given of earlier batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = 0.0
+
+    def training_step(self, batch: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:  # type: ignore[override]
+        loss, hiddens = self.loss(batch, hiddens)
+        return {"loss": loss * (1 + self.kept), "hiddens": hiddens, "own": loss}
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_nb: int) -> None:
+        """Keep something of the outputs of both optimizers, and of the batch before it was split."""
+        self.kept += 0.1 * float(outputs[0]["own"] - 2 * outputs[1]["own"] + batch[0].mean())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save it."""
+        checkpoint["kept"] = self.kept
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back."""
+        self.kept = checkpoint["kept"]
+
+    def configure_optimizers(self) -> Any:
+        return [adam_of(self.lstm.parameters()), adam_of(self.head.parameters())]
+
+
 class ChangingEpochs(Sampler[list[int]]):
     """Batches of two in random order, and in each epoch another number of them; the numbers begin anew after the last."""
 
@@ -400,6 +427,7 @@ SCENARIOS: dict[str, Scenario] = {
     "a callback with a memory": scenario(
         lambda: Validated(sgd_with_momentum), shuffled_loader(8), callbacks=lambda: [WeightAverage()]
     ),
+    "what hooks keep": scenario(KeptByHooks, lambda: sequences(4, 2, 5), truncated_bptt_steps=3),
     "windows that are dropped": scenario(
         lambda: InfiniteLosses(adam_of), shuffled_loader(16), accumulate_grad_batches=3, on_nonfinite="skip"
     ),
