@@ -226,7 +226,7 @@ class TrainingModule(nn.Module):
             ModelError: The class cannot be called with these hyperparameters, or the weights do not fit it.
         """
         content = load_weights(path, map_location)
-        return build_model(cls, content.get("hparams"), content["state_dict"], arguments)
+        return build_model(cls, content.get("hparams"), content["state_dict"], arguments, written=content["written"])
 
     @classmethod
     def load_from_metrics(

@@ -45,7 +45,7 @@ def build_model_with_weights(target: str, weights: Path, hparams: HParams | None
         raise UsageError(f"--weights {weights}: {error.strerror or error}.") from error
     saved = content.get("hparams")
     model = build_target(target, hparams) if hparams or not saved else build_target(target, HParams(**saved), saved=True)
-    load_model_weights(model, content["state_dict"])
+    load_model_weights(model, content["state_dict"], content["written"])
     return model
 
 

@@ -16,6 +16,7 @@ from fsmtrain.errors import DAMAGED_STATE, CheckpointError, ModelError
 from fsmtrain.replace_file import replace_file
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpoint_files.store.manifest import STATE
+from fsmtrain.runtime.hooks.checkpoint_hooks import written_by
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, match_hparams, split_plain, warn_of_unused_hparams
 from fsmtrain.runtime.model_files.lightning_checkpoints import parse_checkpoint
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
@@ -39,6 +40,9 @@ def save_weights(path: Path_, model: nn.Module, more: Mapping[str, Any]) -> None
     target.parent.mkdir(parents=True, exist_ok=True)
     hparams = saved_hparams(model)
     content = {"state_dict": plain_state_dict(model), "hparams": hparams, **more}
+    save = getattr(model, "on_save_checkpoint", None)
+    if callable(save):
+        content["hooks"] = {"model": written_by(save, "model")}
     replace_file(target, lambda file: torch.save(content, file), durable=True)
     tags = io.StringIO(newline="")
     csv.writer(tags).writerows([("key", "value"), *hparams.items()])
@@ -59,6 +63,9 @@ def saved_hparams(model: nn.Module) -> dict[str, Any]:
 def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
     """Load the ``state_dict`` and ``hparams`` of a checkpoint folder, or of a file of any trainer.
 
+    Under ``written`` is what the model's ``on_save_checkpoint`` wrote; None if it wrote nothing. Of a file of Lightning, whose
+    hook writes among the keys of the file, it is the whole content.
+
     Raises:
         FileNotFoundError: The file does not exist.
         CheckpointError: It is another kind of file, is damaged, or has more than plain data and tensors.
@@ -70,9 +77,17 @@ def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
             raise CheckpointError(
                 f"{path}: {STATE}: it has no weights and hyperparameters by name, so fsmtrain did not save it."
             )
-        return {"state_dict": weights, "hparams": hparams}
-    parsed = parse_checkpoint(Path(path), read_torch_file(Path(path), map_location))
-    return {"state_dict": parsed.weights, "hparams": parsed.hparams}
+        return {"state_dict": weights, "hparams": hparams, "written": _written_by_model(tree)}
+    content = read_torch_file(Path(path), map_location)
+    parsed = parse_checkpoint(Path(path), content)
+    is_of_lightning = isinstance(content, Mapping) and "pytorch-lightning_version" in content
+    written = content if is_of_lightning else _written_by_model(content)
+    return {"state_dict": parsed.weights, "hparams": parsed.hparams, "written": written}
+
+
+def _written_by_model(content: Any) -> Any:
+    hooks = content.get("hooks") if isinstance(content, Mapping) else None
+    return hooks.get("model") if isinstance(hooks, Mapping) else None
 
 
 def _is_by_name(values: Any) -> bool:
@@ -80,7 +95,12 @@ def _is_by_name(values: Any) -> bool:
 
 
 def build_model(
-    cls: type[M], hparams: Mapping[str, Any] | None, state_dict: Mapping[str, Any], arguments: Mapping[str, Any] | None = None
+    cls: type[M],
+    hparams: Mapping[str, Any] | None,
+    state_dict: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    written: Any = None,
 ) -> M:
     """Make a model of a class with saved hyperparameters and weights, in eval mode.
 
@@ -89,6 +109,7 @@ def build_model(
         hparams: The hyperparameters, passed as `match_hparams` says; None if none are saved.
         state_dict: The weights.
         arguments: More arguments of the class, which win.
+        written: What the model's ``on_save_checkpoint`` wrote; None if nothing.
 
     Raises:
         ModelError: The class cannot be called like this, or the weights belong to another model.
@@ -105,16 +126,19 @@ def build_model(
         ) from error
     if not args:
         warn_of_unused_hparams(cls, saved, keywords)
-    load_model_weights(model, state_dict)
+    load_model_weights(model, state_dict, written)
     return model.eval()
 
 
-def load_model_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Load weights into a model.
+def load_model_weights(model: nn.Module, state_dict: Mapping[str, Any], written: Any = None) -> None:
+    """Load weights into a model. Its ``on_load_checkpoint`` gets what the other hook wrote before, if anything.
 
     Raises:
         ModelError: They belong to another model.
     """
+    load = getattr(model, "on_load_checkpoint", None)
+    if callable(load) and written is not None:
+        load(written)
     try:
         load_plain_state_dict(model, state_dict)
     except DAMAGED_STATE as error:

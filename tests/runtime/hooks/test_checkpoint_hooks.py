@@ -125,6 +125,31 @@ def test_a_checkpoint_without_anything_of_a_hook_does_not_call_it() -> None:
     machine.run()
 
 
+def test_a_file_of_weights_has_what_the_model_wrote_and_a_model_from_it_gets_that_before_the_weights() -> None:
+    class Growing(Validated):
+        def __init__(self) -> None:
+            super().__init__()
+            self.width = 3
+
+        def on_fit_start(self) -> None:
+            self.width = 4
+
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            checkpoint["width"] = self.width
+
+        def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            self.width = checkpoint["width"]
+
+    trainer = Trainer(max_nb_epochs=1, runs_dir=None, quiet=True, progress_bar=False, callbacks=[ModelCheckpoint(dirpath="c")])
+    trainer.fit(Growing(), batches(4), [])
+    trainer.save_checkpoint("weights.pt")
+    for path in (Path("weights.pt"), *Path("c").glob("0*")):
+        assert Growing.load_from_checkpoint(path).width == 4
+    content = torch.load("weights.pt")
+    torch.save({**content, "pytorch-lightning_version": "2.5", "width": 7}, "lightning.ckpt")
+    assert Growing.load_from_checkpoint("lightning.ckpt").width == 7
+
+
 # ---- setup, teardown, on_exception
 
 
