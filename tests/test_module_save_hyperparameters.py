@@ -231,6 +231,11 @@ def test_what_is_not_plain_data_is_kept_with_a_warning_and_passed_again(tmp_path
         assert type(reloaded(model, tmp_path, linear=nn.Linear(3, 1)).hparams.n) is int
 
 
+def test_arguments_of_the_call_win_over_saved_ones(tmp_path: Path) -> None:
+    again = reloaded(Saving(0.5, hidden=8), tmp_path, hidden=32)
+    assert (again.hparams.lr, again.hparams.hidden) == (0.5, 32)
+
+
 @pytest.mark.parametrize("names", [(), ("lr",)])
 def test_outside_of_init_there_is_nothing_to_keep(names: tuple[str, ...]) -> None:
     with pytest.raises(ModelError, match="call it there, or pass values"):

@@ -33,11 +33,12 @@ def test_a_run_that_starts_later_is_newer_whatever_the_clock_says(
     clock: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     runs = tmp_path_factory.mktemp("runs")
+    given_names = [str(9 - number) for number in range(len(clock))]  # by name the order would be the opposite
     with pytest.MonkeyPatch.context() as patch:
-        for number, now in enumerate(clock):
+        for name, now in zip(given_names, clock, strict=True):
             patch.setattr(time, "time_ns", lambda now=now: now)
-            add(runs, f"{number}", sequence=next_sequence(runs))
-    assert names(runs) == [str(number) for number in reversed(range(len(clock)))]
+            add(runs, name, sequence=next_sequence(runs))
+    assert names(runs) == given_names[::-1]
 
 
 def test_older_runs_are_sorted_by_the_last_start_in_them_and_equal_ones_by_name(tmp_path: Path) -> None:
