@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from fsmtrain import Callback, Machine, ModelCheckpoint, Trainer, build
+from fsmtrain import Callback, Machine, ModelCheckpoint, State, Trainer, build
 from fsmtrain.errors import CheckpointError, FsmtrainError
 from tests.models import Validated, batches, flags, machine_of, same_bits, weights
 
@@ -85,6 +85,7 @@ def run_of(n: int | None = None, wrap: Callable[[nn.Module], Any] = lambda model
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda model: model, torch.compile], ids=["plain", "compiled"])
 def test_what_hooks_save_comes_back_wherever_a_run_is_stopped(wrap: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if wrap is torch.compile:
@@ -253,6 +254,60 @@ def test_what_the_hooks_within_a_validation_log_is_its_metric_and_the_sanity_pas
     metrics = machine.run().metrics
     assert metrics["count"] == 4
     assert metrics["first"] == 0.25
+
+
+class Outputs(Validated):
+    """Collects outputs in lists that no checkpoint has, and makes metrics of them at the end of a pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.collected: list[Any] = []
+        self.metrics: list[Any] = []
+
+    def validation_step(self, batch: Any, batch_nb: int) -> None:
+        self.collected.append(float(self.loss(batch)))
+
+    test_step = validation_step
+
+    def _log(self, name: str) -> None:
+        self.log(name, sum(self.collected))
+        self.collected.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        self._log("summed")
+
+    def on_validation_end(self, metrics: dict[str, Any]) -> None:
+        self.metrics.append(dict(metrics))
+
+    def on_test_epoch_end(self) -> None:
+        self._log("test_summed")
+
+
+@pytest.mark.slow
+def test_outputs_that_a_model_collects_are_whole_wherever_a_validation_or_test_was_stopped() -> None:
+    def outputs_of(n: int | None = None) -> tuple[Machine, Outputs, StopAt]:
+        torch.manual_seed(0)
+        model, stop = Outputs(), StopAt(n)
+        given: dict[str, Any] = {"max_nb_epochs": 1, "val_check_interval": 2, "seed": 1, "nb_sanity_val_steps": 2}
+        loaders = batches(8), batches(6, shuffle=True), batches(6, shuffle=True)
+        return machine_of(model, *loaders, callbacks=[stop, ModelCheckpoint(every_n_batches=1)], **given), model, stop
+
+    whole, model, stop = outputs_of()
+    result = whole.run()
+    assert set(result.metrics) >= {"summed", "test_summed"}
+    assert len(model.metrics) == 2
+    within = 0
+    for n in range(2, stop.seen, 2):
+        stopped, _, _ = outputs_of(n)
+        stopped.run()
+        if list(stopped.trace)[-1].source not in (State.SANITY_VAL, State.VAL_CHECK, State.TEST):
+            continue
+        resumed, again, _ = outputs_of()
+        resumed.resume()
+        assert resumed.run().metrics == result.metrics, n
+        assert again.metrics == model.metrics[len(model.metrics) - len(again.metrics) :]
+        within += 1
+    assert within > 3
 
 
 class Steps(Callback):
