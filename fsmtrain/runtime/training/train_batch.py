@@ -220,7 +220,7 @@ class TrainBatch:
             run.progress_bar_metrics.update((name, metrics[name]) for name in group_metrics(output, "progress_bar"))
         run.loss = loss
         logged: LoggedMetrics | None = None
-        if run.logged:
+        if run.logged.values or run.logged.objects:
             logged = run.pop_logged()
             of_batch = logged.of_batch()
             metrics = {**metrics, **of_batch} if metrics else of_batch

@@ -47,7 +47,8 @@ class Measured(Validated):
 
     def validation_step(self, batch: Any, batch_nb: int) -> Any:
         self.of_validation.update(torch.tensor([float(batch_nb)] * (batch_nb + 1)))
-        self.log("val_m", self.of_validation, prog_bar=True)
+        if batch_nb == 0:
+            self.log("val_m", self.of_validation, prog_bar=True)
 
     def test_step(self, batch: Any, batch_nb: int) -> Any:
         self.validation_step(batch, batch_nb)
@@ -112,8 +113,12 @@ def test_a_run_that_is_stopped_and_resumed_within_epoch_and_pass_ends_with_the_s
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
+    class Moving(Measured):
+        def validation_step(self, batch: Any, batch_nb: int) -> Any:
+            super().validation_step(batch, batch_nb * self.global_step)
+
     def machine(*callbacks: object) -> Machine:
-        model = Measured(on_epoch=True)
+        model = Moving(on_epoch=True)
         return machine_of(
             model, batches(8), batches(6), max_nb_epochs=2, val_check_interval=2, callbacks=[ModelCheckpoint(), *callbacks]
         )
