@@ -34,7 +34,7 @@ class Schedule:
     """
 
     optimizer_i: int = 0
-    interval: Literal["epoch", "step"] = "epoch"
+    interval: Literal["epoch", "step", "validation"] = "epoch"
     frequency: int = 1
     needs_validation: bool = False
     length: int | None = None
@@ -48,8 +48,19 @@ class Schedule:
         """
         return done % self.frequency == 0
 
-    def steps(self, optimizer_steps: Sequence[int], epochs_done: int, epochs_with_validations: Iterable[range]) -> int:
-        """Return how often it acts in a run with these steps of each optimizer, epochs, and epochs with a validation."""
+    def steps(
+        self, optimizer_steps: Sequence[int], epochs_done: int, epochs_with_validations: Iterable[range], validations: int
+    ) -> int:
+        """Return how often it acts in a run.
+
+        Args:
+            optimizer_steps: The steps of each optimizer.
+            epochs_done: The complete epochs.
+            epochs_with_validations: The indices of those that had a validation.
+            validations: The validations.
+        """
+        if self.interval == "validation":
+            return validations // self.frequency
         if self.needs_validation:
             return sum(map(self._nb_due, epochs_with_validations))
         return (optimizer_steps[self.optimizer_i] if self.interval == "step" else epochs_done) // self.frequency

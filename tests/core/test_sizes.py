@@ -55,7 +55,7 @@ ranges = st.builds(lambda first, step, count: range(first, first + step * count,
 @given(st.integers(1, 9), st.integers(0, 20), st.integers(0, 20), st.lists(ranges, max_size=3))
 def test_a_schedule_acts_as_often_as_it_is_due(frequency: int, steps: int, epochs: int, checks: list[range]) -> None:
     """By the steps of its own optimizer, by epochs, or by those of the epochs that had a check."""
-    done = [[99, steps], epochs, checks]
+    done = [[99, steps], epochs, checks, 0]
     by_step = Schedule(optimizer_i=1, interval="step", frequency=frequency)
     by_epoch, by_check = Schedule(frequency=frequency), Schedule(frequency=frequency, needs_validation=True)
     assert by_step.steps(*done) == sum(map(by_step.is_due, range(1, steps + 1)))  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def test_a_schedule_acts_as_often_as_it_is_due(frequency: int, steps: int, epoch
 
 def test_a_default_schedule_follows_the_first_optimizer_after_each_epoch_without_end() -> None:
     schedule = Schedule()
-    assert schedule.steps([7, 8], 3, []) == 3
+    assert schedule.steps([7, 8], 3, [], 0) == 3
     assert (schedule.optimizer_i, schedule.length, schedule.raises_after_end) == (0, None, False)
 
 

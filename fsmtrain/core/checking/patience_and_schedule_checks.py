@@ -156,7 +156,7 @@ class _ScheduleChecks:
             if self.plan.validations == 0:
                 yield warning(name, "it will never act: it needs a validation metric, and this run has no validation.")
                 return
-            unit = "epochs with a validation"
+            unit = "validations" if schedule.interval == "validation" else "epochs with a validation"
         elif schedule.interval == "step" and ("step", schedule.optimizer_i) in self.opaque:
             return
         if steps == 0:

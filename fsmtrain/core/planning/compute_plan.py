@@ -97,7 +97,8 @@ def _totals(loop: LoopSpec, run: Simulation) -> Totals:
         optimizer_steps=tuple(counters.optimizer_steps),
         validations=counters.validations_done,
         scheduler_steps=tuple(
-            schedule.steps(counters.optimizer_steps, counters.epochs_done, validated) for schedule in loop.sizes.schedulers
+            schedule.steps(counters.optimizer_steps, counters.epochs_done, validated, counters.validations_done)
+            for schedule in loop.sizes.schedulers
         ),
     )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 from attrs import evolve, frozen
 
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.guard_copies import with_guard_copies
-from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 
 EventKind = State | Literal["scheduler"]
@@ -44,7 +43,7 @@ class Event:
 
 def iter_events(loop: LoopSpec, kinds: tuple[EventKind, ...]) -> Iterator[Event]:
     """Yield the events of these kinds in the order of the run. The loop is walked while they are consumed."""
-    schedulers = _SchedulerSteps(loop.sizes, loop.beginning.counters.optimizer_steps) if "scheduler" in kinds else None
+    schedulers = _SchedulerSteps(loop) if "scheduler" in kinds else None
     for visit in with_guard_copies(loop):
         event = Event(
             kind=visit.state.value,
@@ -64,8 +63,11 @@ def iter_events(loop: LoopSpec, kinds: tuple[EventKind, ...]) -> Iterator[Event]
 class _SchedulerSteps:
     """The scheduler steps that follow each event."""
 
-    def __init__(self, sizes: Sizes, optimizer_steps: Sequence[int]) -> None:
-        self._schedules, self._optimizer_steps = sizes.schedulers, list(optimizer_steps)
+    def __init__(self, loop: LoopSpec) -> None:
+        begun = loop.beginning.counters
+        self._schedules, self._optimizer_steps = loop.sizes.schedulers, list(begun.optimizer_steps)
+        self._val_batches, self._validations = loop.limits.val_batches, begun.validations_done
+        self._val_batches_done = begun.eval_nb if loop.beginning.state is State.VAL_CHECK else 0
         self._epoch_had_validation = self._epoch_ends_early = False
 
     def after(self, state: State, event: Event, steps_made: int) -> Iterator[Event]:
@@ -78,6 +80,12 @@ class _SchedulerSteps:
             if not self._epoch_ends_early:
                 yield from self._due("epoch", event.current_epoch + 1, event)
             self._epoch_had_validation = False
+        elif state is State.VAL_CHECK:
+            self._val_batches_done += 1
+            if self._val_batches_done == self._val_batches:
+                self._val_batches_done = 0
+                self._validations += 1
+                yield from self._due("validation", self._validations, event)
         self._epoch_had_validation |= state is State.VAL_CHECK
         self._epoch_ends_early = state is State.EARLY_STOP  # the epoch end that follows early_stop is an early one
 
@@ -85,5 +93,5 @@ class _SchedulerSteps:
         for i, schedule in enumerate(self._schedules):
             if schedule.interval != interval or (schedule.needs_validation and not self._epoch_had_validation):
                 continue
-            if (interval == "epoch" or schedule.optimizer_i == event.optimizer_i) and schedule.is_due(count):
+            if (interval != "step" or schedule.optimizer_i == event.optimizer_i) and schedule.is_due(count):
                 yield evolve(event, kind="scheduler", optimizer_i=schedule.optimizer_i, gathered=0, scheduler_i=i)

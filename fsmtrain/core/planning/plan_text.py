@@ -65,11 +65,11 @@ def schedule_text(schedule: Schedule) -> str:
     >>> schedule_text(Schedule(interval="step", frequency=2))
     'one after every 2 steps of optimizer 0'
     """
-    unit = "epoch" if schedule.interval == "epoch" else "step"
+    unit = schedule.interval
     text = f"one after every {unit if schedule.frequency == 1 else plural(schedule.frequency, unit)}"
     if schedule.interval == "step":
         return f"{text} of optimizer {schedule.optimizer_i}"
-    return f"{text}, if it had a validation" if schedule.needs_validation else text
+    return f"{text}, if it had a validation" if schedule.needs_validation and unit == "epoch" else text
 
 
 def _epochs(indices: IntRanges) -> str:

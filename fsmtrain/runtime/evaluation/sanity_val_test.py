@@ -12,6 +12,9 @@ from fsmtrain.runtime.feed_early_stopping import feed_early_stopping
 from fsmtrain.runtime.metrics.epoch_metrics import EPOCH
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue, loss_names
 from fsmtrain.runtime.metrics.monitor import Monitor
+from fsmtrain.runtime.metrics.step_outputs import Metrics
+from fsmtrain.runtime.optimization.optimizers import SchedulerConfig
+from fsmtrain.runtime.optimization.step_scheduler import monitors_a_metric, step_scheduler
 from fsmtrain.runtime.rng import RngState, get_rng_state, set_rng_state
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.user_warnings import warn
@@ -77,6 +80,8 @@ class ValidationPass:
         limits = components.spec.limits.val_loaders
         self.eval_pass = EvalPass(State.VAL_CHECK, "val", components, run, run.loaders.val, limits)
         self._run, self._metric_queue = run, metric_queue
+        setup = components.optimizer_setup
+        self._schedulers = [] if setup is None else setup.validation_schedulers
         # What on_epoch_end may log is unknown before the end of the epoch, where `EpochEnd` looks for it.
         self._required = () if components.hooks.epoch_may_log else components.strict_monitors
 
@@ -98,7 +103,21 @@ class ValidationPass:
         if run.early_stopping is not None:
             monitor = Monitor("early_stop_callback", run.early_stopping.rule.monitor)
             feed_early_stopping(run, monitor.of_validation(metrics))
+        for config in self._schedulers:
+            if config.schedule.is_due(run.counters.validations_done + 1):
+                self._step(config, metrics)
         self.eval_pass.end_hooks(metrics)
+
+    def _step(self, config: SchedulerConfig, metrics: Metrics) -> None:
+        """Step a scheduler, with its metric if it monitors one."""
+        monitor = config.metric_monitor
+        if not monitors_a_metric(config) or monitor is None:
+            step_scheduler(config, order_is_ours=True)
+            return
+        value = monitor.of_validation(metrics)
+        if value is None:
+            raise monitor.missing(metrics, "the validation", self._run.metrics.keys() - metrics.keys())
+        step_scheduler(config, value, order_is_ours=False)
 
 
 def _texts_in(code: Any) -> Iterator[str]:

@@ -100,7 +100,7 @@ class OptimizerSettings:
                 config.scheduler.load_state_dict({**state, **progress})
                 for group, lr, ratio in zip(config.scheduler.optimizer.param_groups, loaded[i], ratios[i], strict=False):
                     group["lr"] = lr * ratio
-            else:
+            elif isinstance(config.scheduler, LRScheduler):
                 _restart(config.scheduler, state)
         for slot, groups, lrs in zip(self.setup.slots, self.groups, loaded, strict=True):
             for group, lr in [*zip(slot.optimizer.param_groups, lrs, strict=True)][len(groups) :]:

@@ -32,14 +32,11 @@ from fsmtrain.runtime.metrics.monitor import Monitor
 
 ACCEPTED_FORMS = (
     "It may return one optimizer; a tuple or list of optimizers; two lists, optimizers and schedulers; or dicts "
-    "{'optimizer': ..., 'lr_scheduler': ...}. A scheduler may be a dict {'scheduler': ..., 'interval': 'epoch' or 'step', "
-    "'frequency': n, 'monitor': name}."
+    "{'optimizer': ..., 'lr_scheduler': ...}. A scheduler may be a dict {'scheduler': ..., 'interval': 'epoch', 'step' or "
+    "'validation', 'frequency': n, 'monitor': name}."
 )
-
-_AFTER_EACH_VALIDATION = (
-    "To step it after every validation, several times an epoch, do not return it, but call scheduler.step(metrics['val_loss']) "
-    "in a callback's on_validation_end; with its state_dict as the callback's, it is saved and resumed."
-)
+_AFTER_EACH_VALIDATION = "To step it after every validation, several times an epoch, use interval='validation'."
+_METHODS = ("step", "state_dict", "load_state_dict")
 
 _TORCH_ZERO_GRAD = Optimizer.zero_grad
 
@@ -61,7 +58,7 @@ def zero_grad(optimizer: Any) -> None:
 class SchedulerConfig:
     """A learning-rate scheduler, when it steps, and the metric that it monitors."""
 
-    scheduler: LRScheduler
+    scheduler: Any  # one of torch's, or an object with step(), state_dict() and load_state_dict()
     schedule: Schedule
     monitor: str | None = None  # for a plateau scheduler; None for the others
 
@@ -88,15 +85,16 @@ class OptimizerSlot:
 
 @define(eq=False)
 class OptimizerSetup:
-    """All optimizers, and the schedulers that step at the end of an epoch, in the order in which they were returned."""
+    """All optimizers, and the schedulers that step at the end of an epoch or a validation, in the order of return."""
 
     slots: list[OptimizerSlot]
     epoch_schedulers: list[SchedulerConfig]
+    validation_schedulers: list[SchedulerConfig] = field(factory=list)
 
     @property
     def scheduler_configs(self) -> list[SchedulerConfig]:
-        """All schedulers: those of epochs, then those of steps."""
-        return [*self.epoch_schedulers, *(s for slot in self.slots for s in slot.step_schedulers)]
+        """All schedulers: those of epochs, then those of steps, then those of validations."""
+        return [*self.epoch_schedulers, *(s for slot in self.slots for s in slot.step_schedulers), *self.validation_schedulers]
 
 
 def parse_configure_optimizers(returned: Any) -> OptimizerSetup:
@@ -116,6 +114,8 @@ def parse_configure_optimizers(returned: Any) -> OptimizerSetup:
         config = _scheduler_config(scheduler, optimizers)
         if config.schedule.interval == "epoch":
             setup.epoch_schedulers.append(config)
+        elif config.schedule.interval == "validation":
+            setup.validation_schedulers.append(config)
         else:
             slots[config.schedule.optimizer_i].step_schedulers.append(config)
     return setup
@@ -179,16 +179,17 @@ def _scheduler_config(returned: Any, optimizers: Sequence[Optimizer]) -> Schedul
         raise ModelError(f"configure_optimizers: a scheduler's dict has the unknown key {unknown[0]!r}. {ACCEPTED_FORMS}")
     scheduler = options.get("scheduler")
     if not isinstance(scheduler, LRScheduler):
-        raise ModelError(_not_a_scheduler(scheduler))
-    owner = next((i for i, optimizer in enumerate(optimizers) if scheduler.optimizer is optimizer), None)
+        _validate_own_scheduler(scheduler)
+    # An object that does not name its optimizer follows the first.
+    followed = getattr(scheduler, "optimizer", optimizers[0])
+    owner = next((i for i, optimizer in enumerate(optimizers) if followed is optimizer), None)
     name = type(scheduler).__name__
     if owner is None:
         raise ModelError(f"configure_optimizers returned a {name} of an optimizer that it did not return. Return that one too.")
     interval, frequency = options.get("interval", "epoch"), options.get("frequency", 1)
     is_plateau = isinstance(scheduler, ReduceLROnPlateau)
-    if interval not in ("epoch", "step"):
-        way_out = f" {_AFTER_EACH_VALIDATION}" if is_plateau else ""
-        raise ModelError(f"configure_optimizers: {name} has interval={interval!r}; it must be 'epoch' or 'step'.{way_out}")
+    if interval not in ("epoch", "step", "validation"):
+        raise ModelError(f"configure_optimizers: {name} has interval={interval!r}; it must be 'epoch', 'step' or 'validation'.")
     if not is_integer(frequency) or frequency < 1:
         raise ModelError(
             f"configure_optimizers: {name} has frequency={frequency!r}; it must be a number of {interval}s, an int >= 1."
@@ -203,25 +204,36 @@ def _scheduler_config(returned: Any, optimizers: Sequence[Optimizer]) -> Schedul
         optimizer_i=owner,
         interval=interval,
         frequency=frequency,
-        needs_validation=is_plateau,
+        needs_validation=is_plateau or interval == "validation",
         length=_scheduler_length(scheduler),
         raises_after_end=isinstance(scheduler, OneCycleLR),
     )
     return SchedulerConfig(scheduler, schedule, monitor)
 
 
-def _not_a_scheduler(returned: object) -> str:
-    """Return the message about something that is no scheduler of torch's."""
+def _validate_own_scheduler(returned: Any) -> None:
+    """Raise an error unless an object that is no scheduler of torch's can be stepped, saved and loaded."""
     if not callable(getattr(returned, "step", None)):
-        return f"configure_optimizers returned {returned!r} as a scheduler. {ACCEPTED_FORMS}"
-    return (
-        f"configure_optimizers returned {a_type_of(returned)} as a scheduler, which is not one of torch.optim.lr_scheduler. "
-        f"Do not return it, but call its step() in a hook: after each epoch in on_epoch_end, after each batch in on_batch_end. "
-        f"In a callback with its state_dict and load_state_dict, it is saved and resumed."
-    )
+        raise ModelError(f"configure_optimizers returned {returned!r} as a scheduler. {ACCEPTED_FORMS}")
+    missing = [name for name in _METHODS if not callable(getattr(returned, name, None))]
+    about = f"configure_optimizers returned {a_type_of(returned)} as a scheduler, which is not one of torch.optim.lr_scheduler"
+    if missing:
+        raise ModelError(
+            f"{about} and has no method {missing[0]}, so it could not be saved and resumed. Give it state_dict() and "
+            f"load_state_dict(state)."
+        )
+    try:
+        inspect.signature(returned.step).bind()
+    except TypeError as error:
+        raise ModelError(
+            f"{about}, and its step() cannot be called without arguments ({error}). Wrap it in a class whose step() counts by "
+            f"itself, and which hands on state_dict and load_state_dict."
+        ) from None
+    except ValueError:  # a function of C without a signature
+        return
 
 
-def _scheduler_length(scheduler: LRScheduler) -> int | None:
+def _scheduler_length(scheduler: Any) -> int | None:
     """Return the steps of a scheduler up to its end, its first drop or its last milestone; None if it has none of them."""
     match scheduler:
         case LinearLR() | ConstantLR() | PolynomialLR():

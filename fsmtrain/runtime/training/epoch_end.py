@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from torch.optim.lr_scheduler import ReduceLROnPlateau
-
 from fsmtrain.runtime.feed_early_stopping import feed_early_stopping
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.metrics.step_outputs import Metrics
 from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, SchedulerConfig
+from fsmtrain.runtime.optimization.step_scheduler import monitors_a_metric, step_scheduler
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.train_batch import TrainBatch
 
@@ -99,9 +94,10 @@ class EpochEnd:
     def _step(self, config: SchedulerConfig, metrics: Metrics, epoch: int) -> None:
         """Step a scheduler; one that monitors a metric of the validation only if this epoch had one."""
         monitor = config.metric_monitor
-        if not isinstance(config.scheduler, ReduceLROnPlateau) or monitor is None:
-            with self._without_order_warning(config):
-                config.scheduler.step()
+        if not monitors_a_metric(config) or monitor is None:
+            # With an optimizer_step of the model's own torch's warning may be right.
+            has_stepped = self._has_own_step or self._run.counters.optimizer_steps[config.schedule.optimizer_i] > 0
+            step_scheduler(config, order_is_ours=not has_stepped)
             return
         validation = self._run.validation_metrics
         value = monitor.of_epoch(metrics, validation)
@@ -110,17 +106,4 @@ class EpochEnd:
             if value is None:
                 raise monitor.missing(validation, "the validation", {*self._run.metrics, *metrics} - validation.keys())
         if value is not None:
-            config.scheduler.step(value)
-
-    @contextmanager
-    def _without_order_warning(self, config: SchedulerConfig) -> Iterator[None]:
-        """Silence torch's warning of a wrong order of calls, if the optimizer has only skipped steps so far.
-
-        The order is ours, and right. With an ``optimizer_step`` of the model's own torch may be right.
-        """
-        if self._has_own_step or self._run.counters.optimizer_steps[config.schedule.optimizer_i] > 0:
-            yield
-            return
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before", category=UserWarning)
-            yield
+            step_scheduler(config, value, order_is_ours=False)

@@ -40,26 +40,26 @@ def shape(found: OptimizerSetup) -> tuple[list[str], list[tuple[str, int, str, i
 
 
 class Warmup:
-    """A scheduler that is not torch's."""
+    """A scheduler that is not torch's, and that cannot be saved."""
 
     def step(self) -> None:
         """Do nothing."""
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_scheduler_that_is_not_torchs_is_refused_with_the_hooks_that_can_step_it(wrapped: bool) -> None:
+def test_a_scheduler_that_cannot_be_saved_is_refused(wrapped: bool) -> None:
     scheduler: Any = {"scheduler": Warmup(), "interval": "step"} if wrapped else Warmup()
-    with pytest.raises(ModelError, match=r"returned a Warmup as a scheduler.* call its step.. in a hook: .*on_epoch_end"):
+    with pytest.raises(ModelError, match=r"returned a Warmup as a scheduler.* has no method state_dict"):
         parse_configure_optimizers(([sgd()], [scheduler]))
     with pytest.raises(ModelError, match=r"returned 3 as a scheduler\. It may return"):
         parse_configure_optimizers(([sgd()], [3]))
 
 
-@pytest.mark.parametrize("interval", ["validation", "check", "val", "step"])
-def test_a_plateau_scheduler_of_each_validation_is_refused_with_the_hook_that_can_step_it(interval: str) -> None:
+@pytest.mark.parametrize("interval", ["check", "val", "step"])
+def test_a_plateau_scheduler_of_each_validation_is_refused_with_the_interval_that_is_meant(interval: str) -> None:
     optimizer = sgd()
     scheduler = {"scheduler": ReduceLROnPlateau(optimizer), "interval": interval}
-    with pytest.raises(ModelError, match=r"scheduler.step\(metrics\['val_loss'\]\) in a callback's on_validation_end"):
+    with pytest.raises(ModelError, match="'validation'"):
         parse_configure_optimizers(([optimizer], [scheduler]))
 
 
@@ -190,7 +190,7 @@ def test_any_other_form_is_refused(form: str) -> None:
 def test_the_message_names_what_was_returned_and_what_is_allowed() -> None:
     with pytest.raises(ModelError, match=r"configure_optimizers returned None\. It may return one optimizer; a tuple"):
         parse_configure_optimizers(None)
-    with pytest.raises(ModelError, match=r"StepLR has interval='batch'; it must be 'epoch' or 'step'"):
+    with pytest.raises(ModelError, match=r"StepLR has interval='batch'; it must be 'epoch', 'step' or 'validation'"):
         parse_configure_optimizers(([FIRST], [{"scheduler": StepLR(FIRST, 1), "interval": "batch"}]))
     with pytest.raises(ModelError, match=r"StepLR of an optimizer that it did not return"):
         parse_configure_optimizers(([FIRST], [StepLR(OTHER, 1)]))
