@@ -99,10 +99,12 @@ def adopt_limits(at: ResumePoint, limits: Limits, guards: Guards) -> ResumePoint
         counters.batches_waited = 0  # whether a stop is due is asked anew
     if not limits.may_return_none:
         counters.left_out = [0 for _ in counters.left_out]
+    # What ended the epoch early no longer holds: it continues.
+    is_taken_back = counters.epoch_ended_early and not decisions(guards).stop_is_due(limits_from(limits, at), counters, signals)
     if at.is_within_epoch:
         counters.window_length = limits.window_of(counters.current_epoch)
         if at.limits_differ and counters.epoch_batches:
-            goes_on = counters.open_windows > 0 or at.state in (State.FETCH, State.EARLY_STOP)
+            goes_on = counters.open_windows > 0 or is_taken_back or at.state in (State.FETCH, State.EARLY_STOP)
             least = at.batches_done + goes_on  # a window that is open closes with the next batch
             counters.epoch_batches = max(counters.epoch_batches, least)
     if at.limits_differ and not (at.state is State.FETCH and counters.batch_nb == 0):
@@ -110,6 +112,6 @@ def adopt_limits(at: ResumePoint, limits: Limits, guards: Guards) -> ResumePoint
     counters.epochs_since_validation = min(counters.epochs_since_validation, limits.val_check_epochs)
     counters.saved = counters.saved and (guards.save is not None or limits.saves_end)
     state = at.state
-    if counters.epoch_ended_early and not decisions(guards).stop_is_due(limits_from(limits, at), counters, signals):
-        state, counters.epoch_ended_early = State.EARLY_STOP, False  # what ended the epoch no longer holds: it continues
+    if is_taken_back:
+        state, counters.epoch_ended_early = State.EARLY_STOP, False
     return evolve(at, state=state, counters=counters, signals=signals)
