@@ -96,6 +96,26 @@ def test_early_stopping_reads_once_per_validation_and_a_plateau_scheduler_once_p
     assert set(reads.states) == {State.VAL_CHECK, State.EPOCH_END}
 
 
+class OverTheEpoch(Linear):
+    """Metrics over the epoch, with each reduction."""
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        loss = self.loss(batch)
+        for reduce in ("mean", "sum", "min", "max"):
+            self.log(reduce, loss, on_epoch=True, reduce=reduce)
+        return {"loss": loss, "log": {"twice": 2 * loss}}
+
+
+@pytest.mark.parametrize(("monitor", "reads_an_epoch"), [(None, 0), ("twice", 1), ("max", 1)])
+def test_metrics_of_an_epoch_are_read_only_where_they_are_monitored(monitor: str | None, reads_an_epoch: int) -> None:
+    stopping = None if monitor is None else EarlyStopping(monitor, patience=9)
+    machine = machine_of(OverTheEpoch(), NINE, max_nb_epochs=2, early_stop_callback=stopping)
+    machine._begin()
+    with Reads(machine) as reads:
+        machine._dispatcher.run()
+    assert reads.states == [State.EPOCH_END] * 2 * reads_an_epoch
+
+
 class Wide(TrainingModule):
     """A model with something to compute, whose every number stays where it is."""
 

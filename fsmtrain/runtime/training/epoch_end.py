@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fsmtrain.runtime.feed_early_stopping import feed_early_stopping
+from fsmtrain.runtime.metrics.epoch_metrics import epoch_metric
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
 from fsmtrain.runtime.metrics.monitor import Monitor
 from fsmtrain.runtime.metrics.step_outputs import Metrics
@@ -61,7 +62,7 @@ class EpochEnd:
         """Feed early stopping and rank the epoch's checkpoint if they monitor training; step each scheduler that is due."""
         run = self._run
         for monitor in self._required:
-            if monitor.metric not in run.validation_metrics and monitor.of_epoch(metrics, {}) is None:
+            if monitor.metric not in run.validation_metrics and epoch_metric(metrics, monitor.metric) is None:
                 self._explain_missing(monitor, metrics)
         if run.early_stopping is not None:
             monitor = Monitor("early_stop_callback", run.early_stopping.rule.monitor)
