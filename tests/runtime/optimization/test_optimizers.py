@@ -316,9 +316,9 @@ def test_a_plateau_scheduler_watches_the_metric_of_its_monitor() -> None:
 
 
 def test_a_missing_metric_of_a_plateau_scheduler_is_an_error_that_lists_those_there_are() -> None:
-    model = Worse(plateau(monitor="loss"))
+    model = Worse(plateau(monitor="f1"))
     model.names = ("accuracy", "val_loss")
-    message = r"ReduceLROnPlateau monitors 'loss', which the validation did not return\. It returned 'accuracy', 'val_loss'"
+    message = r"ReduceLROnPlateau monitors 'f1', which the validation did not return\. It returned 'accuracy', 'val_loss'"
     with pytest.raises(MetricError, match=message) as caught:
         trained(model, batches(2), batches(2), max_nb_epochs=3)
     assert state_notes(caught.value) == ["in state epoch_end, epoch 0, batch 0, optimizer 0"]
