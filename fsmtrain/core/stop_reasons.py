@@ -13,7 +13,7 @@ class StopReason(Enum):
     """Why a run ended. The value is a sentence for the user."""
 
     MAX_EPOCHS = "all epochs are done; raise max_nb_epochs to train longer"
-    MAX_STEPS = "max_steps steps are done; raise it to train longer"
+    MAX_STEPS = "max_steps is reached; raise it to train longer"
     MAX_TIME = "max_time is over; raise it to train longer"
     EARLY_STOPPING = "the monitored metric stopped improving; raise the patience, or min_nb_epochs, to train on regardless"
     STOP_GUARD = "the guard given as Guards(stop=...) ended the training"
