@@ -87,11 +87,14 @@ class _SchedulerSteps:
                 self._validations += 1
                 yield from self._due("validation", self._validations, event)
         self._epoch_had_validation |= state is State.VAL_CHECK
-        self._epoch_ends_early = state is State.EARLY_STOP  # the epoch end that follows early_stop is an early one
+        # The epoch end that follows early_stop is an early one; the run may be saved between the two.
+        self._epoch_ends_early = state is State.EARLY_STOP or (self._epoch_ends_early and state is State.SAVE)
 
     def _due(self, interval: str, count: int, event: Event) -> Iterator[Event]:
         for i, schedule in enumerate(self._schedules):
-            if schedule.interval != interval or (schedule.needs_validation and not self._epoch_had_validation):
+            if schedule.interval != interval:
+                continue
+            if interval == "epoch" and schedule.needs_validation and not self._epoch_had_validation:
                 continue
             if (interval != "step" or schedule.optimizer_i == event.optimizer_i) and schedule.is_due(count):
                 yield evolve(event, kind="scheduler", optimizer_i=schedule.optimizer_i, gathered=0, scheduler_i=i)

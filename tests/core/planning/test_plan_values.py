@@ -179,7 +179,8 @@ def test_the_rows_of_a_plan_are_the_visits_of_the_reference(case: Case) -> None:
 def test_the_rows_have_as_many_scheduler_steps_as_the_totals(case: Case, schedules: list[Schedule]) -> None:
     assume(not has_stream(case.sizes))
     by_step = [Schedule(interval="step", optimizer_i=i, frequency=2) for i in range(case.sizes.optimizers)]
-    sizes = evolve(case.sizes, schedulers=[*schedules, *by_step])
+    by_validation = Schedule(interval="validation", needs_validation=True)
+    sizes = evolve(case.sizes, schedulers=[*schedules, *by_step, by_validation])
     planned = Loop(case.options, sizes, guards=case.guards).plan()
     counts = Counter(row.scheduler_i for row in planned.events("scheduler"))
     assert planned.scheduler_steps == tuple(counts[i] for i in range(len(sizes.schedulers)))
