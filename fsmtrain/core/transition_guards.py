@@ -200,6 +200,11 @@ def epoch_is_finished(limits: Limits, counters: Counters, signals: Signals) -> b
     return counters.epochs_done == counters.current_epoch + 1
 
 
+def epoch_is_under_way(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether the current epoch has not been counted as done. Asked only where a run resumes within its training."""
+    return counters.epochs_done == counters.current_epoch
+
+
 def epoch_ended_early(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether the epoch ends before its last batch."""
     return counters.epoch_ended_early

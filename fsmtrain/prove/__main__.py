@@ -30,10 +30,15 @@ def main() -> int:
         metavar="FOLDER",
         help="also write each proof obligation as an SMT-LIB file, for any solver: each must be unsat",
     )
+    parser.add_argument(
+        "--resumed",
+        action="store_true",
+        help="prove the claims of runs that are resumed with other limits, any number of times, in place of uninterrupted ones",
+    )
     arguments = parser.parse_args()
     start = perf_counter()
     try:
-        verdicts = prove_all(export=arguments.export)
+        verdicts = prove_all(resumed=arguments.resumed, export=arguments.export)
         lemmas = prove_lemmas()
     except UsageError as error:
         print(error, file=sys.stderr)

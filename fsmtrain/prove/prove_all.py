@@ -10,14 +10,16 @@ from time import process_time
 
 from attrs import frozen
 
+from fsmtrain.core.states import State
 from fsmtrain.prove.claims import ALL_CLAIMS
 from fsmtrain.prove.claims.claim import Claim, Decision
 from fsmtrain.prove.smt.arbitrary_guards import loop_system
 from fsmtrain.prove.smt.call_z3_and_cvc5 import cvc5, cvc5_refutes, to_smtlib, z3
-from fsmtrain.prove.smt.obligations import Violations
-from fsmtrain.prove.smt.prove_claim import Method, Proof, facts_from, prove, violations_of
+from fsmtrain.prove.smt.obligations import Invariants, Violations
+from fsmtrain.prove.smt.prove_claim import Method, Proof, facts_from, group_of, prove, violations_of
 from fsmtrain.prove.smt.ranking_function import rank_violations
-from fsmtrain.prove.smt.transition_system import TransitionSystem
+from fsmtrain.prove.smt.transition_system import Moment, TransitionSystem
+from fsmtrain.prove.smt.z3_terms import Term
 
 
 @frozen
@@ -46,11 +48,12 @@ class Verdict:
         return self.method is not None and self.obligations == self.refuted
 
 
-def prove_all(processes: int = 2, *, export: Path | None = None) -> list[Verdict]:
+def prove_all(processes: int = 2, *, resumed: bool = False, export: Path | None = None) -> list[Verdict]:
     """Return a verdict on every claim, in the order of `ALL_CLAIMS`, then of `TABLE_CLAIMS`.
 
     Args:
         processes: Claims that are proved at the same time.
+        resumed: Whether runs may be resumed with other limits; claims that are not made for them are left out.
         export: See `verdict_on`.
 
     Raises:
@@ -58,15 +61,22 @@ def prove_all(processes: int = 2, *, export: Path | None = None) -> list[Verdict
     """
     z3(), cvc5()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        indices = range(len(ALL_CLAIMS) + len(TABLE_CLAIMS))
-        return list(pool.imap(functools.partial(verdict_on, export=export), indices))
+        indices = made_for_resumed_runs() if resumed else range(len(ALL_CLAIMS) + len(TABLE_CLAIMS))
+        return list(pool.imap(functools.partial(verdict_on, resumed=resumed, export=export), indices))
 
 
-def verdict_on(index: int, *, timeout_seconds: float = 60.0, export: Path | None = None) -> Verdict:
+def made_for_resumed_runs() -> list[int]:
+    """Return the positions of the claims that are also proved of runs that are resumed with other limits."""
+    claims: tuple[Claim | str, ...] = (*ALL_CLAIMS, *TABLE_CLAIMS)
+    return [index for index, claim in enumerate(claims) if isinstance(claim, str) or claim.resumed]
+
+
+def verdict_on(index: int, *, resumed: bool = False, timeout_seconds: float = 60.0, export: Path | None = None) -> Verdict:
     """Prove one claim with Z3, and have cvc5 refute the obligations of the proof.
 
     Args:
         index: The position of the claim in `ALL_CLAIMS`, continued in `TABLE_CLAIMS`.
+        resumed: Whether runs may be resumed with other limits, any number of times.
         timeout_seconds: Processor time for Spacer.
         export: A folder to which the obligations are written, as SMT-LIB files.
     """
@@ -74,9 +84,24 @@ def verdict_on(index: int, *, timeout_seconds: float = 60.0, export: Path | None
     claims: tuple[Claim | str, ...] = (*ALL_CLAIMS, *TABLE_CLAIMS)
     claim = claims[index]
     statement, built_in = (claim.statement, claim.built_in) if isinstance(claim, Claim) else (claim, None)
-    system = loop_system(built_in)
+    system = loop_system(built_in, resumed=resumed)
     facts = facts_from(system, ALL_CLAIMS[:index], built_in)
-    proof = prove(system, all_violations(system, claim), facts, timeout_seconds=timeout_seconds)
+
+    def fresh_invariants() -> Invariants | None:
+        fresh = loop_system(built_in)
+        proved = facts_from(fresh, ALL_CLAIMS[:index], built_in)
+        proof = prove(fresh, all_violations(fresh, claim), proved, timeout_seconds=timeout_seconds)
+        return None if proof is None else proof.invariants
+
+    group = group_of(system, ALL_CLAIMS, claim) if isinstance(claim, Claim) else []
+    proof = prove(
+        system,
+        all_violations(system, claim),
+        facts,
+        timeout_seconds=timeout_seconds,
+        known=fresh_invariants if resumed else lambda: None,
+        group=group,
+    )
     seconds = process_time() - start
     if proof is None:
         return Verdict(statement, built_in, None, seconds)
@@ -88,10 +113,10 @@ def verdict_on(index: int, *, timeout_seconds: float = 60.0, export: Path | None
 
 def _not_exactly_one(system: TransitionSystem) -> Violations:
     """Return, for each state that is not final, that two rows can be taken, or none."""
-    violations = {}
+    violations: dict[Moment, Term] = {}
     for state, visit in system.visits.items():
         conditions = [transition.condition for transition in visit.transitions]
-        if not state.is_final:
+        if not isinstance(state, State) or not state.is_final:
             two = [z3().And(a, b) for i, a in enumerate(conditions) for b in conditions[:i]]
             violations[state] = z3().Or(*two, z3().Not(z3().Or(*conditions)))
     return violations

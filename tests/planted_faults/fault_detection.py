@@ -32,8 +32,8 @@ from fsmtrain.prove.loop_model.effect_ast import read_guard
 from fsmtrain.prove.prove_all import TABLE_CLAIMS, all_violations
 from fsmtrain.prove.smt.call_z3_and_cvc5 import z3, z3_refutes
 from fsmtrain.prove.smt.obligations import Invariants, proof_obligations
-from fsmtrain.prove.smt.prove_claim import add_facts, prove
-from fsmtrain.prove.smt.transition_system import TransitionSystem, transition_system
+from fsmtrain.prove.smt.prove_claim import add_facts, group_of, prove
+from fsmtrain.prove.smt.transition_system import Moment, TransitionSystem, transition_system
 from fsmtrain.prove.smt.z3_terms import Term
 from tests.reference import Event, Every, Replaced, Script
 from tests.strategies import Case, ScriptPlayer, reset_signals
@@ -79,14 +79,16 @@ def faultless_system() -> TransitionSystem:
 def faultless_invariants(number: int) -> Invariants:
     """Return the invariants that prove a claim about the table without a fault."""
     system = faultless_system()
-    proof = prove(system, all_violations(system, CLAIMS[number]), facts_before(system, number))
+    claim = CLAIMS[number]
+    group = group_of(system, ALL_CLAIMS, claim) if isinstance(claim, Claim) else []
+    proof = prove(system, all_violations(system, claim), facts_before(system, number), group=group)
     assert proof is not None, CLAIMS[number]
     return proof.invariants
 
 
-def facts_before(system: TransitionSystem, number: int) -> dict[State, list[Term]]:
+def facts_before(system: TransitionSystem, number: int) -> dict[Moment, list[Term]]:
     """Return what the claims before this one say."""
-    facts: dict[State, list[Term]] = {}
+    facts: dict[Moment, list[Term]] = {}
     for claim in CLAIMS[:number]:
         add_facts(facts, all_violations(system, claim))
     return facts
@@ -100,7 +102,7 @@ def lost_claim(table: Table, *, timeout_seconds: float = 3.0) -> str | None:
     """
     changed = {row.source for row, original in zip(table, whole_table(), strict=True) if row != original}
     part = evolve(faultless_system(), visits=system_of(table, changed).visits)
-    facts: dict[State, list[Term]] = {}
+    facts: dict[Moment, list[Term]] = {}
     for number, claim in enumerate(CLAIMS):
         violations = all_violations(part, claim)
         obligations = proof_obligations(part, violations, facts, faultless_invariants(number))

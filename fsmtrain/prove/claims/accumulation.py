@@ -5,18 +5,25 @@ from __future__ import annotations
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.prove.claims.claim import IN_EPOCH, Claim, a_limit_is_reached, all_except
+from fsmtrain.prove.claims.claim import IN_EPOCH, IN_ROUND, Claim, a_limit_is_reached, all_except
 from fsmtrain.prove.loop_model.ghost_state import GhostState
 
 
 def window_length_is_k(counters: Counters, ghost: GhostState) -> bool:
-    return counters.window_length >= 1 and (
-        (counters.ending == 1 and ghost.fetched_in_epoch == 0) or counters.window_length == ghost.epoch_window
+    return (counters.ending == 1 and ghost.fetched_in_epoch == 0) or (
+        counters.window_length >= 1 and counters.window_length == ghost.epoch_window
     )
 
 
+def window_length_is_k_within_an_epoch(counters: Counters, ghost: GhostState) -> bool:
+    return ghost.fetched_in_epoch == 0 or (counters.window_length >= 1 and counters.window_length == ghost.epoch_window)
+
+
 def no_window_is_negative(counters: Counters, ghost: GhostState) -> bool:
-    return ghost.pending >= 0 and counters.gathered >= 0 and counters.gathered_by[ghost.watched_i] >= 0
+    return (
+        ghost.pending >= 0 and counters.gathered >= 0 and counters.gathered_by[ghost.watched_i] >= 0
+        and ghost.gathered_before >= 0
+    )  # fmt: skip
 
 
 def gathered_counts_pending_backwards(counters: Counters, ghost: GhostState) -> bool:
@@ -47,25 +54,32 @@ def no_window_is_open(ghost: GhostState) -> bool:
 
 def no_window_is_open_at_the_end(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return counters.ending == 0 or ghost.fetched_in_epoch == 0 or (
-        ghost.pending == 0 and (counters.open_windows == 0 or counters.batches_waited > limits.longest_window)
+        ghost.pending == 0
+        and (counters.open_windows == 0 or counters.batches_waited > limits.longest_window or limits.is_past_last_epoch)
     )  # fmt: skip
 
 
 def ending_the_epoch_early_is_allowed(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
-    return not counters.epoch_ended_early or (
+    return not counters.epoch_ended_early or ghost.is_resumed_in_test or (
         ghost.pending == 0 and (counters.epochs_done >= limits.min_epochs or a_limit_is_reached(limits, counters, signals))
-        and (counters.open_windows == 0 or counters.batches_waited > limits.longest_window)
+        and (counters.open_windows == 0 or counters.batches_waited > limits.longest_window or limits.is_past_last_epoch)
     )  # fmt: skip
 
 
 def a_window_has_room(counters: Counters, ghost: GhostState) -> bool:
-    return ghost.pending + 1 <= counters.window_length
+    return ghost.pending + 1 <= counters.window_length or ghost.pending <= ghost.gathered_before
+
+
+def a_window_has_room_within_an_epoch(counters: Counters, ghost: GhostState) -> bool:
+    return ghost.fetched_in_epoch == 0 or ghost.pending + 1 <= counters.window_length or ghost.pending <= ghost.gathered_before
 
 
 def a_window_is_at_most_full(counters: Counters, ghost: GhostState) -> bool:
-    return ghost.pending + 1 <= counters.window_length or (
-        counters.optimizer_i == ghost.watched_i and ghost.pending == counters.window_length
-    )
+    return (
+        ghost.pending + 1 <= counters.window_length or ghost.pending <= ghost.gathered_before
+        or (counters.optimizer_i == ghost.watched_i
+            and (ghost.pending == counters.window_length or ghost.pending == ghost.gathered_before + 1))
+    )  # fmt: skip
 
 
 def without_accumulation_no_window_stays_open(ghost: GhostState) -> bool:
@@ -86,6 +100,15 @@ def the_last_round_closes_the_window(limits: Limits, counters: Counters, ghost: 
         or (ghost.batches_left >= 1 and counters.batches_waited <= limits.longest_window)
         or counters.split_nb + 1 < counters.batch_splits
         or counters.optimizer_i < ghost.watched_i
+        or ghost.pending == 0
+    )
+
+
+def the_window_is_closed_in_later_turns(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return (
+        (ghost.batches_left >= 1 and counters.batches_waited <= limits.longest_window)
+        or counters.split_nb + 1 < counters.batch_splits
+        or counters.optimizer_i <= ghost.watched_i
         or ghost.pending == 0
     )
 
@@ -130,9 +153,42 @@ def no_forward_is_left_out_of_a_closed_window(ghost: GhostState) -> bool:
     return ghost.pending >= 1 or ghost.left_out == 0
 
 
+def the_window_holds_each_batch(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return (
+        limits.splits_batches or ghost.gathered_before >= 1 or ghost.pending == 0
+        or counters.batch_nb + 1 - ghost.pending - ghost.left_out == ghost.opened_nb
+    )  # fmt: skip
+
+
+def the_window_holds_each_batch_before(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return (
+        limits.splits_batches or ghost.gathered_before >= 1 or ghost.pending == 0
+        or counters.batch_nb - ghost.pending - ghost.left_out == ghost.opened_nb
+    )  # fmt: skip
+
+
+def the_window_holds_each_batch_up_to_the_turn(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return (
+        limits.splits_batches or ghost.gathered_before >= 1 or ghost.pending == 0
+        or (counters.optimizer_i >= ghost.watched_i
+            and counters.batch_nb + 1 - ghost.pending - ghost.left_out == ghost.opened_nb)
+        or (counters.optimizer_i < ghost.watched_i and counters.batch_nb - ghost.pending - ghost.left_out == ghost.opened_nb)
+    )  # fmt: skip
+
+
+def the_window_holds_each_batch_before_the_forward(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return (
+        limits.splits_batches or ghost.gathered_before >= 1 or ghost.pending == 0
+        or (counters.optimizer_i > ghost.watched_i
+            and counters.batch_nb + 1 - ghost.pending - ghost.left_out == ghost.opened_nb)
+        or (counters.optimizer_i <= ghost.watched_i and counters.batch_nb - ghost.pending - ghost.left_out == ghost.opened_nb)
+    )  # fmt: skip
+
+
 def the_window_began_with_the_batch_that_opened_it(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
     return (
         limits.splits_batches
+        or ghost.gathered_before >= 1
         or counters.optimizer_i != ghost.watched_i
         or counters.batch_nb + 1 - counters.gathered - counters.left_out[ghost.watched_i] == ghost.opened_nb
     )
@@ -150,12 +206,18 @@ def stepped_is_about_this_round(counters: Counters, ghost: GhostState) -> bool:
     return (counters.stepped == 1 and ghost.stepped) or (counters.stepped == 0 and not ghost.stepped)
 
 
+def no_step_is_uncounted(counters: Counters, ghost: GhostState) -> bool:
+    return counters.stepped == 0 and not ghost.stepped
+
+
 def global_step_counts_rounds_with_a_step(counters: Counters, ghost: GhostState) -> bool:
     return counters.global_step == ghost.rounds_with_step
 
 
 ACCUMULATION: tuple[Claim, ...] = (
-    Claim("window_length is the K of the epoch, at least 1", window_length_is_k, at=IN_EPOCH),
+    Claim("window_length is the K of the epoch, at least 1", window_length_is_k, at=IN_EPOCH, group="K"),
+    Claim("window_length is the K of the epoch after a validation, too", window_length_is_k_within_an_epoch,
+          at=State.EARLY_STOP, group="K"),
     Claim("no window has a negative number of backwards", no_window_is_negative),
     Claim("each backward is kept in its optimizer's window until a step", gathered_counts_pending_backwards),
     Claim("after a backward, its window is not empty", the_backward_is_gathered,
@@ -165,19 +227,28 @@ ACCUMULATION: tuple[Claim, ...] = (
     Claim("an optimizer's last backward before the end of an epoch or a stop leads to a step", backwards_are_left,
           at=State.ACCUMULATE),
     Claim("an optimizer's last backward before the end of an epoch or a stop closes its window",
-          the_last_round_closes_the_window, at={State.ROUND_END, State.SAVE, State.VAL_CHECK, State.EARLY_STOP}),
-    Claim("no window is open where a run is saved at its end within an epoch", no_window_is_open_at_the_end, at=State.SAVE),
+          the_last_round_closes_the_window, at={State.ROUND_END, State.SAVE, State.VAL_CHECK, State.EARLY_STOP},
+          group="closing"),
+    Claim("after an optimizer's last turn before the end of an epoch or a stop, its window is closed",
+          the_window_is_closed_in_later_turns, at={State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP},
+          group="closing"),
+    Claim("no window is open where a run is saved at its end within an epoch", no_window_is_open_at_the_end, at=State.SAVE,
+          group="closing"),
     Claim("an epoch ends early only with no window open and after min_nb_epochs, max_steps or max_time",
-          ending_the_epoch_early_is_allowed),
-    Claim("no window is open at the end of an epoch", no_window_is_open, at=State.EPOCH_END),
-    Claim("no window is open between two epochs", no_window_is_open_between_epochs, at={State.EARLY_STOP, State.SAVE}),
+          ending_the_epoch_early_is_allowed, group="closing"),
+    Claim("no window is open at the end of an epoch", no_window_is_open, at=State.EPOCH_END, group="closing"),
+    Claim("no window is open between two epochs", no_window_is_open_between_epochs, at={State.EARLY_STOP, State.SAVE},
+          group="closing"),
     Claim("no window is open before training, in the test, or when a run is done", no_window_is_open,
           at={State.START, State.SANITY_VAL, State.TEST, State.DONE}),
     Claim("no window is open when the first batch of an epoch is fetched", no_window_is_open_at_the_first_fetch,
           at=State.FETCH),
     Claim("before a backward, its window has fewer than K", a_window_has_room, at=IN_EPOCH - {State.BACKWARD, State.STEP},
-          built_in="step"),
-    Claim("no window has more than K backwards", a_window_is_at_most_full, at={State.BACKWARD, State.STEP}, built_in="step"),
+          built_in="step", group="room"),
+    Claim("after a validation, a window has fewer than K", a_window_has_room_within_an_epoch, at=State.EARLY_STOP,
+          built_in="step", group="room"),
+    Claim("no window has more than K backwards", a_window_is_at_most_full, at={State.BACKWARD, State.STEP}, built_in="step",
+          group="room"),
     Claim("a step happens only if it is due: on a full window or the last backward of an epoch or before a stop", step_is_due,
           at=State.STEP, built_in="step"),
     Claim("no step that is due is omitted", step_is_not_due, at=State.ACCUMULATE, built_in="step"),
@@ -189,10 +260,22 @@ ACCUMULATION: tuple[Claim, ...] = (
           a_forward_without_a_loss_leaves_the_window_or_none_is_open, at=State.TRAIN_BATCH, to={State.ROUND_END}),
     Claim("left_out counts the forwards without a loss in an open window", left_out_counts_forwards_without_a_loss),
     Claim("left_out is 0 while no window is open", no_forward_is_left_out_of_a_closed_window),
+    Claim("without truncated BPTT, a window holds each batch since it opened, or left it out",
+          the_window_holds_each_batch, at={State.SAVE, State.VAL_CHECK, State.EARLY_STOP}, group="opened"),
+    Claim("without truncated BPTT, a window holds each batch before the one that is fetched",
+          the_window_holds_each_batch_before, at=State.FETCH, group="opened"),
+    Claim("without truncated BPTT, a window holds each batch before an optimizer's turn, and this one after it",
+          the_window_holds_each_batch_up_to_the_turn, at=IN_ROUND - {State.TRAIN_BATCH}, group="opened"),
+    Claim("without truncated BPTT, a window holds each batch before its optimizer's forward",
+          the_window_holds_each_batch_before_the_forward, at=State.TRAIN_BATCH, group="opened"),
     Claim("without truncated BPTT, batch_nb + 1 - gathered - left_out is the batch with which the window opened",
-          the_window_began_with_the_batch_that_opened_it, at={State.BACKWARD, State.ACCUMULATE, State.STEP}),
+          the_window_began_with_the_batch_that_opened_it, at={State.BACKWARD, State.ACCUMULATE, State.STEP},
+          group="opened"),
     Claim("optimizer_steps and steps_skipped count the visits to step", steps_are_counted),
     Claim("stepped_in is the round of the optimizer's last step", stepped_in_is_the_last_step),
-    Claim("stepped is 1 exactly if an optimizer has visited step in this round", stepped_is_about_this_round),
+    Claim("between two rounds, no step waits to be counted", no_step_is_uncounted,
+          at=all_except(State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROUND_END, State.ROLLED_BACK,
+                        State.STOPPED), group="stepped"),
+    Claim("stepped is 1 exactly if an optimizer has visited step in this round", stepped_is_about_this_round, group="stepped"),
     Claim("global_step counts the rounds with a visit to step", global_step_counts_rounds_with_a_step),
 )  # fmt: skip

@@ -22,8 +22,10 @@ STOPPABLE = frozenset({State.START, State.SANITY_VAL, State.ROUND_END, State.VAL
 
 
 def a_limit_is_reached(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    """Return whether ``max_steps`` or ``max_time`` ends the run, whatever the minima."""
-    return (limits.max_steps >= 1 and counters.global_step >= limits.max_steps) or signals.time_is_up
+    """Return whether ``max_steps`` or ``max_time`` ends the run, whatever the minima, or it was resumed past its last epoch."""
+    return (
+        (limits.max_steps >= 1 and counters.global_step >= limits.max_steps) or signals.time_is_up or limits.is_past_last_epoch
+    )  # fmt: skip
 
 
 def _states(value: State | Set[State]) -> frozenset[State]:
@@ -42,6 +44,8 @@ class Claim:
         to: If given, it must hold only if a row to one of these states is taken.
         built_in: If given, the claim is made only for runs in which this decision is the built-in one. All other guards of
             the user may answer anything.
+        resumed: Whether it is also proved of runs that are resumed with other limits (`loop_model.resuming`).
+        group: Claims of one group are invariants only together: each is proved by an induction over all of them.
     """
 
     statement: str
@@ -49,6 +53,8 @@ class Claim:
     at: frozenset[State] = field(default=ALL_STATES, converter=_states)
     to: frozenset[State] | None = field(default=None, converter=optional(_states))
     built_in: Decision | None = None
+    resumed: bool = field(default=True, kw_only=True)
+    group: str = field(default="", kw_only=True)
 
     @property
     def name(self) -> str:

@@ -19,8 +19,15 @@ def a_stop_is_requested(signals: Signals) -> bool:
     return signals.stop_requested
 
 
-def epochs_done_is_at_least_min(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    return limits.epochs == 0 or counters.epochs_done >= limits.min_epochs or a_limit_is_reached(limits, counters, signals)
+def epochs_done_is_at_least_min(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
+    return (
+        limits.epochs == 0 or counters.epochs_done >= limits.min_epochs or a_limit_is_reached(limits, counters, signals)
+        or ghost.is_resumed_in_test
+    )  # fmt: skip
+
+
+def max_epochs_are_done(limits: Limits, counters: Counters) -> bool:
+    return not limits.is_past_last_epoch or (limits.epochs >= 1 and counters.epochs_done >= limits.epochs)
 
 
 def a_stop_waits_after_enough_epochs(limits: Limits, counters: Counters, signals: Signals) -> bool:
@@ -43,17 +50,21 @@ def no_stop_waits(counters: Counters) -> bool:
     return counters.batches_waited == 0
 
 
-def an_early_end_needs_a_reason(limits: Limits, counters: Counters, signals: Signals) -> bool:
+def nothing_ends_the_run_yet(counters: Counters, signals: Signals) -> bool:
+    return not signals.patience_exhausted and not signals.time_is_up and counters.global_step == 0
+
+
+def an_early_end_needs_a_reason(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
     return (
         not counters.epoch_ended_early or signals.patience_exhausted or counters.batches_waited >= 1
-        or a_limit_is_reached(limits, counters, signals)
+        or a_limit_is_reached(limits, counters, signals) or ghost.is_resumed_in_test
     )  # fmt: skip
 
 
-def an_early_end_of_the_run_needs_a_reason(limits: Limits, counters: Counters, signals: Signals) -> bool:
+def an_early_end_of_the_run_needs_a_reason(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
     return (
-        counters.epochs_done == limits.epochs or signals.patience_exhausted or counters.batches_waited >= 1
-        or a_limit_is_reached(limits, counters, signals)
+        counters.epochs_done >= limits.epochs or signals.patience_exhausted or counters.batches_waited >= 1
+        or a_limit_is_reached(limits, counters, signals) or ghost.is_resumed_in_test
     )  # fmt: skip
 
 
@@ -62,7 +73,7 @@ def patience_may_end_the_run_here(limits: Limits, counters: Counters, signals: S
         (a_limit_is_reached(limits, counters, signals) or counters.batches_waited >= 1 or (
             counters.epochs_done >= limits.min_epochs and counters.global_step >= limits.min_steps
             and signals.patience_exhausted))
-        and (ghost.open_windows == 0 or counters.batches_waited > limits.longest_window)
+        and (ghost.open_windows == 0 or counters.batches_waited > limits.longest_window or limits.is_past_last_epoch)
     )  # fmt: skip
 
 
@@ -75,8 +86,8 @@ def patience_may_not_end_the_run_here(limits: Limits, counters: Counters, signal
     )  # fmt: skip
 
 
-def a_stop_that_is_due_waits(limits: Limits, counters: Counters, signals: Signals) -> bool:
-    return counters.batches_waited >= 1 or (
+def a_stop_that_is_due_waits(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
+    return counters.batches_waited >= 1 or ghost.is_resumed_in_fetch or (
         not a_limit_is_reached(limits, counters, signals)
         and (counters.epochs_done < limits.min_epochs or counters.global_step < limits.min_steps
              or not signals.patience_exhausted)
@@ -87,7 +98,7 @@ def an_end_is_saved_for_a_reason(limits: Limits, counters: Counters, signals: Si
     return (
         counters.ending == 0 or signals.patience_exhausted or counters.batches_waited >= 1
         or a_limit_is_reached(limits, counters, signals)
-        or (counters.epochs_done == limits.epochs and counters.epochs_done == counters.current_epoch + 1)
+        or (counters.epochs_done >= limits.epochs and counters.epochs_done == counters.current_epoch + 1)
     )  # fmt: skip
 
 
@@ -113,6 +124,7 @@ def the_window_is_finite(signals: Signals) -> bool:
 
 # Other claims need these, so they are proved before.
 WAITING_BEGINS: tuple[Claim, ...] = (
+    Claim("beyond its last epoch, a run has done max_nb_epochs", max_epochs_are_done),
     Claim("a stop waits for open windows only after the minima, or for max_steps or max_time",
           a_stop_waits_after_enough_epochs),
 )  # fmt: skip
@@ -124,6 +136,8 @@ RUN_END: tuple[Claim, ...] = (
     Claim("a stop waits only if patience was exhausted at the end of a batch, or a limit is reached",
           a_stop_waits_only_for_exhausted_patience, built_in="stop"),
     Claim("no stop waits before training or when an epoch begins", no_stop_waits, at={State.START, State.SANITY_VAL}),
+    Claim("before training, patience and time are not exhausted, and no step is counted", nothing_ends_the_run_yet,
+          at={State.START, State.SANITY_VAL}),
     Claim("a batch is fetched with exhausted patience or a reached limit only before the minima or while a stop waits",
           a_stop_that_is_due_waits, at=State.FETCH),
     Claim("a run is saved at its end only after a limit or if patience is exhausted", an_end_is_saved_for_a_reason,

@@ -73,13 +73,12 @@ def validation_interval_fits(limits: Limits) -> bool:
 
 
 def run_is_fresh(limits: Limits) -> bool:
-    """Return whether the run begins at its beginning. A run resumed with the limits that it had is the rest of such a run."""
+    """Return whether the run begins at its beginning; assumed of all runs but those that are resumed with other limits."""
     return not limits.is_past_last_epoch and not limits.begins_in_window
 
 
 LEGAL_LIMITS: tuple[Callable[[Limits], bool], ...] = (
     counts_are_natural, epochs_have_batches, min_epochs_fit, passes_have_batches, validation_needs_training,
-    run_is_fresh,
 )  # fmt: skip
 
 

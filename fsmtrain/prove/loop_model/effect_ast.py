@@ -1,9 +1,9 @@
 """Read the source of effects, predicates and guards as data, so that proofs are about the functions that run.
 
-An effect, or an update of the ghost state, consists of a docstring, then assignments (``=``, ``+=``, ``-=``) to fields or to
-items of list fields, with ``if``/``else`` around them. A predicate is a docstring and one ``return``. Parameters are records,
-known by their names. Nothing is executed. A function outside this subset is an error: a guard that cannot be read may answer
-anything, but an effect that may do anything would make every claim false.
+An effect, or an update of the ghost state, consists of a docstring, then assignments (``=``, ``+=``, ``-=``) to fields, to
+items of list fields, or of one number to all items (``[0 for _ in ...]``), with ``if``/``else`` around them. A predicate is a
+docstring and one ``return``. Parameters are records, known by their names. Nothing is executed. A function outside this subset
+is an error: a guard that cannot be read may answer anything, but an effect that may do anything would make every claim false.
 """
 
 from __future__ import annotations
@@ -157,6 +157,8 @@ class _EffectParser(ExpressionParser):
 
     def parse(self, node: ast.expr) -> Expression:
         match node:
+            case ast.ListComp(elt=ast.Constant() as item):  # every optimizer's item; a list stands for one of them
+                return self.parse(item)
             case ast.Subscript(value=ast.Attribute() as list_node, slice=ast.Attribute() as index):
                 field = self.field(list_node)
                 return Field(field.record, f"{field.name}[{self.field(index).name}]")

@@ -53,10 +53,19 @@ class GhostState:
     left_out: int = 0  # forwards of the watched optimizer without a loss, since its window opened
     opened_nb: int = 0  # the batch with which its window opened
 
+    # Of a run that was resumed with other limits; the defaults are those of a run from its beginning.
+    is_resumed: bool = False
+    is_resumed_in_validation: bool = False  # until it ends
+    is_resumed_in_test: bool = False
+    is_resumed_in_fetch: bool = False  # until the batch that is fetched there
+    epochs_before: int = 0  # epochs done when it was resumed
+    gathered_before: int = 0  # backwards in the window of the watched optimizer when it was resumed; 0 once that has closed
+
     # fetched_in_epoch == batches_in_intervals + batches_in_interval: the first is a multiple of the interval, the second lies
     # in 1..interval. Epochs likewise.
     batches_in_intervals: int = 0
     batches_in_interval: int = 0
+    interval_under_way: int = 1  # length of the current interval: `interval`, or longer if a resumed run had passed that
     epochs_in_intervals: int = 0
     epochs_in_interval: int = 0
 
@@ -95,17 +104,20 @@ def record_fetch(limits: Limits, ghost: GhostState) -> None:
         ghost.epochs_in_interval += 1
         ghost.batches_in_intervals = 0
         ghost.batches_in_interval = 0
+        ghost.interval_under_way = ghost.interval
     ghost.fetched += 1
     ghost.fetched_in_epoch += 1
-    if ghost.batches_in_interval == ghost.interval:
-        ghost.batches_in_intervals += ghost.interval
+    if ghost.batches_in_interval == ghost.interval_under_way:
+        ghost.batches_in_intervals += ghost.interval_under_way
         ghost.batches_in_interval = 0
+        ghost.interval_under_way = ghost.interval
     ghost.batches_in_interval += 1
     ghost.saves_left = 1
 
 
 def record_forward(counters: Counters, ghost: GhostState) -> None:
     """Count a round with the first optimizer's forward."""
+    ghost.is_resumed_in_fetch = False
     if counters.optimizer_i == 0:
         ghost.rounds += 1
 
@@ -171,6 +183,7 @@ def close_window(counters: Counters, signals: Signals, ghost: GhostState) -> Non
         if counters.optimizer_i == ghost.watched_i:
             ghost.pending = 0
             ghost.left_out = 0
+            ghost.gathered_before = 0
             if not signals.step_skipped:
                 ghost.steps += signals.own_steps
                 if signals.own_steps >= 1:
@@ -182,11 +195,15 @@ def end_validation(ghost: GhostState, inputs: Inputs) -> None:
     if ghost.validation_left == 0:
         ghost.validation_left = inputs.val_check_batches
         ghost.validations += 1
+        ghost.is_resumed_in_validation = False
 
 
-def end_epoch(ghost: GhostState, inputs: Inputs) -> None:
-    """Count an epoch whose last batch is done, and choose the length and K of the next one."""
-    if ghost.batches_left == 0:
+def end_epoch(counters: Counters, ghost: GhostState, inputs: Inputs) -> None:
+    """Count an epoch whose last batch is done, and choose the length and K of the next one.
+
+    One that a resumed run ends because it lies beyond ``max_nb_epochs`` does not count, even after its last batch.
+    """
+    if ghost.batches_left == 0 and not counters.epoch_ended_early:
         ghost.epochs_finished += 1
     ghost.fetched_in_epoch = 0
     ghost.batches_left = inputs.batches

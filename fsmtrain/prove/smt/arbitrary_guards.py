@@ -34,11 +34,13 @@ class ArbitraryGuard:
 
 
 @functools.cache
-def loop_system(built_in: Decision | None) -> TransitionSystem:
+def loop_system(built_in: Decision | None, *, resumed: bool = False) -> TransitionSystem:
     """Return the transition system of the table with all decisions but this one left to arbitrary guards.
 
     Any optimizer may have a step guard of its own. So, unless that decision is the built-in one, the built-in rule for the
     other optimizers may answer anything too, which includes its real answer.
+
+    If `resumed`, runs may be resumed with other limits (`loop_model.resuming`), in which this decision is the built-in one too.
     """
     arbitrary: dict[str, Any] = {
         name: None if name == built_in else ArbitraryGuard(name) for name in ("validate", "save", "stop")
@@ -46,4 +48,10 @@ def loop_system(built_in: Decision | None) -> TransitionSystem:
     guards = Guards(step={} if built_in == "step" else {0: ArbitraryGuard("step")}, **arbitrary)
     legal = (*LEGAL_LIMITS, validation_interval_fits) if built_in == "validate" else LEGAL_LIMITS
     step_rule: frozenset[Expression] = frozenset() if built_in == "step" else frozenset({parse_guard(ask.window_is_full)})
-    return transition_system(full_table(decisions(guards)), legal=legal, may_accumulate=built_in != "step", arbitrary=step_rule)
+    return transition_system(
+        full_table(decisions(guards)),
+        legal=legal,
+        may_accumulate=built_in != "step",
+        arbitrary=step_rule,
+        resumed=guards if resumed else None,
+    )

@@ -12,11 +12,11 @@ from attrs import frozen
 
 from fsmtrain.core.states import State
 from fsmtrain.prove.smt.call_z3_and_cvc5 import z3
-from fsmtrain.prove.smt.transition_system import TransitionSystem
+from fsmtrain.prove.smt.transition_system import Moment, TransitionSystem, state_entered
 from fsmtrain.prove.smt.z3_terms import Term
 
-Violations = Mapping[State, Term]  # by state: what must not hold at a visit
-ProvedFacts = Mapping[State, Sequence[Term]]  # by state: what has been proved of each visit
+Violations = Mapping[Moment, Term]  # what must not hold at a visit
+ProvedFacts = Mapping[Moment, Sequence[Term]]  # what has been proved of each visit
 Invariants = Mapping[State, Term]  # by state: what holds whenever it is entered
 
 
@@ -37,7 +37,7 @@ def proof_obligations(
     if not z3().is_true(initial):
         yield Obligation("a run starts within", (*system.legal, *system.assumed_at_start, z3().Not(initial)))
     for state, visit in system.visits.items():
-        reachable = (*system.legal, *visit.assumed, *facts.get(state, ()), invariants[state])
+        reachable = (*system.legal, *visit.assumed, *known(facts, state), invariants[state_entered(state)])
         for transition in visit.transitions:
             to = transition.row.to
             if z3().is_true(invariants[to]):
@@ -47,3 +47,9 @@ def proof_obligations(
                 yield Obligation(f"{state} -> {to} stays within", (*reachable, transition.condition, z3().Not(after)))
         if state in violations:
             yield Obligation(f"no violation in {state}", (*reachable, violations[state]))
+
+
+def known(facts: ProvedFacts, moment: Moment) -> tuple[Term, ...]:
+    """Return what has been proved of a visit; of a resumption, also what was proved of the visit in which it was saved."""
+    saved = () if isinstance(moment, State) else tuple(facts.get(moment.saved_in, ()))
+    return (*saved, *facts.get(moment, ()))

@@ -15,7 +15,7 @@ from fsmtrain.core.states import State
 from fsmtrain.prove.loop_model.effect_ast import read_predicate
 from fsmtrain.prove.smt.call_z3_and_cvc5 import z3
 from fsmtrain.prove.smt.obligations import Violations
-from fsmtrain.prove.smt.transition_system import TransitionSystem
+from fsmtrain.prove.smt.transition_system import Moment, TransitionSystem
 from fsmtrain.prove.smt.z3_terms import Term, Translator, Valuation
 
 Component = int | Field | Callable[..., int]
@@ -73,8 +73,10 @@ RANKS: Mapping[State, tuple[Component, ...]] = {
 
 def rank_violations(system: TransitionSystem) -> Violations:
     """Return, for each state, that a row is taken that does not lower the rank."""
-    violations = {}
+    violations: dict[Moment, Term] = {}
     for state, visit in system.visits.items():
+        if not isinstance(state, State):
+            continue  # a run that is resumed ends if it does from the next visit on
         before = _rank_terms(state, system.entry)
         stuck = [
             z3().And(transition.condition, z3().Not(_is_lower(_rank_terms(transition.row.to, transition.after), before)))

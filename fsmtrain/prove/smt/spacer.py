@@ -12,8 +12,8 @@ from fsmtrain.core.guard_ast.expressions import Field
 from fsmtrain.core.states import State
 from fsmtrain.prove.loop_model.fields import SORTS
 from fsmtrain.prove.smt.call_z3_and_cvc5 import z3
-from fsmtrain.prove.smt.obligations import Invariants, ProvedFacts, Violations
-from fsmtrain.prove.smt.transition_system import TransitionSystem
+from fsmtrain.prove.smt.obligations import Invariants, ProvedFacts, Violations, known
+from fsmtrain.prove.smt.transition_system import TransitionSystem, state_entered
 from fsmtrain.prove.smt.z3_terms import Term, free_constants, variable_names
 
 MAX_LEVELS = 4
@@ -72,7 +72,7 @@ def _query_spacer(
     system: TransitionSystem, violations: Violations, facts: ProvedFacts, fields: tuple[Field, ...], timeout_seconds: float
 ) -> Invariants | None:
     sorts = [z3().BoolSort() if SORTS[field] == "bool" else z3().IntSort() for field in fields]
-    at = {state: z3().Function(f"at_{state}", *sorts, z3().BoolSort()) for state in system.visits}
+    at = {state: z3().Function(f"at_{state}", *sorts, z3().BoolSort()) for state in system.visits if isinstance(state, State)}
     entry = [system.entry[field] for field in fields]
     names = {term.decl().name() for term in entry}
     error = z3().Function("error", z3().BoolSort())
@@ -85,8 +85,8 @@ def _query_spacer(
     initial = z3().And(*system.legal, *system.assumed_at_start)
     spacer.add_rule(_clause(initial, at[State.START](*(system.start[field] for field in fields))))
     for state, visit in system.visits.items():
-        relevant_facts = [term for term in facts.get(state, ()) if not names.isdisjoint(variable_names(term))]
-        reachable = z3().And(at[state](*entry), *system.legal, *visit.assumed, *relevant_facts)
+        relevant_facts = [term for term in known(facts, state) if not names.isdisjoint(variable_names(term))]
+        reachable = z3().And(at[state_entered(state)](*entry), *system.legal, *visit.assumed, *relevant_facts)
         for transition in visit.transitions:
             target = at[transition.row.to](*(transition.after[field] for field in fields))
             spacer.add_rule(_clause(z3().And(reachable, transition.condition), target))

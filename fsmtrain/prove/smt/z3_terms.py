@@ -21,9 +21,9 @@ NEVER_ACCUMULATES = Field("ghost", "never_accumulates")
 SAME_WINDOW = Field("ghost", "same_window")
 
 
-def constant(field: Field) -> Term:
-    """Return the free variable of a field."""
-    name = f"{field.record}.{field.name}"
+def constant(field: Field, *, prefix: str = "") -> Term:
+    """Return the free variable of a field; another one for each prefix."""
+    name = f"{prefix}{field.record}.{field.name}"
     return z3().Bool(name) if SORTS[field] == "bool" else z3().Int(name)
 
 

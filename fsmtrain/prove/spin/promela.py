@@ -58,7 +58,7 @@ class _Printer:
         """Choose legal limits, initialize all records, and choose the first lengths."""
         limits = [read.name for read in SORTS if read.record == "limits"]
         lines = [_choose(f"limits_{name}", self.bounds.limits.get(name, (0, 0))) for name in limits]
-        legal_limits = (*assumptions.LEGAL_LIMITS, assumptions.validation_interval_fits)
+        legal_limits = (*assumptions.LEGAL_LIMITS, assumptions.run_is_fresh, assumptions.validation_interval_fits)
         lines += [f"({self.expression(read_predicate(legal))});" for legal in legal_limits]
         for name, record in (("counters", Counters.begin(MAX_OPTIMIZERS)), ("signals", Signals()), ("ghost", GhostState())):
             for f in fields(type(record)):
