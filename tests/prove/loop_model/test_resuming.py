@@ -74,7 +74,7 @@ SAVED_WITH_WORK_DONE = {State.START, State.ROUND_END, State.EARLY_STOP, State.VA
 
 
 @given(cases(skips_steps=True), cases(skips_steps=True), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_claims_hold_in_resumed_runs_with_random_inputs(before: Case, after: Case, data: st.DataObject) -> None:
     """A run under the first case's limits is resumed with the second's, at a random moment; its ghost state goes with it."""
     assume(before.limits.optimizers == after.limits.optimizers)
