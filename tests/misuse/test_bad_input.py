@@ -115,7 +115,7 @@ def test_a_guard_that_raises_is_named() -> None:
 
 @pytest.mark.parametrize("callback", [object(), 5, "on_epoch_end", nn.Linear(1, 1)])
 def test_a_callback_without_any_hook_is_refused(callback: Any) -> None:
-    with pytest.raises(OptionsError, match=r"has no hook\. A callback has at least one of these methods: on_run_start"):
+    with pytest.raises(OptionsError, match=r"has no hook\. A callback has at least one of these methods: .*on_run_start"):
         machine_of(Linear(), batches(2), callbacks=[callback])
 
 

@@ -241,7 +241,8 @@ class KeptByHooks(Recurrent):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_nb: int) -> None:
         """Keep something of the outputs of both optimizers, and of the batch before it was split."""
-        self.kept += 0.1 * float(outputs[0]["own"] - 2 * outputs[1]["own"] + batch[0].mean())
+        first, second = (0.0 if output is None else output["own"] for output in outputs)  # None: the batch was left out
+        self.kept += 0.1 * float(first - 2 * second + batch[0].mean())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save it."""

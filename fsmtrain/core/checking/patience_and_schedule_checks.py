@@ -103,7 +103,7 @@ class _ScheduleChecks:
             return warning(
                 guard.place,
                 f"it never stops {run}: it holds only when no stop is allowed, before min_nb_epochs={limits.min_epochs} "
-                f"epochs are done or while an optimizer has an open window. Let it hold from some batch on (>=).",
+                f"epochs are done. Let it hold from some batch on (>=).",
                 example,
             )
         consequence = {

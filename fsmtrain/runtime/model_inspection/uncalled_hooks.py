@@ -109,9 +109,9 @@ def looks_like_hooks(names: Iterable[str], own: Collection[str], called: Collect
         called: The names that a run calls.
         is_model: Whether it is a model's class, or a callback's.
 
-    >>> names = ["on_train_epoch_end", "validation_steps", "train_step"]
+    >>> names = ["validation_epoch_end", "validation_steps", "train_step"]
     >>> looks_like_hooks(names, ["training_step"], MODEL_METHODS, is_model=True)
-    {'on_train_epoch_end': 'its name here is on_epoch_end', 'validation_steps': 'its name here is validation_step'}
+    {'validation_epoch_end': 'its name here is validation_end', 'validation_steps': 'its name here is validation_step'}
     """
     elsewhere = {**{name: _HERE + new for name, new in RENAMED.items()}, **ABSENT}
     elsewhere |= dict.fromkeys(STAGE_HOOKS, "it is the hook only if its parameter is called stage")

@@ -14,7 +14,7 @@ from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.errors import ResumeError
 from fsmtrain.runtime.checkpointing.run_snapshot import load_run_snapshot, owners_of, take_run_snapshot
-from fsmtrain.runtime.checkpointing.state_owners import Owner, fields_of, listed, merged, on_device, owner_of
+from fsmtrain.runtime.checkpointing.state_owners import REQUIRED, Owner, fields_of, listed, merged, on_device, owner_of
 from tests.models import Linear, Validated, batches, machine_of
 
 
@@ -88,7 +88,10 @@ def test_a_checkpoint_without_one_of_its_keys_is_refused_by_name(tmp_path: Path)
     for _ in range(9):
         run.advance()
     tree = snapshot_of(run)
-    for key in (*owners_of(run._components, run._run, run._actions), "rng", "state"):
+    owners = owners_of(run._components, run._run, run._actions)
+    required = [name for name, owner in owners.items() if owner.if_missing is REQUIRED]
+    assert {"counters", "signals", "loaders", "model"} <= {*required}
+    for key in (*required, "rng", "state"):
         lacking = copy.deepcopy({name: value for name, value in tree.items() if name != key})
         other = machine()
         with pytest.raises(ResumeError, match=f"lacks the key '{key}'"):

@@ -87,9 +87,16 @@ def run_of(n: int | None = None, wrap: Callable[[nn.Module], Any] = lambda model
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda model: model, torch.compile], ids=["plain", "compiled"])
-def test_what_hooks_save_comes_back_wherever_a_run_is_stopped(wrap: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_hooks_save_comes_back_wherever_a_run_is_stopped(wrap: Any) -> None:
     if wrap is torch.compile:
-        monkeypatch.setattr(torch._dynamo.config, "disable", True)
+        with torch._dynamo.config.patch(disable=True):
+            what_hooks_save_comes_back(wrap)
+    else:
+        what_hooks_save_comes_back(wrap)
+
+
+def what_hooks_save_comes_back(wrap: Any) -> None:
+    """Stop a run at every few transitions, and resume it."""
     whole, first, second, stop = run_of(wrap=wrap)
     whole.run()
     assert second.count == 10 * first.count > 0
