@@ -75,11 +75,9 @@ class TrainWork:
     def _backward(self, loss: Tensor, optimizer_i: int, scale: Scalar | None) -> None:
         """Backpropagate `scale` times the loss; None is 1. If it is the number 0, nothing is backpropagated."""
         root = loss if self.scalers is None else self.scalers.scale(optimizer_i, loss)
-        if is_zero(scale):
-            return
         if scale is None:
             root.backward()  # type: ignore[no-untyped-call]
-        else:
+        elif not is_zero(scale):
             root.backward(self._backward_scales.tensor(root, scale))  # type: ignore[no-untyped-call]
 
     def step(

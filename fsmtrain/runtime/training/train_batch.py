@@ -258,7 +258,8 @@ class TrainBatch:
             run, optimizer_i = self._run, self._counters.optimizer_i
             loss = run.loss
             assert loss is not None
-            self._work.backward(loss, optimizer_i, self._loss_scale())
+            is_plain = self._windows_are_single and run.weight is None
+            self._work.backward(loss, optimizer_i, None if is_plain else self._loss_scale())
             run.loss = None
             if run.loss_is_requested and optimizer_i == 0:
                 run.loss_is_requested, run.recent_loss = False, loss.detach()
@@ -272,7 +273,7 @@ class TrainBatch:
         """Add this backward to its window; return the factor for its loss, None for 1."""
         weight, counters = self._run.weight, self._counters
         if self._windows_are_single:
-            return None if weight is None else single_scale(weight)
+            return single_scale(weight)
         scale = self._run.windows[counters.optimizer_i].add(weight)
         if weight is not None:
             return scale
