@@ -14,6 +14,7 @@ from fsmtrain import EarlyStopping, Machine, Trainer, TrainingModule
 from fsmtrain.errors import MissingExtraError, UsageError
 from fsmtrain.views.diagrams import svg_png
 from fsmtrain.views.number_format import duration
+from fsmtrain.views.recording.read_run_folder import read_run_folder
 from fsmtrain.views.recording.report.page import write_report
 from fsmtrain.views.recording.report.sections import diagram
 from tests.models import Adversaries, batches, machine_of
@@ -65,7 +66,10 @@ def test_the_header_has_the_stop_reason_and_the_wall_time(tmp_path: Path) -> Non
     machine = record_run(tmp_path)
     page = reported(machine)
     assert "All epochs are done; raise max_nb_epochs to train longer." in page.text
-    assert f"time {duration(machine.wall_seconds)} epoch 2 of 2 batches 12 steps 12 validations 4" in page.text
+    assert machine.run_dir is not None
+    recorded = read_run_folder(machine.run_dir).end["wall_seconds"]  # rounded
+    assert recorded == pytest.approx(machine.wall_seconds, rel=0.01, abs=0.01)
+    assert f"time {duration(recorded)} epoch 2 of 2 batches 12 steps 12 validations 4" in page.text
 
 
 def test_the_report_lists_model_options_sizes_and_device(tmp_path: Path) -> None:
