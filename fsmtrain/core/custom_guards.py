@@ -39,8 +39,8 @@ class Guards:
         validate: Whether a validation is due. Asked at the end of each batch; replaces both validation flags.
         save: Whether to write a checkpoint of the full training state. Asked at the end of each batch, before validation.
         stop: A second reason to stop beside early stopping's patience. Asked at the end of each batch and wherever
-            ``early_stop`` is visited; it acts under the same conditions (``min_nb_epochs``, no open window).
-
+            ``early_stop`` is visited; like patience it waits for ``min_nb_epochs`` and ``min_steps``. Once it holds it stays
+            due: while a window is open the run waits, at most for the longest one.
         save_at_end: Whether to save a run where it ends by itself, too, if its last checkpoint is of an earlier batch. A
             `ModelCheckpoint` does.
 

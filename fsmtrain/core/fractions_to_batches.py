@@ -65,14 +65,28 @@ def epoch_batches(options: Options, length: int, *, validates: bool) -> tuple[in
     return train, interval if is_integer(interval) else max(1, fraction_of(train, interval))
 
 
+def is_switched_off(options: Options, own_flag: str) -> bool:
+    """Return whether a flag of 0 leaves out all batches of the val or test loaders.
+
+    >>> [is_switched_off(Options(limit_val_batches=n), "val_percent_check") for n in (None, 1, 0)]
+    [False, False, True]
+    """
+    return _percentage(options, own_flag)[1] == 0 or _limit_of(options, own_flag) == 0
+
+
+def _limit_of(options: Options, own_flag: str) -> int | None:
+    """Return the ``limit_..._batches`` beside a percentage."""
+    limit: int | None = getattr(options, f"limit_{own_flag.split('_')[0]}_batches")
+    return limit
+
+
 def eval_loader_batches(options: Options, own_flag: str, loaders: tuple[int | None, ...]) -> tuple[int | None, ...]:
     """Return the batches to take from each val or test loader, of a stream at most so many; None for the whole of it."""
-    loop = own_flag.split("_")[0]
-    limit = getattr(options, f"limit_{loop}_batches")
-    flag, fraction = _percentage(options, own_flag)
-    if fraction == 0 or limit == 0:
+    if is_switched_off(options, own_flag):
         return (0,) * len(loaders)
-    parts = (_part(flag, fraction, loop, n) for n in loaders)
+    flag, fraction = _percentage(options, own_flag)
+    limit = _limit_of(options, own_flag)
+    parts = (_part(flag, fraction, own_flag.split("_")[0], n) for n in loaders)
     return tuple(limit if n is None else _at_most(limit, n) for n in parts)
 
 

@@ -12,7 +12,9 @@ from torch import nn
 from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.fractions_to_batches import is_switched_off
 from fsmtrain.core.guard_ast.never_none import never_returns_none
+from fsmtrain.core.limits import longest_k
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.planned_steps import PlannedSteps
 from fsmtrain.core.sizes import Schedule, Sizes
@@ -253,11 +255,10 @@ def _warn_of_what_is_never_called(
 ) -> None:
     """Warn of loaders without a step, of steps without a loader, and of methods that look like hooks."""
     if runs == "fit":
-        off = options.overfit_pct == 0
-        val_percentage = options.val_percent_check if options.limit_val_batches != 0 else 0.0
-        test_percentage = options.test_percent_check if options.limit_test_batches != 0 else 0.0
-        warn_of_unused_loaders(model, "val", passed.val, val, val_percentage if off else 1.0)
-        warn_of_unused_loaders(model, "test", passed.test, test, test_percentage if off else 1.0)
+        if not is_switched_off(options, "val_percent_check"):
+            warn_of_unused_loaders(model, "val", passed.val, val)
+        if not is_switched_off(options, "test_percent_check"):
+            warn_of_unused_loaders(model, "test", passed.test, test)
     has = {"train_dataloader": True, "val_dataloader": bool(val), "test_dataloader": bool(test) or passed.test is not None}
     loaders = [name for name, is_there in has.items() if is_there]
     warn_of_uncalled_hooks(model, callbacks, HOOKS, has_loaders=loaders, about="" if runs == "fit" else runs)
@@ -274,9 +275,7 @@ def _validate_combinations(spec: LoopSpec, setup: OptimizerSetup) -> None:
     Raises:
         OptionsError: An optimizer cannot work with these windows.
     """
-    limits, guards = spec.limits, spec.guards
-    # The largest K of any epoch that is trained.
-    longest = max(limits.window_of(first) for first in {0, *(epoch for epoch, _ in limits.windows if epoch < limits.epochs)})
+    guards, longest = spec.guards, longest_k(spec.options)
     validate_parameter_owners(setup.slots, longest == 1 and not guards.step)
     for slot in setup.slots:
         if slot.needs_closure and spec.options.mixed_precision.uses_scaler:

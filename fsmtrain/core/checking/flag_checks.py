@@ -8,6 +8,7 @@ from fractions import Fraction
 from attrs import fields
 
 from fsmtrain.core.checking.findings import Finding, warning
+from fsmtrain.core.limits import longest_k
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.options import Options
 from fsmtrain.plurals import plural
@@ -55,7 +56,7 @@ def _window_findings(loop: LoopSpec) -> Iterator[Finding]:
             f"windows of {length:,} never begin: their first epoch is {first:,}, and the run has "
             f"{plural(limits.epochs, 'epoch')}, counted from 0. Lower the key, or train longer.",
         )
-    longest = max((length for first, length in limits.windows if first < limits.epochs), default=1)
+    longest = longest_k(loop.options)
     if 0 < limits.train_batches < longest and not limits.splits_batches:
         yield warning(
             about,

@@ -17,6 +17,7 @@ from fsmtrain.core.checking.optimizer_step_checks import hook_findings
 from fsmtrain.core.checking.stop_guard_checks import stop_guard_findings
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.folding import facts
+from fsmtrain.core.fractions_to_batches import is_switched_off
 from fsmtrain.core.guard_ast.expressions import fields_in
 from fsmtrain.core.guard_ast.format import format_expression
 from fsmtrain.core.guard_ast.simplify import fold
@@ -91,7 +92,8 @@ class _ScheduleChecks:
 
     def _never_fires(self, probe: GuardProbe) -> Finding:
         guard, limits = probe.user_guard, self.loop.limits
-        run = f"this run of {plural(limits.epochs, 'epoch')} of {plural(limits.train_batches, 'batch')}"
+        epochs = limits.epochs if limits.has_max_epochs else self.plan.nb_epochs
+        run = f"this run of {plural(epochs, 'epoch')} of {plural(limits.train_batches, 'batch')}"
         condition = format_expression(fold(guard.expression, facts(limits, self.loop.guards)))
         example = self.examples.get(guard.name, ())
         if guard.field == "validate" and not limits.validates:
@@ -103,7 +105,8 @@ class _ScheduleChecks:
             return warning(
                 guard.place,
                 f"it never stops {run}: it holds only when no stop is allowed, before min_nb_epochs={limits.min_epochs} "
-                f"epochs are done. Let it hold from some batch on (>=).",
+                f"epochs{f' and min_steps={limits.min_steps} steps' if limits.min_steps else ''} are done. Let it hold from "
+                f"some batch on (>=).",
                 example,
             )
         consequence = {
@@ -198,7 +201,4 @@ def missing_metric_findings(loop: LoopSpec) -> Iterator[Finding]:
 
 def _can_validate(loop: LoopSpec) -> bool:
     """Return whether there is something to validate, whether a validation is ever due or not."""
-    options = loop.options
-    return any(n != 0 for n in loop.sizes.val) and (
-        (options.val_percent_check > 0 and options.limit_val_batches != 0) or options.overfit_pct > 0
-    )
+    return any(n != 0 for n in loop.sizes.val) and not is_switched_off(loop.options, "val_percent_check")

@@ -112,12 +112,13 @@ class ValidationPass:
         """Step a scheduler, with its metric if it monitors one."""
         monitor = config.metric_monitor
         if not monitors_a_metric(config) or monitor is None:
-            step_scheduler(config, order_is_ours=True)
+            has_stepped = self._run.counters.optimizer_steps[config.schedule.optimizer_i] > 0
+            step_scheduler(config, has_stepped=has_stepped)
             return
         value = monitor.of_validation(metrics)
         if value is None:
             raise monitor.missing(metrics, "the validation", self._run.metrics.keys() - metrics.keys())
-        step_scheduler(config, value, order_is_ours=False)
+        step_scheduler(config, value)
 
 
 def _texts_in(code: Any) -> Iterator[str]:

@@ -15,9 +15,7 @@ from fsmtrain.user_warnings import warn
 _STEPS = {"val": ("validation_step", "validated"), "test": ("test_step", "tested")}
 
 
-def warn_of_unused_loaders(
-    model: nn.Module, kind: Literal["val", "test"], passed: object, loaders: Sequence[object], percent: float
-) -> None:
+def warn_of_unused_loaders(model: nn.Module, kind: Literal["val", "test"], passed: object, loaders: Sequence[object]) -> None:
     """Warn if there is a loader and no step method for it; for a validation also the other way round.
 
     Args:
@@ -25,12 +23,9 @@ def warn_of_unused_loaders(
         kind: Which loaders.
         passed: What the caller passed; an empty list says that there is to be none.
         loaders: The loaders of the run.
-        percent: How much of them is used; 0 switches them off, and nothing is missed.
     """
     step, done = _STEPS[kind]
     name, has_step = type(model).__name__, callable(getattr(model, step, None))
-    if percent == 0:
-        return
     if loaders and not has_step:
         warn(
             f"{kind}_dataloaders: {name} has no method {step}, so nothing is {done}. Define {step}(batch, batch_nb), or pass "

@@ -16,19 +16,19 @@ def monitors_a_metric(config: SchedulerConfig) -> bool:
     return isinstance(config.scheduler, ReduceLROnPlateau) and config.monitor is not None
 
 
-def step_scheduler(config: SchedulerConfig, value: Scalar | None = None, *, order_is_ours: bool) -> None:
+def step_scheduler(config: SchedulerConfig, value: Scalar | None = None, *, has_stepped: bool = True) -> None:
     """Step a scheduler.
 
     Args:
         config: The scheduler.
         value: The metric that it monitors; None if it monitors none.
-        order_is_ours: Whether to silence torch's warning of a wrong order of calls, because its optimizer has only skipped
-            steps so far.
+        has_stepped: Whether its optimizer has made a step. If not, all were skipped or are in an open window, and torch's
+            warning of a wrong order of calls is silenced: the order is ours, and right.
     """
     if value is not None:
         config.scheduler.step(value)
         return
-    with warnings.catch_warnings() if order_is_ours else contextlib.nullcontext():
-        if order_is_ours:
+    with contextlib.nullcontext() if has_stepped else warnings.catch_warnings():
+        if not has_stepped:
             warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before", category=UserWarning)
         config.scheduler.step()

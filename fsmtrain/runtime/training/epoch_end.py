@@ -98,7 +98,7 @@ class EpochEnd:
         if not monitors_a_metric(config) or monitor is None:
             # With an optimizer_step of the model's own torch's warning may be right.
             has_stepped = self._has_own_step or self._run.counters.optimizer_steps[config.schedule.optimizer_i] > 0
-            step_scheduler(config, order_is_ours=not has_stepped)
+            step_scheduler(config, has_stepped=has_stepped)
             return
         validation = self._run.validation_metrics
         value = monitor.of_epoch(metrics, validation)
@@ -107,4 +107,4 @@ class EpochEnd:
             if value is None:
                 raise monitor.missing(validation, "the validation", {*self._run.metrics, *metrics} - validation.keys())
         if value is not None:
-            step_scheduler(config, value, order_is_ours=False)
+            step_scheduler(config, value)
