@@ -47,7 +47,7 @@ from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
-from fsmtrain.runtime.checkpointing.checkpoint_folder import has_checkpoints, load_checkpoint, load_newest
+from fsmtrain.runtime.checkpointing.checkpoint_folder import describe_checkpoint, has_checkpoints, load_checkpoint, load_newest
 from fsmtrain.runtime.checkpointing.manager import CheckpointManager
 from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking, split_callbacks
 from fsmtrain.runtime.data.worker_exit import is_worker_exit
@@ -73,6 +73,7 @@ from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
 from fsmtrain.runtime.optimization.optimizer_checks import optimizer_findings
 from fsmtrain.runtime.result import Result
 from fsmtrain.runtime.run_state import RunKind
+from fsmtrain.runtime.saved_checkpoint import SavedCheckpoint
 from fsmtrain.runtime.train_mode import enter_train_mode
 from fsmtrain.runtime.trainer_attribute import TrainerAttribute
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
@@ -110,6 +111,7 @@ class Machine:
         trainer: What the model finds as ``self.trainer``; None for the machine itself.
         trained_by: For a test or validation: the run that trained the model. Its metrics stand at that run's step, and in its
             folder, if it has ended. None: there is no such run.
+        tested: For a test or validation: where the model's weights were loaded from. None: it has those of its training.
 
     Raises:
         FsmtrainError: Anything that is wrong and can be seen before the first batch.
@@ -127,12 +129,13 @@ class Machine:
         trainer: Any = None,
         trained_by: Machine | None = None,
         planned_steps: PlannedSteps | None = None,
+        tested: SavedCheckpoint | None = None,
     ) -> None:
         self.passed_model, model = model, plain_module(model)
         self._model: nn.Module = model
         validate_model(model)
         self._counters = Counters()  # all zero, for a model that asks while the run is being built
-        self._runs = runs
+        self._runs, self._tested = runs, tested
         self._planned_steps = planned_steps or PlannedSteps()
         self._begun = self._ended = False
         self._handled_before: BaseException | None = None
@@ -177,7 +180,7 @@ class Machine:
                 )
                 run = self._run = initial_run_state(components)
                 self._counters = run.counters
-                position = run.counters if trained_by is None else trained_by.counters
+                position = run.counters if trained_by is None else _position(trained_by, tested)
                 recorder = self._recorder
                 self._metric_queue = (
                     None if recorder is None else MetricQueue(position, components.optimizers, recorder.make_room)
@@ -434,6 +437,8 @@ class Machine:
     def _call_first_hooks(self) -> None:
         """Call the hooks that precede a run. Those of training are called here if it goes on; else when it begins."""
         hooks, state = self._components.hooks, self.state
+        if self._tested is not None:
+            self._say(f"{'test' if self._runs == 'test' else 'validation'} with the weights of {self._tested}")
         if hooks.on_run_start is not None:
             hooks.on_run_start()
         if self._runs != "fit" or state is State.TEST:
@@ -520,9 +525,24 @@ class Machine:
         return (self._checkpoints.folder(run_dir),)
 
     @property
-    def best_checkpoint(self) -> Path | None:
-        """The checkpoint with the best value of the metric of ``ModelCheckpoint(monitor=...)``; None if there is none."""
-        return self._checkpoints.best
+    def best_checkpoint(self) -> SavedCheckpoint | None:
+        """The checkpoint with the best value of the metric of ``ModelCheckpoint(monitor=...)``; None if there is none.
+
+        ``machine.best_checkpoint.path`` is where it is, ``.score`` the value; it can be passed wherever a path is expected.
+        """
+        return self._checkpoints.best(self.run_dir)
+
+    @property
+    def last_checkpoint(self) -> SavedCheckpoint | None:
+        """The newest checkpoint of this run, or else the one that it was resumed from; None if there is none."""
+        path = self._checkpoints.last()
+        return None if path is None else describe_checkpoint(path)
+
+    def why_no_checkpoint(self, which: str) -> str:
+        """Say, in sentences, why the ``"best"`` or the ``"last"`` checkpoint is missing, and the way out."""
+        if which == "best":
+            return self._checkpoints.why_no_best()
+        return "the run has saved no checkpoint. To save some pass callbacks=[ModelCheckpoint()] to the Trainer, and fit."
 
     def _save(self) -> None:
         """The action of the state `save`: save the run after the work of the state before it."""
@@ -840,6 +860,16 @@ class Machine:
         return self._run.nonfinite.excluded
 
     @property
+    def tested(self) -> SavedCheckpoint | None:
+        """The checkpoint or file whose weights this test or validation is of; None: those that the model has."""
+        return self._tested
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the run has begun and has not ended."""
+        return self._begun and not self._ended
+
+    @property
     def stop_reason(self) -> StopReason | None:
         """Why the run ended; None before its end."""
         has_stop_guard = self.spec.guards.stop is not None
@@ -917,6 +947,7 @@ class Machine:
             data_wait=self.data_wait,
             wall_seconds=self.wall_seconds,
             rollbacks=self.rollbacks,
+            tested=self.tested,
         )
 
     # ---- views
@@ -1018,6 +1049,16 @@ class Machine:
         from fsmtrain.views.diagrams import formats
 
         return formats.mime_bundle(self.spec, repr(self), counts=self.tally if self._begun else None)
+
+
+def _position(trained_by: Machine, tested: SavedCheckpoint | None) -> Counters:
+    """Return the counters at which the metrics of a test or validation stand: those of the weights."""
+    counters = trained_by.counters
+    if tested is None or tested.global_step is None or tested.epoch is None:
+        return counters
+    counters = counters.copy()
+    counters.current_epoch, counters.global_step = tested.epoch, tested.global_step
+    return counters
 
 
 @explain_unknown_arguments(hints=FLAG_HINTS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack
 from attrs import define, field, frozen
 from torch import nn
 
+from fsmtrain.ckpt_path import CkptPath, load_ckpt_path
 from fsmtrain.copies import require_picklable
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.planning.planned_steps import PlannedSteps
@@ -24,6 +25,7 @@ from fsmtrain.runtime.metrics.logged_metrics import LogOptions
 from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
 from fsmtrain.runtime.result import Result
+from fsmtrain.runtime.saved_checkpoint import SavedCheckpoint
 from fsmtrain.unknown_arguments import explain_unknown_arguments
 from fsmtrain.user_warnings import warn
 
@@ -152,36 +154,48 @@ class Trainer(Options):
         raise RenamedError("trainer.estimated_stepping_batches: its name here is trainer.total_steps.")
 
     @explain_unknown_arguments(hints=FLAG_HINTS)
-    def test(self, model: nn.Module | None = None, test_dataloaders: Any = None) -> dict[str, float]:
+    def test(
+        self, model: nn.Module | None = None, test_dataloaders: Any = None, ckpt_path: CkptPath = None
+    ) -> dict[str, float]:
         """Run the test loaders through a model, with this trainer's options.
 
         Args:
             model: The model to test. None: the fitted one.
             test_dataloaders: One loader or a list of them. None: call the model's ``test_dataloader``.
+            ckpt_path: The weights: ``"best"``, the checkpoint of the last `fit` with the best value of the `monitor` of its
+                `ModelCheckpoint`; ``"last"``, its newest checkpoint; or the path of a checkpoint or of a file of weights. They
+                are loaded into the model, which keeps them. None: those that it has.
 
         Returns:
             The metrics.
 
         Raises:
-            UsageError: There is no model, or no test loader.
+            UsageError: There is no model, no test loader, or no such checkpoint.
+            CheckpointError: The checkpoint cannot be read.
         """
-        return self._evaluate("test", model, test_dataloaders)
+        return self._evaluate("test", model, test_dataloaders, ckpt_path)
 
     @explain_unknown_arguments(hints=FLAG_HINTS)
-    def validate(self, model: nn.Module | None = None, val_dataloaders: Any = None) -> dict[str, float]:
+    def validate(
+        self, model: nn.Module | None = None, val_dataloaders: Any = None, ckpt_path: CkptPath = None
+    ) -> dict[str, float]:
         """Run the val loaders through a model, with this trainer's options, without training.
 
         Args:
             model: The model to validate. None: the fitted one.
             val_dataloaders: One loader or a list of them. None: call the model's ``val_dataloader``.
+            ckpt_path: The weights: ``"best"``, the checkpoint of the last `fit` with the best value of the `monitor` of its
+                `ModelCheckpoint`; ``"last"``, its newest checkpoint; or the path of a checkpoint or of a file of weights. They
+                are loaded into the model, which keeps them. None: those that it has.
 
         Returns:
             The metrics.
 
         Raises:
-            UsageError: There is no model, or no val loader.
+            UsageError: There is no model, no val loader, or no such checkpoint.
+            CheckpointError: The checkpoint cannot be read.
         """
-        return self._evaluate("val", model, val_dataloaders)
+        return self._evaluate("val", model, val_dataloaders, ckpt_path)
 
     @explain_unknown_arguments(hints=FLAG_HINTS)
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
@@ -214,20 +228,25 @@ class Trainer(Options):
         if self._runs.active is not None:
             self._runs.active.stop()
 
-    def _evaluate(self, kind: Literal["val", "test"], model: nn.Module | None, loaders: Any) -> dict[str, float]:
+    def _evaluate(
+        self, kind: Literal["val", "test"], model: nn.Module | None, loaders: Any, ckpt_path: CkptPath
+    ) -> dict[str, float]:
+        name = "test" if kind == "test" else "validate"
         if model is None:
-            name = "test" if kind == "test" else "validate"
             if self._runs.fitted is None:
                 raise UsageError(f"{name}: there is no model yet. Call fit(model) first, or pass one: {name}(model).")
             model = self._runs.fitted.passed_model
         given = Loaders(test=loaders) if kind == "test" else Loaders(val=loaders)
+        tested = load_ckpt_path(ckpt_path, model, self._runs.fitted, name)
         outer = self._runs.active  # a fit, if this is called in one of its hooks
         try:
-            return self._machine(model, given, runs=kind).run().metrics
+            return self._machine(model, given, runs=kind, tested=tested).run().metrics
         finally:
             self._runs.active = outer or self._runs.active
 
-    def _machine(self, model: nn.Module, loaders: Loaders, *, runs: Literal["fit", "val", "test"]) -> Machine:
+    def _machine(
+        self, model: nn.Module, loaders: Loaders, *, runs: Literal["fit", "val", "test"], tested: SavedCheckpoint | None = None
+    ) -> Machine:
         fitted = self._runs.fitted
         machine = Machine(
             self,
@@ -239,6 +258,7 @@ class Trainer(Options):
             trainer=self,
             planned_steps=self._runs.planned_steps if runs == "fit" else None,
             trained_by=fitted if fitted is not None and fitted.model is plain_module(model) and runs != "fit" else None,
+            tested=tested,
         )
         self._runs.active = machine
         return machine

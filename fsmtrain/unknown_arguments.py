@@ -46,7 +46,6 @@ _NAMES_ELSEWHERE = {
 }
 
 _RESUME = "To continue a run pass Trainer(resume=PATH), or for a machine machine.resume(PATH) before run()."
-_WEIGHTS = "Load the weights before: model = Model.load_from_checkpoint(PATH), then {0}(model)."
 _DATAMODULE = "Pass its loaders: {0}."
 _NEWEST_STAYS = "The newest checkpoint is always kept, beside the best ones."
 _NAMED_BY_NUMBER = "Checkpoints are folders with a number, and machine.best_checkpoint is the best one."
@@ -65,12 +64,10 @@ _WAYS_OUT = {
         "test_dataloaders": "fit does not test: call test(test_dataloaders=...) after it.",
     },
     "Trainer.test": {
-        "ckpt_path": _WEIGHTS.format("test"),
         "datamodule": _DATAMODULE.format("test(model, data.test_dataloader())"),
         "verbose": "It returns the metrics; Trainer(quiet=True) prints nothing.",
     },
     "Trainer.validate": {
-        "ckpt_path": _WEIGHTS.format("validate"),
         "datamodule": _DATAMODULE.format("validate(model, data.val_dataloader())"),
         "verbose": "It returns the metrics; Trainer(quiet=True) prints nothing.",
     },
@@ -97,7 +94,7 @@ _WAYS_OUT = {
         "check_on_train_epoch_end": _EACH_VALIDATION,
         "divergence_threshold": _OWN_STOP,
         "log_rank_zero_only": "Pass verbose=True to print a line, or leave it out.",
-        "restore_best_weights": "Pass callbacks=[ModelCheckpoint(monitor=...)]; machine.best_checkpoint has the best weights.",
+        "restore_best_weights": "Pass callbacks=[ModelCheckpoint(monitor=...)], and then test(ckpt_path='best').",
         "start_from_epoch": "Pass min_nb_epochs to the Trainer: no earlier stop.",
         "stopping_threshold": _OWN_STOP,
         "strict": _MISSING,

@@ -10,6 +10,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
+from fsmtrain.runtime.saved_checkpoint import SavedCheckpoint
 
 
 @renamed_attributes(loading="data_wait")
@@ -26,6 +27,7 @@ class Result:
         data_wait: The number of batches fetched from loaders, and the seconds spent waiting for them.
         wall_seconds: The time from the run's beginning to its end.
         rollbacks: For each time that ``on_nonfinite="rollback"`` went back to a checkpoint, the batch that it excluded.
+        tested: The checkpoint or file whose weights were tested; None: those that the model had, or none were.
     """
 
     stop_reason: StopReason
@@ -36,3 +38,4 @@ class Result:
     data_wait: Timing
     wall_seconds: float
     rollbacks: tuple[NonFiniteValue, ...] = ()
+    tested: SavedCheckpoint | None = None

@@ -91,7 +91,7 @@ def test_checkpoints_ranked_by_another_metric_have_no_rank() -> None:
     assert "ModelCheckpoint(monitor='rises'): the checkpoints so far were ranked by 'falls'" in warned
     one.run()
     assert one.best_checkpoint is not None
-    assert one.best_checkpoint.name == "000002"  # 30.0: that of epoch 2, validated after the resume; not 5.0 or 4.0
+    assert one.best_checkpoint.path.name == "000002"  # 30.0: that of epoch 2, validated after the resume; not 5.0 or 4.0
 
 
 def test_checkpoints_keep_their_rank_by_the_same_metric() -> None:
@@ -100,4 +100,4 @@ def test_checkpoints_keep_their_rank_by_the_same_metric() -> None:
     assert "ranked" not in warned
     one.run()
     assert one.best_checkpoint is not None
-    assert one.best_checkpoint.name == "000000"
+    assert one.best_checkpoint.path.name == "000000"

@@ -12,10 +12,12 @@ from typing import Any
 from attrs import evolve
 
 from fsmtrain.errors import CheckpointError
+from fsmtrain.predicates import is_integer
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store, none_valid
 from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST
-from fsmtrain.runtime.checkpointing.save_top_k import BATCH
+from fsmtrain.runtime.checkpointing.save_top_k import BATCH, EPOCH, STEP
+from fsmtrain.runtime.saved_checkpoint import SavedCheckpoint
 from fsmtrain.user_warnings import warn
 
 FOLDER = Path("checkpoints")  # in the run folder, or in the working directory
@@ -24,6 +26,28 @@ FOLDER = Path("checkpoints")  # in the run folder, or in the working directory
 def has_checkpoints(folder: Path) -> bool:
     """Return whether there is a checkpoint in a folder, valid or not."""
     return bool(Store(folder).numbers())
+
+
+def newest_in(folder: Path) -> Path | None:
+    """Return the newest checkpoint in a folder, valid or not; None if there is none."""
+    numbers = Store(folder).numbers()
+    return folder / f"{numbers[-1]:06d}" if numbers else None
+
+
+def saved_checkpoint(
+    path: Path, metadata: Mapping[str, Any], *, monitor: str | None = None, score: float | None = None
+) -> SavedCheckpoint:
+    """Return a checkpoint with what its metadata say."""
+    epoch, step = (number if is_integer(number := metadata.get(name)) else None for name in (EPOCH, STEP))
+    return SavedCheckpoint(path=path, monitor=monitor, score=score, epoch=epoch, global_step=step)
+
+
+def describe_checkpoint(path: Path) -> SavedCheckpoint:
+    """Return a checkpoint, or a file of weights, with what its metadata say, as far as they can be read."""
+    try:
+        return saved_checkpoint(path, Store(path.parent).metadata_of(path))
+    except CheckpointError:
+        return SavedCheckpoint(path=path)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> LoadedCheckpoint:

@@ -13,14 +13,17 @@ from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
-from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, load_checkpoint
+from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, load_checkpoint, saved_checkpoint
 from fsmtrain.runtime.checkpointing.run_snapshot import load_run_snapshot, take_run_snapshot
-from fsmtrain.runtime.checkpointing.save_top_k import BATCH, END, EPOCH, MetricRanking, retention_policy
+from fsmtrain.runtime.checkpointing.save_top_k import BATCH, END, EPOCH, STEP, MetricRanking, retention_policy
 from fsmtrain.runtime.checkpointing.state_owners import damaged_state_is_an_error
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
+from fsmtrain.runtime.saved_checkpoint import SavedCheckpoint
 from fsmtrain.runtime.training.on_nonfinite_policies import validate_rollback
 from fsmtrain.user_warnings import warn
+
+_RANKED = 'callbacks=[ModelCheckpoint(monitor="val_loss")]'
 
 
 class CheckpointManager:
@@ -60,14 +63,28 @@ class CheckpointManager:
             return Path(self._rule.dirpath)
         return self._unrecorded if run_dir is None else run_dir / FOLDER
 
-    @property
-    def best(self) -> Path | None:
-        """The checkpoint with the best value of the monitored metric; None if there is none."""
-        if self._ranking is None or self._writer is None:
+    def best(self, run_dir: Path | None) -> SavedCheckpoint | None:
+        """Return the checkpoint with the best value of the monitored metric; None if there is none."""
+        if self._ranking is None or (self._writer is None and self._resumed_from is None):
+            return None  # what may be in the folder is of other runs
+        store = Store(self.folder(run_dir))
+        metadata = store.metadata()
+        numbers = self._ranking.best(metadata)
+        if not numbers:
             return None
-        store = self._writer.store
-        numbers = list(self._ranking.best(store.metadata()))
-        return store.folder / f"{numbers[0]:06d}" if numbers else None
+        path, score = store.folder / f"{numbers[0]:06d}", self._ranking.scores(metadata)[numbers[0]]
+        return saved_checkpoint(path, metadata[numbers[0]], monitor=self._ranking.metric, score=score)
+
+    def why_no_best(self) -> str:
+        """Say why there is no best checkpoint, and the way out, in sentences."""
+        if self._rule is None:
+            return f"the run saves no ranked checkpoints. To rank them pass {_RANKED} to the Trainer, and fit."
+        if self._rule.monitor is None:
+            return f'its ModelCheckpoint has no monitor, so none is the best. Pass {_RANKED}, or ckpt_path="last".'
+        return (
+            f"no checkpoint has a value of {self._rule.monitor!r} that ranks it: no validation or epoch that gives one has "
+            f'ended, or all values are NaN. Pass ckpt_path="last", or a path.'
+        )
 
     def last(self) -> Path | None:
         """Return the newest durable checkpoint of this run, or else the one that it was resumed from, if any."""
@@ -156,7 +173,7 @@ class CheckpointManager:
             "state": at.state.value,
             EPOCH: counters.current_epoch,
             "batch_nb": counters.batch_nb,
-            "global_step": counters.global_step,
+            STEP: counters.global_step,
             BATCH: counters.batches_begun,
             **metadata,
         }

@@ -5,7 +5,7 @@ The newest valid one is always kept. The store in `checkpoint_files` deletes the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from fsmtrain.core.custom_guards import Guards
@@ -19,6 +19,7 @@ from fsmtrain.user_warnings import warn
 
 BATCH = "batches_begun"  # the key in a checkpoint's metadata by which a metric finds it: its batch in the whole run, from 1
 EPOCH = "current_epoch"  # the key of its epoch, from 0
+STEP = "global_step"  # the key of the steps of its weights
 END = "ends"  # the key of a checkpoint with which a run ended by itself: it is never ranked
 
 MetadataByNumber = Mapping[int, Mapping[str, Any]]
@@ -34,7 +35,7 @@ class MetricRanking:
     can_resume_within_validation = True  # only its end matters here
 
     def __init__(self, rule: ModelCheckpoint, metric: str) -> None:
-        self._rule, self.monitor = rule, Monitor("ModelCheckpoint", metric)
+        self._rule, self.metric, self.monitor = rule, metric, Monitor("ModelCheckpoint", metric)
         self.values: dict[int, float] = {}
         self.of_epochs: dict[int, float] = {}
 
@@ -63,15 +64,21 @@ class MetricRanking:
             return
         self.values, self.of_epochs = dict(state["values"]), dict(state.get("of_epochs", {}))
 
-    def best(self, metadata: MetadataByNumber, count: int = 1) -> Collection[int]:
-        """Return the numbers of the checkpoints with the best values."""
-        last = {own.get(EPOCH): number for number, own in sorted(metadata.items()) if not own.get(END)}  # of each epoch
-        ranked = {}
-        for number, own in metadata.items():
-            if not own.get(END):
-                of_epoch = self.of_epochs.get(own.get(EPOCH, -1)) if last[own.get(EPOCH)] == number else None
-                ranked[number] = {"value": self.values.get(own.get(BATCH, -1), of_epoch)}
-        return keep_best(count, "value", self._rule.mode)(ranked)
+    def best(self, metadata: MetadataByNumber, count: int = 1) -> list[int]:
+        """Return the numbers of the checkpoints with the best values, the best first."""
+        ranked = {number: {"value": value} for number, value in self.scores(metadata).items()}
+        return [*keep_best(count, "value", self._rule.mode)(ranked)]
+
+    def scores(self, metadata: MetadataByNumber) -> dict[int, float | None]:
+        """Return the value of each checkpoint that has a rank; None if it is not known.
+
+        Of several of one batch the newest has it: older ones are of other runs in the same folder, or of before a rollback.
+        """
+        ranked = {number: own for number, own in sorted(metadata.items()) if not own.get(END)}
+        of_batch = {own.get(BATCH, -1): number for number, own in ranked.items()}
+        of_epoch = {own.get(EPOCH): number for number, own in ranked.items()}
+        epoch_values = {number: self.of_epochs.get(epoch) for epoch, number in of_epoch.items() if epoch is not None}
+        return {number: self.values.get(batch, epoch_values.get(number)) for batch, number in of_batch.items()}
 
 
 def split_callbacks(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[object, ...], ModelCheckpoint | None]:
