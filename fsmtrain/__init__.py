@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _PUBLIC
     from fsmtrain.core.states import State as State
     from fsmtrain.core.transition_guards import Guard as Guard
     from fsmtrain.core.visit import Visit as Visit
+    from fsmtrain.data_module import DataModule as DataModule
     from fsmtrain.early_stopping import EarlyStopping as EarlyStopping
     from fsmtrain.errors import CheckpointError as CheckpointError
     from fsmtrain.errors import CodecError as CodecError
@@ -49,6 +50,7 @@ _PUBLIC = {
     "core.sizes": ("Sizes",),
     "core.states": ("State",),
     "core.visit": ("Visit",),
+    "data_module": ("DataModule",),
     "early_stopping": ("EarlyStopping",),
     "errors": ("CheckpointError", "CodecError", "FsmtrainError", "FsmtrainWarning", "OptionsError", "ResumeError"),
     "loop": ("Loop", "check", "draw", "plan"),

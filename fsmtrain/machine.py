@@ -45,11 +45,12 @@ from fsmtrain.old_names import renamed_attributes
 from fsmtrain.options import FLAG_HINTS, Options
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
-from fsmtrain.runtime.build import Loaders, build_components, initial_run_state
+from fsmtrain.runtime.build import build_components, initial_run_state
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpointing.checkpoint_folder import describe_checkpoint, has_checkpoints, load_checkpoint, load_newest
 from fsmtrain.runtime.checkpointing.manager import CheckpointManager
 from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking, split_callbacks
+from fsmtrain.runtime.data.data_modules import Loaders, given_loaders, with_data_module
 from fsmtrain.runtime.data.worker_exit import is_worker_exit
 from fsmtrain.runtime.hooks.bind_hooks import bind_hooks
 from fsmtrain.runtime.hooks.hook_pair import Stages, call_all
@@ -103,7 +104,7 @@ class Machine:
     Args:
         options: The flags.
         model: The module; it is moved to the options' device.
-        loaders: Its train, val and test loaders.
+        loaders: Its loaders, or the data module that has them.
         runs: ``"fit"`` trains, and then tests if there are test loaders; ``"test"`` and ``"val"`` only take the model through
             those loaders, in the state `test`.
         guards: The decisions that the user replaces.
@@ -143,7 +144,8 @@ class Machine:
         self._rng: rng.RngState | None = None  # of the run that is resumed
         self._stopped_at: ResumePoint | None = None
         self.received_signal = ReceivedSignal()
-        self._trainer_attribute = TrainerAttribute(model, self if trainer is None else trainer)
+        self.datamodule = loaders.data_module
+        self._trainer_attribute = TrainerAttribute(self if trainer is None else trainer, model, self.datamodule)
 
         warnings = self._early_warnings = list[str]()
         guards = guards or Guards()
@@ -162,7 +164,7 @@ class Machine:
         own_callbacks = (self._recorder, *default_callbacks(options), ranking)
         callbacks = (*callbacks, *(callback for callback in own_callbacks if callback is not None))
         self._trainer_attribute.attach()
-        hooks = bind_hooks(model, callbacks, self)
+        hooks = with_data_module(bind_hooks(model, callbacks, self), self.datamodule)
         stages = Stages(hooks.setup, hooks.teardown)
         try:
             with capture_warnings(warnings.append):
@@ -767,8 +769,11 @@ class Machine:
 
     @property
     def hparams(self) -> dict[str, Any]:
-        """The model's hyperparameters, as far as they are plain data: what checkpoints, the run folder and loggers get."""
-        return plain_part(getattr(self.model, "hparams", None))
+        """The hyperparameters of the model, and those of the data module by other names, as far as they are plain data.
+
+        The run folder and loggers get them.
+        """
+        return plain_part(getattr(self.datamodule, "hparams", None)) | plain_part(getattr(self.model, "hparams", None))
 
     @property
     def optimizers(self) -> list[Any]:
@@ -1069,6 +1074,7 @@ def build(
     train_dataloader: Any = None,
     val_dataloaders: Any = None,
     test_dataloaders: Any = None,
+    datamodule: Any = None,
     guards: Guards | None = None,
     callbacks: Iterable[object] = (),
 ) -> Machine:
@@ -1080,11 +1086,12 @@ def build(
         train_dataloader: Anything that yields batches, anew each time it is iterated over. None asks the model.
         val_dataloaders: One loader or a list of them. None asks the model; an empty list means none.
         test_dataloaders: The same for the test.
+        datamodule: A `DataModule`, or another object with such methods, whose loaders are used in place of the model's.
         guards: The decisions that are replaced.
         callbacks: Objects with any of the hooks of `Callback`.
 
     Raises:
         FsmtrainError: Anything that is wrong and can be seen before the first batch.
     """
-    loaders = Loaders(train=train_dataloader, val=val_dataloaders, test=test_dataloaders)
+    loaders = given_loaders("build", train=train_dataloader, val=val_dataloaders, test=test_dataloaders, datamodule=datamodule)
     return Machine(options, model, loaders, guards=guards, callbacks=callbacks)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
-from collections.abc import Iterable
 from typing import Any, Self, Unpack, overload
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fsmtrain.hyperparameters import KeepsHyperparameters
 from fsmtrain.runtime.data.device_transfer import move_to
 from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.metrics.logged_metrics import LogOptions
-from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, read_tags_csv, split_plain
-from fsmtrain.runtime.model_files.init_arguments import select_init_arguments
+from fsmtrain.runtime.model_files.hparams import read_tags_csv
 from fsmtrain.runtime.model_files.weights import build_model, load_weights
 from fsmtrain.runtime.optimization.gradient_clipping import ClipAlgorithm, clip_gradients, parameters_of
 from fsmtrain.runtime.optimization.optimizer_step import step_and_zero
@@ -37,7 +35,7 @@ class _DeviceOfParameters:
         return torch.device("cpu") if tensor is None else tensor.device
 
 
-class TrainingModule(nn.Module):
+class TrainingModule(KeepsHyperparameters, nn.Module):
     """A model together with its training.
 
     A subclass must define ``training_step`` and ``configure_optimizers``. It may define ``validation_step``,
@@ -52,8 +50,6 @@ class TrainingModule(nn.Module):
     """
 
     trainer: Any = None
-    hparams: Any = None
-    logs_hparams: bool = True
     device = _DeviceOfParameters()
 
     @property
@@ -163,50 +159,6 @@ class TrainingModule(nn.Module):
         objects, objects with ``.to``). An override is called on the CPU too.
         """
         return move_to(batch, device)
-
-    def save_hyperparameters(self, *hparams: Any, ignore: str | Iterable[str] = (), logger: bool = True, **values: Any) -> None:
-        """Set ``self.hparams``, or add to it: checkpoints, the run's folder and loggers get it; read it as ``self.hparams.lr``.
-
-        Without arguments, call it in ``__init__``: it keeps the arguments of ``__init__``, defaults and ``**kwargs`` included,
-        and those of a subclass whose ``__init__`` called this one. Of them, files contain those that are plain data.
-
-        Args:
-            hparams: A dict, a namespace, an attrs object or a dataclass of plain data; or names of arguments of ``__init__``.
-            ignore: Names of what is not kept.
-            logger: Whether loggers get them, in their ``log_hyperparams``.
-            values: More hyperparameters of plain data, by name.
-
-        Raises:
-            ModelError: A value passed is not plain data, there is no argument of this name, or no ``__init__`` is running.
-
-        Example:
-            >>> class Model(TrainingModule):
-            ...     def __init__(self, lr=0.1, hidden=64):
-            ...         super().__init__()
-            ...         self.save_hyperparameters()
-            >>> Model(hidden=32).hparams
-            HParams(lr=0.1, hidden=32)
-        """
-        names = [name for name in hparams if isinstance(name, str)]
-        kept: dict[str, Any] = {}
-        if names or not (hparams or values):
-            kept = select_init_arguments(self, sys._getframe(1), names)
-        for given in (*(given for given in hparams if not isinstance(given, str)), values):
-            kept |= hparams_to_dict(given)
-        ignored = {ignore} if isinstance(ignore, str) else set(ignore)
-        kept = {name: value for name, value in kept.items() if name not in ignored}
-        others = split_plain(kept)[1]
-        if others:
-            listed = ", ".join(f"{name} ({type(value).__name__})" for name, value in others.items())
-            first = next(iter(others))
-            warn(
-                f"save_hyperparameters(): no file can contain {listed}, only plain data. self.hparams has them, checkpoints do "
-                f"not: pass them again, as in {type(self).__name__}.load_from_checkpoint(path, {first}=...). "
-                f"save_hyperparameters(ignore={[*others]}) leaves them out without this warning."
-            )
-        before = vars(self.hparams) if isinstance(self.hparams, HParams) else {}
-        self.hparams = HParams(**{**before, **kept})
-        self.logs_hparams = logger
 
     @classmethod
     def load_from_checkpoint(cls, path: str | os.PathLike[str], map_location: Any = None, **arguments: Any) -> Self:

@@ -19,8 +19,8 @@ from fsmtrain.errors import CopyError, RenamedError, ResumeError, UsageError
 from fsmtrain.flags.unknown_flags import explain_unknown_flags
 from fsmtrain.machine import Machine
 from fsmtrain.options import FLAG_HINTS, Options
-from fsmtrain.runtime.build import Loaders
 from fsmtrain.runtime.checkpointing.compatibility import with_way_out
+from fsmtrain.runtime.data.data_modules import Loaders, given_loaders
 from fsmtrain.runtime.metrics.logged_metrics import LogOptions
 from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
@@ -43,6 +43,7 @@ class _Runs:
 
     fitted: Machine | None = None  # the last fit
     active: Machine | None = None  # the current run, or the last one
+    datamodule: Any = None  # of that run, also while it is being built
     planned_steps: PlannedSteps = field(factory=PlannedSteps)  # of the fit
 
 
@@ -97,13 +98,17 @@ class Trainer(Options):
         super().__setstate__({**state, "_runs": _Runs()})
 
     @explain_unknown_arguments(hints=FLAG_HINTS)
-    def fit(self, model: nn.Module, train_dataloader: Any = None, val_dataloaders: Any = None) -> Result:
+    def fit(
+        self, model: nn.Module, train_dataloader: Any = None, val_dataloaders: Any = None, datamodule: Any = None
+    ) -> Result:
         """Train a model. It is not tested; call `test` for that.
 
         Args:
             model: An ``nn.Module`` with ``training_step`` and ``configure_optimizers``.
             train_dataloader: An iterable of batches, iterated once in each epoch. None: call the model's ``train_dataloader``.
             val_dataloaders: One loader or a list of them. None: call the model's ``val_dataloader``.
+            datamodule: A `DataModule`, or another object with such methods, whose loaders are used in place of the model's.
+                A later ``test()``, ``validate()`` or ``predict()`` without a model uses it, too.
 
         Returns:
             How the run ended. A trainer fits once: a second call only warns and returns the first result.
@@ -125,7 +130,8 @@ class Trainer(Options):
                 return done.result
             warn("fit: this trainer has finished its run already, so nothing was done. Create a new Trainer to train again.")
             return done.result
-        machine = self._machine(model, Loaders(train=train_dataloader, val=val_dataloaders, test=()), runs="fit")
+        given = given_loaders("fit", train=train_dataloader, val=val_dataloaders, test=(), datamodule=datamodule)
+        machine = self._machine(model, given, runs="fit")
         self._runs.fitted = machine
         if self.resume is not None:
             try:
@@ -155,7 +161,7 @@ class Trainer(Options):
 
     @explain_unknown_arguments(hints=FLAG_HINTS)
     def test(
-        self, model: nn.Module | None = None, test_dataloaders: Any = None, ckpt_path: CkptPath = None
+        self, model: nn.Module | None = None, test_dataloaders: Any = None, ckpt_path: CkptPath = None, datamodule: Any = None
     ) -> dict[str, float]:
         """Run the test loaders through a model, with this trainer's options.
 
@@ -165,6 +171,7 @@ class Trainer(Options):
             ckpt_path: The weights: ``"best"``, the checkpoint of the last `fit` with the best value of the `monitor` of its
                 `ModelCheckpoint`; ``"last"``, its newest checkpoint; or the path of a checkpoint or of a file of weights. They
                 are loaded into the model, which keeps them. None: those that it has.
+            datamodule: As for `fit`. None: that of the fit, if the fitted model is tested and no loaders are passed.
 
         Returns:
             The metrics.
@@ -173,11 +180,12 @@ class Trainer(Options):
             UsageError: There is no model, no test loader, or no such checkpoint.
             CheckpointError: The checkpoint cannot be read.
         """
-        return self._evaluate("test", model, test_dataloaders, ckpt_path)
+        given = given_loaders("test", test=test_dataloaders, datamodule=datamodule)
+        return self._evaluate("test", model, given, ckpt_path)
 
     @explain_unknown_arguments(hints=FLAG_HINTS)
     def validate(
-        self, model: nn.Module | None = None, val_dataloaders: Any = None, ckpt_path: CkptPath = None
+        self, model: nn.Module | None = None, val_dataloaders: Any = None, ckpt_path: CkptPath = None, datamodule: Any = None
     ) -> dict[str, float]:
         """Run the val loaders through a model, with this trainer's options, without training.
 
@@ -187,6 +195,7 @@ class Trainer(Options):
             ckpt_path: The weights: ``"best"``, the checkpoint of the last `fit` with the best value of the `monitor` of its
                 `ModelCheckpoint`; ``"last"``, its newest checkpoint; or the path of a checkpoint or of a file of weights. They
                 are loaded into the model, which keeps them. None: those that it has.
+            datamodule: As for `test`.
 
         Returns:
             The metrics.
@@ -195,7 +204,8 @@ class Trainer(Options):
             UsageError: There is no model, no val loader, or no such checkpoint.
             CheckpointError: The checkpoint cannot be read.
         """
-        return self._evaluate("val", model, val_dataloaders, ckpt_path)
+        given = given_loaders("validate", val=val_dataloaders, datamodule=datamodule)
+        return self._evaluate("val", model, given, ckpt_path)
 
     @explain_unknown_arguments(hints=FLAG_HINTS)
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
@@ -229,25 +239,27 @@ class Trainer(Options):
             self._runs.active.stop()
 
     def _evaluate(
-        self, kind: Literal["val", "test"], model: nn.Module | None, loaders: Any, ckpt_path: CkptPath
+        self, kind: Literal["val", "test"], model: nn.Module | None, loaders: Loaders, ckpt_path: CkptPath
     ) -> dict[str, float]:
         name = "test" if kind == "test" else "validate"
         if model is None:
             if self._runs.fitted is None:
                 raise UsageError(f"{name}: there is no model yet. Call fit(model) first, or pass one: {name}(model).")
             model = self._runs.fitted.passed_model
-        given = Loaders(test=loaders) if kind == "test" else Loaders(val=loaders)
+            if not loaders.are_passed:
+                loaders = Loaders(data_module=self._runs.fitted.datamodule)
         tested = load_ckpt_path(ckpt_path, model, self._runs.fitted, name)
-        outer = self._runs.active  # a fit, if this is called in one of its hooks
+        outer, outer_data = self._runs.active, self._runs.datamodule  # of a fit, if this is called in one of its hooks
         try:
-            return self._machine(model, given, runs=kind, tested=tested).run().metrics
+            return self._machine(model, loaders, runs=kind, tested=tested).run().metrics
         finally:
-            self._runs.active = outer or self._runs.active
+            if outer is not None:
+                self._runs.active, self._runs.datamodule = outer, outer_data
 
     def _machine(
         self, model: nn.Module, loaders: Loaders, *, runs: Literal["fit", "val", "test"], tested: SavedCheckpoint | None = None
     ) -> Machine:
-        fitted = self._runs.fitted
+        fitted, self._runs.datamodule = self._runs.fitted, loaders.data_module
         machine = Machine(
             self,
             model,
@@ -262,6 +274,11 @@ class Trainer(Options):
         )
         self._runs.active = machine
         return machine
+
+    @property
+    def datamodule(self) -> Any:
+        """The data module of the current run, or of the last one; None if it has none."""
+        return self._runs.datamodule
 
     @property
     def machine(self) -> Machine:

@@ -20,6 +20,7 @@ _NAMES_ELSEWHERE = {
     "batch_size": ("bs",),
     "callbacks": ("callback",),
     "collate_fn": ("collate", "collate_function"),
+    "datamodule": ("data", "data_module", "dm"),
     "dirpath": ("checkpoint_dir", "directory", "filepath", "save_dir"),
     "every_n_batches": ("every_n_train_batches",),
     "every_n_epochs": ("every_n_val_epochs", "period", "save_every_n_epochs"),
@@ -46,7 +47,6 @@ _NAMES_ELSEWHERE = {
 }
 
 _RESUME = "To continue a run pass Trainer(resume=PATH), or for a machine machine.resume(PATH) before run()."
-_DATAMODULE = "Pass its loaders: {0}."
 _NEWEST_STAYS = "The newest checkpoint is always kept, beside the best ones."
 _NAMED_BY_NUMBER = "Checkpoints are folders with a number, and machine.best_checkpoint is the best one."
 _EACH_VALIDATION = "It acts on the metric of each validation, at once."
@@ -58,24 +58,13 @@ _ORDER = "Its order follows from seed and epoch. With an order of your own use a
 _WAYS_OUT = {
     "Trainer.fit": {
         "ckpt_path": _RESUME,
-        "datamodule": _DATAMODULE.format("fit(model, data.train_dataloader(), data.val_dataloader())"),
         "resume_from_checkpoint": _RESUME,
         "test_dataloader": "fit does not test: call test(test_dataloaders=...) after it.",
         "test_dataloaders": "fit does not test: call test(test_dataloaders=...) after it.",
     },
-    "Trainer.test": {
-        "datamodule": _DATAMODULE.format("test(model, data.test_dataloader())"),
-        "verbose": "It returns the metrics; Trainer(quiet=True) prints nothing.",
-    },
-    "Trainer.validate": {
-        "datamodule": _DATAMODULE.format("validate(model, data.val_dataloader())"),
-        "verbose": "It returns the metrics; Trainer(quiet=True) prints nothing.",
-    },
-    "build": {
-        "ckpt_path": _RESUME,
-        "datamodule": _DATAMODULE.format("build(options, model, train_dataloader=data.train_dataloader(), ...)"),
-        "resume": _RESUME,
-    },
+    "Trainer.test": {"verbose": "It returns the metrics; Trainer(quiet=True) prints nothing."},
+    "Trainer.validate": {"verbose": "It returns the metrics; Trainer(quiet=True) prints nothing."},
+    "build": {"ckpt_path": _RESUME, "resume": _RESUME},
     "ModelCheckpoint": {
         "auto_insert_metric_name": _NAMED_BY_NUMBER,
         "enable_version_counter": _NAMED_BY_NUMBER,

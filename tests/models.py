@@ -288,12 +288,13 @@ def machine_of(
     val: Any = None,
     test: Any = None,
     *,
+    datamodule: Any = None,
     guards: Guards | None = None,
     callbacks: Iterable[object] = (),
     **given: Any,
 ) -> Machine:
     """Return a machine that has not run yet."""
-    loaders = {"train_dataloader": train, "val_dataloaders": val, "test_dataloaders": test}
+    loaders = {"train_dataloader": train, "val_dataloaders": val, "test_dataloaders": test, "datamodule": datamodule}
     return build(flags(**given), model, **loaders, guards=guards, callbacks=callbacks)
 
 

@@ -127,6 +127,7 @@ def test_missing_and_superfluous_arguments_are_our_errors_with_the_names(
 
 
 def test_a_decorated_call_keeps_its_signature_and_its_docstring() -> None:
-    assert list(inspect.signature(Trainer.fit).parameters) == ["self", "model", "train_dataloader", "val_dataloaders"]
+    parameters = ["self", "model", "train_dataloader", "val_dataloaders", "datamodule"]
+    assert list(inspect.signature(Trainer.fit).parameters) == parameters
     assert list(inspect.signature(Guards).parameters) == ["step", "validate", "save", "stop", "save_at_end"]
     assert (Trainer.fit.__doc__ or "").startswith("Train a model.")

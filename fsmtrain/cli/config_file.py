@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from attrs import Factory, define, field, fields, frozen
 from cyclopts import Group, Parameter
 
+from fsmtrain.cli.import_target import build_data_module
 from fsmtrain.cli.parse_values import allows_mapping, is_none, parse_hparams, union_members
 from fsmtrain.cli.value_reader import quoted, read_word
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
@@ -26,7 +27,8 @@ from fsmtrain.replace_file import replace_file
 from fsmtrain.runtime.checkpoint_files.codec.codec_common import expect_spread
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict
 
-CHECKPOINT, GUARDS, HPARAMS = "checkpoint", "guards", "hparams"  # keys beside the flags
+CHECKPOINT, GUARDS, DATA = "checkpoint", "guards", "data"  # keys beside the flags
+HPARAMS, DATA_HPARAMS = "hparams", "data_hparams"
 PYTHON_ONLY = frozenset({"logger"})  # flags whose values are objects, which cannot be typed
 
 MAX_CONFIG_BYTES = 2**20
@@ -44,8 +46,10 @@ class ConfigFile:
         path: The file.
         text: Its text, to be kept beside the run.
         flags: Values by flag, those of ``checkpoint`` included; a dict for a flag with parts.
-        hparams: The hyperparameters.
+        hparams: The hyperparameters of the model.
         guards: ``MODULE:NAME``; None if there is none.
+        data: ``MODULE:CLASS`` of the data module; None if there is none.
+        data_hparams: Its hyperparameters.
         checkpoint: When to save, for commands that have no flag for it; None if the run does not.
     """
 
@@ -54,6 +58,8 @@ class ConfigFile:
     flags: Mapping[str, Any]
     hparams: Mapping[str, Any]
     guards: str | None
+    data: str | None = None
+    data_hparams: Mapping[str, Any] = field(factory=dict)
     checkpoint: ModelCheckpoint | None = None
 
 
@@ -73,7 +79,7 @@ class RecordConfig:
 
     def _write(self, folder: Path | None) -> None:
         if folder is not None and not self._is_written:
-            text = mask_text(self.config.text, self.config.hparams)
+            text = mask_text(self.config.text, {HPARAMS: self.config.hparams, DATA_HPARAMS: self.config.data_hparams})
             if text is None:
                 text = f"# {self.config.path} has secrets that cannot be masked in its text, so it was not copied.\n"
             with suppress(OSError):  # recording has failed, and has warned
@@ -103,7 +109,7 @@ def read_config(path: str | os.PathLike[str]) -> ConfigFile:
         raise UsageError(f"--config {path}: its values are nested too deep.") from None
     if not isinstance(content, Mapping):
         raise UsageError(f"--config {path}: must be a mapping from flags to values, as in max_nb_epochs: 20.")
-    known = _FLAGS | {CHECKPOINT, GUARDS, HPARAMS}
+    known = _FLAGS | {CHECKPOINT, GUARDS, DATA, HPARAMS, DATA_HPARAMS}
     settings: dict[str, Any] = {}
     for key, value in content.items():
         name, _, part = str(key).replace("-", "_").partition(".")
@@ -115,24 +121,41 @@ def read_config(path: str | os.PathLike[str]) -> ConfigFile:
             raise UsageError(f"--config {path}: {name} occurs twice.")
         else:
             settings[name] = value
-    hparams, guards = settings.pop(HPARAMS, None), settings.pop(GUARDS, None)
+    hparams = {key: settings.pop(key, None) for key in (HPARAMS, DATA_HPARAMS)}
+    names = {key: settings.pop(key, None) for key in (GUARDS, DATA)}
     if not isinstance(settings.get(CHECKPOINT), (Mapping, bool, NoneType)):
         raise UsageError(f"--config {path}: {CHECKPOINT}={settings[CHECKPOINT]!r}: must be true, false or a mapping.")
-    if not isinstance(guards, (str, NoneType)):
-        raise UsageError(f"--config {path}: guards={guards!r}: must be MODULE:NAME.")
+    for key, name in names.items():
+        if not isinstance(name, (str, NoneType)):
+            raise UsageError(f"--config {path}: {key}={name!r}: must be MODULE:NAME.")
+    plain = {key: _plain_hparams(value, f"--config {path}", key) for key, value in hparams.items()}
+    return ConfigFile(path, text, settings, plain[HPARAMS], names[GUARDS], names[DATA], plain[DATA_HPARAMS])
+
+
+def _plain_hparams(hparams: Any, where: str, key: str) -> dict[str, Any]:
     if not isinstance(hparams, (Mapping, NoneType)):
-        raise UsageError(f"--config {path}: hparams={hparams!r}: must be a mapping from names to values.")
+        raise UsageError(f"{where}: {key}={hparams!r}: must be a mapping from names to values.")
     try:
-        return ConfigFile(path, text, settings, hparams_to_dict(hparams), guards)
+        return hparams_to_dict(hparams)
     except ModelError as error:
-        raise UsageError(f"--config {path}: {error}") from error
+        raise UsageError(f"{where}: {error}") from error
     except RecursionError as error:
-        raise UsageError(f"--config {path}: hparams: a value contains itself.") from error
+        raise UsageError(f"{where}: {key}: a value contains itself.") from error
 
 
 def hparams_of(config: ConfigFile | None, typed: Sequence[str] | None) -> HParams | None:
     """Return the hyperparameters of the file and those that were typed, which win; None if there are none."""
-    hparams = {**(config.hparams if config else {}), **vars(parse_hparams(typed or ()))}
+    return _joined(config.hparams if config else {}, parse_hparams(typed or ()))
+
+
+def data_module_of(config: ConfigFile | None, target: str | None, typed: Sequence[str] | None) -> Any:
+    """Return the data module that was typed, or that of the file, built with its hyperparameters; None if there is none."""
+    hparams = _joined(config.data_hparams if config else {}, parse_hparams(typed or (), DATA_HPARAMS))
+    return build_data_module(target or (config.data if config else None), hparams)
+
+
+def _joined(of_file: Mapping[str, Any], typed: HParams) -> HParams | None:
+    hparams = {**of_file, **vars(typed)}
     return HParams(**hparams) if hparams else None
 
 
@@ -245,6 +268,6 @@ ConfigOption = Annotated[
         converter=lambda _, tokens: read_config(tokens[0].value),
         n_tokens=1,
         negative=(),
-        help="A YAML or TOML file of flags, of hparams, of guards, and of checkpoint. What is typed wins.",
+        help="A YAML or TOML file of flags, of hparams, guards, data, data_hparams and checkpoint. What is typed wins.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Import what a ``MODULE:NAME`` on the command line names: a model's class, or guards.
+"""Import what a ``MODULE:NAME`` on the command line names: the class of a model or a data module, or guards.
 
 Only this file imports code by a name that was typed. MODULE is the path of a ``.py`` file, or a dotted name that Python finds
 from the current directory. NAME is a class or function that returns the object, or the object itself; ``Outer.Inner`` is one
@@ -24,6 +24,7 @@ from fsmtrain.cli import user_files
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.errors import UsageError
 from fsmtrain.mask_secrets import mask_values
+from fsmtrain.runtime.data.data_modules import LOADER_METHODS, is_data_module
 from fsmtrain.runtime.model_files.hparams import HParams, match_hparams, warn_of_unused_hparams
 
 
@@ -65,23 +66,57 @@ def build_target(target: str, hparams: HParams | None, *, saved: bool = False) -
         return factory
     if not callable(factory) or isinstance(factory, nn.Module):
         raise UsageError(f"{target}: must be a class or a function that returns a torch.nn.Module, but is {factory!r}.")
+    model = _call(factory, target, hparams, "hparams", saved=saved)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"{target}: must return a torch.nn.Module, but returned {model!r}.")
+    return model
+
+
+def build_data_module(target: str | None, hparams: HParams | None) -> Any:
+    """Return the data module that ``MODULE:CLASS`` names or builds, with typed hyperparameters; None for None.
+
+    Raises:
+        UsageError: It is no data module, or cannot be called with these hyperparameters.
+    """
+    if target is None:
+        if hparams:
+            raise UsageError("--data_hparams: there is no data module to build with them. Pass --data MODULE:CLASS.")
+        return None
+    factory = import_target(target)
+    if inspect.isroutine(factory) or isinstance(factory, type):
+        data_module = _call(factory, target, hparams, "data_hparams")
+    elif hparams:
+        raise UsageError(f"--data {target}: --data_hparams are for a class or a function, and this is {factory!r}.")
+    else:
+        data_module = factory
+    if not is_data_module(data_module):
+        raise UsageError(
+            f"--data {target}: must be, or return, an object with at least one of the methods {', '.join(LOADER_METHODS)}, but "
+            f"is {data_module!r}."
+        )
+    return data_module
+
+
+def _call(factory: Any, target: str, hparams: HParams | None, flag: str, *, saved: bool = False) -> Any:
+    """Call a class or function with hyperparameters, those of a flag or those of a file.
+
+    Raises:
+        UsageError: It cannot be called with them.
+    """
     try:
         signature = inspect.signature(factory)
         args, kwargs = match_hparams(factory, hparams, {}, uses_all=not saved)
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        by = "the saved hyperparameters" if saved else "--hparams"
-        typed = f"{by} {','.join(f'{k}={v}' for k, v in mask_values(hparams).items())}" if hparams else "no --hparams"
+        by = "the saved hyperparameters" if saved else f"--{flag}"
+        typed = f"{by} {','.join(f'{k}={v}' for k, v in mask_values(hparams).items())}" if hparams else f"no --{flag}"
         raise UsageError(
             f"{target} cannot be called with {typed}: {error}. Its signature is {target.rpartition(':')[2]}{signature}; pass "
-            f"values as in --hparams lr=0.1,hidden=32."
+            f"values as in --{flag} lr=0.1,hidden=32."
         ) from error
     if saved and hparams and not args:
         warn_of_unused_hparams(factory, hparams, kwargs)
-    model = factory(*args, **kwargs)
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"{target}: must return a torch.nn.Module, but returned {model!r}.")
-    return model
+    return factory(*args, **kwargs)
 
 
 def import_guards(target: str | None) -> Guards:

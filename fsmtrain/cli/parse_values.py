@@ -89,8 +89,8 @@ _PAIR = re.compile(r"\s*([^\W\d]\w*)\s*=")  # name=
 _COMMA = re.compile(rf"\s*,(?={_PAIR.pattern})")  # between two pairs
 
 
-def parse_hparams(texts: Sequence[str]) -> HParams:
-    """Parse hyperparameters, each ``name=value``, separated by commas that another ``name=`` follows.
+def parse_hparams(texts: Sequence[str], flag: str = "hparams") -> HParams:
+    """Parse the hyperparameters of a flag, each ``name=value``, separated by commas that another ``name=`` follows.
 
     >>> vars(parse_hparams(["lr=0.1,hidden=32", "betas=[0.9,0.99],name=a,b"]))
     {'lr': 0.1, 'hidden': 32, 'betas': [0.9, 0.99], 'name': 'a,b'}
@@ -101,15 +101,15 @@ def parse_hparams(texts: Sequence[str]) -> HParams:
         while at < max(1, len(text)):
             pair = _PAIR.match(text, at)
             if pair is None:
-                raise UsageError(f"--hparams {text[at:]}: must be name=value, as in --hparams lr=0.1,hidden=32.")
+                raise UsageError(f"--{flag} {text[at:]}: must be name=value, as in --{flag} lr=0.1,hidden=32.")
             name = pair.group(1)
             if name in hparams:
-                raise UsageError(f"--hparams {text[at:]}: {name} occurs twice.")
-            hparams[name], at = _parse_hparam(text, name, pair.end())
+                raise UsageError(f"--{flag} {text[at:]}: {name} occurs twice.")
+            hparams[name], at = _parse_hparam(text, name, pair.end(), flag)
     return HParams(**hparams)
 
 
-def _parse_hparam(text: str, name: str, begin: int) -> tuple[Any, int]:
+def _parse_hparam(text: str, name: str, begin: int, flag: str) -> tuple[Any, int]:
     """Return the value that begins at an index, and the index of the next pair."""
     comma = _COMMA.search(text, begin)
     typed = text[begin : comma.start() if comma else len(text)].strip()
@@ -119,5 +119,5 @@ def _parse_hparam(text: str, name: str, begin: int) -> tuple[Any, int]:
         if comma is None and text[end:].strip():
             raise UsageError(f"{text[end:].strip()} follows after the value.")
     except UsageError as error:
-        raise UsageError(f"--hparams {name}={typed}: {error} For a text type --hparams '{name}={quoted(typed)}'.") from error
+        raise UsageError(f"--{flag} {name}={typed}: {error} For a text type --{flag} '{name}={quoted(typed)}'.") from error
     return value, comma.end() if comma else len(text)

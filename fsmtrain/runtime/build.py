@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from attrs import evolve, frozen
+from attrs import evolve
 from torch import nn
 
 from fsmtrain.core.checking.parse_optimizer_step import parse_optimizer_step
@@ -22,6 +22,7 @@ from fsmtrain.early_stopping import Patience
 from fsmtrain.errors import DataError, ModelError, OptionsError, UsageError
 from fsmtrain.options import Options
 from fsmtrain.predicates import is_stateful
+from fsmtrain.runtime.data.data_modules import LoaderKind, Loaders, is_stateful_data_module, prepare_data
 from fsmtrain.runtime.data.device_transfer import batch_mover, own_transfer_hook
 from fsmtrain.runtime.data.loaders import is_iterator, make_all_resumable, make_resumable
 from fsmtrain.runtime.data.passed_loaders import Loader, passed_loaders, passed_train_loader
@@ -46,15 +47,6 @@ from fsmtrain.runtime.run_state import LoaderPositions, RunComponents, RunKind, 
 from fsmtrain.runtime.training.on_nonfinite_policies import validate_nonfinite_policy
 
 
-@frozen(kw_only=True)
-class Loaders:
-    """The loaders passed to a run. None asks the model's own method; an empty list means no loader."""
-
-    train: Any = None  # in a run that does not train: the loader that the model was trained on
-    val: Any = None
-    test: Any = None
-
-
 def build_components(
     options: Options,
     model: nn.Module,
@@ -73,7 +65,7 @@ def build_components(
     Args:
         options: The flags.
         model: The module; it is moved to the options' device.
-        loaders: The train, val and test loaders.
+        loaders: The loaders, and the data module.
         runs: What is run.
         guards: The decisions that the user replaces.
         callbacks: The user's callbacks.
@@ -92,17 +84,18 @@ def build_components(
     compiled, model = compiled_call(model), plain_module(model)
     device = device_of(options)
     fits = runs == "fit"
+    prepare_data(loaders.data_module)
     stages.set_up("validate" if runs == "val" else runs)
     evaluates: Literal["val", "test"] = "val" if runs == "val" else "test"
     trains = fits and options.max_nb_epochs != 0
-    train = _train_loader(model, loaders.train) if trains else ()
+    train = _train_loader(model, loaders) if trains else ()
     beside = train if trains else loaders.train
-    val = _eval_loaders(model, "val", loaders.val, beside) if fits else ()
-    if fits and _may_have_tests(model, loaders.test):
+    val = _eval_loaders(model, "val", loaders, beside) if fits else ()
+    if fits and loaders.may_have(model, "test"):
         stages.set_up("test")
     if evaluates == "val":
         options = evolve(options, test_percent_check=options.val_percent_check, limit_test_batches=options.limit_val_batches)
-    test = _eval_loaders(model, evaluates, loaders.val if evaluates == "val" else loaders.test, beside)
+    test = _eval_loaders(model, evaluates, loaders, beside)
     _warn_of_what_is_never_called(options, model, loaders, runs, callbacks, val, test)
     model.to(device)
     setup: OptimizerSetup | None = None
@@ -142,7 +135,7 @@ def build_components(
         model=model,
         compiled_call=compiled,
         device=device,
-        move_batch=batch_mover(device, hook=own_transfer_hook(model)),
+        move_batch=batch_mover(device, hook=own_transfer_hook(loaders.data_module) or own_transfer_hook(model)),
         optimizer_setup=setup,
         train_loader=train,
         val_loaders=val,
@@ -151,6 +144,7 @@ def build_components(
         stages=stages,
         stateful_callbacks=[callback for callback in callbacks if is_stateful(callback)],
         evaluates=evaluates,
+        data_module=loaders.data_module if is_stateful_data_module(loaders.data_module) else None,
         monitors=(*_monitors(options, setup), *(watcher.monitor for watcher in epoch_watchers)),
         epoch_watchers=epoch_watchers,
     )
@@ -214,28 +208,12 @@ def device_of(options: Options) -> torch.device:
     return device
 
 
-def _loader_or_hook(model: nn.Module, method: str, passed: Any) -> Any:
-    """Return the loaders passed, or those of the model's own method."""
-    if passed is not None:
-        return passed
-    own = getattr(model, method, None)
-    return own() if callable(own) else own
+def _eval_loaders(model: nn.Module, kind: LoaderKind, loaders: Loaders, train_loader: Any) -> tuple[Loader, ...]:
+    return passed_loaders(loaders.of(model, kind), f"{kind}_dataloaders", beside=train_loader)
 
 
-def _may_have_tests(model: nn.Module, passed: Any) -> bool:
-    """Return whether there may be test loaders: they were passed, or the model has a method for them."""
-    if passed is None:
-        return getattr(model, "test_dataloader", None) is not None
-    return not (isinstance(passed, (list, tuple)) and not passed)
-
-
-def _eval_loaders(model: nn.Module, kind: str, passed: Any, train_loader: Any) -> tuple[Loader, ...]:
-    loaders = _loader_or_hook(model, f"{kind}_dataloader", passed)
-    return passed_loaders(loaders, f"{kind}_dataloaders", beside=train_loader)
-
-
-def _train_loader(model: nn.Module, passed: Any) -> Loader:
-    loader = passed_train_loader(_loader_or_hook(model, "train_dataloader", passed))
+def _train_loader(model: nn.Module, loaders: Loaders) -> Loader:
+    loader = passed_train_loader(loaders.of(model, "train"))
     if loader is None:
         raise ModelError(
             f"train_dataloader: nothing to train on. Give {type(model).__name__} a method train_dataloader, or pass one: "

@@ -49,6 +49,7 @@ class RunComponents:
     stages: Stages
     stateful_callbacks: Sequence[Any]  # those with ``state_dict`` and ``load_state_dict``
     evaluates: Literal["val", "test"]  # what the state `test` runs: the test, or validation by itself
+    data_module: Any  # one with a state to save; else None
     monitors: Sequence[Monitor]  # of metrics of the validation or of training
     epoch_watchers: Sequence[EpochWatcher]  # callbacks among them
 

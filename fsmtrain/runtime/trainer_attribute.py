@@ -1,11 +1,10 @@
-"""Let a model find its trainer as ``self.trainer`` while it is built and run."""
+"""Let a model and a data module find their trainer as ``self.trainer`` while a run is built and run."""
 
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import Any
-
-from torch import nn
 
 
 class TrainerReference:
@@ -15,7 +14,7 @@ class TrainerReference:
     contain the run. A `TrainingModule` needs none, since it omits its trainer itself.
     """
 
-    def __init__(self, model: nn.Module, trainer: object) -> None:
+    def __init__(self, model: object, trainer: object) -> None:
         self.__dict__.update(_model=model, _trainer=trainer)
 
     def __getattr__(self, name: str) -> Any:
@@ -45,29 +44,36 @@ class TrainerReference:
 
 
 class TrainerAttribute:
-    """Set and remove ``model.trainer``.
+    """Set and remove ``model.trainer``, and that of a data module.
 
-    A class that declares the attribute keeps it. Any other module has it only while it is built and run, and one with a
+    A class that declares the attribute keeps it. Any other object has it only while it is built and run, and one with a
     ``trainer`` of its own keeps its own.
+
+    Args:
+        trainer: The trainer or the machine.
+        owners: The model and the data module; None for one that there is not.
     """
 
-    def __init__(self, model: nn.Module, trainer: object) -> None:
-        self._model: Any = model
+    def __init__(self, trainer: object, *owners: object | None) -> None:
         self.trainer = trainer
-        # The model's own attribute `trainer`, None or none at all, if it is replaced.
-        self._before: dict[str, Any] | None = None
+        self._owners: list[Any] = [owner for owner in owners if owner is not None]
+        # Of each owner whose attribute is replaced: what was there before, None or nothing at all.
+        self._before: list[tuple[Any, dict[str, Any]]] = []
 
     def attach(self) -> None:
-        """Set ``model.trainer``."""
-        if hasattr(type(self._model), "trainer"):
-            self._model.trainer = self.trainer
-        elif getattr(self._model, "trainer", None) is None:
-            self._before = {"trainer": None} if hasattr(self._model, "trainer") else {}
-            self._model.trainer = TrainerReference(self._model, self.trainer)
+        """Set the attribute."""
+        for owner in self._owners:
+            if hasattr(type(owner), "trainer"):
+                owner.trainer = self.trainer
+            elif getattr(owner, "trainer", None) is None:
+                before = {"trainer": None} if hasattr(owner, "trainer") else {}
+                with suppress(AttributeError):  # a data module that is frozen, or has slots
+                    owner.trainer = TrainerReference(owner, self.trainer)
+                    self._before.append((owner, before))
 
     def detach(self) -> None:
-        """Remove ``model.trainer`` if the class does not declare it. Idempotent."""
-        if self._before is not None:
-            del self._model.trainer
-            vars(self._model).update(self._before)
-            self._before = None
+        """Remove it from each owner whose class does not declare it. Idempotent."""
+        before, self._before = self._before, []
+        for owner, attributes in before:
+            del owner.trainer
+            vars(owner).update(attributes)

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau,
 from fsmtrain import Callback, EarlyStopping, Guards, Machine, after_steps, every_n_batches
 from fsmtrain.core.interval_guards import every_n_steps_of
 from fsmtrain.core.stop_reasons import StopReason
-from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.data.data_modules import Loaders
 from fsmtrain.runtime.hooks.callback import HOOKS
 from tests.models import (
     Adversaries,

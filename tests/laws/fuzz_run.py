@@ -18,7 +18,7 @@ from fsmtrain import Callback, EarlyStopping, Guards, Machine, TrainingModule, e
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard
-from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.data.data_modules import Loaders
 from fsmtrain.runtime.hooks.callback import HOOKS
 from tests.models import flags
 

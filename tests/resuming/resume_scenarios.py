@@ -14,7 +14,7 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Sampler
 
-from fsmtrain import EarlyStopping, Guards, Machine, SeededDataLoader, after_batches, every_n_batches
+from fsmtrain import DataModule, EarlyStopping, Guards, Machine, SeededDataLoader, after_batches, every_n_batches
 from tests.models import (
     Adversaries,
     GatheredMean,
@@ -228,6 +228,38 @@ class WeightAverage:
         self.sum, self.count = state["sum"], state["count"]
 
 
+class DriftingData(DataModule):
+    """A data module with a memory: each batch, of training or validation, is larger than the one before."""
+
+    def __init__(self) -> None:
+        self.scale = torch.ones(())
+
+    def train_dataloader(self) -> Any:
+        return batches(8, shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        return batches(5)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device) -> Any:
+        self.scale = self.scale * 1.01
+        return [tensor.to(device) * self.scale for tensor in batch]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its memory."""
+        return {"scale": self.scale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Its memory, back."""
+        self.scale = state["scale"]
+
+
+class AroundValidations:
+    """A callback for which a validation that was stopped begins again."""
+
+    def on_validation_start(self, machine: Machine) -> None:
+        """Do nothing."""
+
+
 class KeptByHooks(Recurrent):
     """Two optimizers under truncated BPTT, whose loss depends on what hooks were given of earlier batches."""
 
@@ -291,10 +323,10 @@ def _seeded(make: Callable[[], Any]) -> Any:
 
 def scenario(make: Callable[[], Any], train: Callable[[], Any], *loaders: Callable[[], Any], **flags: Any) -> Scenario:
     """A run of a model that is made anew, with the same weights, each time."""
-    own = flags.pop("callbacks", list)
+    own, data = flags.pop("callbacks", list), flags.pop("datamodule", lambda: None)
 
     def machine(callbacks: Iterable[object] = (), **more: Any) -> Machine:
-        given = {"max_nb_epochs": 2, "seed": 3, "guards": EVERY_TWO, **flags, **more}
+        given = {"max_nb_epochs": 2, "seed": 3, "guards": EVERY_TWO, "datamodule": data(), **flags, **more}
         return machine_of(_seeded(make), train(), *(loader() for loader in loaders), callbacks=(*own(), *callbacks), **given)
 
     return machine
@@ -427,6 +459,9 @@ SCENARIOS: dict[str, Scenario] = {
     "a stray parameter": scenario(ParameterOutsideTheModel, shuffled_loader(8)),
     "a callback with a memory": scenario(
         lambda: Validated(sgd_with_momentum), shuffled_loader(8), callbacks=lambda: [WeightAverage()]
+    ),
+    "a data module with a memory": scenario(
+        lambda: Validated(sgd_with_momentum), lambda: None, datamodule=DriftingData, callbacks=lambda: [AroundValidations()]
     ),
     "what hooks keep": scenario(KeptByHooks, lambda: sequences(4, 2, 5), truncated_bptt_steps=3),
     "windows that are dropped": scenario(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from fsmtrain.cli.config_file import ConfigOption, RecordConfig, hparams_of
+from fsmtrain.cli.config_file import ConfigOption, RecordConfig, data_module_of, hparams_of
 from fsmtrain.cli.flag_parameters import INPUT, SAVING, Switch, with_flags
 from fsmtrain.cli.import_target import build_target, import_guards
 from fsmtrain.cli.run_machine import build_model_with_weights, print_outcome, run_machine
@@ -17,13 +17,15 @@ from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import ResumeError, UsageError
 from fsmtrain.machine import Machine
 from fsmtrain.options import Options
-from fsmtrain.runtime.build import Loaders
 from fsmtrain.runtime.checkpointing.compatibility import with_way_out
+from fsmtrain.runtime.data.data_modules import Loaders
 from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.runtime.rng import seed_all
 
 Target = Annotated[str, Parameter(name="MODULE:CLASS", group=INPUT)]
 HParamsArguments = Annotated[list[str] | None, Parameter(group=INPUT, metavar="NAME=VALUE", negative=())]
+DataTarget = Annotated[str | None, Parameter(group=INPUT, metavar="MODULE:CLASS")]
+DataHParams = Annotated[list[str] | None, Parameter(name="--data_hparams", group=INPUT, metavar="NAME=VALUE", negative=())]
 SavingSwitch = Annotated[bool, Parameter(group=SAVING, negative=(), show_default=False)]
 
 
@@ -34,6 +36,8 @@ def fit(
     *,
     config: ConfigOption = None,
     hparams: HParamsArguments = None,
+    data: DataTarget = None,
+    data_hparams: DataHParams = None,
     guards: Annotated[str | None, Parameter(group=INPUT, metavar="MODULE:NAME")] = None,
     weights: Annotated[Path | None, Parameter(group=INPUT, metavar="PATH")] = None,
     test: Switch = False,
@@ -49,7 +53,7 @@ def fit(
     json: Switch = False,
     flags: Mapping[str, Any],
 ) -> int:
-    """Train a model on the loaders that its own methods return.
+    """Train a model on the loaders that its own methods return, or those of a data module.
 
     Ctrl-C stops after the current batch, prints where, and exits with 130; a second Ctrl-C stops at once. SIGTERM stops with
     exit code 143, SIGUSR1 with 138. If the run saves checkpoints, it saves one where it stops.
@@ -64,10 +68,14 @@ def fit(
 
         fsmtrain fit train.py:Model --config run.yaml --max_nb_epochs 3
 
+        fsmtrain fit train.py:Model --data train.py:Data --data_hparams batch_size=64
+
     Args:
         target: The model: a class, or a function that returns a module, as in train.py:Model or package.models:Model.
         hparams: Hyperparameters to build the model with, as in lr=0.1,hidden=32. They are passed as one argument if it has a
             parameter hparams, else each by its name.
+        data: The data module with the loaders: a class, or a function that returns one, as in data.py:Data.
+        data_hparams: Hyperparameters to build the data module with, as for --hparams.
         guards: When to step, validate, save and stop: an object Guards(...), or a function that returns one.
         weights: Start with these weights: a file written by --save, or a checkpoint. Without --hparams the
             hyperparameters saved there are used.
@@ -96,7 +104,8 @@ def fit(
     model = build_target(target, typed) if weights is None else build_model_with_weights(target, weights, typed)
     rule = ModelCheckpoint() if checkpoint is True else checkpoint
     callbacks = [*([rule] if rule else []), *([RecordConfig(config)] if config else [])]
-    machine = Machine(options, model, Loaders(test=None if test else ()), guards=own_guards, callbacks=callbacks)
+    loaders = Loaders(test=None if test else (), data_module=data_module_of(config, data, data_hparams))
+    machine = Machine(options, model, loaders, guards=own_guards, callbacks=callbacks)
     if resume or resume_from is not None:
         try:
             where = "auto" if resume_from is None else resume_from
@@ -122,6 +131,8 @@ def evaluate(
     weights: Annotated[Path, Parameter(group=INPUT, metavar="PATH")],
     config: ConfigOption = None,
     hparams: HParamsArguments = None,
+    data: DataTarget = None,
+    data_hparams: DataHParams = None,
     json: Switch = False,
     flags: Mapping[str, Any],
 ) -> int:
@@ -137,8 +148,11 @@ def evaluate(
         target: The model: a class, or a function that returns a module, as in train.py:Model or package.models:Model.
         weights: A file written by fit --save or trainer.save_checkpoint, or a checkpoint. No code in it is executed.
         hparams: Hyperparameters to build the model with, in place of those in the file.
+        data: The data module with the test loaders, as for fit.
+        data_hparams: Hyperparameters to build the data module with.
         json: Print the result as JSON.
     """
     options = Options(**flags)
     model = build_model_with_weights(target, weights, hparams_of(config, hparams))
-    return print_outcome(run_machine(Machine(options, model, Loaders(), runs="test")), as_json=json, quiet=options.quiet)
+    loaders = Loaders(data_module=data_module_of(config, data, data_hparams))
+    return print_outcome(run_machine(Machine(options, model, loaders, runs="test")), as_json=json, quiet=options.quiet)

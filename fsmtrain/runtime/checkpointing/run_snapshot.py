@@ -116,6 +116,9 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
             lambda: [{"class": _class_name(c), "state": c.state_dict()} for c in callbacks],
             lambda states: _load_callbacks(states, components),
         ),
+        "data_module": evolve(
+            _optional(owner_of(components.data_module) if components.data_module is not None else None), if_missing=None
+        ),
     }
 
 
@@ -176,6 +179,8 @@ def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions
         at, random = evolve(at, work_done=False, counters=counters), snapshot.random
         for saved, before in zip(states["callbacks"], snapshot.callbacks, strict=False):
             saved["state"] = before
+        if snapshot.data_module is not None:
+            states["data_module"] = snapshot.data_module
         if snapshot.hooks is not None:
             states["hooks"] = snapshot.hooks
         states["metric_objects"] = {"state": snapshot.metric_objects, "is_on_device": []}

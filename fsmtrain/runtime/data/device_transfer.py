@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fsmtrain.errors import ModelError
+from fsmtrain.runtime.data.data_modules import own_method
 from fsmtrain.runtime.nested_tensors import children, iter_tensors, map_nested
 
 
@@ -72,14 +73,14 @@ def batch_mover(
     return move
 
 
-def own_transfer_hook(model: object) -> Callable[..., Any] | None:
-    """Return the model's override of ``transfer_batch_to_device``; None if it has none.
+def own_transfer_hook(owner: object) -> Callable[..., Any] | None:
+    """Return the override of ``transfer_batch_to_device`` of a model or data module; None if it has none.
 
     Raises:
         ModelError: It cannot be called as documented.
     """
-    hook = getattr(model, "transfer_batch_to_device", None)
-    if hook is None or str(getattr(hook, "__module__", "")).startswith("fsmtrain."):
+    hook = own_method(owner, "transfer_batch_to_device")
+    if hook is None:
         return None
     try:
         inspect.signature(hook).bind(None, None)

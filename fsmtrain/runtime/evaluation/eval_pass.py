@@ -157,7 +157,8 @@ class EvalPass:
             callbacks = self._components.stateful_callbacks if self._must_be_whole else ()
             hooks = self._components.hooks.checkpoint if self._must_be_whole else None
             gathered = self._run.metric_objects.state_dict()
-            self.snapshot = take_pass_snapshot(self._loaders, self._model, callbacks, hooks, gathered)
+            data = self._components.data_module if self._must_be_whole else None
+            self.snapshot = take_pass_snapshot(self._loaders, self._model, callbacks, hooks, gathered, data)
 
     def end_hooks(self, metrics: Metrics) -> None:
         """Call the hook that ends a pass, with its metrics, after everything that acts on them."""

@@ -29,6 +29,7 @@ class PassSnapshot:
     positions: Mapping[ResumableLoader, Position]
     random: RngState
     callbacks: Sequence[Any]
+    data_module: Any  # None if it has no state, or none that the pass may change
     hooks: Any  # what on_save_checkpoint wrote then; None if it is not needed
     metric_objects: Mapping[str, Any]  # what they have gathered, as copies
     _model: nn.Module
@@ -58,12 +59,18 @@ def take_pass_snapshot(
     callbacks: Iterable[Any] = (),
     hooks: CheckpointHooks | None = None,
     metric_objects: Mapping[str, Any] = MappingProxyType({}),
+    data_module: Any = None,
 ) -> PassSnapshot:
-    """Take a snapshot now, also of these callbacks, of what these hooks write, and of what these metric objects gathered."""
+    """Take a snapshot now, also of these callbacks, what these hooks write, these metric objects, and the data module."""
     positions = {cursor: cursor.state_dict() for cursor in cursors}
-    states = [map_nested(lambda tensor: tensor, callback.state_dict()) for callback in callbacks]
-    written = None if hooks is None else map_nested(lambda tensor: tensor, hooks.state_dict())
-    return PassSnapshot(positions, get_rng_state(), states, written, copied(metric_objects), model, _versions(model))
+    states = [_copied(callback.state_dict()) for callback in callbacks]
+    of_data = None if data_module is None else _copied(data_module.state_dict())
+    written = None if hooks is None else _copied(hooks.state_dict())
+    return PassSnapshot(positions, get_rng_state(), states, of_data, written, copied(metric_objects), model, _versions(model))
+
+
+def _copied(state: Any) -> Any:
+    return map_nested(lambda tensor: tensor, state)
 
 
 def _versions(model: nn.Module) -> dict[str, _Version]:

@@ -20,7 +20,7 @@ _BATCH_TRANSFER = "convert the batch in training_step, or in the dataset"
 
 # A hook that does not exist here -> the way out.
 ABSENT = {
-    "prepare_data": "do it before the run",
+    "prepare_data": "do it before the run, or in a data module: fit(model, datamodule=...)",
     "configure_model": "do it in __init__",
     "configure_sharded_model": "do it in __init__",
     "configure_callbacks": "pass them: Trainer(callbacks=[...])",

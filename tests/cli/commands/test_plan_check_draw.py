@@ -50,8 +50,69 @@ def test_the_sizes_are_taken_from_a_module_with_loaders(run: Run, folder: Path) 
 
 
 def test_a_size_on_the_command_line_replaces_the_module_s(run: Run, folder: Path) -> None:
-    result = run("plan mine.py:Model --max_nb_epochs 2 --train 20 --test 0")
-    assert result.out == f"{plan(Options(max_nb_epochs=2), train=20, val=[3], test=[0])}\n"
+    result = run("plan mine.py:Model --max_nb_epochs 2 --val 5 --test 0")
+    assert result.out == f"{plan(Options(max_nb_epochs=2), train=9, val=[5], test=[0])}\n"
+
+
+@pytest.mark.parametrize("command", ["plan", "check", "draw loop.mmd"])
+@pytest.mark.parametrize("data", ["", "--data mine.py:Nowhere"])
+def test_with_typed_sizes_no_loader_is_asked_for(run: Run, folder: Path, command: str, data: str) -> None:
+    with Path("mine.py").open("a") as file:
+        file.write(NOWHERE)
+    sized = f"{command} mine.py:Away {data} --max_nb_epochs 2"
+    assert "the data is on another machine" in run(sized).err
+    assert "the data is on another machine" in run(f"{sized} --val 2").err
+    result = run(f"{sized} --train 20 --val 3 --accumulate_grad_batches 4")
+    assert (result.code, result.err) == (0, "")
+    if command == "plan":
+        assert result.out == f"{plan(Options(max_nb_epochs=2, accumulate_grad_batches=4), train=20, val=[3])}\n"
+        assert "total_steps 34" in run(f"{sized} --train 17 --val 3").err
+
+
+NOWHERE = """
+
+class Elsewhere:
+    def train_dataloader(self):
+        raise RuntimeError("the data is on another machine")
+
+    val_dataloader = test_dataloader = train_dataloader
+
+
+class Nowhere(Elsewhere):
+    prepare_data = Elsewhere.train_dataloader
+
+
+class Away(Elsewhere, Model):
+    def configure_optimizers(self):
+        if self.trainer.total_steps == 34:
+            raise RuntimeError("total_steps 34")
+        return super().configure_optimizers()
+"""
+
+
+def test_what_is_not_typed_beside_train_is_none_and_says_so(run: Run, folder: Path) -> None:
+    result = run("plan mine.py:Model --max_nb_epochs 2 --train stream --val_check_interval 3")
+    assert "There is no --val, so there is no validation" in result.err
+    assert run("draw loop.mmd mine.py:Model --train stream --val stream,3 --val_check_interval 3").code == 0
+    assert "there is one train loader" in run("plan mine.py:Model --train 3,4").err
+
+
+def test_a_data_module_has_the_loaders(run: Run, folder: Path) -> None:
+    with Path("mine.py").open("a") as file:
+        file.write(DATA)
+    result = run("plan mine.py:Model --data mine.py:Data --data_hparams n=7 --max_nb_epochs 2")
+    assert result.out == f"{plan(Options(max_nb_epochs=2), train=7, val=[3], test=[3])}\n"
+
+
+DATA = """
+
+class Data:
+    def __init__(self, n=4):
+        self.n = n
+
+    def train_dataloader(self):
+        return [torch.ones(1, 2)] * self.n
+"""
 
 
 def test_guards_are_named_like_a_module(run: Run, folder: Path) -> None:
@@ -84,6 +145,7 @@ def test_wrong_flags_in_against_are_one_message(run: Run, flags: str) -> None:
         ("plan --train 0", "train"),
         ("plan --train stream --val_check_interval 3", "a loader has no length"),
         ("plan --train 9 --hparams lr=1", "--hparams: there is no MODULE:CLASS"),
+        ("plan --train 9 --data mine.py:Data", "--data: there is no MODULE:CLASS"),
         ("plan --train 9 --json --against --seed=1", "--against and --json"),
         ("plan somewhere", "must be MODULE:CLASS"),
         ("draw", "PATH"),

@@ -18,7 +18,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.core.trace import Trace
 from fsmtrain.machine import Machine
-from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.data.data_modules import Loaders
 from fsmtrain.views.console.progress_callback import Progress
 
 

@@ -14,7 +14,7 @@ import torch
 from fsmtrain import Options
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.machine import Machine
-from fsmtrain.runtime.build import Loaders
+from fsmtrain.runtime.data.data_modules import Loaders
 from fsmtrain.runtime.hooks.bind_hooks import bind_hooks
 from fsmtrain.runtime.metrics.host_transfer import PendingMetrics
 from fsmtrain.views.console.progress_callback import Progress
