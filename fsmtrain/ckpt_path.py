@@ -7,16 +7,30 @@ weights. The weights stay in the model afterwards.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
+from fsmtrain import auto_resume
+from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.errors import CheckpointError, UsageError
-from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, describe_checkpoint, newest_in
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
+from fsmtrain.runtime.checkpointing.best_of_run import best_of_run
+from fsmtrain.runtime.checkpointing.checkpoint_folder import (
+    FOLDER,
+    describe_checkpoint,
+    load_newest,
+    newest_in,
+    saved_checkpoint,
+)
+from fsmtrain.runtime.hooks.callback import Callback
 from fsmtrain.runtime.model_files.weights import load_model_weights, load_weights
-from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
-from fsmtrain.runtime.saved_checkpoint import SavedCheckpoint
+from fsmtrain.runtime.model_inspection.compiled_modules import load_plain_state_dict, plain_module, plain_state_dict
+from fsmtrain.user_warnings import warn
+from fsmtrain.views.recording.files.json_files import read_json
+from fsmtrain.views.recording.list_runs import ListedRun
 
 if TYPE_CHECKING:
     from fsmtrain.machine import Machine
@@ -86,6 +100,75 @@ def _existing(path: Path, asked: str) -> Path:
         if path.is_dir() and (newest := newest_in(folder)) is not None:
             raise UsageError(f"{asked}: is a folder of several checkpoints. Pass one of them: the newest is {str(newest)!r}.")
     return path
+
+
+# ---- in a test that follows the training
+
+
+class TestsBestWeights(Callback):
+    """Let the test that follows a fit run with the best weights, if a ``ModelCheckpoint(monitor=...)`` ranks some.
+
+    After the test the model has the weights of before, and so has a checkpoint of a run that is stopped within it.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[str, Tensor] | None = None
+
+    def on_test_start(self, machine: Machine) -> None:
+        """Put the best weights in."""
+        best = machine.best_checkpoint if machine.last_checkpoint is not None else None  # `last_checkpoint` waits for the disk
+        if best is None:
+            warn(f"the test is of the weights with which training ended: {machine.why_no_checkpoint('best')}")
+            return
+        self._before = {name: tensor.clone() for name, tensor in plain_state_dict(machine.model).items()}
+        content = load_weights(best, "cpu")
+        load_model_weights(machine.model, content["state_dict"], content["written"])
+        machine.note_tested(best)
+
+    def on_test_end(self, machine: Machine, metrics: Any) -> None:
+        """Put the weights of before back."""
+        if self._before is not None:
+            load_plain_state_dict(machine.model, self._before)
+            self._before = None
+
+
+# ---- of a run that another process has recorded
+
+
+def checkpoint_of_run(run: ListedRun, which: Literal["best", "last"]) -> SavedCheckpoint:
+    """Return the best or the newest checkpoint of a recorded run, which may be running, stopped or killed.
+
+    Raises:
+        UsageError: None of its checkpoints has a rank.
+        CheckpointError: It has no checkpoint that can be read.
+    """
+    folders = [*map(Path, run.checkpoint_folders)]
+    if which == "best" and (best := _recorded_best(run)) is not None:
+        return best
+    newest = load_newest(folders, partial(auto_resume.is_of_run, run))
+    if which == "last":
+        return saved_checkpoint(newest.path, newest.metadata)
+    found = best_of_run(newest, folders)
+    if found is None:
+        raise UsageError(
+            f"{run.folder}: none of its checkpoints has a rank, so none is the best. Train with "
+            f'ModelCheckpoint(monitor="val_loss"), in the shell --checkpoint.monitor val_loss; or take the newest: "last".'
+        )
+    return found
+
+
+def _recorded_best(run: ListedRun) -> SavedCheckpoint | None:
+    """Return the best checkpoint that ``end.json`` names, if it is there and of this run."""
+    best = read_json(run.folder / "end.json").get("best_checkpoint")
+    if not isinstance(best, dict) or not isinstance(best.get("path"), str) or not isinstance(best.get("monitor"), str):
+        return None
+    path, score = run.folder / best["path"], best.get("score")
+    try:
+        metadata = Store(path.parent).metadata_of(path)
+    except (CheckpointError, ValueError):
+        return None
+    is_own = isinstance(score, float) and auto_resume.is_of_run(run, path, metadata)
+    return saved_checkpoint(path, metadata, monitor=best["monitor"], score=score) if is_own else None
 
 
 def _shown(ckpt_path: Any) -> str:

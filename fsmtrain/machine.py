@@ -26,6 +26,7 @@ from fsmtrain.core.planning.compute_plan import make_plan
 from fsmtrain.core.planning.plan_values import Plan
 from fsmtrain.core.planning.planned_steps import PlannedSteps
 from fsmtrain.core.resume_point import ResumePoint
+from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason, stop_reason
 from fsmtrain.core.trace import Trace, Transition, where
@@ -74,7 +75,6 @@ from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
 from fsmtrain.runtime.optimization.optimizer_checks import optimizer_findings
 from fsmtrain.runtime.result import Result
 from fsmtrain.runtime.run_state import RunKind
-from fsmtrain.runtime.saved_checkpoint import SavedCheckpoint
 from fsmtrain.runtime.train_mode import enter_train_mode
 from fsmtrain.runtime.trainer_attribute import TrainerAttribute
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
@@ -440,7 +440,7 @@ class Machine:
         """Call the hooks that precede a run. Those of training are called here if it goes on; else when it begins."""
         hooks, state = self._components.hooks, self.state
         if self._tested is not None:
-            self._say(f"{'test' if self._runs == 'test' else 'validation'} with the weights of {self._tested}")
+            self.note_tested(self._tested)
         if hooks.on_run_start is not None:
             hooks.on_run_start()
         if self._runs != "fit" or state is State.TEST:
@@ -866,8 +866,13 @@ class Machine:
 
     @property
     def tested(self) -> SavedCheckpoint | None:
-        """The checkpoint or file whose weights this test or validation is of; None: those that the model has."""
+        """The checkpoint or file whose weights are tested or validated; None: those that the model has."""
         return self._tested
+
+    def note_tested(self, checkpoint: SavedCheckpoint) -> None:
+        """Report that the test which begins now is of the weights of a checkpoint, which the model has for this time."""
+        self._tested = checkpoint
+        self._say(f"{'validation' if self._runs == 'val' else 'test'} with the weights of {checkpoint}")
 
     @property
     def is_running(self) -> bool:

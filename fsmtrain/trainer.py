@@ -14,6 +14,7 @@ from fsmtrain.ckpt_path import CkptPath, load_ckpt_path
 from fsmtrain.copies import require_picklable
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.planning.planned_steps import PlannedSteps
+from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.core.states import State
 from fsmtrain.errors import CopyError, RenamedError, ResumeError, UsageError
 from fsmtrain.flags.unknown_flags import explain_unknown_flags
@@ -25,7 +26,6 @@ from fsmtrain.runtime.metrics.logged_metrics import LogOptions
 from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
 from fsmtrain.runtime.result import Result
-from fsmtrain.runtime.saved_checkpoint import SavedCheckpoint
 from fsmtrain.unknown_arguments import explain_unknown_arguments
 from fsmtrain.user_warnings import warn
 

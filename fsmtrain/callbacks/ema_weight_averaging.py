@@ -98,6 +98,10 @@ class EMAWeightAveraging(Callback):
                 of_model.copy_(own)
                 own.copy_(kept)
 
+    def evaluated_weights(self) -> dict[str, Any] | None:
+        """Return the average, which is in checkpoints as the weights to test."""
+        return None if self.average is None or self._average.n_averaged == 0 else plain_state_dict(self.average.module)
+
     @property
     def _average(self) -> AveragedModel:
         assert self.average is not None, "on_fit_start makes it"

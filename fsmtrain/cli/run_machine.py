@@ -12,18 +12,22 @@ from typing import Any
 from attrs import frozen
 from torch import nn
 
+from fsmtrain.ckpt_path import checkpoint_of_run
 from fsmtrain.cli.exit_codes import report_failure, report_stdout_error
-from fsmtrain.cli.import_target import build_target
+from fsmtrain.cli.import_target import build_target, import_target
 from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
 from fsmtrain.errors import CheckpointError, FsmtrainError, UsageError
 from fsmtrain.machine import Machine
+from fsmtrain.runtime.checkpointing.checkpoint_folder import has_checkpoints
 from fsmtrain.runtime.model_files.hparams import HParams
 from fsmtrain.runtime.model_files.weights import load_model_weights, load_weights
 from fsmtrain.runtime.result import Result
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
 from fsmtrain.views.console.stderr import print_stderr
 from fsmtrain.views.number_format import metric
+from fsmtrain.views.recording.list_runs import ListedRun, list_runs, read_run
+from fsmtrain.views.recording.read_run_folder import find_run_folder
 
 
 @frozen(kw_only=True)
@@ -33,6 +37,43 @@ class Outcome:
     result: Result | None  # None if it failed
     exit_code: int
     stopped: str = ""  # where a signal stopped it
+
+
+def find_weights(weights: str, run: str | None, target: str, runs: Path) -> Path:
+    """Return the path that ``--weights`` means, and print it if it is the checkpoint of a run.
+
+    Args:
+        weights: ``best``, ``last``, or a path.
+        run: The run whose checkpoint it is: its folder, or its name or number in `runs`. None: the newest run of the model.
+        target: The model, as typed.
+        runs: The folder of all runs.
+
+    Raises:
+        UsageError: There is no such run, or none of its checkpoints has a rank.
+        CheckpointError: The run has no checkpoint.
+    """
+    if weights not in ("best", "last"):
+        if run is not None:
+            raise UsageError(f"--run {run}: is the run whose best or last weights are taken. Pass --weights best with it.")
+        return Path(weights)
+    found = read_run(find_run_folder(run, runs)) if run is not None else _newest_run(target, runs, weights)
+    checkpoint = checkpoint_of_run(found, "best" if weights == "best" else "last")
+    print_stderr(f"weights of {checkpoint}")
+    return checkpoint.path
+
+
+def _newest_run(target: str, runs: Path, weights: str) -> ListedRun:
+    """Return the newest run with checkpoints that trained a model of this class; of a function, whatever class it returns."""
+    made = import_target(target)
+    name = made.__qualname__ if isinstance(made, type) else type(made).__qualname__ if isinstance(made, nn.Module) else None
+    for run in list_runs(runs):
+        if run.is_intact and name in (None, run.model_class) and any(map(has_checkpoints, map(Path, run.checkpoint_folders))):
+            return run
+    of = f" of a {name}" if name else ""
+    raise UsageError(
+        f"--weights {weights}: {runs} has no run{of} with checkpoints. Train with --checkpoint, or pass --run FOLDER, or the "
+        f"path of a file of weights."
+    )
 
 
 def build_model_with_weights(target: str, weights: Path, hparams: HParams | None) -> nn.Module:
@@ -98,5 +139,6 @@ def _as_dict(result: Result) -> dict[str, Any]:
         "epochs_done": result.counters.epochs_done,
         "current_epoch": result.counters.current_epoch,
         "global_step": result.counters.global_step,
+        "tested": None if result.tested is None else str(result.tested.path),
         "metrics": {name: value if math.isfinite(value) else None for name, value in result.metrics.items()},
     }

@@ -6,11 +6,11 @@ from attrs import frozen
 
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Timing
+from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
-from fsmtrain.runtime.saved_checkpoint import SavedCheckpoint
 
 
 @renamed_attributes(loading="data_wait")

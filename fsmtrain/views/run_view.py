@@ -10,6 +10,7 @@ from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.metric_record import MetricRecord
+from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.core.trace import Trace
@@ -94,6 +95,18 @@ class RunView(Protocol):
 
     def checkpoint_folders(self, run_dir: Path) -> Sequence[Path]:
         """Return the folders of the checkpoints of this run, if it is recorded in `run_dir`."""
+
+    @property
+    def best_checkpoint(self) -> SavedCheckpoint | None:
+        """The checkpoint with the best value of a monitored metric; None if there is none."""
+
+    @property
+    def last_checkpoint(self) -> SavedCheckpoint | None:
+        """The newest checkpoint; None if there is none."""
+
+    @property
+    def tested(self) -> SavedCheckpoint | None:
+        """The checkpoint or file whose weights were tested; None: those that the model had, or none were."""
 
     @property
     def state(self) -> State:

@@ -12,7 +12,7 @@ import torch
 from torch.optim import SGD
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from fsmtrain import Callback, Machine, ModelCheckpoint
+from fsmtrain import Callback, Machine, ModelCheckpoint, Trainer
 from fsmtrain.callbacks import EMAWeightAveraging
 from fsmtrain.errors import OptionsError
 from tests.models import Adversaries, Perceptron, batches, machine_of, same_bits, weights
@@ -98,6 +98,22 @@ def test_a_run_that_is_stopped_anywhere_resumes_to_the_same_bits() -> None:
         assert ema.average is not None
         assert again.average is not None
         assert same_bits(weights(again.average), weights(ema.average)), n
+
+
+def test_the_best_weights_are_the_average_that_was_validated() -> None:
+    torch.manual_seed(0)
+    watch, rule = Watch(), ModelCheckpoint(monitor="val_loss", save_top_k=-1)
+    trainer = Trainer(max_nb_epochs=3, val_check_interval=1.0, callbacks=[EMAWeightAveraging(0.8), watch, rule], quiet=True)
+    model = Perceptron()
+    trainer.fit(model, batches(6), batches(2))
+    last, best = weights(model), trainer.machine.best_checkpoint
+    assert best is not None
+    assert best.epoch is not None
+    trainer.test(None, batches(2), ckpt_path="best")
+    assert same_bits(*map(of_floats, (weights(model), watch.within[best.epoch])))
+    assert same_bits(*map(of_floats, (weights(Perceptron.load_from_checkpoint(best)), watch.within[best.epoch])))
+    trainer.test(None, batches(2), ckpt_path="last")
+    assert same_bits(weights(model), last)
 
 
 def test_with_several_optimizers_the_steps_of_the_first_count() -> None:

@@ -31,7 +31,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "runtime": (
         ("model_inspection", "nested_tensors", "train_mode"),
         ("checkpoint_files", "device_timer", "metrics", "step_signature"),
-        ("batch_size", "hooks", "rng", "run_clock", "saved_checkpoint"),
+        ("batch_size", "hooks", "rng", "run_clock"),
         ("data", "model_files", "optimization"),
         ("run_state", "result", "trainer_attribute"),
         ("feed_early_stopping", "oom"),

@@ -37,6 +37,7 @@ PARTS = [
 INFORMATIONAL = {
     *("version", "hparams", "fingerprint", "table"),  # for people, and to be compared
     *("early_stopping.monitor", "early_stopping.mode"),  # to be compared
+    "evaluated_weights",  # for tests
     "settings",  # to be compared: where they differ, a warning says so
     *("rng.cuda", "windows.is_on_device", *(f"{wrapped}.is_on_device" for wrapped in WRAPPED)),  # of a GPU
     "work_done",  # False only where a fetch has failed after a request, or a pass begins again: see the tests of these

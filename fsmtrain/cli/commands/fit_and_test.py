@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from fsmtrain.ckpt_path import TestsBestWeights
 from fsmtrain.cli.config_file import ConfigOption, RecordConfig, data_module_of, hparams_of
 from fsmtrain.cli.flag_parameters import INPUT, SAVING, Switch, with_flags
 from fsmtrain.cli.import_target import build_target, import_guards
-from fsmtrain.cli.run_machine import build_model_with_weights, print_outcome, run_machine
+from fsmtrain.cli.run_machine import build_model_with_weights, find_weights, print_outcome, run_machine
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import ResumeError, UsageError
 from fsmtrain.machine import Machine
@@ -79,7 +80,7 @@ def fit(
         guards: When to step, validate, save and stop: an object Guards(...), or a function that returns one.
         weights: Start with these weights: a file written by --save, or a checkpoint. Without --hparams the
             hyperparameters saved there are used.
-        test: Test the model at the end.
+        test: Test the model at the end: with --checkpoint.monitor its best weights, else those with which training ended.
         save: Write the weights and hyperparameters to this file at the end, also after Ctrl-C.
         checkpoint: Save checkpoints, by default at the end of each epoch.
         resume: Continue the newest run that this same command began, from its newest checkpoint; if there is none, begin a
@@ -103,7 +104,8 @@ def fit(
     typed = hparams_of(config, hparams)
     model = build_target(target, typed) if weights is None else build_model_with_weights(target, weights, typed)
     rule = ModelCheckpoint() if checkpoint is True else checkpoint
-    callbacks = [*([rule] if rule else []), *([RecordConfig(config)] if config else [])]
+    tests_best = [TestsBestWeights()] if test and rule and rule.monitor is not None else []
+    callbacks = [*([rule] if rule else []), *tests_best, *([RecordConfig(config)] if config else [])]
     loaders = Loaders(test=None if test else (), data_module=data_module_of(config, data, data_hparams))
     machine = Machine(options, model, loaders, guards=own_guards, callbacks=callbacks)
     if resume or resume_from is not None:
@@ -128,7 +130,8 @@ def evaluate(
     target: Target,
     /,
     *,
-    weights: Annotated[Path, Parameter(group=INPUT, metavar="PATH")],
+    weights: Annotated[str, Parameter(group=INPUT, metavar="PATH")],
+    run: Annotated[str | None, Parameter(group=INPUT, metavar="FOLDER")] = None,
     config: ConfigOption = None,
     hparams: HParamsArguments = None,
     data: DataTarget = None,
@@ -142,17 +145,22 @@ def evaluate(
 
         fsmtrain test train.py:Model --weights weights.pt
 
+        fsmtrain test train.py:Model --weights best
+
     The other flags of fit are accepted, too; they change nothing here.
 
     Args:
         target: The model: a class, or a function that returns a module, as in train.py:Model or package.models:Model.
-        weights: A file written by fit --save or trainer.save_checkpoint, or a checkpoint. No code in it is executed.
+        weights: A file written by fit --save or trainer.save_checkpoint, or a checkpoint. No code in it is executed. Or best,
+            the checkpoint of the model's newest run with the best value of --checkpoint.monitor; or last, its newest one.
+        run: The run of --weights best and last: its folder, or its name or number in --runs_dir.
         hparams: Hyperparameters to build the model with, in place of those in the file.
         data: The data module with the test loaders, as for fit.
         data_hparams: Hyperparameters to build the data module with.
         json: Print the result as JSON.
     """
     options = Options(**flags)
-    model = build_model_with_weights(target, weights, hparams_of(config, hparams))
+    found = find_weights(weights, run, target, Path(options.runs_dir or "runs"))
+    model = build_model_with_weights(target, found, hparams_of(config, hparams))
     loaders = Loaders(data_module=data_module_of(config, data, data_hparams))
     return print_outcome(run_machine(Machine(options, model, loaders, runs="test")), as_json=json, quiet=options.quiet)

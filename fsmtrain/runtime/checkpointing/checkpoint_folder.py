@@ -11,13 +11,13 @@ from typing import Any
 
 from attrs import evolve
 
+from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.errors import CheckpointError
 from fsmtrain.predicates import is_integer
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store, none_valid
 from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST
 from fsmtrain.runtime.checkpointing.save_top_k import BATCH, EPOCH, STEP
-from fsmtrain.runtime.saved_checkpoint import SavedCheckpoint
 from fsmtrain.user_warnings import warn
 
 FOLDER = Path("checkpoints")  # in the run folder, or in the working directory

@@ -8,18 +8,19 @@ from typing import Any
 
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.core.resume_point import ResumePoint
+from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.errors import CheckpointError, FsmtrainError, NonFiniteError, ResumeError
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
-from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, load_checkpoint, saved_checkpoint
+from fsmtrain.runtime.checkpointing.best_of_run import best_in
+from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, load_checkpoint
 from fsmtrain.runtime.checkpointing.run_snapshot import load_run_snapshot, take_run_snapshot
 from fsmtrain.runtime.checkpointing.save_top_k import BATCH, END, EPOCH, STEP, MetricRanking, retention_policy
 from fsmtrain.runtime.checkpointing.state_owners import damaged_state_is_an_error
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.saved_checkpoint import SavedCheckpoint
 from fsmtrain.runtime.training.on_nonfinite_policies import validate_rollback
 from fsmtrain.user_warnings import warn
 
@@ -67,13 +68,7 @@ class CheckpointManager:
         """Return the checkpoint with the best value of the monitored metric; None if there is none."""
         if self._ranking is None or (self._writer is None and self._resumed_from is None):
             return None  # what may be in the folder is of other runs
-        store = Store(self.folder(run_dir))
-        metadata = store.metadata()
-        numbers = self._ranking.best(metadata)
-        if not numbers:
-            return None
-        path, score = store.folder / f"{numbers[0]:06d}", self._ranking.scores(metadata)[numbers[0]]
-        return saved_checkpoint(path, metadata[numbers[0]], monitor=self._ranking.metric, score=score)
+        return best_in(Store(self.folder(run_dir)), self._ranking)
 
     def why_no_best(self) -> str:
         """Say why there is no best checkpoint, and the way out, in sentences."""

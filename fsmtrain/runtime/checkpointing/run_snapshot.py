@@ -42,6 +42,7 @@ from fsmtrain.runtime.checkpointing.state_owners import (
 )
 from fsmtrain.runtime.model_files.hparams import plain_part
 from fsmtrain.runtime.model_files.lightning_checkpoints import IMPORTED
+from fsmtrain.runtime.model_files.weights import EVALUATED
 from fsmtrain.runtime.optimization.window_weights import Window
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -52,7 +53,11 @@ VERSION = 2  # of the tree
 
 # What the tree holds beside the states of the owners.
 _ABOUT = ("version", "state", "work_done", "fingerprint", "table", "hparams", "rng")
-_ABOUT_IF_MISSING = {"settings": None, "parameter_groups": None}  # checkpoints of before are not compared
+_ABOUT_IF_MISSING = {
+    "settings": None,  # checkpoints of before are not compared
+    "parameter_groups": None,
+    EVALUATED: None,  # for other uses than resuming
+}
 
 Tree = dict[str, Any]
 
@@ -197,7 +202,17 @@ def take_run_snapshot(components: RunComponents, run: RunState, actions: Actions
         "parameter_groups": groups,
         **states,
         "counters": _counters_owner(at.counters).state_dict(),
+        **_evaluated_weights(components),
     }
+
+
+def _evaluated_weights(components: RunComponents) -> Tree:
+    """Return the weights with which the model is validated, if a callback has others than the model's."""
+    for callback in components.stateful_callbacks:
+        weights = callback.evaluated_weights() if hasattr(callback, "evaluated_weights") else None
+        if weights is not None:
+            return {EVALUATED: weights}
+    return {}
 
 
 def load_run_snapshot(

@@ -36,6 +36,7 @@ class MetricRanking:
 
     def __init__(self, rule: ModelCheckpoint, metric: str) -> None:
         self._rule, self.metric, self.monitor = rule, metric, Monitor("ModelCheckpoint", metric)
+        self.mode = rule.mode
         self.values: dict[int, float] = {}
         self.of_epochs: dict[int, float] = {}
 
@@ -51,7 +52,10 @@ class MetricRanking:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values so far, by batch and by epoch, and which metric they are of."""
-        return {"values": dict(self.values), "of_epochs": dict(self.of_epochs), "monitor": self._rule.monitor}
+        return {"values": dict(self.values), "of_epochs": dict(self.of_epochs), **self._about()}
+
+    def _about(self) -> dict[str, Any]:
+        return {"monitor": self._rule.monitor, "mode": self._rule.mode}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the values of the resumed run over. Those of another metric are not: it would be ranked among them."""

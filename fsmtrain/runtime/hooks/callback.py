@@ -128,6 +128,14 @@ class Callback:
     def on_load_checkpoint(self, machine: Any, checkpoint: dict[str, Any]) -> None:
         """When a run is resumed, before weights and counters are loaded, with what ``on_save_checkpoint`` has written."""
 
+    def evaluated_weights(self) -> dict[str, Any] | None:
+        """Return the ``state_dict`` with which the model is validated, if it is not its own: an average, say.
+
+        A checkpoint has it beside the model's. ``ckpt_path``, ``load_from_checkpoint`` and ``--weights`` take it from there; a
+        run that is resumed does not.
+        """
+        return None
+
     # ---- the end
 
     def on_train_end(self, machine: Any) -> None:

@@ -25,6 +25,8 @@ from fsmtrain.runtime.model_inspection.compiled_modules import load_plain_state_
 M = TypeVar("M", bound=nn.Module)
 Path_ = str | os.PathLike[str]
 
+EVALUATED = "evaluated_weights"  # the key of a checkpoint's weights for validation, if they are not those of the training
+
 
 def save_weights(path: Path_, model: nn.Module, more: Mapping[str, Any]) -> None:
     """Write a model's ``state_dict`` and ``hparams`` to a file, and ``meta_tags.csv`` beside it.
@@ -63,6 +65,8 @@ def saved_hparams(model: nn.Module) -> dict[str, Any]:
 def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
     """Load the ``state_dict`` and ``hparams`` of a checkpoint folder, or of a file of any trainer.
 
+    Of a checkpoint these are the weights that were validated, where a callback such as an average has others than the training.
+
     Under ``written`` is what the model's ``on_save_checkpoint`` wrote; None if it wrote nothing. Of a file of Lightning, whose
     hook writes among the keys of the file, it is the whole content.
 
@@ -73,6 +77,7 @@ def load_weights(path: Path_, map_location: Any = None) -> dict[str, Any]:
     if Path(path).is_dir():
         tree = Store(Path(path).parent).load(path).tree
         weights, hparams = (tree.get("model"), tree.get("hparams")) if isinstance(tree, Mapping) else (None, None)
+        weights = weights if not isinstance(tree, Mapping) else tree.get(EVALUATED) or weights
         if not _is_by_name(weights) or not _is_by_name(hparams or {}):
             raise CheckpointError(
                 f"{path}: {STATE}: it has no weights and hyperparameters by name, so fsmtrain did not save it."

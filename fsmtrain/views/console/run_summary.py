@@ -37,9 +37,23 @@ class RunSummary:
                 data_wait=machine.data_wait,
                 wall_seconds=machine.wall_seconds,
                 device_times=machine.device_times,
-                remark=nonfinite_remark(machine.counters.steps_skipped, machine.rollbacks),
+                remark=" ".join(filter(None, (_nonfinite(machine), tested_remark(machine)))),
             )
             print_stderr("\n" + table)
+
+
+def _nonfinite(run: RunView) -> str:
+    return nonfinite_remark(run.counters.steps_skipped, run.rollbacks)
+
+
+def tested_remark(run: RunView) -> str:
+    """Return which weights the test after the training was of; empty if there was none, or no choice."""
+    if State.TEST not in run.times:
+        return ""
+    best = run.best_checkpoint
+    if run.tested is not None:
+        return f"Tested: the weights of {run.tested}."
+    return "" if best is None else f"Tested: the weights with which training ended, not those of {best}."
 
 
 def states_table(

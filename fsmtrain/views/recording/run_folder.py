@@ -145,11 +145,16 @@ class RunFolder:
     def write_end(self, run: RunView, metrics: Mapping[str, float], error: BaseException | None) -> None:
         """Write ``end.json`` and the last log entry: why the run ended, and the last value of each metric."""
         error = error if run.stop_reason is None else None
+        if run.tested is not None:
+            self._log.write(f"tested the weights of {run.tested}")
         self._log.write(closing_line(run, self._before.seconds + run.wall_seconds, error))
         if error is not None:
             self._log.write(run_metadata.format_error(error))
         if self._is_own:
-            end = run_metadata.end_json(run, self._totals(run), metrics, error)
+            end = run_metadata.end_json(run, self.path, self._totals(run), metrics, error)
+            replace_file(self.path / "end.json", json_document(end))
+        elif (end := read_json(self.path / "end.json")) and (run.tested is not None or "tested" in end):
+            end["tested"] = run_metadata.checkpoint_json(run.tested, self.path)
             replace_file(self.path / "end.json", json_document(end))
 
     def checkpoint_metadata(self, run: RunView, *, work_done: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import attrs
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.guard_ast.parse import guard_name
 from fsmtrain.core.loop_spec import LoopSpec
+from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.core.states import State
 from fsmtrain.flags.metadata import OnResume, flag_info
 from fsmtrain.mask_secrets import mask_secrets, mask_values
@@ -176,12 +177,13 @@ def _timing(timing: Timing) -> list[float]:
 
 
 def end_json(
-    run: RunView, totals: Mapping[str, Any], metrics: Mapping[str, float], error: BaseException | None
+    run: RunView, folder: Path, totals: Mapping[str, Any], metrics: Mapping[str, float], error: BaseException | None
 ) -> dict[str, Any]:
     """Return the contents of ``end.json``.
 
     Args:
         run: The run.
+        folder: Its folder.
         totals: Its totals, as of `status_totals`.
         metrics: The last value of each metric.
         error: The error that ended the run, if one did.
@@ -195,8 +197,19 @@ def end_json(
         "error": None if reason or error is None else _error(error),
         "wall_seconds": totals["time"],
         "metrics": {name: json_number(float(value)) for name, value in metrics.items()},
+        "best_checkpoint": checkpoint_json(run.best_checkpoint, folder),
+        "last_checkpoint": checkpoint_json(run.last_checkpoint, folder),
+        **({} if run.tested is None else {"tested": checkpoint_json(run.tested, folder)}),
         **totals,
     }
+
+
+def checkpoint_json(checkpoint: SavedCheckpoint | None, folder: Path) -> dict[str, Any] | None:
+    """Return a checkpoint as ``end.json`` names it: its path, relative if it is in the run's folder, and its score."""
+    if checkpoint is None:
+        return None
+    content = {**attrs.asdict(checkpoint), "path": _listed(checkpoint.path.absolute(), folder)}
+    return {name: to_json_value(value) for name, value in content.items() if value is not None}
 
 
 def _error(error: BaseException) -> dict[str, Any]:

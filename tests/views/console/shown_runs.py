@@ -116,6 +116,7 @@ class FrozenRun:
         self.data_wait, self.wall_seconds = Timing(0, 0.0), 0.0
         self.model = self.device = self.run_dir = self.metric_queue = None
         self.optimizers: list[Any] = []
+        self.best_checkpoint = self.last_checkpoint = self.tested = None
         self.hparams: dict[str, Any] = {}
 
     def progress_bar_metrics_async(self, *, with_loss: bool = False) -> LateMetrics:

@@ -1,0 +1,56 @@
+"""The best checkpoint of a run of which only the files are left: by the ranking in its newest checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fsmtrain.core.model_checkpoint import ModelCheckpoint
+from fsmtrain.core.saved_checkpoint import SavedCheckpoint
+from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
+from fsmtrain.runtime.checkpointing.checkpoint_folder import saved_checkpoint
+from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking
+from fsmtrain.runtime.checkpointing.state_owners import damaged_state_is_an_error
+
+RANKING = f"{MetricRanking.__module__}.{MetricRanking.__qualname__}"  # its class, as checkpoints name it
+
+
+def best_of_run(newest: LoadedCheckpoint, folders: Sequence[Path]) -> SavedCheckpoint | None:
+    """Return the best checkpoint in the folders of a run, by the first of its rules that ranks; None if none has a rank.
+
+    Args:
+        newest: The newest checkpoint of the run.
+        folders: All folders of its checkpoints.
+
+    Raises:
+        ResumeError: The state of the ranking cannot be read.
+    """
+    with damaged_state_is_an_error("callbacks"):
+        for ranking in _rankings(newest.tree["callbacks"]):
+            found = [best for folder in folders if (best := best_in(Store(folder), ranking)) is not None]
+            if found:
+                sign = 1 if ranking.mode == "min" else -1
+                return min(found, key=lambda best: sign * (best.score or 0.0))
+    return None
+
+
+def best_in(store: Store, ranking: MetricRanking) -> SavedCheckpoint | None:
+    """Return the best checkpoint in one folder; None if none has a rank."""
+    metadata = store.metadata()
+    numbers = ranking.best(metadata)
+    if not numbers:
+        return None
+    path, score = store.folder / f"{numbers[0]:06d}", ranking.scores(metadata)[numbers[0]]
+    return saved_checkpoint(path, metadata[numbers[0]], monitor=ranking.metric, score=score)
+
+
+def _rankings(callbacks: Iterable[Any]) -> Iterable[MetricRanking]:
+    for callback in callbacks:
+        if callback["class"] == RANKING:
+            state = callback["state"]
+            rule = ModelCheckpoint(monitor=state["monitor"], mode=state.get("mode", "min"))  # older runs did not save it
+            ranking = MetricRanking(rule, state["monitor"])
+            ranking.load_state_dict(state)
+            yield ranking
