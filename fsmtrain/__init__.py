@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _PUBLIC
     from fsmtrain.runtime.data.seeded_loader import SeededDataLoader as SeededDataLoader
     from fsmtrain.runtime.hooks.callback import Callback as Callback
     from fsmtrain.runtime.model_files.lightning_checkpoints import import_checkpoint as import_checkpoint
+    from fsmtrain.supervised import Supervised as Supervised
     from fsmtrain.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
@@ -60,6 +61,7 @@ _PUBLIC = {
     "runtime.data.seeded_loader": ("SeededDataLoader",),
     "runtime.hooks.callback": ("Callback",),
     "runtime.model_files.lightning_checkpoints": ("import_checkpoint",),
+    "supervised": ("Supervised",),
     "trainer": ("Trainer",),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _PUBLIC.items() for name in names}

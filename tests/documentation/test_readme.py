@@ -22,12 +22,13 @@ def blocks(language: str) -> list[str]:
 @pytest.mark.slow
 def test_the_code_of_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
     code = blocks("python")
-    assert len(code) == 5
+    assert len(code) == 6
     script = tmp_path / "readme.py"
     script.write_text("\n".join(code))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+    assert "'test_error': " in done.stdout
     assert "fetch -> train_batch (epoch 0, batch 2, optimizer 0)" in done.stdout
     assert (tmp_path / "machine.mmd").read_text().startswith("---\n")
 

@@ -40,8 +40,9 @@ class TrainWork:
         signature = StepSignature(step, "training_step", available=available, order=_ARGUMENTS)
         if limits.splits_batches and "hiddens" not in signature.arguments:
             raise ModelError(
-                f"truncated_bptt_steps={options.truncated_bptt_steps}: training_step has no parameter 'hiddens'. Add it: it is "
-                f"None on a batch's first split, then what the previous split returned under 'hiddens'."
+                f"truncated_bptt_steps={options.truncated_bptt_steps}: training_step has no parameter 'hiddens'. Give "
+                f"{type(components.model).__name__}, or a subclass of it, training_step(self, batch, batch_nb, hiddens), which "
+                f"gets None on a batch's first split, then what the previous split returned under 'hiddens'."
             )
         compiled = components.compiled_call
         method = signature.method if compiled is None else compiled.watched(signature.method, "training_step")
