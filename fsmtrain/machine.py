@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, NoReturn, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack, get_args
 
 import torch
 from attrs import evolve
@@ -105,8 +105,8 @@ class Machine:
         options: The flags.
         model: The module; it is moved to the options' device.
         loaders: Its loaders, or the data module that has them.
-        runs: ``"fit"`` trains, and then tests if there are test loaders; ``"test"`` and ``"val"`` only take the model through
-            those loaders, in the state `test`.
+        runs: ``"fit"`` trains, and then tests if there are test loaders; ``"test"``, ``"val"`` and ``"predict"`` only take the
+            model through those loaders, in the state `test`.
         guards: The decisions that the user replaces.
         callbacks: The user's callbacks.
         trainer: What the model finds as ``self.trainer``; None for the machine itself.
@@ -130,6 +130,7 @@ class Machine:
         trainer: Any = None,
         trained_by: Machine | None = None,
         planned_steps: PlannedSteps | None = None,
+        keeps_predictions: bool = True,
         tested: SavedCheckpoint | None = None,
     ) -> None:
         self.passed_model, model = model, plain_module(model)
@@ -160,7 +161,9 @@ class Machine:
         if trained_by is not None:
             loaders = evolve(loaders, train=trained_by.train_loader)
         into = trained_by.run_dir if trained_by is not None and trained_by.stop_reason is not None else None
-        self._recorder = create_recorder(options, trains=runs == "fit", into=into, warnings=warnings)
+        self._recorder = None
+        if runs != "predict":  # which has no metrics
+            self._recorder = create_recorder(options, trains=runs == "fit", into=into, warnings=warnings)
         own_callbacks = (self._recorder, *default_callbacks(options), ranking)
         callbacks = (*callbacks, *(callback for callback in own_callbacks if callback is not None))
         self._trainer_attribute.attach()
@@ -179,6 +182,7 @@ class Machine:
                     hooks=hooks,
                     stages=stages,
                     epoch_watchers=[ranking] if ranking is not None else [],
+                    keeps_predictions=keeps_predictions,
                 )
                 run = self._run = initial_run_state(components)
                 self._counters = run.counters
@@ -279,7 +283,7 @@ class Machine:
     def resume_hint(self) -> str:
         """How to continue this run after it was stopped, as a sentence."""
         if self._runs != "fit":
-            return f"To {'test' if self._runs == 'test' else 'validate'} anew, build a new machine."
+            return f"To {'validate' if self._runs == 'val' else self._runs} anew, build a new machine."
         if not self.saves:
             return (
                 "It cannot be continued, since it saves no checkpoints: with callbacks=[ModelCheckpoint()] a run is saved "
@@ -872,7 +876,8 @@ class Machine:
     def note_tested(self, checkpoint: SavedCheckpoint) -> None:
         """Report that the test which begins now is of the weights of a checkpoint, which the model has for this time."""
         self._tested = checkpoint
-        self._say(f"{'validation' if self._runs == 'val' else 'test'} with the weights of {checkpoint}")
+        name = {"val": "validation", "predict": "predictions"}.get(self._runs, "test")
+        self._say(f"{name} with the weights of {checkpoint}")
 
     @property
     def is_running(self) -> bool:
@@ -937,6 +942,21 @@ class Machine:
             if loss is not None:
                 metrics = {"loss": loss, **metrics}
         return self._host_transfer.copy_async(metrics)
+
+    @property
+    def predictions(self) -> list[Any]:
+        """What ``predict_step`` has returned so far, on the host: a list of one output for each batch.
+
+        With several loaders it is a list of such lists. It is empty in a run that does not predict.
+        """
+        lists = self.predictions_by_loader
+        return lists[0] if len(lists) == 1 else lists
+
+    @property
+    def predictions_by_loader(self) -> list[Any]:
+        """The same as a list of one list for each loader, also if there is only one."""
+        predict_pass = self._actions.predict_pass
+        return [] if predict_pass is None else predict_pass.predictions
 
     @property
     def result(self) -> Result:
@@ -1079,11 +1099,13 @@ def build(
     train_dataloader: Any = None,
     val_dataloaders: Any = None,
     test_dataloaders: Any = None,
+    predict_dataloaders: Any = None,
     datamodule: Any = None,
+    runs: RunKind = "fit",
     guards: Guards | None = None,
     callbacks: Iterable[object] = (),
 ) -> Machine:
-    """Build a machine that fits a model and then, if there are test loaders, tests it.
+    """Build a machine that fits a model and then, if there are test loaders, tests it; or one that only tests or predicts.
 
     Args:
         options: The flags.
@@ -1091,12 +1113,23 @@ def build(
         train_dataloader: Anything that yields batches, anew each time it is iterated over. None asks the model.
         val_dataloaders: One loader or a list of them. None asks the model; an empty list means none.
         test_dataloaders: The same for the test.
+        predict_dataloaders: The same for a run that predicts.
         datamodule: A `DataModule`, or another object with such methods, whose loaders are used in place of the model's.
+        runs: ``"fit"``; or only ``"test"``, ``"val"``, or ``"predict"``, after which ``machine.predictions`` has the outputs.
         guards: The decisions that are replaced.
         callbacks: Objects with any of the hooks of `Callback`.
 
     Raises:
         FsmtrainError: Anything that is wrong and can be seen before the first batch.
     """
-    loaders = given_loaders("build", train=train_dataloader, val=val_dataloaders, test=test_dataloaders, datamodule=datamodule)
-    return Machine(options, model, loaders, guards=guards, callbacks=callbacks)
+    if runs not in get_args(RunKind):
+        raise UsageError(f"build(runs={runs!r}): must be one of {', '.join(map(repr, get_args(RunKind)))}.")
+    loaders = given_loaders(
+        "build",
+        train=train_dataloader,
+        val=val_dataloaders,
+        test=test_dataloaders,
+        predict=predict_dataloaders,
+        datamodule=datamodule,
+    )
+    return Machine(options, model, loaders, runs=runs, guards=guards, callbacks=callbacks)

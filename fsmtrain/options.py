@@ -18,7 +18,7 @@ from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import OptionsError
 from fsmtrain.flags import validate_flag_values as valid
 from fsmtrain.flags.durations import duration_as_text, seconds_of, validate_max_time
-from fsmtrain.flags.metadata import HelpGroup, OnResume, flag
+from fsmtrain.flags.metadata import EVALUATIONS, HelpGroup, OnResume, flag
 from fsmtrain.flags.precision_values import PRECISIONS, Precision
 from fsmtrain.flags.unknown_flags import explain_unknown_flags, flag_hints
 
@@ -27,13 +27,13 @@ _VALIDATION = flag(HelpGroup.VALIDATION, OnResume.REFUSE)
 _STOPPING = flag(HelpGroup.STOPPING, OnResume.WARN)
 _DATA = flag(HelpGroup.DATA, OnResume.REFUSE)
 _NONFINITE = flag(HelpGroup.TRAINING, OnResume.WARN)
-_DEVICE = flag(HelpGroup.RUNNING, OnResume.WARN, acts_in_test=True)
-_NUMERICS = flag(HelpGroup.RUNNING, OnResume.REFUSE, acts_in_test=True)
-_DISPLAY = flag(HelpGroup.RUNNING, OnResume.DISPLAY_ONLY, acts_in_test=True)
+_DEVICE = flag(HelpGroup.RUNNING, OnResume.WARN, acts_in=EVALUATIONS)
+_NUMERICS = flag(HelpGroup.RUNNING, OnResume.REFUSE, acts_in=EVALUATIONS)
+_DISPLAY = flag(HelpGroup.RUNNING, OnResume.DISPLAY_ONLY, acts_in=EVALUATIONS)
 _RECORDING = flag(HelpGroup.RUNNING, OnResume.IGNORE)
 
 
-_BATCH_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
+_BATCH_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
 # What `fast_dev_run` puts in the place of other flags.
 _TRIAL = {
     "min_nb_epochs": 1, "max_nb_epochs": 1, "min_steps": None, "max_steps": None, "max_time": None,
@@ -90,6 +90,7 @@ class Options:
             given excludes ``train_percent_check``; likewise for the next two.
         limit_val_batches: Use at most this many batches of each val loader. 0: no validation. None: all.
         limit_test_batches: Use at most this many batches of each test loader. 0: no test. None: all.
+        limit_predict_batches: Use at most this many batches of each loader to predict on, >= 1. None: all.
         train_percent_check: Fraction of the train batches to use in each epoch, in (0.0, 1.0].
         val_percent_check: Fraction of the batches of each val loader to use, in [0.0, 1.0]. 0: no validation.
         test_percent_check: Fraction of the batches of each test loader to use, in [0.0, 1.0]. 0: no test.
@@ -137,17 +138,22 @@ class Options:
     train_percent_check: float = field(default=1.0, validator=valid.percentage("("), metadata=_DATA)
     val_percent_check: float = field(default=1.0, validator=valid.percentage("["), metadata=_DATA)
     test_percent_check: float = field(
-        default=1.0, validator=valid.percentage("["), metadata=flag(HelpGroup.DATA, OnResume.WARN, acts_in_test=True)
+        default=1.0, validator=valid.percentage("["), metadata=flag(HelpGroup.DATA, OnResume.WARN, acts_in=("test",))
     )
     overfit_pct: float = field(
-        default=0.0, validator=valid.percentage("["), metadata=flag(HelpGroup.DATA, OnResume.REFUSE, acts_in_test=True)
+        default=0.0, validator=valid.percentage("["), metadata=flag(HelpGroup.DATA, OnResume.REFUSE, acts_in=("test",))
     )
     limit_train_batches: int | None = field(default=None, validator=valid.batch_limit("train_percent_check", 1), metadata=_DATA)
     limit_val_batches: int | None = field(default=None, validator=valid.batch_limit("val_percent_check", 0), metadata=_DATA)
     limit_test_batches: int | None = field(
         default=None,
         validator=valid.batch_limit("test_percent_check", 0),
-        metadata=flag(HelpGroup.DATA, OnResume.WARN, acts_in_test=True),
+        metadata=flag(HelpGroup.DATA, OnResume.WARN, acts_in=("test",)),
+    )
+    limit_predict_batches: int | None = field(
+        default=None,
+        validator=valid.integer(1, 10, "batches", or_none=True),
+        metadata=flag(HelpGroup.DATA, OnResume.IGNORE, acts_in=("predict",)),
     )
     fast_dev_run: int = field(
         default=0, converter=valid.switch_as_integer, validator=valid.integer(0, 1, "batches"), metadata=_RECORDING
@@ -170,7 +176,10 @@ class Options:
     progress_bar: bool = field(default=True, validator=valid.switch, metadata=_DISPLAY)
     quiet: bool = field(default=False, validator=valid.switch, metadata=_DISPLAY)
     runs_dir: str | os.PathLike[str] | None = field(
-        default="runs", converter=valid.path_as_text, validator=valid.folder, metadata=_RECORDING
+        default="runs",
+        converter=valid.path_as_text,
+        validator=valid.folder,
+        metadata=flag(HelpGroup.RUNNING, OnResume.IGNORE, acts_in=EVALUATIONS),  # --weights best looks there
     )
     run_name: str | None = field(default=None, validator=valid.run_name, metadata=_RECORDING)
     logger: Any = field(default=None, converter=valid.list_as_tuple, validator=valid.logger, metadata=_RECORDING)

@@ -1,11 +1,11 @@
-"""`Trainer`: fit, test and validate models with the documented flags, on a machine for each call."""
+"""`Trainer`: fit, test and validate models, and predict, with the documented flags, on a machine for each call."""
 
 from __future__ import annotations
 
 import copy
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from attrs import define, field, frozen
 from torch import nn
@@ -26,6 +26,7 @@ from fsmtrain.runtime.metrics.logged_metrics import LogOptions
 from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
 from fsmtrain.runtime.result import Result
+from fsmtrain.runtime.run_state import Evaluated, RunKind
 from fsmtrain.unknown_arguments import explain_unknown_arguments
 from fsmtrain.user_warnings import warn
 
@@ -50,7 +51,7 @@ class _Runs:
 @explain_unknown_flags
 @frozen(kw_only=True, eq=False, getstate_setstate=False)
 class Trainer(Options):
-    """Fit, test and validate models with the documented flags, which are those of `Options`.
+    """Fit, test and validate models, and predict with them, with the documented flags, which are those of `Options`.
 
     A copy or a pickle of a trainer is a trainer with the same flags, guards and callbacks that has not run anything yet.
     ``copy.deepcopy`` copies the callbacks, too; loggers are shared.
@@ -181,7 +182,7 @@ class Trainer(Options):
             CheckpointError: The checkpoint cannot be read.
         """
         given = given_loaders("test", test=test_dataloaders, datamodule=datamodule)
-        return self._evaluate("test", model, given, ckpt_path)
+        return self._evaluate("test", model, given, ckpt_path).result.metrics
 
     @explain_unknown_arguments(hints=FLAG_HINTS)
     def validate(
@@ -205,7 +206,41 @@ class Trainer(Options):
             CheckpointError: The checkpoint cannot be read.
         """
         given = given_loaders("validate", val=val_dataloaders, datamodule=datamodule)
-        return self._evaluate("val", model, given, ckpt_path)
+        return self._evaluate("val", model, given, ckpt_path).result.metrics
+
+    @explain_unknown_arguments(hints=FLAG_HINTS)
+    def predict(
+        self,
+        model: nn.Module | None = None,
+        predict_dataloaders: Any = None,
+        datamodule: Any = None,
+        return_predictions: bool = True,
+        ckpt_path: CkptPath = None,
+    ) -> list[Any] | None:
+        """Run loaders through a model's ``predict_step``, and return its outputs.
+
+        Without a ``predict_step`` the model is called on each batch. It is in eval mode, without gradients, with this trainer's
+        device and precision. The host does not wait for a GPU between two batches.
+
+        Args:
+            model: The model. None: the fitted one.
+            predict_dataloaders: One loader or a list of them. None: call the model's ``predict_dataloader``.
+            datamodule: As for `test`.
+            return_predictions: Whether the outputs are kept. False if a callback does something with them, as
+                `fsmtrain.callbacks.PredictionWriter`, which writes them to disk.
+            ckpt_path: As for `test`.
+
+        Returns:
+            A list of one output for each batch, with its tensors on the host; with several loaders a list of such lists. None
+            if they are not kept. If the run was stopped: those of the batches before that.
+
+        Raises:
+            UsageError: There is no model, no loader, or no such checkpoint.
+            ModelError: An output cannot be copied to the host.
+        """
+        given = given_loaders("predict", predict=predict_dataloaders, datamodule=datamodule)
+        machine = self._evaluate("predict", model, given, ckpt_path, keeps_predictions=return_predictions)
+        return machine.predictions if return_predictions else None
 
     @explain_unknown_arguments(hints=FLAG_HINTS)
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
@@ -239,9 +274,10 @@ class Trainer(Options):
             self._runs.active.stop()
 
     def _evaluate(
-        self, kind: Literal["val", "test"], model: nn.Module | None, loaders: Loaders, ckpt_path: CkptPath
-    ) -> dict[str, float]:
-        name = "test" if kind == "test" else "validate"
+        self, kind: Evaluated, model: nn.Module | None, loaders: Loaders, ckpt_path: CkptPath, *, keeps_predictions: bool = True
+    ) -> Machine:
+        """Return the machine that has taken a model through loaders."""
+        name = "validate" if kind == "val" else kind
         if model is None:
             if self._runs.fitted is None:
                 raise UsageError(f"{name}: there is no model yet. Call fit(model) first, or pass one: {name}(model).")
@@ -251,13 +287,21 @@ class Trainer(Options):
         tested = load_ckpt_path(ckpt_path, model, self._runs.fitted, name)
         outer, outer_data = self._runs.active, self._runs.datamodule  # of a fit, if this is called in one of its hooks
         try:
-            return self._machine(model, loaders, runs=kind, tested=tested).run().metrics
+            machine = self._machine(model, loaders, runs=kind, tested=tested, keeps_predictions=keeps_predictions)
+            machine.run()
+            return machine
         finally:
             if outer is not None:
                 self._runs.active, self._runs.datamodule = outer, outer_data
 
     def _machine(
-        self, model: nn.Module, loaders: Loaders, *, runs: Literal["fit", "val", "test"], tested: SavedCheckpoint | None = None
+        self,
+        model: nn.Module,
+        loaders: Loaders,
+        *,
+        runs: RunKind,
+        tested: SavedCheckpoint | None = None,
+        keeps_predictions: bool = True,
     ) -> Machine:
         fitted, self._runs.datamodule = self._runs.fitted, loaders.data_module
         machine = Machine(
@@ -271,6 +315,7 @@ class Trainer(Options):
             planned_steps=self._runs.planned_steps if runs == "fit" else None,
             trained_by=fitted if fitted is not None and fitted.model is plain_module(model) and runs != "fit" else None,
             tested=tested,
+            keeps_predictions=keeps_predictions,
         )
         self._runs.active = machine
         return machine

@@ -32,6 +32,7 @@ _NAMES_ELSEWHERE = {
     "monitor": ("metric", "metric_for_best_model"),
     "options": ("args", "flags"),
     "patience": ("early_stopping_patience", "n_patience"),
+    "predict_dataloaders": (*_LOADERS, "predict_data", "predict_dataloader", "predict_loader", "predict_loaders"),
     "save_top_k": ("keep", "max_to_keep", "n_saved", "save_total_limit"),
     "splits": ("nb_splits", "num_splits"),
     "test": ("nb_test_batches", "num_test_batches", "test_batches"),

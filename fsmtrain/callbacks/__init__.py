@@ -8,6 +8,7 @@ from fsmtrain.callbacks.ema_weight_averaging import EMAWeightAveraging as EMAWei
 from fsmtrain.callbacks.gradient_norm_monitor import GradientNormMonitor as GradientNormMonitor
 from fsmtrain.callbacks.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from fsmtrain.callbacks.learning_rate_monitor import LearningRateMonitor as LearningRateMonitor
+from fsmtrain.callbacks.prediction_writer import PredictionWriter as PredictionWriter
 from fsmtrain.callbacks.print_samples import PrintSamples as PrintSamples
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "GradientNormMonitor",
     "GradualUnfreezing",
     "LearningRateMonitor",
+    "PredictionWriter",
     "PrintSamples",
 ]

@@ -18,8 +18,8 @@ from fsmtrain.runtime.model_inspection.compiled_modules import load_plain_state_
 class EMAWeightAveraging(Callback):
     """Average the weights exponentially: ``average = decay * average + (1 - decay) * weights`` after each step of optimizer 0.
 
-    Validations run with the average, and when training ends the model has it. Checkpoints hold both, and training goes on
-    with the weights, so a resumed run has the same bits. The first step sets the average to the weights.
+    Validations and predictions run with the average, and when training ends the model has it. Checkpoints hold both, and
+    training goes on with the weights, so a resumed run has the same bits. The first step sets the average to the weights.
 
     Args:
         decay: In [0, 1]: how much of the average remains after a step.
@@ -40,7 +40,7 @@ class EMAWeightAveraging(Callback):
         self.decay, self.use_buffers = decay, use_buffers
         self.average: AveragedModel | None = None  # None before the first run
         self._loaded: dict[str, Any] | None = None  # from a checkpoint, until there is a model
-        self._is_fitting = self._is_swapped = False
+        self._is_fitting = self._is_swapped = self._is_predicting = False
 
     def on_fit_start(self, machine: Machine) -> None:
         """Make the average, or take over that of the checkpoint."""
@@ -77,6 +77,18 @@ class EMAWeightAveraging(Callback):
     def on_validation_end(self, machine: Machine, metrics: dict[str, Any]) -> None:
         """Swap the weights back in."""
         if self._is_swapped:
+            self._swap(machine)
+
+    def on_predict_start(self, machine: Machine) -> None:
+        """Swap the average in, for predictions within a fit."""
+        if self._is_fitting and self._average.n_averaged > 0 and not self._is_swapped:
+            self._is_predicting = True
+            self._swap(machine)
+
+    def on_predict_end(self, machine: Machine) -> None:
+        """Swap the weights back in."""
+        if self._is_predicting:
+            self._is_predicting = False
             self._swap(machine)
 
     def on_train_end(self, machine: Machine) -> None:

@@ -16,6 +16,7 @@ from fsmtrain.cli import exit_codes
 from fsmtrain.cli.commands.fit_and_test import evaluate, fit
 from fsmtrain.cli.commands.import_checkpoint import import_file
 from fsmtrain.cli.commands.plan_check_draw import check, draw, plan
+from fsmtrain.cli.commands.predict import predict
 from fsmtrain.cli.commands.report import report
 from fsmtrain.cli.standard_streams import open_missing_streams
 from fsmtrain.errors import FsmtrainError
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "draw": draw,
     "fit": fit,
     "test": evaluate,
+    "predict": predict,
     "report": report,
     "import": import_file,
 }

@@ -37,7 +37,7 @@ Switch = Annotated[bool, Parameter(group=INPUT, negative=(), show_default=False)
 PART_SEPARATOR = "__"  # in the name of a Python parameter, in place of the dot in --early_stop_callback.patience
 
 
-def with_flags(command: Callable[..., R], *, only_tests: bool = False) -> Callable[..., R]:
+def with_flags(command: Callable[..., R], *, only: str | None = None) -> Callable[..., R]:
     """Decorate a command: replace its parameter `flags` by a parameter for each flag of `Options`.
 
     As `flags` the command gets those that were typed, and no others, by their names in `Options`. Other parameters of the
@@ -45,7 +45,7 @@ def with_flags(command: Callable[..., R], *, only_tests: bool = False) -> Callab
 
     Args:
         command: The command.
-        only_tests: Whether it only tests. Its help then lists the flags that change a test; it accepts the others all the same.
+        only: If it only tests or predicts: its help then lists the flags that change that; it accepts the others all the same.
     """
     signature = inspect.signature(command)
     hints = typing.get_type_hints(command, include_extras=True)
@@ -56,7 +56,7 @@ def with_flags(command: Callable[..., R], *, only_tests: bool = False) -> Callab
         _parameters_for(name, types[name], signature.parameters[name].default, texts.get(name, ""), SAVING)
         for name in with_parts
     )
-    added = [*itertools.chain(*parts), *_parameters_of(Options, only_tests=only_tests)]
+    added = [*itertools.chain(*parts), *_parameters_of(Options, only=only)]
 
     @functools.wraps(command)
     def run(*args: Any, **arguments: Any) -> R:
@@ -88,14 +88,14 @@ def parse_flags(tokens: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _parameters_of(
-    cls: type[Any], prefix: str = "", group: Group | None = None, *, listed: bool = True, only_tests: bool = False
+    cls: type[Any], prefix: str = "", group: Group | None = None, *, listed: bool = True, only: str | None = None
 ) -> Iterator[inspect.Parameter]:
     """Yield the parameters for the fields of an attrs class, in `group` or in the group of each flag."""
     hints, texts = typing.get_type_hints(cls), _argument_texts(cls)
     for field in attrs.fields(cls):
         if field.name not in PYTHON_ONLY:
             place = group or _GROUPS[flag_info(field).group]
-            shown = listed and (not only_tests or flag_info(field).acts_in_test)
+            shown = listed and (only is None or only in flag_info(field).acts_in)
             text = texts.get(field.name, "")
             yield from _parameters_for(prefix + field.name, hints[field.name], field.default, text, place, listed=shown)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any
 
 from attrs import Attribute, frozen
+
+EVALUATIONS = ("test", "predict")  # runs without training that have a command of their own
 
 
 class HelpGroup(Enum):
@@ -34,12 +36,12 @@ class FlagInfo:
 
     group: HelpGroup
     on_resume: OnResume
-    acts_in_test: bool = False  # whether it changes anything in a run that only tests
+    acts_in: Collection[str] = ()  # the runs without training in which it changes anything
 
 
-def flag(group: HelpGroup, on_resume: OnResume, *, acts_in_test: bool = False) -> dict[str, Any]:
+def flag(group: HelpGroup, on_resume: OnResume, *, acts_in: Collection[str] = ()) -> dict[str, Any]:
     """Return the metadata of a flag's field: ``field(default=..., metadata=flag(...))``."""
-    return {"flag": FlagInfo(group, on_resume, acts_in_test)}
+    return {"flag": FlagInfo(group, on_resume, acts_in)}
 
 
 def flag_info(field: Attribute[Any]) -> FlagInfo:

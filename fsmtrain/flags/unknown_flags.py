@@ -69,7 +69,6 @@ WAYS_OUT = {
     "enable_checkpointing": "Checkpoints are saved only with callbacks=[ModelCheckpoint(...)].",
     "flush_logs_every_n_steps": _RECORDED,
     "inference_mode": "Validation and test run under torch.no_grad().",
-    "limit_predict_batches": "There is no prediction loop: call the model on your batches.",
     "log_every_n_steps": _RECORDED,
     "log_gpu_memory": "callbacks=[DeviceStatsMonitor()] logs it (from fsmtrain.callbacks).",
     "log_save_interval": _RECORDED,

@@ -12,6 +12,7 @@ from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.states import State
 from fsmtrain.runtime.device_timer import DeviceTimer, device_timer
 from fsmtrain.runtime.evaluation.eval_pass import EvalPass
+from fsmtrain.runtime.evaluation.predict_pass import PredictPass
 from fsmtrain.runtime.evaluation.sanity_val_test import SanityPass, TestPass, ValidationPass
 from fsmtrain.runtime.hooks.hook_pair import call_all
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
@@ -83,13 +84,14 @@ class Actions:
         self.spec = components.spec  # of a resumed run: that from where it continues
         table, setup = components.spec.table, components.optimizer_setup
         self.sanity_pass = SanityPass(components, run) if State.SANITY_VAL in table.states else None
-        passes: dict[State, SanityPass | ValidationPass | TestPass] = {}
+        passes: dict[State, SanityPass | ValidationPass | TestPass | PredictPass] = {}
+        self.predict_pass = PredictPass(components, run) if components.evaluates == "predict" else None
         if self.sanity_pass is not None:
             passes[State.SANITY_VAL] = self.sanity_pass
         if State.VAL_CHECK in table.states:
             passes[State.VAL_CHECK] = ValidationPass(components, run, metric_queue)
         if State.TEST in table.states:
-            passes[State.TEST] = TestPass(components, run, metric_queue)
+            passes[State.TEST] = self.predict_pass or TestPass(components, run, metric_queue)
         self.eval_passes: dict[State, EvalPass] = {state: a_pass.eval_pass for state, a_pass in passes.items()}
         actions: dict[State, Action] = {state: a_pass.visit for state, a_pass in passes.items()}
 
@@ -169,11 +171,14 @@ class Actions:
 
     def end_unfinished_passes(self) -> None:
         """Call the hooks that end a validation or test, if one has begun and will not be finished."""
+        if self.predict_pass is not None:
+            self.predict_pass.release()  # its hooks find the outputs
         call_all([eval_pass.end_unfinished for eval_pass in self.eval_passes.values()])
 
     def release(self) -> None:
         """Undo temporary changes (train/eval modes, requires_grad, RNG of the sanity pass). Idempotent."""
-        owners: tuple[Releasable | None, ...] = (self.sanity_pass, self._train_batch, self._nonfinite_policy)
+        owners: tuple[Releasable | None, ...]
+        owners = (self.sanity_pass, self._train_batch, self._nonfinite_policy, self.predict_pass)
         for owner in (*self.eval_passes.values(), *owners):
             if owner is not None:
                 owner.release()

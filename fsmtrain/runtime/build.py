@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from attrs import evolve
@@ -34,6 +34,7 @@ from fsmtrain.runtime.metrics.epoch_metrics import EpochMetrics
 from fsmtrain.runtime.metrics.metric_objects import MetricObjects
 from fsmtrain.runtime.metrics.monitor import EpochWatcher, Monitor
 from fsmtrain.runtime.model_inspection.compiled_modules import compiled_call, plain_module
+from fsmtrain.runtime.model_inspection.predict_step import predict_step_of
 from fsmtrain.runtime.model_inspection.steps_without_loaders import warn_of_unused_loaders
 from fsmtrain.runtime.model_inspection.uncalled_hooks import warn_of_uncalled_hooks
 from fsmtrain.runtime.model_inspection.validate_model import validate_optimization
@@ -43,7 +44,7 @@ from fsmtrain.runtime.optimization.optimizer_settings import OptimizerSettings
 from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step, validate_optimizer_step
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, SchedulerConfig, parse_configure_optimizers
 from fsmtrain.runtime.optimization.window_weights import Window
-from fsmtrain.runtime.run_state import LoaderPositions, RunComponents, RunKind, RunState
+from fsmtrain.runtime.run_state import Evaluated, LoaderPositions, RunComponents, RunKind, RunState
 from fsmtrain.runtime.training.on_nonfinite_policies import validate_nonfinite_policy
 
 
@@ -59,6 +60,7 @@ def build_components(
     stages: Stages,
     planned_steps: PlannedSteps,
     epoch_watchers: Sequence[EpochWatcher] = (),
+    keeps_predictions: bool = True,
 ) -> RunComponents:
     """Build the components of a run, and check every rule that can be checked before it begins.
 
@@ -73,6 +75,7 @@ def build_components(
         stages: The stages of the run, which begin here.
         planned_steps: Gets to know the run's sizes, for ``configure_optimizers``.
         epoch_watchers: Those of the callbacks that monitor a metric.
+        keeps_predictions: Whether a run that predicts keeps the outputs.
 
     Raises:
         ModelError: A method is missing or cannot be called as documented, ``configure_optimizers`` returned an unknown form.
@@ -84,26 +87,24 @@ def build_components(
     compiled, model = compiled_call(model), plain_module(model)
     device = device_of(options)
     fits = runs == "fit"
+    evaluates: Evaluated = "test" if runs == "fit" else runs
     prepare_data(loaders.data_module)
-    stages.set_up("validate" if runs == "val" else runs)
-    evaluates: Literal["val", "test"] = "val" if runs == "val" else "test"
+    stages.set_up("fit" if fits else _CALLS[evaluates])
     trains = fits and options.max_nb_epochs != 0
     train = _train_loader(model, loaders) if trains else ()
     beside = train if trains else loaders.train
     val = _eval_loaders(model, "val", loaders, beside) if fits else ()
     if fits and loaders.may_have(model, "test"):
         stages.set_up("test")
-    if evaluates == "val":
-        options = evolve(options, test_percent_check=options.val_percent_check, limit_test_batches=options.limit_val_batches)
+    options = _with_limits_of_test(options, evaluates)
     test = _eval_loaders(model, evaluates, loaders, beside)
     _warn_of_what_is_never_called(options, model, loaders, runs, callbacks, val, test)
     model.to(device)
     setup: OptimizerSetup | None = None
-    test_step = "validation_step" if runs == "val" else "test_step"
     sizes = Sizes(
         train=length_of(train),
         val=tuple(map(length_of, val)) if callable(getattr(model, "validation_step", None)) else (),
-        test=tuple(map(length_of, test)) if callable(getattr(model, test_step, None)) else (),
+        test=tuple(map(length_of, test)) if _step_of(model, evaluates) is not None else (),
         may_return_none=trains and not never_returns_none(getattr(model, "training_step", None)),
         fits=fits,
     )
@@ -129,7 +130,7 @@ def build_components(
             "before the first validation. Pass an iterable, or nb_sanity_val_steps=0."
         )
     if not fits and not spec.limits.tests:
-        raise UsageError(_explain_nothing_to_run(runs, options, model, test))
+        raise UsageError(_explain_nothing_to_run(evaluates, options, model, test))
     return RunComponents(
         spec=spec,
         model=model,
@@ -144,10 +145,32 @@ def build_components(
         stages=stages,
         stateful_callbacks=[callback for callback in callbacks if is_stateful(callback)],
         evaluates=evaluates,
+        keeps_predictions=keeps_predictions,
         data_module=loaders.data_module if is_stateful_data_module(loaders.data_module) else None,
         monitors=(*_monitors(options, setup), *(watcher.monitor for watcher in epoch_watchers)),
         epoch_watchers=epoch_watchers,
     )
+
+
+def _with_limits_of_test(options: Options, evaluates: Evaluated) -> Options:
+    """Return the options with the limits of a validation or of predictions in the place of those of a test."""
+    if evaluates == "val":
+        return evolve(options, test_percent_check=options.val_percent_check, limit_test_batches=options.limit_val_batches)
+    if evaluates == "predict":
+        return evolve(options, test_percent_check=1.0, overfit_pct=0.0, limit_test_batches=options.limit_predict_batches)
+    return options
+
+
+_STEPS = {"val": "validation_step", "test": "test_step", "predict": "predict_step"}
+_CALLS = {"val": "validate", "test": "test", "predict": "predict"}
+
+
+def _step_of(model: nn.Module, evaluates: Evaluated) -> Any:
+    """Return what is called with each batch of the state `test`; None if there is nothing."""
+    if evaluates == "predict":
+        return predict_step_of(model)
+    step = getattr(model, _STEPS[evaluates], None)
+    return step if callable(step) else None
 
 
 def _monitors(options: Options, setup: OptimizerSetup | None) -> list[Monitor]:
@@ -238,6 +261,7 @@ def _warn_of_what_is_never_called(
         if not is_switched_off(options, "test_percent_check"):
             warn_of_unused_loaders(model, "test", passed.test, test)
     has = {"train_dataloader": True, "val_dataloader": bool(val), "test_dataloader": bool(test) or passed.test is not None}
+    has["predict_dataloader"] = runs == "predict"
     loaders = [name for name, is_there in has.items() if is_there]
     warn_of_uncalled_hooks(model, callbacks, HOOKS, has_loaders=loaders, about="" if runs == "fit" else runs)
 
@@ -270,14 +294,13 @@ def _validate_combinations(spec: LoopSpec, setup: OptimizerSetup) -> None:
             )
 
 
-def _explain_nothing_to_run(runs: RunKind, options: Options, model: nn.Module, loaders: tuple[Loader, ...]) -> str:
+def _explain_nothing_to_run(evaluates: Evaluated, options: Options, model: nn.Module, loaders: tuple[Loader, ...]) -> str:
     """Say what a run lacks that does not train."""
-    name = type(model).__name__
-    call, step = ("validate", "validation_step") if runs == "val" else ("test", "test_step")
-    if not callable(getattr(model, step, None)):
-        return f"{call}: {name} has no method {step}."
+    name, call, step = type(model).__name__, _CALLS[evaluates], _STEPS[evaluates]
+    if _step_of(model, evaluates) is None:
+        return f"{call}: {name} has no method {step}{', and no forward' if evaluates == 'predict' else ''}."
     if not loaders:
-        return f"{call}: there is no loader. Give {name} a method {runs}_dataloader, or pass {runs}_dataloaders=..."
+        return f"{call}: there is no loader. Give {name} a method {evaluates}_dataloader, or pass {evaluates}_dataloaders=..."
     if options.test_percent_check == 0 and options.overfit_pct == 0:
-        return f"{call}: {runs}_percent_check=0 switches it off."
-    return f"{call}: the {runs} loaders have no batches."
+        return f"{call}: {evaluates}_percent_check=0 switches it off."
+    return f"{call}: the {evaluates} loaders have no batches."

@@ -29,7 +29,8 @@ from fsmtrain.runtime.optimization.window_weights import Window
 from fsmtrain.runtime.run_clock import RunClock
 from fsmtrain.user_warnings import warn
 
-RunKind = Literal["fit", "val", "test"]
+Evaluated = Literal["val", "test", "predict"]
+RunKind = Literal["fit", "val", "test", "predict"]
 
 
 @frozen(eq=False, kw_only=True)
@@ -48,7 +49,8 @@ class RunComponents:
     hooks: Hooks
     stages: Stages
     stateful_callbacks: Sequence[Any]  # those with ``state_dict`` and ``load_state_dict``
-    evaluates: Literal["val", "test"]  # what the state `test` runs: the test, or validation by itself
+    evaluates: Evaluated  # what the state `test` runs: the test, validation by itself, or predictions
+    keeps_predictions: bool
     data_module: Any  # one with a state to save; else None
     monitors: Sequence[Monitor]  # of metrics of the validation or of training
     epoch_watchers: Sequence[EpochWatcher]  # callbacks among them

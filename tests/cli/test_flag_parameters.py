@@ -60,7 +60,7 @@ def test_the_name_of_a_metric_stays_a_string_also_if_it_looks_like_a_number(rule
     assert parse_flags(words)["early_stop_callback"] == rule
 
 
-IDLE_IN_TEST = {f.name for f in attrs.fields(Options) if not flag_info(f).acts_in_test}
+IDLE = {kind: {f.name for f in attrs.fields(Options) if kind not in flag_info(f).acts_in} for kind in ("test", "predict")}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -80,22 +80,22 @@ def test_the_help_explains_every_flag(command: str, run: Run, monkeypatch: pytes
     monkeypatch.setenv("COLUMNS", "200")
     shown = run(f"{command} --help")
     assert shown.code == 0
-    for name in set(FLAGS) - PYTHON_ONLY - (IDLE_IN_TEST if command == "test" else set()):
+    for name in set(FLAGS) - PYTHON_ONLY - IDLE.get(command, set()):
         assert re.search(rf"--{name}\b.* \w+ \w+", shown.out), name
 
 
-def test_the_help_of_test_lists_only_flags_that_change_a_test(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("command", "own"), [("test", "test_percent_check"), ("predict", "limit_predict_batches")])
+def test_the_help_of_test_and_predict_lists_only_flags_that_change_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str, own: str
+) -> None:
     """The others are accepted, so that the flags of a fit can be typed again."""
     monkeypatch.setenv("COLUMNS", "200")
-    shown = run("test --help").out
-    assert not [name for name in IDLE_IN_TEST if re.search(rf"--{name}\b", shown)]
-    assert "--test_percent_check" in shown
-    assert (
-        app["test"]
-        .parse_args(["m.py:M", "--weights", "w", "--max_nb_epochs", "3"], exit_on_error=False)[1]
-        .kwargs["max_nb_epochs"]
-        == 3
-    )
+    shown = run(f"{command} --help").out
+    assert not [name for name in IDLE[command] if re.search(rf"--{name}\b", shown)]
+    assert f"--{own}" in shown
+    typed = ["m.py:M", "--weights", "w", "--out", "o", "--max_nb_epochs", "3"]
+    tokens = [word for word in typed if command == "predict" or word not in ("--out", "o")]
+    assert app[command].parse_args(tokens, exit_on_error=False)[1].kwargs["max_nb_epochs"] == 3
 
 
 def test_a_flag_that_is_added_to_options_is_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,9 @@ class One(Pair):
     def configure_optimizers(self) -> Any:
         return SGD(self.parameters(), lr=0.1)
 
+    def predict_step(self, batch: Any, batch_nb: int) -> Any:
+        return self.layer(batch[0])
+
 
 def test_the_table_has_every_hook_with_its_arguments() -> None:
     assert sorted(ORDERED) == sorted(HOOKS)
@@ -92,10 +95,18 @@ def test_a_run_meets_the_hooks_in_the_order_of_the_table_and_each_gets_what_it_s
     )
     machine.run()
     assert [call[0] for call in calls] == [call[0] for call in model.calls], "the model's and the callback's are the same"
-    met = list(dict.fromkeys(call[0] for call in model.calls))
-    assert [hook for hook in met if hook not in AT_ANY_TIME] == [hook for hook in ORDERED if hook not in AT_ANY_TIME]
+    predicting = One()
+    trainer = Trainer(runs_dir=None, quiet=True, callbacks=[Traced(calls, of_model=False)])
+    trainer.predict(predicting, batches(2))
+    told = [call[0] for call in predicting.calls]
+    ordered_of_fit = [hook for hook in ORDERED if not hook.startswith("on_predict")]
+    of_fit = dict.fromkeys(call[0] for call in model.calls)
+    assert [hook for hook in of_fit if hook not in AT_ANY_TIME] == [hook for hook in ordered_of_fit if hook not in AT_ANY_TIME]
+    of_predict = [hook for hook in ORDERED if hook in told and hook not in AT_ANY_TIME]
+    assert [hook for hook in dict.fromkeys(told) if hook not in AT_ANY_TIME] == of_predict
+    assert {*of_fit, *told} >= {hook for hook in ORDERED if hook not in AT_ANY_TIME}
     gets = {hook: len(re.findall("`", text)) // 2 for hook, text, _ in TABLE}
-    assert all(len(call) - 1 == gets[call[0]] for call in model.calls)
+    assert all(len(call) - 1 == gets[call[0]] for call in (*model.calls, *predicting.calls))
 
 
 def expected(epochs: int, train: int, window: int, sanity: bool) -> Iterator[str]:
@@ -169,10 +180,15 @@ def describe(machine: Machine, name: str, *args: Any) -> str:
     return f"{name} {machine.optimizers.index(args[0])}" if "optimizer_step" in name or "zero_grad" in name else name
 
 
-def test_validate_and_test_call_the_hooks_of_their_pass_alone() -> None:
+def test_validate_test_and_predict_call_the_hooks_of_their_pass_alone() -> None:
     torch.manual_seed(0)
     trainer = Trainer(runs_dir=None, quiet=True, progress_bar=False)
-    for call, stage, kind in ((trainer.validate, "validate", "validation"), (trainer.test, "test", "test")):
+    calls = (
+        (trainer.validate, "validate", "validation"),
+        (trainer.test, "test", "test"),
+        (trainer.predict, "predict", "predict"),
+    )
+    for call, stage, kind in calls:
         model = One()
         call(model, batches(2))
         passed = [f"on_{kind}{what}" for what in ("_start", "_epoch_start", "_batch_start", "_batch_end", "_epoch_end", "_end")]

@@ -125,7 +125,7 @@ def fit(
     return print_outcome(outcome, as_json=json, quiet=options.quiet)
 
 
-@functools.partial(with_flags, only_tests=True)
+@functools.partial(with_flags, only="test")
 def evaluate(
     target: Target,
     /,

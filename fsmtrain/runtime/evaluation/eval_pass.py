@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter_ns
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,15 +33,16 @@ from fsmtrain.runtime.metrics.step_outputs import (
 )
 from fsmtrain.runtime.metrics.zero_weights import ZeroWeights
 from fsmtrain.runtime.model_inspection.compiled_modules import modules_without_wrappers
+from fsmtrain.runtime.model_inspection.predict_step import predict_step_of
 from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.precision import with_autocast
-from fsmtrain.runtime.run_state import RunComponents, RunState
+from fsmtrain.runtime.run_state import Evaluated, RunComponents, RunState
 from fsmtrain.runtime.step_signature import StepSignature
 from fsmtrain.user_warnings import warn
 
 HOOKS_NEED_THE_WHOLE = " is called again."  # the end of the reason why a pass with hooks begins again
 
-# The arguments of validation_step and test_step, in the order of their call.
+# The arguments of validation_step, test_step and predict_step, in the order of their call.
 _ARGUMENTS = ("batch", "batch_nb", "dataloader_i")
 
 
@@ -50,11 +51,12 @@ class EvalPass:
 
     Args:
         state: The state whose action this is.
-        kind: Whether ``validation_step`` or ``test_step`` is called.
+        kind: Whether ``validation_step``, ``test_step`` or ``predict_step`` is called.
         components: What the run is made of.
         run: Its state.
         loaders: The loaders.
         limits: The batches to take from each loader; None takes a stream to its end.
+        take_output: What gets the loader's index, the batch and the output of each batch, of which no metrics are made then.
 
     Every scalar in the returned dicts is averaged over the samples of all loaders, and so is what a step logs. With an end
     hook, the metrics are what it returns and what was logged. If it does not return one that is monitored, that one is looked
@@ -64,11 +66,12 @@ class EvalPass:
     def __init__(
         self,
         state: State,
-        kind: Literal["val", "test"],
+        kind: Evaluated,
         components: RunComponents,
         run: RunState,
         loaders: Sequence[ResumableLoader],
         limits: Sequence[int | None],
+        take_output: Callable[[int, Any, Any], None] | None = None,
     ) -> None:
         self._state, self._kind, self._components, self._run = state, kind, components, run
         self._model, self._move_batch = components.model, components.move_batch
@@ -76,20 +79,24 @@ class EvalPass:
         self._loaders, self._limits = loaders, limits
         has_streams = any(limit != 0 and ld.length is None for ld, limit in zip(loaders, limits, strict=True))
         self._total_batches = None if has_streams else sum(n for n in limits if n is not None)
-        stem = "validation" if kind == "val" else "test"
+        stem = "validation" if kind == "val" else kind
         self._has_several_loaders = len(loaders) > 1
         available = _ARGUMENTS if self._has_several_loaders else _ARGUMENTS[:2]
         self._step_name = f"{stem}_step"
-        step = getattr(self._model, self._step_name)
+        step: Any = predict_step_of(self._model) if kind == "predict" else getattr(self._model, self._step_name)
         signature = StepSignature(step, self._step_name, available=available, order=_ARGUMENTS)
         compiled = components.compiled_call
         method = signature.method if compiled is None else compiled.watched(signature.method, self._step_name)
         self._step = with_autocast(method, components.spec.options.mixed_precision, components.device)
         self._argument_count = signature.count
-        self._end_hook: Callable[[Any], Any] | None = getattr(self._model, f"{stem}_end", None)
+        self._take_output = take_output or self._record_output
+        self._end_hook: Callable[[Any], Any] | None = None
+        if take_output is None:
+            self._end_hook = getattr(self._model, f"{stem}_end", None)
         monitored = {monitor.metric for monitor in components.monitors} if kind == "val" else set()
         self._monitored = monitored | {name.rpartition("/")[0] for name in monitored}  # ``val_loss/1`` is a loader's val_loss
-        hooks = components.hooks.validation if kind == "val" else components.hooks.test
+        hooks = components.hooks.of_pass(kind)
+        self._unfinished = () if take_output is not None else (UnfinishedMetrics(),)  # what ends the hooks of such a pass
         is_sanity = state is State.SANITY_VAL  # which has the hooks within a validation, so that none keeps its outputs
         self._hooks, self._epoch_hooks = None if is_sanity else hooks.whole, hooks.epoch
         self._on_batch_start, self._on_batch_end = hooks.batch_start, hooks.batch_end
@@ -141,7 +148,7 @@ class EvalPass:
                 raise_if_oom(error, self._state, batch, self._components, run)
                 raise
             run.collects_logs = False
-            self._record_output(loader_i, moved, output)
+            self._take_output(loader_i, moved, output)
             if self._total_batches is None:
                 self._signals.pass_ended = is_last = batches.has_ended
             else:
@@ -160,15 +167,15 @@ class EvalPass:
             data = self._components.data_module if self._must_be_whole else None
             self.snapshot = take_pass_snapshot(self._loaders, self._model, callbacks, hooks, gathered, data)
 
-    def end_hooks(self, metrics: Metrics) -> None:
-        """Call the hook that ends a pass, with its metrics, after everything that acts on them."""
+    def end_hooks(self, *metrics: Metrics) -> None:
+        """Call the hook that ends a pass, with its metrics if it has some, after everything that acts on them."""
         if self._hooks is not None:
-            self._hooks.end(metrics)
+            self._hooks.end(*metrics)
 
     def end_unfinished(self) -> None:
         """Call the hooks that end a pass, for one that the end of the run has interrupted. What they log is dropped."""
         pairs: tuple[tuple[HookPair | None, tuple[Metrics, ...]], ...]
-        pairs = (self._epoch_hooks, ()), (self._hooks, (UnfinishedMetrics(),))
+        pairs = (self._epoch_hooks, ()), (self._hooks, self._unfinished)
         if self.snapshot is not None:  # what changes from now on is no change by the pass
             self.snapshot = self.snapshot.without_later_changes()
         self._run.collects_logs = True

@@ -28,7 +28,7 @@ _ALL_ARE_CALLED = ("on_run_end", "on_exception", "teardown")  # also after one t
 
 @frozen(kw_only=True)
 class PassHooks:
-    """The hooks of the passes over val loaders, or over test loaders.
+    """The hooks of the passes over val loaders, test loaders, or loaders to predict on.
 
     Attributes:
         whole: ``on_..._start`` and ``on_..._end``.
@@ -71,8 +71,13 @@ class Hooks:
     epoch: HookPair | None  # on_epoch_start, on_train_epoch_start, on_train_epoch_end, on_epoch_end
     validation: PassHooks
     test: PassHooks
+    predict: PassHooks
     checkpoint: CheckpointHooks | None
     epoch_may_log: bool  # whether the hooks of an epoch may log metrics
+
+    def of_pass(self, kind: Literal["val", "test", "predict"]) -> PassHooks:
+        """Return the hooks of the passes of a kind."""
+        return {"val": self.validation, "test": self.test, "predict": self.predict}[kind]
 
 
 _PAIRS = {"fit": ("on_fit",), "train": ("on_train",), "epoch": ("on_epoch", "on_train_epoch")}
@@ -101,7 +106,7 @@ def bind_hooks(model: object, callbacks: Iterable[object], machine: object) -> H
     binder = _Binder(model, owners, machine)
     found: dict[str, Any] = {name: binder.one(name) for name in _SINGLE}
     found |= {name: binder.pair(*stems) for name, stems in _PAIRS.items()}
-    found |= {"validation": binder.of_pass("validation"), "test": binder.of_pass("test")}
+    found |= {kind: binder.of_pass(kind) for kind in ("validation", "test", "predict")}
     return Hooks(**found, checkpoint=binder.of_checkpoints(), epoch_may_log=binder.may_log(*_PAIRS["epoch"]))
 
 
@@ -160,8 +165,8 @@ class _Binder:
         with_hooks = (self._owners[i] for i, own in self._hooks.items() if not names.isdisjoint(own))
         return any(getattr(owner, "may_log_metrics", True) for owner in with_hooks)
 
-    def of_pass(self, kind: Literal["validation", "test"]) -> PassHooks:
-        """Return the hooks of a validation or test."""
+    def of_pass(self, kind: str) -> PassHooks:
+        """Return the hooks of a validation, a test or a run that predicts."""
         whole = (f"on_{kind}_start", f"on_{kind}_end")
         inner = [f"on_{kind}_{what}_{which}" for what in ("epoch", "batch") for which in ("start", "end")]
         return PassHooks(

@@ -15,8 +15,9 @@ class Callback:
     argument ``machine``. The model's hooks are called first, then those of the callbacks in their order. Arguments are passed
     by position, and what a hook returns is not looked at.
 
-    Hooks of a run, of fit, of training, of an epoch, of a validation and of a test come in pairs: after ``..._start`` there is
-    one ``..._end``, also if the run is stopped or fails in between, and also if the ``..._end`` of another callback fails.
+    Hooks of a run, of fit, of training, of an epoch, of a validation, test or prediction come in pairs: after
+    ``..._start`` there is one ``..._end``, also if the run is stopped or fails in between, and also if the ``..._end`` of
+    another callback fails.
     Those of batches, backwards and steps are moments: after an error the later ones are not called.
 
     ``self.log`` and ``machine.log`` may be called in every hook. In those of a batch or epoch of a validation or test, what is
@@ -29,7 +30,7 @@ class Callback:
     # ---- the run
 
     def setup(self, machine: Any, stage: str) -> None:
-        """Before the run asks for loaders and optimizers: `stage` is ``"fit"``, ``"validate"`` or ``"test"``.
+        """Before the run asks for loaders and optimizers: `stage` is ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
 
         A run that fits and then tests has both stages. It is this hook only if its parameter is called ``stage``.
         """
@@ -161,6 +162,27 @@ class Callback:
 
     def on_test_end(self, machine: Any, metrics: dict[str, Any]) -> None:
         """After a test, with its metrics. `metrics` may be left out."""
+
+    def on_predict_start(self, machine: Any) -> None:
+        """Before the first batch of a run that predicts, before eval mode."""
+
+    def on_predict_epoch_start(self, machine: Any) -> None:
+        """Before the first batch to predict on, in eval mode and under ``no_grad``."""
+
+    def on_predict_batch_start(self, machine: Any, batch: Any, batch_nb: int, dataloader_i: int) -> None:
+        """Before ``predict_step``. `dataloader_i` may be left out."""
+
+    def on_predict_batch_end(self, machine: Any, outputs: Any, batch: Any, batch_nb: int, dataloader_i: int) -> None:
+        """After ``predict_step``, with what it returned, still on its device. `dataloader_i` may be left out."""
+
+    def on_predict_epoch_end(self, machine: Any) -> None:
+        """After the last batch to predict on."""
+
+    def on_predict_end(self, machine: Any) -> None:
+        """After the last batch, when all outputs have arrived in ``machine.predictions``.
+
+        If a stop request or an error ends the run, there are those of the batches before it.
+        """
 
     def on_exception(self, machine: Any, exception: BaseException) -> None:
         """After an error, before hooks that are open are ended. A stop request is no error, whether by a signal or not."""

@@ -53,7 +53,7 @@ class HookPair:
 
 
 class Stages:
-    """The stages of a run, which `setup` and `teardown` surround: ``"fit"``, ``"validate"``, ``"test"``."""
+    """The stages of a run, which `setup` and `teardown` surround: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``."""
 
     def __init__(self, setup: Hook | None, teardown: Hook | None) -> None:
         self._setup, self._teardown = setup, teardown

@@ -15,7 +15,6 @@ RENAMED = {
 }
 
 _IN_STEP = "do it in {} itself"
-_NO_PREDICT = "call the model yourself, in eval mode and under torch.no_grad(), after the run"
 _BATCH_TRANSFER = "convert the batch in training_step, or in the dataset"
 
 # A hook that does not exist here -> the way out.
@@ -40,9 +39,8 @@ ABSENT = {
     "on_keyboard_interrupt": "on_run_end is called after an interrupt, too",
     "on_before_batch_transfer": _BATCH_TRANSFER,
     "on_after_batch_transfer": _BATCH_TRANSFER,
-    "predict_step": _NO_PREDICT,
-    "predict_dataloader": _NO_PREDICT,
-    **{f"on_predict_{what}": _NO_PREDICT for what in ("start", "end", "epoch_start", "epoch_end", "batch_start", "batch_end")},
+    "on_predict_model_eval": "the run calls eval() to predict",
+    "on_predict_model_train": "the run restores each module's mode after it has predicted",
 }
 
 # Hooks of a callback of fastai, Composer or transformers. A model's methods may have such names for other reasons.

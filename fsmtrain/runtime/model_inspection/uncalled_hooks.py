@@ -20,9 +20,9 @@ from fsmtrain.user_warnings import warn
 
 # The methods of a model that a run calls, beside the hooks of `Callback`.
 MODEL_METHODS = (
-    *("training_step", "validation_step", "validation_end", "test_step", "test_end", "configure_optimizers"),
-    *("train_dataloader", "val_dataloader", "test_dataloader", "optimizer_step", "tbptt_split_batch"),
-    *("transfer_batch_to_device", "configure_gradient_clipping"),
+    *("training_step", "validation_step", "validation_end", "test_step", "test_end", "predict_step", "configure_optimizers"),
+    *("train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader", "optimizer_step"),
+    *("tbptt_split_batch", "transfer_batch_to_device", "configure_gradient_clipping"),
 )
 
 # Whose methods are nobody's mistake.
@@ -153,6 +153,7 @@ _SYNONYMS = {
         ("train", "training", "trains"),
         ("val", "valid", "validate", "validation", "validating", "eval", "evaluate", "evaluation"),
         ("test", "testing", "tests"),
+        ("predict", "predicting", "prediction", "predictions"),
         ("start", "starts", "started", "begin", "begins", "began"),
         ("end", "ends", "ended", "finish", "finishes", "finished"),
         ("step", "steps"),
