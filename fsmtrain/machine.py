@@ -22,6 +22,7 @@ from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.dispatcher import Dispatcher, Timing
 from fsmtrain.core.error_notes import add_first_context, add_recent_transitions
 from fsmtrain.core.loop_spec import LoopSpec
+from fsmtrain.core.model_checkpoint import save_guard
 from fsmtrain.core.planning.compute_plan import make_plan
 from fsmtrain.core.planning.plan_values import Plan
 from fsmtrain.core.planning.planned_steps import PlannedSteps
@@ -50,7 +51,7 @@ from fsmtrain.runtime.build import build_components, initial_run_state
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpointing.checkpoint_folder import describe_checkpoint, has_checkpoints, load_checkpoint, load_newest
 from fsmtrain.runtime.checkpointing.manager import CheckpointManager
-from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking, split_callbacks
+from fsmtrain.runtime.checkpointing.save_rules import split_callbacks
 from fsmtrain.runtime.data.data_modules import Loaders, given_loaders, with_data_module
 from fsmtrain.runtime.data.worker_exit import is_worker_exit
 from fsmtrain.runtime.hooks.bind_hooks import bind_hooks
@@ -152,19 +153,19 @@ class Machine:
         guards = guards or Guards()
         if options.fast_dev_run:
             guards = evolve(guards, save=None, save_at_end=False)
-        callbacks, rule = split_callbacks(callbacks, guards)
+        callbacks, rules = split_callbacks(callbacks, guards)
         if options.fast_dev_run:
-            rule = None
-        ranking = MetricRanking(rule, rule.monitor) if rule is not None and rule.monitor is not None else None
-        if rule is not None:
-            guards = evolve(guards, save=rule.guard(guards), save_at_end=True)
+            rules = ()
+        rankings = [rule.ranking for rule in rules if rule.ranking is not None]
+        if rules:
+            guards = evolve(guards, save=save_guard([rule.guard for rule in rules]), save_at_end=True)
         if trained_by is not None:
             loaders = evolve(loaders, train=trained_by.train_loader)
         into = trained_by.run_dir if trained_by is not None and trained_by.stop_reason is not None else None
         self._recorder = None
         if runs != "predict":  # which has no metrics
             self._recorder = create_recorder(options, trains=runs == "fit", into=into, warnings=warnings)
-        own_callbacks = (self._recorder, *default_callbacks(options), ranking)
+        own_callbacks = (self._recorder, *default_callbacks(options), *rankings)
         callbacks = (*callbacks, *(callback for callback in own_callbacks if callback is not None))
         self._trainer_attribute.attach()
         hooks = with_data_module(bind_hooks(model, callbacks, self), self.datamodule)
@@ -181,7 +182,7 @@ class Machine:
                     planned_steps=self._planned_steps,
                     hooks=hooks,
                     stages=stages,
-                    epoch_watchers=[ranking] if ranking is not None else [],
+                    epoch_watchers=rankings,
                     keeps_predictions=keeps_predictions,
                 )
                 run = self._run = initial_run_state(components)
@@ -191,19 +192,15 @@ class Machine:
                 self._metric_queue = (
                     None if recorder is None else MetricQueue(position, components.optimizers, recorder.make_room)
                 )
-                seconds = rule.every_n_seconds if rule is not None else None
+                seconds = [rule.asked.every_n_seconds for rule in rules]
                 actions = self._actions = Actions(
                     components, run, metric_queue=self._metric_queue, save=self._save, save_every_seconds=seconds
                 )
-                self._checkpoints = CheckpointManager(rule, ranking, components, run, actions)
+                self._checkpoints = CheckpointManager(rules, components, run, actions)
                 spec, observer = components.spec, components.hooks.on_transition
                 self._spec = spec
-                if (
-                    ranking is not None
-                    and ranking.monitor.needs_validation
-                    and spec.limits.epochs > 0
-                    and not spec.limits.validates
-                ):
+                needs_validation = any(ranking.monitor.needs_validation for ranking in rankings)
+                if needs_validation and spec.limits.epochs > 0 and not spec.limits.validates:
                     warn("ModelCheckpoint(monitor=...): this run has no validation, so it never saves a best checkpoint.")
                 self._dispatcher = Dispatcher(
                     spec.table, spec.limits, run.counters, run.signals, actions.by_state, observer=observer
@@ -447,6 +444,7 @@ class Machine:
             self.note_tested(self._tested)
         if hooks.on_run_start is not None:
             hooks.on_run_start()
+        self._checkpoints.begin(self.run_dir)
         if self._runs != "fit" or state is State.TEST:
             return
         if hooks.fit is not None:
@@ -494,7 +492,7 @@ class Machine:
                 *((partial(hooks.on_exception, error),) if hooks.on_exception is not None and error is not None else ()),
                 self._actions.end_unfinished_passes,  # before the save: a hook may put back weights that it has replaced
                 self._save_at_stop,
-                self._checkpoints.close,
+                partial(self._checkpoints.close, self.run_dir),
                 self._actions.release,
                 *(pair.end for pair in (hooks.epoch, hooks.train, hooks.fit) if pair is not None),
                 *((partial(self._free_batch, error),) if isinstance(error, OutOfMemoryError) else ()),
@@ -523,19 +521,28 @@ class Machine:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of this run's checkpoints, which the first save makes; inside `run_dir`, once that is known."""
-        return self._checkpoints.folder(self.run_dir)
+        """The folder of this run's checkpoints, which the first save makes; inside `run_dir`, once that is known.
+
+        With several ``ModelCheckpoint``s it is that of the first.
+        """
+        return self._checkpoints.folders(self.run_dir)[0]
 
     def checkpoint_folders(self, run_dir: Path) -> tuple[Path, ...]:
         """Return all folders to which this run saves checkpoints, if it is recorded in `run_dir`."""
-        return (self._checkpoints.folder(run_dir),)
+        return self._checkpoints.folders(run_dir)
 
     @property
     def best_checkpoint(self) -> SavedCheckpoint | None:
         """The checkpoint with the best value of the metric of ``ModelCheckpoint(monitor=...)``; None if there is none.
 
         ``machine.best_checkpoint.path`` is where it is, ``.score`` the value; it can be passed wherever a path is expected.
+        With several monitors it is the best by the first that ranks any.
         """
+        return next(iter(self.best_checkpoints.values()), None)
+
+    @property
+    def best_checkpoints(self) -> dict[str, SavedCheckpoint]:
+        """The best checkpoint by each monitored metric, where there are several ``ModelCheckpoint(monitor=...)``."""
         return self._checkpoints.best(self.run_dir)
 
     @property
@@ -649,8 +656,8 @@ class Machine:
 
     def _resume_newest(self, *, strict: bool, new_settings: bool) -> Path | None:
         if not self._looks_for_runs:
-            if has_checkpoints(self.checkpoints):
-                return self._resume_from_checkpoint(self.checkpoints, strict=strict, new_settings=new_settings)
+            if any(map(has_checkpoints, self._checkpoints.folders(self.run_dir))):
+                return self._resume_from_checkpoint(None, strict=strict, new_settings=new_settings)
             self._say(f"there is no checkpoint in {self.checkpoints} yet; the run begins")
             return None
         run, notes = auto_resume.find_resumable(self.spec.options, self.model)
@@ -670,10 +677,15 @@ class Machine:
         """Whether this run's checkpoints are in its run folder, which is unknown before the run begins or is resumed."""
         return self._makes_run_folder and not self._checkpoints.has_own_folder
 
-    def _resume_from_checkpoint(self, path: Path, *, strict: bool, new_settings: bool) -> Path:
-        """Load the checkpoint at a path, or the newest in a folder. Its run goes on if this is the folder of `dirpath`."""
-        loaded, run = load_checkpoint(path), None
-        if self._makes_run_folder and self._checkpoints.has_own_folder and path.absolute() == self.checkpoints:
+    def _resume_from_checkpoint(self, path: Path | None, *, strict: bool, new_settings: bool) -> Path:
+        """Load the checkpoint at a path, or the newest in a folder; for None that in the folders of this run.
+
+        Its run goes on if these are the folders of `dirpath`.
+        """
+        folders = self._checkpoints.folders(self.run_dir)
+        loaded = load_newest(folders, lambda *_: True) if path is None else load_checkpoint(path)
+        run, path = None, loaded.path.parent if path is None else path
+        if self._makes_run_folder and self._checkpoints.has_own_folder and path.absolute() in folders:
             run = auto_resume.find_run_of(loaded.path, loaded.metadata)
             if run is None and (recorded_in := auto_resume.record_of(loaded.metadata).get("folder")):
                 warn(

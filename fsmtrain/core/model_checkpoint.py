@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from typing import Literal
 
 from attrs import Attribute, field, frozen
@@ -32,6 +34,10 @@ def _absolute(dirpath: str | os.PathLike[str] | None) -> str | None:
         raise OptionsError(f"ModelCheckpoint(dirpath={dirpath!r}): must be the path of a folder, or None.") from None
 
 
+FOLDER = "checkpoints"  # of a run with one rule, and of the first of several
+MAX_NAME = 60  # characters of what a folder is named after
+
+
 @explain_unknown_arguments()
 @frozen(kw_only=True)
 class ModelCheckpoint:
@@ -46,6 +52,9 @@ class ModelCheckpoint:
 
     Without `monitor` and without any interval, a checkpoint is saved at the end of each epoch.
 
+    A run may have several, each with a folder of its own: the best by one metric, the best by another, every so many steps. A
+    checkpoint that two of them ask for at once is written once, and linked. Each keeps the newest checkpoint of its folder.
+
     Args:
         monitor: Name of the metric that ranks the checkpoints. One of the validation ranks those before it; one of training,
             over an epoch, the last one of that epoch. Saves before each validation, or at the end of each epoch if the run has
@@ -57,7 +66,8 @@ class ModelCheckpoint:
         every_n_epochs: Save after the last batch of every n-th epoch.
         every_n_seconds: Save once this many seconds have passed since the last save, at the end of the current batch.
         dirpath: Folder of the checkpoints, made absolute at once: the program may change its working directory. None:
-            ``checkpoints`` in the run's folder, or in the working directory if the run is not recorded.
+            ``checkpoints`` in the run's folder, or in the working directory if the run is not recorded; for all but the first
+            of several, ``checkpoints-val_acc`` or ``checkpoints-every-500-steps`` there.
 
     It holds no state of a run, so two runs may share one.
 
@@ -91,6 +101,21 @@ class ModelCheckpoint:
         """Whether any ``every_n_...`` is set."""
         intervals = (self.every_n_batches, self.every_n_steps, self.every_n_epochs, self.every_n_seconds)
         return any(interval is not None for interval in intervals)
+
+    @property
+    def name(self) -> str:
+        """What it saves, as its folder is named if it is not the run's first.
+
+        >>> ModelCheckpoint(monitor="val/acc").name, ModelCheckpoint(every_n_steps=500, every_n_seconds=60).name
+        ('val_acc', 'every-500-steps-60-seconds')
+        >>> ModelCheckpoint().name
+        'every-epoch'
+        """
+        units = ("batches", "steps", "epochs", "seconds")
+        intervals = [f"{n:g}-{unit}" for unit in units if (n := getattr(self, f"every_n_{unit}")) is not None]
+        parts = [self.monitor] if self.monitor is not None else []
+        parts += ["every", *intervals] if intervals else [] if parts else ["every-epoch"]
+        return re.sub(r"[^\w.=+-]", "_", "-".join(parts))[:MAX_NAME]
 
     @remember_call
     def guard(self, guards: Guards) -> Guard:
@@ -132,3 +157,30 @@ class ModelCheckpoint:
             )
 
         return checkpoint_is_due
+
+
+def save_guard(guards: Sequence[Guard]) -> Guard:
+    """Return the guard of the state `save` in a run with several rules: one of them holds."""
+    first, *others = guards
+    return first if not others else either(first, save_guard(others))
+
+
+@remember_call
+def either(first: Guard, second: Guard) -> Guard:
+    """Return a guard that holds where one of two does.
+
+    >>> from fsmtrain.loop import Loop
+    >>> from fsmtrain.core.sizes import Sizes
+    >>> from fsmtrain.core.states import State
+    >>> from fsmtrain.options import Options
+    >>> save = either(every_n_batches(3), every_n_epochs(1))
+    >>> loop = Loop(Options(max_nb_epochs=1), Sizes(train=7), guards=Guards(save=save))
+    >>> [visit.batch_nb for visit in loop if visit.state is State.SAVE]
+    [2, 5, 6]
+    """
+
+    def one_checkpoint_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Return whether one of two rules asks for a checkpoint."""
+        return first(limits, counters, signals) or second(limits, counters, signals)
+
+    return one_checkpoint_is_due

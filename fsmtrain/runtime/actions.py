@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Protocol
 
@@ -47,6 +47,7 @@ class SaveClock:
 
     def __init__(self, signals: Signals, seconds: float) -> None:
         self._signals, self._seconds, self._last = signals, seconds, monotonic()
+        self.asks = False  # until the save
 
     def wrap(self, actions: Mapping[State, Action]) -> dict[State, Action]:
         """Wrap the fetch."""
@@ -57,6 +58,7 @@ class SaveClock:
             now = monotonic()
             if now - self._last >= self._seconds:
                 self._last, self._signals.save_wanted = now, True
+                self.asks = True
 
         return {**actions, State.FETCH: fetch_and_look_at_the_clock}
 
@@ -69,7 +71,7 @@ class Actions:
         run: Its state.
         metric_queue: Where metrics are queued for the recorder; None if nothing is recorded.
         save: The action of the state `save`.
-        save_every_seconds: How often the clock asks for a save; None if never.
+        save_every_seconds: For each rule for checkpoints, how often its clock asks for a save; None if never.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Actions:
         *,
         metric_queue: MetricQueue | None,
         save: Action,
-        save_every_seconds: float | None = None,
+        save_every_seconds: Sequence[float | None] = (),
     ) -> None:
         self.spec = components.spec  # of a resumed run: that from where it continues
         table, setup = components.spec.table, components.optimizer_setup
@@ -121,9 +123,12 @@ class Actions:
         self._device_timer: DeviceTimer | None = device_timer(components.device)
         max_seconds = components.spec.options.max_seconds if components.spec.limits.has_max_time else None
         self._max_time = None if max_seconds is None else MaxTime(run.clock, run.signals, max_seconds)
+        self.save_clocks = tuple(
+            None if seconds is None or setup is None else SaveClock(run.signals, seconds) for seconds in save_every_seconds
+        )
         # Outermost first. None is left out.
         self.wrappers: tuple[Wrapper | None, ...] = (
-            SaveClock(run.signals, save_every_seconds) if save_every_seconds is not None and setup is not None else None,
+            *self.save_clocks,
             self._max_time,
             self._device_timer,
             BeforeZeroGrad(components, run, before_zero_grad) if before_zero_grad is not None and setup is not None else None,

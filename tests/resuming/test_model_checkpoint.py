@@ -99,8 +99,6 @@ def test_what_has_no_meaning_is_refused(wrong: Any) -> None:
 
 
 def test_only_one_of_model_checkpoint_and_save_guard_is_allowed() -> None:
-    with pytest.raises(FsmtrainError, match="there are 2 ModelCheckpoints"):
-        of(ModelCheckpoint(), 1.0, callbacks=[ModelCheckpoint()])
     with pytest.raises(FsmtrainError, match="both decide when to save"):
         of(ModelCheckpoint(), 1.0, guards=Guards(save=every_n_batches(2)))
 

@@ -141,6 +141,16 @@ def open_reader(files: Files, path: str, written: FileDigest | None = None, max_
         close_quietly(files, handle)
 
 
+def link_or_copy(files: Files, old: str, new: str) -> None:
+    """Give a file a second name, or copy it where the file system cannot. Its content is durable then."""
+    try:
+        files.link(old, new)
+    except OSError:
+        with open_reader(files, old) as reader:
+            parts = iter(lambda: reader.read(min(reader.remaining, _CHUNK_BYTES)), b"")
+            write_file(files, new, parts)
+
+
 def error_text(error: BaseException) -> str:
     """Return an error as the reason in a sentence: of an `OSError`, the text without its number and path.
 

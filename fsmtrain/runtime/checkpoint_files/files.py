@@ -82,6 +82,10 @@ class Files:
         """Rename a folder in one step. Fails if the new name is a folder that is not empty."""
         os.rename(old, new)
 
+    def link(self, old: str, new: str) -> None:
+        """Give a file a second name, which must be free. Not all file systems can, and none across two of them."""
+        os.link(old, new, follow_symlinks=False)
+
     def remove(self, path: str) -> None:
         """Remove a file."""
         os.unlink(path)

@@ -11,10 +11,8 @@ from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpointing.checkpoint_folder import saved_checkpoint
-from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking
+from fsmtrain.runtime.checkpointing.save_top_k import RANKING, MetricRanking
 from fsmtrain.runtime.checkpointing.state_owners import damaged_state_is_an_error
-
-RANKING = f"{MetricRanking.__module__}.{MetricRanking.__qualname__}"  # its class, as checkpoints name it
 
 
 def best_of_run(newest: LoadedCheckpoint, folders: Sequence[Path]) -> SavedCheckpoint | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import evolve
 
+from fsmtrain.core.model_checkpoint import FOLDER as FOLDER
 from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.errors import CheckpointError
 from fsmtrain.predicates import is_integer
@@ -19,8 +20,6 @@ from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store, none
 from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST
 from fsmtrain.runtime.checkpointing.save_top_k import BATCH, EPOCH, STEP
 from fsmtrain.user_warnings import warn
-
-FOLDER = Path("checkpoints")  # in the run folder, or in the working directory
 
 
 def has_checkpoints(folder: Path) -> bool:

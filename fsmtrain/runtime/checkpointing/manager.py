@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fsmtrain.core.model_checkpoint import ModelCheckpoint
+from fsmtrain.core.model_checkpoint import FOLDER
 from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.errors import CheckpointError, FsmtrainError, NonFiniteError, ResumeError
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
-from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPolicy, Store
 from fsmtrain.runtime.checkpointing.best_of_run import best_in
-from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, load_checkpoint
+from fsmtrain.runtime.checkpointing.checkpoint_folder import load_checkpoint
 from fsmtrain.runtime.checkpointing.run_snapshot import load_run_snapshot, take_run_snapshot
-from fsmtrain.runtime.checkpointing.save_top_k import BATCH, END, EPOCH, STEP, MetricRanking, retention_policy
+from fsmtrain.runtime.checkpointing.save_rules import FOLDERS, SaveRule, due_in, rules_due
+from fsmtrain.runtime.checkpointing.save_top_k import BATCH, END, EPOCH, STEP
 from fsmtrain.runtime.checkpointing.state_owners import damaged_state_is_an_error
 from fsmtrain.runtime.rng import RngState
 from fsmtrain.runtime.run_state import RunComponents, RunState
@@ -31,54 +32,51 @@ class CheckpointManager:
     """The checkpoints of one run.
 
     Args:
-        rule: When to save and what to keep; None if a guard of the user says when, and all are kept.
-        ranking: The metric of each checkpoint, if the rule monitors one.
+        rules: When to save, where, and what to keep; none if a guard of the user says when, and all are kept.
         components: What the run is made of.
         run: Its state.
         actions: Its actions, parts of which are saved too.
     """
 
-    def __init__(
-        self,
-        rule: ModelCheckpoint | None,
-        ranking: MetricRanking | None,
-        components: RunComponents,
-        run: RunState,
-        actions: Actions,
-    ) -> None:
-        self._rule, self._ranking = rule, ranking
+    def __init__(self, rules: Sequence[SaveRule], components: RunComponents, run: RunState, actions: Actions) -> None:
+        self._rules = rules
         self._components, self._run, self._actions = components, run, actions
-        self._policy = retention_policy(rule, ranking) if rule is not None else None
         self._writer: BackgroundWriter | None = None  # from the first save on
         self._resumed_from: Path | None = None
-        self._unrecorded = FOLDER.absolute()  # of a run that is not recorded; the program may change its working directory
+        self._goes_on = False  # whether the run was resumed in its own folders
+        self._is_due_in: Sequence[str] = ()  # of the checkpoint resumed from: the folders that it was saved to
+        self._unrecorded = Path().absolute()  # of a run that is not recorded; the program may change its working directory
 
     @property
     def has_own_folder(self) -> bool:
-        """Whether the user set ``ModelCheckpoint(dirpath=...)``."""
-        return self._rule is not None and self._rule.dirpath is not None
+        """Whether the user set ``ModelCheckpoint(dirpath=...)``, of all if there are several."""
+        return bool(self._rules) and all(rule.asked.dirpath is not None for rule in self._rules)
 
-    def folder(self, run_dir: Path | None) -> Path:
-        """Return the folder of the checkpoints of a run recorded in `run_dir`. The first save makes it."""
-        if self._rule is not None and self._rule.dirpath is not None:
-            return Path(self._rule.dirpath)
-        return self._unrecorded if run_dir is None else run_dir / FOLDER
+    def folders(self, run_dir: Path | None) -> tuple[Path, ...]:
+        """Return the folders of the checkpoints of a run recorded in `run_dir`, by rule. A first save makes each."""
+        beside = self._unrecorded if run_dir is None else run_dir
+        return tuple(rule.folder(beside) for rule in self._rules) or (beside / FOLDER,)
 
-    def best(self, run_dir: Path | None) -> SavedCheckpoint | None:
-        """Return the checkpoint with the best value of the monitored metric; None if there is none."""
-        if self._ranking is None or (self._writer is None and self._resumed_from is None):
-            return None  # what may be in the folder is of other runs
-        return best_in(Store(self.folder(run_dir)), self._ranking)
+    def best(self, run_dir: Path | None) -> dict[str, SavedCheckpoint]:
+        """Return the best checkpoint by each monitored metric that ranks any, in the order of the rules."""
+        if self._writer is None and self._resumed_from is None:
+            return {}  # what may be in the folders is of other runs
+        found: dict[str, SavedCheckpoint] = {}
+        for rule, folder in zip(self._rules, self.folders(run_dir), strict=False):
+            if rule.ranking is not None and (best := best_in(Store(folder), rule.ranking)) is not None:
+                found.setdefault(rule.ranking.metric, best)
+        return found
 
     def why_no_best(self) -> str:
         """Say why there is no best checkpoint, and the way out, in sentences."""
-        if self._rule is None:
+        if not self._rules:
             return f"the run saves no ranked checkpoints. To rank them pass {_RANKED} to the Trainer, and fit."
-        if self._rule.monitor is None:
+        monitors = " or ".join(repr(rule.asked.monitor) for rule in self._rules if rule.ranking is not None)
+        if not monitors:
             return f'its ModelCheckpoint has no monitor, so none is the best. Pass {_RANKED}, or ckpt_path="last".'
         return (
-            f"no checkpoint has a value of {self._rule.monitor!r} that ranks it: no validation or epoch that gives one has "
-            f'ended, or all values are NaN. Pass ckpt_path="last", or a path.'
+            f"no checkpoint has a value of {monitors} that ranks it: no validation or epoch that gives one has ended, or all "
+            f'values are NaN. Pass ckpt_path="last", or a path.'
         )
 
     def last(self) -> Path | None:
@@ -108,10 +106,19 @@ class CheckpointManager:
             before_commit: See `BackgroundWriter.submit`.
             is_end: Whether the run ends by itself here. Such a checkpoint is not ranked, and replaces none.
         """
-        only_newest = self._rule is not None and self._ranking is None and self._rule.save_top_k == 1
+        into = [0] if is_end else self._rules_due()
+        only_newest = bool(self._rules) and all(self._rules[i].only_newest for i in into)
         metadata = {**metadata, END: True} if is_end else metadata
-        self._queue(at, run_dir, metadata, before_commit, must_keep=is_end or not only_newest)
+        self._queue(at, run_dir, metadata, before_commit, must_keep=is_end or not only_newest, into=into)
         self._run.signals.save_wanted = False
+        for i, clock in enumerate(self._actions.save_clocks):
+            if clock is not None and i in into:
+                clock.asks = False
+
+    def _rules_due(self) -> list[int]:
+        timed = [clock is not None and clock.asks for clock in self._actions.save_clocks]
+        run = self._run
+        return rules_due(self._rules, self._actions.spec.limits, run.counters, run.signals, timed=timed)
 
     def save_at_stop(
         self,
@@ -159,10 +166,12 @@ class CheckpointManager:
         before_commit: Callable[[], object] | None,
         *,
         must_keep: bool,
+        into: Sequence[int] = (0,),
     ) -> BackgroundWriter:
         """Copy the run's state and queue it for writing."""
         if self._writer is None:
-            self._writer = BackgroundWriter(Store(self.folder(run_dir)), self._policy)
+            (store, policy), *others = self._stores(run_dir)
+            self._writer = BackgroundWriter(store, policy, others=others)
         counters = at.counters
         metadata = {
             "state": at.state.value,
@@ -170,20 +179,46 @@ class CheckpointManager:
             "batch_nb": counters.batch_nb,
             STEP: counters.global_step,
             BATCH: counters.batches_begun,
+            **({} if len(self._rules) < 2 else {FOLDERS: [self._rules[i].key for i in into]}),
             **metadata,
         }
         tree = take_run_snapshot(self._components, self._run, self._actions, at)
-        self._writer.submit(tree, metadata, must_keep=must_keep, before_commit=before_commit)
+        self._writer.submit(tree, metadata, must_keep=must_keep, before_commit=before_commit, into=into)
         return self._writer
 
-    def close(self) -> None:
-        """Wait until all checkpoints are written, and remove those that are not kept."""
-        if self._writer is None:
+    def _stores(self, run_dir: Path | None) -> list[tuple[Store, RetentionPolicy | None]]:
+        policies = [rule.policy for rule in self._rules] or [None]
+        return [(Store(folder), policy) for folder, policy in zip(self.folders(run_dir), policies, strict=True)]
+
+    def begin(self, run_dir: Path | None) -> None:
+        """Note whether the run goes on in the folders of the checkpoint that it was resumed from.
+
+        If so, that checkpoint is saved in all folders that it was due in, and what is not kept is removed: the process may have
+        been killed in between.
+        """
+        if self._resumed_from is None or self._resumed_from.absolute().parent not in self.folders(run_dir):
             return
-        self._writer.close()
-        if self._policy is not None and self._writer.last_saved is not None:
+        self._goes_on = True
+        if len(self._rules) > 1:
+            stores = self._stores(run_dir)
+            batch = stores[0][0].metadata_of(self._resumed_from).get(BATCH)
+            for rule, (store, _) in zip(self._rules, stores, strict=True):
+                if rule.key in self._is_due_in and all(own.get(BATCH) != batch for own in store.metadata().values()):
+                    store.link(self._resumed_from)
+            self._prune(run_dir)
+
+    def close(self, run_dir: Path | None) -> None:
+        """Wait until all checkpoints are written, and remove those that are not kept."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._goes_on or (self._writer is not None and self._writer.last_saved is not None):
+            self._prune(run_dir)
+
+    def _prune(self, run_dir: Path | None) -> None:
+        for store, policy in self._stores(run_dir):
             try:
-                self._writer.store.prune(self._policy)
+                if policy is not None and store.numbers():
+                    store.prune(policy)
             except CheckpointError as error:
                 warn(str(error))
 
@@ -202,7 +237,7 @@ class CheckpointManager:
                 )
         except FsmtrainError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
-        self._resumed_from = loaded.path
+        self._resumed_from, self._is_due_in = loaded.path, due_in(loaded.metadata)
         return resumed
 
     def roll_back(self) -> tuple[ResumePoint, RngState, LoadedCheckpoint]:

@@ -5,7 +5,7 @@ The file format is in `checkpoint_files`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve, fields
@@ -30,6 +30,7 @@ from fsmtrain.runtime.checkpointing.compatibility import (
 )
 from fsmtrain.runtime.checkpointing.model_state import model_owners
 from fsmtrain.runtime.checkpointing.parameter_groups import add_missing_groups, parameter_groups, warn_of_lost_groups
+from fsmtrain.runtime.checkpointing.save_top_k import RANKING, MetricRanking
 from fsmtrain.runtime.checkpointing.state_owners import (
     REQUIRED,
     Owner,
@@ -305,12 +306,28 @@ def _optional(owner: Owner | None) -> Owner:
 
 
 def _load_callbacks(states: list[Tree], components: RunComponents) -> None:
-    callbacks = components.stateful_callbacks
+    rankings = [callback for callback in components.stateful_callbacks if isinstance(callback, MetricRanking)]
+    _load_rankings([state["state"] for state in states if state["class"] == RANKING], rankings)
+    callbacks = [callback for callback in components.stateful_callbacks if not isinstance(callback, MetricRanking)]
+    states = [state for state in states if state["class"] != RANKING]
     saved, present = [state["class"] for state in states], [_class_name(callback) for callback in callbacks]
     if saved != present:
         raise ResumeError(f"callbacks: those with a state_dict are {present}, and the checkpoint has {saved}. Pass the same.")
     for callback, state in zip(callbacks, states, strict=True):
         callback.load_state_dict(state["state"])
+
+
+def _load_rankings(states: list[Tree], rankings: Sequence[MetricRanking]) -> None:
+    """Take the ranks of checkpoints over: by metric and mode, where a run has several rules, or has others than before."""
+    if len(states) == len(rankings) == 1:
+        rankings[0].load_state_dict(states[0])
+        return
+    for state in states:
+        ranked_alike = [r for r in rankings if (r.metric, r.mode) == (state["monitor"], state.get("mode", r.mode))]
+        for ranking in ranked_alike:
+            ranking.load_state_dict(state)
+        if not ranked_alike:
+            warn(f"no ModelCheckpoint ranks by {state['monitor']!r} any more: the checkpoints so far have no rank by it.")
 
 
 def _class_name(value: object) -> str:

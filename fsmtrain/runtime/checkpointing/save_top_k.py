@@ -5,12 +5,10 @@ The newest valid one is always kept. The store in `checkpoint_files` deletes the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
-from fsmtrain.errors import OptionsError
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPolicy
 from fsmtrain.runtime.hooks.hook_pair import UnfinishedMetrics
 from fsmtrain.runtime.metrics.monitor import Monitor
@@ -85,23 +83,7 @@ class MetricRanking:
         return {number: self.values.get(batch, epoch_values.get(number)) for batch, number in of_batch.items()}
 
 
-def split_callbacks(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[object, ...], ModelCheckpoint | None]:
-    """Separate the `ModelCheckpoint` from the other callbacks.
-
-    Raises:
-        OptionsError: There are two of them, or one and a save guard.
-    """
-    callbacks = tuple(callbacks)
-    rules = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
-    if len(rules) > 1:
-        raise OptionsError(
-            f"callbacks: there are {len(rules)} ModelCheckpoints, but a run saves by one rule. One can rank by a metric and "
-            f"save at intervals: ModelCheckpoint(monitor='val_loss', save_top_k=3, every_n_steps=1000). For the best weights "
-            f"by a second metric call trainer.save_checkpoint(path) in a callback's on_validation_end."
-        )
-    if rules and guards.save is not None:
-        raise OptionsError("callbacks: a ModelCheckpoint and Guards(save=...) both decide when to save. Pass one of them.")
-    return tuple(callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)), rules[0] if rules else None
+RANKING = f"{MetricRanking.__module__}.{MetricRanking.__qualname__}"  # its class, as checkpoints name it
 
 
 def retention_policy(rule: ModelCheckpoint, ranking: MetricRanking | None) -> RetentionPolicy | None:

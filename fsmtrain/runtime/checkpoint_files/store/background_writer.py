@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class BackgroundWriter:
     Args:
         store: Where to save.
         policy: Which checkpoints to keep after each save; None keeps all.
+        others: More folders, with their policies: a checkpoint may be saved to several at once.
         report: Called with the message of an error, once per kind of error, in the thread that calls `submit`, `poll` or
             `close`. By default it warns.
 
@@ -41,14 +42,22 @@ class BackgroundWriter:
         last_error: Why the last save failed; None if it did not.
     """
 
-    def __init__(self, store: Store, policy: RetentionPolicy | None = None, report: Callable[[str], None] = warn) -> None:
+    def __init__(
+        self,
+        store: Store,
+        policy: RetentionPolicy | None = None,
+        report: Callable[[str], None] = warn,
+        *,
+        others: Sequence[tuple[Store, RetentionPolicy | None]] = (),
+    ) -> None:
         self.store = store
         self.last_saved: Path | None = None
         self.last_error: BaseException | None = None
-        self._policy = policy
+        self._folders = ((store, policy), *others)
         self._report = report
         self._changed = threading.Condition()
         self._waiting: Snapshot | None = None
+        self._waits_for: Sequence[int] = ()  # the folders in which it is to be saved
         self._must_keep_waiting = self._is_writing = False
         self._before_commit: Callable[[], object] | None = None  # of the snapshot that waits
         self._spare: SpareMemory | None = None  # of the last snapshot that was written
@@ -62,6 +71,7 @@ class BackgroundWriter:
         *,
         must_keep: bool = False,
         before_commit: Callable[[], object] | None = None,
+        into: Sequence[int] = (0,),
     ) -> None:
         """Save the present state. Returns once it is copied.
 
@@ -70,12 +80,13 @@ class BackgroundWriter:
             metadata: What the manifest says about it.
             must_keep: If true, it is written even if a newer state comes before its turn.
             before_commit: Called in the writer's thread; the checkpoint is valid no earlier than this returns.
+            into: The indices of the folders to save it to. Where there are several it is written once, and linked.
 
         Raises:
             CodecError: The state or the metadata has a value that cannot be saved.
         """
         self.poll()
-        self._wait_for_room()
+        self._wait_for_room(into)
         try:
             with _without_garbage_collection():
                 encoded, encoded_metadata = encode_unnamed(tree), encode_metadata(metadata)
@@ -87,6 +98,7 @@ class BackgroundWriter:
             return
         with self._changed:
             self._waiting, self._must_keep_waiting, self._before_commit = snapshot, must_keep, before_commit
+            self._waits_for = into
             starts, self._is_writing = not self._is_writing, True
         if starts:
             try:
@@ -117,10 +129,12 @@ class BackgroundWriter:
                 self._report(f"{self.store.folder}: {count} checkpoints were not saved, for the same reason: {reason}.")
         self._error_counts.clear()
 
-    def _wait_for_room(self) -> None:
-        """Wait until no snapshot waits that must be kept."""
+    def _wait_for_room(self, into: Sequence[int]) -> None:
+        """Wait until no snapshot waits that must be kept, or that is for a folder which the new one is not for."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting is None or not self._must_keep_waiting)
+            self._changed.wait_for(
+                lambda: self._waiting is None or not (self._must_keep_waiting or set(self._waits_for) - set(into))
+            )
 
     def _take_spare_memory(self) -> SpareMemory | None:
         """Return memory to reuse: that of the snapshot waiting, which is dropped, or of one that has been written."""
@@ -136,16 +150,21 @@ class BackgroundWriter:
             with self._changed:
                 snapshot, self._waiting = self._waiting, None
                 before_commit, self._before_commit = self._before_commit, None
+                folders = [self._folders[i] for i in self._waits_for]
                 self._is_writing = snapshot is not None
                 self._changed.notify_all()
             if snapshot is None:
                 return
             try:
                 snapshot.wait()
-                self.last_saved = self.store.write(snapshot.named(), snapshot.metadata, before_commit)
+                (first, _), *others = folders
+                self.last_saved = first.write(snapshot.named(), snapshot.metadata, before_commit)
                 self.last_error = None
-                if self._policy is not None:
-                    self.store.prune(self._policy)
+                for store, _ in others:
+                    store.link(self.last_saved)
+                for store, policy in folders:
+                    if policy is not None:
+                        store.prune(policy)
             except BaseException as error:
                 self._record_error(error)
             spare, snapshot = snapshot.spare_memory(), None

@@ -19,7 +19,7 @@ from typing import Any
 from attrs import evolve
 
 from fsmtrain.errors import CheckpointError
-from fsmtrain.runtime.checkpoint_files.checked_io import error_text
+from fsmtrain.runtime.checkpoint_files.checked_io import error_text, link_or_copy
 from fsmtrain.runtime.checkpoint_files.codec.codec import Encoded, encode
 from fsmtrain.runtime.checkpoint_files.files import Files, close_quietly
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import (
@@ -66,12 +66,34 @@ class Store:
 
     def write(self, encoded: Encoded, metadata: dict[str, Any], before_commit: Callable[[], object] | None = None) -> Path:
         """Save a state and metadata that are encoded already. `before_commit` is called when all but the name is durable."""
+
+        def write_into(temporary: str) -> None:
+            write_checkpoint(self._files, temporary, encoded, metadata)
+            if before_commit is not None:
+                before_commit()
+
+        return self._add(write_into)
+
+    def link(self, checkpoint: Path) -> Path:
+        """Add a checkpoint of another folder. Its files are linked; where they cannot be, they are copied.
+
+        Raises:
+            CheckpointError: The files could not be written.
+        """
+
+        def link_into(temporary: str) -> None:
+            for name in self._files.names(str(checkpoint)):
+                link_or_copy(self._files, os.path.join(checkpoint, name), os.path.join(temporary, name))
+            self._files.sync_folder(temporary)
+
+        return self._add(link_into)
+
+    def _add(self, write_into: Callable[[str], None]) -> Path:
+        """Add a checkpoint, whose files a function writes into an empty folder."""
         try:
             self._prepare_folder()
             with self._locked_folder() as temporary:
-                write_checkpoint(self._files, temporary, encoded, metadata)
-                if before_commit is not None:
-                    before_commit()
+                write_into(temporary)
                 number = self._commit(temporary)
         except (OSError, ValueError) as error:
             raise CheckpointError(
