@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 from torch.optim import Adam
 from torch.utils.data import DataLoader, TensorDataset
 
-from fsmtrain import Guards, Options, TrainingModule, build, every_n_batches
+from fsmtrain import Guards, Trainer, TrainingModule, every_n_batches
 
 NOISE = 32
 SHADES = " ░▒▓█"
@@ -84,20 +84,20 @@ def fraction_recognized(images: Tensor, wanted: Tensor, known: TensorDataset) ->
     return (nearest == wanted).float().mean().item()
 
 
+def train(max_nb_epochs: int) -> tuple[Gan, list[int]]:
+    """Train; return the model, and how many steps each optimizer has made."""
+    data, _, _ = digits()
+    torch.manual_seed(0)
+    gan = Gan()
+    trainer = Trainer(max_nb_epochs=max_nb_epochs, seed=0, device="cpu", guards=Guards(step={1: every_n_batches(2)}))
+    result = trainer.fit(gan, DataLoader(data, batch_size=64, shuffle=True, drop_last=True))
+    return gan, result.counters.optimizer_steps
+
+
 def main(short: bool = False) -> tuple[Tensor, float]:
     """Train; return a drawing of each digit (10, 64), and the fraction of 500 others that are recognized."""
     data, _, others = digits()
-    torch.manual_seed(0)
-    gan = Gan()
-    machine = build(
-        Options(max_nb_epochs=20 if short else 100, seed=0, device="cpu"),
-        gan,
-        train_dataloader=DataLoader(data, batch_size=64, shuffle=True, drop_last=True),
-        guards=Guards(step={1: every_n_batches(2)}),
-    )
-    result = machine.run()
-
-    of_discriminator, of_generator = result.counters.optimizer_steps
+    gan, (of_discriminator, of_generator) = train(20 if short else 100)
     gan.eval()
     with torch.no_grad():
         drawn = gan.draw(torch.arange(10))

