@@ -78,6 +78,7 @@ from fsmtrain.runtime.result import Result
 from fsmtrain.runtime.run_state import RunKind
 from fsmtrain.runtime.train_mode import enter_train_mode
 from fsmtrain.runtime.trainer_attribute import TrainerAttribute
+from fsmtrain.runtime.training.manual_optimization import ManualOptimization
 from fsmtrain.signal_handlers import ReceivedSignal, stop_on_signals
 from fsmtrain.unknown_arguments import explain_unknown_arguments, no_such_argument
 from fsmtrain.user_warnings import capture_warnings, warn
@@ -189,9 +190,8 @@ class Machine:
                 self._counters = run.counters
                 position = run.counters if trained_by is None else _position(trained_by, tested)
                 recorder = self._recorder
-                self._metric_queue = (
-                    None if recorder is None else MetricQueue(position, components.optimizers, recorder.make_room)
-                )
+                turns = components.optimizers[: components.spec.limits.optimizers]
+                self._metric_queue = None if recorder is None else MetricQueue(position, turns, recorder.make_room)
                 seconds = [rule.asked.every_n_seconds for rule in rules]
                 actions = self._actions = Actions(
                     components, run, metric_queue=self._metric_queue, save=self._save, save_every_seconds=seconds
@@ -800,6 +800,20 @@ class Machine:
     def lr_schedulers(self) -> list[Any]:
         """The learning-rate schedulers."""
         return self._components.schedulers
+
+    def manual_optimization(self, caller: str) -> ManualOptimization:
+        """Return what a ``training_step`` that makes backwards and steps by itself calls; `caller` is named in the error.
+
+        Raises:
+            UsageError: The run makes backwards and steps itself.
+        """
+        manual = self._actions.manual_optimization
+        if manual is None:
+            raise UsageError(
+                f"self.{caller}(): the run makes backwards and steps itself. To make them in training_step, set "
+                f"self.automatic_optimization = False in __init__ of {type(self._model).__name__}."
+            )
+        return manual
 
     @property
     def device(self) -> torch.device:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fsmtrain.errors import UsageError
 from fsmtrain.hyperparameters import KeepsHyperparameters
 from fsmtrain.runtime.data.device_transfer import move_to
 from fsmtrain.runtime.data.tbptt_split import split_in_time
@@ -46,11 +47,14 @@ class TrainingModule(KeepsHyperparameters, nn.Module):
         trainer: The trainer or machine that runs the model; None before the first run. Copies and pickles do not contain it.
         hparams: The model's hyperparameters, if the subclass sets them.
         logs_hparams: Whether loggers get them.
+        automatic_optimization: If false, the loop makes no backward and no step: ``training_step`` calls `manual_backward`, and
+            ``step`` and ``zero_grad`` of the `optimizers`.
         device: The device of the model's parameters, for tensors made in a step; that of the run once it is built.
     """
 
     trainer: Any = None
     device = _DeviceOfParameters()
+    automatic_optimization: bool = True
 
     @property
     def current_epoch(self) -> int:
@@ -148,6 +152,58 @@ class TrainingModule(KeepsHyperparameters, nn.Module):
         if gradient_clip_val:
             clip_gradients(parameters_of(optimizer), gradient_clip_val, gradient_clip_algorithm or "norm")
 
+    def optimizers(self) -> Any:
+        """Return the run's optimizer; of several, the list in the order of ``configure_optimizers``."""
+        return _one_or_list(self._running("optimizers").optimizers)
+
+    def lr_schedulers(self) -> Any:
+        """Return the run's learning-rate scheduler; of several, the list in the order of ``configure_optimizers``; or None."""
+        return _one_or_list(self._running("lr_schedulers").lr_schedulers)
+
+    def manual_backward(self, loss: torch.Tensor, *args: Any, **options: Any) -> None:
+        """Call ``loss.backward`` with these arguments, and the hooks before and after a backward.
+
+        For ``automatic_optimization = False``.
+
+        Example:
+            >>> class Model(TrainingModule):
+            ...     automatic_optimization = False
+            ...
+            ...     def training_step(self, batch, batch_nb):
+            ...         optimizer = self.optimizers()
+            ...         self.manual_backward(self.layer(batch).mean())
+            ...         if batch_nb % 2:
+            ...             optimizer.step()
+            ...             optimizer.zero_grad()
+
+        Raises:
+            UsageError: There is no run, or it makes backwards and steps itself.
+        """
+        self._running("manual_backward").manual_optimization("manual_backward").backward(loss, *args, **options)
+
+    def toggle_optimizer(self, optimizer: Optimizer) -> None:
+        """Switch ``requires_grad`` off for the parameters of all other optimizers.
+
+        It lasts until `untoggle_optimizer`, the next `toggle_optimizer`, or the end of ``training_step``.
+
+        For ``automatic_optimization = False``; otherwise the run does it, in each optimizer's turn.
+        """
+        self._running("toggle_optimizer").manual_optimization("toggle_optimizer").toggle(optimizer)
+
+    def untoggle_optimizer(self, optimizer: Optimizer) -> None:
+        """Switch ``requires_grad`` on again for the parameters of the other optimizers."""
+        self._running("untoggle_optimizer").manual_optimization("untoggle_optimizer").untoggle()
+
+    def _running(self, name: str) -> Any:
+        """Return the trainer or machine.
+
+        Raises:
+            UsageError: There is none.
+        """
+        if self.trainer is None:
+            raise UsageError(f"self.{name}(): there is no run. Call it in a step or a hook, while a trainer fits the model.")
+        return self.trainer
+
     def tbptt_split_batch(self, batch: Any, split_size: int) -> list[Any]:
         """Split a batch along dim 1 (time) into parts of `split_size`; the last one may be shorter."""
         return split_in_time(batch, split_size)
@@ -213,6 +269,10 @@ class TrainingModule(KeepsHyperparameters, nn.Module):
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         state.pop("trainer", None)
         return state
+
+
+def _one_or_list(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values or None
 
 
 def note_attribute_of_training_module(error: BaseException, model: nn.Module) -> None:

@@ -27,6 +27,7 @@ from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
 from fsmtrain.runtime.result import Result
 from fsmtrain.runtime.run_state import Evaluated, RunKind
+from fsmtrain.runtime.training.manual_optimization import ManualOptimization
 from fsmtrain.unknown_arguments import explain_unknown_arguments
 from fsmtrain.user_warnings import warn
 
@@ -336,6 +337,24 @@ class Trainer(Options):
         if machine is None:
             raise UsageError("There is no machine yet. Call fit(model) first.")
         return machine
+
+    @property
+    def optimizers(self) -> list[Any]:
+        """The optimizers of the current run, or of the last one; see `Machine.optimizers`."""
+        return self._running.optimizers
+
+    @property
+    def lr_schedulers(self) -> list[Any]:
+        """The learning-rate schedulers of the current run, or of the last one."""
+        return self._running.lr_schedulers
+
+    def manual_optimization(self, caller: str) -> ManualOptimization:
+        """Return what ``training_step`` calls with manual optimization; see `Machine.manual_optimization`."""
+        return self._running.manual_optimization(caller)
+
+    @property
+    def _running(self) -> Machine:
+        return self._runs.active or self.machine
 
     @property
     def history(self) -> History:

@@ -60,7 +60,7 @@ class Script:
     `improved` answers each check, `train` is the length of a train stream in each epoch, `val` and `test` the true lengths of
     the loaders without one, `splits` the splits of each batch of the run. From visit `stop_at` on, counted from 0, the run is
     asked to stop. `skipped` says of each visit to `step` whether the optimizer did not step. `none` says of each forward
-    whether it has no loss, in runs in which that may be.
+    whether it has no loss, in runs in which that may be; `made` how many steps it makes, with manual optimization.
     """
 
     improved: tuple[bool, ...] = (True,)
@@ -71,6 +71,7 @@ class Script:
     splits: tuple[int, ...] = (1,)
     skipped: tuple[bool, ...] = (False,)
     none: tuple[bool, ...] = (False,)
+    made: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True)
@@ -247,9 +248,16 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
             splits = script.splits[batches % len(script.splits)] if options.truncated_bptt_steps else 1
             visit("fetch", epoch, batch)
             batches += 1
+            if sizes.manual_optimization:
+                visit("train_batch", epoch, batch, 0, 0)
+                global_step += script.made[forwards % len(script.made)]
+                forwards += 1
+                visit("round_end", epoch, batch, 0, 0)
+                if asked_to_stop():
+                    return end(stopped=True)
             for split in range(splits):
                 has_stepped = False
-                for optimizer in range(sizes.optimizers):
+                for optimizer in range(0 if sizes.manual_optimization else sizes.optimizers):
                     own = replaced.step.get(optimizer)
                     visit("train_batch", epoch, batch, split, optimizer)
                     has_loss = not (sizes.may_return_none and script.none[forwards % len(script.none)])
@@ -287,7 +295,7 @@ def schedule(options: Options, sizes: Sizes, script: Script, replaced: Replaced)
             is_saved = replaced.save is not None and replaced.save.fires(batch)
             if is_saved:
                 visit("save", epoch, batch)
-                visit("round_end", epoch, batch, splits - 1, sizes.optimizers - 1)
+                visit("round_end", epoch, batch, splits - 1, 0 if sizes.manual_optimization else sizes.optimizers - 1)
                 if asked_to_stop():
                     return end(stopped=True)
 

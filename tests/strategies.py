@@ -88,7 +88,7 @@ class Case:
 
     def dispatcher(self, table: Table, look: Callable[[State, Counters, Signals], None] | None = None) -> Dispatcher:
         """Return a run of a table while the script is played. `look` is called at each visit, before its guards."""
-        player, counters, signals = ScriptPlayer(self), Counters.begin(self.sizes.optimizers), self.limits.begin_signals()
+        player, counters, signals = ScriptPlayer(self), Counters.begin(self.limits.optimizers), self.limits.begin_signals()
 
         def action(state: State) -> Callable[[], None]:
             def act() -> None:
@@ -145,7 +145,9 @@ class ScriptPlayer:
             self.epochs += 1
             self.fetched_in_epoch = 0
         elif state is State.TRAIN_BATCH:
-            signals.loss_is_none = self.case.sizes.may_return_none and nth(script.none, self.forwards)
+            if self.case.limits.manual_optimization:
+                signals.own_steps = nth(script.made, self.forwards)
+            signals.loss_is_none = self.case.limits.may_return_none and nth(script.none, self.forwards)
             self.forwards += 1
         elif state is State.STEP:
             if self.case.skips_steps and nth(script.skipped, self.steps):
@@ -233,6 +235,7 @@ def configurations(draw: st.DrawFn, *, fitting: bool = False) -> tuple[Options, 
         optimizers=draw(st.integers(1, 3)),
         fits=draw(st.sampled_from([True] * 7 + [False])),
         may_return_none=draw(st.sampled_from([False, False, True])),
+        manual_optimization=draw(st.sampled_from([False] * 5 + [True])),
     )
 
     def share(of: tuple[int | None, ...], *, off: bool = True) -> float:
@@ -260,10 +263,10 @@ def configurations(draw: st.DrawFn, *, fitting: bool = False) -> tuple[Options, 
         used = int(sizes.train * (percentages["overfit_pct"] or percentages["train_percent_check"]))
         whole_numbers = st.integers(1, max(1, min(used, limits.get("limit_train_batches") or used)))
     options = Options(
-        accumulate_grad_batches=draw(windows),
-        truncated_bptt_steps=draw(st.sampled_from([None, None, 1, 7])),
+        accumulate_grad_batches=1 if sizes.manual_optimization else draw(windows),
+        truncated_bptt_steps=draw(st.sampled_from([None, None, 1, 7])) if not sizes.manual_optimization else None,
         min_nb_epochs=draw(st.integers(0, most or 2)),
-        max_nb_epochs=None if max_steps is not None and not sizes.may_return_none and draw(st.booleans()) else most,
+        max_nb_epochs=None if max_steps is not None and steps_for_sure(sizes) and draw(st.booleans()) else most,
         early_stop_callback=draw(early_stopping),
         check_val_every_n_epoch=draw(st.sampled_from([1, 1, 2, 3])),
         val_check_interval=draw(whole_numbers if fitting and sizes.train is None else fractions_of_an_epoch | whole_numbers),
@@ -275,6 +278,11 @@ def configurations(draw: st.DrawFn, *, fitting: bool = False) -> tuple[Options, 
     return options, sizes
 
 
+def steps_for_sure(sizes: Sizes) -> bool:
+    """Return whether every run of these sizes steps, so that ``max_steps`` ends it."""
+    return not sizes.may_return_none and not sizes.manual_optimization
+
+
 def compatible(flags: dict[str, Any]) -> dict[str, Any]:
     """Return drawn flags without those that exclude others, or must fit them."""
     return {name: value for name, value in flags.items() if not name.startswith(("limit_", "min_"))}
@@ -282,12 +290,12 @@ def compatible(flags: dict[str, Any]) -> dict[str, Any]:
 
 @st.composite
 def replacements(draw: st.DrawFn, optimizers: int) -> Replaced:
-    """Guards for some of the decisions, often for none."""
+    """Guards for some of the decisions, often for none. With 0 optimizers, none of them steps by a guard."""
     if draw(st.booleans()):
         return Replaced()
-    own = every | st.builds(Following, other=st.integers(0, optimizers - 1), n=st.integers(1, 3))
+    own = every | st.builds(Following, other=st.integers(0, max(0, optimizers - 1)), n=st.integers(1, 3))
     return Replaced(
-        step=draw(st.dictionaries(st.integers(0, optimizers - 1), own, max_size=optimizers)),
+        step=draw(st.dictionaries(st.integers(0, optimizers - 1), own, max_size=optimizers)) if optimizers else {},
         validate=draw(st.none() | every),
         save=draw(st.none() | every),
         stop=draw(st.none() | st.integers(0, 20)),
@@ -311,6 +319,7 @@ def scripts(draw: st.DrawFn, options: Options, sizes: Sizes, *, skips_steps: boo
         splits=some(st.integers(1, 4), options.truncated_bptt_steps is not None, 1),
         skipped=some(st.booleans(), skips_steps, False),
         none=some(st.booleans(), sizes.may_return_none, False),
+        made=some(st.integers(0, 3), sizes.manual_optimization, 1),
     )
 
 
@@ -318,12 +327,12 @@ def scripts(draw: st.DrawFn, options: Options, sizes: Sizes, *, skips_steps: boo
 def cases(draw: st.DrawFn, *, skips_steps: bool = False) -> Case:
     """Configurations that fit their sizes, with guards and a script."""
     options, sizes = draw(configurations(fitting=True))
-    replaced = draw(replacements(sizes.optimizers))
+    replaced = draw(replacements(0 if sizes.manual_optimization else sizes.optimizers))
     try:
         limits_of(options, sizes, guards_of(replaced))
     except SizesError:
         reject()
-    skips_steps = skips_steps and draw(st.booleans())
+    skips_steps = skips_steps and not sizes.manual_optimization and draw(st.booleans())
     return Case(
         options=options,
         sizes=sizes,

@@ -170,8 +170,14 @@ def reset_left_out(limits: Limits, counters: Counters) -> None:
 
 @partial(CountedEffect, signal="own_steps")
 def count_own_steps(limits: Limits, counters: Counters, signals: Signals) -> None:
-    """Take over the number of steps that the model's own ``optimizer_step`` has made."""
+    """Take over the number of steps that the model has made by itself: its own ``optimizer_step``, or ``training_step``."""
     counters.steps_made = signals.own_steps
+
+
+def add_manual_steps(limits: Limits, counters: Counters) -> None:
+    """Count the steps that ``training_step`` has made by itself. Each of them counts in `global_step`."""
+    counters.optimizer_steps[counters.optimizer_i] += counters.steps_made
+    counters.stepped = counters.steps_made
 
 
 def close_window(limits: Limits, counters: Counters) -> None:
@@ -197,7 +203,10 @@ def drop_window(limits: Limits, counters: Counters) -> None:
 
 
 def end_turn(limits: Limits, counters: Counters) -> None:
-    """End an optimizer's turn; the last one ends the round, which counts once, however many optimizers stepped in it."""
+    """End an optimizer's turn; the last one ends the round, which counts once, however many optimizers stepped in it.
+
+    With manual optimization, every step counts.
+    """
     if counters.optimizer_i + 1 == limits.optimizers:
         counters.global_step += counters.stepped
         counters.stepped = 0

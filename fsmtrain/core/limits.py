@@ -45,14 +45,15 @@ class Limits:
     evaluates_stream: bool  # whether any val or test loader is a stream
     val_check_batches: int  # train batches from one validation to the next, in the first epoch
     val_check_epochs: int  # epochs from one epoch with validations to the next
-    optimizers: int
+    optimizers: int  # that take turns at each batch; 1 with manual optimization
+    manual_optimization: bool  # whether `training_step` runs backwards and steps by itself
     splits_batches: bool  # whether truncated BPTT is on
     may_return_none: bool  # whether a forward may have no loss, and so no backward
     windows: tuple[tuple[int, int], ...]  # (first epoch, K), in the order of the epochs
     longest_window: int  # batches that a stop waits for open windows, before the next batch closes all
     stops_early: bool  # whether early stopping is on, and its metric may be there
     skips_steps: bool  # whether a step may be skipped: by fp16's gradient scaler, or on_nonfinite
-    has_own_step: bool  # whether an `optimizer_step` of the model's own decides how often its optimizer steps
+    has_own_step: bool  # whether the model decides how often it steps: by its own `optimizer_step`, or manually
     rolls_back: bool  # whether a loss or gradient that is not finite ends the run, to load a checkpoint
     saves_end: bool  # whether a run that ends by itself is saved there
 
@@ -120,6 +121,7 @@ def resolve(
     Source: semantics, "Sizes".
     """
     epochs = 0 if not sizes.fits else NO_LIMIT if options.max_nb_epochs is None else options.max_nb_epochs
+    manual = sizes.manual_optimization and epochs > 0
     train = compute.train_batches_of(options, sizes) if epochs else 0
     has_validations = epochs > 0 and (has_validation_guard or epochs >= options.check_val_every_n_epoch)
     sanity = compute.sanity_loader_batches(options, sizes) if sizes.fits else ()
@@ -151,15 +153,16 @@ def resolve(
         evaluates_stream=any(n is None for n in (*(sizes.val if val else ()), *(sizes.test if tests else ()))),
         val_check_batches=compute.batches_between_validations(options, train) if validates and not has_validation_guard else 0,
         val_check_epochs=options.check_val_every_n_epoch,
-        optimizers=sizes.optimizers,
+        optimizers=1 if manual else sizes.optimizers,
+        manual_optimization=manual,
         splits_batches=options.truncated_bptt_steps is not None,
-        may_return_none=sizes.may_return_none and epochs > 0,
+        may_return_none=sizes.may_return_none and epochs > 0 and not manual,
         windows=_windows(options),
         longest_window=max(longest_k(options), *(train or 0 if n is None else n for n in (*step_windows, 1))),
         stops_early=_stops_early(options, epochs, validates),
-        skips_steps=options.mixed_precision.uses_scaler or options.on_nonfinite in ("skip", "rollback"),
-        has_own_step=has_own_step and epochs > 0,
-        rolls_back=options.on_nonfinite == "rollback",
+        skips_steps=not manual and (options.mixed_precision.uses_scaler or options.on_nonfinite in ("skip", "rollback")),
+        has_own_step=(has_own_step and epochs > 0) or manual,
+        rolls_back=not manual and options.on_nonfinite == "rollback",
         saves_end=saves_end and epochs > 0,
         val_loaders=val,
         sanity_loaders=sanity,

@@ -15,6 +15,7 @@ from fsmtrain.core.guard_ast.evaluate import Evaluator, compile_expression
 from fsmtrain.core.guard_ast.expressions import Expression, is_opaque
 from fsmtrain.core.iteration import visits
 from fsmtrain.core.limits import Limits, longest_k, resolve
+from fsmtrain.core.manual_optimization import refuse_flags
 from fsmtrain.core.resume_point import ResumePoint, limits_from
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
@@ -56,7 +57,7 @@ class LoopSpec:
     Raises:
         SizesError: The options do not fit the sizes.
         GuardError: A guard for an optimizer that does not exist.
-        OptionsError: ``max_nb_epochs=None`` without another limit.
+        OptionsError: ``max_nb_epochs=None`` without another limit, or a flag that manual optimization leaves without meaning.
     """
 
     options: Options
@@ -77,6 +78,8 @@ class LoopSpec:
         return folded(full_table(decisions(self.guards)), self.limits, self.guards)
 
     def __attrs_post_init__(self) -> None:
+        if self.limits.manual_optimization:
+            refuse_flags(self.options, self.guards)
         for index in self.guards.step:
             if index >= self.limits.optimizers and self.limits.epochs > 0:
                 raise GuardError(

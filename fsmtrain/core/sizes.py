@@ -87,12 +87,13 @@ class Sizes:
         test: The same for the test loaders. Empty: the run ends without a test.
         optimizers: Optimizers that take turns at each batch.
         splits: Splits of each batch under ``truncated_bptt_steps``, for plans. A machine counts those of each batch instead.
+        manual_optimization: Whether ``training_step`` runs backwards and steps by itself.
         may_return_none: Whether ``training_step`` may return None, so that a forward has no backward.
         schedulers: When each learning-rate scheduler acts; only plan and check use it.
         fits: Whether the run trains. A run that only tests has no train loader.
 
     Raises:
-        SizesError: A size is not an int in its range.
+        SizesError: A size is not an int in its range, or there are schedules that manual optimization does not have.
     """
 
     train: int | None = 0
@@ -100,6 +101,7 @@ class Sizes:
     test: tuple[int | None, ...] = field(default=(), converter=_loaders)
     optimizers: int = 1
     splits: int = 1
+    manual_optimization: bool = False
     may_return_none: bool = False
     schedulers: tuple[Schedule, ...] = field(default=(), converter=_schedules)
     fits: bool = True
@@ -112,3 +114,8 @@ class Sizes:
         for name, count in (("optimizers", self.optimizers), ("splits", self.splits)):
             if not is_integer(count) or count < 1:
                 raise SizesError(f"Sizes({name}={count!r}): must be an int >= 1.")
+        if self.manual_optimization and self.schedulers:
+            raise SizesError(
+                "Sizes(schedulers=..., manual_optimization=True): training_step steps the schedulers itself, so there is no "
+                "schedule to plan. Leave them out."
+            )

@@ -84,7 +84,7 @@ _INFO: Mapping[State, StateInfo] = {
     State.START: StateInfo(kind="structural", place="before training", is_central=True),
     State.SANITY_VAL: _evaluation(place="before training", is_central=True, eval_pass="sanity", activity="trying validation"),
     State.FETCH: StateInfo(kind="structural", place="in a batch", is_central=True, writes=("stream_ended", "splits")),
-    State.TRAIN_BATCH: StateInfo(kind="training", place="in a batch", is_central=True, writes=("loss_is_none",)),
+    State.TRAIN_BATCH: StateInfo(kind="training", place="in a batch", is_central=True, writes=("loss_is_none", "own_steps")),
     State.BACKWARD: StateInfo(kind="training", place="in a batch", is_central=True),
     State.ACCUMULATE: StateInfo(kind="training", place="in a batch"),
     State.STEP: StateInfo(

@@ -118,6 +118,11 @@ def batch_is_last(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return counters.batch_nb + 1 >= counters.epoch_batches > 0 or signals.stream_ended
 
 
+def training_step_steps(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether ``training_step`` runs backwards and steps by itself: manual optimization. A batch is one visit to it."""
+    return limits.manual_optimization
+
+
 def there_is_a_loss(limits: Limits, counters: Counters, signals: Signals) -> bool:
     """Return whether ``training_step`` returned a loss, and not None to leave out this optimizer's forward."""
     return not signals.loss_is_none

@@ -125,7 +125,7 @@ def full_table(decide: Decisions) -> Table:
                 Row(State.SANITY_VAL, then=do.begin_epoch, to=State.FETCH),
             ),
             # One batch: for each split, for each optimizer, a forward, a backward, and a step if its window closes. A forward
-            # without a loss has no backward.
+            # without a loss has no backward. With manual optimization, the forward is all of it.
             Row(
                 State.FETCH,
                 then=(
@@ -135,6 +135,12 @@ def full_table(decide: Decisions) -> Table:
                 to=State.TRAIN_BATCH,
             ),
             *in_order(
+                Row(
+                    State.TRAIN_BATCH,
+                    when=ask.training_step_steps,
+                    then=(do.count_own_steps, do.add_manual_steps, do.note_step, do.end_turn),
+                    to=State.ROUND_END,
+                ),
                 Row(State.TRAIN_BATCH, when=ask.there_is_a_loss, then=do.gather, to=State.BACKWARD),
                 Row(State.TRAIN_BATCH, when=decide.open_window_closes, then=do.leave_out, to=State.STEP),
                 Row(State.TRAIN_BATCH, then=(do.leave_out, do.end_turn), to=State.ROUND_END),

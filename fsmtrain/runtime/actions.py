@@ -22,6 +22,7 @@ from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.before_zero_grad import BeforeZeroGrad
 from fsmtrain.runtime.training.deferred_stop import DeferredStop
 from fsmtrain.runtime.training.epoch_end import EpochEnd
+from fsmtrain.runtime.training.manual_optimization import ManualOptimization
 from fsmtrain.runtime.training.on_nonfinite_policies import NonFinitePolicy, nonfinite_policy
 from fsmtrain.runtime.training.train_batch import TrainBatch
 
@@ -106,10 +107,10 @@ class Actions:
             actions |= {
                 State.FETCH: train_batch.fetch,
                 State.TRAIN_BATCH: train_batch.run_forward,
-                State.BACKWARD: train_batch.run_backward,
-                State.STEP: train_batch.run_step,
                 State.EPOCH_END: EpochEnd(components, run, train_batch, setup, metric_queue).visit,
             }
+            if train_batch.manual is None:
+                actions |= {State.BACKWARD: train_batch.run_backward, State.STEP: train_batch.run_step}
             if State.SAVE in table.states:
                 actions[State.SAVE] = save
             if components.spec.limits.optimizers > 1:
@@ -118,7 +119,8 @@ class Actions:
                 actions[State.ROUND_END] = train_batch.end_round
             self._nonfinite_policy = nonfinite_policy(components, run, train_batch)
 
-        saves, before_zero_grad = State.SAVE in table.states, components.hooks.on_before_zero_grad
+        saves, steps = State.SAVE in table.states, State.STEP in table.states
+        before_zero_grad = components.hooks.on_before_zero_grad if steps else None
         has_rounds = components.spec.limits.optimizers > 1 or components.spec.limits.splits_batches
         self._device_timer: DeviceTimer | None = device_timer(components.device)
         max_seconds = components.spec.options.max_seconds if components.spec.limits.has_max_time else None
@@ -131,7 +133,7 @@ class Actions:
             *self.save_clocks,
             self._max_time,
             self._device_timer,
-            BeforeZeroGrad(components, run, before_zero_grad) if before_zero_grad is not None and setup is not None else None,
+            BeforeZeroGrad(components, run, before_zero_grad) if before_zero_grad is not None else None,
             self._nonfinite_policy,
             DeferredStop(components, run) if saves and has_rounds else None,
         )
@@ -160,6 +162,11 @@ class Actions:
         self.spec = spec
         if self._train_batch is not None:
             self._train_batch.set_limits(spec.limits)
+
+    @property
+    def manual_optimization(self) -> ManualOptimization | None:
+        """What a ``training_step`` that steps by itself calls; None with automatic optimization."""
+        return None if self._train_batch is None else self._train_batch.manual
 
     def raise_if_nonfinite(self) -> None:
         """Read the values that are read late, when the run has been stopped.

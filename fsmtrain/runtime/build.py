@@ -37,7 +37,6 @@ from fsmtrain.runtime.model_inspection.compiled_modules import compiled_call, pl
 from fsmtrain.runtime.model_inspection.predict_step import predict_step_of
 from fsmtrain.runtime.model_inspection.steps_without_loaders import warn_of_unused_loaders
 from fsmtrain.runtime.model_inspection.uncalled_hooks import warn_of_uncalled_hooks
-from fsmtrain.runtime.model_inspection.validate_model import validate_optimization
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteState
 from fsmtrain.runtime.optimization.grad_toggle import validate_parameter_owners
 from fsmtrain.runtime.optimization.optimizer_settings import OptimizerSettings
@@ -45,6 +44,7 @@ from fsmtrain.runtime.optimization.optimizer_step import own_optimizer_step, val
 from fsmtrain.runtime.optimization.optimizers import OptimizerSetup, SchedulerConfig, parse_configure_optimizers
 from fsmtrain.runtime.optimization.window_weights import Window
 from fsmtrain.runtime.run_state import Evaluated, LoaderPositions, RunComponents, RunKind, RunState
+from fsmtrain.runtime.training.manual_optimization import is_manual
 from fsmtrain.runtime.training.on_nonfinite_policies import validate_nonfinite_policy
 
 
@@ -101,26 +101,29 @@ def build_components(
     _warn_of_what_is_never_called(options, model, loaders, runs, callbacks, val, test)
     model.to(device)
     setup: OptimizerSetup | None = None
+    manual = trains and is_manual(model)
     sizes = Sizes(
         train=length_of(train),
         val=tuple(map(length_of, val)) if callable(getattr(model, "validation_step", None)) else (),
         test=tuple(map(length_of, test)) if _step_of(model, evaluates) is not None else (),
-        may_return_none=trains and not never_returns_none(getattr(model, "training_step", None)),
+        manual_optimization=manual,
+        may_return_none=trains and not manual and not never_returns_none(getattr(model, "training_step", None)),
         fits=fits,
     )
     if trains:
         _require_method(model, "training_step", "it is called with each train batch and returns the loss.")
         _require_method(model, "configure_optimizers", "it returns the optimizer, or several.")
-        validate_optimization(model)
-        validate_optimizer_step(model)
+        if not manual:
+            validate_optimizer_step(model)
         planned_steps.prepare(options, sizes, guards)
-        setup = parse_configure_optimizers(model.configure_optimizers())  # type: ignore[operator]
-        schedulers = [_schedule(s, validates=bool(val)) for s in setup.scheduler_configs]
+        setup = parse_configure_optimizers(model.configure_optimizers(), is_manual=manual)  # type: ignore[operator]
+        schedulers = () if manual else [_schedule(s, validates=bool(val)) for s in setup.scheduler_configs]
         sizes = evolve(sizes, optimizers=len(setup.slots), schedulers=schedulers)
-    hook = own_optimizer_step(model) if trains else None
+    hook = own_optimizer_step(model) if trains and not manual else None
     spec = LoopSpec(options, sizes, guards=guards, hook=None if hook is None else parse_optimizer_step(hook))
     if setup is not None:
-        _validate_combinations(spec, setup)
+        if not manual:
+            _validate_combinations(spec, setup)
         planned_steps.verify(spec)
         named = {"train_dataloader": train, **{f"val_dataloaders[{i}]": loader for i, loader in enumerate(val)}}
         validate_nonfinite_policy(spec.options, spec.limits, guards, setup, named)

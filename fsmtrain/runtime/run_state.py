@@ -121,6 +121,7 @@ class RunState:
     validation_epoch: int = -1  # the epoch of that validation; -1 before the first
     epoch_metrics: EpochMetrics  # of training, over the epoch under way
     metric_objects: MetricObjects  # among the model's modules
+    manual_steps: int = 0  # with manual optimization: steps of all optimizers, which `global_step` follows after each batch
     warnings: set[str] = field(factory=set)  # issued with `warn_once`; a resumed run issues them anew
 
     # Valid between two visits of one batch.

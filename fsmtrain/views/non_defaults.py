@@ -29,7 +29,9 @@ def _sizes(loop: LoopSpec) -> list[str]:
         ("test", limits.tests, limits.test_batches),
     )
     sizes = [plural(n, f"{name} batch") if n else f"a {name} stream" for name, is_run, n in passes if is_run]
-    return [*sizes, f"{limits.optimizers} optimizers"] if limits.optimizers > 1 else sizes
+    several = [f"{limits.optimizers} optimizers"] if limits.optimizers > 1 else []
+    manual = ["automatic_optimization=False"] if limits.manual_optimization else []
+    return [*sizes, *several, *manual]
 
 
 def _own_guards(loop: LoopSpec) -> list[str]:

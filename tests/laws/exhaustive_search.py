@@ -126,6 +126,7 @@ class Search:
         skipped: tuple[bool, ...] = (False,)
         none: tuple[bool, ...] = (False,)
         nonfinite: tuple[bool, ...] = (False,)
+        made: tuple[int, ...] = (1,)
         if state is State.FETCH:
             if limits.train_is_stream:
                 ended = BOTH if counters.batch_nb + 1 < MAX_STREAM_BATCHES else (True,)
@@ -133,6 +134,7 @@ class Search:
                 splits = tuple(range(1, MAX_SPLITS + 1))
         elif state is State.TRAIN_BATCH:
             none = BOTH if limits.may_return_none else (False,)
+            made = (0, 1, 2) if limits.manual_optimization else (1,)
         elif state is State.STEP:
             skipped = BOTH if limits.skips_steps else (False,)
             nonfinite = BOTH if limits.rolls_back else (False,)
@@ -147,8 +149,9 @@ class Search:
             signals.loss_is_none,
             signals.step_skipped,
             signals.nonfinite,
+            signals.own_steps,
             signals.stop_requested,
-        ) in itertools.product(ended, splits, passed, none, skipped, nonfinite, requested):
+        ) in itertools.product(ended, splits, passed, none, skipped, nonfinite, made, requested):
             for signals.patience_exhausted in self.patience(state, counters, before):
                 for answers in itertools.product(BOTH, repeat=len(oracles)):
                     for oracle, answer in zip(oracles, answers, strict=True):
@@ -208,7 +211,10 @@ class Search:
                 "the epoch's last backward leaves a window open"
             )
         if state is State.TRAIN_BATCH:
-            assert (to is State.BACKWARD) is not signals.loss_is_none
+            has_backward = not signals.loss_is_none and not limits.manual_optimization
+            assert (to is State.BACKWARD) is has_backward
+            made = signals.own_steps if limits.manual_optimization else 0
+            assert limits.optimizers > 1 or to is not State.ROUND_END or after.global_step == before.global_step + made
             assert to is not State.STEP or before.gathered > 0, "a step without a backward"
         if state is State.FETCH:
             assert before.batch_nb < (limits.train_batches or MAX_STREAM_BATCHES)

@@ -116,7 +116,7 @@ class Tiny(LightningModule):
         self.v = nn.Parameter(torch.tensor(-0.25, dtype=torch.float64))
         self.settings, self.sizes, self.tokens = case["model"], case["sizes"], tokens
         self.splits = case["options"].get("truncated_bptt_steps") is not None
-        self.optimizers: list[LoggedSGD] = []
+        self.sgds: list[LoggedSGD] = []
         self.validations = 0
         self.call: tuple[int, int, int] | None = None
         self.calls: dict[tuple[int, int, int], int] = {}
@@ -145,16 +145,16 @@ class Tiny(LightningModule):
 
     def configure_optimizers(self) -> Any:
         groups = [[self.w, self.v]] if self.settings.get("n_opt", 1) == 1 else [[self.w], [self.v]]
-        self.optimizers = [LoggedSGD(group, RATES[i], i, self.tokens) for i, group in enumerate(groups)]
+        self.sgds = [LoggedSGD(group, RATES[i], i, self.tokens) for i, group in enumerate(groups)]
         schedules = self.settings.get("sched") or []
         schedules = schedules if isinstance(schedules, list) else [schedules]
         last = len(groups) - 1
-        schedulers = [scheduler_of(s, self.optimizers[s.get("opt", min(i, last))]) for i, s in enumerate(schedules)]
+        schedulers = [scheduler_of(s, self.sgds[s.get("opt", min(i, last))]) for i, s in enumerate(schedules)]
         if schedulers:
-            return self.optimizers, schedulers
+            return self.sgds, schedulers
         if self.settings.get("opt_return") == "tuple":
-            return tuple(self.optimizers)
-        return self.optimizers if last else self.optimizers[0]
+            return tuple(self.sgds)
+        return self.sgds if last else self.sgds[0]
 
     def optimizer_step(
         self, current_epoch: int, batch_nb: int, optimizer: Any, optimizer_i: int, second_order_closure: Any = None
@@ -270,7 +270,7 @@ def test_a_run_makes_the_calls_that_are_written_down_of_it(name: str) -> None:
         assert (model.w.item(), model.v.item()) == pytest.approx((expected["w"], expected["v"]), abs=1e-9, rel=0)
         if model.calls:
             assert trainer.global_step == expected["global_step"]
-            rates = [optimizer.param_groups[0]["lr"] for optimizer in model.optimizers]
+            rates = [optimizer.param_groups[0]["lr"] for optimizer in model.sgds]
             assert rates == pytest.approx(expected["lrs"], abs=1e-12, rel=0)
 
 

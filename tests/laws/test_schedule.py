@@ -81,7 +81,7 @@ def test_in_each_visited_state_exactly_one_row_holds_and_every_run_ends(case: Ca
 
 def walk(case: Case, table: Table) -> list[State]:
     """Go through a table by its rows alone; returns the states, the final one included."""
-    limits, counters, world = case.limits, Counters.begin(case.sizes.optimizers), ScriptPlayer(case)
+    limits, counters, world = case.limits, Counters.begin(case.limits.optimizers), ScriptPlayer(case)
     signals = limits.begin_signals()
     states = [State.START]
     while not states[-1].is_final:
@@ -166,9 +166,11 @@ def test_the_epochs_done_lie_between_min_and_max_unless_a_request_or_max_steps_e
 @given(cases(skips_steps=True))
 @settings(max_examples=60, deadline=None)
 def test_steps_are_counted_for_each_optimizer_less_those_that_were_skipped(case: Case) -> None:
-    steps, rounds = [0] * case.sizes.optimizers, set()
+    steps, rounds = [0] * case.limits.optimizers, set()
 
     def look(state: State, counters: Counters, signals: Signals) -> None:
+        if state is State.TRAIN_BATCH and case.limits.manual_optimization:
+            steps[0] += signals.own_steps
         if state is State.STEP:
             steps[counters.optimizer_i] += not signals.step_skipped
             rounds.add((counters.current_epoch, counters.batch_nb, counters.split_nb))
@@ -177,7 +179,7 @@ def test_steps_are_counted_for_each_optimizer_less_those_that_were_skipped(case:
     run.run()
     assert run.counters.optimizer_steps == steps
     if not case.schedule().stopped:
-        assert run.counters.global_step == len(rounds)
+        assert run.counters.global_step == (steps[0] if case.limits.manual_optimization else len(rounds))
 
 
 @given(cases(skips_steps=True))

@@ -70,6 +70,25 @@ def left_out() -> Iterator[Configuration]:
         )
 
 
+def manual() -> Iterator[Configuration]:
+    """Each batch with 0, 1 or 2 steps of ``training_step``, with limits of steps, validations and early stopping."""
+    for p in product(train=(1, 2, None), most=(1, 2), steps=(None, 1, 2), least=(None, 1), val=((), (1,)), optimizers=(1, 2)):
+        if p["most"] == 2 and (p["train"] is None or p["optimizers"] == 2):
+            continue
+        yield Configuration(
+            Options(
+                max_nb_epochs=p["most"],
+                min_nb_epochs=0,
+                max_steps=p["steps"],
+                min_steps=p["least"],
+                val_check_interval=1,
+                early_stop_callback=EarlyStopping(patience=1) if p["val"] else None,
+                nb_sanity_val_steps=0,
+            ),
+            Sizes(train=p["train"], val=p["val"], optimizers=p["optimizers"], manual_optimization=True),
+        )
+
+
 def checks() -> Iterator[Configuration]:
     """Every interval and number of epochs between validations, with val loaders of 1 and 2 batches and one without a length."""
     for p in product(
@@ -208,6 +227,7 @@ GRIDS: dict[str, Callable[[], Iterator[Configuration]]] = {
     "windows": windows,
     "splits": splits,
     "left out": left_out,
+    "manual": manual,
     "checks": checks,
     "stopping": stopping,
     "stopping by training": stopping_by_training,

@@ -59,10 +59,15 @@ def planted_faults() -> list[Fault]:
     return list(faults(whole_table()))
 
 
-def judge(number: int, *, with_spin: bool = False) -> Judgement:
-    """Find out what detects the fault with this number."""
+def judge(number: int, *, with_spin: bool = False, only_first: bool = False) -> Judgement:
+    """Find out what detects the fault with this number.
+
+    With `only_first` it ends with the first that does, of traces, check and proofs.
+    """
     fault = planted_faults()[number]
-    lost, error, differs = lost_claim(fault.table), check_finding(fault.table), case_with_another_trace(fault.table) is not None
+    differs = case_with_another_trace(fault.table) is not None
+    error = None if only_first and differs else check_finding(fault.table)
+    lost = None if only_first and (differs or error) else lost_claim(fault.table)
     spin = spin_refutes(fault.table, (claim for claim in CLAIMS if isinstance(claim, Claim))) if with_spin else None
     equivalent = not (lost or error or differs or spin) and is_equivalent(fault.table)
     return Judgement(number, fault.operator, fault.place, lost, error, differs, spin, equivalent)
@@ -102,6 +107,7 @@ def main() -> int:
         description="Plant every fault in the table, one at a time, and print what detects it.",
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="plant only every N-th fault")
+    parser.add_argument("--first", action="store_true", help="go on to the next fault once something has detected one")
     parser.add_argument("--spin", action="store_true", help="also run Spin on each fault")
     parser.add_argument("--processes", type=int, default=2, help="faults judged at the same time (default: 2)")
     arguments = parser.parse_args()
@@ -113,7 +119,7 @@ def main() -> int:
     judgements: list[Judgement] = []
     with multiprocessing.get_context("fork").Pool(arguments.processes, maxtasksperchild=20) as pool:
         for judgement in chain(
-            pool.imap_unordered(partial(judge, with_spin=arguments.spin), numbers),
+            pool.imap_unordered(partial(judge, with_spin=arguments.spin, only_first=arguments.first), numbers),
             pool.imap_unordered(judge_dropped_action, working_states()[:: arguments.every]),
         ):
             judgements.append(judgement)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Collection
 from functools import cache
@@ -170,7 +171,7 @@ def check_finding(table: Table) -> str | None:
 
 def trace(table: Table, case: Case) -> tuple[list[tuple[object, ...]], State]:
     """Return the visits of a run that takes the first row that holds, and the state in which it ended."""
-    limits, counters, world = case.limits, Counters.begin(case.sizes.optimizers), ScriptPlayer(case)
+    limits, counters, world = case.limits, Counters.begin(case.limits.optimizers), ScriptPlayer(case)
     signals = limits.begin_signals()
     state = State.START
     visits: list[tuple[object, ...]] = []
@@ -200,6 +201,16 @@ def _expected(event: Event) -> tuple[object, ...]:
     return (event.state, event.epoch, event.batch, event.split, event.optimizer, event.global_step)
 
 
+def with_manual_optimization(case: Case) -> Case:
+    """Return a case in which ``training_step`` steps by itself: not at all, once or twice in turns."""
+    return evolve(
+        case,
+        options=evolve(case.options, accumulate_grad_batches=1),
+        sizes=evolve(case.sizes, manual_optimization=True),
+        script=dataclasses.replace(case.script, made=(0, 1, 2)),
+    )
+
+
 @cache
 def grid() -> tuple[tuple[Case, list[tuple[object, ...]], State], ...]:
     """Return small configurations, all combinations of the values below, with the visits of the nested loops."""
@@ -220,13 +231,14 @@ def grid() -> tuple[tuple[Case, list[tuple[object, ...]], State], ...]:
         sizes = Sizes(train=train, val=val, test=(2,) if optimizers == 1 else (), optimizers=optimizers, splits=splits or 1)
         script = Script(improved=(True, False), stop_at=stop_at, train=(2, 3), splits=(splits or 1,), skipped=(False, True))
         case = Case(options=options, sizes=sizes, replaced=Replaced(save=Every(n=2)), script=script, skips_steps=k == 2)
-        try:
-            schedule = case.schedule()
-            _ = case.limits
-        except SizesError:
-            continue
-        end = State.STOPPED if schedule.stopped else State.DONE
-        expected.append((case, [_expected(event) for event in schedule.events], end))
+        for each in [case, with_manual_optimization(case)] if k == 1 and splits is None else [case]:
+            try:
+                schedule = each.schedule()
+                _ = each.limits
+            except SizesError:
+                continue
+            end = State.STOPPED if schedule.stopped else State.DONE
+            expected.append((each, [_expected(event) for event in schedule.events], end))
     return tuple(expected)
 
 

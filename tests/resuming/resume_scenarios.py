@@ -49,6 +49,39 @@ class ScheduledSteps(Perceptron):
         return [adam], [by_step, MultiStepLR(adam, [1, 2]), ReduceLROnPlateau(adam, patience=0)]
 
 
+class ManualSteps(Perceptron):
+    """Two optimizers and a scheduler that ``training_step`` steps, in windows that it makes, and one more step in a hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.offset = nn.Linear(3, 1)
+
+    def configure_optimizers(self) -> Any:
+        adam, sgd = Adam(self.layer.parameters(), lr=0.01), SGD(self.offset.parameters(), lr=0.1, momentum=0.9)
+        return [adam, sgd], [MultiStepLR(adam, [2, 4])]
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        adam, sgd = self.optimizers()
+        self.toggle_optimizer(adam)
+        loss = self.loss(batch)
+        self.manual_backward(loss / 3)
+        if batch_nb % 3 == 2:
+            adam.step()
+            adam.zero_grad()
+            self.lr_schedulers().step()
+        self.toggle_optimizer(sgd)
+        self.manual_backward((self.offset(batch[0]) - batch[1] + self.layer(batch[0])).square().mean())
+        self.log("loss", loss)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_nb: int) -> None:
+        """Step the other optimizer, with the gradients of the batch."""
+        if batch_nb % 2:
+            _, sgd = self.optimizers()
+            sgd.step()
+            sgd.zero_grad()
+
+
 class WeightedLosses(Perceptron):
     """Batches whose losses have weights, and dropout."""
 
@@ -354,6 +387,7 @@ def sgd_with_momentum(parameters: Any) -> Any:
 
 SCENARIOS: dict[str, Scenario] = {
     "plain": scenario(lambda: Perceptron(sgd_with_momentum), shuffled_loader(10, drop_last=True)),
+    "manual optimization": scenario(ManualSteps, shuffled_loader(14), shuffled_loader(4), val_check_interval=3),
     "accumulation": scenario(
         lambda: Perceptron(adam_of), shuffled_loader(14), accumulate_grad_batches={0: 3, 1: 2}, gradient_clip_val=0.5
     ),

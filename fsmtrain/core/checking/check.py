@@ -166,7 +166,7 @@ def broken_laws(loop: LoopSpec, explored: Exploration) -> Iterator[Finding]:
     trains_an_epoch = loop.limits.epochs > 0 and loop.resumes_at is None  # a resumed run may have all of it behind it
     if explored.is_complete and trains_an_epoch and not explored.wrong_choices and not explored.guard_errors:
         for i in range(loop.limits.optimizers):
-            if i not in explored.stepped:
+            if i not in explored.stepped and not loop.limits.manual_optimization:
                 yield error(f"optimizer {i}", "it never steps: no run reaches its `step`.")
 
 
@@ -261,6 +261,8 @@ def _not_checked(loop: LoopSpec, explorer: Explorer) -> Iterator[str]:
         yield f"streams were tried with up to {explorer.longest_stream} batches; endless streams are not covered"
     if limits.splits_batches:
         yield "batches were tried with up to 3 splits"
+    if limits.manual_optimization:
+        yield "the steps are decided by training_step: it was tried with none and with one in each batch"
     for guard in user_guards(loop.guards):
         if guard.is_opaque:
             yield f"{guard.place} cannot be read, because {guard.opaque_reason}: both answers were tried, and it was not called"

@@ -59,7 +59,9 @@ def make_plan(loop: LoopSpec) -> Plan:
         end = shortest.counters
         least = _totals(loop, shortest)
         earliest_end = EarliestEnd(current_epoch=end.current_epoch, batch_nb=end.batch_nb, global_step=end.global_step)
-    if limits.skips_steps or loop.hook_is_opaque:
+    if limits.manual_optimization:
+        least = evolve(_without_steps(loop, least), global_step=0)
+    elif limits.skips_steps or loop.hook_is_opaque:
         least = _without_steps(loop, least)
     return Plan(
         sanity_batches=run.sanity_batches,

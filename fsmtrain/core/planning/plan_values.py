@@ -208,39 +208,46 @@ class Plan:
         is_single = windows_are_single(self.loop.limits, self.loop.guards)
         return " times the splits of each batch" if is_single else " or more, by the splits of each batch"
 
+    def _step_rows(self) -> Iterator[tuple[str, str]]:
+        """Yield a name and a text for the steps of the run, of each optimizer, and of each scheduler."""
+        limits, least = self.loop.limits, self.at_least
+        if limits.manual_optimization:
+            yield "steps", "decided by training_step, since automatic_optimization=False"
+            if limits.max_steps or limits.min_steps:
+                flag = "max_steps" if limits.max_steps else "min_steps"
+                yield flag, f"{limits.max_steps or limits.min_steps:,}; this plan assumes one step in each batch"
+            return
+        more = self._times_splits()
+        yield "global_step at the end", or_fewer(f"{self.global_step:,}{more}", self.global_step, least.global_step)
+        for i, (steps, fewest) in enumerate(zip(self.optimizer_steps, least.optimizer_steps, strict=True)):
+            yield f"optimizer {i}", or_fewer(f"{plural(steps, 'step')}{more}", steps, fewest)
+        schedulers = zip(self.loop.sizes.schedulers, self.scheduler_steps, least.scheduler_steps, strict=True)
+        for i, (schedule, steps, fewest) in enumerate(schedulers):
+            text = f"{plural(steps, 'step')}{more if schedule.interval == 'step' else ''}, {schedule_text(schedule)}"
+            yield f"scheduler {i}", or_fewer(text, steps, fewest)
+
     def _total_rows(self) -> Iterator[tuple[str, str]]:
         """Yield a name and a text for each total of the run."""
         least = self.at_least
         yield "sanity pass", plural(self.sanity_batches, "batch") if self.sanity_batches else "none"
         yield "epochs", or_fewer(f"{self.nb_epochs:,}", self.nb_epochs, least.epochs) if self.stretches else "none"
         if self.stretches:
-            more = self._times_splits()
-            yield "global_step at the end", or_fewer(f"{self.global_step:,}{more}", self.global_step, least.global_step)
-            for i, (steps, fewest) in enumerate(zip(self.optimizer_steps, least.optimizer_steps, strict=True)):
-                yield f"optimizer {i}", or_fewer(f"{plural(steps, 'step')}{more}", steps, fewest)
-            schedulers = zip(self.loop.sizes.schedulers, self.scheduler_steps, least.scheduler_steps, strict=True)
-            for i, (schedule, steps, fewest) in enumerate(schedulers):
-                yield (
-                    f"scheduler {i}",
-                    or_fewer(
-                        f"{plural(steps, 'step')}{more if schedule.interval == 'step' else ''}, {schedule_text(schedule)}",
-                        steps,
-                        fewest,
-                    ),
-                )
+            yield from self._step_rows()
             validations = f"{self.validations:,} of {plural(self.validation_batches, 'batch')}" if self.validations else "none"
             yield "validations", or_fewer(validations, self.validations, least.validations)
         if self.test_batches:
             yield "test", plural(self.test_batches, "batch")
         limits = self.loop.limits
-        if 0 < limits.max_steps < self.global_step:
+        if 0 < limits.max_steps < self.global_step and not limits.manual_optimization:
             text = f"{limits.max_steps:,} is passed by {self.global_step - limits.max_steps:,}, which windows or splits need"
             yield "max_steps", f"{text} to close together"
         if limits.has_max_time:
             yield "max_time", f"{self.loop.options.max_time} may end the training before"
         if self.earliest_end is not None:
             end = self.earliest_end
-            batch = f"{plural(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,} (global_step {end.global_step:,})"
+            batch = f"{plural(end.batch_nb + 1, 'batch')} of epoch {end.current_epoch:,}"
+            if not limits.manual_optimization:
+                batch += f" (global_step {end.global_step:,})"
             yield "early stopping", f"may end the training, at the earliest after {batch}"
         if self.stretches:
             for guard in self.loop.guards:

@@ -54,6 +54,11 @@ class PlannedSteps:
     def _plan(self, optimizer_i: int, options: Options, sizes: Sizes, guards: Guards) -> int:
         call = "trainer.total_steps" if optimizer_i == 0 else f"trainer.planned_steps({optimizer_i})"
         guard = guards.step.get(optimizer_i)
+        if sizes.manual_optimization:
+            raise SizesError(
+                f"{call}: with automatic_optimization=False training_step decides when to step, so the steps cannot be counted "
+                f"beforehand. Write down the number that you expect."
+            )
         if sizes.train is None:
             if options.max_steps is not None and options.max_nb_epochs is None and guard is None:
                 return options.max_steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.prove.claims.claim import IN_EPOCH, IN_ROUND, Claim, a_limit_is_reached, all_except
+from fsmtrain.prove.claims.claim import IN_EPOCH, IN_ROUND, Claim, a_limit_is_reached, all_except, the_minima_are_reached
 from fsmtrain.prove.loop_model.ghost_state import GhostState
 
 
@@ -52,16 +52,18 @@ def no_window_is_open(ghost: GhostState) -> bool:
     return ghost.pending == 0
 
 
-def no_window_is_open_at_the_end(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+def the_end_within_an_epoch_is_allowed(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
     return counters.ending == 0 or ghost.fetched_in_epoch == 0 or (
         ghost.pending == 0
+        and (the_minima_are_reached(limits, counters, signals) or a_limit_is_reached(limits, counters, signals))
         and (counters.open_windows == 0 or counters.batches_waited > limits.longest_window or limits.is_past_last_epoch)
     )  # fmt: skip
 
 
 def ending_the_epoch_early_is_allowed(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
     return not counters.epoch_ended_early or ghost.is_resumed_in_test or (
-        ghost.pending == 0 and (counters.epochs_done >= limits.min_epochs or a_limit_is_reached(limits, counters, signals))
+        ghost.pending == 0
+        and (the_minima_are_reached(limits, counters, signals) or a_limit_is_reached(limits, counters, signals))
         and (counters.open_windows == 0 or counters.batches_waited > limits.longest_window or limits.is_past_last_epoch)
     )  # fmt: skip
 
@@ -138,11 +140,15 @@ def a_forward_without_a_loss_closes_only_an_open_window(counters: Counters, sign
 def a_forward_without_a_loss_leaves_the_window_or_none_is_open(
     limits: Limits, counters: Counters, signals: Signals, ghost: GhostState
 ) -> bool:
-    return signals.loss_is_none and (
+    return limits.manual_optimization or (signals.loss_is_none and (
         counters.gathered == 0
         or counters.split_nb + 1 < counters.batch_splits
         or (ghost.batches_left >= 1 and counters.batches_waited <= limits.longest_window)
-    )
+    ))  # fmt: skip
+
+
+def a_forward_without_a_loss_leaves_no_full_window(limits: Limits, counters: Counters) -> bool:
+    return limits.manual_optimization or counters.gathered < counters.window_length
 
 
 def left_out_counts_forwards_without_a_loss(counters: Counters, ghost: GhostState) -> bool:
@@ -210,8 +216,18 @@ def no_step_is_uncounted(counters: Counters, ghost: GhostState) -> bool:
     return counters.stepped == 0 and not ghost.stepped
 
 
-def global_step_counts_rounds_with_a_step(counters: Counters, ghost: GhostState) -> bool:
-    return counters.global_step == ghost.rounds_with_step
+def global_step_counts_steps(counters: Counters, ghost: GhostState) -> bool:
+    return counters.global_step == ghost.counted_steps
+
+
+def optimization_is_automatic(limits: Limits) -> bool:
+    return not limits.manual_optimization
+
+
+def manual_optimization_has_no_window(limits: Limits, counters: Counters, ghost: GhostState) -> bool:
+    return not limits.manual_optimization or (
+        counters.gathered == 0 and counters.gathered_by[ghost.watched_i] == 0 and ghost.pending == 0 and ghost.open_windows == 0
+    )
 
 
 ACCUMULATION: tuple[Claim, ...] = (
@@ -224,6 +240,7 @@ ACCUMULATION: tuple[Claim, ...] = (
           at={State.BACKWARD, State.ACCUMULATE, State.STEP}),
     Claim("open_windows counts the optimizers with an open window", open_windows_counts_open_windows),
     Claim("open_windows includes each window that is known to be open", open_windows_includes_known_windows),
+    Claim("with manual optimization no window opens", manual_optimization_has_no_window),
     Claim("an optimizer's last backward before the end of an epoch or a stop leads to a step", backwards_are_left,
           at=State.ACCUMULATE),
     Claim("an optimizer's last backward before the end of an epoch or a stop closes its window",
@@ -232,9 +249,9 @@ ACCUMULATION: tuple[Claim, ...] = (
     Claim("after an optimizer's last turn before the end of an epoch or a stop, its window is closed",
           the_window_is_closed_in_later_turns, at={State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP},
           group="closing"),
-    Claim("no window is open where a run is saved at its end within an epoch", no_window_is_open_at_the_end, at=State.SAVE,
-          group="closing"),
-    Claim("an epoch ends early only with no window open and after min_nb_epochs, max_steps or max_time",
+    Claim("a run is saved at its end within an epoch only with no window open, and after the minima, max_steps or max_time",
+          the_end_within_an_epoch_is_allowed, at=State.SAVE, group="closing"),
+    Claim("an epoch ends early only with no window open, and after min_nb_epochs and min_steps, max_steps or max_time",
           ending_the_epoch_early_is_allowed, group="closing"),
     Claim("no window is open at the end of an epoch", no_window_is_open, at=State.EPOCH_END, group="closing"),
     Claim("no window is open between two epochs", no_window_is_open_between_epochs, at={State.EARLY_STOP, State.SAVE},
@@ -258,6 +275,8 @@ ACCUMULATION: tuple[Claim, ...] = (
           at=State.TRAIN_BATCH, to={State.STEP}),
     Claim("the last forward before the end of an epoch or a stop closes an open window, even without a loss",
           a_forward_without_a_loss_leaves_the_window_or_none_is_open, at=State.TRAIN_BATCH, to={State.ROUND_END}),
+    Claim("a forward without a loss leaves no full window open", a_forward_without_a_loss_leaves_no_full_window,
+          at=State.TRAIN_BATCH, to={State.ROUND_END}, built_in="step"),
     Claim("left_out counts the forwards without a loss in an open window", left_out_counts_forwards_without_a_loss),
     Claim("left_out is 0 while no window is open", no_forward_is_left_out_of_a_closed_window),
     Claim("without truncated BPTT, a window holds each batch since it opened, or left it out",
@@ -277,5 +296,8 @@ ACCUMULATION: tuple[Claim, ...] = (
           at=all_except(State.TRAIN_BATCH, State.BACKWARD, State.ACCUMULATE, State.STEP, State.ROUND_END, State.ROLLED_BACK,
                         State.STOPPED), group="stepped"),
     Claim("stepped is 1 exactly if an optimizer has visited step in this round", stepped_is_about_this_round, group="stepped"),
-    Claim("global_step counts the rounds with a visit to step", global_step_counts_rounds_with_a_step),
+    Claim("global_step counts the rounds with a visit to step; with manual optimization, the steps of training_step",
+          global_step_counts_steps),
+    Claim("with manual optimization there is no backward and no step but those of training_step", optimization_is_automatic,
+          at={State.BACKWARD, State.ACCUMULATE, State.STEP}),
 )  # fmt: skip

@@ -28,6 +28,11 @@ def a_limit_is_reached(limits: Limits, counters: Counters, signals: Signals) -> 
     )  # fmt: skip
 
 
+def the_minima_are_reached(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    """Return whether ``min_nb_epochs`` epochs and ``min_steps`` steps are done."""
+    return counters.epochs_done >= limits.min_epochs and counters.global_step >= limits.min_steps
+
+
 def _states(value: State | Set[State]) -> frozenset[State]:
     return frozenset({value} if isinstance(value, State) else value)
 

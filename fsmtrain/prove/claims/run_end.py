@@ -5,7 +5,7 @@ from __future__ import annotations
 from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.states import State
-from fsmtrain.prove.claims.claim import STOPPABLE, Claim, a_limit_is_reached, all_except
+from fsmtrain.prove.claims.claim import STOPPABLE, Claim, a_limit_is_reached, all_except, the_minima_are_reached
 from fsmtrain.prove.loop_model.ghost_state import GhostState
 
 AFTER_TRAINING = frozenset(state for state in State if state.info.place == "after training")
@@ -19,10 +19,10 @@ def a_stop_is_requested(signals: Signals) -> bool:
     return signals.stop_requested
 
 
-def epochs_done_is_at_least_min(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
+def enough_is_done(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
     return (
-        limits.epochs == 0 or counters.epochs_done >= limits.min_epochs or a_limit_is_reached(limits, counters, signals)
-        or ghost.is_resumed_in_test
+        counters.epochs_done >= limits.epochs or the_minima_are_reached(limits, counters, signals)
+        or a_limit_is_reached(limits, counters, signals) or ghost.is_resumed_in_test
     )  # fmt: skip
 
 
@@ -36,6 +36,10 @@ def a_stop_waits_after_enough_epochs(limits: Limits, counters: Counters, signals
         or (counters.epochs_done >= limits.min_epochs and counters.global_step >= limits.min_steps)
         or a_limit_is_reached(limits, counters, signals)
     )  # fmt: skip
+
+
+def a_stop_that_waits_counts_every_batch(counters: Counters, ghost: GhostState) -> bool:
+    return counters.batches_waited == ghost.batches_waited
 
 
 def a_stop_waits_for_the_longest_window(limits: Limits, counters: Counters) -> bool:
@@ -96,8 +100,8 @@ def a_stop_that_is_due_waits(limits: Limits, counters: Counters, signals: Signal
 
 def an_end_is_saved_for_a_reason(limits: Limits, counters: Counters, signals: Signals) -> bool:
     return (
-        counters.ending == 0 or signals.patience_exhausted or counters.batches_waited >= 1
-        or a_limit_is_reached(limits, counters, signals)
+        counters.ending == 0 or counters.batches_waited >= 1 or a_limit_is_reached(limits, counters, signals)
+        or (signals.patience_exhausted and the_minima_are_reached(limits, counters, signals))
         or (counters.epochs_done >= limits.epochs and counters.epochs_done == counters.current_epoch + 1)
     )  # fmt: skip
 
@@ -131,6 +135,7 @@ WAITING_BEGINS: tuple[Claim, ...] = (
 WAITING_ENDS: tuple[Claim, ...] = (
     Claim("a stop waits for at most the longest configured window; then one batch closes all",
           a_stop_waits_for_the_longest_window),
+    Claim("a stop that waits counts every batch", a_stop_that_waits_counts_every_batch),
 )  # fmt: skip
 RUN_END: tuple[Claim, ...] = (
     Claim("a stop waits only if patience was exhausted at the end of a batch, or a limit is reached",
@@ -140,11 +145,13 @@ RUN_END: tuple[Claim, ...] = (
           at={State.START, State.SANITY_VAL}),
     Claim("a batch is fetched with exhausted patience or a reached limit only before the minima or while a stop waits",
           a_stop_that_is_due_waits, at=State.FETCH),
-    Claim("a run is saved at its end only after a limit or if patience is exhausted", an_end_is_saved_for_a_reason,
+    Claim("a run is saved at its end only after a limit, or after the minima if patience is exhausted",
+          an_end_is_saved_for_a_reason,
           at=State.SAVE, built_in="stop"),
     Claim("a run that ends by itself is saved before, if it is to be", the_end_is_saved, at=State.EARLY_STOP,
           to={State.EPOCH_END, State.TEST, State.DONE}),
-    Claim("a run is done only after min_nb_epochs, max_steps or max_time", epochs_done_is_at_least_min, at=AFTER_TRAINING),
+    Claim("a run is done only after min_nb_epochs and min_steps, or for max_nb_epochs, max_steps or max_time", enough_is_done,
+          at=AFTER_TRAINING),
     Claim("an epoch ends early only if patience is exhausted or a limit is reached", an_early_end_needs_a_reason,
           built_in="stop"),
     Claim("a run is done before max_nb_epochs only if patience is exhausted or a limit is reached",

@@ -72,6 +72,14 @@ def validation_interval_fits(limits: Limits) -> bool:
     )
 
 
+def manual_optimization_is_alone(limits: Limits) -> bool:
+    """Return whether a run with manual optimization has one turn a batch, no splits, and no policy about steps."""
+    return not limits.manual_optimization or (
+        limits.optimizers == 1 and limits.has_own_step and not limits.splits_batches and not limits.may_return_none
+        and not limits.skips_steps and not limits.rolls_back and limits.longest_window == 1
+    )  # fmt: skip
+
+
 def run_is_fresh(limits: Limits) -> bool:
     """Return whether the run begins at its beginning; assumed of all runs but those that are resumed with other limits."""
     return not limits.is_past_last_epoch and not limits.begins_in_window
@@ -79,6 +87,7 @@ def run_is_fresh(limits: Limits) -> bool:
 
 LEGAL_LIMITS: tuple[Callable[[Limits], bool], ...] = (
     counts_are_natural, epochs_have_batches, min_epochs_fit, passes_have_batches, validation_needs_training,
+    manual_optimization_is_alone,
 )  # fmt: skip
 
 
@@ -136,7 +145,12 @@ def fetch(limits: Limits, signals: Signals, ghost: GhostState, inputs: Inputs) -
 
 
 def forward(limits: Limits, signals: Signals, inputs: Inputs) -> None:
-    """Run a forward. Its loss may be missing only where ``training_step`` may return None."""
+    """Run a forward. Its loss may be missing only where ``training_step`` may return None.
+
+    With manual optimization, it makes any number of steps.
+    """
+    if limits.manual_optimization:
+        signals.own_steps = inputs.steps_made
     if limits.may_return_none:
         signals.loss_is_none = inputs.loss_is_none
 

@@ -41,7 +41,7 @@ class GhostState:
     fetched: int = 0
     fetched_in_epoch: int = 0
     rounds: int = 0
-    rounds_with_step: int = 0
+    counted_steps: int = 0  # rounds with a visit to `step`; with manual optimization, the steps of `training_step`
     stepped: bool = False  # whether an optimizer has visited `step` in this round
     steps: int = 0  # of the watched optimizer
     last_step: int = -1  # the round of its last step
@@ -50,6 +50,7 @@ class GhostState:
     pending: int = 0  # backwards of the watched optimizer since its last visit to `step`
     open_windows: int = 0  # optimizers with a backward since their last visit to `step`
     stop_was_due: bool = False  # whether patience was exhausted at the end of a batch, with the minima reached
+    batches_waited: int = 0  # batches fetched while a stop waits for open windows
     left_out: int = 0  # forwards of the watched optimizer without a loss, since its window opened
     opened_nb: int = 0  # the batch with which its window opened
 
@@ -80,7 +81,7 @@ class Inputs:
     time_is_up: bool = False
     step_skipped: bool = False
     nonfinite: bool = False  # whether the window to be stepped has a number that is not finite
-    steps_made: int = 1  # by an `optimizer_step` of the model's own
+    steps_made: int = 1  # by an `optimizer_step` of the model's own, or by `training_step`
     splits: int = 1  # of the batch that is fetched
     batches: int = 1  # of the next epoch; finite for a stream too
     interval: int = 1  # of the epoch that begins: batches from one validation to the next
@@ -94,8 +95,10 @@ class Inputs:
 # ---- updates after the state's work, before its guards are evaluated
 
 
-def record_fetch(limits: Limits, ghost: GhostState) -> None:
-    """Count a batch, and an epoch with its first batch."""
+def record_fetch(limits: Limits, counters: Counters, ghost: GhostState) -> None:
+    """Count a batch, and an epoch with its first batch; count one for which a stop waits."""
+    if counters.batches_waited >= 1:
+        ghost.batches_waited += 1
     if ghost.fetched_in_epoch == 0:
         ghost.epochs_begun += 1
         if ghost.epochs_in_interval == limits.val_check_epochs:
@@ -132,7 +135,7 @@ def record_round_end(limits: Limits, counters: Counters, signals: Signals, ghost
     """Count a round with a step, at the end of the last optimizer's turn; note that a stop is due."""
     if counters.optimizer_i + 1 == limits.optimizers:
         if ghost.stepped:
-            ghost.rounds_with_step += 1
+            ghost.counted_steps += 1
         ghost.stepped = False
     if signals.patience_exhausted and counters.epochs_done >= limits.min_epochs and counters.global_step >= limits.min_steps:
         ghost.stop_was_due = True
@@ -162,9 +165,17 @@ BEFORE_GUARDS: Mapping[State, Callable[..., None]] = {
 # ---- updates after the guards are evaluated, before the row's effects
 
 
-def open_window(counters: Counters, signals: Signals, ghost: GhostState) -> None:
-    """Count an open window if the coming backward is the first in it; count a forward without a loss in an open one."""
-    if not signals.loss_is_none:
+def open_window(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> None:
+    """Count an open window if the coming backward is the first in it; count a forward without a loss in an open one.
+
+    With manual optimization there is no window: count the steps.
+    """
+    if limits.manual_optimization:
+        ghost.counted_steps += signals.own_steps
+        ghost.steps += signals.own_steps
+        if signals.own_steps >= 1:
+            ghost.last_step = ghost.rounds
+    elif not signals.loss_is_none:
         if counters.gathered == 0:
             ghost.open_windows += 1
             if counters.optimizer_i == ghost.watched_i:

@@ -24,8 +24,11 @@ Epoch = Literal["any", "ended early", "continues", "is complete"]
 
 
 def fits(limits: Limits, saved_limits: Limits) -> bool:
-    """Return whether the two runs have as many optimizers, and both a stream to train on or both none."""
-    return limits.optimizers == saved_limits.optimizers and limits.train_is_stream == saved_limits.train_is_stream
+    """Return whether the two runs have as many optimizers, and both or neither a stream, and manual optimization."""
+    return (
+        limits.optimizers == saved_limits.optimizers and limits.train_is_stream == saved_limits.train_is_stream
+        and limits.manual_optimization == saved_limits.manual_optimization
+    )  # fmt: skip
 
 
 def trains(limits: Limits) -> bool:
@@ -295,6 +298,7 @@ def resume_ghost(limits: Limits, counters: Counters, ghost: GhostState) -> None:
     ghost.is_resumed_in_validation = False
     ghost.epochs_before = counters.epochs_done
     ghost.gathered_before = ghost.pending
+    ghost.batches_waited = counters.batches_waited
     ghost.epochs_in_interval = counters.epochs_since_validation
     ghost.epochs_in_intervals = ghost.epochs_begun - counters.epochs_since_validation
     if not limits.may_return_none:
@@ -344,6 +348,8 @@ def resume_test(ghost: GhostState) -> None:
 def resume_fetch(counters: Counters, ghost: GhostState) -> None:
     """Note that a batch is fetched before it is asked whether a stop is due under the new limits."""
     ghost.is_resumed_in_fetch = True
+    if counters.batches_waited >= 1:  # the batch counts when it is fetched
+        ghost.batches_waited = counters.batches_waited - 1
     if ghost.fetched_in_epoch == 0:  # an epoch counts from its first batch on
         ghost.epochs_in_interval = counters.epochs_since_validation - 1
         ghost.epochs_in_intervals = ghost.epochs_begun - ghost.epochs_in_interval

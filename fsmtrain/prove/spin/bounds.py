@@ -1,4 +1,4 @@
-"""Bounds of Spin's search: the smallest and largest value of each limit and input, in five configurations.
+"""Bounds of Spin's search: the smallest and largest value of each limit and input, in six configurations.
 
 Each configuration explores a part of the loop, with the rest small or off: all together would be too many states.
 """
@@ -37,6 +37,12 @@ WAITING_STOP = Bounds(
             "val_check_epochs": (1, 1), "longest_window": (1, 2)},
     inputs={"batches": (1, 3), "window": (1, 2), "stop": (0, 1)},
 )  # fmt: skip
+MANUAL = Bounds(
+    limits={"fits": (1, 1), "epochs": (1, 2), "max_steps": (0, 2), "train_batches": (0, 2), "train_is_stream": (0, 1),
+            "optimizers": (1, 1), "val_check_epochs": (1, 1), "manual_optimization": (0, 1), "has_own_step": (0, 1),
+            "longest_window": (1, 1)},
+    inputs={"batches": (1, 2), "steps_made": (0, 2), "stop": (0, 1)},
+)  # fmt: skip
 VALIDATION = Bounds(
     limits={"fits": (1, 1), "epochs": (0, 2), "min_epochs": (0, 1), "train_batches": (0, 2), "train_is_stream": (0, 1),
             "validates": (0, 1), "val_batches": (0, 2), "evaluates_stream": (0, 1), "val_check_batches": (0, 2),
@@ -58,4 +64,5 @@ ALL_BOUNDS: Mapping[str, Bounds] = {
     "windows": WINDOWS,
     "splits": SPLITS,
     "waiting stop": WAITING_STOP,
+    "manual": MANUAL,
 }

@@ -14,6 +14,7 @@ from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.resume_point import ResumePoint
 from fsmtrain.core.states import State
 from fsmtrain.core.transition_guards import never
+from fsmtrain.errors import ResumeError
 from fsmtrain.runtime.optimization.window_weights import rescale_gradients
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.user_warnings import warn
@@ -21,7 +22,9 @@ from fsmtrain.user_warnings import warn
 Tree = dict[str, Any]
 
 # The values of limits that older checkpoints do not have.
-_NEWER_LIMITS = ("may_return_none", "has_own_step", "saves_end", "is_past_last_epoch", "begins_in_window")
+_NEWER_LIMITS = (
+    *("may_return_none", "has_own_step", "saves_end", "is_past_last_epoch", "begins_in_window", "manual_optimization"),
+)
 _LIMITS_BEFORE = dict.fromkeys(_NEWER_LIMITS, False)
 _REPLACEABLE = ("validate", "save", "stop")
 
@@ -49,6 +52,19 @@ class SavedLimits:
         known = {field.name for field in fields(Limits)}
         saved = {name: _with_tuples(value) for name, value in self.values.items() if name in known}
         return evolve(limits, **{**_LIMITS_BEFORE, **saved})
+
+    def require_same_optimization(self, spec: LoopSpec) -> None:
+        """Check that both runs optimize manually, or both automatically.
+
+        Raises:
+            ResumeError: They do not.
+        """
+        was_manual = bool(self.values.get("manual_optimization"))
+        if was_manual is not spec.limits.manual_optimization:
+            raise ResumeError(
+                f"automatic_optimization={was_manual}: the run was saved with {not was_manual}. Its windows and steps cannot "
+                f"be continued. Use the saved value, or begin a run with its weights (Model.load_from_checkpoint(path))."
+            )
 
     def differ_from(self, spec: LoopSpec) -> bool:
         """Return whether the limits, or the decisions that are replaced, are others now."""

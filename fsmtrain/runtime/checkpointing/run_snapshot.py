@@ -107,6 +107,7 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
         ),
         "early_stopping": _optional(_patience_owner(patience) if patience is not None else None),
         "clock": evolve(owner_of(run.clock), if_missing={"seconds": 0.0}),
+        "manual_steps": evolve(fields_of(run, ("manual_steps",)), if_missing={"manual_steps": 0}),
         "nonfinite": owner_of(run.nonfinite),
         "windows": on_device(listed(map(_window_owner, run.windows)), device),
         "batch": on_device(batch, device),
@@ -244,9 +245,10 @@ def load_run_snapshot(
     states = merged(tree, known)
     check_compatible(states["fingerprint"], fingerprint(components), strict=strict)
     warn_of_other_hparams(states["hparams"], plain_part(getattr(components.model, "hparams", None)))
+    saved = SavedLimits(states["table"])
+    saved.require_same_optimization(components.spec)
     if strict:
         check_table(states["table"], components.spec)
-    saved = SavedLimits(states["table"])
     drop_unusable_positions(states, components, run, saved, strict=strict)
     if states["parameter_groups"] is not None:
         add_missing_groups(states["parameter_groups"], states["optimizers"], components)

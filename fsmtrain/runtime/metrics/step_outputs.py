@@ -55,6 +55,24 @@ def loss_of(output: Any) -> Tensor:
     return loss
 
 
+def manual_loss_of(output: Any) -> Tensor | None:
+    """Return the loss that a ``training_step`` with manual optimization returned, detached; None if there is none.
+
+    Raises:
+        ModelError: It returned something else than a tensor with one element, a dict, or None; or "loss" in the dict is none.
+    """
+    loss = output.get("loss") if _is_mapping(output) else output
+    if loss is None:
+        return None
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else a_type_of(loss)
+        raise ModelError(
+            f"training_step returned {shape}. With automatic_optimization=False it may return the loss, a tensor with one "
+            f"element, to be recorded; a dict with the loss under 'loss'; or None."
+        )
+    return loss.detach()
+
+
 def weight_of(output: Any, step: str = "training_step") -> Scalar | None:
     """Return the weight that a step returned: a number >= 0, or a 0-d tensor on another device; None if there is none.
 

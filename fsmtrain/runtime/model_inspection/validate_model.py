@@ -1,4 +1,4 @@
-"""Refuse what cannot be trained: what is no module, Lightning's own modules, and manual optimization."""
+"""Refuse what cannot be trained: what is no module, and Lightning's own modules."""
 
 from __future__ import annotations
 
@@ -22,18 +22,4 @@ def validate_model(model: object) -> None:
         raise ModelError(
             f"model: {type(model).__name__} is a {lightning}, which only Lightning's own Trainer can run: derive it from "
             f"fsmtrain.LightningModule instead (from fsmtrain import LightningModule)."
-        )
-
-
-def validate_optimization(model: nn.Module) -> None:
-    """Check that the model does not expect to step its optimizers itself.
-
-    Raises:
-        ModelError: It has ``automatic_optimization = False``, which nothing here reads.
-    """
-    if getattr(model, "automatic_optimization", True) is False:
-        raise ModelError(
-            f"{type(model).__name__}.automatic_optimization=False: the run calls backward and steps the optimizers. Return the "
-            f"loss from training_step; several optimizers take turns by optimizer_i, at intervals of Guards(step=...); or "
-            f"write the loop yourself, driven by fsmtrain.Loop."
         )

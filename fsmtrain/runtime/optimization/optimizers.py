@@ -90,15 +90,21 @@ class OptimizerSetup:
     slots: list[OptimizerSlot]
     epoch_schedulers: list[SchedulerConfig]
     validation_schedulers: list[SchedulerConfig] = field(factory=list)
+    manual_schedulers: list[SchedulerConfig] = field(factory=list)  # which the model steps itself
 
     @property
     def scheduler_configs(self) -> list[SchedulerConfig]:
-        """All schedulers: those of epochs, then those of steps, then those of validations."""
-        return [*self.epoch_schedulers, *(s for slot in self.slots for s in slot.step_schedulers), *self.validation_schedulers]
+        """All schedulers: those of epochs, then those of steps, then those of validations, then those of the model."""
+        of_steps = [config for slot in self.slots for config in slot.step_schedulers]
+        return [*self.epoch_schedulers, *of_steps, *self.validation_schedulers, *self.manual_schedulers]
 
 
-def parse_configure_optimizers(returned: Any) -> OptimizerSetup:
+def parse_configure_optimizers(returned: Any, *, is_manual: bool = False) -> OptimizerSetup:
     """Parse what ``configure_optimizers`` returned.
+
+    Args:
+        returned: What it returned.
+        is_manual: Whether the model steps the schedulers itself, in the order of return.
 
     Raises:
         ModelError: An unknown form, a scheduler of an optimizer that was not returned, a wrong interval or frequency.
@@ -112,7 +118,9 @@ def parse_configure_optimizers(returned: Any) -> OptimizerSetup:
     setup = OptimizerSetup(slots, [])
     for scheduler in schedulers:
         config = _scheduler_config(scheduler, optimizers)
-        if config.schedule.interval == "epoch":
+        if is_manual:
+            setup.manual_schedulers.append(config)
+        elif config.schedule.interval == "epoch":
             setup.epoch_schedulers.append(config)
         elif config.schedule.interval == "validation":
             setup.validation_schedulers.append(config)

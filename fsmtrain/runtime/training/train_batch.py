@@ -23,7 +23,16 @@ from fsmtrain.runtime.data.loaders import SizedBatches, StreamedBatches
 from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.metrics.logged_metrics import LoggedMetrics
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue, loss_names
-from fsmtrain.runtime.metrics.step_outputs import Metrics, Scalar, group_metrics, loss_of, metrics_of, present_values, weight_of
+from fsmtrain.runtime.metrics.step_outputs import (
+    Metrics,
+    Scalar,
+    group_metrics,
+    loss_of,
+    manual_loss_of,
+    metrics_of,
+    present_values,
+    weight_of,
+)
 from fsmtrain.runtime.nested_tensors import detach
 from fsmtrain.runtime.oom import raise_if_oom
 from fsmtrain.runtime.optimization.grad_toggle import GradToggle
@@ -32,6 +41,7 @@ from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
 from fsmtrain.runtime.optimization.window_weights import fill_with_zeros, is_zero, single_scale
 from fsmtrain.runtime.run_state import RunComponents, RunState
 from fsmtrain.runtime.training.forward_backward_step import TrainWork
+from fsmtrain.runtime.training.manual_optimization import ManualOptimization
 from fsmtrain.user_warnings import warn
 
 
@@ -52,9 +62,10 @@ class TrainBatch:
         self._work = TrainWork(components)
         self.scalers = self._work.scalers
         self.set_limits(limits)
-        self._grad_toggle = GradToggle(self._slots) if len(self._slots) > 1 else None
+        self.manual = ManualOptimization(components, run) if limits.manual_optimization else None
+        self._grad_toggle = GradToggle(self._slots) if limits.optimizers > 1 else None
         # An optimizer_step of the model's own gets one; the default passes it only to an optimizer that requires it.
-        has_own_step = own_optimizer_step(components.model) is not None
+        has_own_step = self.manual is None and own_optimizer_step(components.model) is not None
         self._makes_closures = has_own_step or any(slot.needs_closure for slot in self._slots)
         self._has_own_step = has_own_step
         self._epoch_lengths = EpochLengths(components.spec, run.loaders.train)
@@ -63,13 +74,14 @@ class TrainBatch:
         self._hiddens: Any = None  # those with which the current split began
         self._batches: SizedBatches | StreamedBatches | None = None  # of the epoch; None between two epochs
         self._monitored = run.epoch_metrics.monitored
-        self._loss_names = loss_names(len(self._slots))
+        self._loss_names = loss_names(limits.optimizers)
         self._move_batch = components.move_batch
         self._train_hooks, self._epoch_hooks = hooks.train, hooks.epoch
         self._has_first_hooks = hooks.train is not None or hooks.epoch is not None
         self._on_batch_start, self._on_train_batch_start = hooks.on_batch_start, hooks.on_train_batch_start
         self._on_batch_end, self._on_train_batch_end = hooks.on_batch_end, hooks.on_train_batch_end
         self._on_after_step = hooks.on_after_optimizer_step
+        self._loss_of = loss_of if self.manual is None else manual_loss_of
         self._forward = self._work.forward if hooks.on_train_batch_end is None else self._forward_and_keep_output
         batch_hooks = (self._on_batch_start, self._on_train_batch_start, self._on_train_batch_end)
         self._passes_batches_through = not (
@@ -120,7 +132,7 @@ class TrainBatch:
         if self._on_train_batch_start is not None:
             self._on_train_batch_start(batch, self._counters.batch_nb)
         if self._on_train_batch_end is not None:
-            self._run.outputs = [None for _ in self._slots]
+            self._run.outputs = [None for _ in self._loss_names]
         if self._split_size is None:
             return [batch]
         if self._on_train_batch_end is not None:
@@ -184,9 +196,20 @@ class TrainBatch:
                     self._grad_toggle.deactivate()
             if self._metric_queue is not None and (loss is not None or metrics):
                 self._metric_queue.forward(optimizer_i, loss, metrics if logged is None else logged.recorded(metrics))
+            if self.manual is not None:
+                self._end_manual_forward()
         except (RuntimeError, MemoryError) as error:
             raise_if_oom(error, State.TRAIN_BATCH, self._run.split, self._components, self._run)
             raise
+
+    def _end_manual_forward(self) -> None:
+        """Release the loss of a ``training_step`` that has run its backwards and steps by itself; signal how many steps."""
+        run, manual = self._run, self.manual
+        assert manual is not None
+        if run.loss_is_requested and run.loss is not None:
+            run.loss_is_requested, run.recent_loss = False, run.loss.detach()
+        run.loss = None
+        self._signals.own_steps = manual.end_batch()
 
     def _forward_and_keep_output(self, split: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:
         """Call ``training_step``, and keep what it returned for ``on_train_batch_end``."""
@@ -201,10 +224,10 @@ class TrainBatch:
         loss: Tensor | None
         if isinstance(output, Tensor):
             is_plain = output.requires_grad and output.dim() == 0
-            loss = output if is_plain else loss_of(output)
+            loss = output if is_plain else self._loss_of(output)
             run.weight = run.hiddens[optimizer_i] = None
         elif output is None:
-            if not self._may_return_none:
+            if not self._may_return_none and self.manual is None:
                 raise ModelError(
                     "training_step returned None, which its source ruled out when the run was built. If it returns what a part "
                     "of the model returns, replace that part before the run is built."
@@ -212,7 +235,7 @@ class TrainBatch:
             loss = run.weight = run.closure_result = None
             run.hiddens[optimizer_i] = self._hiddens
         else:
-            loss = loss_of(output)
+            loss = self._loss_of(output)
             run.weight = weight_of(output)
             if self._split_size is not None:
                 run.hiddens[optimizer_i] = detach(output.get("hiddens"))
@@ -427,13 +450,15 @@ class TrainBatch:
             outputs = run.outputs if len(run.outputs) > 1 else run.outputs[0]
             batch = run.splits[0] if self._split_size is None else run.batch
             self._on_train_batch_end(outputs, batch, counters.batch_nb)
-            run.batch, run.outputs = None, [None for _ in self._slots]
+            run.batch, run.outputs = None, [None for _ in self._loss_names]
 
     # ---- release
 
     def release(self) -> None:
         """Restore every parameter's ``requires_grad``, and release batches and graphs. Idempotent."""
         self.accumulate()
+        if self.manual is not None:
+            self.manual.release()
         self._run.loaders.train.end()
         self._batches, self._run.loss, self._run.splits, self._run.batch = None, None, [], None
         self._run.collects_logs = False

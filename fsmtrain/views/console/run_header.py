@@ -29,6 +29,8 @@ def header_lines(run: RunView) -> list[str]:
     if plan is not None:
         several = loop.limits.optimizers > 1
         parts = [plural(n, "step") + (f" of optimizer {i}" if several else "") for i, n in enumerate(plan.optimizer_steps)]
+        if loop.limits.manual_optimization:
+            parts = ["steps decided by training_step"]
         parts += [plural(plan.validations, "validation")] if loop.limits.validates else []
         lines.append(", ".join(parts))
     rule = loop.options.early_stopping

@@ -70,6 +70,8 @@ def edge_labels(loop: LoopSpec) -> tuple[str, ...]:
 
 
 def _label(loop: LoopSpec, row: Row) -> str:
+    if loop.limits.manual_optimization and row.source is State.TRAIN_BATCH:
+        return "steps: decided by training_step"
     phrases = _phrases(loop.limits, row.source)
     if row.when is not None:
         own = condition(loop, row.source, row.when)

@@ -54,11 +54,3 @@ def test_a_real_lightning_callback_is_refused(module: str) -> None:
         OptionsError, match=r"Own is a (lightning|pytorch_lightning)\.Callback.*derive it from fsmtrain\.Callback"
     ):
         build(Options(), Linear(), train_dataloader=batches(2), callbacks=[callback])
-
-
-def test_manual_optimization_is_refused() -> None:
-    class Manual(Linear):
-        automatic_optimization = False
-
-    with pytest.raises(ModelError, match=r"Manual\.automatic_optimization=False: the run calls backward.*fsmtrain\.Loop"):
-        build(Options(), Manual(), train_dataloader=batches(2))
