@@ -266,7 +266,8 @@ def _warn_of_what_is_never_called(
     has = {"train_dataloader": True, "val_dataloader": bool(val), "test_dataloader": bool(test) or passed.test is not None}
     has["predict_dataloader"] = runs == "predict"
     loaders = [name for name, is_there in has.items() if is_there]
-    warn_of_uncalled_hooks(model, callbacks, HOOKS, has_loaders=loaders, about="" if runs == "fit" else runs)
+    about, data_module = "" if runs == "fit" else runs, passed.data_module
+    warn_of_uncalled_hooks(model, callbacks, HOOKS, has_loaders=loaders, about=about, data_module=data_module)
 
 
 def _require_method(model: nn.Module, method: str, why: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,16 +17,35 @@ from fsmtrain.runtime.nested_tensors import map_nested
 K = TypeVar("K")
 
 
+class Arrival(Protocol):
+    """When a copy has been made: torch's event of a stream."""
+
+    def query(self) -> bool:
+        """Return whether it has. Does not wait."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait for it."""
+        ...
+
+
+StartCopy = Callable[[Tensor], tuple[Tensor, Arrival]]
+
+
 class HostCopies(Generic[K]):
     """Values whose tensors are being copied to the host, each under a key, in the order in which they were added.
 
     A CUDA device copies what it has computed to pinned memory, in the order of its stream, and goes on. What has arrived is
     moved to memory of its own, so that little memory is pinned. Tensors of other devices are read at once, and those of the
     CPU are copied, too: the model may write to their memory again.
+
+    Args:
+        start_copy: Starts the copy of a plain tensor, by type of device; None for the default.
     """
 
-    def __init__(self) -> None:
-        self._pending: deque[tuple[K, Any, list[torch.cuda.Event]]] = deque()
+    def __init__(self, start_copy: Mapping[str, StartCopy] | None = None) -> None:
+        self._start_copy = {"cuda": _copy_from_cuda} if start_copy is None else start_copy
+        self._pending: deque[tuple[K, Any, list[Arrival]]] = deque()
 
     def add(self, key: K, value: Any) -> None:
         """Start to copy a nest of tensors. What is neither a tensor nor has a method ``to`` is kept as it is.
@@ -33,36 +53,42 @@ class HostCopies(Generic[K]):
         Raises:
             ModelError: A part of it cannot be copied to the host.
         """
-        devices: set[torch.device] = set()
+        arrivals: list[Arrival] = []
 
         def to_host(part: Any) -> Any:
             if not isinstance(part, Tensor):
                 return _moved(part)
             part = part.detach()
-            if part.device.type == "cpu":
-                return part.clone()
-            if part.device.type != "cuda" or type(part) is not Tensor or part.layout is not torch.strided:
-                return _moved(part)
-            devices.add(part.device)
-            pinned = torch.empty(part.shape, dtype=part.dtype, pin_memory=True)
-            return pinned.copy_(part, non_blocking=True)
+            start_copy = self._start_copy.get(part.device.type)
+            if start_copy is not None and type(part) is Tensor and part.layout is torch.strided:
+                copy, arrival = start_copy(part)
+                arrivals.append(arrival)
+                return copy
+            return part.clone() if part.device.type == "cpu" else _moved(part)
 
         copy = map_nested(to_host, value, _moves_itself)
-        self._pending.append((key, copy, [_event(device) for device in devices]))
+        self._pending.append((key, copy, arrivals))
 
     def pop_arrived(self, *, wait: bool = False) -> list[tuple[K, Any]]:
         """Return the values that have arrived, in order, and forget them. With `wait`, wait for all."""
         arrived = []
         while self._pending:
-            key, value, events = self._pending[0]
+            key, value, arrivals = self._pending[0]
             if wait:
-                for event in events:
-                    event.synchronize()
-            elif not all(event.query() for event in events):  # type: ignore[no-untyped-call]
+                for arrival in arrivals:
+                    arrival.synchronize()
+            elif not all(arrival.query() for arrival in arrivals):
                 break
             self._pending.popleft()
-            arrived.append((key, map_nested(_out_of_pinned_memory, value) if events else value))
+            arrived.append((key, map_nested(_out_of_pinned_memory, value) if arrivals else value))
         return arrived
+
+
+def _copy_from_cuda(tensor: Tensor) -> tuple[Tensor, Arrival]:
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(tensor.device))
+    return pinned, event
 
 
 def _moves_itself(part: Any) -> bool:
@@ -77,12 +103,6 @@ def _moved(part: Any) -> Any:
             f"an output, {a_type_of(part)}, cannot be copied to the host: {type(error).__name__}: {error}. Return tensors, or "
             f"lists, tuples and dicts of them."
         ) from error
-
-
-def _event(device: torch.device) -> torch.cuda.Event:
-    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record(torch.cuda.current_stream(device))
-    return event
 
 
 def _out_of_pinned_memory(tensor: Tensor) -> Tensor:

@@ -25,6 +25,12 @@ MODEL_METHODS = (
     *("tbptt_split_batch", "transfer_batch_to_device", "configure_gradient_clipping"),
 )
 
+# The methods of a data module.
+DATA_MODULE_METHODS = (
+    *("prepare_data", "setup", "teardown", "train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader"),
+    *("transfer_batch_to_device", "on_exception", "state_dict", "load_state_dict"),
+)
+
 # Whose methods are nobody's mistake.
 _PACKAGES_OF_BASES = frozenset({"torch", "fsmtrain", "builtins", "abc", "typing", "lightning", "pytorch_lightning"})
 
@@ -39,9 +45,15 @@ _reported: weakref.WeakSet[object] = weakref.WeakSet()  # models and callbacks, 
 
 
 def warn_of_uncalled_hooks(
-    model: object, callbacks: Sequence[object], hooks: Sequence[str], *, has_loaders: Collection[str], about: str = ""
+    model: object,
+    callbacks: Sequence[object],
+    hooks: Sequence[str],
+    *,
+    has_loaders: Collection[str],
+    about: str = "",
+    data_module: object = None,
 ) -> None:
-    """Warn once of each model or callback with methods that look like hooks and that nothing calls.
+    """Warn once of each model, callback or data module with methods that look like hooks and that nothing calls.
 
     Args:
         model: The model.
@@ -49,17 +61,24 @@ def warn_of_uncalled_hooks(
         hooks: The hooks that a run calls, of the model and of callbacks.
         has_loaders: Loaders that the run has already: a method with a similar name is then of no use to it.
         about: Only report names with this word: ``"test"`` in a run that only tests.
+        data_module: The data module; None if there is none.
     """
+    if data_module is not None and data_module is not model:
+        found = uncalled_hooks(data_module, DATA_MODULE_METHODS, others=(model,), is_model=True)
+        _report(data_module, {name: advice for name, advice in found.items() if name not in STAGE_HOOKS})
     for owner in (model, *callbacks):
         is_model = owner is model
         called = (*hooks, *MODEL_METHODS) if is_model else (*hooks, "state_dict", "load_state_dict")
         others = callbacks if is_model else (model,)
         found = uncalled_hooks(owner, called, others=others, is_model=is_model, has_loaders=has_loaders)
-        found = {name: advice for name, advice in found.items() if not about or about in map(_stem, _words(name))}
-        if found and not _is_reported(owner):
-            methods = "its method" if len(found) == 1 else "its methods"
-            listed = ", ".join(f"{name} ({advice})" for name, advice in found.items())
-            warn(f"{type(owner).__name__}: nothing calls {methods} {listed}.")
+        _report(owner, {name: advice for name, advice in found.items() if not about or about in map(_stem, _words(name))})
+
+
+def _report(owner: object, found: Mapping[str, str]) -> None:
+    if found and not _is_reported(owner):
+        methods = "its method" if len(found) == 1 else "its methods"
+        listed = ", ".join(f"{name} ({advice})" for name, advice in found.items())
+        warn(f"{type(owner).__name__}: nothing calls {methods} {listed}.")
 
 
 def _is_reported(owner: object) -> bool:

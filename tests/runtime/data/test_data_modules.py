@@ -265,3 +265,22 @@ def test_within_a_validation_that_begins_again_its_state_is_that_of_before(tmp_p
     resumed.run()
     assert same_bits(whole.model.state_dict(), resumed.model.state_dict())
     assert same_bits(whole.datamodule.scale, resumed.datamodule.scale)
+
+
+def test_a_method_that_nothing_calls_is_reported_once() -> None:
+    class Augmenting(Recorded):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any: ...
+        def predict_dataloaders(self) -> Any: ...
+        def helper(self) -> None: ...
+
+        def setup(self) -> None:  # type: ignore[override]
+            """A hook without a stage."""
+
+    data, model = Augmenting(), Validated()
+    with pytest.warns(UserWarning, match="Augmenting: nothing calls its methods") as told:
+        _ = [build(Options(**QUIET), model, datamodule=data) for _ in range(2)]
+    (text,) = [str(one.message) for one in told]
+    assert "on_after_batch_transfer (convert the batch in training_step" in text
+    assert "predict_dataloaders (its name here is predict_dataloader)" in text
+    assert "helper" not in text
+    assert "setup" not in text
