@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from fsmtrain import Callback, DataModule, Machine, ModelCheckpoint, Options, St
 from fsmtrain.callbacks import EMAWeightAveraging
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import ModelError, OutOfMemoryError, UsageError
+from fsmtrain.runtime.evaluation import predict_pass
 from tests.models import Linear, Perceptron, Validated, batches, same_bits, stream
+from tests.runtime.evaluation.test_host_copies import Event, on_a_busy_device
 
 QUIET: dict[str, Any] = {"runs_dir": None, "quiet": True, "device": "cpu"}
 
@@ -177,7 +180,7 @@ class Plain(Linear):
         return self.layer(batch[0])
 
 
-def test_after_a_fit_its_model_and_data_module_are_used_and_saved_weights_if_asked(tmp_path: Any) -> None:
+def test_after_a_fit_its_model_and_data_module_are_used_and_saved_weights_if_asked(tmp_path: Path) -> None:
     kept = ModelCheckpoint(dirpath=tmp_path / "kept")
     trainer = Trainer(**QUIET, max_nb_epochs=2, callbacks=[kept])
     model = Plain()
@@ -263,10 +266,43 @@ def test_a_compiled_model_predicts_with_its_compiled_forward() -> None:
     assert (predictions, calls) != (None, [])
 
 
-def test_a_run_that_predicts_records_nothing(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+class Logger:
+    """It is told of nothing."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        raise AssertionError("there are no metrics")
+
+    def close(self) -> None:
+        raise AssertionError("it was not opened")
+
+
+def test_a_run_that_predicts_records_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Trainer(quiet=True, device="cpu").predict(Predicting(), batches(4))
+    Trainer(quiet=True, device="cpu", logger=Logger()).predict(Predicting(), batches(4))
     assert list(tmp_path.iterdir()) == []
+    trainer = Trainer(quiet=True, device="cpu", max_nb_epochs=1)
+    trainer.fit(Plain(), batches(4))
+
+    def recorded() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    before = recorded()
+    trainer.predict(None, batches(4))
+    assert recorded() == before
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_outputs_that_arrive_late_are_there_at_the_end_and_none_is_waited_for(
+    stop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Event] = []
+    monkeypatch.setattr(predict_pass, "HostCopies", lambda: on_a_busy_device(events))
+    stopping = Stopping(lambda machine: machine.stop() if stop else None)
+    machine = build(Options(**QUIET), Predicting(), predict_dataloaders=batches(8), runs="predict", callbacks=[stopping])
+    for _ in machine:
+        assert machine.predictions == [] or machine.state.is_final
+        assert machine.state.is_final or not any(event.made for event in events)
+    assert len(machine.predictions) == stopping.ended == (2 if stop else 4)
 
 
 def test_a_batch_of_the_loader_is_moved_and_workers_work() -> None:
