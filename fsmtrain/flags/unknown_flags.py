@@ -69,6 +69,7 @@ WAYS_OUT = {
     "enable_checkpointing": "Checkpoints are saved only with callbacks=[ModelCheckpoint(...)].",
     "flush_logs_every_n_steps": _RECORDED,
     "inference_mode": "Validation and test run under torch.no_grad().",
+    "load_best_model_at_end": "callbacks=[ModelCheckpoint(monitor='val_loss')], and after fit test(ckpt_path='best').",
     "log_every_n_steps": _RECORDED,
     "log_gpu_memory": "callbacks=[DeviceStatsMonitor()] logs it (from fsmtrain.callbacks).",
     "log_save_interval": _RECORDED,

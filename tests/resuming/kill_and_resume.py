@@ -25,6 +25,7 @@ import torch
 
 from fsmtrain import Machine
 from fsmtrain.core.dispatcher import Dispatcher
+from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.rng import to_plain
 from tests.models import TransitionRecorder, same_bits, weights
 from tests.resuming.resume_scenarios import Scenario
@@ -126,6 +127,7 @@ def outcome(machine: Machine, visits: TransitionRecorder) -> dict[str, Any]:
     memory = machine._run
     return {
         **record(machine.run_dir),
+        "kept": kept_checkpoints(machine),
         "weights": weights(machine.model),
         "optimizers": [optimizer.state_dict() for optimizer in machine.optimizers],
         "schedulers": [scheduler.state_dict() for scheduler in machine.lr_schedulers],
@@ -140,6 +142,14 @@ def outcome(machine: Machine, visits: TransitionRecorder) -> dict[str, Any]:
     }
 
 
+def kept_checkpoints(machine: Machine) -> dict[str, list[int]]:
+    """Return the batches of the run, from 1, whose checkpoints are in each folder, if rules say which are kept."""
+    if not machine._checkpoints._rules:
+        return {}
+    folders = machine._checkpoints.folders(machine.run_dir)
+    return {folder.name: [about["batches_begun"] for about in Store(folder).metadata().values()] for folder in folders}
+
+
 def uninterrupted_run(scenario: Scenario) -> dict[str, Any]:
     """Run without being killed; returns the outcome."""
     visits = TransitionRecorder()
@@ -152,7 +162,7 @@ def resumed_run(scenario: Scenario, *, must: bool) -> dict[str, Any]:
     """Resume the run that was killed, from the start if it had saved nothing; returns the outcome."""
     visits = TransitionRecorder()
     machine = scenario([visits])
-    if must or any(Path().glob("checkpoints/0*")) or any(Path().glob("runs/*/checkpoints/0*")):
+    if must or any(Path().glob("checkpoints/0*")) or any(Path().glob("runs/*/checkpoints*/0*")):
         machine.resume()
     machine.run()
     return outcome(machine, visits)

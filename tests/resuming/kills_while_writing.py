@@ -15,7 +15,15 @@ from fsmtrain import Guards, ModelCheckpoint
 from fsmtrain.runtime.checkpoint_files.files import Files
 from tests.models import Perceptron
 from tests.resuming.kill_and_resume import KillMatrix, Moment, empty_folder, run_in_child
-from tests.resuming.resume_scenarios import adam_of, noisy_loader, scenario, sgd_with_momentum, shuffled_loader
+from tests.resuming.resume_scenarios import (
+    WeightedMetrics,
+    adam_of,
+    noisy_loader,
+    scenario,
+    several_rules,
+    sgd_with_momentum,
+    shuffled_loader,
+)
 
 STAGES = ("before", "after half of")  # an operation; half of one is a write of half of its bytes
 
@@ -26,6 +34,15 @@ WRITING_SCENARIOS = {
         shuffled_loader(10, drop_last=True),
         guards=Guards(),
         callbacks=lambda: [ModelCheckpoint(every_n_batches=2, save_top_k=2)],
+    ),
+    "several rules, at each write": scenario(
+        WeightedMetrics,
+        shuffled_loader(8),
+        shuffled_loader(5),
+        val_check_interval=2,
+        max_nb_epochs=1,
+        guards=Guards(),
+        callbacks=several_rules,
     ),
     "random augmentation, at each write": scenario(lambda: Perceptron(adam_of), noisy_loader(6), max_nb_epochs=1),
 }

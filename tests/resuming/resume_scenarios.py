@@ -14,7 +14,16 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Sampler
 
-from fsmtrain import DataModule, EarlyStopping, Guards, Machine, SeededDataLoader, after_batches, every_n_batches
+from fsmtrain import (
+    DataModule,
+    EarlyStopping,
+    Guards,
+    Machine,
+    ModelCheckpoint,
+    SeededDataLoader,
+    after_batches,
+    every_n_batches,
+)
 from tests.models import (
     Adversaries,
     GatheredMean,
@@ -385,6 +394,15 @@ def sgd_with_momentum(parameters: Any) -> Any:
     return SGD(parameters, lr=0.05, momentum=0.9)
 
 
+def several_rules() -> list[object]:
+    """Three rules for checkpoints, two of which rank."""
+    return [
+        ModelCheckpoint(monitor="val_loss"),
+        ModelCheckpoint(monitor="half", mode="max", save_top_k=2),
+        ModelCheckpoint(every_n_steps=3, save_top_k=2),
+    ]
+
+
 SCENARIOS: dict[str, Scenario] = {
     "plain": scenario(lambda: Perceptron(sgd_with_momentum), shuffled_loader(10, drop_last=True)),
     "manual optimization": scenario(ManualSteps, shuffled_loader(14), shuffled_loader(4), val_check_interval=3),
@@ -438,6 +456,9 @@ SCENARIOS: dict[str, Scenario] = {
         shuffled_loader(5),
         val_check_interval=0.4,
         early_stop_callback=EarlyStopping("val_loss", patience=9),
+    ),
+    "several rules for checkpoints": scenario(
+        WeightedMetrics, shuffled_loader(10), shuffled_loader(5), val_check_interval=2, guards=Guards(), callbacks=several_rules
     ),
     "early stopping": scenario(
         lambda: Perceptron(adam_of),

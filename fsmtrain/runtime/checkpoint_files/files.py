@@ -84,7 +84,7 @@ class Files:
 
     def link(self, old: str, new: str) -> None:
         """Give a file a second name, which must be free. Not all file systems can, and none across two of them."""
-        os.link(old, new, follow_symlinks=False)
+        os.link(old, new)
 
     def remove(self, path: str) -> None:
         """Remove a file."""
