@@ -39,9 +39,32 @@ class _DeviceOfParameters:
 class TrainingModule(KeepsHyperparameters, nn.Module):
     """A model together with its training.
 
-    A subclass must define ``training_step`` and ``configure_optimizers``. It may define ``validation_step``,
-    ``validation_end``, ``test_step``, ``test_end``, ``train_dataloader``, ``val_dataloader``, ``test_dataloader``, and hooks
-    such as ``on_epoch_end``.
+    A subclass defines ``training_step`` and ``configure_optimizers``, and whichever others it needs. Parameters of the steps
+    are matched by these names, or by position where they have others (``batch_idx``, ``optimizer_idx`` and ``dataloader_idx``
+    are known, too); a step may leave out those that it does not use.
+
+    Methods:
+        training_step(batch, batch_nb, optimizer_i, hiddens): Return the loss, a tensor with one element, or a dict with it
+            under ``"loss"``; None leaves the batch out. Beside the loss: ``"weight"``, the samples or tokens of which it is the
+            mean, >= 0; ``"hiddens"`` for the next split, under truncated BPTT; numbers, which are metrics of the batch, also in
+            dicts under ``"log"`` and ``"progress_bar"``. ``optimizer_i`` says which of several optimizers trains.
+        validation_step(batch, batch_nb, dataloader_i): Return a dict of metrics, which are averaged over the samples of the
+            pass, or by ``"weight"``. A number alone is ``val_loss``. Other values are for ``validation_end``.
+        validation_end(outputs): Return the metrics of the pass from the list of what the steps returned; with several loaders,
+            a list for each. Without this method they are the averages.
+        test_step(batch, batch_nb, dataloader_i): As ``validation_step``; a number alone is ``test_loss``.
+        test_end(outputs): As ``validation_end``.
+        predict_step(batch, batch_nb, dataloader_i): Return the outputs for a batch. Without this method the model is called
+            with it.
+        configure_optimizers(): Return the optimizer; several; two lists, of optimizers and of schedulers; or dicts
+            ``{"optimizer": ..., "lr_scheduler": ...}``. A scheduler may be a dict ``{"scheduler": ..., "interval": "epoch",
+            "step" or "validation", "frequency": n, "monitor": name}``. ``self.trainer.total_steps`` is known here.
+        train_dataloader(): Return an iterable of batches, for a run that is not passed one.
+        val_dataloader(): Return one, or a list of them.
+        test_dataloader(): Return one, or a list of them.
+        predict_dataloader(): Return one, or a list of them.
+
+    It may have hooks, too, such as ``on_epoch_end``: those that ``help(Callback)`` lists, without the machine.
 
     Attributes:
         trainer: The trainer or machine that runs the model; None before the first run. Copies and pickles do not contain it.

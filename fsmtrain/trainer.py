@@ -17,6 +17,7 @@ from fsmtrain.core.planning.planned_steps import PlannedSteps
 from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.core.states import State
 from fsmtrain.errors import CopyError, RenamedError, ResumeError, UsageError
+from fsmtrain.flags.documented_flags import document_flags_of
 from fsmtrain.flags.unknown_flags import explain_unknown_flags
 from fsmtrain.machine import Machine
 from fsmtrain.options import FLAG_HINTS, Options
@@ -49,6 +50,7 @@ class _Runs:
     planned_steps: PlannedSteps = field(factory=PlannedSteps)  # of the fit
 
 
+@document_flags_of(Options)
 @explain_unknown_flags
 @frozen(kw_only=True, eq=False, getstate_setstate=False)
 class Trainer(Options):

@@ -28,8 +28,8 @@ class Counters:
     ``*_nb`` and ``*_i`` are the index of the current one, ``*_done`` count what has finished, ``*_since_*`` restart.
     """
 
-    current_epoch: int = 0
-    epochs_done: int = 0
+    current_epoch: int = 0  # its index
+    epochs_done: int = 0  # complete ones, of the whole run
     batch_nb: int = 0  # in its epoch
     batches_begun: int = 0  # in the whole run, the current one included
     split_nb: int = 0  # in its batch
@@ -50,7 +50,7 @@ class Counters:
 
     batches_since_validation: int = 0  # begun since the epoch or the last validation began
     epochs_since_validation: int = 0  # begun since the last epoch with validations; `val_check_epochs` in such an epoch
-    validations_done: int = 0
+    validations_done: int = 0  # complete ones, of the whole run
     eval_nb: int = 0  # batches done before this one in the pass over the val or test loaders, all loaders together
     epoch_ended_early: bool = False  # whether the epoch ends before its last batch
     saved: bool = False  # whether this batch's checkpoint has been written
@@ -121,10 +121,10 @@ class Signals:
 
     # the fetched batch is its stream's last
     stream_ended: bool = field(default=False, metadata=_signal("one rank", needs="train_is_stream", lasts=False))
-    # of the epoch that begins; guards read the counters
+    # batches of the epoch that begins, and from one validation to the next in it; guards read the counters
     epoch_length: int = field(default=0, metadata=_signal("every rank", counter="epoch_batches"))
     epoch_val_interval: int = field(default=0, metadata=_signal("every rank", counter="epoch_val_check_batches"))
-    # of the fetched batch; guards read `Counters.batch_splits`
+    # splits of the fetched batch; guards read `Counters.batch_splits`
     splits: int = field(
         default=1, metadata=_signal("one rank", needs="splits_batches", counter="batch_splits", tried=(1, 2, 3))
     )
@@ -132,17 +132,17 @@ class Signals:
     loss_is_none: bool = field(default=False, metadata=_signal("one rank", needs="may_return_none", lasts=False))
     # the last val or test batch is done
     pass_ended: bool = field(default=False, metadata=_signal("one rank", needs="evaluates_stream", lasts=False))
-    # until an improvement
+    # early stopping's patience is exhausted, until an improvement
     patience_exhausted: bool = field(default=False, metadata=_signal("every rank", needs="stops_early"))
     # the optimizer did not step
     step_skipped: bool = field(default=False, metadata=_signal("every rank", needs="skips_steps", lasts=False))
-    # by the optimizer itself, in this visit to `step`; guards read `Counters.optimizer_steps`
+    # steps by the optimizer itself, in this visit to `step`; guards read `Counters.optimizer_steps`
     own_steps: int = field(
         default=1, metadata=_signal("every rank", needs="has_own_step", lasts=False, counter="steps_made", tried=(0, 1))
     )
     # the window holds an inf or NaN: it must not be stepped, and the run must not continue from it
     nonfinite: bool = field(default=False, metadata=_signal("every rank", needs="rolls_back", lasts=False))
-    # by a person or another program
+    # a stop was requested, by a person or another program
     stop_requested: bool = field(default=False, metadata=_signal("one rank"))
     # `max_time` has passed
     time_is_up: bool = field(default=False, metadata=_signal("one rank", needs="has_max_time"))

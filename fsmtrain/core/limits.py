@@ -30,16 +30,16 @@ class Limits:
 
     fits: bool  # whether the run was asked to train
     epochs: int  # max_nb_epochs, `NO_LIMIT` if that is None; 0 in a run that only tests
-    min_epochs: int
+    min_epochs: int  # min_nb_epochs
     max_steps: int  # of global_step; 0: no limit
-    min_steps: int
-    has_max_time: bool
+    min_steps: int  # of global_step; 0: no minimum
+    has_max_time: bool  # whether max_time is set
     train_batches: int  # of the first epoch, and expected of the others; 0: a stream
-    train_is_stream: bool
+    train_is_stream: bool  # whether the train loader has no length
     validates: bool  # whether any epoch has a validation
     val_batches: int  # of one validation, all loaders together; 0: one of them is a stream
     sanity_batches: int  # of the sanity pass, all loaders together; 0: none, or one of them is a stream
-    has_sanity: bool
+    has_sanity: bool  # whether there is a sanity pass
     tests: bool  # whether the run ends with the test state
     test_batches: int  # all loaders together; 0: one of them is a stream
     evaluates_stream: bool  # whether any val or test loader is a stream
