@@ -75,7 +75,7 @@ from fsmtrain.runtime.oom import add_resume_note, free_batch
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
 from fsmtrain.runtime.optimization.optimizer_checks import optimizer_findings
 from fsmtrain.runtime.result import Result
-from fsmtrain.runtime.run_state import RunKind
+from fsmtrain.runtime.run_state import Evaluated, RunKind
 from fsmtrain.runtime.train_mode import enter_train_mode
 from fsmtrain.runtime.trainer_attribute import TrainerAttribute
 from fsmtrain.runtime.training.manual_optimization import ManualOptimization
@@ -772,6 +772,11 @@ class Machine:
         """The loop of this run, to iterate over without the model; of a resumed run, from where it continues."""
         spec = self.spec
         return Loop(spec.options, spec.sizes, guards=spec.guards, hook=spec.hook, has_model=True, resumes_at=spec.resumes_at)
+
+    @property
+    def evaluates(self) -> Evaluated:
+        """What the state `test` runs: the test, a validation by itself, or predictions."""
+        return self._components.evaluates
 
     @property
     def train_loader(self) -> Any:

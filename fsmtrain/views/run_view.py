@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from fsmtrain.core.counters import Counters
 from fsmtrain.core.dispatcher import Timing
@@ -72,6 +72,10 @@ class RunView(Protocol):
     @property
     def spec(self) -> LoopSpec:
         """Options, sizes, guards, limits and table."""
+
+    @property
+    def evaluates(self) -> Literal["val", "test", "predict"]:
+        """What the state `test` runs: the test, a validation by itself, or predictions."""
 
     @property
     def model(self) -> Any:

@@ -14,6 +14,7 @@ from fsmtrain.plurals import plural
 from fsmtrain.views.number_format import duration
 from fsmtrain.views.run_view import PendingMetrics, RunView
 
+_ACTIVITIES = {"val": "validating", "test": "testing", "predict": "predicting"}
 MAX_WAIT_SECONDS, POLLING_SECONDS = 1.0, 0.005
 
 
@@ -46,7 +47,7 @@ def snapshot(run: RunView) -> ProgressSnapshot:
     activity, eval_batches = str(state), 0
     if state.info.eval_pass is not None:
         eval_batches = limits.eval_batches(state.info.eval_pass)
-        name = state.info.activity if limits.fits else "evaluating"  # the test set, or the validation set
+        name = _ACTIVITIES[run.evaluates] if state is State.TEST else state.info.activity
         activity = f"{name} {_of(counters.eval_nb + 1, eval_batches)}"
     train_done = counters.batch_nb + state.info.batch_is_done
     epoch_batches = counters.epoch_batches or limits.train_batches  # of this epoch, once it has begun

@@ -267,3 +267,59 @@ def test_an_error_after_a_signal_is_printed_on_its_own_line(run: Run, folder: Pa
     assert result.code == 130
     assert "stopped by RuntimeError: a worker has gone\nin state train_batch, epoch 0, batch 0, optimizer 0\n" in result.err
     assert "Traceback" not in result.err
+
+
+DATA = """
+
+class Data:
+    def __init__(self, n=4, token=""):
+        self.n = n
+
+    def train_dataloader(self):
+        return [torch.ones(1, 2)[None]] * self.n
+
+    val_dataloader = test_dataloader = train_dataloader
+
+
+few = Data(2)
+"""
+
+
+def test_a_data_module_has_the_loaders_and_its_own_hyperparameters(run: Run, folder: Path) -> None:
+    with Path("mine.py").open("a") as file:
+        file.write(DATA)
+    steps = {"--data mine.py:Data": 4, "--data mine.py:Data --data_hparams n=3": 3, "--data mine.py:few": 2}
+    for typed, expected in steps.items():
+        found = json.loads(run(f"fit mine.py:Model {ONE} {typed} --save w.pt --json").out)
+        assert found["global_step"] == expected
+    tested = json.loads(run("test mine.py:Model --weights w.pt --data mine.py:Data --json").out)
+    assert list(tested["metrics"]) == ["test_sum"]
+
+
+def test_a_config_file_may_name_the_data_module_and_its_secrets_are_masked(run: Run, folder: Path) -> None:
+    with Path("mine.py").open("a") as file:
+        file.write(DATA)
+    Path("run.toml").write_text('data = "mine.py:Data"\nmax_nb_epochs = 1\n[data_hparams]\nn = 3\ntoken = "hush-hush"\n')
+    assert json.loads(run("fit mine.py:Model --config run.toml --json").out)["global_step"] == 3
+    assert json.loads(run("fit mine.py:Model --config run.toml --data_hparams n=5 --json").out)["global_step"] == 5
+    assert "hush" not in Path("runs/0/config.toml").read_text()
+    Path("run.toml").write_text("data = 3")
+    assert "--config run.toml: data=3: must be MODULE:NAME." in run("fit mine.py:Model --config run.toml").err
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("--data mine.py:Model --data_hparams width=", "--data_hparams width="),
+        ("--data mine.py:Data --data_hparams m=3", "Its signature is Data(n=4, token='')"),
+        ("--data mine.py:few --data_hparams n=3", "--data_hparams are for a class or a function"),
+        ("--data mine.py:three", "must be, or return, an object with at least one of the methods train_dataloader"),
+        ("--data_hparams n=3", "Pass --data MODULE:CLASS"),
+    ],
+)
+def test_what_is_no_data_module_is_one_message(run: Run, folder: Path, typed: str, says: str) -> None:
+    with Path("mine.py").open("a") as file:
+        file.write(DATA)
+    result = run(f"fit mine.py:Model {ONE} {typed} --quiet")
+    assert (result.code, result.out) == (2, "")
+    assert says in result.err

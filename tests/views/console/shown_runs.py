@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -104,6 +104,7 @@ class FrozenRun:
 
     def __init__(self, state: State = State.FETCH, counters: Counters | None = None, **sizes: Any) -> None:
         self.state, self.counters = state, counters or Counters()
+        self.evaluates: Literal["val", "test", "predict"] = "test"
         self.spec = LoopSpec(
             Options(max_nb_epochs=20, val_check_interval=45), Sizes(**{"train": 45, "val": [12], "test": [7], **sizes})
         )

@@ -37,7 +37,7 @@ MOMENTS = [
     USUAL,
     [("epoch 1000/1000", 123456000, 123456000), ("batch 123456/123456", 123456, 123456)],
     [("epoch 3/20", 16, 0), ("batch 17", 16, 0)],
-    [("evaluating 3/5", 2, 5)],
+    [("testing 3/5", 2, 5)],
     [("epoch 1/1", 3, 2), ("batch 3/2", 3, 2)],  # counters read one after the other
 ]
 

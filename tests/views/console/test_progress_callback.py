@@ -80,7 +80,7 @@ def test_a_run_that_only_evaluates_has_a_bar_too(terminal: Terminal) -> None:
 
     def wait(step: str, batch_nb: int) -> None:
         if batch_nb == 3:
-            assert "━" in terminal.wait_for("evaluating 4/5 ")
+            assert "━" in terminal.wait_for("testing 4/5 ")
 
     Machine(Options(device="cpu"), Model(wait), Loaders(test=SizedBatches(5)), runs="test").run()
     assert terminal.settled()[0].startswith("done  ━")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from fsmtrain.core.counters import Counters
@@ -34,3 +36,10 @@ def test_a_pass_over_other_batches_counts_its_own(state: State, label: str, acti
 def test_streams_have_no_total() -> None:
     at = snapshot(FrozenRun(State.VAL_CHECK, Counters(batch_nb=16, eval_nb=2), train=None, val=[None]))
     assert (at.label, at.activity, at.total, at.run_total) == ("batch 17", "validating 3", 0, 0)
+
+
+@pytest.mark.parametrize(("evaluates", "activity"), [("val", "validating 3/7"), ("predict", "predicting 3/7")])
+def test_a_run_that_only_validates_or_predicts_says_so(evaluates: Literal["val", "predict"], activity: str) -> None:
+    run = FrozenRun(State.TEST, Counters(eval_nb=2), fits=False)
+    run.evaluates = evaluates
+    assert snapshot(run).label == activity
