@@ -67,6 +67,7 @@ class TrainBatch:
         # An optimizer_step of the model's own gets one; the default passes it only to an optimizer that requires it.
         has_own_step = self.manual is None and own_optimizer_step(components.model) is not None
         self._makes_closures = has_own_step or any(slot.needs_closure for slot in self._slots)
+        self._steps_plainly = not self._makes_closures and self.scalers is None
         self._has_own_step = has_own_step
         self._epoch_lengths = EpochLengths(components.spec, run.loaders.train)
         self._split_size = options.truncated_bptt_steps
@@ -81,6 +82,7 @@ class TrainBatch:
         self._on_batch_start, self._on_train_batch_start = hooks.on_batch_start, hooks.on_train_batch_start
         self._on_batch_end, self._on_train_batch_end = hooks.on_batch_end, hooks.on_train_batch_end
         self._on_after_step = hooks.on_after_optimizer_step
+        self._has_followers = self._on_after_step is not None or any(slot.step_schedulers for slot in self._slots)
         self._loss_of = loss_of if self.manual is None else manual_loss_of
         self._forward = self._work.forward if hooks.on_train_batch_end is None else self._forward_and_keep_output
         batch_hooks = (self._on_batch_start, self._on_train_batch_start, self._on_train_batch_end)
@@ -313,34 +315,47 @@ class TrainBatch:
     def run_step(self) -> None:
         """Step the optimizer with the window's mean gradient, then the schedulers that follow its steps."""
         try:
-            run, counters = self._run, self._counters
+            counters = self._counters
             slot = self._slots[counters.optimizer_i]
             scale = None if self._windows_are_single else self._mean_scale(slot.index)
-            if (run.weight is not None or not self._windows_are_single) and self._window_weighs_nothing(slot.index):
+            if (self._run.weight is not None or not self._windows_are_single) and self._window_weighs_nothing(slot.index):
                 fill_with_zeros(slot.parameters)
-            make_closure = partial(self._closure, slot) if self._has_own_step or slot.needs_closure else None
-            arguments = (slot, scale, counters.current_epoch, counters.batch_nb, make_closure)
-            work = self._work.step if not self._has_own_step else partial(count_steps, slot, self._signals, self._work.step)
-            has_stepped = True
-            if self.scalers is None:
-                work(*arguments)
+            if self._steps_plainly:
+                self._work.step(slot, scale, counters.current_epoch, counters.batch_nb, None)
+                has_stepped = True
             else:
-                has_stepped = self.scalers.step(slot.index, partial(work, *arguments))
-                self._signals.step_skipped = not has_stepped
+                has_stepped = self._step_with_closure_or_scaler(slot, scale)
             if self._keeps_windows:
                 self._close_window(slot.index)
-            if self._on_after_step is not None and has_stepped and self._signals.own_steps > 0:
-                self._on_after_step(slot.optimizer)
-            if slot.step_schedulers and has_stepped:
-                for steps_done in range(1, self._signals.own_steps + 1):
-                    for config in slot.step_schedulers:
-                        if config.schedule.is_due(counters.optimizer_steps[slot.index] + steps_done):
-                            config.scheduler.step()
+            if self._has_followers and has_stepped:
+                self._call_followers(slot)
             if self._grad_toggle is not None:
                 self._grad_toggle.deactivate()
         except (RuntimeError, MemoryError) as error:
             raise_if_oom(error, State.STEP, self._run.split, self._components, self._run)
             raise
+
+    def _step_with_closure_or_scaler(self, slot: OptimizerSlot, scale: Scalar | None) -> bool:
+        """Step by the model's own ``optimizer_step``, with a closure, or with a scaler; return whether the step was made."""
+        counters = self._counters
+        make_closure = partial(self._closure, slot) if self._has_own_step or slot.needs_closure else None
+        arguments = (slot, scale, counters.current_epoch, counters.batch_nb, make_closure)
+        work = self._work.step if not self._has_own_step else partial(count_steps, slot, self._signals, self._work.step)
+        if self.scalers is None:
+            work(*arguments)
+            return True
+        has_stepped = self.scalers.step(slot.index, partial(work, *arguments))
+        self._signals.step_skipped = not has_stepped
+        return has_stepped
+
+    def _call_followers(self, slot: OptimizerSlot) -> None:
+        """Call what follows a step: the hook, and the schedulers that are due by the steps of their optimizer."""
+        if self._on_after_step is not None and self._signals.own_steps > 0:
+            self._on_after_step(slot.optimizer)
+        for steps_done in range(1, self._signals.own_steps + 1):
+            for config in slot.step_schedulers:
+                if config.schedule.is_due(self._counters.optimizer_steps[slot.index] + steps_done):
+                    config.scheduler.step()
 
     def window_is_empty(self, *, batch_is_excluded: bool) -> bool:
         """Return whether every batch was excluded from the window that is to be stepped."""
