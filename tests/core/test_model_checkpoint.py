@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.interval_guards import every_n_batches
-from fsmtrain.core.model_checkpoint import ModelCheckpoint
+from fsmtrain.core.model_checkpoint import ModelCheckpoint, save_guard
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.core.states import State
 from fsmtrain.errors import OptionsError
@@ -59,6 +59,27 @@ def test_a_save_is_due_when_one_of_the_intervals_is_over(
         ]
         expected += [(epoch, nb)] if any(due) else []
     assert saves(rule, accumulate_grad_batches=window) == expected
+
+
+rules = st.builds(
+    ModelCheckpoint,
+    monitor=st.sampled_from([None, "val_loss", "val_acc"]),
+    every_n_batches=intervals,
+    every_n_steps=intervals,
+    every_n_epochs=intervals,
+)
+
+
+@given(st.lists(rules, min_size=1, max_size=4), st.integers(1, 4))
+def test_several_rules_save_where_one_of_them_does(several: list[ModelCheckpoint], window: int) -> None:
+    guard = save_guard([rule.guard(Guards()) for rule in several])
+    options = Options(max_nb_epochs=2, nb_sanity_val_steps=0, val_check_interval=5, accumulate_grad_batches=window)
+    loop = Loop(options, Sizes(train=12, val=[1]), guards=Guards(save=guard))
+    found = [(visit.current_epoch, visit.batch_nb) for visit in loop if visit.state is State.SAVE]
+    assert found == sorted({batch for rule in several for batch in saves(rule, accumulate_grad_batches=window)})
+    plan = loop.plan()
+    planned = [nb for group in plan.epochs for _ in range(group.count) for nb in group.epoch.saves]
+    assert planned == [nb for _, nb in found]
 
 
 def test_a_save_before_each_validation_follows_the_user_s_validate_guard() -> None:

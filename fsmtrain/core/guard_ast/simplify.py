@@ -6,10 +6,12 @@ from fsmtrain.core.guard_ast.expressions import FALSE, OPERATORS, TRUE, Apply, E
 
 
 def fold(expression: Expression, facts: Facts) -> Expression:
-    """Return the expression with known fields replaced by their values, and constants folded.
+    """Return the expression with known fields replaced by their values, constants folded, and no operand twice.
 
     >>> fold(Apply("and", (Field("limits", "tests"), Field("signals", "stop_requested"))), {("limits", "tests"): True})
     Field(record='signals', name='stop_requested')
+    >>> fold(Apply("or", (Field("signals", "save_wanted"), Field("signals", "save_wanted"))), {})
+    Field(record='signals', name='save_wanted')
     """
     match expression:
         case Field(record=record, name=name):
@@ -35,5 +37,6 @@ def _fold_junction(op: str, args: tuple[Expression, ...], facts: Facts) -> Expre
         if part == ends:
             return ends
         if part != passes:
-            left.extend(part.args if isinstance(part, Apply) and part.op == op else (part,))
+            new = part.args if isinstance(part, Apply) and part.op == op else (part,)
+            left.extend(one for one in new if one not in left)
     return Apply(op, tuple(left)) if len(left) > 1 else left[0] if left else passes
