@@ -22,6 +22,7 @@ from attrs import frozen
 
 from fsmtrain.core.states import State
 from fsmtrain.errors import CheckpointError, UsageError
+from fsmtrain.model_name import model_name
 from fsmtrain.options import Options
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, has_checkpoints
@@ -172,7 +173,7 @@ def find_resumable(options: Options, model: object) -> tuple[LockedRun | None, l
         CheckpointError: The newest run has checkpoints, but which run it is cannot be read.
     """
     skipped: list[str] = []
-    command, model_class = comparable_command(sys.argv), type(model).__qualname__
+    command, model_class = comparable_command(sys.argv), model_name(model)
     for run in _newest_first(options):
         if not run.is_intact:
             raise _damaged(run.folder, run.folder / FOLDER)

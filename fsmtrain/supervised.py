@@ -32,7 +32,8 @@ class Supervised(TrainingModule):
     - a tuple or list, whose last item is the targets; those before are the arguments of the model, by position;
     - a dict: the item `targets` is the targets, the others are the arguments of the model, by name.
 
-    The predictions are what the model returns; of an output with ``logits``, as the models of transformers return it, these.
+    The predictions are what the model returns; of an output with ``loss`` and ``logits``, as the models of transformers return
+    it, the ``logits``.
     Without `loss` the model gets the whole batch and returns its loss itself: a tensor with one element, or a dict or an object
     with ``loss``.
 
@@ -113,6 +114,10 @@ class Supervised(TrainingModule):
         for kind, loader in loaders.items():
             if loader is not None:
                 setattr(self, f"{kind}_dataloader", loader)
+
+    def _get_name(self) -> str:
+        """Return the name for ``repr``, summaries and run folders, which tells runs with different models apart."""
+        return f"{type(self).__name__}({type(self.model).__name__})"
 
     def forward(self, *args: Any, **named: Any) -> Any:
         """Call the model."""
@@ -314,8 +319,12 @@ def _is_plain_sequence(batch: object) -> bool:
 
 
 def _predictions_of(output: Any) -> Any:
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    return output if logits is None else logits
+    """Return the predictions in what a model returned. A distribution or a dict of several heads may have logits, too."""
+    if hasattr(output, "loss"):
+        return output if (logits := getattr(output, "logits", None)) is None else logits
+    if isinstance(output, Mapping) and "loss" in output:
+        return output.get("logits", output)
+    return output
 
 
 def _shown(function: Any) -> str:

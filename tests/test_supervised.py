@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.distributions import Bernoulli
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pack_sequence
@@ -416,6 +417,39 @@ def test_predict_step_leaves_the_targets_out() -> None:
     expected = model.model(x).logits
     for batch in ((x, y), [x], x, {"x": x, "labels": y}, {"x": x}):
         assert same_bits(model.predict_step(batch, 0).detach(), expected.detach())
+
+
+def test_predict_returns_the_predictions_of_inputs_with_and_without_targets() -> None:
+    model = supervised().eval()
+    trainer = Trainer(device="cpu", quiet=True)
+    x = [x for x, _ in batches(4)]
+    expected = [model.model(part).detach() for part in x]
+    assert same_bits(trainer.predict(model, batches(4)), expected)
+    assert same_bits(trainer.predict(model, x), expected)
+
+
+def test_a_distribution_and_a_dict_of_several_heads_are_predictions_as_they_are() -> None:
+    class Several(nn.Module):
+        def __init__(self, kind: str) -> None:
+            super().__init__()
+            self.layer, self.kind = nn.Linear(3, 1), kind
+
+        def forward(self, x: Tensor) -> Any:
+            logits = self.layer(x)
+            return {"logits": logits, "scale": logits.exp()} if self.kind == "dict" else Bernoulli(logits=logits)
+
+    losses: dict[str, Any] = {
+        "dict": lambda found, targets: F.mse_loss(found["logits"] * found["scale"], targets),
+        "distribution": lambda found, targets: -found.log_prob((targets > 0).float()).mean(),
+    }
+    for kind, loss in losses.items():
+        trained(supervised(Several(kind), loss=loss), batches(4), max_nb_epochs=1)
+
+
+def test_the_record_names_the_plain_model(tmp_path: Path) -> None:
+    machine = trained(supervised(nn.Linear(3, 1)), batches(4), max_nb_epochs=1, runs_dir=tmp_path)
+    assert machine.run_dir is not None
+    assert "Supervised(Linear)" in (machine.run_dir / "run.json").read_text()
 
 
 SCRIPT = """

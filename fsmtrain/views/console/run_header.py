@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fsmtrain.core.limits import Limits
+from fsmtrain.model_name import model_name
 from fsmtrain.plurals import plural
 from fsmtrain.views.console.cheap_plan import cheap_plan
 from fsmtrain.views.console.stderr import print_stderr
@@ -45,7 +46,8 @@ def header_lines(run: RunView) -> list[str]:
 def _model(run: RunView) -> str:
     size = parameter_count(**model_size(run.model))
     optimizers = " and ".join(type(optimizer).__name__ for optimizer in run.optimizers)
-    return f"{type(run.model).__name__}: {size}; {optimizers} on {run.device}, precision {run.spec.options.precision}"
+    name = model_name(run.model).rpartition(".")[2]
+    return f"{name}: {size}; {optimizers} on {run.device}, precision {run.spec.options.precision}"
 
 
 def model_size(model: Any) -> dict[str, int]:

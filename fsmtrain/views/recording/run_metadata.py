@@ -22,6 +22,7 @@ from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.core.states import State
 from fsmtrain.flags.metadata import OnResume, flag_info
 from fsmtrain.mask_secrets import mask_secrets, mask_values
+from fsmtrain.model_name import model_name
 from fsmtrain.options import Options
 from fsmtrain.views.console.cheap_plan import cheap_plan
 from fsmtrain.views.console.run_header import model_size
@@ -77,7 +78,7 @@ def run_json(run: RunView, folder: Path) -> dict[str, Any]:
         "host": platform.node(),
         "versions": {package: version for package in RECORDED_PACKAGES if (version := _version(package)) is not None},
         "device": str(run.device),
-        "model": {"class": type(run.model).__qualname__, **model_size(run.model)},
+        "model": {"class": model_name(run.model), **model_size(run.model)},
         "hparams": to_json_value(mask_values(run.hparams)),
         "optimizers": [type(optimizer).__name__ for optimizer in run.optimizers],
         "options": {f.name: to_json_value(getattr(loop.options, f.name)) for f in attrs.fields(type(loop.options))},
