@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from fsmtrain.errors import DataError, ModelError
 from fsmtrain.module import TrainingModule
 from fsmtrain.plurals import a_type_of
-from fsmtrain.runtime.metrics.named_metrics import NamedMetrics
+from fsmtrain.runtime.metrics.named_metrics import NamedMetrics, require_two_arguments
 from fsmtrain.runtime.metrics.step_outputs import metrics_of
 from fsmtrain.runtime.model_inspection.validate_model import validate_model
 from fsmtrain.runtime.optimization.optimizers import parse_configure_optimizers
@@ -102,6 +102,8 @@ class Supervised(TrainingModule):
             )
         if isinstance(loss, type) and issubclass(loss, nn.Module):
             raise ModelError(f"Supervised(loss={loss.__name__}): is a class. Pass an instance: loss={loss.__name__}().")
+        if loss is not None:
+            require_two_arguments(loss, f"Supervised(loss={_shown(loss)})")
         self.loss: Any = loss
         self.optimizer: Any = _validated_optimizer(optimizer, self)
         self.schedulers = _validated_schedulers(schedulers, optimizer)

@@ -492,6 +492,14 @@ WRONG_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"train_metrics": {"weight": mean_error}}, r"train_metrics=\{'weight': ...\}\): the name 'weight'"),
     ({"metrics": {"a": 3}}, r"metrics=\{'a': ...\}\): is 3. A metric is a function"),
     ({"metrics": {"a": MeanError}}, r"A metric is a function"),
+    (
+        {"metrics": {"a": lambda p: 1.0}},
+        r"metrics=\{'a': ...\}\): it is called with predictions and targets.*too many positional",
+    ),
+    (
+        {"loss": lambda p, t, w: p},
+        r"Supervised\(loss=<lambda>\): it is called with predictions and targets.*missing a required",
+    ),
     ({"metrics": [mean_error]}, r"must be a dict of metrics by name"),
     ({"targets": 1}, r"Supervised\(targets=1\): must be the key"),
 ]

@@ -111,7 +111,12 @@ def build_components(
         fits=fits,
     )
     if trains:
-        _require_method(model, "training_step", "it is called with each train batch and returns the loss.")
+        _require_method(
+            model,
+            "training_step",
+            "it is called with each train batch and returns the loss. A model without a class of your own: "
+            "Supervised(model, loss=..., optimizer=...).",
+        )
         _require_method(model, "configure_optimizers", "it returns the optimizer, or several.")
         if not manual:
             validate_optimizer_step(model)

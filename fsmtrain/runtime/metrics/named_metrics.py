@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,20 @@ from fsmtrain.runtime.metrics.metric_objects import is_metric_object, metrics_in
 from fsmtrain.runtime.metrics.step_outputs import scalar_of
 
 Function = Callable[..., Any]
+
+
+def require_two_arguments(function: Function, about: str) -> None:
+    """Check that a function can be called with predictions and targets.
+
+    Raises:
+        ModelError: It cannot; the message begins with `about`.
+    """
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise ModelError(f"{about}: it is called with predictions and targets, in this order, but {error}.") from None
+    except ValueError:  # a function of C without a signature
+        return
 
 
 class NamedMetrics(nn.Module):
@@ -65,6 +80,7 @@ class NamedMetrics(nn.Module):
                 f"object of torchmetrics."
             )
         else:
+            require_two_arguments(metric, about)
             self.functions[name] = metric
 
     def values(self, predictions: Any, targets: Any) -> Iterator[tuple[str, Any]]:
