@@ -45,11 +45,11 @@ from fsmtrain.loop import Loop
 from fsmtrain.module import note_attribute_of_training_module
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.options import FLAG_HINTS, Options
+from fsmtrain.resume_source import ResumeSource, ResumeSources
 from fsmtrain.runtime import rng
 from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.build import build_components, initial_run_state
-from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
-from fsmtrain.runtime.checkpointing.checkpoint_folder import describe_checkpoint, has_checkpoints, load_checkpoint, load_newest
+from fsmtrain.runtime.checkpointing.checkpoint_folder import describe_checkpoint
 from fsmtrain.runtime.checkpointing.manager import CheckpointManager
 from fsmtrain.runtime.checkpointing.save_rules import split_callbacks
 from fsmtrain.runtime.data.data_modules import Loaders, given_loaders, with_data_module
@@ -625,19 +625,12 @@ class Machine:
             return self._resume(path, strict=strict, new_settings=new_settings)
 
     def _resume(self, path: str | os.PathLike[str] | None, *, strict: bool, new_settings: bool) -> Path:
-        if path is not None:
-            run = auto_resume.find_run(Path(path))
-            if run is None:
-                return self._resume_from_checkpoint(Path(path), strict=strict, new_settings=new_settings)
-            if self._makes_run_folder:
-                return self._resume_run(auto_resume.lock_run(run), strict=strict, new_settings=new_settings)
-            loaded = load_newest([*map(Path, run.checkpoint_folders)], partial(auto_resume.is_of_run, run))
-            return self._restore(loaded, None, strict=strict, new_settings=new_settings)
-        checkpoint = self._resume_newest(strict=strict, new_settings=new_settings)
-        if checkpoint is None:
-            there = f"in {self.spec.options.runs_dir} of a run that this command began" if self._looks_for_runs else "yet"
+        sources = self._resume_sources
+        source = sources.newest() if path is None else sources.at(Path(path))
+        if source is None:
+            there = f"in {self.spec.options.runs_dir} of a run that this command began" if sources.looks_for_runs else "yet"
             raise CheckpointError(f"{self.checkpoints}: there is no checkpoint {there}. Pass a run folder to resume another.")
-        return checkpoint
+        return self._restore(source, strict=strict, new_settings=new_settings)
 
     def resume_from(self, path: str | os.PathLike[str], *, strict: bool = True, new_settings: bool = False) -> Path | None:
         """Load a checkpoint as `resume` does; with ``"auto"`` the run begins anew if there is none.
@@ -652,67 +645,26 @@ class Machine:
         with capture_warnings(self._early_warnings.append):
             if path != "auto":
                 return self._resume(path, strict=strict, new_settings=new_settings)
-            return self._resume_newest(strict=strict, new_settings=new_settings)
+            source = self._resume_sources.newest()
+            return None if source is None else self._restore(source, strict=strict, new_settings=new_settings)
 
-    def _resume_newest(self, *, strict: bool, new_settings: bool) -> Path | None:
-        if not self._looks_for_runs:
-            if any(map(has_checkpoints, self._checkpoints.folders(self.run_dir))):
-                return self._resume_from_checkpoint(None, strict=strict, new_settings=new_settings)
-            self._say(f"there is no checkpoint in {self.checkpoints} yet; the run begins")
-            return None
-        run, notes = auto_resume.find_resumable(self.spec.options, self.model)
-        if run is not None:
-            return self._resume_run(run, strict=strict, new_settings=new_settings)
-        runs = self.spec.options.runs_dir
-        if notes or not self.spec.options.quiet:  # that checkpoints were passed over is never left unsaid
-            print_stderr("; ".join((f"there is no run to resume in {runs}", *notes, "a new run begins")))
-        return None
+    @property
+    def _resume_sources(self) -> ResumeSources:
+        return ResumeSources(
+            options=self.spec.options,
+            model=self.model,
+            folders=lambda: self._checkpoints.folders(self.run_dir),
+            makes_run_folder=self._makes_run_folder,
+            has_own_folders=self._checkpoints.has_own_folder,
+        )
 
     @property
     def _makes_run_folder(self) -> bool:
         return self._recorder is not None and self._recorder.creates_folder
 
-    @property
-    def _looks_for_runs(self) -> bool:
-        """Whether this run's checkpoints are in its run folder, which is unknown before the run begins or is resumed."""
-        return self._makes_run_folder and not self._checkpoints.has_own_folder
-
-    def _resume_from_checkpoint(self, path: Path | None, *, strict: bool, new_settings: bool) -> Path:
-        """Load the checkpoint at a path, or the newest in a folder; for None that in the folders of this run.
-
-        Its run goes on if these are the folders of `dirpath`.
-        """
-        folders = self._checkpoints.folders(self.run_dir)
-        loaded = load_newest(folders, lambda *_: True) if path is None else load_checkpoint(path)
-        run, path = None, loaded.path.parent if path is None else path
-        if self._makes_run_folder and self._checkpoints.has_own_folder and path.absolute() in folders:
-            run = auto_resume.find_run_of(loaded.path, loaded.metadata)
-            if run is None and (recorded_in := auto_resume.record_of(loaded.metadata).get("folder")):
-                warn(
-                    f"{loaded.path} was recorded in {recorded_in}, which is gone, or does not list {path} as a folder of its "
-                    f"checkpoints. A new run begins with it, in a folder of its own."
-                )
-        locked = None if run is None else auto_resume.lock_run(run)
-        return self._restore(loaded, locked, strict=strict, new_settings=new_settings)
-
-    def _resume_run(self, locked: auto_resume.LockedRun, *, strict: bool, new_settings: bool) -> Path:
-        """Load the newest checkpoint of a run, and continue recording in its folder."""
-        run = locked.run
-        try:
-            loaded = load_newest([*map(Path, run.checkpoint_folders)], partial(auto_resume.is_of_run, run))
-        except BaseException:
-            locked.lock.release()
-            raise
-        if auto_resume.is_of_run(run, loaded.path, loaded.metadata):
-            return self._restore(loaded, locked, strict=strict, new_settings=new_settings)
-        locked.lock.release()
-        warn(f"{loaded.path} is of another run than {run.folder}. A new run begins with it, in a folder of its own.")
-        return self._restore(loaded, None, strict=strict, new_settings=new_settings)
-
-    def _restore(
-        self, loaded: LoadedCheckpoint, locked: auto_resume.LockedRun | None, *, strict: bool, new_settings: bool
-    ) -> Path:
+    def _restore(self, source: ResumeSource, *, strict: bool, new_settings: bool) -> Path:
         """Restore the run from a checkpoint, and continue recording in a locked folder, if one is given."""
+        loaded, locked = source.loaded, source.locked
         record = auto_resume.record_of(loaded.metadata)
         try:
             if locked is not None and not record:  # recording had failed by then: it is unknown which of its rows are older
