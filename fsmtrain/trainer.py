@@ -159,6 +159,14 @@ class Trainer(Options):
         return self._runs.planned_steps.of(optimizer_i)
 
     @property
+    def checkpoint_callback(self) -> NoReturn:
+        """Raise the error that says its name here."""
+        raise RenamedError(
+            "trainer.checkpoint_callback: the best checkpoint is trainer.machine.best_checkpoint, with path and score; the "
+            "newest is trainer.machine.last_checkpoint."
+        )
+
+    @property
     def estimated_stepping_batches(self) -> NoReturn:
         """Raise the error that says its name here."""
         raise RenamedError("trainer.estimated_stepping_batches: its name here is trainer.total_steps.")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fsmtrain import Callback, FsmtrainError, ModelCheckpoint, Trainer
-from fsmtrain.errors import UsageError
+from fsmtrain import Callback, FsmtrainError, ModelCheckpoint, Options, Trainer, build
+from fsmtrain.errors import RenamedError, UsageError
 from tests.models import Linear, batches, same_bits, weights
 
 VALUES = (3.0, 1.0, 2.0)
@@ -128,6 +128,22 @@ def test_the_console_says_which_weights_were_tested(capfd: pytest.CaptureFixture
     best = trainer.machine.best_checkpoint
     assert best is not None
     assert f"test with the weights of {best.path} (the best by val_loss: 1)" in capfd.readouterr().err
+
+
+def test_a_machine_with_test_loaders_says_that_it_did_not_test_the_best(capfd: pytest.CaptureFixture[str]) -> None:
+    options = Options(max_nb_epochs=3, nb_sanity_val_steps=0, val_check_interval=1.0, progress_bar=False)
+    loaders: Any = {"train_dataloader": batches(4), "val_dataloaders": batches(2), "test_dataloaders": batches(2)}
+    build(options, Scored(), **loaders, callbacks=[ModelCheckpoint(monitor="val_loss")]).run()
+    said = " ".join(capfd.readouterr().err.split())
+    assert "Tested: the weights with which training ended, not those of " in said
+    assert "checkpoints/000001 (the best by val_loss: 1)." in said
+
+
+def test_the_names_of_lightning_say_where_it_is_here() -> None:
+    trainer, _ = fitted()
+    for owner, name in ((trainer, "checkpoint_callback"), (ModelCheckpoint(), "best_model_path")):
+        with pytest.raises(RenamedError, match=r"trainer\.machine\.best_checkpoint, with path and score"):
+            getattr(owner, name)
 
 
 def test_the_best_of_a_resumed_run_may_be_of_before(recwarn: pytest.WarningsRecorder) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NoReturn
 
 from attrs import Attribute, field, frozen
 
@@ -17,7 +17,7 @@ from fsmtrain.core.interval_guards import every_n_batches, every_n_epochs, every
 from fsmtrain.core.limits import Limits
 from fsmtrain.core.transition_guards import Guard
 from fsmtrain.early_stopping import is_of_validation
-from fsmtrain.errors import OptionsError
+from fsmtrain.errors import OptionsError, RenamedError
 from fsmtrain.predicates import is_finite, is_integer
 from fsmtrain.unknown_arguments import explain_unknown_arguments
 
@@ -101,6 +101,16 @@ class ModelCheckpoint:
         """Whether any ``every_n_...`` is set."""
         intervals = (self.every_n_batches, self.every_n_steps, self.every_n_epochs, self.every_n_seconds)
         return any(interval is not None for interval in intervals)
+
+    @property
+    def best_model_path(self) -> NoReturn:
+        """Raise the error that says where it is here."""
+        raise RenamedError(
+            "ModelCheckpoint.best_model_path: a ModelCheckpoint holds no state of a run. Its best checkpoint is "
+            "trainer.machine.best_checkpoint, with path and score; the newest is trainer.machine.last_checkpoint."
+        )
+
+    best_model_score = last_model_path = best_model_path
 
     @property
     def name(self) -> str:
