@@ -13,11 +13,13 @@ from cyclopts import App, CycloptsError
 
 from fsmtrain import __version__
 from fsmtrain.cli import exit_codes
+from fsmtrain.cli.commands.compare import compare
 from fsmtrain.cli.commands.fit_and_test import evaluate, fit
 from fsmtrain.cli.commands.import_checkpoint import import_file
 from fsmtrain.cli.commands.plan_check_draw import check, draw, plan
 from fsmtrain.cli.commands.predict import predict
 from fsmtrain.cli.commands.report import report
+from fsmtrain.cli.commands.runs import runs
 from fsmtrain.cli.standard_streams import open_missing_streams
 from fsmtrain.errors import FsmtrainError
 
@@ -29,6 +31,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "test": evaluate,
     "predict": predict,
     "report": report,
+    "runs": runs,
+    "compare": compare,
     "import": import_file,
 }
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from fsmtrain import Options, State, TrainingModule
+from fsmtrain.views.recording.comparison.find_runs import runs_of
+from fsmtrain.views.recording.comparison.run_table import run_table
 from tests.models import same_bits, trained
 
 ROOT = Path(__file__).parents[2]
@@ -317,3 +320,12 @@ def test_mnist_shifts_images_and_sizes_its_schedule_by_the_steps_of_the_run(mnis
     assert rates.index(max(rates)) == warm_up
     assert max(rates) == pytest.approx(3e-3)
     assert rates[-1] < 0.02 * max(rates)
+
+
+def test_the_sweep_is_told_apart_by_its_three_values(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = example("sweep")
+    monkeypatch.setattr(sweep, "RATES", (0.1, 0.3))
+    sweep.main(["--out", str(tmp_path), "--epochs", "1"])
+    found, _ = runs_of(tmp_path, datetime.now().astimezone())
+    assert len(found) == 8
+    assert run_table(found).columns[:3] == ["accumulate_grad_batches", "lr", "batch_size"]

@@ -49,7 +49,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "runtime.checkpoint_files": (("files", "tree_path"), ("checked_io",), ("tensors",), ("codec",), ("store",)),
     "views": (("...",), ("console",), ("diagrams",), ("recording",)),
-    "views.recording": (("...",), ("report",)),
+    "views.recording": (("...",), ("report",), ("comparison",)),
 }
 
 

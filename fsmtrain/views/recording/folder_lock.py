@@ -67,6 +67,27 @@ def lock_folder(folder: Path) -> FolderLock | None:
     return None
 
 
+def is_locked(folder: Path) -> bool | None:
+    """Return whether a run is writing to a folder; None if that cannot be found out. It takes no lock, and creates no file."""
+    if os.path.realpath(folder) in _held:
+        return True
+    if fcntl is None or not hasattr(fcntl, "F_OFD_GETLK"):
+        return None
+    try:
+        descriptor = os.open(os.path.join(folder, LOCK_FILE), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        whole_file = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, whole_file)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    kind: int = struct.unpack_from("h", answer)[0]
+    return kind != fcntl.F_UNLCK
+
+
 def _lock_within(seconds: float, descriptor: int) -> bool:
     """Lock an open file, and try again for a while: a process that was just forked may not have closed its copy yet."""
     end = time.monotonic() + seconds

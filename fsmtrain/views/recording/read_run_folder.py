@@ -6,14 +6,17 @@ What cannot be read is left out and listed in `RunRecord.damage`. Unknown fields
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from attrs import field, frozen
 
 from fsmtrain.errors import UsageError
 from fsmtrain.views.recording.files.json_files import Row, read_json, read_json_lines, read_text
+from fsmtrain.views.recording.folder_lock import is_locked
 from fsmtrain.views.recording.list_runs import RUN_FILE, list_runs
 from fsmtrain.views.recording.run_metadata import FORMAT
+from fsmtrain.views.recording.run_outcome import Outcome, outcome_of
 
 MAX_LISTED_RUNS = 20  # in an error message
 MAX_COUNT = 2**53  # of batches, steps and seconds; a float has all numbers below
@@ -33,6 +36,7 @@ class RunRecord:
         end: ``end.json``; empty if the run has not ended.
         log: ``log.txt``.
         damage: A sentence for each file that could not be read completely.
+        is_locked: Whether a process was writing to the folder; None if that cannot be found out.
     """
 
     path: Path
@@ -44,6 +48,7 @@ class RunRecord:
     end: Row
     log: str = field(repr=False)
     damage: tuple[str, ...]
+    is_locked: bool | None = None
 
     @property
     def name(self) -> str:
@@ -60,6 +65,10 @@ class RunRecord:
         """The flags of the run."""
         return as_dict(self.run.get("options"))
 
+    def outcome(self, now: datetime) -> Outcome:
+        """What has become of the run."""
+        return outcome_of(self.end, self.status, self.is_locked, now)
+
     @property
     def last(self) -> Row:
         """The last known position and totals of the run."""
@@ -71,13 +80,18 @@ def as_dict(value: object) -> Row:
     return value if isinstance(value, dict) else {}
 
 
-def read_run_folder(path: Path) -> RunRecord:
+def read_run_folder(path: Path, *, with_timeline: bool = True) -> RunRecord:
     """Read a run folder.
+
+    Args:
+        path: The folder.
+        with_timeline: Whether to read ``timeline.jsonl``, too.
 
     Raises:
         UsageError: It is not a run folder, or has an unknown format.
     """
     damage: list[str] = []
+    locked = is_locked(path)  # before end.json, which is written before the lock is released
     run = _read_document(path / "run.json", damage)
     if not run:
         raise UsageError(f"{path} is not a run folder: {damage[0] if damage else 'it has no run.json.'}")
@@ -88,11 +102,12 @@ def read_run_folder(path: Path) -> RunRecord:
         run=run,
         table=_read_document(path / "table.json", damage),
         metrics=_read_rows(path / "metrics.jsonl", damage, _is_metric_row),
-        timeline=_read_rows(path / "timeline.jsonl", damage, _is_timeline_row),
+        timeline=_read_rows(path / "timeline.jsonl", damage, _is_timeline_row) if with_timeline else [],
         status=_read_document(path / "status.json", damage),
         end=_read_document(path / "end.json", damage),
         log=read_text(path / "log.txt"),
         damage=tuple(damage),
+        is_locked=locked,
     )
 
 

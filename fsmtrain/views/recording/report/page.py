@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Callable
 from datetime import datetime
@@ -11,14 +9,13 @@ from pathlib import Path
 
 from attrs import evolve
 
-from fsmtrain.errors import DAMAGED_STATE, UsageError
+from fsmtrain.errors import DAMAGED_STATE
 from fsmtrain.views.diagrams.dot import ACCENT, BACKGROUND, INK, LINE, NODE
 from fsmtrain.views.recording.read_run_folder import RunRecord, read_run_folder
 from fsmtrain.views.recording.report.elements.charts import ChartData
-from fsmtrain.views.recording.report.elements.html import Markup, embed_json, join, tag
+from fsmtrain.views.recording.report.elements.html import Markup, join, tag
+from fsmtrain.views.recording.report.elements.html_page import html_page, write_page
 from fsmtrain.views.recording.report.sections import config, curves, diagram, header, metrics, problems, steps, time, timeline
-
-HERE = Path(__file__).parent
 
 # Colours of the diagram's text and lines -> the page's own, which replace them, so that it is dark on a dark page.
 PAGE_COLORS = {INK: "var(--ink)", LINE: "var(--dim)", ACCENT: "var(--blue)"}
@@ -36,12 +33,7 @@ def write_report(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
     Raises:
         UsageError: `run_dir` is not a run folder, or the file cannot be written.
     """
-    content = render_page(read_run_folder(Path(run_dir)), datetime.now().astimezone())
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(content, encoding="utf-8", errors="replace", newline="\n")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}.") from error
+    write_page(path, render_page(read_run_folder(Path(run_dir)), datetime.now().astimezone()))
 
 
 def render_page(run: RunRecord, now: datetime) -> str:
@@ -68,27 +60,8 @@ def render_page(run: RunRecord, now: datetime) -> str:
     first = [rendered.pop(name, None) for name in ("header", "error")]
     footer = tag("footer", f"Made by fsmtrain from {run.path.resolve()}, {now:%Y-%m-%d %H:%M:%S %z}.")
     sections = [*first, warnings, *rendered.values(), footer]
-    style = (HERE / "page.css").read_text(encoding="utf-8") + _diagram_css()
-    script = (HERE / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{run.model_class}, run {run.name}"),
-        tag("link", rel="icon", href="data:,"),
-        tag("style", Markup(style)),
-    )
-    body = tag(
-        "body",
-        tag("main", join(section for section in sections if section)),
-        tag("script", embed_json(data.to_json()), type="application/json", id="numbers"),
-        tag("script", Markup(script)),
-    )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    content = join(section for section in sections if section)
+    return html_page(f"{run.model_class}, run {run.name}", content, data, extra_css=_diagram_css())
 
 
 def _diagram_css() -> str:

@@ -208,8 +208,8 @@ def killed(tmp_path: Path) -> Path:
 def test_the_report_of_a_killed_run_shows_how_far_it_went(tmp_path: Path) -> None:
     page = read_page(killed(tmp_path))
     check_page(page)
-    assert "not ended" in page.texts["b"]
-    assert "The run is still running, or its process was killed." in page.text
+    assert "killed" in page.texts["b"]
+    assert "The run has not ended by itself: its process was killed." in page.text
     assert "Last recorded progress: state done, " in page.text
     assert "metrics.jsonl: 1 damaged line was skipped." in page.text
     assert page.series["loss"]["y"][-1] == 5.0
@@ -319,7 +319,7 @@ def test_a_machine_reports_its_own_run_also_while_it_goes_on(tmp_path: Path) -> 
     machine = record_run(tmp_path, callbacks=[Reporting()])
     machine.run()
     meanwhile = Page((tmp_path / "meanwhile" / "0.html").read_text(encoding="utf-8"))
-    assert "not ended" in meanwhile.texts["b"]
+    assert "running" in meanwhile.texts["b"]
     machine.report(tmp_path / "report.html")
     assert "All epochs are done" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

@@ -14,6 +14,7 @@ from attrs import frozen
 
 WIDTH, HEIGHT = 10_000, 1_000  # SVG units
 MAX_ABS_VALUE = 1e300  # larger values are drawn at the edge of a linear axis
+MIN_LOG_RATIO, MIN_LOG_BUTTON_RATIO = 50.0, 4.0  # largest to smallest mean, from which on a log axis is the default, or offered
 MARGIN_FRACTION = 0.04  # of the range, added at both ends
 
 Point = tuple[float, float]  # fractions of width and height, from the lower left corner
@@ -53,6 +54,19 @@ class Axis:
         digits = (1,) if self.high - self.low > 1.5 else (1, 2, 5)
         values = [digit * 10.0**decade for decade in decades if decade % spacing == 0 for digit in digits]
         return [value for value in values if self.low <= math.log10(value) <= self.high]
+
+
+def value_axes(values: Sequence[float], means: Sequence[float]) -> tuple[dict[str, Axis], bool | None]:
+    """Return the axes of a chart, ``lin`` and perhaps ``log``, and whether the latter is shown first; None if there is none.
+
+    Args:
+        values: All values that must fit.
+        means: Those that the curves follow.
+    """
+    ratio = max(means) / min(means) if values and min(values) > 0 else 1.0
+    if not ratio > MIN_LOG_BUTTON_RATIO:
+        return {"lin": Axis.over(values)}, None
+    return {"lin": Axis.over(values), "log": Axis.over(values, is_log=True)}, ratio > MIN_LOG_RATIO
 
 
 def round_up(number: float) -> float:

@@ -6,7 +6,7 @@ so that they keep their size however wide the picture is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -39,6 +39,11 @@ class ChartData:
         """Return all values as JSON data."""
         grids = [{"x": grid.x, "step": grid.steps, "epoch": grid.epochs, "n": grid.batches} for grid in self.grids]
         return {"grids": grids, "charts": self.charts}
+
+
+def axis_ranges(axes: Mapping[str, Axis]) -> dict[str, Any]:
+    """Return the ranges of a chart's axes as ``page.js`` reads them; None for a logarithmic one that there is not."""
+    return {scale: [axes[scale].low, axes[scale].high] if scale in axes else None for scale in ("lin", "log")}
 
 
 def state_css_class(state: State) -> str:
@@ -103,9 +108,14 @@ def svg_picture(title: str, layers: Iterable[Markup], *, class_: str) -> Markup:
     return tag("svg", content, class_=class_, viewBox=f"0 0 {WIDTH} {HEIGHT}", preserveAspectRatio="none", **role)
 
 
-def legend_entry(index: int, css_class: str, name: str, value: str = "") -> Markup:
-    """Return a legend entry. ``page.js`` replaces its value by the one under the pointer."""
-    return tag("span", tag("i", class_=css_class), tag("span", name), " ", tag("b", value), data_series=index)
+def legend_entry(index: int, css_class: str, name: str, value: str = "", *, run: int | None = None) -> Markup:
+    """Return a legend entry. ``page.js`` replaces its value by the one under the pointer. `run` is that of a comparison."""
+    return tag("span", tag("i", class_=css_class), tag("span", name), " ", tag("b", value), data_series=index, data_run=run)
+
+
+def rounded(values: Sequence[float | None], digits: int = 6) -> list[float | None]:
+    """Round to significant digits, except the last value, which readers compare with the run's own."""
+    return [*(None if value is None else float(f"{value:.{digits}g}") for value in values[:-1]), *values[-1:]]
 
 
 def y_ticks(scale: str, axis: Axis) -> Markup:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from attrs import frozen
@@ -76,10 +76,18 @@ class _RawPoint(NamedTuple):
     value: float
 
 
-def metric_curves(rows: list[Row]) -> list[Curve]:
-    """Return the curves of all metrics and learning rates, in the order in which they first appear."""
+def metric_curves(
+    rows: list[Row], positions: Iterable[float] | None = None, max_page_points: int = MAX_PAGE_POINTS
+) -> list[Curve]:
+    """Return the curves of all metrics and learning rates, in the order in which they first appear.
+
+    Args:
+        rows: The rows of ``metrics.jsonl``.
+        positions: The position of each row on the x axis; None: its steps.
+        max_page_points: How many points all these curves may have together.
+    """
     raw: dict[tuple[str, str], list[_RawPoint]] = {}  # by kind and name
-    for row, x in zip(rows, x_positions(rows), strict=True):
+    for row, x in zip(rows, x_positions(rows) if positions is None else positions, strict=True):
         row_kind = row["kind"]
         if row_kind not in CURVE_KINDS:
             continue
@@ -89,7 +97,7 @@ def metric_curves(rows: list[Row]) -> list[Curve]:
             batches = row.get("counts", {}).get(name, row.get("batches") or 1) if kind == "train" else 1
             point = _RawPoint(x, row["step"], row.get("epoch", 0), batches, to_float(value))
             raw.setdefault((kind, name), []).append(point)
-    max_points = max(MIN_POINTS, min(MAX_POINTS, MAX_PAGE_POINTS // max(1, len(raw))))
+    max_points = max(MIN_POINTS, min(MAX_POINTS, max_page_points // max(1, len(raw))))
     return [_downsample(kind, name, points, max_points) for (kind, name), points in raw.items()]
 
 

@@ -11,15 +11,32 @@ from attrs import evolve
 from fsmtrain.plurals import plural
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.read_run_folder import RunRecord
-from fsmtrain.views.recording.report.elements.axes import HEIGHT, WIDTH, Axis, Point, band_path, dots_path, line_path, round_up
-from fsmtrain.views.recording.report.elements.charts import ChartData, figure, legend_entry, svg_picture, y_ticks
+from fsmtrain.views.recording.report.elements.axes import (
+    HEIGHT,
+    WIDTH,
+    Axis,
+    Point,
+    band_path,
+    dots_path,
+    line_path,
+    round_up,
+    value_axes,
+)
+from fsmtrain.views.recording.report.elements.charts import (
+    ChartData,
+    axis_ranges,
+    figure,
+    legend_entry,
+    rounded,
+    svg_picture,
+    y_ticks,
+)
 from fsmtrain.views.recording.report.elements.curve_points import CURVE_KINDS, Curve, family, metric_curves, x_positions
 from fsmtrain.views.recording.report.elements.html import Markup, join, tag
 from fsmtrain.views.recording.report.sections.metrics import last_metrics
 
 MAX_CHART_CURVES = 24
 MAX_EPOCH_LINES, MAX_VALIDATION_TICKS = 24, 400  # in a chart
-MIN_LOG_RATIO, MIN_LOG_BUTTON_RATIO = 50.0, 4.0  # largest to smallest mean, from which on a log axis is the default, or offered
 LINE_STYLES, DOT_STYLES = 6, 4  # in page.css; more curves repeat them
 MAX_DOTS = 400  # validations; more dots would cover each other
 DOTTED_KINDS = ("epoch", "validation")
@@ -76,19 +93,16 @@ def _chart(title: str, curves: Sequence[Curve], x_axis: Axis, marks: Markup, dat
     sides = [side for curve in curves for side in (curve.means, curve.lows, curve.highs)]
     values = [value for side in sides for value in side if value is not None]
     means = [value for curve in curves for value in curve.means if value is not None]
-    ratio = max(means) / min(means) if values and min(values) > 0 else 1.0
-    linear, log = Axis.over(values), Axis.over(values, is_log=True) if ratio > MIN_LOG_BUTTON_RATIO else None
+    axes, is_log = value_axes(values, means)
     styles = _styles(curves)
     index = data.add_chart(
         {
             "group": "step",
             "x": [x_axis.low, x_axis.high],
-            "lin": [linear.low, linear.high],
-            "log": [log.low, log.high] if log else None,
+            **axis_ranges(axes),
             "series": [_series(curve, data) for curve in curves],
         }
     )
-    axes = {"lin": linear} | ({"log": log} if log else {})
     layers = [_layer(scale, curves, styles, x_axis, axis) for scale, axis in axes.items()]
     return figure(
         index,
@@ -98,7 +112,7 @@ def _chart(title: str, curves: Sequence[Curve], x_axis: Axis, marks: Markup, dat
         y_labels=[y_ticks(scale, axis) for scale, axis in axes.items()],
         x_axis=x_axis,
         notes=[_nonfinite_note(curve) for curve in curves],
-        is_log=ratio > MIN_LOG_RATIO if log else None,
+        is_log=is_log,
     )
 
 
@@ -143,13 +157,8 @@ def smoothed(curve: Curve) -> list[float | None]:
 
 
 def _series(curve: Curve, data: ChartData) -> dict[str, Any]:
-    band = {"low": _rounded(curve.lows, 4), "high": _rounded(curve.highs, 4)} if curve.is_binned else {}
-    return {"name": curve.name, "grid": data.grid_index(curve.grid), "y": _rounded(curve.means), **band}
-
-
-def _rounded(values: Sequence[float | None], digits: int = 6) -> list[float | None]:
-    """Round to significant digits, except the last value, which readers compare with the run's own."""
-    return [*(None if value is None else float(f"{value:.{digits}g}") for value in values[:-1]), *values[-1:]]
+    band = {"low": rounded(curve.lows, 4), "high": rounded(curve.highs, 4)} if curve.is_binned else {}
+    return {"name": curve.name, "grid": data.grid_index(curve.grid), "y": rounded(curve.means), **band}
 
 
 def _last_value(curve: Curve, last: dict[str, float]) -> str:

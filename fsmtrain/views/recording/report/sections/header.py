@@ -11,6 +11,7 @@ from fsmtrain.views.number_format import duration
 from fsmtrain.views.recording.files.json_values import to_float
 from fsmtrain.views.recording.read_run_folder import RunRecord
 from fsmtrain.views.recording.report.elements.html import Markup, tag
+from fsmtrain.views.recording.run_outcome import Outcome
 
 
 def header_section(run: RunRecord, now: datetime) -> Markup:
@@ -36,17 +37,17 @@ def header_section(run: RunRecord, now: datetime) -> Markup:
 
 def run_outcome(run: RunRecord, now: datetime) -> tuple[Literal["good", "bad", "open"], str, str]:
     """Return how the run ended: a CSS class, a word and a sentence."""
+    outcome = run.outcome(now)
     if run.end:
         sentence = f"{_capitalized(str(run.end.get('sentence', '')))}."
-        if run.end.get("reason") == "error":
-            return "bad", "failed", sentence
-        return "good", "stopped" if run.end.get("reason") == "requested" else "ended", sentence
-    sentence = "The run is still running, or its process was killed."
+        return "bad" if outcome is Outcome.FAILED else "good", outcome, sentence
+    running = outcome is Outcome.RUNNING
+    sentence = "The run is still running." if running else "The run has not ended by itself: its process was killed."
     written = run.status.get("written")
     if not written:
-        return "open", "not ended", f"{sentence} It has not recorded any progress."
+        return "open", outcome, f"{sentence} It has not recorded any progress."
     state = run.status.get("state", "?")
-    return "open", "not ended", f"{sentence} Last recorded progress: state {state}, {written}{_age(str(written), now)}."
+    return "open", outcome, f"{sentence} Last recorded progress: state {state}, {written}{_age(str(written), now)}."
 
 
 def _capitalized(sentence: str) -> str:
