@@ -267,6 +267,7 @@ ConfigOption = Annotated[
         metavar="FILE",
         converter=lambda _, tokens: read_config(tokens[0].value),
         n_tokens=1,
+        accepts_keys=False,
         negative=(),
         help="A YAML or TOML file of flags, of hparams, guards, data, data_hparams and checkpoint. What is typed wins.",
     ),

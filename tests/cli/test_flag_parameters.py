@@ -82,6 +82,7 @@ def test_the_help_explains_every_flag(command: str, run: Run, monkeypatch: pytes
     assert shown.code == 0
     for name in set(FLAGS) - PYTHON_ONLY - IDLE.get(command, set()):
         assert re.search(rf"--{name}\b.* \w+ \w+", shown.out), name
+    assert "--config." not in shown.out, "a file's fields are no flags"
 
 
 @pytest.mark.parametrize(("command", "own"), [("test", "test_percent_check"), ("predict", "limit_predict_batches")])

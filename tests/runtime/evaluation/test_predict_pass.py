@@ -310,3 +310,10 @@ def test_a_batch_of_the_loader_is_moved_and_workers_work() -> None:
     predictions = Trainer(**QUIET).predict(Predicting(), loader)
     assert predictions is not None
     assert len(predictions) == 3
+
+
+def test_the_other_engine_predicts_the_same() -> None:
+    model, loader = Predicting(), batches(5)
+    machine = build(Options(**QUIET), model, predict_dataloaders=loader, runs="predict")
+    machine.as_transitions().model.run()
+    assert same_bits(machine.predictions, Trainer(**QUIET).predict(model, loader))
