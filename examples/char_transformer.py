@@ -4,7 +4,7 @@
 
 The text is Python's language reference, as ``help()`` shows it. Paragraphs of different lengths are streamed and padded; each
 batch returns the number of its characters as ``"weight"``, so that each counts the same in a window of accumulated batches.
-The run saves every 50 steps. Kill it, with ``kill -9`` too: the same command continues where it was, and ends with the same
+The run saves every 20 steps. Kill it, with ``kill -9`` too: the same command continues where it was, and ends with the same
 weights. While it trains it prints what it would write.
 """
 
@@ -14,7 +14,7 @@ import math
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pydoc_data.topics import topics
 from typing import Any
 
@@ -35,14 +35,20 @@ PADDING = -100  # the target of what is no letter: cross_entropy ignores it
 
 
 class Passages(IterableDataset[Tensor]):
-    """The letters of paragraphs, in passages of at most `CONTEXT` + 1: a stream, whose length is not known."""
+    """The letters of paragraphs, in passages of at most `CONTEXT` + 1. An endless stream shuffles them anew each time."""
 
-    def __init__(self, paragraphs: list[str], *, shuffle: bool) -> None:
-        self.paragraphs, self.shuffle = paragraphs, shuffle
+    def __init__(self, paragraphs: list[str], *, endless: bool) -> None:
+        self.paragraphs, self.endless = paragraphs, endless
 
     def __iter__(self) -> Iterator[Tensor]:
-        # torch's generator is part of the run's state, so a resumed run draws the same order.
-        order = torch.randperm(len(self.paragraphs)).tolist() if self.shuffle else range(len(self.paragraphs))
+        if not self.endless:
+            yield from self._passages(range(len(self.paragraphs)))
+            return
+        generator = torch.Generator().manual_seed(0)  # of its own: a resumed run, which begins the stream again, meets the same
+        while True:
+            yield from self._passages(torch.randperm(len(self.paragraphs), generator=generator).tolist())
+
+    def _passages(self, order: Iterable[int]) -> Iterator[Tensor]:
         for i in order:
             letters = encoded(self.paragraphs[i] + "\n")
             for begin in range(0, len(letters) - 1, CONTEXT):
@@ -65,7 +71,7 @@ def collate(passages: list[Tensor]) -> tuple[Tensor, Tensor]:
 class Writer(TrainingModule):
     """A transformer that predicts the next letter."""
 
-    def __init__(self, width: int = 128, layers: int = 3, lr: float = 2e-3) -> None:
+    def __init__(self, width: int = 64, layers: int = 2, lr: float = 4e-3) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.letters, self.places = nn.Embedding(len(LETTERS), width), nn.Embedding(CONTEXT, width)
@@ -125,22 +131,22 @@ def main(short: bool = False, resume: str | os.PathLike[str] | None = "auto", **
     torch.manual_seed(0)
     writer = Writer(width=32, layers=1, lr=1e-2) if short else Writer()
     trainer = Trainer(
-        max_steps=20 if short else 1000,
+        max_steps=20 if short else 600,
         accumulate_grad_batches=2,
         val_check_interval=20 if short else 200,
-        limit_val_batches=2 if short else 20,
+        limit_val_batches=2 if short else 10,
         gradient_clip_val=1.0,
         precision="bf16",
         seed=0,
         resume=resume,
         callbacks=[
-            ModelCheckpoint(every_n_steps=5 if short else 50),
-            PrintSamples(lambda model: model.write("The ", 60), every_n_steps=10 if short else 200),
+            ModelCheckpoint(every_n_steps=5 if short else 20),
+            PrintSamples(lambda model: model.write("The ", 60), every_n_steps=10 if short else 100),
         ],
         **flags,
     )
-    stream = DataLoader(Passages(train_text, shuffle=True), batch_size=8 if short else 32, collate_fn=collate)
-    trainer.fit(writer, stream, DataLoader(Passages(val_text, shuffle=False), batch_size=32, collate_fn=collate))
+    stream = DataLoader(Passages(train_text, endless=True), batch_size=8 if short else 32, collate_fn=collate)
+    trainer.fit(writer, stream, DataLoader(Passages(val_text, endless=False), batch_size=32, collate_fn=collate))
     return writer, trainer
 
 

@@ -258,12 +258,18 @@ def test_char_transformer_killed_and_resumed_ends_in_the_same_bits(example: Exam
 
 def test_char_transformer_pads_and_counts_the_letters(example: Example) -> None:
     char_transformer = example("char_transformer")
-    passages = [*char_transformer.Passages(["abc", "a"], shuffle=False)]
+    passages = [*char_transformer.Passages(["abc", "a"], endless=False)]
     x, y = char_transformer.collate(passages)
     assert x.shape == y.shape == (2, 3)
     assert char_transformer.Writer(8, 1).loss((x, y))["weight"] == 4
-    longest = [*char_transformer.Passages(["x" * 300], shuffle=False)]
+    longest = [*char_transformer.Passages(["x" * 300], endless=False)]
     assert [len(passage) for passage in longest] == [129, 129, 45]
+    letters = [
+        int(passage[0]) for passage, _ in zip(char_transformer.Passages([*"abcdef"], endless=True), range(18), strict=False)
+    ]
+    epochs = [letters[begin : begin + 6] for begin in (0, 6, 12)]
+    assert len({*map(tuple, epochs)}) == 3
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
 
 
 # ---- MNIST
