@@ -27,6 +27,7 @@ from fsmtrain.runtime.metrics.logged_metrics import LogOptions
 from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.runtime.model_inspection.compiled_modules import plain_module
 from fsmtrain.runtime.result import Result
+from fsmtrain.runtime.rng import get_rng_state, set_rng_state
 from fsmtrain.runtime.run_state import Evaluated, RunKind
 from fsmtrain.runtime.training.manual_optimization import ManualOptimization
 from fsmtrain.unknown_arguments import explain_unknown_arguments
@@ -297,6 +298,7 @@ class Trainer(Options):
                 loaders = Loaders(data_module=self._runs.fitted.datamodule)
         tested = load_ckpt_path(ckpt_path, model, self._runs.fitted, name)
         outer, outer_data = self._runs.active, self._runs.datamodule  # of a fit, if this is called in one of its hooks
+        random = get_rng_state() if outer is not None and outer.is_running else None
         try:
             machine = self._machine(model, loaders, runs=kind, tested=tested, keeps_predictions=keeps_predictions)
             machine.run()
@@ -304,6 +306,8 @@ class Trainer(Options):
         finally:
             if outer is not None:
                 self._runs.active, self._runs.datamodule = outer, outer_data
+            if random is not None:  # the fit goes on as if nothing had been drawn or seeded
+                set_rng_state(random)
 
     def _machine(
         self,

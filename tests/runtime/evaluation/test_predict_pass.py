@@ -317,3 +317,22 @@ def test_the_other_engine_predicts_the_same() -> None:
     machine = build(Options(**QUIET), model, predict_dataloaders=loader, runs="predict")
     machine.as_transitions().model.run()
     assert same_bits(machine.predictions, Trainer(**QUIET).predict(model, loader))
+
+
+@pytest.mark.parametrize("call", ["predict", "validate", "test"])
+@pytest.mark.parametrize("seed", [None, 7])
+def test_a_pass_within_a_fit_leaves_its_random_numbers_alone(call: str, seed: int | None) -> None:
+    class Looking(Callback):
+        """Runs a pass of its own at the end of an epoch, over a loader that draws random numbers."""
+
+        def on_epoch_end(self, machine: Machine) -> None:
+            getattr(trainer, call)(machine.model, batches(4, shuffle=True))
+
+    weights = []
+    for callbacks in ([], [Looking()]):
+        torch.manual_seed(3)
+        trainer = Trainer(**QUIET, max_nb_epochs=3, seed=seed, callbacks=callbacks)
+        model = Predicting()
+        trainer.fit(model, batches(8, shuffle=True), [])
+        weights.append(model.state_dict())
+    assert same_bits(*weights)
