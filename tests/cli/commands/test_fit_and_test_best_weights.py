@@ -57,6 +57,15 @@ def test_the_best_and_the_last_weights_of_a_recorded_run_are_tested(run: Run, fo
     assert sums(run("test mine.py:Model --weights best --json")) == sums(fitted)
 
 
+def test_a_run_that_is_resumed_from_its_end_tests_its_best_weights_again(run: Run, folder: Path) -> None:
+    command = f"fit mine.py:Model {RANKED} --test --json"
+    fitted = run(command)
+    resumed = run(f"{command} --resume")
+    assert "resumed from" in resumed.err
+    assert json.loads(resumed.out)["tested"] == json.loads(fitted.out)["tested"] is not None
+    assert sums(resumed) == sums(fitted)
+
+
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
