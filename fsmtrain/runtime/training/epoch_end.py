@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fsmtrain.plurals import plural
 from fsmtrain.runtime.feed_early_stopping import feed_early_stopping
 from fsmtrain.runtime.metrics.epoch_metrics import epoch_metric
 from fsmtrain.runtime.metrics.metric_queue import MetricQueue
@@ -28,6 +29,7 @@ class EpochEnd:
         self._run, self._train_batch, self._schedulers = run, train_batch, optimizer_setup.epoch_schedulers
         self._hooks, self._metric_queue = components.hooks.epoch, metric_queue
         self._required, self._watchers = components.strict_monitors, components.epoch_watchers
+        self._spec = components.spec
         self._validates = components.spec.limits.validates
         self._has_own_step = own_optimizer_step(components.model) is not None
 
@@ -42,7 +44,20 @@ class EpochEnd:
         self._record(metrics)
         if not counters.epoch_ended_early:
             self._give_to_monitors(metrics, counters.current_epoch)
+            if self._spec.limits.train_is_stream and self._validates:
+                self._warn_if_too_short_to_validate()
         self._run.epoch_metrics.reset()
+
+    def _warn_if_too_short_to_validate(self) -> None:
+        """Say that an interval is longer than a stream turned out to be: of a loader with a length it is an error at once."""
+        counters, limits = self._run.counters, self._spec.limits
+        batches, is_first = counters.batch_nb + 1, counters.current_epoch + 1 == limits.val_check_epochs
+        if is_first and batches < limits.val_check_batches and self._spec.guards.validate is None:
+            self._run.warn_once(
+                f"val_check_interval={self._spec.options.val_check_interval}: the train loader had {plural(batches, 'batch')} "
+                f"in this epoch, so it had no validation; the count begins anew in each epoch. Lower the flag, or let the "
+                f"stream go on without an end and limit the run by max_steps."
+            )
 
     def _publish(self) -> Metrics:
         epoch = self._run.epoch_metrics
