@@ -101,6 +101,7 @@ def test_where_files_cannot_be_linked_they_are_copied(monkeypatch: pytest.Monkey
     assert same_bits(one.tree, other.tree)
 
 
+@pytest.mark.slow
 def test_two_rules_plan_and_check_as_they_run() -> None:
     for rules in (
         (BY_LOSS, BY_ACCURACY),
@@ -142,7 +143,7 @@ def test_a_run_that_is_stopped_anywhere_resumes_to_the_same_bits_and_best() -> N
     visits = TransitionRecorder()
     whole = run_of([visits], runs_dir="whole")
     whole.run()
-    for n in range(3, len(visits.seen), 23):
+    for n in range(3, len(visits.seen), 61):
         run_of([StopAfter(n)], runs_dir=f"runs{n}").run()
         machine = run_of(runs_dir=f"runs{n}")
         machine.resume(f"runs{n}/0")
