@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -565,3 +566,15 @@ def test_the_first_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.
     exec(page.partition("```python\n")[2].partition("```")[0], {})
     assert "'test_accuracy': " in capsys.readouterr().out
     assert (tmp_path / "net.pt").exists()
+
+
+def test_the_schedule_of_the_page_warms_up_and_ends_at_zero() -> None:
+    page = (ROOT / "docs" / "supervised.md").read_text(encoding="utf-8")
+    [code] = [block for block in page.split("```python\n") if block.startswith("def warm_up_and_cosine")]
+    names: dict[str, Any] = {"math": math, "torch": torch}
+    exec(code.partition("\n\n")[0], names)
+    trained_with = rates(supervised(schedulers=names["warm_up_and_cosine"]), n=300)
+    assert len(trained_with) == 300
+    assert trained_with[0] == pytest.approx(0.001)
+    assert 90 < trained_with.index(max(trained_with)) < 100
+    assert trained_with[-1] < 1e-5
