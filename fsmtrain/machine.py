@@ -715,6 +715,16 @@ class Machine:
         return None if self._recorder is None else self._recorder.path
 
     @property
+    def logger(self) -> Any:
+        """The first logger of the run; None if it has none."""
+        return next(iter(self.loggers), None)
+
+    @property
+    def loggers(self) -> list[Any]:
+        """The loggers of the run."""
+        return [*self._spec.options.loggers]
+
+    @property
     def spec(self) -> LoopSpec:
         """The options, sizes, guards, limits and table of this run."""
         return self._spec

@@ -85,6 +85,16 @@ class TrainingModule(KeepsHyperparameters, nn.Module):
         return self.trainer.current_epoch if self.trainer is not None else 0
 
     @property
+    def logger(self) -> Any:
+        """The first logger of the run, as in ``self.logger.experiment.add_image(...)``; None if it has none."""
+        return next(iter(self.loggers), None)
+
+    @property
+    def loggers(self) -> list[Any]:
+        """The loggers of the run; an empty list outside of a run."""
+        return list(self.trainer.loggers) if self.trainer is not None else []
+
+    @property
     def global_step(self) -> int:
         """Optimizer steps so far; those of several optimizers in one round count once. 0 outside of a run."""
         return self.trainer.global_step if self.trainer is not None else 0

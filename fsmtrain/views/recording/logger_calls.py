@@ -57,6 +57,19 @@ class LoggerCalls:
             self._submit([lambda: self._invoke("log_hyperparams", copy.deepcopy(dict(hparams)))])
             self.wait()
 
+    def begin_run(self, run_id: str | None, name: str | None, resumed_step: int | None, rows: Sequence[Row] = ()) -> None:
+        """Call ``begin_run(run_id, name, resumed_step)``, if the logger has it, then pass rows again, and do not wait.
+
+        Args:
+            run_id: The identity of the run, which a resumed run keeps; None if it is not recorded.
+            name: The name of its folder; None likewise.
+            resumed_step: ``global_step`` of the checkpoint that a resumed run continues from; None for a new run.
+            rows: Rows of ``metrics.jsonl`` from before the checkpoint, at this step or later, which the logger may drop.
+        """
+        if callable(getattr(self._logger, "begin_run", None)):
+            again = [lambda row=row: self._invoke("log_metrics", _metrics_of(row), row["step"]) for row in rows]
+            self._submit([lambda: self._invoke("begin_run", run_id, name, resumed_step), *again])
+
     def log_records(self, records: Sequence[MetricRecord]) -> None:
         """Queue records for the logger. Waits if too many wait already."""
         while len(self._waiting) > MAX_WAITING_RECORDS and self._is_in_use:
@@ -74,9 +87,10 @@ class LoggerCalls:
                 self._changed.wait(POLL_SECONDS)
 
     def flush(self) -> None:
-        """Call ``flush()``, if the logger has it, after everything that is queued, and wait."""
-        if callable(getattr(self._logger, "flush", None)):
-            self._submit([lambda: self._invoke("flush")])
+        """Call ``flush()``, else Lightning's ``save()``, if the logger has it, after everything that is queued, and wait."""
+        method = next((name for name in ("flush", "save") if callable(getattr(self._logger, name, None))), None)
+        if method is not None:
+            self._submit([lambda: self._invoke(method)])
         self.wait()
 
     def end(self) -> None:
@@ -85,10 +99,12 @@ class LoggerCalls:
             self._has_ended = True
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Call ``close()``, if the logger has it, after everything else; wait, and end the thread."""
+    def close(self, *, failed: bool = False) -> None:
+        """Call ``close()``, else Lightning's ``finalize(status)``, after everything else; wait, and end the thread."""
         if callable(getattr(self._logger, "close", None)):
             self._submit([lambda: self._invoke("close")])
+        elif callable(getattr(self._logger, "finalize", None)):
+            self._submit([lambda: self._invoke("finalize", "failed" if failed else "success")])
         self.wait()
         self.end()
 

@@ -28,7 +28,9 @@ from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.mask_secrets import mask_values
 from fsmtrain.options import Options
 from fsmtrain.user_warnings import warn
+from fsmtrain.views.recording.files.json_files import Row, read_json_lines
 from fsmtrain.views.recording.folder_lock import FolderLock
+from fsmtrain.views.recording.list_runs import read_run
 from fsmtrain.views.recording.logger_calls import LoggerCalls
 from fsmtrain.views.recording.report_failure import describe, report_failure
 from fsmtrain.views.recording.resume_trim import CheckpointTotals
@@ -197,6 +199,7 @@ class Recorder:
         for logger in self._loggers:
             logger.start()
             weakref.finalize(self, logger.end).atexit = False
+            logger.begin_run(*self._identity(), *self._logged_before(machine))
             if trains and machine.hparams and getattr(machine.model, "logs_hparams", True):
                 logger.log_hyperparams(mask_values(machine.hparams))
         if self._folder is not None or self._loggers:
@@ -205,6 +208,20 @@ class Recorder:
             with suppress(RuntimeError):  # no more threads: then other threads write, at checkpoints, at the end, if it is full
                 self._thread.start()
             atexit.register(self._at_exit)
+
+    def _identity(self) -> tuple[str | None, str | None]:
+        """Return the run's identity and the name of its folder, of the fit's run for its test; None if it is not recorded."""
+        if self._folder is None:
+            return None, None
+        path = self._folder.path
+        return read_run(path).run_id, path.name
+
+    def _logged_before(self, run: RunView) -> tuple[int | None, list[Row]]:
+        """Return the step from which this run continues an earlier process's, and the recorded rows at that step or later."""
+        if self._lock_on_folder is None or self._folder is None:
+            return None, []
+        step = min([run.counters.global_step, *(record.step for record in self._unfinished)])
+        return step, [row for row in read_json_lines(self._folder.path / "metrics.jsonl") if row and row.get("step", 0) >= step]
 
     @property
     def _seconds_before(self) -> float:
@@ -241,7 +258,7 @@ class Recorder:
                 with self._stopping_on_errors():
                     self._folder.write_end(machine, self._last_values, error)
             for logger in self._loggers:
-                logger.close()
+                logger.close(failed=error is not None)
         finally:
             atexit.unregister(self._at_exit)
             if self._folder is not None:
