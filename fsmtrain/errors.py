@@ -5,6 +5,10 @@ Each class also inherits the builtin exception that a caller would expect, so th
 
 from __future__ import annotations
 
+import os
+
+_PACKAGE = os.path.dirname(__file__) + os.sep
+
 
 class FsmtrainWarning(UserWarning):
     """Category of every warning that fsmtrain itself gives: ``warnings.simplefilter("error", FsmtrainWarning)``.
@@ -15,6 +19,17 @@ class FsmtrainWarning(UserWarning):
 
 class FsmtrainError(Exception):
     """Base class of every error that fsmtrain itself raises."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the lines of the user's own code, then the message and the notes."""
+        import traceback  # only here: the error is shown in a notebook
+
+        stack = traceback.extract_tb(self.__traceback__)
+        users = [frame for frame in stack if not frame.filename.startswith((_PACKAGE, "<attrs generated"))]
+        users = [frame for frame in users if f"{os.sep}IPython{os.sep}" not in frame.filename]
+        where = ["Traceback (only your own code):", *map(str.rstrip, traceback.format_list(users))] if users else []
+        cause = [] if self.__cause__ is None else [f"caused by {type(self.__cause__).__name__}: {self.__cause__}"]
+        return [*where, f"{type(self).__name__}: {self}", *cause, *getattr(self, "__notes__", ())]
 
 
 class OptionsError(FsmtrainError, ValueError):

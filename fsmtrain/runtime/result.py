@@ -9,6 +9,7 @@ from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
+from fsmtrain.html_table import html_table
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.runtime.optimization.detect_inf_nan import NonFiniteValue
 
@@ -39,3 +40,9 @@ class Result:
     wall_seconds: float
     rollbacks: tuple[NonFiniteValue, ...] = ()
     tested: SavedCheckpoint | None = None
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [("ended", str(self.stop_reason)), ("epochs", self.counters.epochs_done)]
+        rows += [("global_step", self.counters.global_step), ("seconds", self.wall_seconds)]
+        tested = [] if self.tested is None else [("tested", str(self.tested))]
+        return html_table([*rows, *tested, *self.metrics.items()])

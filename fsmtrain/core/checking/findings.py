@@ -9,6 +9,8 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
+from fsmtrain.html_table import html_table
+
 
 class Severity(StrEnum):
     """How bad a finding is: an error stops the run before it begins, a warning is printed."""
@@ -86,3 +88,11 @@ class Report:
     def __str__(self) -> str:
         lines = [*map(str, self.findings)] or ["nothing found"]
         return "\n".join([*lines, *self.notes, *self.not_checked, f"({self.nb_moments:,} moments of the run were explored)"])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (str(finding.severity), finding.about, "\n".join([finding.text, *finding.example])) for finding in self.findings
+        ]
+        others = [("", "", text) for text in (*self.notes, *self.not_checked)]
+        explored = ("", "", f"{self.nb_moments:,} moments of the run were explored")
+        return html_table([*(rows or [("nothing found", "", "")]), *others, explored], ["", "about", ""])

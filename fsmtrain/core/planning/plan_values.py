@@ -18,6 +18,7 @@ from fsmtrain.core.planning.events import DEFAULT_KINDS, Event, EventKind, iter_
 from fsmtrain.core.planning.guard_copies import unread_reason
 from fsmtrain.core.planning.int_ranges import IntRanges, IntRangesBuilder
 from fsmtrain.core.planning.plan_text import comparable_rows, difference, epoch_rows, lines_as_table, or_fewer, schedule_text
+from fsmtrain.html_table import html_table
 from fsmtrain.old_names import renamed_attributes
 from fsmtrain.plurals import plural
 
@@ -106,6 +107,9 @@ class Plan:
 
     def __str__(self) -> str:
         return lines_as_table([*self._total_rows(), *epoch_rows(self.epoch_kinds, self._end_reason)])
+
+    def _repr_html_(self) -> str:
+        return html_table([*self._total_rows(), *epoch_rows(self.epoch_kinds, self._end_reason)])
 
     @property
     def nb_epochs(self) -> int:

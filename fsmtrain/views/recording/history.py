@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fsmtrain.errors import MissingExtraError
+from fsmtrain.html_table import html_table
 from fsmtrain.views.recording.files.json_files import Row
 from fsmtrain.views.recording.files.json_values import to_float
 from fsmtrain.views.recording.files.metrics_jsonl import FIXED_COLUMNS, column_name
 from fsmtrain.views.recording.read_run_folder import read_run_folder
+
+MAX_SHOWN_ROWS = 20  # at the beginning, and at the end, in a notebook
 
 
 class History(list[Row]):
@@ -41,6 +44,11 @@ class History(list[Row]):
         """The names that any row has, those that every row has first."""
         named = dict.fromkeys(name for row in self for name in row)
         return [*(name for name in FIXED_COLUMNS if name in named), *(name for name in named if name not in FIXED_COLUMNS)]
+
+    def _repr_html_(self) -> str:
+        names, shown = self.columns, [*self[:MAX_SHOWN_ROWS], *self[max(MAX_SHOWN_ROWS, len(self) - MAX_SHOWN_ROWS) :]]
+        note = f"<p>{len(self) - len(shown):,} rows between are not shown</p>" if len(shown) < len(self) else ""
+        return html_table([[row.get(name) for name in names] for row in shown], names) + note
 
     def to_pandas(self) -> Any:
         """Return the rows as a pandas ``DataFrame``. What a row does not have is missing there.
