@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fsmtrain.views.recording import folder_lock
-from fsmtrain.views.recording.folder_lock import LOCK_FILE, FolderLock, lock_folder
+from fsmtrain.views.recording.folder_lock import LOCK_FILE, FolderLock, is_locked, lock_folder
 from tests.views.recording.lock_holder import kinds_without
 
 ROOT = Path(__file__).parents[3]
@@ -141,3 +141,19 @@ def test_the_lock_file_obeys_the_umask(tmp_path: Path, without: Any) -> None:
     assert lock is not None
     lock.release()
     assert (tmp_path / LOCK_FILE).stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no locks of open files")
+def test_is_locked_asks_without_taking_the_lock_or_creating_a_file(tmp_path: Path) -> None:
+    assert is_locked(tmp_path) is None
+    assert not (tmp_path / LOCK_FILE).exists()
+    with holder(tmp_path, "nothing", ()):
+        assert is_locked(tmp_path) is True
+    assert is_locked(tmp_path) is False
+    lock = lock_folder(tmp_path)
+    assert lock is not None
+    assert is_locked(tmp_path) is True
+    lock.release()
+    (tmp_path / LOCK_FILE).unlink()
+    os.mkfifo(tmp_path / LOCK_FILE)
+    assert is_locked(tmp_path) in (None, False), "a pipe is not waited for"
