@@ -283,9 +283,14 @@ def _own_code(owners: Iterable[object], except_for: Collection[str]) -> Iterator
 
 
 def _code_of(value: Any) -> Iterator[CodeType]:
+    """Yield the code of a method, a property, or a function that is wrapped or partial. Other values may be of any type."""
     parts = (value.fget, value.fset) if isinstance(value, property) else (value,)
     for part in parts:
-        function = inspect.unwrap(getattr(part, "__func__", getattr(part, "func", part))) if callable(part) or part else None
+        if isinstance(part, (classmethod, staticmethod)) or inspect.ismethod(part):
+            part = part.__func__
+        elif isinstance(part, (functools.partial, functools.partialmethod, functools.cached_property)):
+            part = part.func
+        function = inspect.unwrap(part) if callable(part) else None
         code = getattr(function, "__code__", None)
         if isinstance(code, CodeType):
             yield code

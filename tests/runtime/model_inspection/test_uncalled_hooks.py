@@ -8,7 +8,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
@@ -180,6 +182,37 @@ def test_a_method_that_only_calls_its_own_base_is_reported(name: str) -> None:
 )
 def test_helpers_that_resemble_a_hook_are_not_reported(names: tuple[str, ...]) -> None:
     assert built(with_methods(*names)()) == []
+
+
+def test_attributes_of_any_type_are_no_methods() -> None:
+    """Tensors and arrays have no truth value, and some objects have every attribute that is asked of them."""
+
+    class Anything:
+        def __bool__(self) -> bool:
+            raise TypeError
+
+        def __getattr__(self, name: str) -> Any:
+            return self
+
+    class Holds:
+        """A data module, or a callback."""
+
+        def __init__(self) -> None:
+            self.tensor, self.array, self.anything = torch.zeros(3), np.zeros(3), Anything()
+
+        def train_dataloader(self) -> Any:
+            return batches(2)
+
+        def on_run_end(self, machine: Any) -> None:
+            """A hook, so that it is a callback."""
+
+        on_epoch_begin = another  # so that methods are looked up that may call it
+
+    model = with_methods("validation_epoch_end")()
+    vars(model).update(vars(Holds()))
+    assert "validation_epoch_end" in built(model)[0]
+    holds = Holds()
+    assert "on_epoch_begin" in built(Linear(), [holds], train_dataloader=None, datamodule=holds)[0]
 
 
 def test_what_cannot_be_called_as_the_hook_is_not_reported() -> None:
