@@ -61,8 +61,9 @@ class TrainBatch:
         self._slots = components.slots
         self._work = TrainWork(components)
         self.scalers = self._work.scalers
-        self.set_limits(limits)
+        self._monitored = run.epoch_metrics.monitored
         self.manual = ManualOptimization(components, run) if limits.manual_optimization else None
+        self.set_limits(limits)
         self._grad_toggle = GradToggle(self._slots) if limits.optimizers > 1 else None
         # An optimizer_step of the model's own gets one; the default passes it only to an optimizer that requires it.
         has_own_step = self.manual is None and own_optimizer_step(components.model) is not None
@@ -74,7 +75,6 @@ class TrainBatch:
         self._tbptt_split_batch = getattr(components.model, "tbptt_split_batch", None) or split_in_time
         self._hiddens: Any = None  # those with which the current split began
         self._batches: SizedBatches | StreamedBatches | None = None  # of the epoch; None between two epochs
-        self._monitored = run.epoch_metrics.monitored
         self._loss_names = loss_names(limits.optimizers)
         self._move_batch = components.move_batch
         self._train_hooks, self._epoch_hooks = hooks.train, hooks.epoch
@@ -96,6 +96,9 @@ class TrainBatch:
         self._windows_are_single = windows_are_single(limits, self._guards)
         self._windows_are_foreseen = windows_are_foreseen(limits, self._guards)
         self._may_return_none = limits.may_return_none
+        self._needs_only_the_loss = not (
+            self._may_return_none or self._monitored or self._metric_queue is not None or self.manual is not None
+        )
         self._keeps_windows = not self._windows_are_single or self._metric_queue is not None
 
     # ---- fetch
@@ -189,20 +192,33 @@ class TrainBatch:
             run.collects_logs = True
             output = self._forward(run.splits[counters.split_nb], counters.batch_nb, optimizer_i, self._hiddens)
             run.collects_logs = False
-            loss, metrics, logged = self._record_output(optimizer_i, output)
-            if self._monitored or logged is not None:
-                self._add_to_epoch(optimizer_i, loss, metrics or {}, logged)
-            if self._may_return_none:
-                self._signals.loss_is_none = loss is None
-                if loss is None and self._grad_toggle is not None:
-                    self._grad_toggle.deactivate()
-            if self._metric_queue is not None and (loss is not None or metrics):
-                self._metric_queue.forward(optimizer_i, loss, metrics if logged is None else logged.recorded(metrics))
-            if self.manual is not None:
-                self._end_manual_forward()
+            if (
+                not self._needs_only_the_loss
+                or not (type(output) is Tensor and output.requires_grad and output.dim() == 0)
+                or run.logged.values
+                or run.logged.objects
+            ):
+                self._record_forward(optimizer_i, output)
+            else:
+                run.loss = output
+                run.weight = run.hiddens[optimizer_i] = None
         except (RuntimeError, MemoryError) as error:
             raise_if_oom(error, State.TRAIN_BATCH, self._run.split, self._components, self._run)
             raise
+
+    def _record_forward(self, optimizer_i: int, output: Any) -> None:
+        """Take over, record and monitor what ``training_step`` returned and logged."""
+        loss, metrics, logged = self._take_output(optimizer_i, output)
+        if self._monitored or logged is not None:
+            self._add_to_epoch(optimizer_i, loss, metrics or {}, logged)
+        if self._may_return_none:
+            self._signals.loss_is_none = loss is None
+            if loss is None and self._grad_toggle is not None:
+                self._grad_toggle.deactivate()
+        if self._metric_queue is not None and (loss is not None or metrics):
+            self._metric_queue.forward(optimizer_i, loss, metrics if logged is None else logged.recorded(metrics))
+        if self.manual is not None:
+            self._end_manual_forward()
 
     def _end_manual_forward(self) -> None:
         """Release the loss of a ``training_step`` that has run its backwards and steps by itself; signal how many steps."""
@@ -219,7 +235,7 @@ class TrainBatch:
         self._run.outputs[optimizer_i] = detach(output)
         return output
 
-    def _record_output(self, optimizer_i: int, output: Any) -> tuple[Tensor | None, Metrics | None, LoggedMetrics | None]:
+    def _take_output(self, optimizer_i: int, output: Any) -> tuple[Tensor | None, Metrics | None, LoggedMetrics | None]:
         """Take loss, weight, hiddens and metrics from what ``training_step`` returned and logged; the loss of None is None."""
         run = self._run
         metrics: Metrics | None = None
@@ -432,7 +448,7 @@ class TrainBatch:
         with enable_grad():
             output = self._work.forward(self._run.split, self._counters.batch_nb, slot.index, self._hiddens)
             self._run.collects_logs = False
-            loss, *_ = self._record_output(slot.index, output)
+            loss, *_ = self._take_output(slot.index, output)
             if loss is None:
                 raise ModelError(
                     "training_step returned None when second_order_closure called it again for a batch. Return the loss, or "
