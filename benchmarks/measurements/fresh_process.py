@@ -37,7 +37,7 @@ def main(name: str) -> dict[str, float]:
     if name == "fsmtrain":
         import fsmtrain
     elif name == "lightning":
-        import lightning  # type: ignore[import-not-found] # noqa: F401
+        import lightning  # noqa: F401
     elif name == "ignite":
         import ignite.engine  # type: ignore[import-not-found] # noqa: F401
     elif name == "accelerate":

@@ -123,8 +123,8 @@ def _accelerate() -> Peers:
 
 
 def _lightning() -> Peers:
-    import lightning  # type: ignore[import-not-found]
-    from lightning.pytorch.callbacks import TQDMProgressBar  # type: ignore[import-not-found]
+    import lightning
+    from lightning.pytorch.callbacks import TQDMProgressBar
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)

@@ -64,8 +64,13 @@ MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 FOLDERS = [name for name, path in MODULES.items() if path.name == "__init__.py"]
 
 
+ON_TOP = "adapters.lightning"  # a subfolder whose modules build machines, as users do
+
+
 def entry(module: str, folder: str) -> str | None:
     """Return the file or subfolder of a folder to which a module belongs; None if it is the folder's own, or elsewhere."""
+    if f"{module}.".startswith(f"{ON_TOP}.") and folder in ("", "adapters"):
+        return ON_TOP if folder == "" else None
     prefix = f"{folder}." if folder else ""
     return module.removeprefix(prefix).split(".")[0] if module.startswith(prefix) and module != folder else None
 

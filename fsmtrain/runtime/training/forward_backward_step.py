@@ -1,12 +1,13 @@
 """The work of a train batch on tensors: forward, backward, and mean, clip and step. No counter, metric or window here.
 
-`TrainBatch` in `train_batch` does the bookkeeping around each of the three.
+`TrainBatch` in `train_batch` does the bookkeeping around each of the three. A model that is an adapter to another package has a
+method ``make_train_work(components)``, which returns a `Work` of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -22,6 +23,43 @@ from fsmtrain.runtime.step_signature import StepSignature
 
 # The arguments of training_step, in the order of its call.
 _ARGUMENTS = ("batch", "batch_nb", "optimizer_i", "hiddens")
+
+
+class Work(Protocol):
+    """What a train batch does with tensors.
+
+    Attributes:
+        scalers: The gradient scalers of fp16; None if there are none.
+        backward: Backpropagates the loss of an optimizer, times a scale; None is 1.
+    """
+
+    scalers: GradScalers | None
+    backward: Callable[[Tensor, int, Scalar | None], None]
+
+    def forward(self, split: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:
+        """Run a forward; return what ``training_step`` may return."""
+        ...
+
+    def step(
+        self,
+        slot: OptimizerSlot,
+        mean_scale: Scalar | None,
+        current_epoch: int,
+        batch_nb: int,
+        make_closure: Callable[[], Callable[[], Any]] | None,
+    ) -> None:
+        """Step an optimizer, after its gradients have been multiplied by `mean_scale` (None is 1) and clipped."""
+        ...
+
+    def clip(self, slot: OptimizerSlot) -> None:
+        """Clip an optimizer's gradients."""
+        ...
+
+
+def train_work(components: RunComponents) -> Work:
+    """Return what does the work on tensors: the model's own, if it has a method for it, else a `TrainWork`."""
+    make: Callable[[RunComponents], Work] | None = getattr(components.model, "make_train_work", None)
+    return TrainWork(components) if make is None else make(components)
 
 
 class TrainWork:
@@ -48,7 +86,9 @@ class TrainWork:
         method = signature.method if compiled is None else compiled.watched(signature.method, "training_step")
         self._training_step = with_autocast(method, options.mixed_precision, components.device)
         self._argument_count = signature.count
-        self.scalers = GradScalers(components.slots, components.device) if options.mixed_precision.uses_scaler else None
+        self.scalers: GradScalers | None = (
+            GradScalers(components.slots, components.device) if options.mixed_precision.uses_scaler else None
+        )
         self._backward_scales = BackwardScales()
         self._clip = gradient_clipping(components.model, options)
         self._optimizer_step = own_optimizer_step(components.model)
@@ -56,7 +96,7 @@ class TrainWork:
         self._before_backward, self._after_backward = hooks.on_before_backward, hooks.on_after_backward
         self._before_step = hooks.on_before_optimizer_step
         has_hooks = self._before_backward is not None or self._after_backward is not None
-        self.backward = self._backward_with_hooks if has_hooks else self._backward
+        self.backward: Callable[[Tensor, int, Scalar | None], None] = self._backward_with_hooks if has_hooks else self._backward
 
     def forward(self, split: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:
         """Call ``training_step``; return what it returned."""

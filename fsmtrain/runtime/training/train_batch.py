@@ -1,7 +1,7 @@
 """The actions of a train batch: fetch, train_batch (forward), backward, accumulate, step, round_end.
 
-Each action is in two halves: the work on tensors, which `TrainWork` in `forward_backward_step` does, and the
-bookkeeping around it here: windows, metrics, records, schedulers, and whose parameters require grad.
+Each action is in two halves: the work on tensors, which `TrainWork` in `forward_backward_step` does, or what the model has in
+its place; and the bookkeeping around it here: windows, metrics, records, schedulers, and whose parameters require grad.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from fsmtrain.runtime.optimization.optimizer_step import count_steps, own_optimi
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, zero_grad
 from fsmtrain.runtime.optimization.window_weights import fill_with_zeros, is_zero, single_scale
 from fsmtrain.runtime.run_state import RunComponents, RunState
-from fsmtrain.runtime.training.forward_backward_step import TrainWork
+from fsmtrain.runtime.training.forward_backward_step import train_work
 from fsmtrain.runtime.training.manual_optimization import ManualOptimization
 from fsmtrain.user_warnings import warn
 
@@ -59,7 +59,7 @@ class TrainBatch:
         self._guards = guards
         self._counters, self._signals = run.counters, run.signals
         self._slots = components.slots
-        self._work = TrainWork(components)
+        self._work = train_work(components)
         self.scalers = self._work.scalers
         self._monitored = run.epoch_metrics.monitored
         self.manual = ManualOptimization(components, run) if limits.manual_optimization else None

@@ -1,0 +1,356 @@
+"""`LightningProgram`: a Lightning module as a model of the machine, which calls all its hooks in Lightning's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from fsmtrain.adapters.lightning.packages import part_of
+from fsmtrain.adapters.lightning.train_work import LightningWork
+from fsmtrain.core.states import State
+from fsmtrain.errors import ModelError
+from fsmtrain.runtime.run_state import RunComponents
+
+
+class LightningProgram(nn.Module):
+    """A plain ``nn.Module`` around a Lightning module, which stays as it is.
+
+    Its parameters and its ``state_dict`` have the names that they have in the module.
+
+    Args:
+        module: The Lightning module.
+        lightning_trainer: What it and the callbacks see as their trainer.
+
+    Attributes:
+        trainer: The machine, while it is built and run.
+        batch: The current batch, on its device; None between two batches.
+        output: What ``on_train_batch_end`` gets as ``outputs``.
+    """
+
+    trainer: Any = None
+
+    def __init__(self, module: Any, lightning_trainer: Any) -> None:
+        super().__init__()
+        self.module = module
+        self.lightning_trainer = lightning_trainer
+        self.call = part_of(lightning_trainer.package, "trainer.call")
+        self.automatic_optimization = bool(module.automatic_optimization)
+        self.keeps_lightning_remainder = lightning_trainer.remainder == "lightning"
+        self.batch: Any = None
+        self.output: Any = None
+        self._batch_is_unfinished = False  # between on_train_batch_end and what follows a validation
+        self._has_failed = False
+        self._fit_loop = lightning_trainer.fit_loop
+        self._connector = lightning_trainer._logger_connector
+
+    # ---- the module's names and weights
+
+    def state_dict(self, *args: Any, **options: Any) -> Any:
+        """Return the module's own."""
+        return self.module.state_dict(*args, **options)
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """Load it into the module."""
+        return self.module.load_state_dict(*args, **options)
+
+    def named_parameters(self, *args: Any, **options: Any) -> Iterator[Any]:
+        """Yield the module's own."""
+        yield from self.module.named_parameters(*args, **options)
+
+    def named_buffers(self, *args: Any, **options: Any) -> Iterator[Any]:
+        """Yield the module's own."""
+        yield from self.module.named_buffers(*args, **options)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the run."""
+        device: torch.device = self.lightning_trainer.strategy.root_device
+        return device
+
+    # ---- calls
+
+    def _callbacks(self, hook: str, *args: Any, **options: Any) -> None:
+        self.call._call_callback_hooks(self.lightning_trainer, hook, *args, **options)
+
+    def _module(self, hook: str, *args: Any) -> Any:
+        return self.call._call_lightning_module_hook(self.lightning_trainer, hook, *args)
+
+    def _both(self, hook: str, *args: Any) -> None:
+        """Call a hook of the callbacks, then that of the module."""
+        self._callbacks(hook, *args)
+        self._module(hook, *args)
+
+    def lightning_part(self, module: str) -> Any:
+        """Return a module of the Lightning package whose class the module is of."""
+        return part_of(self.lightning_trainer.package, module)
+
+    # ---- the machine's hooks
+
+    def make_train_work(self, components: RunComponents) -> LightningWork:
+        """Return what does the work of a train batch on tensors."""
+        return LightningWork(self)
+
+    def training_step(self, batch: Any, batch_nb: int) -> Any:
+        """Stand for the module's, which `LightningWork` calls."""
+        raise NotImplementedError
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device) -> Any:
+        """Return the batch as it is: it is moved where the index of its loader is known."""
+        return batch
+
+    def configure_optimizers(self) -> Any:
+        """Set up the strategy, which calls the module's, and return its optimizers."""
+        trainer = self.lightning_trainer
+        trainer.strategy.setup(trainer)
+        return list(trainer.strategy.optimizers)
+
+    def on_fit_start(self) -> None:
+        """Begin a fit."""
+        self._both("on_fit_start")
+        self.lightning_trainer.log_hyperparameters()
+        self.module.zero_grad()
+
+    def on_train_start(self) -> None:
+        """Begin training."""
+        self._both("on_train_start")
+
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch."""
+        loop = self._fit_loop
+        loop.epoch_progress.increment_ready()
+        self._both("on_train_epoch_start")
+        loop.epoch_progress.increment_started()
+        loop.epoch_loop.reset()
+
+    def _moved(self, batch: Any, dataloader_i: int) -> Any:
+        trainer = self.lightning_trainer
+        batch = trainer.precision_plugin.convert_input(batch)
+        batch = self.module._on_before_batch_transfer(batch, dataloader_idx=dataloader_i)
+        return self.call._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=dataloader_i)
+
+    def begin_batch(self, batch: Any, batch_nb: int) -> Any:
+        """Move a train batch to its device, and call the hooks before ``training_step``; return it."""
+        self.finish_batch()
+        progress = self._fit_loop.epoch_loop.batch_progress
+        limit = self.lightning_trainer.num_training_batches
+        progress.is_last_batch = batch_nb + 1 == limit or self.trainer.signals.stream_ended
+        batch = self._moved(batch, 0)
+        progress.increment_ready()
+        self._connector.on_batch_start(batch)
+        self._callbacks("on_train_batch_start", batch, batch_nb)
+        if self._module("on_train_batch_start", batch, batch_nb) == -1:
+            raise ModelError(
+                f"{type(self.module).__name__}.on_train_batch_start returned -1, which skips the rest of the epoch in "
+                f"Lightning. It cannot be had here: set self.trainer.should_stop = True, or use limit_train_batches."
+            )
+        progress.increment_started()
+        self.batch = batch
+        return batch
+
+    def on_batch_end(self) -> None:
+        """End a batch, before a validation."""
+        trainer, loop = self.lightning_trainer, self._fit_loop.epoch_loop
+        progress, batch_nb = loop.batch_progress, loop.batch_idx
+        progress.increment_processed()
+        loop.update_lr_schedulers("step", update_plateau_schedulers=False)
+        if loop._num_ready_batches_reached():
+            loop.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        batch, output = self.batch, self.output
+        self.batch = self.output = None
+        self._both("on_train_batch_end", output, batch, batch_nb)
+        self._connector.on_batch_end()
+        progress.increment_completed()
+        self._connector.update_train_step_metrics()
+        self._batch_is_unfinished = True
+        trainer.note_stop()
+
+    def finish_batch(self) -> None:
+        """Do what follows the validation after a batch, or the batch if there was none."""
+        if not self._batch_is_unfinished:
+            return
+        self._batch_is_unfinished = False
+        loop = self._fit_loop.epoch_loop
+        loop.update_lr_schedulers("step", update_plateau_schedulers=True)
+        if not loop._should_accumulate():
+            loop._batches_that_stepped += 1
+        loop._save_loggers_on_train_batch_end()
+
+    def on_train_epoch_end(self) -> None:
+        """End an epoch; not one in which a stop or an error ends the run."""
+        if self.trainer.state is not State.EPOCH_END or self._has_failed:
+            return
+        self.finish_batch()
+        loop, connector = self._fit_loop, self._connector
+        connector.epoch_end_reached()
+        loop.epoch_progress.increment_processed()
+        self._callbacks("on_train_epoch_end", monitoring_callbacks=False)
+        self._module("on_train_epoch_end")
+        self._callbacks("on_train_epoch_end", monitoring_callbacks=True)
+        connector.on_epoch_end()
+        if loop.epoch_loop._num_ready_batches_reached():
+            loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+        loop.epoch_loop._batches_that_stepped -= 1
+        connector.update_train_epoch_metrics()
+        loop.epoch_loop._batches_that_stepped += 1
+        loop.epoch_progress.increment_completed()
+        self.lightning_trainer.note_stop()
+
+    @property
+    def _is_interrupted(self) -> bool:
+        return self._has_failed or self.trainer.state is State.STOPPED
+
+    def on_train_end(self) -> None:
+        """End training, unless a stop or an error has ended it."""
+        if not self._is_interrupted:
+            self._both("on_train_end")
+
+    def on_fit_end(self) -> None:
+        """End a fit, unless a stop or an error has ended it."""
+        if not self._is_interrupted:
+            self.lightning_trainer._teardown()
+            self._both("on_fit_end")
+
+    def on_exception(self, error: BaseException) -> None:
+        """Report an error to the callbacks."""
+        self._has_failed = True
+        self.call._interrupt(self.lightning_trainer, error)
+        self.lightning_trainer._teardown()
+
+    def on_run_end(self) -> None:
+        """Tear down, also after a stop or an error."""
+        trainer = self.lightning_trainer
+        if self._has_failed:
+            trainer.state.stage = None
+            return
+        if self.trainer.state is State.STOPPED:
+            self.call._interrupt(trainer, KeyboardInterrupt())
+            trainer._teardown()
+            trainer.state.stage = None
+            return
+        if trainer.state.fn != "fit":
+            trainer._teardown()
+        self.call._call_teardown_hook(trainer)
+        trainer.end_run()
+
+    # ---- validations and tests
+
+    def _begin_pass(self, loop: Any) -> None:
+        trainer = self.lightning_trainer
+        self._outputs: list[Any] = []
+        self._loader_i = 0
+        if self.trainer.state is State.SANITY_VAL:
+            trainer.sanity_checking = True
+            self._connector.reset_results()
+            self._connector.reset_metrics()
+            self._callbacks("on_sanity_check_start")
+        elif self.trainer.state is State.VAL_CHECK:
+            trainer.validating = True
+            self._first_loop_iter = self._connector._first_loop_iter
+            if not self._fit_loop.epoch_loop._should_accumulate():
+                self._module("on_validation_model_zero_grad")
+        loop._has_run = False
+        loop.batch_progress.reset_on_run()
+        loop._verify_dataloader_idx_requirement()
+        loop._on_evaluation_model_eval()
+        loop._on_evaluation_start()
+        loop._on_evaluation_epoch_start()
+
+    def _evaluate(self, loop: Any, batch: Any, batch_nb: int, dataloader_i: int) -> None:
+        trainer = self.lightning_trainer
+        if dataloader_i != self._loader_i:
+            self._store_outputs(loop)
+            self._loader_i = dataloader_i
+        batch = self._moved(batch, dataloader_i)
+        index = dataloader_i if loop.num_dataloaders > 1 else None
+        arguments = loop._build_kwargs(batch, batch_nb, index)
+        stem = "test" if trainer.testing else "validation"
+        progress, connector = loop.batch_progress, self._connector
+        progress.is_last_batch = self.trainer.counters.eval_nb + 1 == sum(loop.max_batches)
+        progress.increment_ready()
+        connector.on_batch_start(batch, index)
+        self._both(f"on_{stem}_batch_start", *arguments.values())
+        progress.increment_started()
+        given = loop._build_step_args_from_hook_kwargs(arguments, f"{stem}_step")
+        output = self.call._call_strategy_hook(trainer, f"{stem}_step", *given)
+        progress.increment_processed()
+        self._both(f"on_{stem}_batch_end", output, *arguments.values())
+        connector.on_batch_end()
+        progress.increment_completed()
+        if not trainer.sanity_checking:
+            loop._has_run = True
+            connector.update_eval_step_metrics(loop._seen_batches_per_dataloader[dataloader_i])
+            loop._seen_batches_per_dataloader[dataloader_i] += 1
+
+    def _store_outputs(self, loop: Any) -> None:
+        self._connector.epoch_end_reached()
+        self._outputs.append(self._connector.update_eval_epoch_metrics())
+
+    def _end_pass(self, loop: Any) -> dict[str, Any]:
+        trainer = self.lightning_trainer
+        self._store_outputs(loop)
+        loop._logged_outputs, self._outputs = self._outputs, []
+        logged = loop.on_run_end()
+        trainer.evaluation_results = logged
+        metrics = {} if trainer.sanity_checking else dict(trainer.callback_metrics)
+        if self.trainer.state is State.SANITY_VAL:
+            self._callbacks("on_sanity_check_end")
+            self._connector.reset_results()
+            self._connector.reset_metrics()
+            self.lightning_part("loops.utilities")._reset_progress(loop)
+            trainer.training = True
+        elif self.trainer.state is State.VAL_CHECK:
+            trainer.training = True
+            self._connector._first_loop_iter = self._first_loop_iter
+            trainer.note_stop()
+        return metrics
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a validation."""
+        self._begin_pass(self.lightning_trainer._evaluation_loop if self._evaluates else self._fit_loop.epoch_loop.val_loop)
+
+    def validation_step(self, batch: Any, batch_nb: int, dataloader_i: int = 0) -> None:
+        """Evaluate a val batch."""
+        self._evaluate(self.lightning_trainer._evaluation_loop, batch, batch_nb, dataloader_i)
+
+    def validation_end(self, outputs: Any) -> dict[str, Any]:
+        """End a validation; return its metrics."""
+        return self._end_pass(self.lightning_trainer._evaluation_loop)
+
+    @property
+    def _evaluates(self) -> bool:
+        return bool(self.lightning_trainer.state.fn != "fit")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin a test."""
+        self._begin_pass(self.lightning_trainer._evaluation_loop)
+
+    def test_step(self, batch: Any, batch_nb: int, dataloader_i: int = 0) -> None:
+        """Evaluate a test batch."""
+        self._evaluate(self.lightning_trainer._evaluation_loop, batch, batch_nb, dataloader_i)
+
+    def test_end(self, outputs: Any) -> dict[str, Any]:
+        """End a test; return its metrics."""
+        return self._end_pass(self.lightning_trainer._evaluation_loop)
+
+    # ---- predictions
+
+    def on_predict_epoch_start(self) -> None:
+        """Begin predictions."""
+        loop = self.lightning_trainer.predict_loop
+        loop.batch_progress.reset_on_run()
+        loop.epoch_batch_indices = [[] for _ in range(loop.num_dataloaders)]
+        loop._predictions = [[] for _ in range(loop.num_dataloaders)]
+        loop.on_run_start()
+
+    def predict_step(self, batch: Any, batch_nb: int, dataloader_i: int = 0) -> None:
+        """Predict on a batch; the loop keeps what the module's returns."""
+        self.lightning_trainer.predict_loop._predict_step(batch, batch_nb, dataloader_i, None)
+
+    def on_predict_epoch_end(self) -> None:
+        """End predictions."""
+        if not self._has_failed and self.trainer.state is State.TEST:
+            trainer = self.lightning_trainer
+            trainer.evaluation_results = trainer.predict_loop.on_run_end()

@@ -1,0 +1,176 @@
+"""The work of a Lightning program's train batch on tensors: its forward, backward and step, with the hooks around them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fsmtrain.errors import ModelError
+from fsmtrain.runtime.metrics.step_outputs import Scalar
+from fsmtrain.runtime.optimization.gradient_clipping import clip_gradients
+from fsmtrain.runtime.optimization.optimizers import OptimizerSlot
+from fsmtrain.runtime.optimization.precision import GradScalers
+from fsmtrain.runtime.optimization.window_weights import rescale_gradients
+from fsmtrain.user_warnings import warn
+
+
+class Program(Protocol):
+    """What `LightningWork` needs of the program.
+
+    Attributes:
+        module: The Lightning module.
+        lightning_trainer: What it sees as its trainer.
+        automatic_optimization: Whether the run makes backwards and steps.
+        keeps_lightning_remainder: Whether the loss of a short last window is divided by K, too.
+        call: Lightning's functions that call hooks.
+        output: What ``on_train_batch_end`` gets as ``outputs``.
+    """
+
+    module: Any
+    lightning_trainer: Any
+    automatic_optimization: bool
+    keeps_lightning_remainder: bool
+    call: Any
+    output: Any
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the run."""
+        ...
+
+    def lightning_part(self, module: str) -> Any:
+        """Return a module of the Lightning package."""
+        ...
+
+    def begin_batch(self, batch: Any, batch_nb: int) -> Any:
+        """Move a train batch to its device, and call the hooks before ``training_step``; return it."""
+        ...
+
+
+class LightningWork:
+    """Forward, backward and step as a Lightning module has them: each with the hooks of callbacks and module around it.
+
+    An ``optimizer_step`` of the module's own surrounds all three in Lightning, and decides itself when its closure makes the
+    forward and the backward. It is called in the visit of the forward, then; those of the backward and of the step find their
+    work done.
+
+    Args:
+        program: The program.
+
+    Raises:
+        ModelError: The module has an ``optimizer_step``, and the train loader no length, so that the factor for the loss of a
+            short last window is unknown.
+    """
+
+    scalers: GradScalers | None = None
+
+    def __init__(self, program: Program) -> None:
+        self._program, self._trainer = program, program.lightning_trainer
+        self._epoch_loop = program.lightning_trainer.fit_loop.epoch_loop
+        self._automatic = self._epoch_loop.automatic_optimization
+        self._is_manual = not program.automatic_optimization
+        self._call_strategy = program.call._call_strategy_hook
+        self._k: int = program.lightning_trainer.accumulate_grad_batches
+        self._mean = not program.keeps_lightning_remainder and self._k > 1
+        is_overridden = program.lightning_part("utilities.model_helpers").is_overridden
+        self._step_surrounds = not self._is_manual and is_overridden("optimizer_step", program.module)
+        if self._step_surrounds and self._mean and program.lightning_trainer.num_training_batches == math.inf:
+            raise ModelError(
+                f"{type(program.module).__name__}.optimizer_step: with a train loader without a length, and "
+                f"accumulate_grad_batches={self._k}, the last window of an epoch is not known to be short before its step. "
+                f"Pass Trainer(remainder='lightning'), which divides its loss by {self._k} as Lightning does."
+            )
+        self._result: Any = None  # of the current batch: its loss, divided by K, and what else training_step returned
+        self._arguments: Any = None
+        self._batch_nb = 0
+        self._closure_was_called = False
+
+    def forward(self, split: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:
+        """Call ``training_step``; return its loss, or None with manual optimization."""
+        program = self._program
+        batch = program.begin_batch(split, batch_nb)
+        self._batch_nb = batch_nb
+        self._arguments = self._epoch_loop._build_kwargs({}, batch, batch_nb)
+        if self._is_manual:
+            program.output = self._epoch_loop.manual_optimization.run(self._arguments)
+            return None
+        if self._step_surrounds and not self._trainer.fit_loop._should_accumulate():
+            closure = self._whole_closure()
+            self._automatic._optimizer_step(batch_nb, closure)
+            self._note_result(closure.consume_result())
+        elif self._step_surrounds:
+            closure = self._whole_closure()
+            closure()
+            self._note_result(closure.consume_result())
+        else:
+            self._note_result(self._automatic._training_step(self._arguments))
+        loss = self._result.closure_loss
+        # Without a loss the batch and the step count all the same, and nothing is backpropagated.
+        return torch.zeros((), device=program.device, requires_grad=True) if loss is None else loss
+
+    def _note_result(self, result: Any) -> None:
+        self._result = result
+        self._program.output = {} if result.loss is None else result.asdict()
+
+    def _whole_closure(self) -> Any:
+        """Return Lightning's closure of forward and backward, which scales the loss of a short last window."""
+        closure = self._automatic._make_closure(self._arguments, self._trainer.optimizers[0], self._batch_nb)
+        batches = self._trainer.num_training_batches
+        rest = batches % self._k if self._mean else 0
+        if rest and self._batch_nb >= batches - rest:
+            backward = closure._backward_fn
+            closure._backward_fn = lambda loss: backward(loss * (self._k / rest))
+        return closure
+
+    def backward(self, loss: Tensor, optimizer_i: int, scale: Scalar | None) -> None:
+        """Zero the gradients of the window before, and backpropagate the loss."""
+        if self._step_surrounds:
+            return
+        optimizer = self._trainer.optimizers[0]
+        if self._batch_nb % self._k == 0:
+            self._automatic._on_before_zero_grad(optimizer)
+            self._automatic._optimizer_zero_grad(self._batch_nb, optimizer)
+        if (root := self._result.closure_loss) is None:
+            return
+        factor = self._k * (1 if scale is None else scale)  # the loss is divided by K already
+        if self._mean and factor != 1:
+            root = root * factor
+        self._call_strategy(self._trainer, "backward", root, optimizer)
+
+    def step(
+        self, slot: OptimizerSlot, mean_scale: Scalar | None, current_epoch: int, batch_nb: int, make_closure: Any
+    ) -> None:
+        """Call the module's ``optimizer_step``, within which gradients are clipped and the optimizer steps."""
+        if not self._step_surrounds:
+            if mean_scale is not None and self._mean:
+                rescale_gradients(slot.parameters, mean_scale)
+            self._closure_was_called = False
+            self._automatic._optimizer_step(batch_nb, self._closure)
+        self._result = None
+
+    def _closure(self, *_: Any, **__: Any) -> Tensor | None:
+        """Return the loss there is, at the first call; evaluate it anew at a later one."""
+        if self._closure_was_called:
+            again = self._automatic._make_closure(self._arguments, self._trainer.optimizers[0], self._batch_nb)
+            again()
+            self._note_result(again.consume_result())
+        self._closure_was_called = True
+        loss: Tensor | None = self._result.loss
+        return loss
+
+    def clip(self, slot: OptimizerSlot) -> None:
+        """Clip gradients by the trainer's flags."""
+        if self._trainer.gradient_clip_val:
+            clip_gradients(slot.parameters, self._trainer.gradient_clip_val, self._trainer.gradient_clip_algorithm or "norm")
+
+
+def warn_of_remainder(batches: int | None, k: int) -> None:
+    """Report the declared difference in a run that has a short last window."""
+    if k > 1 and (batches is None or batches % k):
+        warn(
+            f"accumulate_grad_batches={k}: the last window of an epoch is shorter. Its loss is divided by its own length here, "
+            f"and by {k} in Lightning. Trainer(remainder='lightning') does as Lightning does."
+        )
