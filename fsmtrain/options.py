@@ -46,8 +46,8 @@ _TRIAL = {
 C = TypeVar("C", bound="type[AttrsInstance]")
 
 
-def _without_epoch_limit_beside_max_steps(cls: C) -> C:
-    """Decorate `Options`: where ``max_steps`` is passed and ``max_nb_epochs`` is not, it is None."""
+def without_epoch_limit_beside_max_steps(cls: C) -> C:
+    """Decorate a class of flags: where ``max_steps`` is passed and ``max_nb_epochs`` is not, it is None."""
     plain: Callable[..., None] = vars(cls)["__init__"]
 
     @functools.wraps(plain)
@@ -61,7 +61,7 @@ def _without_epoch_limit_beside_max_steps(cls: C) -> C:
 
 
 @explain_unknown_flags
-@_without_epoch_limit_beside_max_steps
+@without_epoch_limit_beside_max_steps
 @frozen(kw_only=True)
 class Options:
     """The documented flags of a training loop.

@@ -20,7 +20,7 @@ from fsmtrain.errors import CopyError, RenamedError, ResumeError, UsageError
 from fsmtrain.flags.documented_flags import document_flags_of
 from fsmtrain.flags.unknown_flags import explain_unknown_flags
 from fsmtrain.machine import Machine
-from fsmtrain.options import FLAG_HINTS, Options
+from fsmtrain.options import FLAG_HINTS, Options, without_epoch_limit_beside_max_steps
 from fsmtrain.runtime.checkpointing.compatibility import with_way_out
 from fsmtrain.runtime.data.data_modules import Loaders, given_loaders
 from fsmtrain.runtime.metrics.logged_metrics import LogOptions
@@ -53,6 +53,7 @@ class _Runs:
 
 @document_flags_of(Options)
 @explain_unknown_flags
+@without_epoch_limit_beside_max_steps
 @frozen(kw_only=True, eq=False, getstate_setstate=False)
 class Trainer(Options):
     """Fit, test and validate models, and predict with them, with the documented flags, which are those of `Options`.

@@ -9,6 +9,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from torch import nn
@@ -68,6 +69,22 @@ class WithLoaders(Perceptron):
 
 
 # ---- fit and test
+
+
+@pytest.mark.parametrize(
+    "flags", [{"max_steps": 30}, {"max_steps": 30, "max_nb_epochs": 4}, {"max_nb_epochs": 4}, {}, {"max_steps": None}]
+)
+def test_a_trainer_has_the_flags_that_options_have(flags: dict[str, Any]) -> None:
+    trainer, options = Trainer(**flags), Options(**flags)
+    for name in (f.name for f in attrs.fields(Options)):
+        assert getattr(trainer, name) == getattr(options, name), name
+    assert copy.copy(trainer).max_nb_epochs == attrs.evolve(trainer).max_nb_epochs == options.max_nb_epochs
+
+
+def test_max_steps_alone_ends_a_fit_however_many_epochs_that_takes() -> None:
+    trainer = Trainer(max_steps=2500, runs_dir=None, quiet=True)
+    trainer.fit(Linear(), batches(4))
+    assert (trainer.global_step, trainer.total_steps) == (2500, 2500)
 
 
 def test_fit_trains_and_does_not_test() -> None:

@@ -234,6 +234,19 @@ def an_end_that_is_saved_within_an_epoch_has_batches_left(limits: Limits, counte
     return counters.ending == 0 or ghost.fetched_in_epoch == 0 or ghost.batches_left >= 1 or limits.is_past_last_epoch
 
 
+def the_signals_keep_the_lengths(limits: Limits, counters: Counters, signals: Signals) -> bool:
+    return signals.epoch_val_interval == counters.epoch_val_check_batches and (
+        limits.train_is_stream or signals.epoch_length == counters.epoch_batches
+    )
+
+
+def the_signals_keep_the_lengths_later(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
+    return ghost.fetched_in_epoch <= 1 or (
+        signals.epoch_val_interval == counters.epoch_val_check_batches
+        and (limits.train_is_stream or signals.epoch_length == counters.epoch_batches)
+    )
+
+
 EPOCHS: tuple[Claim, ...] = (
     Claim("no epoch has begun before training", no_epoch_has_begun, at={State.START, State.SANITY_VAL}),
     Claim("no pass over val or test loaders has begun at start", no_pass_has_begun, at=State.START),
@@ -263,6 +276,10 @@ EPOCHS: tuple[Claim, ...] = (
           at=State.FETCH),
     Claim("an epoch keeps its length and interval at its later fetches", the_lengths_stay_in_later_batches, at=State.FETCH,
           group="lengths"),
+    Claim("the signals keep the length and interval of an epoch until the next one begins", the_signals_keep_the_lengths,
+          at=AFTER_FETCH | {State.EPOCH_END, State.EARLY_STOP}, resumed=False, group="kept lengths"),
+    Claim("the signals keep the length and interval of an epoch at its later fetches", the_signals_keep_the_lengths_later,
+          at=State.FETCH, resumed=False, group="kept lengths"),
     Claim("an epoch of a loader with a length has as many batches as that said when it began",
           the_lengths_of_an_epoch_are_counters, at=AFTER_FETCH | {State.EARLY_STOP}, group="lengths"),
     Claim("an epoch that begins has a batch", an_epoch_that_begins_has_a_batch),
