@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
@@ -15,7 +16,6 @@ from fsmtrain.adapters.lightning.program import LightningProgram
 from fsmtrain.adapters.lightning.refused_flags import refuse_callbacks, refuse_flags, refuse_strategy
 from fsmtrain.adapters.lightning.train_work import warn_of_remainder
 from fsmtrain.adapters.lightning.translate_flags import guards_of, translate_flags
-from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import ModelError, OptionsError, UsageError
 from fsmtrain.machine import Machine
 from fsmtrain.runtime.data.data_modules import Loaders
@@ -57,19 +57,16 @@ class Runs:
     def __init__(self, *, remainder: Remainder = "mean", **flags: Any) -> None:
         if remainder not in ("mean", "lightning"):
             raise OptionsError(f"remainder={remainder!r}: it must be 'mean' or 'lightning'.")
+        self._flags = {"remainder": remainder, **flags}
         _validate_names(self.package, flags)
         refuse_flags(flags)
         callbacks = flags.get("callbacks") or []
         callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
         refuse_callbacks(callbacks)
-        own = [callback for callback in callbacks if package_of([callback]) is None]
-        if own:
-            raise OptionsError(
-                f"callbacks: {type(own[0]).__name__} is no callback of Lightning's. Those of fsmtrain are passed to "
-                f"fsmtrain.adapters.lightning.build(module, callbacks=[...])."
-            )
+        self._own_callbacks = [callback for callback in callbacks if package_of([callback]) is None]
+        if self._own_callbacks:
+            flags["callbacks"] = [callback for callback in callbacks if package_of([callback]) is not None]
         self.remainder = remainder
-        self._flags = {"remainder": remainder, **flags}
         super().__init__(**flags)
         refuse_strategy(self, part_of(self.package, "strategies"))
 
@@ -106,21 +103,23 @@ class Runs:
             train_dataloaders: As of ``fit``.
             val_dataloaders: As of ``fit``.
             datamodule: As of ``fit``.
-            ckpt_path: Refused: see the page for movers.
+            ckpt_path: A checkpoint of fsmtrain, or a folder of them or of a run, from which the fit continues.
             callbacks: Callbacks of fsmtrain.
             options: Flags of `Options` that Lightning has no flag for, such as ``runs_dir``.
         """
-        if ckpt_path is not None:
-            raise UsageError(f"fit(ckpt_path={ckpt_path!r}): a fit cannot continue from a checkpoint of Lightning's yet.")
-        if any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        if ckpt_path is not None and not Path(ckpt_path).is_dir():
             raise UsageError(
-                "callbacks: fsmtrain.ModelCheckpoint beside a Lightning module: such a run cannot be resumed from our "
-                "checkpoints yet. Lightning's own ModelCheckpoint saves its weights."
+                f"fit(ckpt_path={ckpt_path!r}): a fit continues from a checkpoint of fsmtrain, which is a folder: with "
+                f"callbacks=[fsmtrain.ModelCheckpoint()] it is saved where it stops. A file of Lightning's cannot be used."
             )
         self._adopt(model)
         self.should_stop = False
         self.training = True
-        return self._prepared("fit", model, train_dataloaders, val_dataloaders, datamodule, callbacks=callbacks, **options)
+        callbacks = [*self._own_callbacks, *callbacks]
+        machine = self._prepared("fit", model, train_dataloaders, val_dataloaders, datamodule, callbacks=callbacks, **options)
+        if ckpt_path is not None:
+            machine.resume(ckpt_path)
+        return machine
 
     def validate(
         self,

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from fsmtrain.adapters.lightning.packages import part_of
+from fsmtrain.adapters.lightning.program_state import load_program_state, program_state
 from fsmtrain.adapters.lightning.train_work import LightningWork
 from fsmtrain.core.states import State
 from fsmtrain.errors import ModelError
+from fsmtrain.runtime.metrics.metric_objects import MetricObjects
 from fsmtrain.runtime.run_state import RunComponents
 
 
@@ -43,6 +45,7 @@ class LightningProgram(nn.Module):
         self.output: Any = None
         self._batch_is_unfinished = False  # between on_train_batch_end and what follows a validation
         self._has_failed = False
+        self._loaded: dict[str, Any] | None = None  # of the checkpoint from which the run is resumed
         self._fit_loop = lightning_trainer.fit_loop
         self._connector = lightning_trainer._logger_connector
 
@@ -111,11 +114,33 @@ class LightningProgram(nn.Module):
         """Begin a fit."""
         self._both("on_fit_start")
         self.lightning_trainer.log_hyperparameters()
-        self.module.zero_grad()
+        if self._loaded is None:
+            self.module.zero_grad()
 
     def on_train_start(self) -> None:
-        """Begin training."""
+        """Begin training. In a run that is resumed, what the hooks of a beginning change is set back to what was saved."""
+        gathered = MetricObjects(self)
+        saved = None if self._loaded is None else gathered.state_dict()
         self._both("on_train_start")
+        if self._loaded is not None:
+            assert saved is not None
+            gathered.load_state_dict(saved)
+            self._load_state(self._loaded, calls_hooks=False)
+            self._loaded = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write what the program remembers into a checkpoint of the machine."""
+        checkpoint |= program_state(self.lightning_trainer, self.module)
+        checkpoint["batch_is_unfinished"] = self._batch_is_unfinished
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore it."""
+        self._loaded = checkpoint
+        self._load_state(checkpoint, calls_hooks=True)
+
+    def _load_state(self, state: dict[str, Any], *, calls_hooks: bool) -> None:
+        load_program_state(self.lightning_trainer, self.module, state, calls_hooks=calls_hooks)
+        self._batch_is_unfinished = state["batch_is_unfinished"]
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch."""

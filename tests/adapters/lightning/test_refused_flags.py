@@ -13,7 +13,6 @@ import torch  # noqa: E402
 
 import fsmtrain  # noqa: E402
 from fsmtrain.adapters import lightning as pl  # noqa: E402
-from fsmtrain.callbacks import LearningRateMonitor  # noqa: E402
 from fsmtrain.errors import FsmtrainError, ModelError, OptionsError, UsageError  # noqa: E402
 from tests.adapters.lightning import programs as p  # noqa: E402
 
@@ -41,7 +40,6 @@ QUIET: dict[str, Any] = {
         {"remainder": "both"},
         {"callbacks": [L.callbacks.StochasticWeightAveraging(swa_lrs=0.1)]},
         {"callbacks": L.callbacks.GradientAccumulationScheduler({0: 2})},
-        {"callbacks": [LearningRateMonitor()]},
     ],
     ids=lambda flags: next(iter(flags)),
 )
@@ -87,8 +85,3 @@ def test_own_step_over_a_stream_with_windows_is_refused() -> None:
     stream = torch.utils.data.DataLoader(p.Stream(10), batch_size=4)
     with pytest.raises(ModelError, match="remainder"):
         pl.Trainer(accumulate_grad_batches=2, **QUIET).fit(OwnStep(), stream)
-
-
-def test_our_model_checkpoint_is_refused() -> None:
-    with pytest.raises(UsageError, match="ModelCheckpoint"):
-        pl.build(p.Plain(), p.data(), callbacks=[fsmtrain.ModelCheckpoint()], **QUIET)
