@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from fsmtrain.replace_file import replace_file
 from fsmtrain.runtime.nested_tensors import is_record, record_items
 
 ALONE = "predictions"  # the name of an output that has none
+_OWN_OF_TORCH = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)  # numpy has no such type
+_PT = "A .pt file has each batch's own."
 
 
 def validate_predictions_path(path: Path) -> None:
@@ -50,7 +53,13 @@ def save_predictions(path: Path, loaders: Sequence[Sequence[Any]]) -> None:
         OSError: The file cannot be written.
     """
     plain = [[plain_output(output) for output in outputs] for outputs in loaders]
-    replace_file(path, FORMATS[path.suffix](plain, path))
+    try:
+        data = FORMATS[path.suffix](plain, path)
+    except (TypeError, ValueError, RuntimeError) as error:  # of torch, numpy or json; a ModelError is a TypeError
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{path}: a {path.suffix} file cannot hold these predictions: {str(error).rstrip('.')}. {_PT}") from error
+    replace_file(path, data)
 
 
 def plain_output(output: Any, place: str = "the output") -> Any:
@@ -68,15 +77,20 @@ def plain_output(output: Any, place: str = "the output") -> Any:
         return output.detach()
     if isinstance(output, np.generic):
         return plain_output(output.item(), place)
-    if isinstance(output, np.ndarray) and output.dtype != object:
-        return torch.from_numpy(np.ascontiguousarray(output)) if output.dtype.kind not in "US" else output.tolist()
+    if isinstance(output, np.ndarray) and output.dtype.kind in "US":
+        return output.tolist()
+    if isinstance(output, np.ndarray) and output.dtype.kind in "biufc":
+        return torch.from_numpy(np.ascontiguousarray(output, output.dtype.newbyteorder("=")))
     if isinstance(output, Mapping):
-        return {str(key): plain_output(item, f"{place}[{key!r}]") for key, item in output.items()}
+        items = {str(key): plain_output(item, f"{place}[{key!r}]") for key, item in output.items()}
+        if len(items) < len(output):
+            raise ModelError(f"predict_step: {place} has two keys with the same text: {', '.join(map(repr, output))}.")
+        return items
     if is_record(output):
         return {name: plain_output(item, f"{place}.{name}") for name, item in record_items(output).items()}
     if isinstance(output, (list, tuple)):
-        items = [plain_output(item, f"{place}[{nb}]") for nb, item in enumerate(output)]
-        return items if isinstance(output, list) else tuple(items)
+        parts = [plain_output(item, f"{place}[{nb}]") for nb, item in enumerate(output)]
+        return parts if isinstance(output, list) else tuple(parts)
     raise ModelError(
         f"predict_step: {place} is {a_type_of(output)}, which no file of predictions holds. Return tensors, numbers and texts, "
         f"or lists, tuples and dicts of them."
@@ -96,19 +110,27 @@ def _npz(loaders: Sequence[list[Any]], path: Path) -> bytes:
     arrays: dict[str, Any] = {}
     for loader_i, outputs in enumerate(loaders):
         prefix = f"{loader_i}/" if len(loaders) > 1 else ""
-        rows = [dict(_columns(output)) for output in outputs]
+        rows = [_columns(output) for output in outputs]
         for name in dict.fromkeys(name for row in rows for name in row):
-            values = [_array(row[name]) for row in rows if name in row]
+            lacking = [batch_nb for batch_nb, row in enumerate(rows) if name not in row]
+            if lacking:  # its rows would stand beside those of other samples
+                raise ModelError(
+                    f"{path}: there is no {name} in batch {lacking[0]}, so one array of all batches would not say which sample "
+                    f"a row is of. {_PT}"
+                )
+            values = [_array(row[name]) for row in rows]
             try:
                 joined = np.concatenate(values) if values[0].ndim else np.stack(values)
             except ValueError as error:
                 raise ModelError(
-                    f"{path}: {name} has another shape in some batches, so there is no one array of it: {error}. A .pt file "
-                    f"has each batch's own."
+                    f"{path}: {name} has another shape in some batches, so there is no one array of it: {error}. {_PT}"
                 ) from error
             arrays[prefix + name] = joined
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(file, "w") as members:  # as numpy.savez, of which some names are arguments
+        for name, array in arrays.items():
+            with members.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
     return file.getvalue()
 
 
@@ -117,46 +139,56 @@ def _jsonl(loaders: Sequence[list[Any]], path: Path) -> bytes:
     for loader_i, outputs in enumerate(loaders):
         place = {"loader": loader_i} if len(loaders) > 1 else {}
         for batch_nb, output in enumerate(outputs):
-            columns = {name: _json(_array(value)) if isinstance(value, Tensor) else value for name, value in _columns(output)}
+            columns = {
+                name: _finite(_array(value).tolist() if isinstance(value, Tensor) else value)
+                for name, value in _columns(output).items()
+            }
             counts = {len(value) if isinstance(value, list) else None for value in columns.values()}
             if len(counts) != 1 or None in counts:  # not one value for each sample
                 lines.append({**place, "batch": batch_nb, **columns})
                 continue
             for sample in range(counts.pop() or 0):
                 lines.append({**place, "batch": batch_nb, "sample": sample, **{n: v[sample] for n, v in columns.items()}})
-    return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode()
+    return "".join(f"{json.dumps(line, ensure_ascii=False, allow_nan=False)}\n" for line in lines).encode()
 
 
-def _columns(output: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def _columns(output: Any) -> dict[str, Any]:
+    """Return the tensors and single values of an output by name.
+
+    Raises:
+        ModelError: Two have the same name.
+    """
+    columns: dict[str, Any] = {}
+    for name, value in _named_values(output):
+        if name in columns:
+            raise ModelError(f"predict_step: the output has two values with the name {name!r}. Rename one of them.")
+        columns[name] = value
+    return columns
+
+
+def _named_values(output: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the tensors and single values of an output with their names; a list of texts or numbers is one value."""
     if isinstance(output, dict):
         for key, item in output.items():
-            yield from _columns(item, f"{name}.{key}" if name else key)
+            yield from _named_values(item, f"{name}.{key}" if name else key)
     elif isinstance(output, tuple) or (isinstance(output, list) and any(isinstance(i, (Tensor, list, dict)) for i in output)):
         for nb, item in enumerate(output):
-            yield from _columns(item, f"{name}.{nb}" if name else str(nb))
+            yield from _named_values(item, f"{name}.{nb}" if name else str(nb))
     elif output is not None:
         yield name or ALONE, output
 
 
 def _array(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return (value.float() if value.dtype in (torch.bfloat16,) else value).cpu().numpy()
+        return (value.float() if value.dtype in _OWN_OF_TORCH else value).cpu().numpy()
     return np.asarray(value)
 
 
-def _json(array: Any) -> Any:
-    """Return an array as lists. A number that is not finite is None, since JSON has none."""
-    values = array.tolist()
-    if array.dtype.kind != "f" or np.isfinite(array).all():
-        return values
-    return _finite(values)
-
-
 def _finite(values: Any) -> Any:
-    if isinstance(values, list):
+    """Return numbers, or lists of them, with None for those that are not finite, since JSON has none."""
+    if isinstance(values, (list, tuple)):
         return [_finite(value) for value in values]
-    return values if math.isfinite(values) else None
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 FORMATS: dict[str, Callable[[Sequence[list[Any]], Path], bytes]] = {".pt": _pt, ".npz": _npz, ".jsonl": _jsonl}

@@ -81,6 +81,59 @@ def test_what_no_file_holds_is_an_error_with_its_place(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_array_lacks_no_batch(tmp_path: Path) -> None:
+    """The labels of batch 2 would stand beside the scores of batch 1."""
+    x = torch.ones(2)
+    with pytest.raises(ModelError, match=r"there is no label in batch 1, .* A \.pt file"):
+        save_predictions(tmp_path / "o.npz", [[{"score": x, "label": x}, {"score": x}, {"score": x, "label": x}]])
+    with pytest.raises(ModelError, match="there is no predictions in batch 1"):
+        save_predictions(tmp_path / "o.npz", [[x, None]])
+
+
+def test_two_values_with_one_name_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="two keys with the same text: 0, '0'"):
+        plain_output({0: 1.0, "0": 2.0})
+    for suffix in (".npz", ".jsonl"):
+        with pytest.raises(ModelError, match=r"two values with the name 'a\.b'"):
+            save_predictions(tmp_path / f"o{suffix}", [[{"a.b": 1.0, "a": {"b": 2.0}}]])
+
+
+def test_arrays_may_have_the_names_of_numpy_s_arguments(tmp_path: Path) -> None:
+    save_predictions(tmp_path / "o.npz", [[{"file": torch.ones(2), "allow_pickle": torch.zeros(2), "arr_0": 3}]])
+    with np.load(tmp_path / "o.npz") as arrays:
+        assert {name: arrays[name].tolist() for name in arrays} == {"file": [1, 1], "allow_pickle": [0, 0], "arr_0": [3]}
+
+
+def test_each_line_is_json_also_with_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    save_predictions(tmp_path / "o.jsonl", [[{"a": float("nan"), "b": [1.0, float("inf")], "c": np.float32("-inf")}]])
+    assert (tmp_path / "o.jsonl").read_text() == '{"batch": 0, "a": null, "b": [1.0, null], "c": null}\n'
+
+
+@pytest.mark.parametrize(
+    ("suffix", "output"),
+    [
+        (".jsonl", torch.ones(2, dtype=torch.complex64)),
+        (".npz", ["a", None]),
+        (".npz", [(1, 2), (3,)]),
+        (".npz", 2**80),
+        (".npz", torch.eye(2).to_sparse()),
+        (".jsonl", torch.eye(2).to_sparse()),
+        (".pt", np.array(["2020-01-01"], dtype="datetime64[D]")),
+    ],
+)
+def test_what_a_format_cannot_hold_is_a_model_error_so_that_the_command_writes_another(
+    tmp_path: Path, suffix: str, output: Any
+) -> None:
+    with pytest.raises(ModelError):
+        save_predictions(tmp_path / f"o{suffix}", [[output]])
+
+
+def test_types_that_numpy_or_torch_lacks_keep_their_values(tmp_path: Path) -> None:
+    save_predictions(tmp_path / "o.npz", [[{"a": torch.ones(2).to(torch.float8_e5m2), "b": np.arange(2, dtype=">i4")}]])
+    with np.load(tmp_path / "o.npz") as arrays:
+        assert (arrays["a"].tolist(), arrays["b"].tolist()) == ([1, 1], [0, 1])
+
+
 @pytest.mark.parametrize(("name", "says"), [("o.csv", "must be one of .pt, .npz, .jsonl"), ("", "is a folder")])
 def test_a_path_is_validated_before_the_run(tmp_path: Path, name: str, says: str) -> None:
     with pytest.raises(OptionsError, match=says):

@@ -96,8 +96,9 @@ def predict(
         try:
             save_predictions(out, outputs)
         except ModelError as error:  # of the format: nothing of the work is lost
-            save_predictions(out.with_suffix(".pt"), outputs)
-            raise ModelError(f"{error} They were written to {out.with_suffix('.pt')}.") from error
+            instead = out.with_name(f"{out.name}.pt")  # a file with the suffix alone may be that of the weights
+            save_predictions(instead, outputs)
+            raise ModelError(f"{error} They were written to {instead}.") from error
         except OSError as error:
             raise UsageError(f"--out {out}: cannot be written: {error.strerror or error}.") from error
     if batches and not options.quiet:

@@ -95,9 +95,11 @@ def test_ctrl_c_leaves_what_there_is_in_a_file_that_says_so(run: Run, weights: s
 def test_what_no_file_or_not_this_format_can_hold_costs_no_predictions(run: Run, weights: str) -> None:
     result = run(f"predict mine.py:Odd {weights} --out o.pt")
     assert (result.code, "which no file of predictions holds" in result.err, "batch 0" in result.err) == (1, True, True)
-    result = run(f"predict mine.py:Ragged {weights} --out o.npz")
-    assert (result.code, "They were written to o.pt." in result.err) == (2, True)
-    assert len(torch.load("o.pt", weights_only=True)) == 3
+    kept = Path("w.pt").read_bytes()
+    result = run(f"predict mine.py:Ragged {weights} --out w.npz")
+    assert (result.code, "They were written to w.npz.pt." in result.err) == (2, True)
+    assert len(torch.load("w.npz.pt", weights_only=True)) == 3
+    assert Path("w.pt").read_bytes() == kept, "the weights are not the predictions"
 
 
 @pytest.mark.parametrize(
