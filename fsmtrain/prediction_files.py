@@ -58,7 +58,9 @@ def save_predictions(path: Path, loaders: Sequence[Sequence[Any]]) -> None:
     except (TypeError, ValueError, RuntimeError) as error:  # of torch, numpy or json; a ModelError is a TypeError
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{path}: a {path.suffix} file cannot hold these predictions: {str(error).rstrip('.')}. {_PT}") from error
+        raise ModelError(
+            f"{path}: a {path.suffix} file cannot hold these predictions: {str(error).rstrip('.')}. {_PT}"
+        ) from error
     replace_file(path, data)
 
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from fsmtrain.errors import DataError, ModelError
 from fsmtrain.module import TrainingModule
 from fsmtrain.plurals import a_type_of
+from fsmtrain.runtime.metrics.metric_objects import is_metric_object
 from fsmtrain.runtime.metrics.named_metrics import NamedMetrics, require_two_arguments
 from fsmtrain.runtime.metrics.step_outputs import metrics_of
 from fsmtrain.runtime.model_inspection.validate_model import validate_model
@@ -109,6 +110,7 @@ class Supervised(TrainingModule):
         self.schedulers = _validated_schedulers(schedulers, optimizer)
         self.metrics = NamedMetrics("metrics", metrics)
         self.train_metrics = NamedMetrics("train_metrics", train_metrics)
+        _require_own_objects(self.metrics, self.train_metrics)
         if not isinstance(targets, str):
             raise ModelError(f"Supervised(targets={targets!r}): must be the key of the targets in batches that are dicts.")
         self.targets = targets
@@ -268,6 +270,17 @@ def _validate_plain_model(model: object) -> None:
     if callable(getattr(model, "training_step", None)):
         name = type(model).__name__
         raise ModelError(f"Supervised({name}): it has a training_step of its own, so pass it to fit as it is.")
+
+
+def _require_own_objects(metrics: NamedMetrics, train_metrics: NamedMetrics) -> None:
+    """Raise a `ModelError` if a metric object is in both: a validation within an epoch would reset what the epoch gathered."""
+    of_training = {id(module) for module in train_metrics.modules()}
+    for module in metrics.modules():
+        if is_metric_object(module) and id(module) in of_training:
+            raise ModelError(
+                f"Supervised(metrics=..., train_metrics=...): the same {type(module).__name__} object is in both, "
+                f"where it would mix the samples of training and of validations. Make two, as with metric.clone()."
+            )
 
 
 def _validated_optimizer(optimizer: Any, model: nn.Module) -> Any:

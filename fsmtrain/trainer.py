@@ -185,7 +185,7 @@ class Trainer(Options):
             ckpt_path: The weights: ``"best"``, the checkpoint of the last `fit` with the best value of the `monitor` of its
                 `ModelCheckpoint`; ``"last"``, its newest checkpoint; or the path of a checkpoint or of a file of weights. They
                 are loaded into the model, which keeps them. None: those that it has.
-            datamodule: As for `fit`. None: that of the fit, if the fitted model is tested and no loaders are passed.
+            datamodule: As for `fit`. None: that of the fit, if neither a model nor loaders are passed.
 
         Returns:
             The metrics.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fsmtrain import Callback, FsmtrainError, ModelCheckpoint, Options, Trainer, build
-from fsmtrain.errors import RenamedError, UsageError
+from fsmtrain.errors import FsmtrainWarning, RenamedError, UsageError
 from tests.models import Linear, batches, same_bits, weights
 
 VALUES = (3.0, 1.0, 2.0)
@@ -81,6 +81,15 @@ def test_the_best_weights_are_tested_and_stay_in_the_model() -> None:
     assert same_bits(weights(model), model.seen[1])
     trainer.test(None, batches(1))
     assert same_bits(weights(model), model.seen[1])  # as they are
+
+
+def test_a_damaged_checkpoint_that_may_be_the_best_is_named_when_another_is_taken_for_it() -> None:
+    trainer, _ = fitted(ModelCheckpoint(monitor="val_loss", save_top_k=-1))
+    best = trainer.machine.best_checkpoint
+    assert best is not None
+    (best.path / "manifest.json").write_text("{")
+    with pytest.warns(FsmtrainWarning, match=f"is the best one is unknown, because it is damaged: .*{best.path.name}"):
+        assert trainer.machine.best_checkpoint not in (None, best)
 
 
 def test_validate_takes_the_same_weights() -> None:

@@ -518,6 +518,30 @@ def test_the_same_metric_object_cannot_have_two_names() -> None:
         supervised(metrics={"a": metric, "b": metric})
 
 
+def test_the_same_metric_object_cannot_gather_over_an_epoch_and_over_the_validations_within_it() -> None:
+    metric = MeanError()
+    with pytest.raises(ModelError, match=r"train_metrics=...\): the same MeanError object is in both"):
+        supervised(metrics={"a": metric}, train_metrics={"b": metric})
+
+
+def test_metrics_of_training_get_predictions_without_their_graph() -> None:
+    """A metric that keeps what it gets would keep the graph of each batch of an epoch."""
+    kept: list[Any] = []
+
+    class Keeps(MeanError):
+        def update(self, predictions: Tensor, targets: Tensor) -> None:  # type: ignore[override]
+            kept.append(predictions)
+            super().update(predictions, targets)
+
+    def keeps(predictions: Tensor, targets: Tensor) -> Tensor:
+        kept.append(predictions)
+        return mean_error(predictions, targets)
+
+    trained(supervised(nn.Linear(3, 1), train_metrics={"a": Keeps(), "b": keeps}), batches(3))
+    assert len(kept) >= 2
+    assert not any(predictions.requires_grad for predictions in kept)
+
+
 WRONG_RUNS: list[tuple[dict[str, Any], Any, str]] = [
     ({}, [torch.ones(2, 3)], r"the batch is a Tensor. It must be a tuple \(inputs, targets\), or a dict"),
     ({}, [[torch.ones(2, 3)]], r"the batch is a list with 1 of the two items.*\(inputs, inputs\)"),

@@ -8,11 +8,13 @@ from typing import Any
 
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.core.saved_checkpoint import SavedCheckpoint
+from fsmtrain.errors import CheckpointError
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpointing.checkpoint_folder import saved_checkpoint
 from fsmtrain.runtime.checkpointing.save_top_k import RANKING, MetricRanking
 from fsmtrain.runtime.checkpointing.state_owners import damaged_state_is_an_error
+from fsmtrain.user_warnings import warn
 
 
 def best_of_run(newest: LoadedCheckpoint, folders: Sequence[Path]) -> SavedCheckpoint | None:
@@ -35,13 +37,25 @@ def best_of_run(newest: LoadedCheckpoint, folders: Sequence[Path]) -> SavedCheck
 
 
 def best_in(store: Store, ranking: MetricRanking) -> SavedCheckpoint | None:
-    """Return the best checkpoint in one folder; None if none has a rank."""
+    """Return the best checkpoint in one folder; None if none has a rank. Warn of those of which this cannot be known."""
     metadata = store.metadata()
+    for number in store.numbers():
+        if number not in metadata:
+            _warn_if_damaged(store, number)
     numbers = ranking.best(metadata)
     if not numbers:
         return None
     path, score = store.folder / f"{numbers[0]:06d}", ranking.scores(metadata)[numbers[0]]
     return saved_checkpoint(path, metadata[numbers[0]], monitor=ranking.metric, score=score)
+
+
+def _warn_if_damaged(store: Store, number: int) -> None:
+    """Warn of a checkpoint whose manifest cannot be read, unless it was only added or removed just now."""
+    try:
+        store.metadata_of(number)
+    except CheckpointError as error:
+        if number in store.numbers():
+            warn(f"whether this checkpoint is the best one is unknown, because it is damaged: {error}")
 
 
 def _rankings(callbacks: Iterable[Any]) -> Iterable[MetricRanking]:

@@ -13,6 +13,7 @@ from fsmtrain.errors import ModelError
 from fsmtrain.plurals import a_type_of
 from fsmtrain.runtime.metrics.metric_objects import is_metric_object, metrics_in
 from fsmtrain.runtime.metrics.step_outputs import scalar_of
+from fsmtrain.runtime.nested_tensors import detach
 
 Function = Callable[..., Any]
 
@@ -86,9 +87,13 @@ class NamedMetrics(nn.Module):
     def values(self, predictions: Any, targets: Any) -> Iterator[tuple[str, Any]]:
         """Yield name and value of each function for a batch, and each metric object when it has been updated.
 
+        Predictions come without the graph that computed them: a metric that keeps them would keep the graphs of a whole epoch.
+
         Raises:
             ModelError: A function returned no number.
         """
+        if torch.is_grad_enabled():
+            predictions = detach(predictions)
         for name, function in self.functions.items():
             with torch.no_grad():
                 returned = function(predictions, targets)
