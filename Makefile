@@ -109,10 +109,11 @@ $(PY):
 
 # The newest versions that serve Python 3.11; later Pythons can use those too. They
 # are looked up as for macOS, where torch brings no GPU packages: nothing else in the
-# lists differs on Linux. demo.txt starts as a copy of test.txt, so that its versions
-# are kept: the two share .venv. bench.txt has the versions of both where it needs them.
+# lists differs on Linux, but appnope, which ipykernel needs on macOS alone and which is
+# left out. demo.txt starts as a copy of test.txt, so that its versions are kept: the two
+# share .venv. bench.txt has the versions of both where it needs them.
 PINS = MACOSX_DEPLOYMENT_TARGET=14.0 $(UV) pip compile --quiet --python-version 3.11 \
-    --python-platform aarch64-apple-darwin --annotation-style line --no-emit-package torch \
+    --python-platform aarch64-apple-darwin --annotation-style line --no-emit-package torch --no-emit-package appnope \
     --custom-compile-command 'make pins    (the newest versions that serve Python 3.11)' \
     -c requirements/torch.txt
 

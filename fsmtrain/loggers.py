@@ -10,7 +10,10 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fsmtrain.dummy_logger import DummyLogger
 from fsmtrain.errors import MissingExtraError, UsageError
+
+__all__ = ["DummyLogger", "MLflowLogger", "TensorBoardLogger", "WandbLogger"]
 
 
 class TensorBoardLogger:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import Any, Self, Unpack, overload
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 import torch
 from torch import nn
@@ -21,19 +22,21 @@ from fsmtrain.runtime.optimization.gradient_clipping import ClipAlgorithm, clip_
 from fsmtrain.runtime.optimization.optimizer_step import step_and_zero
 from fsmtrain.user_warnings import warn
 
+T = TypeVar("T")
 
-class _DeviceOfParameters:
-    """The attribute `device` of a model. It has no ``__set__``, so that a model may set a ``self.device`` of its own."""
+
+class _UnlessSet(Generic[T]):
+    """An attribute of a model that is found at each access. It has no ``__set__``, so that a model may set one of its own."""
+
+    def __init__(self, find: Callable[[Any], T]) -> None:
+        self._find, self.__doc__ = find, find.__doc__
 
     @overload
     def __get__(self, model: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, model: nn.Module, owner: type) -> torch.device: ...
-    def __get__(self, model: nn.Module | None, owner: type) -> Self | torch.device:
-        if model is None:
-            return self
-        tensor = next(itertools.chain(model.parameters(), model.buffers()), None)
-        return torch.device("cpu") if tensor is None else tensor.device
+    def __get__(self, model: nn.Module, owner: type) -> T: ...
+    def __get__(self, model: nn.Module | None, owner: type) -> Self | T:
+        return self if model is None else self._find(model)
 
 
 class TrainingModule(KeepsHyperparameters, nn.Module):
@@ -73,23 +76,30 @@ class TrainingModule(KeepsHyperparameters, nn.Module):
         automatic_optimization: If false, the loop makes no backward and no step: ``training_step`` calls `manual_backward`, and
             ``step`` and ``zero_grad`` of the `optimizers`.
         device: The device of the model's parameters, for tensors made in a step; that of the run once it is built.
+        logger: The first logger of the run, as in ``self.logger.experiment.add_image(...)``; None if it has none.
+        loggers: All of them. These three may be set by the subclass, as ``self.logger = logging.getLogger()``.
     """
 
     trainer: Any = None
-    device = _DeviceOfParameters()
     automatic_optimization: bool = True
+
+    @_UnlessSet
+    def device(self) -> torch.device:
+        """The device of the model's parameters, or else of its buffers; the CPU for a model without any."""
+        tensor = next(itertools.chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if tensor is None else tensor.device
 
     @property
     def current_epoch(self) -> int:
         """Index of the current epoch, from 0; 0 outside of a run."""
         return self.trainer.current_epoch if self.trainer is not None else 0
 
-    @property
+    @_UnlessSet
     def logger(self) -> Any:
         """The first logger of the run, as in ``self.logger.experiment.add_image(...)``; None if it has none."""
-        return next(iter(self.loggers), None)
+        return self.trainer.loggers[0] if self.trainer is not None and self.trainer.loggers else None
 
-    @property
+    @_UnlessSet
     def loggers(self) -> list[Any]:
         """The loggers of the run; an empty list outside of a run."""
         return list(self.trainer.loggers) if self.trainer is not None else []

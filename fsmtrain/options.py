@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, TypeVar
 from attrs import AttrsInstance, field, fields, frozen
 
 from fsmtrain.copies import require_picklable
+from fsmtrain.dummy_logger import DummyLogger
 from fsmtrain.early_stopping import EarlyStopping
 from fsmtrain.errors import OptionsError
 from fsmtrain.flags import validate_flag_values as valid
@@ -39,7 +40,7 @@ _TRIAL = {
     "min_nb_epochs": 1, "max_nb_epochs": 1, "min_steps": None, "max_steps": None, "max_time": None,
     "train_percent_check": 1.0, "val_percent_check": 1.0, "test_percent_check": 1.0, "overfit_pct": 0.0,
     "check_val_every_n_epoch": 1, "val_check_interval": 1.0, "nb_sanity_val_steps": 0, "early_stop_callback": None,
-    "runs_dir": None, "logger": None,
+    "runs_dir": None,
 }  # fmt: skip
 
 
@@ -193,6 +194,8 @@ class Options:
         if self.fast_dev_run:
             for name, value in {**_TRIAL, **dict.fromkeys(_BATCH_LIMITS, self.fast_dev_run)}.items():
                 object.__setattr__(self, name, value)
+            if self.logger is not None:
+                object.__setattr__(self, "logger", DummyLogger())
         if self.max_nb_epochs is not None and self.min_nb_epochs > self.max_nb_epochs > 0:
             raise OptionsError(
                 f"min_nb_epochs={self.min_nb_epochs}, max_nb_epochs={self.max_nb_epochs}: the minimum is greater than the "

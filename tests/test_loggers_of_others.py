@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fsmtrain import ModelCheckpoint, Options, Trainer, build
-from fsmtrain.loggers import MLflowLogger, TensorBoardLogger, WandbLogger
+from fsmtrain.loggers import DummyLogger, MLflowLogger, TensorBoardLogger, WandbLogger
 from tests.views.recording.recorded_runs import LoggingModel, NumberedBatches
 
 
@@ -106,6 +110,43 @@ def test_self_logger_is_the_first_of_several_and_none_without_any() -> None:
     assert seen == [(first, [first, second]), (None, [])]
 
 
+def test_a_logger_that_the_model_sets_itself_stays_its_own() -> None:
+    own = logging.getLogger("own")
+
+    class Own(LoggingModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logger = own
+
+    class OfClass(LoggingModel):
+        logger, loggers = own, [own]
+
+    for model in (Own(), OfClass()):
+        trainer = Trainer(max_nb_epochs=1, quiet=True, runs_dir=None, logger=LightningLike(), device="cpu")
+        trainer.fit(model, NumberedBatches(1), NumberedBatches(1))
+        assert model.logger is copy.deepcopy(model).logger is own
+        assert model.loggers == ([own] if isinstance(model, OfClass) else trainer.machine.loggers)
+
+
+def test_under_fast_dev_run_a_model_calls_its_logger_and_nothing_is_logged() -> None:
+    logger, seen = LightningLike(), list[Any]()
+
+    class Calling(LoggingModel):
+        def on_epoch_end(self) -> None:
+            self.logger.log_metrics({"own": 1.0}, step=self.global_step)
+            self.logger.experiment.add_image("sample", torch.zeros(3, 2, 2), self.global_step)
+            self.logger.experiment["sample"].append(1.0)
+            seen.extend(self.loggers)
+
+    for loggers in (logger, [logger, logger], None):
+        trainer = Trainer(fast_dev_run=True, quiet=True, logger=loggers, device="cpu")
+        trainer.fit(Calling() if loggers else LoggingModel(), NumberedBatches(1), NumberedBatches(1))
+        assert trainer.loggers == ((DummyLogger(),) if loggers else ())
+        assert trainer.machine._recorder is None
+    assert (logger.calls, seen) == ([], [DummyLogger(), DummyLogger()])
+    assert copy.deepcopy(trainer).loggers == pickle.loads(pickle.dumps(trainer)).loggers == ()
+
+
 class Beginning(LightningLike):
     def begin_run(self, run_id: str | None, name: str | None, resumed_step: int | None) -> None:
         self.calls.append(("begin", run_id, name, resumed_step))
@@ -144,7 +185,6 @@ def test_tensorboard_has_each_point_of_a_resumed_run_once(tmp_path: Path, stops:
 
 def test_tensorboard_takes_text_images_figures_and_histograms_from_the_experiment(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    import torch
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     class Drawing(LoggingModel):

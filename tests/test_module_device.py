@@ -59,7 +59,7 @@ def test_a_device_that_the_model_sets_itself_stays_its_own() -> None:
 
     class Property(Model):
         @property
-        def device(self) -> torch.device:  # type: ignore[override]
+        def device(self) -> torch.device:
             return torch.device("meta")
 
     assert Own().device == Property().device == torch.device("meta")

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[2] / "fsmtrain"
 # needs a place here.
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (
-        ("errors", "html_table", "mask_secrets", "model_name", "plain_files", "plurals", "predicates"),
+        ("dummy_logger", "errors", "html_table", "mask_secrets", "model_name", "plain_files", "plurals", "predicates"),
         ("strict_json", "sync_files"),
         ("replace_file", "unknown_arguments"),
         ("copies", "early_stopping", "old_names", "user_warnings"),

@@ -380,10 +380,11 @@ class Recorder:
 def create_recorder(options: Options, *, trains: bool, into: Path | None, warnings: Sequence[str]) -> Recorder | None:
     """Return the recorder of a run with these options; None if nothing is to be recorded."""
     runs = options.runs_dir if trains and into is None else None
-    if runs is None and into is None and not options.loggers:
+    loggers = () if options.fast_dev_run else options.loggers
+    if runs is None and into is None and not loggers:
         return None
     runs_dir = None if runs is None else os.fspath(runs)
-    return Recorder(runs_dir, options.run_name, options.loggers, into=into, warnings=warnings)
+    return Recorder(runs_dir, options.run_name, loggers, into=into, warnings=warnings)
 
 
 def _flush_until_ended(reference: weakref.ref[Recorder], ended: threading.Event) -> None:
