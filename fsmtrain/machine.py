@@ -746,6 +746,12 @@ class Machine:
         return self._components.train_loader
 
     @property
+    def loaders(self) -> list[Any]:
+        """The loaders that the run takes batches from: the train loader, those of validations, those of the test."""
+        parts = self._components
+        return [parts.train_loader, *parts.val_loaders, *parts.test_loaders]
+
+    @property
     def model(self) -> nn.Module:
         """The model; of one that ``torch.compile`` has wrapped, the plain module."""
         return self._model

@@ -86,6 +86,10 @@ class RunView(Protocol):
         """The model's hyperparameters, as far as they are plain data."""
 
     @property
+    def loaders(self) -> Sequence[Any]:
+        """The loaders that the run takes batches from."""
+
+    @property
     def optimizers(self) -> list[Any]:
         """The optimizers, in the order in which they take their turns."""
 

@@ -11,6 +11,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.plurals import plural
 from fsmtrain.views.console.stderr import print_stderr
+from fsmtrain.views.loader_workers import LoaderWorkers
 from fsmtrain.views.run_view import RunView
 
 COLUMNS = 80
@@ -37,6 +38,7 @@ class RunSummary:
                 data_wait=machine.data_wait,
                 wall_seconds=machine.wall_seconds,
                 device_times=machine.device_times,
+                workers=LoaderWorkers.of(machine.loaders),
                 remark=" ".join(filter(None, (_nonfinite(machine), tested_remark(machine)))),
             )
             print_stderr("\n" + table)
@@ -64,6 +66,7 @@ def states_table(
     data_wait: Timing | None = None,
     wall_seconds: float | None = None,
     device_times: Mapping[State, Timing] | None = None,
+    workers: LoaderWorkers | None = None,
     remark: str = "",
 ) -> str:
     """Return a row for each visited state, their total, and sentences, in lines of at most 80 columns.
@@ -77,6 +80,7 @@ def states_table(
         data_wait: Batches fetched from loaders, and the time spent waiting for them, which is part of the states' time.
         wall_seconds: The time from the run's beginning to its end. The time between visits gets a row of its own.
         device_times: GPU time of the states, as far as it is known.
+        workers: The worker processes of the loaders; None if not known.
         remark: A sentence below the table; empty for none.
 
     >>> times = {State.FETCH: Timing(90, 0.25), State.STEP: Timing(45, 0.75)}
@@ -101,7 +105,7 @@ def states_table(
     rows.append(_row("total", total, total.seconds)[:4])
     if data_wait is not None and data_wait.count:
         rows.append(_row("  waiting for loaders", data_wait, total.seconds))
-    sentences = [remark, bottleneck(times, data_wait, total.seconds)]
+    sentences = [remark, bottleneck(times, data_wait, total.seconds, workers)]
     if shows_stop_reason:
         sentences.append("The run did not finish." if stop_reason is None else f"Why it stopped: {stop_reason}.")
     headings = (*HEADINGS, "GPU (s)") if device_times else HEADINGS
@@ -142,18 +146,22 @@ def nonfinite_remark(steps_skipped: int, rollbacks: Sequence[object]) -> str:
 MIN_WALL_SECONDS = 1.0  # a shorter run has no bottleneck that matters
 
 
-def bottleneck(times: Mapping[State, Timing], data_wait: Timing | None, wall_seconds: float) -> str:
+def bottleneck(
+    times: Mapping[State, Timing], data_wait: Timing | None, wall_seconds: float, workers: LoaderWorkers | None = None
+) -> str:
     """Return a sentence on what took an unexpectedly large share of the time, the largest first; empty if nothing did.
 
-    >>> bottleneck({State.FETCH: Timing(90, 4.0), State.STEP: Timing(90, 6.0)}, Timing(90, 4.1), 10.0)
-    'Bottleneck: 41 % of the time waiting for the loader; DataLoader(num_workers=...) with more workers may help.'
+    >>> times = {State.FETCH: Timing(90, 4.0), State.STEP: Timing(90, 6.0)}
+    >>> bottleneck(times, Timing(90, 4.1), 10.0, LoaderWorkers(num_workers=1, cpus=4))
+    'Bottleneck: 41 % of the time waiting for the loader with num_workers=1; more may help, up to 4, the number of CPUs.'
     """
     if wall_seconds < MIN_WALL_SECONDS:
         return ""
     seconds = {state: times[state].seconds if state in times else 0.0 for state in State}
     waiting = data_wait.seconds if data_wait else 0.0
+    epochs = times[State.EPOCH_END].count if State.EPOCH_END in times else 0
     candidates = [  # seconds, the least share that is unexpected, and what to do about it
-        (waiting, 0.2, "waiting for the loader; DataLoader(num_workers=...) with more workers may help."),
+        (waiting, 0.2, (workers or LoaderWorkers()).advice(epochs)),
         (seconds[State.VAL_CHECK], 0.5, "validating; a larger val_check_interval or a smaller val_percent_check reduces it."),
         (seconds[State.SAVE], 0.2, "saving checkpoints; Guards(save=...) can ask for fewer."),
         (wall_seconds - sum(seconds.values()), 0.2, "between visits: in callbacks, or in the code that advances the machine."),

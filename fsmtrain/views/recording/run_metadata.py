@@ -27,6 +27,7 @@ from fsmtrain.options import Options
 from fsmtrain.views.console.cheap_plan import cheap_plan
 from fsmtrain.views.console.run_header import model_size
 from fsmtrain.views.diagrams.edge_labels import edge_labels
+from fsmtrain.views.loader_workers import LoaderWorkers
 from fsmtrain.views.non_defaults import non_defaults
 from fsmtrain.views.recording.files.json_values import json_number, to_json_value
 from fsmtrain.views.recording.git_commit import read_git_commit
@@ -80,6 +81,7 @@ def run_json(run: RunView, folder: Path) -> dict[str, Any]:
         "device": str(run.device),
         "model": {"class": model_name(run.model), **model_size(run.model)},
         "hparams": to_json_value(mask_values(run.hparams)),
+        "loader_workers": attrs.asdict(LoaderWorkers.of(run.loaders)),
         "optimizers": [type(optimizer).__name__ for optimizer in run.optimizers],
         "options": {f.name: to_json_value(getattr(loop.options, f.name)) for f in attrs.fields(type(loop.options))},
         "sizes": to_json_value(loop.sizes),

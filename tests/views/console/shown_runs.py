@@ -116,6 +116,7 @@ class FrozenRun:
         self.device_times: dict[State, Timing] = {}
         self.data_wait, self.wall_seconds = Timing(0, 0.0), 0.0
         self.model = self.device = self.run_dir = self.metric_queue = None
+        self.loaders: list[Any] = []
         self.optimizers: list[Any] = []
         self.best_checkpoint = self.last_checkpoint = self.tested = None
         self.hparams: dict[str, Any] = {}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.views.console.run_summary import bottleneck, states_table
+from fsmtrain.views.loader_workers import LoaderWorkers, usable_cpus
 
 TIMES = {State.STEP: Timing(45, 0.75), State.FETCH: Timing(90, 0.25), State.TRAIN_BATCH: Timing(1_234_567, 9.0)}
 
@@ -82,6 +85,43 @@ def test_one_sentence_names_what_took_too_much_where_something_did(
     assert told in sentence
     assert bool(told) == bool(sentence)
     assert sentence in " ".join(states_table(spent, None, data_wait=Timing(10, loading), wall_seconds=wall).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("workers", "epochs", "told"),
+    [
+        (
+            LoaderWorkers(num_workers=2, restarts=True, cpus=2),
+            4,
+            "2 workers start anew in each pass; DataLoader(persistent_work",
+        ),
+        (
+            LoaderWorkers(num_workers=1, restarts=True, cpus=2),
+            4,
+            "1 worker starts anew in each pass; DataLoader(persistent_work",
+        ),
+        (LoaderWorkers(num_workers=2, restarts=True, cpus=2), 1, "num_workers=2, all CPUs"),
+        (LoaderWorkers(num_workers=2, cpus=2), 4, "num_workers=2, all CPUs"),
+        (LoaderWorkers(num_workers=3, cpus=2), 4, "num_workers=3, all CPUs"),
+        (LoaderWorkers(num_workers=2, cpus=8), 4, "num_workers=2; more may help, up to 8, the number of CPUs."),
+        (LoaderWorkers(num_workers=0, cpus=8), 4, "num_workers=0; num_workers=..., persistent_workers=True may help, up to 8"),
+        (LoaderWorkers(), 4, "a DataLoader with num_workers=... may help."),
+    ],
+)
+def test_a_run_that_waits_for_its_loader_gets_advice_about_the_workers_it_has(
+    workers: LoaderWorkers, epochs: int, told: str
+) -> None:
+    times = {State.FETCH: Timing(10, 9.0), State.EPOCH_END: Timing(epochs, 0.1)}
+    assert told in bottleneck(times, Timing(10, 9.0), 10.0, workers)
+
+
+def test_the_workers_are_those_of_the_loader_that_has_most() -> None:
+    data = TensorDataset(torch.ones(1))
+    one, two = DataLoader(data, num_workers=1), DataLoader(data, num_workers=2, persistent_workers=True)
+    cpus = usable_cpus()
+    assert LoaderWorkers.of([[1], one]) == LoaderWorkers(num_workers=1, restarts=True, cpus=cpus)
+    assert LoaderWorkers.of([one, two, DataLoader(data)]) == LoaderWorkers(num_workers=2, cpus=cpus)
+    assert LoaderWorkers.of([[1], [2]]) == LoaderWorkers(cpus=cpus)
 
 
 def test_the_rows_sum_to_the_wall_time_what_lies_between_the_visits_included() -> None:

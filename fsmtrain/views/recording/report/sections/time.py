@@ -7,9 +7,10 @@ from typing import Any
 from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.views.console.run_summary import bottleneck
+from fsmtrain.views.loader_workers import LoaderWorkers
 from fsmtrain.views.number_format import duration, percent
 from fsmtrain.views.recording.files.json_values import to_float
-from fsmtrain.views.recording.read_run_folder import RunRecord
+from fsmtrain.views.recording.read_run_folder import RunRecord, as_dict
 from fsmtrain.views.recording.report.elements.charts import state_css_class
 from fsmtrain.views.recording.report.elements.html import Markup, paragraphs, table_element, tag
 
@@ -30,6 +31,13 @@ def _timing(pair: Any) -> Timing:
         return Timing(0, 0.0)
 
 
+def _loader_workers(run: RunRecord) -> LoaderWorkers:
+    """Return the worker processes of the run's loaders, as far as they were recorded."""
+    recorded = as_dict(run.run.get("loader_workers"))
+    number, cpus = (value if type(value := recorded.get(key)) is int else None for key in ("num_workers", "cpus"))
+    return LoaderWorkers(num_workers=number, restarts=recorded.get("restarts") is True, cpus=cpus)
+
+
 def time_section(run: RunRecord) -> Markup | None:
     """Return the section; None if no time was recorded."""
     times, gpu_times = state_times(run), state_times(run, "device_states")
@@ -45,7 +53,7 @@ def time_section(run: RunRecord) -> Markup | None:
     if between.seconds / wall >= MIN_BETWEEN_FRACTION:
         rows.append(_row("(between visits)", "structural shade1", between, wall, None, has_gpu))
     data_wait = _timing(run.last.get("data_wait"))
-    sentences = [bottleneck(times, data_wait, wall)]
+    sentences = [bottleneck(times, data_wait, wall, _loader_workers(run))]
     if data_wait.count:
         sentences.append(
             f"Waited {duration(data_wait.seconds)} for data loaders, {percent(data_wait.seconds / wall)} of the time."
