@@ -188,9 +188,15 @@ class LightningProgram(nn.Module):
         self._both("on_train_batch_end", output, batch, batch_nb)
         self._connector.on_batch_end()
         progress.increment_completed()
+        self._record()
         self._connector.update_train_step_metrics()
         self._batch_is_unfinished = True
         trainer.note_stop()
+
+    def _record(self) -> None:
+        """Log in the machine what loggers get of now, if it is recorded."""
+        if self.trainer.metric_queue is not None:
+            self.trainer.log_dict({name: value.detach() for name, value in self._connector.metrics["log"].items()})
 
     def finish_batch(self) -> None:
         """Do what follows the validation after a batch, or the batch if there was none."""
@@ -217,6 +223,7 @@ class LightningProgram(nn.Module):
         connector.on_epoch_end()
         if loop.epoch_loop._num_ready_batches_reached():
             loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+        self._record()
         loop.epoch_loop._batches_that_stepped -= 1
         connector.update_train_epoch_metrics()
         loop.epoch_loop._batches_that_stepped += 1

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from fsmtrain.adapters.lightning.command_line import is_lightning_module, machine_of
 from fsmtrain.ckpt_path import TestsBestWeights
 from fsmtrain.cli.config_file import ConfigOption, RecordConfig, data_module_of, hparams_of
 from fsmtrain.cli.flag_parameters import INPUT, SAVING, Switch, with_flags
@@ -107,7 +108,8 @@ def fit(
     tests_best = [TestsBestWeights()] if test and rule and rule.monitor is not None else []
     callbacks = [*([rule] if rule else []), *tests_best, *([RecordConfig(config)] if config else [])]
     loaders = Loaders(test=None if test else (), data_module=data_module_of(config, data, data_hparams))
-    machine = Machine(options, model, loaders, guards=own_guards, callbacks=callbacks)
+    make = machine_of if is_lightning_module(model) else Machine
+    machine = make(options, model, loaders, guards=own_guards, callbacks=callbacks)
     if resume or resume_from is not None:
         try:
             where = "auto" if resume_from is None else resume_from

@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen
 from cyclopts import Parameter
 from torch import nn
 
+from fsmtrain.adapters.lightning.command_line import is_lightning_module, machine_of
 from fsmtrain.cli.config_file import ConfigFile, ConfigOption, data_module_of, hparams_of
 from fsmtrain.cli.flag_parameters import INPUT, Switch, parse_flags, with_flags
 from fsmtrain.cli.import_target import build_target, import_guards
@@ -94,11 +95,18 @@ class LoopArguments:
         for warning in caught:
             if str(warning.message) not in findings:
                 warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+        if is_lightning_module(model):  # with its own counts of batches, and its guards
+            return loop
         return Loop(options, self._replace_typed(loop.sizes), guards=guards, hook=loop.spec.hook, has_model=True)
 
     def _build(self, options: Options, model: nn.Module, guards: Guards, config: ConfigFile | None) -> Machine:
         """Build a run with stand-ins for the loaders whose sizes were typed. With ``--train`` typed no loader is asked for."""
         stand_ins = {kind: sizes if sizes is None else [*map(_stand_in, sizes)] for kind, sizes in self._typed_sizes.items()}
+        if is_lightning_module(model):
+            data = data_module_of(config, self.data, self.data_hparams) if self.train is None else None
+            given = {kind: found or (None if self.train is None else ()) for kind, found in stand_ins.items()}
+            loaders = Loaders(train=given["train"] and given["train"][0], val=given["val"], test=(), data_module=data)
+            return machine_of(evolve(options, quiet=True, runs_dir=None), model, loaders, guards=guards)
         if self.train is None:
             data = data_module_of(config, self.data, self.data_hparams)
             return Machine(options, model, Loaders(**stand_ins, data_module=data), guards=guards)
