@@ -674,7 +674,8 @@ class Machine:
             if self._begun:
                 raise UsageError("resume: the run has begun. Build a new machine, and resume it before it runs.")
             self._ended = True  # until the state is loaded as a whole
-            at, self._rng = self._checkpoints.load(loaded, strict=strict, new_settings=new_settings)
+            goes_on = locked is not None or not self._makes_run_folder
+            at, self._rng = self._checkpoints.load(loaded, strict=strict, new_settings=new_settings, goes_on=goes_on)
             try:
                 self._continue_at(at)
             except UsageError as error:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from fsmtrain import Callback, FsmtrainError, Machine, ModelCheckpoint, State, Trainer
+from fsmtrain import Callback, FsmtrainError, Guards, Machine, ModelCheckpoint, State, Trainer
 from fsmtrain.runtime import actions
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
+from fsmtrain.runtime.checkpointing.save_rules import split_callbacks, with_saved_folders
 from tests.models import TransitionRecorder, Validated, batches, machine_of, same_bits, weights
 
 BY_LOSS = ModelCheckpoint(monitor="val_loss")
@@ -265,8 +266,44 @@ def test_rules_may_be_added_and_left_out_when_a_run_is_resumed() -> None:
         again.resume("runs/0", strict=False)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((BY_LOSS, BY_ACCURACY), (BY_ACCURACY, BY_LOSS)),
+        ((BY_LOSS, BY_ACCURACY), (BY_ACCURACY,)),
+        ((BY_LOSS, EACH_THIRD, BY_ACCURACY), (EACH_THIRD, BY_ACCURACY, BY_LOSS)),
+        ((BY_LOSS,), (BY_ACCURACY, BY_LOSS)),
+        ((ModelCheckpoint(save_top_k=-1),), (BY_LOSS, ModelCheckpoint(save_top_k=-1))),
+    ],
+)
+def test_a_rule_goes_on_in_its_folder_whatever_is_listed_before_it_now(before: Any, after: Any) -> None:
+    """Otherwise a rule deletes what another one kept there, and what is the best by it is looked for elsewhere."""
+    first = run_of((), before)
+    first.run()
+    best, files = first.best_checkpoints, set(Path("runs/0").glob("checkpoints*/*/manifest.json"))
+    machine = run_of((), after, max_nb_epochs=5)
+    Scored.losses, Scored.accuracies = (9.0,) * 4, (0.0,) * 4  # the fifth is not the best by any
+    try:
+        machine.resume("runs/0", strict=False)
+        machine.run()
+    finally:
+        Scored.losses, Scored.accuracies = (3.0, 1.0, 2.0, 4.0), (0.5, 0.1, 0.9, 0.7)
+    for monitor in best.keys() & machine.best_checkpoints.keys():
+        assert machine.best_checkpoints[monitor] == best[monitor]
+    if before[0].save_top_k == -1:
+        assert files <= set(Path("runs/0").glob("checkpoints*/*/manifest.json"))
+    assert all(one.path.is_dir() for one in best.values())
+
+
+def test_a_manifest_names_no_folder_elsewhere() -> None:
+    [rule] = split_callbacks([BY_LOSS], Guards())[1]
+    for name in ("../elsewhere", "/tmp/x", "checkpoints/../..", "checkpoints-a/b"):
+        [changed] = with_saved_folders([rule], {"rules": {name: "val_loss"}}, [])
+        assert changed.folder_name == "checkpoints"
+
+
 def test_one_rule_has_the_files_that_it_always_had() -> None:
     run_of((), (BY_LOSS,)).run()
     [*_, newest] = Store("runs/0/checkpoints").metadata().values()
-    assert "folders" not in newest
+    assert not {"folders", "rules"} & newest.keys()
     assert kept() == {"checkpoints": [10, 20]}

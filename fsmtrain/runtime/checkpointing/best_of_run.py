@@ -49,6 +49,11 @@ def best_in(store: Store, ranking: MetricRanking) -> SavedCheckpoint | None:
     return saved_checkpoint(path, metadata[numbers[0]], monitor=ranking.metric, score=score)
 
 
+def monitors_in(callbacks: Iterable[Any]) -> list[str]:
+    """Return the metrics that ranked the checkpoints of a saved run, by the states of its callbacks."""
+    return [callback["state"].get("monitor", "") for callback in callbacks if callback["class"] == RANKING]
+
+
 def _warn_if_damaged(store: Store, number: int) -> None:
     """Warn of a checkpoint whose manifest cannot be read, unless it was only added or removed just now."""
     try:

@@ -14,10 +14,18 @@ from fsmtrain.runtime.actions import Actions
 from fsmtrain.runtime.checkpoint_files.store.background_writer import BackgroundWriter
 from fsmtrain.runtime.checkpoint_files.store.checkpoint import LoadedCheckpoint
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPolicy, Store
-from fsmtrain.runtime.checkpointing.best_of_run import best_in
+from fsmtrain.runtime.checkpointing.best_of_run import best_in, monitors_in
 from fsmtrain.runtime.checkpointing.checkpoint_folder import load_checkpoint
 from fsmtrain.runtime.checkpointing.run_snapshot import load_run_snapshot, take_run_snapshot
-from fsmtrain.runtime.checkpointing.save_rules import FOLDERS, SaveRule, due_in, rules_due
+from fsmtrain.runtime.checkpointing.save_rules import (
+    FOLDERS,
+    RULES,
+    SaveRule,
+    due_in,
+    folders_by_subject,
+    rules_due,
+    with_saved_folders,
+)
 from fsmtrain.runtime.checkpointing.save_top_k import BATCH, END, EPOCH, STEP
 from fsmtrain.runtime.checkpointing.state_owners import damaged_state_is_an_error
 from fsmtrain.runtime.rng import RngState
@@ -179,12 +187,17 @@ class CheckpointManager:
             "batch_nb": counters.batch_nb,
             STEP: counters.global_step,
             BATCH: counters.batches_begun,
-            **({} if len(self._rules) < 2 else {FOLDERS: [self._rules[i].key for i in into]}),
+            **self._about_rules(into),
             **metadata,
         }
         tree = take_run_snapshot(self._components, self._run, self._actions, at)
         self._writer.submit(tree, metadata, must_keep=must_keep, before_commit=before_commit, into=into)
         return self._writer
+
+    def _about_rules(self, into: Sequence[int]) -> dict[str, Any]:
+        if len(self._rules) < 2:
+            return {}
+        return {FOLDERS: [self._rules[i].key for i in into], RULES: folders_by_subject(self._rules)}
 
     def _stores(self, run_dir: Path | None) -> list[tuple[Store, RetentionPolicy | None]]:
         policies = [rule.policy for rule in self._rules] or [None]
@@ -224,8 +237,19 @@ class CheckpointManager:
 
     # ---- resuming and rolling back
 
-    def load(self, loaded: LoadedCheckpoint, *, strict: bool, new_settings: bool) -> tuple[ResumePoint, RngState]:
-        """Restore the run from a checkpoint. Returns the resume point, and the RNG states, which the caller sets last.
+    def load(
+        self, loaded: LoadedCheckpoint, *, strict: bool, new_settings: bool, goes_on: bool
+    ) -> tuple[ResumePoint, RngState]:
+        """Restore the run from a checkpoint.
+
+        Args:
+            loaded: The checkpoint.
+            strict: See `load_run_snapshot`.
+            new_settings: Likewise.
+            goes_on: Whether the run saves on where the checkpoint's run did, and not to a new folder.
+
+        Returns:
+            The resume point, and the RNG states, which the caller sets last.
 
         Raises:
             ResumeError: The checkpoint does not fit this run.
@@ -235,6 +259,8 @@ class CheckpointManager:
                 resumed = load_run_snapshot(
                     loaded.tree, self._components, self._run, self._actions, strict=strict, new_settings=new_settings
                 )
+                if goes_on and self._rules:
+                    self._rules = with_saved_folders(self._rules, loaded.metadata, monitors_in(loaded.tree["callbacks"]))
         except FsmtrainError as error:
             raise ResumeError(f"{loaded.path}: {error}") from error
         self._resumed_from, self._is_due_in = loaded.path, due_in(loaded.metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import RetentionPo
 from fsmtrain.runtime.checkpointing.save_top_k import MetricRanking, retention_policy
 
 FOLDERS = "folders"  # the key in a checkpoint's metadata of those that it was saved to, in a run with several rules
+RULES = "rules"  # the key of what saves to each folder in the run's folder, likewise
+_FOLDER_NAME = re.compile(rf"{FOLDER}(-[\w.=+-]+)?")
 
 
 @frozen(eq=False)
@@ -49,6 +52,11 @@ class SaveRule:
         """How checkpoints name its folder: by `dirpath`, or by its name in the run's folder, which may be moved."""
         return self.folder_name if self.asked.dirpath is None else os.fspath(self.asked.dirpath)
 
+    @property
+    def subject(self) -> str:
+        """What it saves by: its metric, or its intervals. A resumed run finds its folder again by this."""
+        return self.asked.monitor or self.asked.name
+
     def folder(self, beside: Path) -> Path:
         """Return its folder: that of `dirpath`, or one in the folder `beside`."""
         return beside / self.folder_name if self.asked.dirpath is None else Path(self.asked.dirpath)
@@ -72,6 +80,47 @@ def split_callbacks(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[
 def _rule(asked: ModelCheckpoint, guards: Guards, folder_name: str) -> SaveRule:
     ranking = MetricRanking(asked, asked.monitor) if asked.monitor is not None else None
     return SaveRule(asked, ranking, asked.guard(guards), retention_policy(asked, ranking), folder_name)
+
+
+def folders_by_subject(rules: Sequence[SaveRule]) -> dict[str, str]:
+    """Return what saves to each folder in the run's folder, for a checkpoint's metadata."""
+    return {rule.folder_name: rule.subject for rule in rules if rule.asked.dirpath is None}
+
+
+def with_saved_folders(rules: Sequence[SaveRule], metadata: Mapping[str, Any], rankings: Sequence[str]) -> tuple[SaveRule, ...]:
+    """Return the rules of a resumed run, each with the folder that it had, whatever is listed before it now.
+
+    Otherwise a rule would delete what another one has kept there.
+
+    Args:
+        rules: The rules, with the folders of a new run.
+        metadata: That of the checkpoint.
+        rankings: The metrics that ranked its run's checkpoints.
+
+    Raises:
+        OptionsError: Two of them have one folder then.
+    """
+    left = _saved_folders(metadata, rankings)
+    names: dict[int, str] = {}
+    for i, rule in enumerate(rules):
+        own = (folder for folder, subject in left.items() if subject == rule.subject or not (subject or rule.ranking))
+        if rule.asked.dirpath is None and (folder := next(own, None)) is not None:
+            names[i] = folder
+            del left[folder]
+    for i, rule in enumerate(rules):
+        if rule.asked.dirpath is None and i not in names:
+            names[i] = rule.folder_name if rule.folder_name not in names.values() else f"{FOLDER}-{rule.asked.name}"
+    changed = tuple(evolve(rule, folder_name=names.get(i, rule.folder_name)) for i, rule in enumerate(rules))
+    _require_own_folders(changed)
+    return changed
+
+
+def _saved_folders(metadata: Mapping[str, Any], rankings: Sequence[str]) -> dict[str, str]:
+    """Return the subject of each folder of a saved run; empty for that of its only rule if it has no metric."""
+    saved = metadata.get(RULES)
+    if isinstance(saved, Mapping):
+        return {name: subject for name, subject in saved.items() if _FOLDER_NAME.fullmatch(name) and isinstance(subject, str)}
+    return {} if FOLDERS in metadata else {FOLDER: rankings[0] if rankings else ""}
 
 
 def _require_own_folders(rules: Sequence[SaveRule]) -> None:
