@@ -22,14 +22,19 @@ class FsmtrainError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """Return what a notebook shows: the lines of the user's own code, then the message and the notes."""
-        import traceback  # only here: the error is shown in a notebook
+        return users_traceback(self)
 
-        stack = traceback.extract_tb(self.__traceback__)
-        users = [frame for frame in stack if not frame.filename.startswith((_PACKAGE, "<attrs generated"))]
-        users = [frame for frame in users if f"{os.sep}IPython{os.sep}" not in frame.filename]
-        where = ["Traceback (only your own code):", *map(str.rstrip, traceback.format_list(users))] if users else []
-        cause = [] if self.__cause__ is None else [f"caused by {type(self.__cause__).__name__}: {self.__cause__}"]
-        return [*where, f"{type(self).__name__}: {self}", *cause, *getattr(self, "__notes__", ())]
+
+def users_traceback(error: BaseException) -> list[str]:
+    """Return the lines of the user's own code of a traceback, then the message, its cause and the notes."""
+    import traceback  # only here: the error is shown in a notebook
+
+    stack = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in stack if not frame.filename.startswith((_PACKAGE, "<attrs generated"))]
+    users = [frame for frame in users if f"{os.sep}IPython{os.sep}" not in frame.filename]
+    where = ["Traceback (only your own code):", *map(str.rstrip, traceback.format_list(users))] if users else []
+    cause = [] if error.__cause__ is None else [f"caused by {type(error.__cause__).__name__}: {error.__cause__}"]
+    return [*where, f"{type(error).__name__}: {error}", *cause, *getattr(error, "__notes__", ())]
 
 
 class OptionsError(FsmtrainError, ValueError):

@@ -90,6 +90,7 @@ from fsmtrain.views.recording.recorder import create_recorder
 if TYPE_CHECKING:
     from fsmtrain.adapters.transitions import RunMachine
     from fsmtrain.views.recording.history import History
+    from fsmtrain.views.recording.report.report_file import ReportFile
 
 
 @renamed_attributes(
@@ -1033,18 +1034,25 @@ class Machine:
         """
         self.loop.draw(path, counts=self.tally if counts is True and self._begun else counts)
 
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write a report of this run: one HTML file that opens anywhere, without a network.
+    def report(self, path: str | os.PathLike[str] | None = None) -> ReportFile:
+        """Write a report of this run: one HTML file that opens anywhere, without a network. A notebook shows it inline.
 
         It shows what the run has recorded so far, also while it continues or after an error has ended it. ``fsmtrain report``
         makes the same from a run folder.
+
+        Args:
+            path: The file. None: ``report.html`` in the run's folder.
 
         Raises:
             UsageError: The run has no folder, or the file cannot be written.
         """
         from fsmtrain.views.recording.report.page import write_report  # no run needs it
+        from fsmtrain.views.recording.report.report_file import ReportFile
 
-        write_report(self._recorded_folder("report", "a report is made"), path)
+        folder = self._recorded_folder("report", "a report is made")
+        written = ReportFile(folder / "report.html" if path is None else Path(path))
+        write_report(folder, written)
+        return written
 
     @property
     def history(self) -> History:

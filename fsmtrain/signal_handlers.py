@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
@@ -16,6 +17,7 @@ from typing import Any
 
 from attrs import define
 
+from fsmtrain.errors import users_traceback
 from fsmtrain.runtime.data.worker_exit import worker_exits
 from fsmtrain.views.console.stderr import print_stderr
 
@@ -45,10 +47,19 @@ class ReceivedSignal:
 
     def interrupt(self, message: str) -> KeyboardInterrupt | SystemExit:
         """Return the exception that ends the program as the signal would have: for Ctrl-C with this message."""
-        return KeyboardInterrupt(message) if self.signal == signal.SIGINT else SystemExit(self.exit_code)
+        if self.signal != signal.SIGINT:
+            return SystemExit(self.exit_code)
+        interrupt: Any = KeyboardInterrupt(message)  # no subclass: Python exits otherwise with another code
+        interrupt._render_traceback_ = _users_traceback_now  # what a notebook shows
+        return interrupt  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
         return self.signal != 0
+
+
+def _users_traceback_now() -> list[str]:
+    error = sys.exception()  # which a notebook is handling; the error itself would refer to itself, and live on
+    return [] if error is None else users_traceback(error)
 
 
 class _StopHandler:

@@ -328,7 +328,7 @@ def test_mnist_shifts_images_and_sizes_its_schedule_by_the_steps_of_the_run(mnis
     assert rates[-1] < 0.02 * max(rates)
 
 
-def test_the_sweep_is_told_apart_by_its_three_values(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_is_told_apart_by_its_three_values(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = example("sweep")
     monkeypatch.setattr(sweep, "RATES", (0.1, 0.3))
     sweep.main(["--out", str(tmp_path), "--epochs", "1"])

@@ -9,7 +9,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.model_name import model_name
 from fsmtrain.plurals import plural
 from fsmtrain.views.console.cheap_plan import cheap_plan
-from fsmtrain.views.console.stderr import print_stderr
+from fsmtrain.views.console.notebook import print_about_run
 from fsmtrain.views.run_view import RunView
 
 
@@ -19,7 +19,7 @@ class RunHeader:
     def on_run_start(self, machine: RunView) -> None:
         """Print the header."""
         if machine.spec.limits.epochs:
-            print_stderr("\n".join(header_lines(machine)))
+            print_about_run("\n".join(header_lines(machine)))
 
 
 def header_lines(run: RunView) -> list[str]:

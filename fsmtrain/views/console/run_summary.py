@@ -10,7 +10,7 @@ from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.plurals import plural
-from fsmtrain.views.console.stderr import print_stderr
+from fsmtrain.views.console.notebook import print_about_run
 from fsmtrain.views.loader_workers import LoaderWorkers
 from fsmtrain.views.run_view import RunView
 
@@ -41,7 +41,7 @@ class RunSummary:
                 workers=LoaderWorkers.of(machine.loaders),
                 remark=" ".join(filter(None, (_nonfinite(machine), tested_remark(machine)))),
             )
-            print_stderr("\n" + table)
+            print_about_run("\n" + table)
 
 
 def _nonfinite(run: RunView) -> str:
