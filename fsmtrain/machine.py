@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -91,6 +92,9 @@ if TYPE_CHECKING:
     from fsmtrain.adapters.transitions import RunMachine
     from fsmtrain.views.recording.history import History
     from fsmtrain.views.recording.report.report_file import ReportFile
+
+
+MAX_OTHER_METRICS = 4  # of a validation, beside those that are monitored or in the progress bar, in a line about the run
 
 
 @renamed_attributes(
@@ -943,6 +947,39 @@ class Machine:
             if loss is not None:
                 metrics = {"loss": loss, **metrics}
         return self._host_transfer.copy_async(metrics)
+
+    def keep_losses(self) -> None:
+        """Keep the newest loss of this run for `line_metrics_async`."""
+        self._run.keeps_losses = self._run.loss_is_requested = True
+
+    def line_metrics_async(self) -> PendingMetrics:
+        """Start copying the metrics of a line about the run to the host. Never blocks.
+
+        They are those that are monitored, the newest loss, a few of the newest validation, and those of the progress bar.
+        """
+        run = self._run
+        shown = dict(run.progress_bar_metrics)
+        if run.recent_loss is not None:
+            shown.setdefault("loss", run.recent_loss)
+        available = {**run.metrics, **run.validation_metrics, **shown}
+        monitored = [monitor.metric for monitor in self._components.monitors]
+        validation = [name for name in run.validation_metrics if name not in (*monitored, *shown)][:MAX_OTHER_METRICS]
+        names = dict.fromkeys((*monitored, "loss", *validation, *shown))
+        return self._host_transfer.copy_async({name: available[name] for name in names if name in available})
+
+    @property
+    def best_values(self) -> dict[str, float]:
+        """The best value so far of each metric that early stopping or a ``ModelCheckpoint`` monitors, if it had any."""
+        patience, best = self._run.early_stopping, dict[str, float]()
+        if patience is not None and math.isfinite(patience.best):
+            best[patience.rule.monitor] = patience.best
+        saved = self.best_checkpoints
+        return best | {metric: one.score for metric, one in saved.items() if one.score is not None}
+
+    @property
+    def was_resumed(self) -> bool:
+        """Whether this run has continued from a checkpoint."""
+        return self._rng is not None
 
     @property
     def predictions(self) -> list[Any]:

@@ -19,7 +19,7 @@ class StopReason(Enum):
     STOP_GUARD = "the guard given as Guards(stop=...) ended the training"
     REQUESTED = "a stop was requested"
     NO_EPOCHS = "there was no epoch to train (max_nb_epochs=0)"
-    TESTED = "its batches are done; the run was not asked to train"
+    TESTED = "all its batches are done"
 
     def __str__(self) -> str:
         return self.value

@@ -131,6 +131,7 @@ class RunState:
     loss: Tensor | None = None  # with its graph, from the forward to its backward
     weight: Any = None  # of that loss
     loss_is_requested: bool = False  # by the progress bar; other losses are not kept
+    keeps_losses: bool = False  # whether each loss is requested anew: the lines of a run without a progress bar show the newest
     recent_loss: Tensor | None = None  # detached
     closure_result: Any = None  # what the closure's first call returns: the loss, without its graph
     collects_logs: bool = False  # while a step method runs, which gets what is logged with `log`

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -155,6 +155,24 @@ class RunView(Protocol):
     @property
     def metric_queue(self) -> MetricQueue | None:
         """The queue of metric records; None if the run is not recorded."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the run has begun and has not ended."""
+
+    @property
+    def was_resumed(self) -> bool:
+        """Whether the run has continued from a checkpoint."""
+
+    @property
+    def best_values(self) -> Mapping[str, float]:
+        """The best value so far of each monitored metric that has a direction."""
+
+    def keep_losses(self) -> None:
+        """Keep the newest loss for `line_metrics_async`."""
+
+    def line_metrics_async(self) -> PendingMetrics:
+        """Start copying the metrics of a line about the run to the host, the most important first. Never blocks."""
 
     def progress_bar_metrics_async(self, *, with_loss: bool = False) -> PendingMetrics:
         """Start copying the progress-bar metrics to the host, with a recent loss if asked for. Never blocks."""

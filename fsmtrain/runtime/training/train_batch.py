@@ -225,7 +225,7 @@ class TrainBatch:
         run, manual = self._run, self.manual
         assert manual is not None
         if run.loss_is_requested and run.loss is not None:
-            run.loss_is_requested, run.recent_loss = False, run.loss.detach()
+            run.loss_is_requested, run.recent_loss = run.keeps_losses, run.loss.detach()
         run.loss = None
         self._signals.own_steps = manual.end_batch()
 
@@ -303,7 +303,7 @@ class TrainBatch:
             self._work.backward(loss, optimizer_i, None if is_plain else self._loss_scale())
             run.loss = None
             if run.loss_is_requested and optimizer_i == 0:
-                run.loss_is_requested, run.recent_loss = False, loss.detach()
+                run.loss_is_requested, run.recent_loss = run.keeps_losses, loss.detach()
             if self._makes_closures:
                 run.closure_result = loss.detach()
         except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""Progress as plain lines, for log files and pipes: one for an epoch, at most one per second, and why the run ended."""
+"""Progress as plain lines, for log files and pipes: one for each epoch and each validation, and why the run ended."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from fsmtrain.core.states import State
 from fsmtrain.views.console.batch_rate import BatchRates
 from fsmtrain.views.console.run_position import MAX_WAIT_SECONDS, snapshot
 from fsmtrain.views.console.stderr import print_stderr
+from fsmtrain.views.line_rate import LineRate
 from fsmtrain.views.number_format import duration, metric, rate
 from fsmtrain.views.run_view import PendingMetrics, RunView
 
-MIN_SECONDS_BETWEEN_LINES = 1.0
 POLLING_SECONDS = 0.02
+SOON = 0.1  # of an epoch; the default interval of validations is 0.95 of it
 
 
 class PlainLines:
@@ -26,39 +27,57 @@ class PlainLines:
 
     def __init__(self, run: RunView, clock: Callable[[], float]) -> None:
         self._run, self._clock = run, clock
-        self._start = clock()
-        self._last = self._start - MIN_SECONDS_BETWEEN_LINES
+        self._line_rate = LineRate()
         self._rates = BatchRates()
         self._postponed: _Line | None = None
         self._writer: threading.Thread | None = None
         self._is_over = threading.Event()
+        run.keep_losses()
+
+    def on_validation_end(self) -> None:
+        """Print a line about the validation; the last one of an epoch is in the line about the epoch if that comes soon."""
+        at = snapshot(self._run)
+        line = self._line(f"{at.epoch}, {at.label}")
+        left = at.total - at.done
+        if at.total and left < self._run.spec.limits.val_check_batches and left <= SOON * at.total:
+            self._postponed = line
+        else:
+            self._print_or_postpone(line)
 
     def on_epoch_end(self) -> None:
-        """Print a line about the epoch, unless the last one is too recent."""
-        now = self._clock()
-        self._rates.add_sample(self._run.times)
-        line = _Line(self._epoch_text(now), self._run.progress_bar_metrics_async())
-        if now - self._last < MIN_SECONDS_BETWEEN_LINES:
-            self._postponed = line
-            return
-        self._postponed, self._last = None, now
-        self._rates.restart()
-        self._print(line)
+        """Print a line about the epoch, unless there have been too many lately."""
+        self._print_or_postpone(self._line(snapshot(self._run).epoch))
 
-    def close(self, ending: str) -> None:
-        """Print the postponed line, if there is one, and the last sentence."""
+    def flush(self) -> None:
+        """Print the postponed line, if there is one, and wait briefly for lines whose metrics are still on a device."""
         if self._postponed is not None:
             self._print(self._postponed)
+            self._postponed = None
         if self._writer is not None:
             self._writer.join(MAX_WAIT_SECONDS)
-            self._is_over.set()
+
+    def close(self, ending: str) -> None:
+        """Print the lines that are left, and the last sentence."""
+        self.flush()
+        self._is_over.set()
+        if self._writer is not None:
             self._writer.join()
         print_stderr(ending)
 
-    def _epoch_text(self, now: float) -> str:
-        """Return the line without its metrics. The rate is that of all epochs since the last line."""
+    def _line(self, position: str) -> _Line:
+        """Return a line about this moment. The rate is that of all batches since the last line."""
+        self._rates.add_sample(self._run.times)
         speed = rate(self._rates.batches_per_second(State.FETCH))
-        return ", ".join(filter(None, (f"{snapshot(self._run).epoch} after {duration(now - self._start)}", speed)))
+        text = ", ".join(filter(None, (f"{position} after {duration(self._run.wall_seconds)}", speed)))
+        return _Line(text, self._run.line_metrics_async())
+
+    def _print_or_postpone(self, line: _Line) -> None:
+        if not self._line_rate.allows(self._clock()):
+            self._postponed = line
+            return
+        self._postponed = None
+        self._rates.restart()
+        self._print(line)
 
     def _print(self, line: _Line) -> None:
         if line.is_ready and (self._writer is None or not self._writer.is_alive()):
@@ -78,7 +97,7 @@ class PlainLines:
 
 @frozen(eq=False)
 class _Line:
-    """A line about an epoch, whose metrics may not have arrived yet."""
+    """A line about an epoch or a validation, whose metrics may not have arrived yet."""
 
     text: str
     metrics: PendingMetrics

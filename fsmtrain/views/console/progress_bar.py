@@ -67,6 +67,12 @@ class Bar:
     def on_epoch_end(self) -> None:
         """Do nothing: the thread sees it."""
 
+    def on_validation_end(self) -> None:
+        """Do nothing: the thread sees it."""
+
+    def flush(self) -> None:
+        """Do nothing: the bar stays to the end of the run."""
+
     def close(self, ending: str) -> None:
         """Leave the bar with its last values and a last sentence below it, and restore the terminal."""
         self._is_over.set()

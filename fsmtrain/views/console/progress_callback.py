@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @define(eq=False)
 class Progress:
-    """Shows runs on standard error: a bar if that is a terminal, else a line for an epoch, at most one per second.
+    """Shows runs on standard error: a bar if that is a terminal, else a line for each epoch and each validation:
+    20 at any speed, then one per second. It has the monitored metrics, the newest loss, and others of the newest validation.
 
     It has no hook that is called for each batch or transition.
 
@@ -40,25 +41,36 @@ class Progress:
     """
 
     may_log_metrics = False  # the metrics of a run are not its own
+    can_resume_within_validation = True
 
     clock: Callable[[], float] = time.monotonic
-    _views: dict[int, tuple[Bar | PlainLines, float]] = field(factory=dict, init=False, repr=False)  # by id: view, start time
+    _views: dict[int, Bar | PlainLines] = field(factory=dict, init=False, repr=False)  # by the id of the run
 
     def on_run_start(self, machine: RunView) -> None:
         """Begin to show a run."""
-        self._views[id(machine)] = self._open_view(machine), self.clock()
+        self._views[id(machine)] = self._open_view(machine)
 
     def on_epoch_end(self, machine: RunView) -> None:
         """Show that an epoch has ended, unless the run has ended within it."""
         if machine.state is not State.EPOCH_END:
             return
-        self._views[id(machine)][0].on_epoch_end()
+        self._views[id(machine)].on_epoch_end()
+
+    def on_validation_end(self, machine: RunView, metrics: object) -> None:
+        """Show what a validation within the training has measured, once it is complete."""
+        if machine.state is State.VAL_CHECK and machine.is_running:
+            self._views[id(machine)].on_validation_end()
+
+    def on_fit_end(self, machine: RunView) -> None:
+        """Show the training whole before what follows it."""
+        if id(machine) in self._views:
+            self._views[id(machine)].flush()
 
     def on_run_end(self, machine: RunView) -> None:
         """Show why the run has ended, and restore the terminal."""
         if id(machine) in self._views:  # not if another callback's on_run_start failed before
-            view, start = self._views.pop(id(machine))
-            view.close(closing_line(machine, self.clock() - start, sys.exception()))
+            view = self._views.pop(id(machine))
+            view.close(closing_line(machine, machine.wall_seconds, sys.exception()))
 
     def _open_view(self, machine: RunView) -> Bar | PlainLines:
         if is_terminal(sys.stderr) or hasattr(builtins, "get_ipython"):

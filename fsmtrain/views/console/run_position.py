@@ -10,11 +10,13 @@ import time
 from attrs import frozen
 
 from fsmtrain.core.states import State
+from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.plurals import plural
-from fsmtrain.views.number_format import duration
+from fsmtrain.views.number_format import duration, metric
 from fsmtrain.views.run_view import PendingMetrics, RunView
 
 _ACTIVITIES = {"val": "validating", "test": "testing", "predict": "predicting"}
+_DONE = {"val": "validated", "test": "tested", "predict": "predicted"}
 MAX_WAIT_SECONDS, POLLING_SECONDS = 1.0, 0.005
 
 
@@ -72,16 +74,27 @@ def _of(number: int, total: int) -> str:
     return f"{number}/{total}" if total else str(number)
 
 
-def closing_line(run: RunView, seconds: float, error: BaseException | None) -> str:
-    """Return the last sentence about a run that took so many seconds: why it ended, or which error ended it and where."""
+def closing_line(run: RunView, seconds: float, error: BaseException | None, *, is_of_all_parts: bool = False) -> str:
+    """Return the last sentence about a run: why it ended, or which error ended it and where.
+
+    Args:
+        run: The run.
+        seconds: How long it took.
+        error: The error that ended it, if one did.
+        is_of_all_parts: Whether these are also the seconds before it was resumed.
+    """
     counters, limits, reason = run.counters, run.spec.limits, run.stop_reason
+    took = duration(seconds) + (" since it was resumed" if run.was_resumed and not is_of_all_parts else "")
     if reason is None:
         at = snapshot(run)
         where = f", {at.epoch}, {at.label} (counted from 1)" if at.epoch else ""
         by = f"by {type(error).__name__} " if error is not None else ""
-        return f"ended {by}in the state {run.state}{where}, after {duration(seconds)}"
+        return f"ended {by}in the state {run.state}{where}, after {took}"
+    if reason is StopReason.TESTED:
+        return f"{_DONE[run.evaluates]} {plural(run.data_wait.count, 'batch')} in {took}"
     trained = f"{plural(counters.epochs_done, 'epoch')}, {plural(counters.batches_begun, 'batch')}, " if limits.epochs else ""
-    return f"ended after {trained}{duration(seconds)}: {reason}"
+    best = "".join(f", best {metric(name, value)}" for name, value in run.best_values.items())
+    return f"ended after {trained}{took}{best}: {reason}"
 
 
 def wait_briefly(pending: PendingMetrics) -> None:

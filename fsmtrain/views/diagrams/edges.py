@@ -73,7 +73,7 @@ def stop_note(loop: Drawable, tally: Tally | None) -> list[str]:
 
 def count_legend(tally: Tally) -> list[str]:
     """Return what the numbers mean."""
-    return ["×: how often" + (f"; %: of {duration(tally.total_seconds)} in all" if tally.seconds else "")]
+    return ["×: how often" + (f"; %: of {duration(tally.total_seconds)} in the states" if tally.seconds else "")]
 
 
 def colour_class(state: State) -> str:

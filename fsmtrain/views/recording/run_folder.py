@@ -147,7 +147,7 @@ class RunFolder:
         error = error if run.stop_reason is None else None
         if run.tested is not None:
             self._log.write(f"tested the weights of {run.tested}")
-        self._log.write(closing_line(run, self._before.seconds + run.wall_seconds, error))
+        self._log.write(closing_line(run, self._before.seconds + run.wall_seconds, error, is_of_all_parts=True))
         if error is not None:
             self._log.write(run_metadata.format_error(error))
         if self._is_own:

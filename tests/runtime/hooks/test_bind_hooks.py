@@ -29,7 +29,8 @@ class Log(Callback):
 
 def test_a_hook_without_implementations_is_none() -> None:
     hooks = bind_hooks(object(), [Log([], "a")], "machine")
-    present = {f.name for f in fields(Hooks) if getattr(hooks, f.name) is not None} - {"validation", "test", "epoch_may_log"}
+    of_every_run = {"validation", "test", "predict", "epoch_may_log"}
+    present = {f.name for f in fields(Hooks) if getattr(hooks, f.name) is not None} - of_every_run
     assert present == {"on_run_start", "on_run_end"}
     assert not hooks.epoch_may_log
     for of_pass in (hooks.validation, hooks.test):

@@ -119,7 +119,15 @@ class FrozenRun:
         self.loaders: list[Any] = []
         self.optimizers: list[Any] = []
         self.best_checkpoint = self.last_checkpoint = self.tested = None
+        self.is_running, self.was_resumed = True, False
+        self.best_values: dict[str, float] = {}
         self.hparams: dict[str, Any] = {}
+
+    def keep_losses(self) -> None:
+        pass
+
+    def line_metrics_async(self) -> LateMetrics:
+        return self.metrics
 
     def progress_bar_metrics_async(self, *, with_loss: bool = False) -> LateMetrics:
         return self.metrics

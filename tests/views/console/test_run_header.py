@@ -29,9 +29,10 @@ def test_a_run_begins_with_what_it_is_and_will_do_and_ends_with_its_table(capsys
     assert model == "Validated: 4 parameters; SGD on cpu, precision 32"
     assert plan == "training: 1 epoch of 2 batches, validations of 1 batch"
     assert steps == "2 steps, 2 validations"
-    assert progress[0].startswith("epoch 1/1 after ")
-    assert progress[1].startswith("ended after 1 epoch, ")
-    assert progress[3].startswith("state ")
+    assert progress[0].startswith("epoch 1/1, batch 1/2 after ")
+    assert progress[1].startswith("epoch 1/1 after ")
+    assert progress[2].startswith("ended after 1 epoch, ")
+    assert progress[4].startswith("state ")
     assert last.startswith("  waiting for loaders ")
 
 

@@ -95,7 +95,7 @@ def test_times_are_shown_with_their_share() -> None:
     assert words["state-step"] == "step 6× 3.0 s 75 %"
     assert words["state-fetch"] == "fetch 18× 1.0 s 25 %"
     assert words["state-backward"] == "backward 18×"
-    assert words["graph0"].endswith("×: how often; %: of 4.0 s in all")
+    assert words["graph0"].endswith("×: how often; %: of 4.0 s in the states")
 
 
 def test_the_more_of_the_time_the_wider_the_ring() -> None:

@@ -176,6 +176,12 @@ def test_the_log_has_header_warnings_log_records_and_the_end(tmp_path: Path) -> 
     assert logs() == []
 
 
+def test_the_log_has_every_validation_of_a_short_run(tmp_path: Path) -> None:
+    recorded(tmp_path, max_nb_epochs=4).run()
+    log = (tmp_path / "0" / "log.txt").read_text()
+    assert log.count("validation (epoch ") == 8
+
+
 def test_an_error_is_once_in_the_log_and_in_end_json_with_its_last_transitions(tmp_path: Path) -> None:
     class Failing(LoggingModel):
         def training_step(self, batch: torch.Tensor, batch_nb: int) -> Any:

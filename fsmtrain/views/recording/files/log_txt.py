@@ -12,10 +12,9 @@ from pathlib import Path
 
 from fsmtrain.core.metric_record import MetricRecord
 from fsmtrain.user_warnings import add_listener, remove_listener
+from fsmtrain.views.line_rate import LineRate
 from fsmtrain.views.number_format import metric
 from fsmtrain.views.recording.files.json_files import AppendFile
-
-MIN_VALIDATION_SECONDS = 1.0  # between two entries about validations; the metrics files have all of them
 
 logger = logging.getLogger("fsmtrain")
 
@@ -32,7 +31,7 @@ class LogFile(logging.Handler):
         self._file = AppendFile(folder / "log.txt")
         self._write_lock = threading.Lock()
         self.failure: Exception | None = None
-        self._last_validation = -MIN_VALIDATION_SECONDS
+        self._line_rate = LineRate()
         add_listener(self.write_warning)
         logger.addHandler(self)
 
@@ -48,11 +47,9 @@ class LogFile(logging.Handler):
         self._try_write(f"warning: {message}")
 
     def write_metrics(self, record: MetricRecord) -> None:
-        """Append the metrics of a pass. Validations that follow another too closely are left out."""
-        if record.kind == "validation":
-            if record.seconds < self._last_validation + MIN_VALIDATION_SECONDS:
-                return
-            self._last_validation = record.seconds
+        """Append the metrics of a pass. Of very many validations, which the metrics files have, some are left out."""
+        if record.kind == "validation" and not self._line_rate.allows(record.seconds):
+            return
         metrics = ", ".join(metric(name, value) for name, value in record.values.items()) or "no metrics"
         self.write(f"{record.kind} (epoch {record.epoch}, batch {record.batch}, step {record.step}): {metrics}")
 
