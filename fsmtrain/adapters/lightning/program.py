@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
+from attrs import define
+from torch import Tensor, nn
 
 from fsmtrain.adapters.lightning.packages import part_of
 from fsmtrain.adapters.lightning.program_state import load_program_state, program_state
-from fsmtrain.adapters.lightning.train_work import LightningWork
+from fsmtrain.adapters.lightning.train_work import LightningWork, PlainWork, is_plain
 from fsmtrain.core.states import State
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.metrics.metric_objects import MetricObjects
 from fsmtrain.runtime.run_state import RunComponents
+
+
+@define
+class BatchState:
+    """The current train batch. It is no attribute of the module, in which each assignment takes microseconds.
+
+    Attributes:
+        batch: The batch, on its device; None between two batches.
+        output: What ``on_train_batch_end`` gets as ``outputs``.
+        is_unfinished: Whether what follows a validation after the batch is still to be done.
+    """
+
+    batch: Any = None
+    output: Any = None
+    is_unfinished: bool = False
 
 
 class LightningProgram(nn.Module):
@@ -28,8 +45,7 @@ class LightningProgram(nn.Module):
 
     Attributes:
         trainer: The machine, while it is built and run.
-        batch: The current batch, on its device; None between two batches.
-        output: What ``on_train_batch_end`` gets as ``outputs``.
+        now: The current train batch.
     """
 
     trainer: Any = None
@@ -41,9 +57,8 @@ class LightningProgram(nn.Module):
         self.call = part_of(lightning_trainer.package, "trainer.call")
         self.automatic_optimization = bool(module.automatic_optimization)
         self.keeps_lightning_remainder = lightning_trainer.remainder == "lightning"
-        self.batch: Any = None
-        self.output: Any = None
-        self._batch_is_unfinished = False  # between on_train_batch_end and what follows a validation
+        self.now = BatchState()
+        self._owners: dict[str, tuple[bool, bool]] = {}  # of each hook: whether a callback and the module have it
         self._has_failed = False
         self._loaded: dict[str, Any] | None = None  # of the checkpoint from which the run is resumed
         self._fit_loop = lightning_trainer.fit_loop
@@ -76,15 +91,29 @@ class LightningProgram(nn.Module):
     # ---- calls
 
     def _callbacks(self, hook: str, *args: Any, **options: Any) -> None:
-        self.call._call_callback_hooks(self.lightning_trainer, hook, *args, **options)
+        if self.has_hook(hook)[0]:
+            self.call._call_callback_hooks(self.lightning_trainer, hook, *args, **options)
 
     def _module(self, hook: str, *args: Any) -> Any:
-        return self.call._call_lightning_module_hook(self.lightning_trainer, hook, *args)
+        if self.has_hook(hook)[1]:
+            return self.call._call_lightning_module_hook(self.lightning_trainer, hook, *args)
+        return None
 
     def _both(self, hook: str, *args: Any) -> None:
         """Call a hook of the callbacks, then that of the module."""
         self._callbacks(hook, *args)
         self._module(hook, *args)
+
+    def has_hook(self, hook: str) -> tuple[bool, bool]:
+        """Return whether a callback has a hook, and whether the module has it. One that nobody has costs nothing."""
+        found = self._owners.get(hook)
+        if found is None:
+            package = self.lightning_part("")
+            found = self._owners[hook] = (
+                any(_has_own(callback, hook, package.Callback) for callback in self.lightning_trainer.callbacks),
+                _has_own(self.module, hook, package.LightningModule) or hook in _ACTIVE_DEFAULTS,
+            )
+        return found
 
     def lightning_part(self, module: str) -> Any:
         """Return a module of the Lightning package whose class the module is of."""
@@ -92,9 +121,9 @@ class LightningProgram(nn.Module):
 
     # ---- the machine's hooks
 
-    def make_train_work(self, components: RunComponents) -> LightningWork:
-        """Return what does the work of a train batch on tensors."""
-        return LightningWork(self)
+    def make_train_work(self, components: RunComponents) -> LightningWork | PlainWork:
+        """Return what does the work of a train batch on tensors: without hooks, if there are none."""
+        return PlainWork(self) if is_plain(self) else LightningWork(self)
 
     def training_step(self, batch: Any, batch_nb: int) -> Any:
         """Stand for the module's, which `LightningWork` calls."""
@@ -131,7 +160,7 @@ class LightningProgram(nn.Module):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write what the program remembers into a checkpoint of the machine."""
         checkpoint |= program_state(self.lightning_trainer, self.module)
-        checkpoint["batch_is_unfinished"] = self._batch_is_unfinished
+        checkpoint["batch_is_unfinished"] = self.now.is_unfinished
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore it."""
@@ -140,7 +169,7 @@ class LightningProgram(nn.Module):
 
     def _load_state(self, state: dict[str, Any], *, calls_hooks: bool) -> None:
         load_program_state(self.lightning_trainer, self.module, state, calls_hooks=calls_hooks)
-        self._batch_is_unfinished = state["batch_is_unfinished"]
+        self.now.is_unfinished = state["batch_is_unfinished"]
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch."""
@@ -151,10 +180,29 @@ class LightningProgram(nn.Module):
         loop.epoch_loop.reset()
 
     def _moved(self, batch: Any, dataloader_i: int) -> Any:
+        if self._needs_no_transfer and _is_of_tensors(batch):
+            return batch
         trainer = self.lightning_trainer
         batch = trainer.precision_plugin.convert_input(batch)
         batch = self.module._on_before_batch_transfer(batch, dataloader_idx=dataloader_i)
         return self.call._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=dataloader_i)
+
+    @cached_property
+    def _needs_no_transfer(self) -> bool:
+        """Whether the batch is on the device as it is fetched, and no hook changes it."""
+        package, trainer = self.lightning_part(""), self.lightning_trainer
+        owners = [(self.module, package.LightningModule)]
+        if trainer.datamodule is not None:
+            owners.append((trainer.datamodule, package.LightningDataModule))
+        hooks = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+        is_plain = self.has_plain_precision and self.device.type == "cpu"
+        return is_plain and not any(_has_own(owner, hook, base) for owner, base in owners for hook in hooks)
+
+    @cached_property
+    def has_plain_precision(self) -> bool:
+        """Whether the precision changes neither batches nor steps."""
+        precision = self.lightning_part("plugins.precision").Precision
+        return type(self.lightning_trainer.precision_plugin) is precision
 
     def begin_batch(self, batch: Any, batch_nb: int) -> Any:
         """Move a train batch to its device, and call the hooks before ``training_step``; return it."""
@@ -164,7 +212,9 @@ class LightningProgram(nn.Module):
         progress.is_last_batch = batch_nb + 1 == limit or self.trainer.signals.stream_ended
         batch = self._moved(batch, 0)
         progress.increment_ready()
-        self._connector.on_batch_start(batch)
+        self._connector._first_loop_iter = self._connector._first_loop_iter is None
+        results = self._fit_loop._results
+        results.batch, results.batch_size, results.dataloader_idx = batch, None, None
         self._callbacks("on_train_batch_start", batch, batch_nb)
         if self._module("on_train_batch_start", batch, batch_nb) == -1:
             raise ModelError(
@@ -172,26 +222,33 @@ class LightningProgram(nn.Module):
                 f"Lightning. It cannot be had here: set self.trainer.should_stop = True, or use limit_train_batches."
             )
         progress.increment_started()
-        self.batch = batch
+        self.now.batch = batch
         return batch
 
     def on_batch_end(self) -> None:
         """End a batch, before a validation."""
-        trainer, loop = self.lightning_trainer, self._fit_loop.epoch_loop
-        progress, batch_nb = loop.batch_progress, loop.batch_idx
+        trainer, loop, now = self.lightning_trainer, self._fit_loop.epoch_loop, self.now
+        progress = loop.batch_progress
         progress.increment_processed()
-        loop.update_lr_schedulers("step", update_plateau_schedulers=False)
-        if loop._num_ready_batches_reached():
-            loop.update_lr_schedulers("epoch", update_plateau_schedulers=False)
-        batch, output = self.batch, self.output
-        self.batch = self.output = None
-        self._both("on_train_batch_end", output, batch, batch_nb)
-        self._connector.on_batch_end()
+        if trainer.lr_scheduler_configs:
+            loop.update_lr_schedulers("step", update_plateau_schedulers=False)
+            if loop._num_ready_batches_reached():
+                loop.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        batch, output = now.batch, now.output
+        now.batch = now.output = None
+        self._both("on_train_batch_end", output, batch, progress.current.ready - 1)
+        results = self._fit_loop._results
+        if results:
+            self._connector.on_batch_end()
+        else:
+            results.batch = results.batch_size = None
         progress.increment_completed()
-        self._record()
-        self._connector.update_train_step_metrics()
-        self._batch_is_unfinished = True
-        trainer.note_stop()
+        if results:
+            self._record()
+            self._connector.update_train_step_metrics()
+        now.is_unfinished = True
+        if trainer.should_stop:
+            trainer.note_stop()
 
     def _record(self) -> None:
         """Log in the machine what loggers get of now, if it is recorded."""
@@ -200,14 +257,16 @@ class LightningProgram(nn.Module):
 
     def finish_batch(self) -> None:
         """Do what follows the validation after a batch, or the batch if there was none."""
-        if not self._batch_is_unfinished:
+        if not self.now.is_unfinished:
             return
-        self._batch_is_unfinished = False
-        loop = self._fit_loop.epoch_loop
-        loop.update_lr_schedulers("step", update_plateau_schedulers=True)
-        if not loop._should_accumulate():
+        self.now.is_unfinished = False
+        loop, trainer = self._fit_loop.epoch_loop, self.lightning_trainer
+        if trainer.lr_scheduler_configs:
+            loop.update_lr_schedulers("step", update_plateau_schedulers=True)
+        if trainer.accumulate_grad_batches == 1 or not loop._should_accumulate():
             loop._batches_that_stepped += 1
-        loop._save_loggers_on_train_batch_end()
+        if trainer.should_stop:
+            loop._save_loggers_on_train_batch_end()
 
     def on_train_epoch_end(self) -> None:
         """End an epoch; not one in which a stop or an error ends the run."""
@@ -386,3 +445,17 @@ class LightningProgram(nn.Module):
         if not self._has_failed and self.trainer.state is State.TEST:
             trainer = self.lightning_trainer
             trainer.evaluation_results = trainer.predict_loop.on_run_end()
+
+
+# Hooks of a module that do something by default.
+_ACTIVE_DEFAULTS = ("on_validation_model_zero_grad",)
+
+
+def _has_own(owner: Any, hook: str, base: Any) -> bool:
+    """Return whether a class or an object has a hook of its own, and not only that of the base class."""
+    return hook in vars(owner) or getattr(type(owner), hook, None) is not getattr(base, hook, None)
+
+
+def _is_of_tensors(batch: Any) -> bool:
+    """Return whether a batch is a tensor, or a list or tuple of tensors."""
+    return isinstance(batch, Tensor) or (type(batch) in (list, tuple) and all(isinstance(item, Tensor) for item in batch))

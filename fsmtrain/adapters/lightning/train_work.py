@@ -11,7 +11,7 @@ from torch import Tensor
 from fsmtrain.errors import ModelError
 from fsmtrain.runtime.metrics.step_outputs import Scalar
 from fsmtrain.runtime.optimization.gradient_clipping import clip_gradients
-from fsmtrain.runtime.optimization.optimizers import OptimizerSlot
+from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, requires_closure, zero_grad
 from fsmtrain.runtime.optimization.precision import GradScalers
 from fsmtrain.runtime.optimization.window_weights import rescale_gradients
 from fsmtrain.user_warnings import warn
@@ -26,7 +26,7 @@ class Program(Protocol):
         automatic_optimization: Whether the run makes backwards and steps.
         keeps_lightning_remainder: Whether the loss of a short last window is divided by K, too.
         call: Lightning's functions that call hooks.
-        output: What ``on_train_batch_end`` gets as ``outputs``.
+        now: The current batch.
     """
 
     module: Any
@@ -34,15 +34,24 @@ class Program(Protocol):
     automatic_optimization: bool
     keeps_lightning_remainder: bool
     call: Any
-    output: Any
+    now: Any
 
     @property
     def device(self) -> torch.device:
         """The device of the run."""
         ...
 
+    @property
+    def has_plain_precision(self) -> bool:
+        """Whether the precision changes neither batches nor steps."""
+        ...
+
     def lightning_part(self, module: str) -> Any:
         """Return a module of the Lightning package."""
+        ...
+
+    def has_hook(self, hook: str) -> tuple[bool, bool]:
+        """Return whether a callback has a hook, and whether the module has it."""
         ...
 
     def begin_batch(self, batch: Any, batch_nb: int) -> Any:
@@ -95,7 +104,7 @@ class LightningWork:
         self._batch_nb = batch_nb
         self._arguments = self._epoch_loop._build_kwargs({}, batch, batch_nb)
         if self._is_manual:
-            program.output = self._epoch_loop.manual_optimization.run(self._arguments)
+            program.now.output = self._epoch_loop.manual_optimization.run(self._arguments)
             return None
         if self._step_surrounds and not self._trainer.fit_loop._should_accumulate():
             closure = self._whole_closure()
@@ -113,7 +122,7 @@ class LightningWork:
 
     def _note_result(self, result: Any) -> None:
         self._result = result
-        self._program.output = {} if result.loss is None else result.asdict()
+        self._program.now.output = {} if result.loss is None else result.asdict()
 
     def _whole_closure(self) -> Any:
         """Return Lightning's closure of forward and backward, which scales the loss of a short last window."""
@@ -165,6 +174,81 @@ class LightningWork:
         """Clip gradients by the trainer's flags."""
         if self._trainer.gradient_clip_val:
             clip_gradients(slot.parameters, self._trainer.gradient_clip_val, self._trainer.gradient_clip_algorithm or "norm")
+
+
+_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
+_OVERRIDES = ("optimizer_zero_grad", "backward", "configure_gradient_clipping", "optimizer_step")
+
+
+def is_plain(program: Program) -> bool:
+    """Return whether only ``training_step`` acts on a train batch: no hook around its step, no window, no clipping."""
+    trainer = program.lightning_trainer
+    return (
+        program.automatic_optimization
+        and trainer.accumulate_grad_batches == 1
+        and not trainer.gradient_clip_val
+        and program.has_plain_precision
+        and not any(any(program.has_hook(hook)) for hook in _HOOKS)
+        and not any(program.has_hook(hook)[1] for hook in _OVERRIDES)
+        and len(trainer.optimizers) == 1
+        and not requires_closure(trainer.optimizers[0])
+    )
+
+
+class PlainWork:
+    """Forward, backward and step of a module without hooks around them, where nothing is called that does nothing.
+
+    Args:
+        program: The program; `is_plain` holds for it.
+    """
+
+    scalers: GradScalers | None = None
+
+    def __init__(self, program: Program) -> None:
+        self._program, self._module = program, program.module
+        self._optimizer = program.lightning_trainer.optimizers[0]
+        loop = program.lightning_trainer.fit_loop.epoch_loop
+        self._counts = loop.automatic_optimization.optim_progress.optimizer
+        self._result_of = loop.automatic_optimization.output_result_cls.from_training_step_output
+        self._argument_count = len(loop._build_kwargs({}, None, 0))
+        self._has_end_hook = any(program.has_hook("on_train_batch_end"))
+        self._has_loss = True
+
+    def forward(self, split: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:
+        """Call ``training_step``; return its loss."""
+        batch = self._program.begin_batch(split, batch_nb)
+        attributes = self._module.__dict__  # an assignment to an attribute of a module takes microseconds
+        attributes["_current_fx_name"] = "training_step"
+        output = self._module.training_step(*(batch, batch_nb)[: self._argument_count])
+        attributes["_current_fx_name"] = None
+        loss: Any = output
+        if self._has_end_hook or not isinstance(output, Tensor):
+            result = self._result_of(output, 1)
+            loss = result.closure_loss
+            self._program.now.output = {} if result.loss is None else result.asdict()
+        self._has_loss = loss is not None
+        return loss if self._has_loss else torch.zeros((), device=self._program.device, requires_grad=True)
+
+    def backward(self, loss: Tensor, optimizer_i: int, scale: Scalar | None) -> None:
+        """Zero the gradients of the step before, and backpropagate the loss."""
+        counts = self._counts.zero_grad
+        counts.increment_ready()
+        counts.increment_started()
+        zero_grad(self._optimizer)
+        counts.increment_completed()
+        if self._has_loss:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(
+        self, slot: OptimizerSlot, mean_scale: Scalar | None, current_epoch: int, batch_nb: int, make_closure: Any
+    ) -> None:
+        """Step the optimizer."""
+        self._counts.step.increment_ready()
+        self._optimizer.step()
+        self._counts.step.increment_completed()
+
+    def clip(self, slot: OptimizerSlot) -> None:
+        """Clip nothing."""
 
 
 def warn_of_remainder(batches: int | None, k: int) -> None:

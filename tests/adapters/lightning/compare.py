@@ -82,18 +82,22 @@ Program = Callable[[], tuple[Any, dict[str, Any]]]
 
 
 def run(trainer_class: Any, program: Program, flags: dict[str, Any], then: Callable[[Any, Any], Any] | None = None) -> Outcome:
-    """Run a program: what it returns is a module, and the arguments of ``fit``."""
+    """Run a program: what it returns is a module, and the arguments of ``fit``.
+
+    With the flag ``bare`` there is no callback that records hooks, so that none is called that the module does not have.
+    """
     L.seed_everything(7, verbose=False)
     module, fit_arguments = program()
     recording, logger = RecordingCallback(), RecordingLogger()
     own: Any = flags.get("callbacks")
     extra = own() if callable(own) else []
+    first = [] if flags.get("bare") else [recording]
     with tempfile.TemporaryDirectory() as folder:
         given = {
             "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False,
             "logger": logger, "default_root_dir": folder, "log_every_n_steps": 1, "max_epochs": 2,
-        } | {name: value for name, value in flags.items() if name != "callbacks"}  # fmt: skip
-        trainer = trainer_class(callbacks=[recording, *extra], **given)
+        } | {name: value for name, value in flags.items() if name not in ("callbacks", "bare")}  # fmt: skip
+        trainer = trainer_class(callbacks=[*first, *extra], **given)
         trainer.fit(module, **fit_arguments)
         callback_metrics = dict(trainer.callback_metrics)
         results = [] if then is None else [then(trainer, module)]

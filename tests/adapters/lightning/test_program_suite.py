@@ -11,6 +11,7 @@ L: Any = pytest.importorskip("lightning.pytorch")
 import torch  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
+from fsmtrain.adapters.lightning.train_work import LightningWork, PlainWork  # noqa: E402
 from tests.adapters.lightning import programs as p  # noqa: E402
 from tests.adapters.lightning.compare import compare  # noqa: E402
 
@@ -33,6 +34,23 @@ MODULES = [
 @pytest.mark.parametrize("module", MODULES)
 def test_program_of_a_module(module: Any) -> None:
     compare(_with(module), max_epochs=3)
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "flags", [{}, {"logger": False, "val_check_interval": 0.5}, {"max_steps": 8, "log_every_n_steps": 2}], ids=str
+)
+def test_program_without_callbacks(module: Any, flags: dict[str, Any]) -> None:
+    if module is p.Hidden and not flags.get("logger", True):
+        pytest.skip("it logs to its logger")
+    compare(_with(module), bare=True, **flags)
+
+
+def test_plain_module_trains_without_calls_of_hooks() -> None:
+    machine = compare(p.plain, bare=True).trainer.machine
+    assert isinstance(machine.model.make_train_work(machine), PlainWork)
+    machine = compare(_with(p.Backward), bare=True).trainer.machine
+    assert isinstance(machine.model.make_train_work(machine), LightningWork)
 
 
 def test_data_module_then_test_and_predict() -> None:
