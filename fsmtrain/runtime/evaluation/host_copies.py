@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
@@ -37,7 +38,7 @@ class HostCopies(Generic[K]):
 
     A CUDA device copies what it has computed to pinned memory, in the order of its stream, and goes on. What has arrived is
     moved to memory of its own, so that little memory is pinned. Tensors of other devices are read at once, and those of the
-    CPU are copied, too: the model may write to their memory again.
+    CPU are copied, too, and so are arrays of numpy: the model may write to their memory again.
 
     Args:
         start_copy: Starts the copy of a plain tensor, by type of device; None for the default.
@@ -48,7 +49,7 @@ class HostCopies(Generic[K]):
         self._pending: deque[tuple[K, Any, list[Arrival]]] = deque()
 
     def add(self, key: K, value: Any) -> None:
-        """Start to copy a nest of tensors. What is neither a tensor nor has a method ``to`` is kept as it is.
+        """Start to copy a nest of tensors. Arrays are copied, too; what else has no method ``to`` is kept as it is.
 
         Raises:
             ModelError: A part of it cannot be copied to the host.
@@ -56,6 +57,8 @@ class HostCopies(Generic[K]):
         arrivals: list[Arrival] = []
 
         def to_host(part: Any) -> Any:
+            if isinstance(part, np.ndarray):
+                return part.copy()
             if not isinstance(part, Tensor):
                 return _moved(part)
             part = part.detach()
@@ -66,7 +69,7 @@ class HostCopies(Generic[K]):
                 return copy
             return part.clone() if part.device.type == "cpu" else _moved(part)
 
-        copy = map_nested(to_host, value, _moves_itself)
+        copy = map_nested(to_host, value, _is_copied)
         self._pending.append((key, copy, arrivals))
 
     def pop_arrived(self, *, wait: bool = False) -> list[tuple[K, Any]]:
@@ -91,8 +94,9 @@ def _copy_from_cuda(tensor: Tensor) -> tuple[Tensor, Arrival]:
     return pinned, event
 
 
-def _moves_itself(part: Any) -> bool:
-    return callable(getattr(part, "to", None)) and not isinstance(part, PackedSequence)  # which is a tuple of tensors
+def _is_copied(part: Any) -> bool:
+    moves_itself = callable(getattr(part, "to", None)) and not isinstance(part, PackedSequence)  # which is a tuple of tensors
+    return moves_itself or isinstance(part, np.ndarray)
 
 
 def _moved(part: Any) -> Any:

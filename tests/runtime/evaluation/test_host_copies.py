@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -64,6 +65,15 @@ def test_a_copy_has_the_values_of_its_moment_and_memory_of_its_own() -> None:
     assert not product.requires_grad
     assert same_bits(sparse.to_dense(), torch.eye(2))
     assert text == "text"
+
+
+def test_an_array_is_copied_as_a_tensor_of_the_cpu_is() -> None:
+    copies: HostCopies[str] = HostCopies()
+    whole = np.zeros(1000)
+    copies.add("a", {"part": whole[:2]})
+    whole.fill(1)
+    ((_, output),) = copies.pop_arrived()
+    assert (output["part"].tolist(), output["part"].base) == ([0.0, 0.0], None)
 
 
 def test_a_tensor_without_data_cannot_be_copied() -> None:
