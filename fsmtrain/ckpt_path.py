@@ -17,6 +17,7 @@ from fsmtrain import auto_resume
 from fsmtrain.core.saved_checkpoint import SavedCheckpoint
 from fsmtrain.errors import CheckpointError, UsageError
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
+from fsmtrain.runtime.checkpoint_files.store.manifest import MANIFEST
 from fsmtrain.runtime.checkpointing.best_of_run import best_of_run
 from fsmtrain.runtime.checkpointing.checkpoint_folder import (
     FOLDER,
@@ -91,7 +92,7 @@ def _existing(path: Path, asked: str) -> Path:
     """Return the path of a checkpoint or a file that exists.
 
     Raises:
-        CheckpointError: There is nothing.
+        CheckpointError: There is nothing, or a folder of something else.
         UsageError: It is a folder of checkpoints: which of them is not said.
     """
     if not path.exists():
@@ -99,6 +100,8 @@ def _existing(path: Path, asked: str) -> Path:
     for folder in (path, path / FOLDER):
         if path.is_dir() and (newest := newest_in(folder)) is not None:
             raise UsageError(f"{asked}: is a folder of several checkpoints. Pass one of them: the newest is {str(newest)!r}.")
+    if path.is_dir() and not (path / MANIFEST).exists():
+        raise CheckpointError(f"{asked}: is a folder, but no checkpoint: there is no {MANIFEST} in it.")
     return path
 
 

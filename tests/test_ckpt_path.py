@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fsmtrain import Callback, FsmtrainError, ModelCheckpoint, Options, Trainer, build
-from fsmtrain.errors import FsmtrainWarning, RenamedError, UsageError
+from fsmtrain.errors import FsmtrainWarning, ModelError, RenamedError, UsageError
 from tests.models import Linear, batches, same_bits, weights
 
 VALUES = (3.0, 1.0, 2.0)
@@ -192,6 +192,9 @@ def test_what_cannot_be_loaded_is_an_error_with_a_way_out() -> None:
         trainer_of().test(Scored(), batches(1), ckpt_path=3)  # type: ignore[arg-type]
     with pytest.raises(FsmtrainError, match="there is no such checkpoint and no such file"):
         trainer_of().test(Scored(), batches(1), ckpt_path="nowhere")
+    Path("empty").mkdir()
+    with pytest.raises(FsmtrainError, match=r"is a folder, but no checkpoint: there is no manifest\.json in it"):
+        trainer_of().test(Scored(), batches(1), ckpt_path="empty")
     trainer, _ = fitted(Callback())
     for which in ("best", "last"):
         with pytest.raises(UsageError, match=r"the run (saves no ranked|has saved no) checkpoint.*callbacks=\[ModelCheckpoint"):
@@ -205,6 +208,25 @@ def test_what_cannot_be_loaded_is_an_error_with_a_way_out() -> None:
     trainer, _ = fitted(model=Scored((float("nan"),) * 3))
     with pytest.raises(UsageError, match="no checkpoint has a value of 'val_loss'"):
         trainer.test(None, batches(1), ckpt_path="best")
+
+
+@pytest.mark.parametrize("change", ["shape", "missing", "unexpected"])
+def test_a_model_keeps_its_weights_if_those_of_a_file_do_not_fit_it(change: str) -> None:
+    """torch loads what fits before it raises the error."""
+    model = Scored()
+    before = weights(model)
+    names = [*model.state_dict()]
+    saved = {name: torch.full_like(value, 7.0) for name, value in model.state_dict().items()}
+    if change == "shape":
+        saved[names[-1]] = torch.zeros(9, 9)
+    elif change == "missing":
+        del saved[names[-1]]
+    else:
+        saved["more"] = torch.zeros(1)
+    torch.save(saved, "w.pt")
+    with pytest.raises(ModelError, match="do not fit this Scored"):
+        trainer_of().test(model, batches(1), ckpt_path="w.pt")
+    assert same_bits(weights(model), before)
 
 
 def test_the_model_in_training_keeps_its_weights() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import os
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from fsmtrain.errors import DAMAGED_STATE, CheckpointError, ModelError
 from fsmtrain.replace_file import replace_file
@@ -20,7 +22,7 @@ from fsmtrain.runtime.hooks.checkpoint_hooks import written_by
 from fsmtrain.runtime.model_files.hparams import HParams, hparams_to_dict, match_hparams, split_plain, warn_of_unused_hparams
 from fsmtrain.runtime.model_files.lightning_checkpoints import parse_checkpoint
 from fsmtrain.runtime.model_files.safe_torch_load import read_torch_file
-from fsmtrain.runtime.model_inspection.compiled_modules import load_plain_state_dict, plain_state_dict
+from fsmtrain.runtime.model_inspection.compiled_modules import load_plain_state_dict, plain_state_dict, with_plain_keys
 
 M = TypeVar("M", bound=nn.Module)
 Path_ = str | os.PathLike[str]
@@ -135,16 +137,34 @@ def build_model(
     return model.eval()
 
 
+def _fits(model: nn.Module, state_dict: Mapping[str, Any]) -> bool:
+    """Return whether weights have the names and shapes of those of a model."""
+    own, given = plain_state_dict(model), with_plain_keys(state_dict)
+    return own.keys() == given.keys() and all(_shape_of(own[name]) == _shape_of(given[name]) for name in own)
+
+
+def _shape_of(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) and not is_lazy(value) else None
+
+
+def _copied_weights(model: nn.Module) -> dict[str, Any] | None:
+    own = plain_state_dict(model)
+    return None if any(map(is_lazy, own.values())) else {name: copy.deepcopy(value) for name, value in own.items()}
+
+
 def load_model_weights(model: nn.Module, state_dict: Mapping[str, Any], written: Any = None) -> None:
     """Load weights into a model. Its ``on_load_checkpoint`` gets what the other hook wrote before, if anything.
 
     Raises:
-        ModelError: They belong to another model.
+        ModelError: They belong to another model; this one has the weights of before then.
     """
     load = getattr(model, "on_load_checkpoint", None)
     if callable(load) and written is not None:
         load(written)
+    before = None if _fits(model, state_dict) else _copied_weights(model)  # torch loads what fits before it raises the error
     try:
         load_plain_state_dict(model, state_dict)
     except DAMAGED_STATE as error:
+        if before is not None:
+            load_plain_state_dict(model, before)
         raise ModelError(f"the weights do not fit this {type(model).__name__}: {error}") from error
