@@ -57,7 +57,8 @@ def comparable_contents(folder: Path) -> dict[str, Any]:
     return {
         "rows": [{k: v for k, v in row.items() if k != "time"} for row in read_json_lines(folder / "metrics.jsonl")],
         "table": [{k: v for k, v in row.items() if k != "time"} for row in read_csv(folder / "metrics.csv")],
-        "visits": {state: visits for state, (visits, _) in ended["states"].items() if state not in ("save", "round_end")},
+        "visits": {state: visits for state, (visits, _) in ended["states"].items()},
+        "row_counts": ended["row_counts"],
         **{name: ended[name] for name in ("reason", "metrics", "step", "batches", "validations", "optimizer_steps", "windows")},
     }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fsmtrain.core.metric_record import MetricRecord
+from fsmtrain.core.states import State
 from fsmtrain.plurals import plural
 from fsmtrain.replace_file import replace_file
 from fsmtrain.views.console.run_header import header_lines
@@ -163,11 +164,18 @@ class RunFolder:
         Args:
             run: The run.
             work_done: Whether the work of the saved state is done. Its transition is then made again on resume, so it does not
-                count yet.
+                count yet; except one to `save` and back, which the resumed run does not make.
         """
         totals, row = self._totals(run), run.trace.last_row
         if work_done and row is not None:
-            totals["row_counts"][row] -= 1
+            way_back = way_back_from_save(run)
+            if way_back is None:
+                totals["row_counts"][row] -= 1
+            else:
+                totals["row_counts"][way_back] += 1
+                for state in (State.SAVE, run.spec.table.rows[row].source):
+                    visits, seconds = totals["states"].get(state.value, (0, 0.0))
+                    totals["states"][state.value] = [visits + 1, seconds]
         return {"folder": str(self.path), **self._identity, "totals": totals}
 
     def add_boundary(self, seconds: float) -> None:
@@ -196,3 +204,11 @@ class RunFolder:
                     file.close()
         if self._lock is not None:
             self._lock.release()
+
+
+def way_back_from_save(run: RunView) -> int | None:
+    """Return the row by which a run goes back from `save` to the state before it; None if it is not there, or ends after it."""
+    if run.state is not State.SAVE or run.counters.ending:
+        return None
+    rows = enumerate(run.spec.table)
+    return next((i for i, row in rows if row.source is State.SAVE and row.to is run.trace.source and row.when is None), None)
