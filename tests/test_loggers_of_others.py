@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import logging
 import pickle
 from pathlib import Path
@@ -94,6 +95,44 @@ def test_a_run_that_fails_is_finalized_as_failed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="on purpose"):
         fit(logger, tmp_path, fails_at=2)
     assert logger.calls[-1] == ("finalize", "failed")
+
+
+@pytest.mark.slow
+def test_real_loggers_of_lightning_have_metrics_at_their_steps_hyperparameters_and_the_test(tmp_path: Path) -> None:
+    theirs = pytest.importorskip("lightning.pytorch.loggers", reason="lightning is not installed")
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+    def loggers(version: int) -> list[Any]:
+        return [each(tmp_path, name=each.__name__, version=version) for each in (theirs.CSVLogger, theirs.TensorBoardLogger)]
+
+    def steps(version: int) -> list[dict[str, list[int]]]:
+        csv_logger, tensorboard_logger = loggers(version)
+        with open(f"{csv_logger.log_dir}/metrics.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        events = accumulator.EventAccumulator(tensorboard_logger.log_dir)
+        events.Reload()
+        names = ("loss", "val_loss", "test_loss")
+        return [
+            {name: [int(row["step"]) for row in rows if row.get(name)] for name in names},
+            {name: [e.step for e in events.Scalars(name)] if name in events.Tags()["scalars"] else [] for name in names},
+        ]
+
+    both = loggers(0)
+    trainer = Trainer(
+        max_nb_epochs=2, quiet=True, runs_dir=tmp_path / "runs", val_check_interval=1.0, device="cpu", logger=both
+    )
+    trainer.fit(SelfLogging(), NumberedBatches(3), NumberedBatches(1))
+    trainer.test(test_dataloaders=NumberedBatches(2))
+    whole = {"loss": [0, 1, 2, 3, 4, 5], "val_loss": [3, 6], "test_loss": [6]}
+    assert steps(0) == [whole, whole]
+    assert trainer.loggers == tuple(both)
+    for logger in both:
+        assert Path(logger.log_dir, "hparams.yaml").read_text(encoding="utf-8").splitlines() == ["fails_at: -1", "stops_at: -1"]
+
+    fit(loggers(1), tmp_path / "stopped", stops_at=1)
+    fit(loggers(2), tmp_path / "stopped", resume=tmp_path / "stopped" / "0")
+    assert steps(1) == 2 * [{"loss": [0, 1, 2, 3], "val_loss": [3], "test_loss": []}], "stopped within a batch"
+    assert steps(2) == 2 * [{"loss": [3, 4, 5], "val_loss": [6], "test_loss": []}]
 
 
 def test_self_logger_is_the_first_of_several_and_none_without_any() -> None:

@@ -47,6 +47,7 @@ class RunFolder:
     ) -> None:
         self.path, self._is_own, self._lock = path, is_own, lock
         self._before = before or CheckpointTotals()
+        self._is_closed = False
         self._identity: dict[str, Any] = {}  # what checkpoints of this run have in common with its run.json
         self._rows = RowBuilder()
         self._last_write_seconds = self._before.seconds
@@ -197,7 +198,10 @@ class RunFolder:
         return self._before.plus(run_metadata.status_totals(run))
 
     def close(self) -> None:
-        """Close all files, and release the lock."""
+        """Close all files, and release the lock. Idempotent: another process may have the folder by the second call."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         for file in (self._metrics, self._timeline, self._log):
             if file is not None:
                 with suppress(OSError):

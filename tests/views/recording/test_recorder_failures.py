@@ -19,6 +19,7 @@ from fsmtrain import Callback, Trainer
 from fsmtrain.user_warnings import warn
 from fsmtrain.views.recording.files import json_files
 from fsmtrain.views.recording.read_run_folder import read_run_folder
+from fsmtrain.views.recording.run_folder import RunFolder
 from tests.views.recording.recorded_runs import LoggingModel, NumberedBatches, read_json_lines
 from tests.views.recording.test_recorder import recorded, writing
 
@@ -106,6 +107,21 @@ def test_a_damaged_line_harms_no_later_test(tmp_path: Path, line: bytes, capfd: 
     rows = read_run_folder(tmp_path / "0").metrics
     assert [row["kind"] for row in rows] == ["train", "train", "validation", "train", "test"]
     assert capfd.readouterr().err == ""
+
+
+def test_a_folder_that_could_not_be_written_is_not_touched_once_it_is_closed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder._metrics._csv_is_stale = True
+    folder.close()
+    before = file_numbers(tmp_path)
+    folder._metrics._csv_is_stale = True  # as after an update that failed
+    folder.close()
+    assert file_numbers(tmp_path) == before
+
+
+def file_numbers(folder: Path) -> dict[str, int]:
+    """Return the number of each file, which a replaced one changes."""
+    return {path.name: path.stat().st_ino for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE])
