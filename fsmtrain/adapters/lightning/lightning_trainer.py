@@ -267,7 +267,7 @@ class Runs:
         flags = translate_flags(self, lengths, **options)
         if self.automatic_optimization and self.remainder == "mean":
             count = self.fit_loop.max_batches
-            warn_of_remainder(int(count) if isinstance(count, int) else None, self.accumulate_grad_batches)
+            warn_of_remainder(count if isinstance(count, int) else None, flags.accumulate_grad_batches)
         guards = guards_of(self, program.module, self.callbacks)
         self.machine = Machine(
             flags, program, Loaders(train=train, val=val, test=()), runs="fit", guards=guards, callbacks=callbacks

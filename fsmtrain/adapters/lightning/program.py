@@ -123,7 +123,7 @@ class LightningProgram(nn.Module):
 
     def make_train_work(self, components: RunComponents) -> LightningWork | PlainWork:
         """Return what does the work of a train batch on tensors: without hooks, if there are none."""
-        return PlainWork(self) if is_plain(self) else LightningWork(self)
+        return PlainWork(self) if is_plain(self, components) else LightningWork(self, components)
 
     def training_step(self, batch: Any, batch_nb: int) -> Any:
         """Stand for the module's, which `LightningWork` calls."""

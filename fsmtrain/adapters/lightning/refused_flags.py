@@ -23,7 +23,6 @@ _OFF: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "num_nodes": ((1, "1"), _OWN_MACHINE),
 }
 _CALLBACKS = {
-    "GradientAccumulationScheduler": "It changes K within a run. In fsmtrain.Trainer: accumulate_grad_batches={0: 1, 4: 2}.",
     "StochasticWeightAveraging": "fsmtrain.callbacks.EMAWeightAveraging averages weights in a program of its own classes.",
     "BatchSizeFinder": "It runs fits within a fit. Choose the batch size before the run.",
     "LearningRateFinder": "It runs fits within a fit. Choose the learning rate before the run.",
@@ -39,11 +38,6 @@ def refuse_flags(flags: Mapping[str, Any]) -> None:
     for name, (off, way_out) in _OFF.items():
         if name in flags and flags[name] not in off:
             raise OptionsError(f"{name}={flags[name]!r}: it cannot be had with fsmtrain.adapters.lightning. {way_out}")
-    if "check_val_every_n_epoch" in flags and flags["check_val_every_n_epoch"] is None:
-        raise OptionsError(
-            "check_val_every_n_epoch=None: batches between two validations are counted within an epoch here. Pass an int, and "
-            "a val_check_interval of at most an epoch."
-        )
     if isinstance(flags.get("max_steps"), int) and flags["max_steps"] == 0:
         raise OptionsError("max_steps=0: nothing would be trained. Pass max_steps >= 1, or -1 for no limit.")
     if flags.get("limit_train_batches") == 0:

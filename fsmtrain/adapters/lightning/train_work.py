@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +14,7 @@ from fsmtrain.runtime.optimization.gradient_clipping import clip_gradients
 from fsmtrain.runtime.optimization.optimizers import OptimizerSlot, requires_closure, zero_grad
 from fsmtrain.runtime.optimization.precision import GradScalers
 from fsmtrain.runtime.optimization.window_weights import rescale_gradients
+from fsmtrain.runtime.run_state import RunComponents
 from fsmtrain.user_warnings import warn
 
 
@@ -68,6 +69,7 @@ class LightningWork:
 
     Args:
         program: The program.
+        components: What the run is made of.
 
     Raises:
         ModelError: The module has an ``optimizer_step``, and the train loader no length, so that the factor for the loss of a
@@ -76,21 +78,22 @@ class LightningWork:
 
     scalers: GradScalers | None = None
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, components: RunComponents) -> None:
         self._program, self._trainer = program, program.lightning_trainer
         self._epoch_loop = program.lightning_trainer.fit_loop.epoch_loop
         self._automatic = self._epoch_loop.automatic_optimization
         self._is_manual = not program.automatic_optimization
         self._call_strategy = program.call._call_strategy_hook
-        self._k: int = program.lightning_trainer.accumulate_grad_batches
-        self._mean = not program.keeps_lightning_remainder and self._k > 1
+        self._k: int = program.lightning_trainer.accumulate_grad_batches  # of this epoch
+        self._mean = not program.keeps_lightning_remainder
         is_overridden = program.lightning_part("utilities.model_helpers").is_overridden
         self._step_surrounds = not self._is_manual and is_overridden("optimizer_step", program.module)
-        if self._step_surrounds and self._mean and program.lightning_trainer.num_training_batches == math.inf:
+        has_windows = components.spec.options.accumulate_grad_batches != 1
+        if self._step_surrounds and self._mean and has_windows and components.spec.limits.train_is_stream:
             raise ModelError(
                 f"{type(program.module).__name__}.optimizer_step: with a train loader without a length, and "
-                f"accumulate_grad_batches={self._k}, the last window of an epoch is not known to be short before its step. "
-                f"Pass Trainer(remainder='lightning'), which divides its loss by {self._k} as Lightning does."
+                f"accumulate_grad_batches, the last window of an epoch is not known to be short before its step. "
+                f"Pass Trainer(remainder='lightning'), which divides its loss by K as Lightning does."
             )
         self._result: Any = None  # of the current batch: its loss, divided by K, and what else training_step returned
         self._arguments: Any = None
@@ -101,7 +104,7 @@ class LightningWork:
         """Call ``training_step``; return its loss, or None with manual optimization."""
         program = self._program
         batch = program.begin_batch(split, batch_nb)
-        self._batch_nb = batch_nb
+        self._batch_nb, self._k = batch_nb, self._trainer.accumulate_grad_batches
         self._arguments = self._epoch_loop._build_kwargs({}, batch, batch_nb)
         if self._is_manual:
             program.now.output = self._epoch_loop.manual_optimization.run(self._arguments)
@@ -128,7 +131,7 @@ class LightningWork:
         """Return Lightning's closure of forward and backward, which scales the loss of a short last window."""
         closure = self._automatic._make_closure(self._arguments, self._trainer.optimizers[0], self._batch_nb)
         batches = self._trainer.num_training_batches
-        rest = batches % self._k if self._mean else 0
+        rest = batches % self._k if self._mean and self._k > 1 else 0
         if rest and self._batch_nb >= batches - rest:
             backward = closure._backward_fn
             closure._backward_fn = lambda loss: backward(loss * (self._k / rest))
@@ -180,12 +183,12 @@ _HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_
 _OVERRIDES = ("optimizer_zero_grad", "backward", "configure_gradient_clipping", "optimizer_step")
 
 
-def is_plain(program: Program) -> bool:
+def is_plain(program: Program, components: RunComponents) -> bool:
     """Return whether only ``training_step`` acts on a train batch: no hook around its step, no window, no clipping."""
     trainer = program.lightning_trainer
     return (
         program.automatic_optimization
-        and trainer.accumulate_grad_batches == 1
+        and components.spec.options.accumulate_grad_batches == 1
         and not trainer.gradient_clip_val
         and program.has_plain_precision
         and not any(any(program.has_hook(hook)) for hook in _HOOKS)
@@ -251,9 +254,12 @@ class PlainWork:
         """Clip nothing."""
 
 
-def warn_of_remainder(batches: int | None, k: int) -> None:
+def warn_of_remainder(batches: int | None, accumulate_grad_batches: int | Mapping[int, int]) -> None:
     """Report the declared difference in a run that has a short last window."""
-    if k > 1 and (batches is None or batches % k):
+    ks = accumulate_grad_batches.values() if isinstance(accumulate_grad_batches, Mapping) else [accumulate_grad_batches]
+    short = [k for k in ks if k > 1 and (batches is None or batches % k)]
+    if short:
+        k = short[0]
         warn(
             f"accumulate_grad_batches={k}: the last window of an epoch is shorter. Its loss is divided by its own length here, "
             f"and by {k} in Lightning. Trainer(remainder='lightning') does as Lightning does."

@@ -10,6 +10,7 @@ from fsmtrain.core.counters import Counters, Signals
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.fractions_to_batches import fraction_of
 from fsmtrain.core.limits import Limits
+from fsmtrain.core.transition_guards import Guard
 from fsmtrain.errors import OptionsError
 from fsmtrain.options import Options
 
@@ -31,8 +32,8 @@ def translate_flags(trainer: Any, counts: Mapping[str, Sequence[float]], **more:
         "max_nb_epochs": None if trainer.fit_loop.max_epochs in (-1, None) else trainer.fit_loop.max_epochs,
         "min_steps": trainer.fit_loop.epoch_loop.min_steps or None,
         "max_steps": None if trainer.max_steps == -1 else trainer.max_steps,
-        "accumulate_grad_batches": trainer.accumulate_grad_batches,
-        "check_val_every_n_epoch": trainer.check_val_every_n_epoch,
+        "accumulate_grad_batches": _accumulation(trainer),
+        "check_val_every_n_epoch": trainer.check_val_every_n_epoch or 1,
         "nb_sanity_val_steps": _sanity_steps(trainer, counts.get("val", ())),
         **_limit("train", trainer.limit_train_batches, counts.get("train", ())),
         **_limit("val", trainer.limit_val_batches, counts.get("val", ())),
@@ -43,8 +44,17 @@ def translate_flags(trainer: Any, counts: Mapping[str, Sequence[float]], **more:
         flags["accumulate_grad_batches"] = 1
     if counts.get("train") and counts.get("val"):
         interval = trainer.val_check_batch
-        flags["val_check_interval"] = 1 if interval == math.inf else interval
+        flags["val_check_interval"] = 1 if interval == math.inf or trainer.check_val_every_n_epoch is None else interval
     return Options(**(flags | more))
+
+
+def _accumulation(trainer: Any) -> int | dict[int, int]:
+    """Return K, or K by the first epoch that has it, if a callback changes it."""
+    for callback in trainer.callbacks:
+        if any(cls.__name__ == "GradientAccumulationScheduler" for cls in type(callback).__mro__):
+            return dict(callback.scheduling)
+    k: int = trainer.accumulate_grad_batches
+    return k
 
 
 def _sanity_steps(trainer: Any, val: Sequence[float]) -> int:
@@ -84,17 +94,28 @@ def guards_of(trainer: Any, module: object, callbacks: Iterable[object]) -> Guar
     def should_stop(limits: Limits, counters: Counters, signals: Signals) -> bool:
         return bool(trainer.should_stop)
 
-    every, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
+    every: int = trainer.val_check_batch
+    epochs: int | None = trainer.check_val_every_n_epoch
+
+    def interval_of_run_is_over(limits: Limits, counters: Counters, signals: Signals) -> bool:
+        """Return whether a validation is due by the batches of the whole run."""
+        return counters.batches_begun % every == 0
 
     def validation_is_due(limits: Limits, counters: Counters, signals: Signals) -> bool:
-        if (counters.current_epoch + 1) % epochs != 0:
+        if epochs is not None and (counters.current_epoch + 1) % epochs != 0:
             return False
         if may_stop and trainer.should_stop and trainer.fit_loop._can_stop_early:
             return True
+        if epochs is None:
+            return interval_of_run_is_over(limits, counters, signals)
         return signals.stream_ended if validates_at_end_of_stream else (counters.batch_nb + 1) % every == 0
 
-    needs_validate = (may_stop or validates_at_end_of_stream) and trainer.enable_validation
-    return Guards(stop=should_stop if may_stop else None, validate=validation_is_due if needs_validate else None)
+    validate: Guard | None = None
+    if trainer.enable_validation and (may_stop or validates_at_end_of_stream):
+        validate = validation_is_due
+    elif trainer.enable_validation and epochs is None:
+        validate = interval_of_run_is_over
+    return Guards(stop=should_stop if may_stop else None, validate=validate)
 
 
 def _may_stop(owner: object) -> bool:

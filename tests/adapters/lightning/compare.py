@@ -118,7 +118,9 @@ def run(trainer_class: Any, program: Program, flags: dict[str, Any], then: Calla
         "hparams": logger.hparams,
         "calls": recording.calls,
         "best": best,
-        "callback_states": [c.state_dict() for c in extra if not isinstance(c, L.callbacks.ModelCheckpoint)],
+        "callback_states": [
+            c.state_dict() for c in extra if not isinstance(c, (L.callbacks.ModelCheckpoint, L.callbacks.Timer))
+        ],
         "own": getattr(module, "seen", None),
         "random": torch.get_rng_state(),
         "results": results,

@@ -43,6 +43,8 @@ FLAGS: list[dict[str, Any]] = [
     {"val_check_interval": 0.25, "max_steps": 8},
     {"check_val_every_n_epoch": 2, "max_epochs": 4},
     {"check_val_every_n_epoch": 2, "val_check_interval": 0.5, "max_epochs": 3},
+    {"check_val_every_n_epoch": None, "val_check_interval": 4, "max_epochs": 4},
+    {"check_val_every_n_epoch": None, "val_check_interval": 8, "max_epochs": 4},
     {"num_sanity_val_steps": 0},
     {"num_sanity_val_steps": 1},
     {"num_sanity_val_steps": -1},
@@ -64,9 +66,11 @@ FLAGS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", FLAGS, ids=lambda flags: ",".join(f"{k}={v}" for k, v in flags.items()))
-def test_flag_as_lightning_has_it(flags: dict[str, Any]) -> None:
-    compare(p.plain, **flags)
+@pytest.mark.parametrize("bare", [False, True], ids=["may stop", "bare"])
+def test_flag_as_lightning_has_it(flags: dict[str, Any], bare: bool) -> None:
+    compare(p.plain, bare=bare, **flags)
 
 
 @pytest.mark.parametrize(
