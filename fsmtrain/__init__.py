@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; the same names as in _PUBLIC, which a test compares
+    from fsmtrain.ckpt_path import best_checkpoint as best_checkpoint
+    from fsmtrain.ckpt_path import last_checkpoint as last_checkpoint
     from fsmtrain.core.custom_guards import Guards as Guards
     from fsmtrain.core.interval_guards import after_batches as after_batches
     from fsmtrain.core.interval_guards import after_steps as after_steps
@@ -44,6 +46,7 @@ __version__ = "0.1.0"
 
 # The public names of each module.
 _PUBLIC = {
+    "ckpt_path": ("best_checkpoint", "last_checkpoint"),
     "core.custom_guards": ("Guards",),
     "core.transition_guards": ("Guard",),
     "core.interval_guards": ("after_batches", "after_steps", "every_n_batches", "every_n_steps_of"),

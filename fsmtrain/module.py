@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fsmtrain.ckpt_path import existing_weights
 from fsmtrain.errors import UsageError
 from fsmtrain.hyperparameters import KeepsHyperparameters
 from fsmtrain.runtime.data.device_transfer import move_to
@@ -268,15 +270,17 @@ class TrainingModule(KeepsHyperparameters, nn.Module):
         are saved. No code in the file is executed.
 
         Args:
-            path: The file, or the checkpoint's folder.
+            path: The file, or the checkpoint's folder; of a run ``fsmtrain.best_checkpoint("runs/3")``.
             map_location: Device of the tensors, as for ``torch.load``.
             arguments: Arguments for the class, in place of saved ones, or because they are no plain data and were not saved.
 
         Raises:
-            CheckpointError: The file is damaged, or contains anything but tensors and plain data.
+            CheckpointError: There is none, it is damaged, or contains anything but tensors and plain data.
+            UsageError: It is a folder of several checkpoints; the message names the newest.
             ModelError: The class cannot be called with these hyperparameters, or the weights do not fit it.
         """
-        content = load_weights(path, map_location)
+        asked = f"{cls.__name__}.load_from_checkpoint({os.fspath(path)!r})"
+        content = load_weights(existing_weights(Path(path), asked), map_location)
         return build_model(cls, content.get("hparams"), content["state_dict"], arguments, written=content["written"])
 
     @classmethod

@@ -11,6 +11,7 @@ A standard output that is closed changes no code. If it is full, or no longer re
 
 from __future__ import annotations
 
+import difflib
 import sys
 import traceback
 import warnings
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from cyclopts import CycloptsError, UnknownOptionError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError
 
 from fsmtrain.cli.standard_streams import discard_stdout, stdout_is_unread
 from fsmtrain.errors import FsmtrainError, FsmtrainWarning
@@ -115,6 +116,8 @@ def _usage_message(error: CycloptsError | FsmtrainError) -> str:
         return str(error)
     if isinstance(error, UnknownOptionError) and (hint := _other_name(error)):
         return hint
+    if isinstance(error, MissingArgumentError) and (hint := _similar_flag(error)):
+        return hint
     return f"{error} See {' '.join(('fsmtrain', *(error.command_chain or ()), '--help'))}."
 
 
@@ -126,6 +129,17 @@ def _other_name(error: UnknownOptionError) -> str:
         return f"{typed}: there is no such flag. {WAYS_OUT[name]}"
     flag = "no-resume-strict" if name == "resume_anyway" else OTHER_NAMES.get(name)
     return f"{typed}: there is no such flag. Its name here is --{flag}." if flag else ""
+
+
+def _similar_flag(error: MissingArgumentError) -> str:
+    """Return the message for a misspelled flag, if that is why a required one is missing; else an empty string."""
+    if error.argument is None or not error.argument.name.startswith("--") or error.argument.tokens:
+        return ""
+    typed = [token.partition("=")[0] for token in error.unused_tokens or () if token.startswith("--")]
+    similar = difflib.get_close_matches(error.argument.name, typed, n=1)
+    if not similar or similar[0] in error.argument.names:
+        return ""
+    return f"{similar[0]}: there is no such flag. Did you mean {error.argument.name}?"
 
 
 def _user_traceback(trace: TracebackType | None) -> TracebackType | None:

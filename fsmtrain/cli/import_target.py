@@ -50,6 +50,13 @@ def import_target(target: str) -> Any:
     return found
 
 
+def target_folder(target: str) -> Path:
+    """Return the folder of the file that the MODULE of an imported ``MODULE:NAME`` is."""
+    where = target.rpartition(":")[0]
+    file = _file_of(where) if _is_path(where) else getattr(sys.modules.get(where), "__file__", None)
+    return Path.cwd() if file is None else Path(file).resolve().parent
+
+
 def build_target(target: str, hparams: HParams | None, *, saved: bool = False) -> nn.Module:
     """Return the model that ``MODULE:CLASS`` names or builds.
 

@@ -116,7 +116,7 @@ def fit(
             machine.resume_from(where, strict=resume_strict, new_settings=resume_new_settings)
         except ResumeError as error:
             raise with_way_out(error, "--no-resume-strict") from None
-    outcome = run_machine(machine, requeue_code)
+    outcome = run_machine(machine, target, requeue_code)
     if save is not None and outcome.result is not None:
         if typed is not None and getattr(model, "hparams", None) is None:
             model.hparams = typed  # type: ignore[assignment]
@@ -165,4 +165,5 @@ def evaluate(
     found = find_weights(weights, run, target, Path(options.runs_dir or "runs"))
     model = build_model_with_weights(target, found, hparams_of(config, hparams))
     loaders = Loaders(data_module=data_module_of(config, data, data_hparams))
-    return print_outcome(run_machine(Machine(options, model, loaders, runs="test")), as_json=json, quiet=options.quiet)
+    outcome = run_machine(Machine(options, model, loaders, runs="test", tested=found), target)
+    return print_outcome(outcome, as_json=json, quiet=options.quiet, weights=found)

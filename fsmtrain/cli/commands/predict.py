@@ -84,7 +84,7 @@ def predict(
     loaders = Loaders(data_module=data_module_of(config, data, data_hparams))
     callbacks = [PredictionWriter(out, overwrite=overwrite) if is_folder else _FirstOutput()]
     machine = Machine(options, model, loaders, runs="predict", callbacks=callbacks, keeps_predictions=not is_folder)
-    outcome = run_machine(machine)
+    outcome = run_machine(machine, target)
     if outcome.stopped:
         print_stderr(outcome.stopped)
     batches = machine.data_wait.count if machine.state is State.DONE else 0

@@ -32,6 +32,7 @@ from fsmtrain.views.non_defaults import non_defaults
 from fsmtrain.views.recording.files.json_values import json_number, to_json_value
 from fsmtrain.views.recording.git_commit import read_git_commit
 from fsmtrain.views.recording.list_runs import next_sequence
+from fsmtrain.views.recording.program_folder import program_folder
 from fsmtrain.views.run_view import RunView
 
 FORMAT = 1  # of the whole run folder; added fields do not raise it
@@ -73,7 +74,7 @@ def run_json(run: RunView, folder: Path) -> dict[str, Any]:
         "command": mask_secrets(sys.argv),
         "cwd": os.getcwd(),
         "pid": os.getpid(),
-        "git_commit": read_git_commit(_program_folder()),
+        "git_commit": read_git_commit(program_folder()),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),
@@ -111,11 +112,6 @@ def table_json(loop: LoopSpec) -> dict[str, Any]:
         for index, (row, label) in enumerate(zip(loop.table, edge_labels(loop), strict=True))
     ]
     return {"format": FORMAT, "states": [state.value for state in loop.table.states], "rows": rows}
-
-
-def _program_folder() -> Path:
-    program = Path(sys.argv[0]) if sys.argv else Path()
-    return program.resolve().parent if program.is_file() else Path.cwd()
 
 
 def _version(package: str) -> str | None:

@@ -81,3 +81,28 @@ def test_what_cannot_be_found_is_an_error_with_a_way_out(run: Run, folder: Path,
     result = run(f"test mine.py:Model --weights {typed}")
     assert result.code != 0
     assert says in result.err.replace("\n", " ")
+
+
+def test_a_test_as_json_names_the_weights_and_their_step(run: Run, folder: Path) -> None:
+    run(f"fit mine.py:Model {RANKED}")
+    for which, number, step in (("best", 0, 8), ("last", 3, 27)):
+        found = json.loads(run(f"test mine.py:Model --weights {which} --json").out)
+        assert Path(found["tested"]) == Path(f"runs/0/checkpoints/{number:06d}")
+        assert found["global_step"] == step
+
+
+def test_a_folder_of_a_run_is_answered_with_the_way_to_one_checkpoint(run: Run, folder: Path) -> None:
+    run(f"fit mine.py:Model {RANKED}")
+    for typed, way in (
+        ("runs/0", "--weights best --run runs/0"),
+        ("runs/0/checkpoints", "--weights best --run runs/0"),
+        ("runs", "--runs_dir runs"),
+    ):
+        result = run(f"test mine.py:Model --weights {typed}")
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert way in result.err
+
+
+def test_a_misspelled_required_flag_is_named_alone(run: Run, folder: Path) -> None:
+    assert run("test mine.py:Model --weight best").err == "error: --weight: there is no such flag. Did you mean --weights?\n"
+    assert "--weights requires an argument" in run("test mine.py:Model --weights").err
