@@ -123,9 +123,7 @@ def owners_of(components: RunComponents, run: RunState, actions: Actions, *, wit
             lambda: [{"class": _class_name(c), "state": c.state_dict()} for c in callbacks],
             lambda states: _load_callbacks(states, components),
         ),
-        "data_module": evolve(
-            _optional(owner_of(components.data_module) if components.data_module is not None else None), if_missing=None
-        ),
+        "data_module": evolve(_data_module_owner(components.data_module), if_missing=None),
     }
 
 
@@ -305,6 +303,21 @@ def _optional(owner: Owner | None) -> Owner:
     if owner is None:
         return Owner(lambda: None, lambda state: None)
     return Owner(owner.state_dict, lambda state: None if state is None else owner.load_state_dict(state))
+
+
+def _data_module_owner(data_module: Any) -> Owner:
+    """Return the owner of the state of a data module, or of None, which warns of a state that is not taken over."""
+    if data_module is not None:
+        return _optional(owner_of(data_module))
+
+    def drop(state: Any) -> None:
+        if state is not None:
+            warn(
+                "datamodule: the checkpoint has the state of a data module, and this run has none with load_state_dict, so "
+                "that state is dropped. Pass the same data module."
+            )
+
+    return Owner(lambda: None, drop)
 
 
 def _load_callbacks(states: list[Tree], components: RunComponents) -> None:

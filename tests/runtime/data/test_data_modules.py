@@ -13,7 +13,7 @@ import torch
 from attrs import frozen
 
 from fsmtrain import DataModule, FsmtrainError, ModelCheckpoint, Options, State, Trainer, build
-from fsmtrain.errors import UsageError
+from fsmtrain.errors import FsmtrainWarning, UsageError
 from fsmtrain.runtime.data.data_modules import given_loaders
 from tests.models import Linear, Validated, batches, same_bits
 from tests.resuming.resume_scenarios import SCENARIOS
@@ -196,7 +196,8 @@ def test_its_state_is_part_of_checkpoints(tmp_path: Path) -> None:
     resumed.run()
     assert resumed.datamodule.batches == 8
     without = build(options, Linear(), train_dataloader=batches(8), callbacks=[save])
-    without.resume(tmp_path / "kept")
+    with pytest.warns(FsmtrainWarning, match=r"has the state of a data module, .*that state is dropped\. Pass the same"):
+        without.resume(tmp_path / "kept")
     late = build(options, Linear(), datamodule=Recorded(), callbacks=[save], val_dataloaders=[], test_dataloaders=[])
     with pytest.raises(FsmtrainError):  # another length: the sizes are compared as ever
         late.resume(tmp_path / "kept")
