@@ -117,9 +117,16 @@ def _chart(title: str, curves: Sequence[Curve], x_axis: Axis, marks: Markup, dat
 
 
 def _styles(curves: Sequence[Curve]) -> list[str]:
-    """Return the CSS class of each curve: lines for training and learning rates, dots for epochs and validations."""
+    """Return the CSS class of each curve: lines for training and learning rates, dots for epochs and validations.
+
+    Validations have the first dots, also if there are none: these are green, and no line is.
+    """
+    kinds = [curve.kind for curve in curves]
     lines, dots = cycle(range(LINE_STYLES)), cycle(range(DOT_STYLES))
-    return [f"dot{next(dots)}" if curve.kind in DOTTED_KINDS else f"line{next(lines)}" for curve in curves]
+    of_validations = iter([f"dot{next(dots)}" for _ in range(max(1, kinds.count("validation")))])
+    styles = {"validation": of_validations, "epoch": (f"dot{i}" for i in dots)}
+    others = (f"line{i}" for i in lines)
+    return [next(styles.get(kind, others)) for kind in kinds]
 
 
 def _layer(scale: str, curves: Sequence[Curve], styles: Sequence[str], x_axis: Axis, y_axis: Axis) -> Markup:
