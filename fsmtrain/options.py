@@ -183,7 +183,7 @@ class Options:
         metadata=flag(HelpGroup.RUNNING, OnResume.IGNORE, acts_in=EVALUATIONS),  # --weights best looks there
     )
     run_name: str | None = field(default=None, validator=valid.run_name, metadata=_RECORDING)
-    logger: Any = field(default=None, converter=valid.list_as_tuple, validator=valid.logger, metadata=_RECORDING)
+    logger: Any = field(default=None, converter=valid.loggers, validator=valid.logger, metadata=_RECORDING)
 
     def __attrs_post_init__(self) -> None:
         if self.min_steps is not None and self.max_steps is not None and self.min_steps > self.max_steps:

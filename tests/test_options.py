@@ -328,4 +328,5 @@ def test_a_path_is_kept_as_text_and_a_list_of_loggers_as_a_tuple() -> None:
     assert options.loggers == options.logger == tuple(loggers)
     assert hash(options) == hash(options.plain())
     assert Options(logger=loggers[0]).loggers == (loggers[0],)
+    assert Options(logger=False) == Options()
     assert Options().loggers == ()

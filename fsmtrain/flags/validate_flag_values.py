@@ -243,9 +243,9 @@ def path_as_text(value: object) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def list_as_tuple(value: object) -> Any:
-    """Return a list as a tuple."""
-    return tuple(value) if isinstance(value, list) else value
+def loggers(value: object) -> Any:
+    """Return a list of loggers as a tuple, and False, which other trainers have for none, as None."""
+    return tuple(value) if isinstance(value, list) else None if value is False else value
 
 
 def integer_as_text(value: object) -> Any:
