@@ -50,7 +50,7 @@ def render_comparison(table: RunTable, now: datetime, *, x_axis: XAxis, damaged:
     header = tag(
         "header", tag("p", "from ", folders, class_="run-name"), tag("h1", count), tag("p", _summary(table), class_="outcome")
     )
-    sections = [header, _damage(damaged), _runs(table), curves_section(table, x_axis, data), _common(table)]
+    sections = [header, _damage(damaged), _runs(table), curves_section(table, x_axis, data), _others(table), _common(table)]
     footer = tag("footer", f"Made by fsmtrain, {now:%Y-%m-%d %H:%M:%S %z}.")
     content = join(section for section in (*sections, footer) if section)
     css = (_HERE / "compare.css").read_text(encoding="utf-8") + _run_css()
@@ -62,7 +62,7 @@ def _summary(table: RunTable) -> Markup:
     if best is None:
         return Markup("")
     which = "least" if table.mode == "min" else "greatest"
-    values = ", ".join(f"{name}={cell(best.settings.get(name))}" for name in table.columns if name in best.choices)
+    values = ", ".join(f"{name}={cell(table.setting(best, name))}" for name in table.typed_columns)
     return join(
         [tag("b", best.name), f" has the {which} {table.metric}: {table.best(best):.4g}{f' ({values})' if values else ''}."]
     )
@@ -77,16 +77,17 @@ def _damage(damaged: Mapping[str, str]) -> Markup | None:
 
 def _runs(table: RunTable) -> Markup:
     """Return the table of runs: a row for each, in the colour of its curves."""
-    names = headings(table)
+    columns = table.typed_columns
+    names = headings(table, columns)
     metric = names.index(f"best {table.metric}") if table.metric else -1
     ranked = sorted((table.best(run) for run in table.runs if math.isfinite(table.best(run))), reverse=table.mode == "max")
     rows = []
     for index, run in enumerate(table.runs):
-        texts = cells(table, run)
+        texts = cells(table, run, columns)
         first = tag("th", tag("i", class_=f"swatch {run_class(index)}"), texts[0], scope="row")
         others = [_cell(text, run, table, ranked if n == metric else None) for n, text in enumerate(texts) if n]
         rows.append(tag("tr", first, *others, data_run=index, tabindex="0"))
-    text = "Values in which the runs do not differ are not shown." if len(table.runs) > 1 else ""
+    text = "Flags and hyperparameters in which the runs do not differ are not shown." if len(table.runs) > 1 else ""
     help_text = tag("span", " Click a heading to sort.", class_="help", hidden=True)
     heads = [tag("th", name, scope="col", data_column=n) for n, name in enumerate(names)]
     return tag(
@@ -115,6 +116,19 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _others(table: RunTable) -> Markup | None:
+    """Return the differences that follow from what was typed, or are of the machine: a row for each, a column for each run."""
+    names = [name for name in table.columns if name not in table.typed_columns]
+    rows = [
+        tag("tr", tag("th", name, scope="row"), *(tag("td", tag("code", cell(run.settings.get(name)))) for run in table.runs))
+        for name in names
+    ]
+    content = tag(
+        "details", tag("summary", "guards, sizes, plan, versions"), table_element(["", *(r.name for r in table.runs)], rows)
+    )
+    return tag("section", tag("h2", "Other differences"), content) if rows else None
 
 
 def _common(table: RunTable) -> Markup | None:

@@ -27,6 +27,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le, ">=": operator.ge, "!=": operator.ne, "=": operator.eq, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
 _CONDITION = re.compile(r"\s*(?P<name>[^<>=!]+?)\s*(?P<operator><=|>=|!=|==?|<|>)\s*(?P<value>.*?)\s*", re.DOTALL)
+MAX_NAMES = 12  # in an error
 _MISSING = object()
 _USUAL_METRICS = ("val_loss", "loss")
 
@@ -51,6 +52,29 @@ class RunTable:
         names = dict.fromkeys(name for run in self.runs for name in (*run.choices, *run.settings))
         return [name for name in names if len({_hashable(run.settings.get(name, _MISSING)) for run in self.runs}) > 1]
 
+    @property
+    def typed_columns(self) -> list[str]:
+        """The flags and hyperparameters in which the runs differ, first those with the most values.
+
+        What follows from them (guards, sizes, the plan), and where a run took place, is left out. A flag with parts that some
+        run leaves out is one column, beside the parts in which the others differ.
+        """
+        typed = {name for run in self.runs for name in run.choices} | {"optimizer", "device"}
+        wholes = {name.partition(".")[0] for run in self.runs for name in run.choices if "." not in name}
+        values: dict[str, int] = {}
+        for name in self.columns:
+            whole, dot, _ = name.partition(".")
+            is_part = bool(dot) and whole in wholes
+            shown = [self.setting(run, name) for run in self.runs if name in run.settings or not is_part]
+            if name in typed and len(different := set(map(_hashable, shown))) > 1:
+                values[name] = len(different)
+        return sorted(values, key=lambda name: -values[name])
+
+    def setting(self, run: RunFacts, name: str) -> Any:
+        """Return a setting as its column shows it: a flag of which only the parts are recorded is on."""
+        has_parts = name not in run.settings and any(other.startswith(f"{name}.") for other in run.choices)
+        return "on" if has_parts else run.settings.get(name)
+
     def best(self, run: RunFacts) -> float:
         """Return the best value of the metric in a run; NaN if it has none."""
         extremes = run.metrics.get(self.metric or "")
@@ -64,8 +88,13 @@ class RunTable:
             return None
         return (min if self.mode == "min" else max)(ranked, key=self.best)
 
-    def value(self, run: RunFacts, name: str) -> Any:
+    def value(self, run: RunFacts, name: str, asked: str | None = None) -> Any:
         """Return a value by the name of its column, or the best value of a metric; None if the run has none.
+
+        Args:
+            run: The run.
+            name: The name.
+            asked: What was typed, for the message; None: the name.
 
         Raises:
             UsageError: No run has such a value.
@@ -79,9 +108,11 @@ class RunTable:
         known = {*FIXED, *(name for run in self.runs for name in (*run.settings, *run.metrics))}
         if name in known:
             return None
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f" Did you mean {', '.join(near)}?" if near else f" They have {', '.join(sorted(known))}."
-        raise UsageError(f"{name}: no run has a flag, hyperparameter or metric of this name.{hint}")
+        near = difflib.get_close_matches(name, sorted(known), n=3)
+        telling = [*FIXED, *dict.fromkeys([*(name for run in self.runs for name in run.metrics), *self.typed_columns])]
+        more = f", ... (fsmtrain runs --json has all {len(known)})" if len(telling) > MAX_NAMES else ""
+        hint = f" Did you mean {', '.join(near)}?" if near else f" They have {', '.join(telling[:MAX_NAMES])}{more}."
+        raise UsageError(f"{asked or name}: no run has a flag, hyperparameter or metric of this name.{hint}")
 
     def _mode_of(self, metric: str) -> Mode:
         if metric == self.metric:
@@ -103,7 +134,7 @@ class RunTable:
                     f"--where {condition}: write a name, =, !=, <, <=, > or >=, and a value, as in --where 'lr<0.1'."
                 )
             name, symbol, wanted = match["name"], match["operator"].replace("==", "="), match["value"]
-            runs = tuple(run for run in runs if _holds(self.value(run, name), symbol, wanted))
+            runs = tuple(run for run in runs if _holds(self.value(run, name, f"--where {condition}"), symbol, wanted))
         return RunTable(runs=runs, metric=self.metric, mode=self.mode)
 
     def in_order(self, name: str | None, *, reverse: bool = False) -> RunTable:
@@ -118,7 +149,7 @@ class RunTable:
         """
         if name is None:
             return RunTable(runs=self.runs[::-1] if reverse else self.runs, metric=self.metric, mode=self.mode)
-        values = [(self.value(run, name), run) for run in self.runs]
+        values = [(self.value(run, name, f"--sort {name}"), run) for run in self.runs]
         present = [(_sort_key(value), run) for value, run in values if not _is_missing(value)]
         ordered = sorted(present, key=lambda pair: pair[0], reverse=reverse)
         missing = [run for value, run in values if _is_missing(value)]
