@@ -112,7 +112,7 @@ class Runs:
                 f"fit(ckpt_path={ckpt_path!r}): a fit continues from a checkpoint of fsmtrain, which is a folder: with "
                 f"callbacks=[fsmtrain.ModelCheckpoint()] it is saved where it stops. A file of Lightning's cannot be used."
             )
-        self._adopt(model)
+        self._adopt(model, "fit")
         self.should_stop = False
         self.training = True
         callbacks = [*self._own_callbacks, *callbacks]
@@ -166,7 +166,7 @@ class Runs:
             model = self.lightning_module
             if model is None:
                 raise UsageError(f"{fn}: there is no module yet. Call fit(module) first, or pass one: {fn}(module).")
-        self._adopt(model)
+        self._adopt(model, fn)
         setattr(self, stage, True)
         self.state.fn = part_of(self.package, "trainer.states").TrainerFn(fn)
         path = self._checkpoint_connector._select_ckpt_path(
@@ -179,13 +179,22 @@ class Runs:
 
     # ---- the run
 
-    def _adopt(self, model: Any) -> None:
-        """Become a trainer of the module's package, if nothing has been run yet; and check that it is a module."""
+    def _adopt(self, model: Any, call: str) -> None:
+        """Become a trainer of the module's package, if nothing has been run yet; and check that it can run this module."""
+        if self.machine is not None and self.machine.is_running:
+            raise UsageError(f"{call}: this trainer is running. Make another Trainer for a run within a hook.")
         if isinstance(model, nn.Module) and hasattr(model, "_orig_mod"):
             raise ModelError("fit: a compiled module. Pass the module itself, and compile parts of it in configure_model.")
         package = package_of([model])
         if package is None or not isinstance(model, part_of(package).LightningModule):
             raise ModelError(f"{type(model).__name__} is no LightningModule. For other modules there is fsmtrain.Trainer.")
+        is_in_signature = part_of(package, "utilities.signature_utils").is_param_in_hook_signature
+        for step in ("training_step", "validation_step", "test_step", "predict_step"):
+            if is_in_signature(getattr(model, step), "dataloader_iter", explicit=True):
+                raise ModelError(
+                    f"{type(model).__name__}.{step}(dataloader_iter): the machine fetches each batch. Take the batch: "
+                    f"{step}(self, batch, batch_idx)."
+                )
         if package != self.package:
             objects = list(objects_in(self._flags))
             if objects and package_of(objects) != package:
@@ -330,6 +339,17 @@ def _validate_names(package: str, flags: dict[str, Any]) -> None:
 
 @functools.cache
 def trainer_class(package: str) -> Any:
-    """Return the class of a package's trainer that runs by the machine."""
+    """Return the class of a package's trainer that runs by the machine. Its signature shows Lightning's flags."""
     base = part_of(package).Trainer
-    return type("Trainer", (Runs, base), {"package": package, "__module__": __name__, "__doc__": Runs.__doc__})
+
+    def __init__(self: Any, **flags: Any) -> None:
+        Runs.__init__(self, **flags)
+
+    theirs = inspect.signature(base.__init__)
+    remainder = inspect.Parameter("remainder", inspect.Parameter.KEYWORD_ONLY, default="mean", annotation=Remainder)
+    signature = theirs.replace(parameters=[*theirs.parameters.values(), remainder])
+    flags = signature.replace(parameters=list(signature.parameters.values())[1:])
+    setattr(__init__, "__signature__", signature)  # noqa: B010 - a type checker refuses an assignment by name
+    __init__.__annotations__ = {**base.__init__.__annotations__, "remainder": Remainder}
+    attributes = {"package": package, "__init__": __init__, "__signature__": flags, "__doc__": Runs.__doc__}
+    return type("Trainer", (Runs, base), {"__module__": __name__, **attributes})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,22 @@ def test_other_names_are_those_of_lightning() -> None:
     assert pl.LightningModule is L.LightningModule
     assert issubclass(pl.Trainer, L.Trainer)
     assert pl.callbacks.EarlyStopping is L.callbacks.EarlyStopping
+
+
+def test_signature_shows_all_flags() -> None:
+    shown = inspect.signature(pl.Trainer).parameters
+    assert [*inspect.signature(L.Trainer).parameters, "remainder"] == list(shown)
+
+
+def test_lightning_cli_takes_our_trainer() -> None:
+    pytest.importorskip("jsonargparse")
+    lightning_cli = importlib.import_module("lightning.pytorch.cli").LightningCLI
+    flags = ["accelerator=cpu", "max_epochs=3", "callbacks=EarlyStopping", "callbacks.monitor=train_loss_epoch"]
+    off = [f"{name}=false" for name in ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")]
+    arguments = ["fit", "--data.batch_size=5", *(f"--trainer.{flag}" for flag in [*flags, *off, "remainder=lightning"])]
+    cli = lightning_cli(p.OfTwoLoaders, p.Data, trainer_class=pl.Trainer, args=arguments, save_config_callback=None)
+    assert cli.trainer.machine.counters.global_step == cli.trainer.global_step > 0
+    assert cli.trainer.remainder == "lightning"
 
 
 def test_machine_is_planned_and_stepped() -> None:

@@ -84,3 +84,21 @@ def test_own_step_over_a_stream_with_windows_is_refused() -> None:
     stream = torch.utils.data.DataLoader(p.Stream(10), batch_size=4)
     with pytest.raises(ModelError, match="remainder"):
         pl.Trainer(accumulate_grad_batches=2, **QUIET).fit(OwnStep(), stream)
+
+
+def test_a_step_that_fetches_by_itself_is_refused() -> None:
+    class Fetches(p.Plain):
+        def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]
+            return next(dataloader_iter)
+
+    with pytest.raises(ModelError, match="dataloader_iter"):
+        pl.Trainer(**QUIET).fit(Fetches(), p.data())
+
+
+def test_a_run_within_a_run_of_the_same_trainer_is_refused() -> None:
+    class Nested(p.Plain):
+        def on_train_start(self) -> None:
+            self.trainer.validate(self, p.data(8, 4))
+
+    with pytest.raises(UsageError, match="running"):
+        pl.Trainer(**QUIET).fit(Nested(), p.data())
