@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fsmtrain import Callback, FsmtrainError, Guards, Machine, ModelCheckpoint, State, Trainer
+from fsmtrain.errors import OptionsError
 from fsmtrain.runtime import actions
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpointing.save_rules import split_callbacks, with_saved_folders
@@ -251,6 +252,13 @@ def test_each_rule_has_its_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_rules_in_one_folder_are_refused(rules: Any, says: str) -> None:
     with pytest.raises(FsmtrainError, match=says):
         run_of((), rules)
+
+
+@pytest.mark.parametrize(("runs_dir", "own"), [("runs", "runs/0/checkpoints"), (None, "checkpoints")])
+def test_the_folder_of_one_is_not_in_that_of_the_run_if_another_saves_there(runs_dir: str | None, own: str) -> None:
+    with pytest.raises(OptionsError, match=r"both save to .*checkpoints'"):
+        run_of((), (BY_LOSS, ModelCheckpoint(dirpath=own)), runs_dir=runs_dir).run()
+    assert not list(Path().glob("**/manifest.json"))
 
 
 def test_rules_may_be_added_and_left_out_when_a_run_is_resumed() -> None:

@@ -23,6 +23,7 @@ from fsmtrain.runtime.checkpointing.save_rules import (
     SaveRule,
     due_in,
     folders_by_subject,
+    require_own_folders,
     rules_due,
     with_saved_folders,
 )
@@ -208,7 +209,11 @@ class CheckpointManager:
 
         If so, that checkpoint is saved in all folders that it was due in, and what is not kept is removed: the process may have
         been killed in between.
+
+        Raises:
+            OptionsError: Two rules have one folder: the `dirpath` of one is where the run is recorded.
         """
+        require_own_folders(self._rules, self._unrecorded if run_dir is None else run_dir)
         if self._resumed_from is None or self._resumed_from.absolute().parent not in self.folders(run_dir):
             return
         self._goes_on = True

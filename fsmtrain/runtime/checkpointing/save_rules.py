@@ -73,7 +73,7 @@ def split_callbacks(callbacks: Iterable[object], guards: Guards) -> tuple[tuple[
     if asked and guards.save is not None:
         raise OptionsError("callbacks: a ModelCheckpoint and Guards(save=...) both decide when to save. Pass one of them.")
     rules = tuple(_rule(one, guards, FOLDER if i == 0 else f"{FOLDER}-{one.name}") for i, one in enumerate(asked))
-    _require_own_folders(rules)
+    require_own_folders(rules)
     return tuple(callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)), rules
 
 
@@ -111,7 +111,7 @@ def with_saved_folders(rules: Sequence[SaveRule], metadata: Mapping[str, Any], r
         if rule.asked.dirpath is None and i not in names:
             names[i] = rule.folder_name if rule.folder_name not in names.values() else f"{FOLDER}-{rule.asked.name}"
     changed = tuple(evolve(rule, folder_name=names.get(i, rule.folder_name)) for i, rule in enumerate(rules))
-    _require_own_folders(changed)
+    require_own_folders(changed)
     return changed
 
 
@@ -123,11 +123,17 @@ def _saved_folders(metadata: Mapping[str, Any], rankings: Sequence[str]) -> dict
     return {} if FOLDERS in metadata else {FOLDER: rankings[0] if rankings else ""}
 
 
-def _require_own_folders(rules: Sequence[SaveRule]) -> None:
-    """Raise an `OptionsError` if two rules have one folder: each would delete what the other keeps."""
+def require_own_folders(rules: Sequence[SaveRule], beside: Path | None = None) -> None:
+    """Raise an `OptionsError` if two rules have one folder: each would delete what the other keeps.
+
+    Args:
+        rules: The rules.
+        beside: The run's folder; None before it is known.
+    """
     taken: dict[str, SaveRule] = {}
     for rule in rules:
-        folder = rule.folder_name if rule.asked.dirpath is None else os.path.realpath(rule.asked.dirpath)
+        known = rule.asked.dirpath is not None or beside is not None
+        folder = os.path.realpath(rule.folder(beside or Path())) if known else rule.folder_name
         if (other := taken.setdefault(folder, rule)) is not rule:
             raise OptionsError(
                 f"callbacks: {_shown(other.asked)} and {_shown(rule.asked)} both save to {folder!r}, where each would delete "
