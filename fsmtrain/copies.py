@@ -55,6 +55,11 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
+    def __str__(self) -> str:
+        """The call as it is written in a program."""
+        arguments = (*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items()))
+        return f"{self.function.__name__}({', '.join(arguments)})"
+
     def __call__(self) -> Any:
         return self.function(*self.args, **self.kwargs)
 

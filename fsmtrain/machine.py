@@ -195,8 +195,11 @@ class Machine:
                 self._counters = run.counters
                 position = run.counters if trained_by is None else _position(trained_by, tested)
                 recorder = self._recorder
-                turns = components.optimizers[: components.spec.limits.optimizers]
-                self._metric_queue = None if recorder is None else MetricQueue(position, turns, recorder.make_room)
+                turns = components.spec.limits.optimizers
+                with_turns, others = components.optimizers[:turns], components.optimizers[turns:]
+                self._metric_queue = None
+                if recorder is not None:
+                    self._metric_queue = MetricQueue(position, with_turns, recorder.make_room, others)
                 seconds = [rule.asked.every_n_seconds for rule in rules]
                 actions = self._actions = Actions(
                     components, run, metric_queue=self._metric_queue, save=self._save, save_every_seconds=seconds

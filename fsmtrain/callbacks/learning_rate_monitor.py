@@ -15,7 +15,8 @@ class LearningRateMonitor(Callback):
     """Log learning rates, under the names that Lightning has.
 
     ``lr-SGD``; of several groups ``lr-SGD/pg1``, ``lr-SGD/pg2``, ...; of a second optimizer of the class ``lr-SGD-1``.
-    The record of a run has the first group's ``lr`` in any case. This is for loggers, and for the other groups.
+    The record of a run has the ``lr`` of each optimizer's first group with each batch
+    that has a loss or a metric. This is for loggers, and for the other groups.
 
     Args:
         logging_interval: ``"step"``: with each step, that with which it was made. ``"epoch"``: at the beginning of each epoch.

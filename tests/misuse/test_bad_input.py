@@ -16,6 +16,7 @@ from fsmtrain import Callback, EarlyStopping, FsmtrainError, Guards, Machine, St
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.errors import GuardError, ModelError, OptionsError, OutOfMemoryError
 from tests.models import (
+    Adversaries,
     Linear,
     Plain,
     Samples,
@@ -64,6 +65,15 @@ def test_a_training_step_that_returns_no_loss_is_an_error(change: Callable[[Any]
     with pytest.raises(ModelError, match=message) as caught:
         trained(Wrong(), batches(4), max_nb_epochs=1)
     assert state_notes(caught.value) == ["in state train_batch, epoch 0, batch 1, optimizer 0"]
+
+
+def test_a_training_step_that_does_not_take_optimizer_i_gets_an_error_that_says_whose_turn_it_was() -> None:
+    class OneLoss(Adversaries):
+        def training_step(self, batch: Any, batch_nb: int) -> Any:  # type: ignore[override]
+            return self.generator(batch[0]).mean()
+
+    with pytest.raises(ModelError, match=r"(?s)optimizer 1, whose turn it was: .* does not take optimizer_i\. Write"):
+        trained(OneLoss(), batches(4), max_nb_epochs=1)
 
 
 def test_a_loss_with_one_element_is_accepted_in_any_shape() -> None:

@@ -77,6 +77,7 @@ class LightningWork:
     """
 
     scalers: GradScalers | None = None
+    is_blind_to_turns = False  # several optimizers step by hand
 
     def __init__(self, program: Program, components: RunComponents) -> None:
         self._program, self._trainer = program, program.lightning_trainer
@@ -206,6 +207,7 @@ class PlainWork:
     """
 
     scalers: GradScalers | None = None
+    is_blind_to_turns = False
 
     def __init__(self, program: Program) -> None:
         self._program, self._module = program, program.module

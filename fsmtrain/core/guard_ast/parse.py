@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from attrs import Factory, field, frozen
 
+from fsmtrain.copies import call_that_made
 from fsmtrain.core.custom_guards import Checked
 from fsmtrain.core.guard_ast.expressions import RECORDS, Apply, Expression, Field, Opaque, Value, is_boolean
 from fsmtrain.core.guard_ast.source import Function, Source, UnreadableError, find_source
@@ -64,6 +65,19 @@ def guard_name(guard: object) -> str:
         return guard_name(guard.guard)
     name = getattr(guard, "__name__", None) or type(guard).__name__
     return "lambda" if name == "<lambda>" else str(name)
+
+
+def guard_as_written(guard: object) -> str:
+    """Return a guard as the user wrote it, for errors: the call that made it, or its name.
+
+    >>> from fsmtrain.core.interval_guards import every_n_steps_of
+    >>> guard_as_written(every_n_steps_of(0, n=5)), guard_name(every_n_steps_of(0, n=5))
+    ('every_n_steps_of(0, n=5)', 'nth_step_is_done')
+    """
+    while isinstance(guard, Checked):
+        guard = guard.guard
+    call = call_that_made(guard)
+    return guard_name(guard) if call is None else str(call)
 
 
 def _parse(guard: object, active: tuple[object, ...], keep_opaque: Callable[[Checked], bool]) -> Expression:

@@ -20,7 +20,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from fsmtrain.core.guard_ast.expressions import Opaque, iter_parts
-from fsmtrain.core.guard_ast.parse import guard_name, parse_guard
+from fsmtrain.core.guard_ast.parse import guard_as_written, parse_guard
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.transition_guards import Guard
 from fsmtrain.errors import GuardError
@@ -46,8 +46,8 @@ def with_guard_copies(loop: LoopSpec) -> LoopSpec:
             return copier.copy_guard(guard)
         except Exception as error:
             raise GuardError(
-                f"cannot plan: the guard {guard_name(guard)} cannot be read, so a copy of it would have to be called, and it "
-                f"cannot be copied ({type(error).__name__}: {error}). {WAY_OUT}"
+                f"cannot plan: the guard {guard_as_written(guard)} cannot be read, so a copy of it would have to be called, "
+                f"and it cannot be copied ({type(error).__name__}: {error}). {WAY_OUT}"
             ) from error
 
     places = {"validate": copied(guards.validate), "save": copied(guards.save), "stop": copied(guards.stop)}

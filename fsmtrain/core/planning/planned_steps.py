@@ -6,7 +6,7 @@ from attrs import define, evolve, field
 
 from fsmtrain.core.custom_guards import Guards
 from fsmtrain.core.guard_ast.expressions import fields_in, is_opaque
-from fsmtrain.core.guard_ast.parse import guard_name, parse_guard
+from fsmtrain.core.guard_ast.parse import guard_as_written, parse_guard
 from fsmtrain.core.loop_spec import LoopSpec
 from fsmtrain.core.planning.compute_plan import make_plan
 from fsmtrain.core.sizes import Sizes
@@ -23,15 +23,16 @@ class PlannedSteps:
     """Plans the steps of a run before its optimizers are known.
 
     Its sizes come from the loaders. How many optimizers there will be is assumed from the question and from the guards; once
-    there are, `verify` compares.
+    there are, `verify` compares, and from then on the plan of the run itself answers.
     """
 
     _loop: tuple[Options, Sizes, Guards] | None = None
+    _built: LoopSpec | None = None  # the run, once all its optimizers are known
     _answers: dict[int, int] = field(factory=dict)
 
     def prepare(self, options: Options, sizes: Sizes, guards: Guards) -> None:
         """Take over what a run is known to be before ``configure_optimizers`` is called."""
-        self._loop, self._answers = (options, sizes, guards), {}
+        self._loop, self._built, self._answers = (options, sizes, guards), None, {}
 
     def of(self, optimizer_i: int = 0) -> int:
         """Return the steps of an optimizer, from 0, in a run that is not stopped early.
@@ -71,6 +72,11 @@ class PlannedSteps:
                 f"{call}: under truncated_bptt_steps each batch has splits of its own, so the steps cannot be counted "
                 f"beforehand. Write down the number that you expect, or count epochs: 'interval': 'epoch'."
             )
+        if self._built is not None:
+            steps = make_plan(self._built).optimizer_steps
+            if optimizer_i >= len(steps):
+                raise SizesError(f"{call}: there is no optimizer {optimizer_i}.")
+            return steps[optimizer_i]
         if guard is not None:
             asked = {f.name for f in fields_in(parse_guard(guard)) if f.record == "counters"}
             about_itself = {f"{name}[{optimizer_i}]" for name in _BY_OPTIMIZER}
@@ -80,8 +86,8 @@ class PlannedSteps:
                 reason = "cannot be read"
             if reason:
                 raise SizesError(
-                    f"{call}: the guard {guard_name(guard)} in Guards(step={{{optimizer_i}: ...}}) {reason}, so the steps of "
-                    f"this optimizer are not known before all optimizers are. Use a guard that counts batches, as "
+                    f"{call}: the guard {guard_as_written(guard)} in Guards(step={{{optimizer_i}: ...}}) {reason}, so the "
+                    f"steps of this optimizer are not known before all optimizers are. Use a guard that counts batches, as "
                     f"every_n_batches(n) does; or take the number from fsmtrain.plan(...).optimizer_steps[{optimizer_i}]."
                 )
         known = max(optimizer_i, *guards.step, 0) + 1
@@ -93,6 +99,7 @@ class PlannedSteps:
         Raises:
             SizesError: An optimizer makes another number of steps: with ``max_steps`` the other optimizers matter, too.
         """
+        self._built = None if loop.hook is not None else loop
         if not self._answers or loop.limits.train_is_stream or loop.hook is not None:
             return
         steps = make_plan(loop).optimizer_steps

@@ -70,13 +70,16 @@ class MetricQueue:
 
     Args:
         counters: The counters of the run that trains the weights, which say where a record belongs.
-        optimizers: Its optimizers.
+        optimizers: Those of its optimizers that have turns.
+        others: Its other optimizers, which ``training_step`` steps itself.
         make_room: Called in the training thread if the queue is full; waits until records have been popped.
     """
 
-    def __init__(self, counters: Counters, optimizers: Iterable[Any], make_room: Callable[[], object]) -> None:
+    def __init__(
+        self, counters: Counters, optimizers: Iterable[Any], make_room: Callable[[], object], others: Iterable[Any] = ()
+    ) -> None:
         self._counters, self._make_room = counters, make_room
-        self._optimizers = list(optimizers)
+        self._optimizers, self._others = list(optimizers), list(others)
         self._losses = loss_names(len(self._optimizers))
         self._waiting: deque[_Pending] = deque()
         self.appended = self.popped = 0  # how many records have been so far
@@ -107,6 +110,18 @@ class MetricQueue:
             self._make_room()
         self.appended += 1
         self._waiting.append(("train", seconds, c.current_epoch, c.batch_nb, c.global_step, index, lr, values))
+
+    def rates_of_others(self) -> None:
+        """Append the learning rates of the optimizers that have no turns, for the forward that was appended last."""
+        c, seconds = self._counters, perf_counter() - self._began_at
+        for index, optimizer in enumerate(self._others, len(self._optimizers)):
+            lr = optimizer.param_groups[0]["lr"]
+            if isinstance(lr, Tensor):
+                lr = self._copied(lr)
+            if len(self._waiting) >= MAX_PENDING_RECORDS:
+                self._make_room()
+            self.appended += 1
+            self._waiting.append(("train", seconds, c.current_epoch, c.batch_nb, c.global_step, index, lr, {}))
 
     def window(self, index: int, length: int) -> None:
         """Count a closed window of this many backwards."""

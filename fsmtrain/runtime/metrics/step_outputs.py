@@ -26,8 +26,12 @@ def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
     return type(value) is dict or isinstance(value, Mapping)
 
 
-def loss_of(output: Any) -> Tensor:
+def loss_of(output: Any, hint: str = "") -> Tensor:
     """Return the loss in what ``training_step`` returned: the tensor itself, or its ``"loss"``.
+
+    Args:
+        output: What it returned.
+        hint: A sentence for the error about a loss without a gradient: why that is probably so in this run.
 
     Raises:
         ModelError: There is no loss, it has more than one element, or no gradient can flow from it.
@@ -49,8 +53,9 @@ def loss_of(output: Any) -> Tensor:
         )
     if not loss.requires_grad:
         raise ModelError(
-            "training_step returned a loss from which no gradient flows: it was detached, computed under no_grad, or depends "
-            "on no parameter that requires one."
+            hint
+            or "training_step returned a loss from which no gradient flows: it was detached, computed under no_grad, or "
+            "depends on no parameter that requires one."
         )
     return loss
 

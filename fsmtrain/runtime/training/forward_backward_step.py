@@ -30,10 +30,12 @@ class Work(Protocol):
 
     Attributes:
         scalers: The gradient scalers of fp16; None if there are none.
+        is_blind_to_turns: Whether there are several optimizers, and a forward does not depend on whose turn it is.
         backward: Backpropagates the loss of an optimizer, times a scale; None is 1.
     """
 
     scalers: GradScalers | None
+    is_blind_to_turns: bool
     backward: Callable[[Tensor, int, Scalar | None], None]
 
     def forward(self, split: Any, batch_nb: int, optimizer_i: int, hiddens: Any) -> Any:
@@ -86,6 +88,7 @@ class TrainWork:
         method = signature.method if compiled is None else compiled.watched(signature.method, "training_step")
         self._training_step = with_autocast(method, options.mixed_precision, components.device)
         self._argument_count = signature.count
+        self.is_blind_to_turns = limits.optimizers > 1 and "optimizer_i" not in signature.arguments
         self.scalers: GradScalers | None = (
             GradScalers(components.slots, components.device) if options.mixed_precision.uses_scaler else None
         )

@@ -83,7 +83,9 @@ class TrainBatch:
         self._on_batch_end, self._on_train_batch_end = hooks.on_batch_end, hooks.on_train_batch_end
         self._on_after_step = hooks.on_after_optimizer_step
         self._has_followers = self._on_after_step is not None or any(slot.step_schedulers for slot in self._slots)
-        self._loss_of = loss_of if self.manual is None else manual_loss_of
+        self._loss_of: Callable[[Any], Tensor | None] = self._loss_of_turn if self._work.is_blind_to_turns else loss_of
+        if self.manual is not None:
+            self._loss_of = manual_loss_of
         self._forward = self._work.forward if hooks.on_train_batch_end is None else self._forward_and_keep_output
         batch_hooks = (self._on_batch_start, self._on_train_batch_start, self._on_train_batch_end)
         self._passes_batches_through = not (
@@ -218,6 +220,8 @@ class TrainBatch:
         if self._metric_queue is not None and (loss is not None or metrics):
             self._metric_queue.forward(optimizer_i, loss, metrics if logged is None else logged.recorded(metrics))
         if self.manual is not None:
+            if self._metric_queue is not None and (loss is not None or metrics):
+                self._metric_queue.rates_of_others()
             self._end_manual_forward()
 
     def _end_manual_forward(self) -> None:
@@ -269,6 +273,17 @@ class TrainBatch:
         if metrics:
             run.metrics.update(metrics)
         return loss, metrics, logged
+
+    def _loss_of_turn(self, output: Any) -> Tensor:
+        """Return the loss of a ``training_step`` that returns the same for each optimizer."""
+        optimizer_i = self._counters.optimizer_i
+        return loss_of(
+            output,
+            f"training_step returned a loss from which no gradient flows to the parameters of optimizer {optimizer_i}, whose "
+            f"turn it was: there are {len(self._slots)} optimizers, each has a forward of its own in which only its parameters "
+            f"require a gradient, and training_step does not take optimizer_i. Write training_step(self, batch, batch_nb, "
+            f"optimizer_i) and return the loss of that optimizer; or step them yourself, with automatic_optimization = False.",
+        )
 
     def _add_to_epoch(self, optimizer_i: int, loss: Tensor | None, metrics: Metrics, logged: LoggedMetrics | None) -> None:
         """Add to the metrics of the epoch what is logged for it, and what is monitored."""

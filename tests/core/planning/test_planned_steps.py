@@ -77,7 +77,7 @@ def vars_of(options: Options) -> dict[str, Any]:
             ScheduledAdversaries,
             lambda: batches(8),
             {"max_nb_epochs": 1, "guards": Guards(step={1: every_n_steps_of(0, 2)})},
-            r"planned_steps\(1\): the guard .* asks about other optimizers",
+            r"planned_steps\(1\): the guard every_n_steps_of\(0, 2\) in .* asks about other optimizers",
         ),
         (
             Scheduled,
@@ -90,6 +90,15 @@ def vars_of(options: Options) -> dict[str, Any]:
 def test_what_cannot_be_known_beforehand_is_an_error_that_says_why(make: Any, train: Any, given: Any, why: str) -> None:
     with pytest.raises(SizesError, match=why):
         machine_of(make(), train(), **given)
+
+
+def test_once_the_run_is_built_the_steps_of_a_guard_on_another_optimizer_are_known() -> None:
+    machine = machine_of(Adversaries(), batches(8), max_nb_epochs=1, guards=Guards(step={1: every_n_steps_of(0, 2)}))
+    planned = [machine.planned_steps(i) for i in range(2)]
+    machine.run()
+    assert planned == [machine.planned_steps(i) for i in range(2)] == list(machine.counters.optimizer_steps)
+    with pytest.raises(SizesError, match=r"planned_steps\(2\): there is no optimizer 2"):
+        machine.planned_steps(2)
 
 
 def test_under_truncated_bptt_it_cannot_be_known() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,16 @@ def test_it_does_what_the_run_does_with_automatic_optimization() -> None:
 
 
 # ---- what decides
+
+
+def test_the_record_has_the_learning_rate_of_every_optimizer(tmp_path: Path) -> None:
+    one = machine_of(Adversaries(), batches(8), max_nb_epochs=1, runs_dir=tmp_path)
+    one.optimizers[1].param_groups[0]["lr"] = 0.0625
+    one.run()
+    assert one.run_dir is not None
+    rows = [json.loads(line) for line in (one.run_dir / "metrics.jsonl").read_text().splitlines()]
+    rates = [0.05] * 2 + [0.025] * 2  # of StepLR, after each batch's own step
+    assert [(row["lr"], row["batches"]) for row in rows if row["kind"] == "train"] == [([rate, 0.0625], 1) for rate in rates]
 
 
 def test_the_states_of_the_loop_s_own_steps_are_not_in_its_table() -> None:
