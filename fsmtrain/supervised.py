@@ -181,10 +181,14 @@ class Supervised(TrainingModule):
         if self.loss is None:
             return predictions, targets, self._own_loss(output, named)
         returned = self.loss(predictions, targets)
-        if isinstance(returned, Tensor):
-            return predictions, targets, {"loss": returned}
-        if isinstance(returned, Mapping) and isinstance(returned.get("loss"), Tensor):
-            return predictions, targets, dict(returned)
+        loss = returned.get("loss") if isinstance(returned, Mapping) else returned
+        if isinstance(loss, Tensor) and loss.numel() == 1:
+            return predictions, targets, dict(returned) if isinstance(returned, Mapping) else {"loss": loss}
+        if isinstance(loss, Tensor):
+            raise ModelError(
+                f"Supervised(loss={_shown(self.loss)}): it returned a loss of shape {tuple(loss.shape)}. A loss is one number: "
+                f"reduce it, say with .mean()."
+            )
         raise ModelError(
             f"Supervised(loss={_shown(self.loss)}): it returned {a_type_of(returned)}. It must return the loss, a tensor, or a "
             f"dict with the loss under 'loss'."

@@ -512,6 +512,14 @@ def test_a_wrong_argument_is_an_error_at_once(arguments: dict[str, Any], message
         supervised(**arguments)
 
 
+@pytest.mark.parametrize("loss", [nn.MSELoss(reduction="none"), lambda p, t: {"loss": (p - t) ** 2}])
+def test_a_loss_that_is_not_one_number_is_an_error_in_a_validation_too(loss: Any) -> None:
+    with pytest.raises(ModelError, match=r"a loss of shape \(2, 1\)\. A loss is one number: reduce it"):
+        Trainer(runs_dir=None, quiet=True, device="cpu").validate(
+            supervised(nn.Linear(3, 1), loss=loss), [[torch.ones(2, 3), torch.ones(2, 1)]]
+        )
+
+
 def test_the_same_metric_object_cannot_have_two_names() -> None:
     metric = MeanError()
     with pytest.raises(ModelError, match=r"metrics=\{'b': ...\}\): the same object is there under another name"):
