@@ -7,8 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; the same names as in _PUBLIC, which a test compares
-    from fsmtrain.ckpt_path import best_checkpoint as best_checkpoint
-    from fsmtrain.ckpt_path import last_checkpoint as last_checkpoint
     from fsmtrain.core.custom_guards import Guards as Guards
     from fsmtrain.core.interval_guards import after_batches as after_batches
     from fsmtrain.core.interval_guards import after_steps as after_steps
@@ -36,6 +34,8 @@ if TYPE_CHECKING:  # for type checkers and editors; the same names as in _PUBLIC
     from fsmtrain.module import LightningModule as LightningModule
     from fsmtrain.module import TrainingModule as TrainingModule
     from fsmtrain.options import Options as Options
+    from fsmtrain.recorded_checkpoints import best_checkpoint as best_checkpoint
+    from fsmtrain.recorded_checkpoints import last_checkpoint as last_checkpoint
     from fsmtrain.runtime.data.seeded_loader import SeededDataLoader as SeededDataLoader
     from fsmtrain.runtime.hooks.callback import Callback as Callback
     from fsmtrain.runtime.model_files.lightning_checkpoints import import_checkpoint as import_checkpoint
@@ -46,7 +46,7 @@ __version__ = "0.1.0"
 
 # The public names of each module.
 _PUBLIC = {
-    "ckpt_path": ("best_checkpoint", "last_checkpoint"),
+    "recorded_checkpoints": ("best_checkpoint", "last_checkpoint"),
     "core.custom_guards": ("Guards",),
     "core.transition_guards": ("Guard",),
     "core.interval_guards": ("after_batches", "after_steps", "every_n_batches", "every_n_steps_of"),

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fsmtrain.ckpt_path import existing_weights
 from fsmtrain.errors import UsageError
 from fsmtrain.hyperparameters import KeepsHyperparameters
+from fsmtrain.recorded_checkpoints import existing_weights
 from fsmtrain.runtime.data.device_transfer import move_to
 from fsmtrain.runtime.data.tbptt_split import split_in_time
 from fsmtrain.runtime.metrics.logged_metrics import LogOptions

@@ -12,7 +12,6 @@ from typing import Any
 from attrs import frozen
 from torch import nn
 
-from fsmtrain.ckpt_path import checkpoint_of_run, existing_weights, newest_run
 from fsmtrain.cli.exit_codes import report_failure, report_stdout_error
 from fsmtrain.cli.import_target import build_target, import_target, target_folder
 from fsmtrain.core.saved_checkpoint import SavedCheckpoint
@@ -20,6 +19,7 @@ from fsmtrain.core.states import State
 from fsmtrain.core.trace import where
 from fsmtrain.errors import CheckpointError, FsmtrainError, UsageError
 from fsmtrain.machine import Machine
+from fsmtrain.recorded_checkpoints import checkpoint_of_run, existing_weights, newest_run
 from fsmtrain.runtime.checkpointing.checkpoint_folder import describe_checkpoint
 from fsmtrain.runtime.model_files.hparams import HParams
 from fsmtrain.runtime.model_files.weights import load_model_weights, load_weights
