@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from fsmtrain.options import Options
 from fsmtrain.runtime.checkpoint_files.store.crash_safe_store import Store
 from fsmtrain.runtime.checkpointing.checkpoint_folder import FOLDER, has_checkpoints
 from fsmtrain.views.recording.files.json_files import read_json
-from fsmtrain.views.recording.folder_lock import LOCK_FILE, FolderLock, lock_folder
+from fsmtrain.views.recording.folder_lock import LOCK_FILE, FolderLock, is_locked, lock_folder
 from fsmtrain.views.recording.list_runs import RUN_FILE, ListedRun, list_runs, read_run, valid_sequence
 from fsmtrain.views.recording.run_metadata import comparable_command
 
@@ -163,8 +163,13 @@ def _is_inside(path: Path, folder: Path) -> bool:
 # ---- "auto"
 
 
-def find_resumable(options: Options, model: object) -> tuple[LockedRun | None, list[str]]:
+def find_resumable(options: Options, model: object, spell: Callable[[Path], str]) -> tuple[LockedRun | None, list[str]]:
     """Find and lock the run that ``"auto"`` means.
+
+    Args:
+        options: The flags.
+        model: The model.
+        spell: Returns what resumes the run in a folder, in the spelling of the caller.
 
     Returns:
         The run, or None if there is none; and why each newer candidate was skipped.
@@ -173,23 +178,37 @@ def find_resumable(options: Options, model: object) -> tuple[LockedRun | None, l
         CheckpointError: The newest run has checkpoints, but which run it is cannot be read.
     """
     skipped: list[str] = []
+    others: list[ListedRun] = []
     command, model_class = comparable_command(sys.argv), model_name(model)
     for run in _newest_first(options):
         if not run.is_intact:
             raise _damaged(run.folder, run.folder / FOLDER)
         is_same_command = comparable_command(run.command) == command
-        if run.model_class != model_class or (skipped and not is_same_command):
+        if run.model_class != model_class:
             continue
         if not any(has_checkpoints(Path(folder)) for folder in run.checkpoint_folders):
             continue
         if not is_same_command:
-            skipped = [f"{run.folder} was started by another command; resume_from {run.folder} continues it"]
+            others.append(run)
             continue
         lock = _try_lock(run)
         if lock is not None:
             return LockedRun(run, lock), skipped
         skipped.append(f"{run.folder} is still running, and was skipped")
-    return None, skipped
+    return None, skipped or list(_of_other_commands(others, spell))
+
+
+def _of_other_commands(runs: Sequence[ListedRun], spell: Callable[[Path], str]) -> Iterator[str]:
+    """Yield how to continue the newest unfinished run of other commands; first the newest of all, if that one has ended."""
+    for run in runs:
+        if is_locked(run.folder):
+            continue
+        began = f"{run.folder}, begun by another command, "
+        if not finished_reason(run.folder):
+            yield f"{began}was not finished: {spell(run.folder)} continues it"
+            return
+        if run is runs[0]:
+            yield f"{began}has ended: {spell(run.folder)} with a higher limit trains it longer"
 
 
 def _newest_first(options: Options) -> list[ListedRun]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
@@ -86,6 +87,7 @@ from fsmtrain.user_warnings import capture_warnings, warn
 from fsmtrain.views.console.default_callbacks import default_callbacks
 from fsmtrain.views.console.stderr import print_stderr
 from fsmtrain.views.diagrams.tally import Counts, Tally
+from fsmtrain.views.recording.program_folder import is_shell_command
 from fsmtrain.views.recording.recorder import create_recorder
 
 if TYPE_CHECKING:
@@ -288,18 +290,21 @@ class Machine:
     def resume_hint(self) -> str:
         """How to continue this run after it was stopped, as a sentence."""
         if self._runs != "fit":
-            return f"To {'validate' if self._runs == 'val' else self._runs} anew, build a new machine."
+            way = "run the command again" if is_shell_command() else "build a new machine"
+            return f"To {'validate' if self._runs == 'val' else self._runs} anew, {way}."
         if not self.saves:
-            return (
-                "It cannot be continued, since it saves no checkpoints: with callbacks=[ModelCheckpoint()] a run is saved "
-                "where it stops."
-            )
+            way = "--checkpoint" if is_shell_command() else "callbacks=[ModelCheckpoint()]"
+            return f"It cannot be continued, since it saves no checkpoints: with {way} a run is saved where it stops."
         checkpoint = self._checkpoints.last()
         if checkpoint is None:
             return "It cannot be continued, since no checkpoint was saved."
         run_dir = self.run_dir if self._makes_run_folder else None
         is_own = run_dir is not None and checkpoint.parent in self.checkpoint_folders(run_dir)
         path = str(run_dir if is_own else checkpoint)
+        if is_shell_command():
+            path = os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
+            same = "with --resume, or with other flags and " if is_own else "with "
+            return f"To continue, run the same command {same}--resume_from {shlex.quote(path)}."
         if self._trainer_attribute.trainer is self:
             return f"To continue, build a new machine and call resume({path!r}) before run()."
         return f"To continue, create a new trainer with resume={path!r}."
@@ -664,7 +669,15 @@ class Machine:
             folders=lambda: self._checkpoints.folders(self.run_dir),
             makes_run_folder=self._makes_run_folder,
             has_own_folders=self._checkpoints.has_own_folder,
+            spell=self._spell_resume,
         )
+
+    def _spell_resume(self, folder: Path) -> str:
+        """Return what resumes the run in a folder, in the spelling of the caller."""
+        if is_shell_command():
+            return f"--resume_from {shlex.quote(str(folder))}"
+        own = self._trainer_attribute.trainer is self
+        return f"machine.resume({str(folder)!r})" if own else f"Trainer(resume={str(folder)!r})"
 
     @property
     def _makes_run_folder(self) -> bool:

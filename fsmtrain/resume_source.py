@@ -38,6 +38,7 @@ class ResumeSources:
         folders: Returns the folders of the machine's own checkpoints.
         makes_run_folder: Whether the run is recorded in a folder.
         has_own_folders: Whether the user has set the folders of all checkpoints.
+        spell: Returns what resumes the run in a folder, in the spelling of the caller, for messages.
     """
 
     options: Options
@@ -45,6 +46,7 @@ class ResumeSources:
     folders: Callable[[], tuple[Path, ...]]
     makes_run_folder: bool
     has_own_folders: bool
+    spell: Callable[[Path], str]
 
     @property
     def looks_for_runs(self) -> bool:
@@ -79,11 +81,13 @@ class ResumeSources:
             if not self.options.quiet:
                 print_stderr(f"there is no checkpoint in {', '.join(map(str, folders))} yet; the run begins")
             return None
-        run, notes = auto_resume.find_resumable(self.options, self.model)
+        run, notes = auto_resume.find_resumable(self.options, self.model, self.spell)
         if run is not None:
             return self._of_run(run)
         if notes or not self.options.quiet:  # that checkpoints were passed over is never left unsaid
-            print_stderr("; ".join((f"there is no run to resume in {self.options.runs_dir}", *notes, "a new run begins")))
+            print_stderr(
+                "; ".join((f"this command has no run to resume in {self.options.runs_dir}", *notes, "a new run begins"))
+            )
         return None
 
     def _of_checkpoint(self, loaded: LoadedCheckpoint, path: Path) -> ResumeSource:

@@ -106,7 +106,11 @@ def run_machine(machine: Machine, target: str, requeue_code: int | None = None) 
             return Outcome(result=None, exit_code=report_failure(error))
     if machine.state is not State.STOPPED or not received:
         return Outcome(result=result, exit_code=0)
-    place = f"stopped after {machine.last_state} ({where(machine.counters)}), at global_step {machine.counters.global_step}"
+    with program_in(target_folder(target)):
+        hint = machine.resume_hint
+    place = (
+        f"stopped after {machine.last_state} ({where(machine.counters)}), at global_step {machine.counters.global_step}\n{hint}"
+    )
     return Outcome(result=result, exit_code=_exit_code(received, requeue_code), stopped=place)
 
 

@@ -267,7 +267,7 @@ def test_runs_that_are_passed_over_are_named_with_quiet_too(
     stopped()
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--fold", "2"])
     assert machine().resume_from("auto") is None
-    assert "runs/0 was started by another command" in capsys.readouterr().err
+    assert "runs/0, begun by another command" in capsys.readouterr().err
 
 
 DURABLE = """

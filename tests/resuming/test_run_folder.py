@@ -350,7 +350,7 @@ def test_auto_skips_runs_of_another_command_name_or_model(
     capsys.readouterr()
     assert auto(quiet=False) is None
     said = capsys.readouterr().err
-    assert "runs/0 was started by another command; resume_from runs/0 continues it; a new run begins" in said
+    assert "runs/0, begun by another command, was not finished: machine.resume('runs/0') continues it; a new run begins" in said
 
 
 def test_resuming_a_finished_run_is_a_warning() -> None:
@@ -413,7 +413,7 @@ def test_a_running_run_is_skipped_by_auto_and_an_error_if_named(capsys: pytest.C
     first.resume()
     assert second.resume_from("auto") is None
     said = capsys.readouterr().err
-    assert "there is no run to resume in runs; runs/0 is still running, and was skipped; a new run begins" in said
+    assert "this command has no run to resume in runs; runs/0 is still running, and was skipped; a new run begins" in said
     with pytest.raises(UsageError, match="runs/0: this run is still running"):
         second.resume("runs/0")
     first.run()

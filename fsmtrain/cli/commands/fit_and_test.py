@@ -13,7 +13,7 @@ from fsmtrain.adapters.lightning.command_line import is_lightning_module, machin
 from fsmtrain.ckpt_path import TestsBestWeights
 from fsmtrain.cli.config_file import ConfigOption, RecordConfig, data_module_of, hparams_of
 from fsmtrain.cli.flag_parameters import INPUT, SAVING, Switch, with_flags
-from fsmtrain.cli.import_target import build_target, import_guards
+from fsmtrain.cli.import_target import build_target, import_guards, target_folder
 from fsmtrain.cli.run_machine import build_model_with_weights, find_weights, print_outcome, run_machine
 from fsmtrain.core.model_checkpoint import ModelCheckpoint
 from fsmtrain.errors import ResumeError, UsageError
@@ -23,6 +23,7 @@ from fsmtrain.runtime.checkpointing.compatibility import with_way_out
 from fsmtrain.runtime.data.data_modules import Loaders
 from fsmtrain.runtime.model_files.weights import save_weights
 from fsmtrain.runtime.rng import seed_all
+from fsmtrain.views.recording.program_folder import program_in
 
 Target = Annotated[str, Parameter(name="MODULE:CLASS", group=INPUT)]
 HParamsArguments = Annotated[list[str] | None, Parameter(group=INPUT, metavar="NAME=VALUE", negative=())]
@@ -113,7 +114,8 @@ def fit(
     if resume or resume_from is not None:
         try:
             where = "auto" if resume_from is None else resume_from
-            machine.resume_from(where, strict=resume_strict, new_settings=resume_new_settings)
+            with program_in(target_folder(target)):
+                machine.resume_from(where, strict=resume_strict, new_settings=resume_new_settings)
         except ResumeError as error:
             raise with_way_out(error, "--no-resume-strict") from None
     outcome = run_machine(machine, target, requeue_code)

@@ -21,6 +21,11 @@ def program_in(folder: Path) -> Iterator[None]:
         _named.reset(token)
 
 
+def is_shell_command() -> bool:
+    """Return whether a command of fsmtrain runs the program, so that messages spell flags as they are typed."""
+    return _named.get() is not None
+
+
 def program_folder() -> Path:
     """Return the folder that `program_in` names, or else that of the script; without a script the current directory."""
     named = _named.get()

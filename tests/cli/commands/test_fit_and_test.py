@@ -216,7 +216,7 @@ def test_only_a_name_is_looked_up_and_nothing_is_evaluated(folder: Path) -> None
 def test_checkpoint_flags_save_and_the_same_command_resumes(run: Run, folder: Path) -> None:
     command = "fit mine.py:Model --max_nb_epochs 2 --seed 1 --checkpoint.every_n_steps 4 --checkpoint.save_top_k 2 --json"
     result = run(f"{command} --resume")
-    assert "there is no run to resume in runs; a new run begins" in result.err
+    assert "this command has no run to resume in runs; a new run begins" in result.err
     assert sorted(path.name for path in Path("runs/0/checkpoints").iterdir()) == ["000002", "000003", "000004"]
     again = run(f"{command} --resume")
     assert "resumed from runs/0/checkpoints/000004 " in again.err
