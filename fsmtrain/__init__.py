@@ -1,5 +1,17 @@
 """A PyTorch training loop that is an explicit finite-state machine.
 
+>>> import torch
+>>> from fsmtrain import Supervised, Trainer
+>>> x = torch.randn(64, 3)
+>>> model = Supervised(torch.nn.Linear(3, 1), loss=torch.nn.MSELoss(), optimizer=torch.optim.SGD)
+>>> result = Trainer(max_nb_epochs=2, runs_dir=None, quiet=True).fit(model, [(x, x.sum(1, keepdim=True))])
+>>> print(result.stop_reason)
+all epochs are done; raise max_nb_epochs to train longer
+
+Start with ``help(fsmtrain.Trainer)``, which has every flag with its meaning; ``help(fsmtrain.TrainingModule)`` has the
+methods of a model. The README, docs/reference.md and the other pages of docs/ have the rest; ready-made callbacks are in
+`fsmtrain.callbacks`, loggers in `fsmtrain.loggers`.
+
 The public names are imported when they are first used, so that planning, checking and drawing a `Loop` need no torch.
 """
 

@@ -110,6 +110,7 @@ class Options:
         max_nb_rollbacks: Most rollbacks of a run with ``on_nonfinite="rollback"``; after them, the next inf or NaN is an error.
         distributed_backend: None or ``"dp"``. Accepted for compatibility: both train on one device.
         seed: Seed of the random generators of Python, NumPy and torch, set when the run begins. None: do not seed.
+            In Python the model exists by then: seed torch before you build the model, ``torch.manual_seed(7)``.
         progress_bar: Show progress: a bar on a terminal, elsewhere a line for each epoch and validation.
         quiet: If true, print only warnings: no progress bar, no start summary, no final table.
         runs_dir: Folder of all recorded runs; each run that trains gets a folder of its own in it. None: record nothing.

@@ -37,6 +37,15 @@ if TYPE_CHECKING:
     from fsmtrain.views.recording.history import History
 
 
+_NAMES_ELSEWHERE = {  # attributes of other trainers, which are not in help() and dir()
+    "checkpoint_callback": (
+        "the best checkpoint is trainer.machine.best_checkpoint, with path and score; the newest is "
+        "trainer.machine.last_checkpoint."
+    ),
+    "estimated_stepping_batches": "its name here is trainer.total_steps.",
+}
+
+
 def _tuple(callbacks: Iterable[object]) -> tuple[object, ...]:
     return tuple(callbacks)
 
@@ -160,18 +169,12 @@ class Trainer(Options):
         """Return the steps of an optimizer, by its own guard, if the fit is not stopped early. See `Machine.planned_steps`."""
         return self._runs.planned_steps.of(optimizer_i)
 
-    @property
-    def checkpoint_callback(self) -> NoReturn:
-        """Raise the error that says its name here."""
-        raise RenamedError(
-            "trainer.checkpoint_callback: the best checkpoint is trainer.machine.best_checkpoint, with path and score; the "
-            "newest is trainer.machine.last_checkpoint."
-        )
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
 
-    @property
-    def estimated_stepping_batches(self) -> NoReturn:
-        """Raise the error that says its name here."""
-        raise RenamedError("trainer.estimated_stepping_batches: its name here is trainer.total_steps.")
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in _NAMES_ELSEWHERE:
+                raise RenamedError(f"trainer.{name}: {_NAMES_ELSEWHERE[name]}")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @explain_unknown_arguments(hints=FLAG_HINTS)
     def test(

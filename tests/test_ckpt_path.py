@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pydoc
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,8 @@ def test_a_machine_with_test_loaders_says_that_it_did_not_test_the_best(capfd: p
 
 def test_the_names_of_lightning_say_where_it_is_here() -> None:
     trainer, _ = fitted()
+    assert {"checkpoint_callback", "estimated_stepping_batches"}.isdisjoint(dir(trainer))
+    assert "its name here" not in pydoc.render_doc(Trainer).lower()
     for owner, name in ((trainer, "checkpoint_callback"), (ModelCheckpoint(), "best_model_path")):
         with pytest.raises(RenamedError, match=r"trainer\.machine\.best_checkpoint, with path and score"):
             getattr(owner, name)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+import fsmtrain
 from fsmtrain import (
     Callback,
     EarlyStopping,
@@ -710,3 +711,10 @@ def test_a_stream_can_be_fitted_with_the_facade() -> None:
 def test_resume_anyway_is_answered_with_resume_strict() -> None:
     with pytest.raises(OptionsError, match=r"resume_anyway=True: .* is resume_strict; pass resume_strict=False\."):
         Trainer(resume_anyway=True)  # type: ignore[call-arg]
+
+
+def test_help_begins_with_an_example_and_where_to_start_and_that_of_seed_names_the_initial_weights() -> None:
+    beginning = (fsmtrain.__doc__ or "").split("Start with", 1)
+    assert ".fit(model" in beginning[0]
+    assert beginning[1].lstrip().startswith("``help(fsmtrain.Trainer)``")
+    assert "torch.manual_seed(7)" in (Trainer.__doc__ or "")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 
+import torch
 from mnist_data import Shifted, part
 from mnist_model import Digits
 from torch.utils.data import DataLoader
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         logger=TensorBoardLogger(args.tensorboard) if args.tensorboard else None,
         callbacks=[ModelCheckpoint(monitor="val_accuracy", mode="max")],
     )
+    torch.manual_seed(0)  # for the initial weights
     trainer.fit(Digits(), train, val)
     metrics = trainer.test(test_dataloaders=test, ckpt_path="best")
     trainer.save_checkpoint("mnist.pt")  # the model has the weights that were tested
