@@ -126,6 +126,8 @@ def _lightning() -> Peers:
     import lightning
     from lightning.pytorch.callbacks import TQDMProgressBar
 
+    from fsmtrain.adapters import lightning as adapter
+
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
 
@@ -173,13 +175,19 @@ def _lightning() -> Peers:
         def configure_optimizers(self) -> Any:
             return [optim.SGD(self.first.parameters(), lr=LEARNING_RATE), optim.SGD(self.second.parameters(), lr=LEARNING_RATE)]
 
-    def trains(model: Callable[[], Any], *, val: Any = None, callbacks: Callable[[], Any] = list, **flags: Any) -> Train:
+    class Counts(lightning.Callback):  # type: ignore[misc]
+        batches = 0
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.batches += 1
+
+    def trains(
+        model: Callable[[], Any], *, val: Any = None, callbacks: Callable[[], Any] = list, by: Any = lightning, **flags: Any
+    ) -> Train:
         def train(loader: Any) -> nn.Module:
             trained: nn.Module = model()
             with tempfile.TemporaryDirectory() as folder, _silently():
-                trainer = lightning.Trainer(
-                    max_epochs=1, accelerator="cpu", default_root_dir=folder, callbacks=callbacks(), **flags
-                )
+                trainer = by.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=folder, callbacks=callbacks(), **flags)
                 trainer.fit(trained, loader, val)
             return trained
 
@@ -195,7 +203,13 @@ def _lightning() -> Peers:
     }
     bare, name, with_rich = "Lightning, barebones", "Lightning, defaults, self.log", "Lightning, defaults, rich bar"
     return {
-        "plain": [Contestant(bare, trains(Plain, barebones=True))],
+        "plain": [
+            Contestant(bare, trains(Plain, barebones=True)),
+            Contestant("Lightning, quiet", trains(Plain, **_QUIET)),
+            Contestant("Lightning's program, quiet, by fsmtrain", trains(Plain, by=adapter, **_QUIET)),
+            Contestant("Lightning, self.log, a callback", trains(Logs, callbacks=lambda: [Counts()], **_QUIET)),
+            Contestant("the same by fsmtrain", trains(Logs, callbacks=lambda: [Counts()], by=adapter, **_QUIET)),
+        ],
         "by default": [
             Contestant(name, trains(Logs, callbacks=with_tqdm), draws=True),
             Contestant(with_rich, trains(Logs), draws=True),

@@ -113,6 +113,11 @@ class Runs:
                 f"callbacks=[fsmtrain.ModelCheckpoint()] it is saved where it stops. A file of Lightning's cannot be used."
             )
         self._adopt(model, "fit")
+        if self.fit_loop.epoch_progress.current.ready > 0:
+            raise UsageError(
+                "fit: this trainer has fitted a module already, and a trainer fits once here. Make another Trainer; to train "
+                "longer, with callbacks=[fsmtrain.ModelCheckpoint(dirpath=...)] in both and fit(..., ckpt_path=...)."
+            )
         self.should_stop = False
         self.training = True
         callbacks = [*self._own_callbacks, *callbacks]

@@ -102,3 +102,10 @@ def test_a_run_within_a_run_of_the_same_trainer_is_refused() -> None:
 
     with pytest.raises(UsageError, match="running"):
         pl.Trainer(**QUIET).fit(Nested(), p.data())
+
+
+def test_a_second_fit_is_refused() -> None:
+    trainer = pl.Trainer(**QUIET)
+    trainer.fit(p.Plain(), p.data())
+    with pytest.raises(UsageError, match="fits once"):
+        trainer.fit(p.Plain(), p.data())
