@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 from attrs import Factory, define, field, fields, frozen
 from cyclopts import Group, Parameter
@@ -51,6 +51,7 @@ class ConfigFile:
         data: ``MODULE:CLASS`` of the data module; None if there is none.
         data_hparams: Its hyperparameters.
         checkpoint: When to save, for commands that have no flag for it; None if the run does not.
+        checkpoints: The rules of a list of them.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class ConfigFile:
     data: str | None = None
     data_hparams: Mapping[str, Any] = field(factory=dict)
     checkpoint: ModelCheckpoint | None = None
+    checkpoints: tuple[ModelCheckpoint, ...] = ()
 
 
 @define
@@ -123,13 +125,29 @@ def read_config(path: str | os.PathLike[str]) -> ConfigFile:
             settings[name] = value
     hparams = {key: settings.pop(key, None) for key in (HPARAMS, DATA_HPARAMS)}
     names = {key: settings.pop(key, None) for key in (GUARDS, DATA)}
-    if not isinstance(settings.get(CHECKPOINT), (Mapping, bool, NoneType)):
-        raise UsageError(f"--config {path}: {CHECKPOINT}={settings[CHECKPOINT]!r}: must be true, false or a mapping.")
+    rules = settings.get(CHECKPOINT)
+    checkpoints: tuple[ModelCheckpoint, ...] = ()
+    if isinstance(rules, list) and all(isinstance(rule, Mapping) for rule in rules):
+        checkpoints = tuple(_checkpoint(rule, path) for rule in settings.pop(CHECKPOINT))
+    elif not isinstance(rules, (Mapping, bool, NoneType)):
+        raise UsageError(
+            f"--config {path}: {CHECKPOINT}={rules!r}: must be true, false or a mapping, or a list of mappings for several "
+            f"rules: in TOML [[checkpoint]], in YAML - {{monitor: val_loss}}."
+        )
     for key, name in names.items():
         if not isinstance(name, (str, NoneType)):
             raise UsageError(f"--config {path}: {key}={name!r}: must be MODULE:NAME.")
     plain = {key: _plain_hparams(value, f"--config {path}", key) for key, value in hparams.items()}
-    return ConfigFile(path, text, settings, plain[HPARAMS], names[GUARDS], names[DATA], plain[DATA_HPARAMS])
+    return ConfigFile(path, text, settings, plain[HPARAMS], names[GUARDS], names[DATA], plain[DATA_HPARAMS], None, checkpoints)
+
+
+def _checkpoint(rule: Mapping[str, Any], path: Path) -> ModelCheckpoint:
+    """Return one of several rules for saving."""
+    hints = {f.name: get_type_hints(ModelCheckpoint)[f.name] for f in fields(ModelCheckpoint)}
+    for name, value in rule.items():
+        if name not in hints:
+            raise UsageError(f"--config {path}: {CHECKPOINT}: {no_such_flag(str(name), value, set(hints))}")
+    return ModelCheckpoint(**{name: flag_value(hints[name], value) for name, value in rule.items()})
 
 
 def _plain_hparams(hparams: Any, where: str, key: str) -> dict[str, Any]:

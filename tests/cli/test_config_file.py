@@ -297,3 +297,31 @@ def test_a_long_list_that_is_typed_takes_linear_time() -> None:
     text = "[" + "1, " * 100_000 + "1]"
     with bounded(len(text)):
         assert read_value(text) == [1] * 100_001
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("yaml", "checkpoint:\n- {monitor: val_loss, save_top_k: 2}\n- {every_n_steps: 4}\n"),
+        ("toml", "[[checkpoint]]\nmonitor = 'val_loss'\nsave_top_k = 2\n[[checkpoint]]\nevery_n_steps = 4\n"),
+    ],
+)
+def test_a_list_of_checkpoints_is_several_rules(run: Run, folder: Path, kind: str, text: str) -> None:
+    if kind == "yaml":
+        pytest.importorskip("yaml")
+    Path(f"run.{kind}").write_text(text)
+    fitted = run(f"fit mine.py:Model --max_nb_epochs 1 --config run.{kind} --test --json")
+    assert json.loads(fitted.out)["tested"] is not None
+    assert {path.name for path in Path("runs/0").glob("checkpoints*")} == {"checkpoints", "checkpoints-every-4-steps"}
+    planned = json.loads(run(f"plan mine.py:Model --max_nb_epochs 1 --config run.{kind} --json").out)
+    assert planned["epochs"][0]["saves"]
+    assert run(f"fit mine.py:Model --max_nb_epochs 1 --config run.{kind} --checkpoint=false").code == 0
+    assert not list(Path("runs/1").glob("checkpoints*"))
+    both = run(f"fit mine.py:Model --config run.{kind} --checkpoint.monitor val_loss")
+    assert (both.code, both.err.count("\n")) == (2, 1)
+    assert "has a list of several" in both.err
+    Path(f"run.{kind}").write_text(text.replace("every_n_steps", "every_n_step"))
+    assert (
+        "checkpoint: every_n_step=4: there is no such flag. Did you mean every_n_steps?"
+        in run(f"check --train 9 --config run.{kind}").err
+    )

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from fsmtrain.adapters.lightning.command_line import is_lightning_module, machine_of
 from fsmtrain.ckpt_path import TestsBestWeights
-from fsmtrain.cli.config_file import ConfigOption, RecordConfig, data_module_of, hparams_of
+from fsmtrain.cli.config_file import ConfigFile, ConfigOption, RecordConfig, data_module_of, hparams_of
 from fsmtrain.cli.flag_parameters import INPUT, SAVING, Switch, with_flags
 from fsmtrain.cli.import_target import build_target, import_guards, target_folder
 from fsmtrain.cli.run_machine import build_model_with_weights, find_weights, print_outcome, run_machine
@@ -105,9 +105,9 @@ def fit(
         seed_all(options.seed)  # for the model's initial weights; the run sets the seed again when it begins
     typed = hparams_of(config, hparams)
     model = build_target(target, typed) if weights is None else build_model_with_weights(target, weights, typed)
-    rule = ModelCheckpoint() if checkpoint is True else checkpoint
-    tests_best = [TestsBestWeights()] if test and rule and rule.monitor is not None else []
-    callbacks = [*([rule] if rule else []), *tests_best, *([RecordConfig(config)] if config else [])]
+    rules = _rules(checkpoint, config)
+    tests_best = [TestsBestWeights()] if test and any(rule.monitor is not None for rule in rules) else []
+    callbacks = [*rules, *tests_best, *([RecordConfig(config)] if config else [])]
     loaders = Loaders(test=None if test else (), data_module=data_module_of(config, data, data_hparams))
     make = machine_of if is_lightning_module(model) else Machine
     machine = make(options, model, loaders, guards=own_guards, callbacks=callbacks)
@@ -127,6 +127,18 @@ def fit(
         except OSError as error:
             raise UsageError(f"--save {save}: cannot be written: {error.strerror or error}.") from error
     return print_outcome(outcome, as_json=json, quiet=options.quiet)
+
+
+def _rules(checkpoint: ModelCheckpoint | bool | None, config: ConfigFile | None) -> tuple[ModelCheckpoint, ...]:
+    """Return when to save: what was typed, or the list in the file."""
+    listed = config.checkpoints if config else ()
+    if config and listed and isinstance(checkpoint, ModelCheckpoint):
+        raise UsageError(
+            f"--checkpoint: {config.path} has a list of several, and which of them is meant is unknown. Change the file."
+        )
+    if isinstance(checkpoint, ModelCheckpoint):
+        return (checkpoint,)
+    return () if checkpoint is False else listed or ((ModelCheckpoint(),) if checkpoint else ())
 
 
 @functools.partial(with_flags, only="test")

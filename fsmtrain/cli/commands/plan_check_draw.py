@@ -19,6 +19,7 @@ from fsmtrain.cli.import_target import build_target, import_guards
 from fsmtrain.cli.parse_values import parse_sizes
 from fsmtrain.core.checking.check import quick_findings
 from fsmtrain.core.custom_guards import Guards
+from fsmtrain.core.model_checkpoint import save_guard
 from fsmtrain.core.sizes import Sizes
 from fsmtrain.errors import UsageError
 from fsmtrain.loop import Loop
@@ -72,8 +73,8 @@ class LoopArguments:
         options, guards = Options(**flags), import_guards(self.guards or (config.guards if config else None))
         if self.train is not None and len(self.train) != 1:
             raise UsageError(f"--train: there is one train loader, but {len(self.train)} numbers were passed.")
-        if config is not None and config.checkpoint is not None:
-            guards = evolve(guards, save=config.checkpoint.guard(guards))
+        if config is not None and (rules := (config.checkpoint,) if config.checkpoint else config.checkpoints):
+            guards = evolve(guards, save=save_guard([rule.guard(guards) for rule in rules]))
         if target is None:
             if self.train is None:
                 raise UsageError(
