@@ -195,7 +195,7 @@ def test_nothing_but_the_command_line_imports_it_or_its_library(module: str) -> 
 
 
 def test_only_what_draws_live_lines_imports_rich() -> None:
-    drawing = {f"views.console.{name}" for name in ("notebook", "progress_bar", "terminal")}
+    drawing = {f"views.console.{name}" for name in ("in_notebook", "notebook", "progress_bar", "terminal")}
     assert {m for m in MODULES if m.split(".")[0] != "cli" and "rich" in outsiders(imports_of(m))} == drawing
 
 

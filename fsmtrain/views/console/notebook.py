@@ -5,25 +5,8 @@ Not `rich.live`, which needs ipywidgets there, and whose output swallows what th
 
 from __future__ import annotations
 
-import builtins
-
 from rich.console import Console
 from rich.text import Text
-
-from fsmtrain.views.console.stderr import print_stderr
-
-
-def is_notebook() -> bool:
-    """Return whether this process is the kernel of a notebook."""
-    return hasattr(builtins, "get_ipython") and Console().is_jupyter
-
-
-def print_about_run(text: str) -> None:
-    """Print lines to standard error; in a notebook, where that looks like an error, to the output of the cell."""
-    if is_notebook():
-        print(text)
-    else:
-        print_stderr(text)
 
 
 class NotebookLines:

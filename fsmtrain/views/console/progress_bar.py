@@ -15,7 +15,8 @@ from rich.progress import BarColumn, Progress, Task, TaskID, TimeElapsedColumn, 
 from rich.text import Text
 
 from fsmtrain.views.console.batch_rate import BatchRates
-from fsmtrain.views.console.notebook import NotebookLines, is_notebook
+from fsmtrain.views.console.in_notebook import is_notebook
+from fsmtrain.views.console.notebook import NotebookLines
 from fsmtrain.views.console.run_position import ProgressSnapshot, snapshot, wait_briefly
 from fsmtrain.views.console.terminal import LiveLines, can_redraw
 from fsmtrain.views.number_format import metric, rate

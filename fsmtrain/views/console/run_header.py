@@ -9,7 +9,7 @@ from fsmtrain.core.limits import Limits
 from fsmtrain.model_name import model_name
 from fsmtrain.plurals import plural
 from fsmtrain.views.console.cheap_plan import cheap_plan
-from fsmtrain.views.console.notebook import print_about_run
+from fsmtrain.views.console.in_notebook import print_about_run
 from fsmtrain.views.run_view import RunView
 
 

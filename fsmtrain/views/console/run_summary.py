@@ -10,7 +10,7 @@ from fsmtrain.core.dispatcher import Timing
 from fsmtrain.core.states import State
 from fsmtrain.core.stop_reasons import StopReason
 from fsmtrain.plurals import plural
-from fsmtrain.views.console.notebook import print_about_run
+from fsmtrain.views.console.in_notebook import print_about_run
 from fsmtrain.views.loader_workers import LoaderWorkers
 from fsmtrain.views.run_view import RunView
 
