@@ -38,6 +38,7 @@ class KeepsHyperparameters:
             ModelError: A value passed is not plain data, there is no argument of this name, or no ``__init__`` is running.
 
         Example:
+            >>> from fsmtrain import TrainingModule
             >>> class Model(TrainingModule):
             ...     def __init__(self, lr=0.1, hidden=64):
             ...         super().__init__()

@@ -78,7 +78,8 @@ Trainer(**QUIET, callbacks=[PredictionWriter(sys.argv[1]), killing]).predict(Mod
 @pytest.mark.slow
 def test_after_a_kill_the_files_say_how_far_it_came(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False, timeout=120).returncode == 9
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    assert subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False, timeout=120, env=found).returncode == 9
     assert [output["nb"] for output in PredictionWriter.read(out)] == [0, 1]
     assert not (out / "end.json").exists()
 

@@ -193,8 +193,8 @@ def test_callbacks_without_a_hook_for_batches_add_no_call_to_a_batch() -> None:
     assert calls_of_batches(Null(), callbacks=[Ends(), Callback()]) == calls_of_batches(Null())
 
 
-def test_the_bar_and_the_tables_add_no_call_to_a_batch(capfd: pytest.CaptureFixture[str]) -> None:
-    assert calls_of_batches(Null(), quiet=False) == calls_of_batches(Null())
+def test_plain_lines_and_tables_add_one_call_to_a_batch_which_keeps_its_loss(capfd: pytest.CaptureFixture[str]) -> None:
+    assert calls_of_batches(Null(), quiet=False) == [calls + BLOCK for calls in calls_of_batches(Null())]
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ INFORMATIONAL = {
 
 MOMENT_STEPS = {  # scenario: transitions from one moment that is tried to the next
     "weighted windows": 17,
+    "manual optimization": 3,
     "forwards without a loss": 1,
     "two optimizers": 7,
     "truncated bptt": 3,

@@ -89,7 +89,8 @@ def test_a_run_resumed_from_its_end_with_a_higher_limit_has_the_bits_of_one_with
         machine.resume(strict=False)
     machine.run()
     assert machine.global_step > ended.global_step
-    assert differences(wanted, outcome(machine, visits)) == []
+    found = outcome(machine, visits)
+    assert differences({**wanted, "kept": None}, {**found, "kept": None}) == []  # their folders are two
 
 
 @pytest.mark.parametrize("name", ENDS)
