@@ -115,7 +115,8 @@ def _validate_callback(owner: object) -> None:
         raise OptionsError(f"callbacks: {owner.__name__} is a class. Pass an instance: {owner.__name__}().")
     if (lightning := lightning_class(owner, "Callback")) is not None:
         raise OptionsError(
-            f"callbacks: {type(owner).__name__} is a {lightning}, which only Lightning's Trainer can call: derive it from "
+            f"callbacks: {type(owner).__name__} is a {lightning}, which the Trainer of "
+            f"fsmtrain.adapters.lightning runs as it is; or derive it from "
             f"fsmtrain.Callback, or use what is here, such as fsmtrain.ModelCheckpoint and Trainer(early_stop_callback=)."
         )
     if isinstance(owner, EarlyStopping):

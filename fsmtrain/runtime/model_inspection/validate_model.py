@@ -20,6 +20,7 @@ def validate_model(model: object) -> None:
     lightning = lightning_class(model, "LightningModule")
     if lightning is not None:
         raise ModelError(
-            f"model: {type(model).__name__} is a {lightning}, which only Lightning's own Trainer can run: derive it from "
+            f"model: {type(model).__name__} is a {lightning}, which the Trainer of "
+            f"fsmtrain.adapters.lightning runs as it is; or derive it from "
             f"fsmtrain.LightningModule instead (from fsmtrain import LightningModule)."
         )
