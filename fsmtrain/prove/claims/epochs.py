@@ -241,10 +241,7 @@ def the_signals_keep_the_lengths(limits: Limits, counters: Counters, signals: Si
 
 
 def the_signals_keep_the_lengths_later(limits: Limits, counters: Counters, signals: Signals, ghost: GhostState) -> bool:
-    return ghost.fetched_in_epoch <= 1 or (
-        signals.epoch_val_interval == counters.epoch_val_check_batches
-        and (limits.train_is_stream or signals.epoch_length == counters.epoch_batches)
-    )
+    return ghost.fetched_in_epoch <= 1 or the_signals_keep_the_lengths(limits, counters, signals)
 
 
 EPOCHS: tuple[Claim, ...] = (
